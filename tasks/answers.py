@@ -1,0 +1,99 @@
+"""Answers as arrays: who was asked what, in which order, and how probable each option was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+COLUMNS = ("item", "wording", "order", "respondent", "codes")
+UNPARSED = -1  # a generated text in which no option code was found; a valid code is >= 0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a set of prompts: one row a prompt, each factor as an index into its levels.
+
+    ``item``, ``wording``, ``order``, ``respondent`` are int32 arrays of shape (prompts,); ``codes`` is a float64 array
+    (prompts, options) of the options' codes in code order, zero-padded where an item has fewer options.
+    """
+
+    items: tuple[str, ...]
+    wordings: tuple[str, ...]
+    orders: tuple[str, ...]
+    respondents: int
+    item: np.ndarray
+    wording: np.ndarray
+    order: np.ndarray
+    respondent: np.ndarray
+    codes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def where(self, wordings: tuple[str, ...], orders: tuple[str, ...]) -> np.ndarray:
+        """Boolean mask (prompts,) of the rows asked in these wordings and orders."""
+        in_wordings = np.isin(self.wording, [i for i, name in enumerate(self.wordings) if name in wordings])
+        in_orders = np.isin(self.order, [i for i, name in enumerate(self.orders) if name in orders])
+        return in_wordings & in_orders
+
+    def take(self, rows: np.ndarray) -> Layout:
+        """The layout of some rows (mask or indices); levels stay as they are."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
+
+    def join(self, other: Layout) -> Layout:
+        """The rows of both, which share their levels."""
+        columns = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in COLUMNS}
+        return replace(self, respondents=max(self.respondents, other.respondents), **columns)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a population of aligned models answered to the same prompts.
+
+    ``probs`` (population, prompts, options) are the options' probabilities in code order, normalised over the options;
+    ``outside`` (population, prompts) is the probability mass on anything else. Where text was generated, ``texts`` has
+    one string a prompt and ``parsed`` (prompts,) the code read from it, or ``UNPARSED``. A presentation in reversed
+    order changes nothing here: answers are always in code order.
+    """
+
+    layout: Layout
+    probs: np.ndarray
+    outside: np.ndarray
+    texts: tuple[str, ...] | None = None
+    parsed: np.ndarray | None = None
+
+    def take(self, rows: np.ndarray) -> Answers:
+        """The answers to some prompts (mask or indices)."""
+        texts = None if self.texts is None else tuple(np.asarray(self.texts, dtype=object)[rows])
+        parsed = None if self.parsed is None else self.parsed[rows]
+        return Answers(self.layout.take(rows), self.probs[:, rows], self.outside[:, rows], texts, parsed)
+
+    def values(self, readout: str) -> np.ndarray:
+        """Answers as numbers on the scale, (population, prompts) float64; NaN where a text could not be parsed."""
+        if readout == "text":
+            if self.parsed is None:
+                raise ValueError("these answers hold no generated text")
+            return np.where(self.parsed == UNPARSED, np.nan, self.parsed.astype(float))[None]
+        return read(self.probs, self.layout.codes, readout)
+
+
+def read(probs: Any, codes: Any, readout: str) -> Any:
+    """Numbers on the scale from option probabilities: (..., prompts, options) -> (..., prompts).
+
+    ``expected`` is the probability-weighted code; it works on numpy arrays and torch tensors alike and is
+    differentiable. ``argmax`` is the code of the most probable option (the first of equals).
+    """
+    if readout == "expected":
+        return (probs * codes).sum(-1)
+    if readout == "argmax":
+        best = np.asarray(probs).argmax(-1)
+        return np.take_along_axis(np.broadcast_to(codes, probs.shape), best[..., None], -1)[..., 0]
+    raise ValueError(f"unknown read-out {readout!r}")
+
+
+def item_means(layout: Layout) -> np.ndarray:
+    """The averaging matrix (items, prompts): row i averages item i over wordings, orders and respondents."""
+    matrix = (layout.item[None] == np.arange(len(layout.items))[:, None]).astype(np.float64)
+    return matrix / np.maximum(matrix.sum(1, keepdims=True), 1)

@@ -1,0 +1,67 @@
+"""What a task family must be able to do with answers; families register under a name that specs use."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from ..errors import InputError, did_you_mean
+from .answers import Answers, Layout
+from .schema import Readout, SplitName
+from .score import Score
+from .spec import TaskSpec
+
+MEASURES = {"hofstede": "culteval.tasks.metrics.survey:HofstedeSurvey"}
+
+Objective = Callable[[Any], Any]
+"""Option probabilities (population, prompts, options) to losses (population,), lower is better."""
+
+
+class MeasureOptions(BaseModel):
+    """Part of a metric's identity: which figures, which constants, which norm an objective takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    edition: str | None = None
+    constants: str = "world"
+    norm: str = "sse"
+
+
+class Measure(Protocol):
+    """A task seen from its references: built by ``measure_of`` for one country."""
+
+    def objective(self, layout: Layout, readout: Readout) -> Objective:
+        """The loss of answers to prompts of this layout; torch in, torch out, and differentiable for ``expected``."""
+
+    def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
+        """Every metric of one split in one read-out."""
+
+    def demonstrations(self, layout: Layout) -> np.ndarray:
+        """The code (prompts,) that a person of the country would give, for in-context examples."""
+
+    def constant(self, layout: Layout) -> Answers:
+        """The answers of somebody who says the same whatever is asked."""
+
+
+def measure_of(spec: TaskSpec, country: str, options: MeasureOptions) -> Measure:
+    """The measure a spec names, for one two-letter country code.
+
+    Raises:
+        InputError: the spec names a measure that does not exist.
+        UsageError: the reference has no figures for the country, or an option is unknown.
+    """
+    name = spec.metadata.measure
+    if name not in MEASURES:
+        raise InputError(f"{spec.path}: metadata.measure: unknown measure {name!r}.{did_you_mean(name, MEASURES)}")
+    module, _, attribute = MEASURES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)(spec, country, options)
+
+
+def countries_of(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
+    """Codes of the countries a spec's reference can score completely."""
+    module, _, attribute = MEASURES[spec.metadata.measure].partition(":")
+    return getattr(importlib.import_module(module), attribute).countries(spec, edition)

@@ -1,0 +1,77 @@
+"""Hofstede's published scores: editions, countries, world constants."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError, UsageError
+from ..countries import name_of
+
+DIMENSIONS = ("pdi", "idv", "mas", "uai", "lto", "ivr")
+STRICT = "matrix-2015"  # rows of the published matrix; the others carry estimates of a consultancy's site
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of an edition: ``rows`` maps a two-letter code to six numbers, ``sources`` to where they stand."""
+
+    edition: str
+    rows: dict[str, np.ndarray]
+    sources: dict[str, str]
+
+    def target(self, code: str) -> np.ndarray:
+        """Six scores (float64, order of ``DIMENSIONS``) of a country.
+
+        Raises:
+            UsageError: the country is unknown to this edition or lacks dimensions; says which.
+        """
+        if code not in self.rows:
+            raise UsageError(
+                f"country {code}: edition {self.edition!r} has no Hofstede scores for {name_of(code)}. "
+                "`culteval ls countries` lists those it has; --edition extended has the most."
+            )
+        row = self.rows[code]
+        if missing := [name for name, value in zip(DIMENSIONS, row, strict=True) if np.isnan(value)]:
+            raise UsageError(
+                f"country {code}: {name_of(code)} has no published score for {', '.join(missing)} "
+                f"(edition {self.edition!r}). `culteval ls countries` lists countries with all six."
+            )
+        return row
+
+    def is_estimate(self, code: str) -> bool:
+        """Whether a country's row rests on estimates rather than the published matrix."""
+        return self.sources[code] != STRICT
+
+    @cached_property
+    def complete(self) -> tuple[str, ...]:
+        """Codes of the countries with all six dimensions."""
+        return tuple(code for code, row in self.rows.items() if not np.isnan(row).any())
+
+    @cached_property
+    def world(self) -> np.ndarray:
+        """Mean over the complete rows of the published matrix: 58.6, 45.8, 49.1, 67.0, 49.8, 47.5 in any edition."""
+        return np.mean([self.rows[code] for code in self.complete if not self.is_estimate(code)], axis=0)
+
+
+def load_scores(path: Path, edition: str) -> Scores:
+    """Read ``hofstede.csv``; edition ``2015`` keeps the published matrix only, ``extended`` all rows.
+
+    Raises:
+        InputError: a malformed file; names line and field.
+    """
+    rows, sources = {}, {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for line, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                values = np.array([float(row[name] or "nan") for name in DIMENSIONS])
+                code, source = row["iso2"], row["source"]
+            except (KeyError, TypeError, ValueError) as error:
+                raise InputError(f"{path}:{line}: {error}. Expected iso2,{','.join(DIMENSIONS)},source.") from None
+            if edition == "extended" or source == STRICT:
+                rows[code], sources[code] = values, source
+    return Scores(edition, rows, sources)

@@ -1,0 +1,189 @@
+"""The measure of a VSM 2013 shaped survey: answers to indices to loss, one mean an item first.
+
+Mean answer per item over wordings, orders and respondents, then the six indices, then the distance to the published
+scores. The 24 items are fixed, so intervals come from respondents and stand on the indices only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from ...errors import InputError, UsageError, did_you_mean
+from ..answers import Answers, Layout, item_means, read
+from ..measure import MeasureOptions
+from ..schema import Readout, SplitName
+from ..score import Score
+from ..spec import TaskSpec
+from .hofstede import CONSTANTS, ITEMS, NORMS, distance, inverse, is_collapsed, weights
+from .reference import DIMENSIONS, Scores, load_scores
+
+LEAST_RESPONDENTS = 20  # the manual's minimum for a group; below it no interval is offered
+
+
+@dataclass(frozen=True)
+class SurveyObjective:
+    """Loss (population,) of option probabilities (population, prompts, options); numpy float64 or torch."""
+
+    codes: np.ndarray
+    matrix: np.ndarray
+    offset: np.ndarray
+    readout: Readout
+    norm: str
+
+    def __call__(self, probs: Any) -> Any:
+        like = getattr(probs, "new_tensor", np.asarray)  # torch keeps its graph, dtype and device
+        answers = read(probs, like(self.codes), self.readout)
+        return distance(answers @ like(self.matrix.T) + like(self.offset), self.norm)
+
+
+class HofstedeSurvey:
+    """Scores answers to the 24 items against one country's six published scores."""
+
+    def __init__(self, spec: TaskSpec, country: str, options: MeasureOptions) -> None:
+        if tuple(spec.items.items) != ITEMS:
+            raise InputError(f"{spec.path}: metadata.measure: hofstede needs the items m01 to m24, in this order.")
+        for name, known in (("constants", CONSTANTS), ("norm", NORMS)):
+            if (value := getattr(options, name)) not in known:
+                hint = did_you_mean(value, known)
+                raise UsageError(f"--{name} {value!r}: not one of {', '.join(known)}.{hint}")
+        self.spec, self.country, self.options = spec, country, options
+        self.scores = _scores(spec, options.edition)
+        self.target = self.scores.target(country)
+        self.shift = self.scores.world if options.constants == "world" else np.zeros(len(DIMENSIONS))
+
+    @staticmethod
+    def countries(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
+        """Codes of the countries with all six scores in an edition."""
+        return _scores(spec, edition).complete
+
+    def objective(self, layout: Layout, readout: Readout) -> SurveyObjective:
+        """Loss of answers to these prompts in one read-out, under the norm of the options."""
+        matrix = weights() @ item_means(layout)
+        return SurveyObjective(layout.codes, matrix, self.shift - self.target, readout, self.options.norm)
+
+    def demonstrations(self, layout: Layout) -> np.ndarray:
+        """Codes (prompts,) by inverse modelling: integer answers whose indices come nearest to the target."""
+        return inverse(self.target, self.shift)[layout.item]
+
+    def constant(self, layout: Layout) -> Answers:
+        """The middle of the scale, whatever is asked: every index equals its constant."""
+        probs = np.zeros((1, *layout.codes.shape))
+        probs[..., layout.codes.shape[1] // 2] = 1.0
+        return Answers(layout, probs, np.zeros((1, len(layout))))
+
+    def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
+        """All metrics of one split in one read-out.
+
+        ``loss`` is asked in the presentation orders that fitting may use; the other orders of the split have their own
+        ``loss_<order>``. Unparsed texts are left out of the means and counted in ``unparsed``.
+        """
+        part = getattr(self.spec.metadata.splits, split)
+        fitted = self.spec.metadata.splits.fit.orders
+        usual = tuple(order for order in part.orders if order in fitted) or part.orders
+        rows = list(self._aggregate(answers, readout, part.wordings, usual))
+        for order in part.orders:
+            if order not in usual:
+                rows += self._turned(answers, readout, part.wordings, order, rows)
+        base = {"task": self.spec.name, "country": self.country, "readout": readout, "split": split}
+        identity = {"edition": self.scores.edition, "constants": self.options.constants}
+        return [Score(**base, **identity, **{"wordings": part.wordings, "orders": usual} | row) for row in rows]
+
+    def _aggregate(
+        self, answers: Answers, readout: Readout, wordings: tuple[str, ...], orders: tuple[str, ...]
+    ) -> Iterator[dict[str, Any]]:
+        asked = answers.take(answers.layout.where(wordings, orders))
+        people = len(np.unique(asked.layout.respondent))
+        base = {"n": people, "higher_is_better": None}
+        if readout == "text":
+            unparsed = float(np.isnan(asked.values("text")).mean())
+            yield base | {"metric": "unparsed", "value": unparsed, "higher_is_better": False}
+        else:
+            yield base | {"metric": "outside_mass", "value": float(asked.outside.mean()), "higher_is_better": False}
+        means = self._item_means(asked, readout)
+        if np.isnan(means).any():
+            return  # an item without a single valid answer has no mean: no index can be formed
+        note = "collapsed" if is_collapsed(means) else None
+        error = weights() @ means + self.shift - self.target
+        base["note"] = note
+        yield from self._losses(error, base)
+        yield from self._indices(asked, readout, base)
+        yield base | {"metric": "spread", "value": float(means.std())}
+        yield base | {"metric": "distinct", "value": float(len(np.unique(np.round(means))))}
+        yield base | {"metric": "collapsed", "value": float(note is not None), "higher_is_better": False}
+        if len(wordings) > 1:
+            each = [self._loss(asked.take(asked.layout.where((name,), orders)), readout) for name in wordings]
+            yield base | {"metric": "loss_wording_spread", "value": float(np.ptp(each)), "higher_is_better": False}
+
+    def _losses(self, error: np.ndarray, base: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        lower = base | {"higher_is_better": False}
+        for metric, norm in (("loss", "sse"), ("l2", "l2"), ("l1", "l1")):
+            yield lower | {"metric": metric, "norm": norm, "value": float(distance(error, norm))}
+        null = distance(self.shift - self.target, "sse")
+        skill = 1 - float(distance(error, "sse") / null) if null > 0 else 0.0
+        yield base | {"metric": "skill", "norm": "sse", "value": skill, "higher_is_better": True}
+
+    def _indices(self, asked: Answers, readout: Readout, base: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Each index and its error; with 20 respondents or more, Student's interval of the mean over them."""
+        index = weights() @ self._item_means(asked, readout) + self.shift
+        low = high = [None] * len(DIMENSIONS)
+        if base["n"] >= LEAST_RESPONDENTS:
+            each = self._by_respondent(asked, readout) @ weights().T + self.shift
+            if not np.isnan(each).any():
+                half = stats.t.ppf(0.975, len(each) - 1) * each.std(0, ddof=1) / len(each) ** 0.5
+                low, high = index - half, index + half
+        for row, name in enumerate(DIMENSIONS):
+            yield base | {"metric": name, "value": float(index[row]), "low": low[row], "high": high[row]}
+            yield base | {"metric": f"{name}_error", "value": float(index[row] - self.target[row])}
+
+    def _turned(
+        self, answers: Answers, readout: Readout, wordings: tuple[str, ...], order: str, rows: list[dict[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """The same wordings with the options listed the other way round."""
+        asked = answers.take(answers.layout.where(wordings, (order,)))
+        value = self._loss(asked, readout)
+        usual = next((row["value"] for row in rows if row["metric"] == "loss"), np.nan)
+        if np.isnan(value) or np.isnan(usual):
+            return
+        note = "collapsed" if is_collapsed(self._item_means(asked, readout)) else None
+        base = {"n": rows[0]["n"], "higher_is_better": False, "norm": "sse", "note": note}
+        yield base | {"metric": f"loss_{order}", "value": value, "orders": (order,)}
+        yield base | {"metric": "loss_order_spread", "value": abs(value - usual), "note": None}
+
+    def _loss(self, asked: Answers, readout: Readout) -> float:
+        error = weights() @ self._item_means(asked, readout) + self.shift - self.target
+        return float(distance(error, "sse"))
+
+    @staticmethod
+    def _item_means(asked: Answers, readout: Readout) -> np.ndarray:
+        """Mean valid answer (24,) of each item; NaN for an item without one."""
+        return _grouped_means(asked, readout, np.zeros(len(asked.layout), dtype=int))[0]
+
+    @staticmethod
+    def _by_respondent(asked: Answers, readout: Readout) -> np.ndarray:
+        """Mean valid answers (respondents, 24)."""
+        return _grouped_means(asked, readout, np.unique(asked.layout.respondent, return_inverse=True)[1])
+
+
+def _grouped_means(asked: Answers, readout: Readout, group: np.ndarray) -> np.ndarray:
+    """Mean valid answer (groups, items) by group (prompts,) of integers from zero."""
+    values = asked.values(readout)[0]
+    valid = ~np.isnan(values)
+    cell = (group * len(ITEMS) + asked.layout.item)[valid]
+    size = (group.max() + 1) * len(ITEMS)
+    sums, counts = np.bincount(cell, values[valid], minlength=size), np.bincount(cell, minlength=size)
+    means = np.divide(sums, counts, out=np.full(size, np.nan), where=counts > 0)
+    return means.reshape(-1, len(ITEMS))
+
+
+def _scores(spec: TaskSpec, edition: str | None) -> Scores:
+    reference = spec.metadata.reference
+    chosen = edition or reference.default_edition
+    if chosen not in reference.editions:
+        hint = did_you_mean(chosen, reference.editions)
+        raise UsageError(f"--edition {chosen!r}: {spec.name} has {', '.join(reference.editions)}.{hint}")
+    return load_scores(spec.folder / reference.file, chosen)
