@@ -15,9 +15,12 @@ from .spec import TaskSpec
 ORDERS = ("natural", "reversed")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prompts:
-    """Prompts of one task: ``texts`` and ``choices`` (what may be answered, in code order) by row of ``layout``."""
+    """Prompts of one task: ``texts`` and ``choices`` (what may be answered, in code order) by row of ``layout``.
+
+    Compared by identity, so that what was tokenised once is found again.
+    """
 
     task: str
     texts: tuple[str, ...]

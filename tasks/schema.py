@@ -63,7 +63,7 @@ class Metadata(_Strict):
 
     version: float
     title: str
-    construct: str
+    construct_text: str = Field(alias="construct")
     measure: str
     items: str
     languages: tuple[str, ...]

@@ -114,7 +114,8 @@ def _with_includes(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, A
     if (include := data.pop("include", None)) is None:
         return data, (path,)
     base, files = _with_includes((path.parent / str(include)).resolve(), (*seen, path))
-    return base | data, (path, *files)
+    metadata = base.get("metadata", {}) | data.get("metadata", {})
+    return base | data | {"metadata": metadata}, (path, *files)
 
 
 def load_spec(path: Path) -> TaskSpec:

@@ -1,0 +1,111 @@
+"""An aligned model: the frozen model behind a soft prompt, a text, or nothing; saved to and loaded from a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..tasks.answers import Answers
+from ..tasks.prompts import Prompts
+from .files import replacing, write_json, write_text
+from .models import LanguageModel
+
+WEIGHTS = "adapter_model.safetensors"
+KEY = "prompt_embeddings"  # what peft calls the virtual tokens of prompt tuning
+TEXT = "preamble.txt"
+
+
+@dataclass(frozen=True)
+class AlignedModel:
+    """Answers prompts like a culture.
+
+    ``soft`` is (T, dim) float32, put before the whole rendered prompt, first token included, where peft puts virtual
+    tokens; ``preamble`` is text put before the user's turn.
+    """
+
+    model: LanguageModel
+    soft: np.ndarray | None = None
+    preamble: str = ""
+
+    def answer(self, prompts: Prompts, *, text: bool = False) -> Answers:
+        """Option probabilities of every prompt, with ``text`` a generated answer beside them."""
+        if text:
+            return self.model.generate(prompts, self.soft, self.preamble)
+        return self.model.answer(prompts, None if self.soft is None else self.soft[None], self.preamble)
+
+    def save(self, folder: Path) -> None:
+        """Write the folder atomically: a PEFT prompt-tuning adapter and the preamble, whichever there is."""
+        from safetensors.numpy import save_file
+
+        with replacing(folder) as temporary:
+            temporary.mkdir()
+            write_text(temporary / TEXT, self.preamble)
+            if self.soft is not None:
+                save_file({KEY: np.ascontiguousarray(self.soft, dtype=np.float32)}, temporary / WEIGHTS)
+                write_json(temporary / "adapter_config.json", self._peft_config())
+
+    def _peft_config(self) -> dict[str, object]:
+        config = self.model.model.config
+        return {
+            "peft_type": "PROMPT_TUNING",
+            "task_type": "CAUSAL_LM",
+            "inference_mode": True,
+            "base_model_name_or_path": getattr(config, "_name_or_path", "") or None,
+            "num_virtual_tokens": len(self.soft),
+            "token_dim": self.model.dim,
+            "num_transformer_submodules": 1,
+            "num_attention_heads": config.num_attention_heads,
+            "num_layers": config.num_hidden_layers,
+            "prompt_tuning_init": "RANDOM",
+        }
+
+    @staticmethod
+    def load(model: LanguageModel, folder: Path) -> AlignedModel:
+        """Read a saved folder; safetensors only, shapes checked against the model.
+
+        Raises:
+            InputError: a file is damaged or does not fit the model.
+        """
+        text = folder / TEXT
+        preamble = text.read_text(encoding="utf-8") if text.is_file() else ""
+        weights = folder / WEIGHTS
+        return AlignedModel(model, read_soft_prompt(weights, model.dim) if weights.is_file() else None, preamble)
+
+
+def read_soft_prompt(path: Path, dim: int) -> np.ndarray:
+    """The virtual tokens (T, dim) float32 of a PEFT prompt-tuning adapter.
+
+    Raises:
+        InputError: not a safetensors file, or not a finite matrix of the model's width.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = list(file.keys())
+            if names != [KEY]:
+                raise InputError(f"{path}: holds {names[:3]}, expected one tensor {KEY!r} (prompt tuning).")
+            shape = file.get_slice(KEY).get_shape()
+            if len(shape) != 2 or shape[1] != dim:
+                raise InputError(f"{path}: {KEY} has shape {shape}; this model needs (tokens, {dim}).")
+            soft = file.get_tensor(KEY).astype(np.float32)
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not a safetensors adapter ({error}).") from None
+    if not np.isfinite(soft).all():
+        raise InputError(f"{path}: {KEY} holds NaN or infinite numbers.")
+    return soft
+
+
+def adapter_hash(folder: Path) -> str | None:
+    """sha256 over the folder's weights and text; None for a model left as it is."""
+    digest, empty = hashlib.sha256(), True
+    for name in (WEIGHTS, TEXT):
+        if (path := folder / name).is_file() and (data := path.read_bytes()):
+            digest.update(name.encode() + b"\0" + data)
+            empty = False
+    return None if empty else digest.hexdigest()

@@ -1,0 +1,52 @@
+"""What an aligner is: a class with a configuration and one method."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from .aligned import AlignedModel
+from .budget import Budget
+from .goal import Goal
+from .models import LanguageModel
+
+
+class Settings(BaseModel):
+    """Base of every aligner's settings: typed, validated, set by ``--set key=value``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Journal(Protocol):
+    """Where an aligner keeps its state, so that a killed run goes on exactly."""
+
+    def load(self) -> dict[str, np.ndarray] | None:
+        """The last saved state, the budget being restored with it; None at a fresh start."""
+
+    def save(self, state: dict[str, np.ndarray], best: float) -> None:
+        """Keep a state of plain arrays (atomic) and show the best loss so far."""
+
+
+class Aligner(Protocol):
+    """Turns a model into one that answers like a culture, within a budget.
+
+    ``summary`` is one line for ``culteval ls aligners``; ``budgeted`` says whether it searches, so that a budget
+    applies. Randomness comes from ``rng`` alone.
+    """
+
+    Settings: ClassVar[type[Settings]]
+    summary: ClassVar[str]
+    budgeted: ClassVar[bool]
+
+    def __init__(self, settings: Settings) -> None: ...
+
+    def align(
+        self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
+    ) -> AlignedModel:
+        """Fit ``goal`` and return the aligned model.
+
+        Raises:
+            RunError: the budget does not pay for one candidate, or losses are NaN.
+        """

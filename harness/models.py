@@ -1,0 +1,240 @@
+"""Language models: loaded by name, folder or hub id, asked through one packed forward pass."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from ..errors import RunError, UnavailableError, UsageError
+from ..tasks.answers import Answers, Layout
+from ..tasks.parsing import parse_code
+from ..tasks.prompts import Prompts
+from .encoding import as_chat, encode
+from .packing import PackedForward, PlainForward, sliding_window
+from .registry import find, table
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.4}  # packed against plain, log-likelihoods
+
+
+class ModelIdentity(BaseModel):
+    """What decides a model's answers, as recorded in a submission."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    revision: str
+    dtype: str
+    device: str
+    threads: int
+    chat_template: str | None
+    forward: str
+
+
+class LanguageModel:
+    """A frozen causal language model that answers prompts, alone or behind soft prompts.
+
+    ``dim`` is the width of its embeddings; ``tokens`` and ``seconds`` count what it has read so far.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, revision: str, notify: Callable[[str], None]) -> None:
+        self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
+        self.dim = model.get_input_embeddings().weight.shape[1]
+        self.tokens, self.seconds = 0, 0.0
+        self.context = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+        self._encoded = lru_cache(maxsize=16)(self._forward_of)
+        problem = _packing_problem(self)
+        if problem:
+            notify(f"packing is off for {name}: {problem}; using plain padded batches, which are slower")
+        self.forward = PlainForward if problem else PackedForward
+        self._encoded.cache_clear()
+        template = tokenizer.chat_template
+        self.identity = ModelIdentity(
+            name=name,
+            revision=revision,
+            dtype=str(model.dtype).removeprefix("torch."),
+            device=str(model.device),
+            threads=torch.get_num_threads(),
+            chat_template=hashlib.sha256(template.encode()).hexdigest()[:16] if template else None,
+            forward="plain" if problem else "packed",
+        )
+
+    def _forward_of(self, prompts: Prompts, preamble: str, virtual: int) -> PackedForward | PlainForward:
+        encoded = encode(self.tokenizer, prompts, preamble)
+        if encoded.longest + virtual > self.context:
+            raise UsageError(
+                f"the longest prompt has {encoded.longest} tokens and {virtual} soft tokens before it, but the model's "
+                f"context is {self.context}. Use fewer soft tokens or demonstrations."
+            )
+        return self.forward(self.model, encoded)
+
+    def cost(self, prompts: Prompts, virtual: int = 0, preamble: str = "") -> int:
+        """Tokens read to answer these prompts once."""
+        return self._encoded(prompts, preamble, virtual).tokens(virtual)
+
+    def logprobs(self, prompts: Prompts, soft: torch.Tensor | None = None, preamble: str = "") -> torch.Tensor:
+        """Log-probabilities (population, prompts, options) of the options, as a torch tensor with its graph."""
+        virtual = 0 if soft is None else soft.shape[1]
+        return self._encoded(prompts, preamble, virtual).logprobs(soft)
+
+    def answer(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "") -> Answers:
+        """Option probabilities of all prompts under each soft prompt (population, T, dim), or of the bare model.
+
+        Raises:
+            UsageError: a prompt is longer than the model's context; nothing is computed.
+            RunError: the model gives NaN or no probability at all.
+        """
+        start, virtual = time.perf_counter(), 0 if soft is None else soft.shape[1]
+        with torch.inference_mode():
+            tensor = None if soft is None else torch.from_numpy(np.asarray(soft)).to(self.model.device)
+            logs = self.logprobs(prompts, tensor, preamble).cpu().double().numpy()
+        self.seconds += time.perf_counter() - start
+        self.tokens += self.cost(prompts, virtual, preamble) * len(logs)
+        return _as_answers(prompts.layout, logs)
+
+    def generate(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "", most: int = 8) -> Answers:
+        """The same answers with greedily generated text beside the probabilities (population 1).
+
+        Args:
+            soft: one soft prompt (T, dim) or None.
+            most: tokens generated at most; text ends at the first line break.
+        """
+        answers = self.answer(prompts, None if soft is None else soft[None], preamble)
+        start = time.perf_counter()
+        texts = []
+        for at in range(0, len(prompts), 16):
+            texts += self._greedy([f"{preamble}{text}" for text in prompts.texts[at : at + 16]], soft, most)
+        self.seconds += time.perf_counter() - start
+        parsed = np.array([parse_code(text, row) for text, row in zip(texts, prompts.choices, strict=True)])
+        return Answers(answers.layout, answers.probs, answers.outside, tuple(texts), parsed)
+
+    @torch.inference_mode()
+    def _greedy(self, texts: list[str], soft: np.ndarray | None, most: int) -> list[str]:
+        # Padding stands left of the soft prompt, so that a batch gives what each prompt alone would give.
+        rows = [self.tokenizer(as_chat(self.tokenizer, t), add_special_tokens=False)["input_ids"] for t in texts]
+        embed, device = self.model.get_input_embeddings(), self.model.device
+        own = [embed(torch.tensor(row, device=device)) for row in rows]
+        if soft is not None:
+            own = [torch.cat([torch.from_numpy(soft).to(one), one]) for one in own]
+        width = max(map(len, own))
+        padded = torch.stack([torch.cat([one.new_zeros(width - len(one), self.dim), one]) for one in own])
+        real = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in own], device=device)
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        out = self.model.generate(
+            inputs_embeds=padded, attention_mask=real, max_new_tokens=most, do_sample=False, pad_token_id=pad
+        )
+        self.tokens += int(real.sum()) + out.numel()
+        return [self.tokenizer.decode(row, skip_special_tokens=True).lstrip().partition("\n")[0] for row in out]
+
+    def token_vectors(self, ids: np.ndarray) -> np.ndarray:
+        """Input embeddings (..., dim) in float32 of token ids."""
+        with torch.inference_mode():
+            found = self.model.get_input_embeddings()(torch.from_numpy(np.asarray(ids)).to(self.model.device))
+        return found.float().cpu().numpy()
+
+    def ordinary_tokens(self) -> np.ndarray:
+        """Ids of the vocabulary without special and added tokens."""
+        size = self.model.get_input_embeddings().weight.shape[0]
+        special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
+        return np.array([i for i in range(min(size, len(self.tokenizer))) if i not in special])
+
+
+def _as_answers(layout: Layout, logs: np.ndarray) -> Answers:
+    top = logs.max(-1, keepdims=True)
+    if not np.isfinite(top).all():
+        raise RunError("the model gave no finite probability for some prompt. Try --dtype float32.")
+    relative = np.exp(logs - top)
+    outside = np.clip(1 - np.exp(logs).sum(-1), 0, 1)
+    return Answers(layout, relative / relative.sum(-1, keepdims=True), outside)
+
+
+def _packing_problem(model: LanguageModel) -> str | None:
+    """Why packed forwards cannot be trusted for this model, or None: compares them with plain ones on three prompts."""
+    config = model.model.config
+    if sliding_window(config) is None and getattr(config, "sliding_window", None):
+        return "it uses a sliding window that takes no mask of ours"
+    texts = ("Reply with a number.\n1 = yes\n2 = no\nIs it so?", "Reply with a number.\n1 = yes\n2 = no\nOr not?", "Well?")
+    zeros = np.zeros(3, dtype=np.int32)
+    layout = Layout(("a", "b", "c"), ("A",), ("natural",), 1, np.arange(3), zeros, zeros, zeros, np.ones((3, 2)))
+    prompts = Prompts("check", texts, (("1", "2"),) * 3, layout)
+    encoded = encode(model.tokenizer, prompts)
+    soft = torch.from_numpy(model.token_vectors(np.array([[3, 5]])))
+    try:
+        with torch.inference_mode():
+            pairs = [
+                (PackedForward(model.model, encoded).logprobs(v), PlainForward(model.model, encoded).logprobs(v))
+                for v in (None, soft)
+            ]
+    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        return f"its forward pass refuses a packed mask ({type(error).__name__})"
+    worst = max(float((packed - plain).abs().max()) for packed, plain in pairs)
+    tolerance = TOLERANCE[model.model.dtype]
+    return None if worst <= tolerance else f"packed and plain log-likelihoods differ by {worst:.1g}"
+
+
+def default_dtype(device: str) -> str:
+    """bfloat16 where the processor multiplies it natively, else float32."""
+    if device.startswith("cuda"):
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "float32"
+
+
+def load_model(
+    name: str, dtype: str, device: str, revision: str | None, threads: int | None, notify: Callable[[str], None]
+) -> LanguageModel:
+    """Load a registered model, a folder or a hub id.
+
+    Raises:
+        UsageError: unknown dtype or device.
+        UnavailableError: no such model here, and none could be fetched.
+    """
+    if dtype not in ("auto", *DTYPES):
+        raise UsageError(f"--dtype {dtype!r}: not one of auto, {', '.join(DTYPES)}.")
+    if threads:
+        torch.set_num_threads(threads)
+    source: str | Path = find("models", name)() if name in table("models") else name
+    chosen = DTYPES[default_dtype(device) if dtype == "auto" else dtype]
+    model, tokenizer = _from_pretrained(str(source), chosen, revision)
+    try:
+        model = model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {device!r}: {str(error).splitlines()[0]}") from None
+    return LanguageModel(model, tokenizer, name, _revision(Path(source), model), notify)
+
+
+def _from_pretrained(source: str, dtype: torch.dtype, revision: str | None) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    options = {} if Path(source).exists() else {"revision": revision}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation="sdpa", **options)
+    except (OSError, ValueError) as error:
+        what = "folder holds no usable model" if Path(source).exists() else "neither a folder here nor on the hub"
+        raise UnavailableError(
+            f"--model {source}: {what} ({str(error).splitlines()[0][:120]}).\n"
+            "Use --model smollm2 (embedded), or a folder with config.json, *.safetensors and tokenizer files."
+        ) from None
+    return model, tokenizer
+
+
+def _revision(folder: Path, model: Any) -> str:
+    """A hub commit, or the sha256 of a folder's configuration and weights."""
+    if not folder.is_dir():
+        return getattr(model.config, "_commit_hash", None) or "unknown"
+    digest = hashlib.sha256()
+    for path in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]

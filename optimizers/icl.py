@@ -1,0 +1,44 @@
+"""In-context learning: a persona sentence, and optionally answered examples, before the question."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from ..harness.aligned import AlignedModel
+from ..harness.aligner import Journal
+from ..harness.aligner import Settings as Base
+from ..harness.budget import Budget
+from ..harness.goal import Goal
+from ..harness.models import LanguageModel
+from .texts import persona, texts
+
+
+class InContextSettings(Base):
+    """``demonstrations``: answered examples, drawn from the prompts of ``fit``."""
+
+    demonstrations: int = Field(0, ge=0, le=24)
+
+
+class InContext:
+    """Tells the model the country in words."""
+
+    Settings: ClassVar = InContextSettings
+    summary: ClassVar = "persona sentence, optionally answered examples, before the question"
+    budgeted: ClassVar = False
+
+    def __init__(self, settings: InContextSettings) -> None:
+        self.settings = settings
+
+    def align(
+        self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
+    ) -> AlignedModel:
+        """Return the model behind a preamble; spends nothing."""
+        parts = [persona(goal.country.name)]
+        codes = goal.measure.demonstrations(goal.prompts.layout)
+        for row in rng.permutation(len(goal.prompts))[: self.settings.demonstrations]:
+            example = {"question": goal.prompts.texts[row], "answer": int(codes[row])}
+            parts.append(texts()["demonstration"].format(**example))
+        return AlignedModel(model, preamble="\n\n".join(parts) + "\n\n")

@@ -1,0 +1,30 @@
+"""The model as it is."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from ..harness.aligned import AlignedModel
+from ..harness.aligner import Journal, Settings
+from ..harness.budget import Budget
+from ..harness.goal import Goal
+from ..harness.models import LanguageModel
+
+
+class Naive:
+    """Nothing before the question: what every alignment is compared with."""
+
+    Settings: ClassVar = Settings
+    summary: ClassVar = "the model as it is"
+    budgeted: ClassVar = False
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def align(
+        self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
+    ) -> AlignedModel:
+        """Return the model unchanged; spends nothing."""
+        return AlignedModel(model)
