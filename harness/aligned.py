@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from ..errors import InputError
 from ..tasks.answers import Answers
 from ..tasks.prompts import Prompts
 from .files import replacing, write_json, write_text
-from .models import LanguageModel
+
+if TYPE_CHECKING:
+    from .models import LanguageModel
 
 WEIGHTS = "adapter_model.safetensors"
 KEY = "prompt_embeddings"  # what peft calls the virtual tokens of prompt tuning

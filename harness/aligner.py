@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from .aligned import AlignedModel
 from .budget import Budget
 from .goal import Goal
-from .models import LanguageModel
+
+if TYPE_CHECKING:
+    from .models import LanguageModel
 
 
 class Settings(BaseModel):

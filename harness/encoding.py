@@ -48,7 +48,9 @@ def encode(tokenizer: Any, prompts: Prompts, preamble: str = "") -> Encoded:
     """
     delimiter = "" if tokenizer.chat_template else " "
     contexts = [as_chat(tokenizer, f"{preamble}{text}") for text in prompts.texts]
-    pairs = [context + delimiter + choice for context, row in zip(contexts, prompts.choices, strict=True) for choice in row]
+    pairs = [
+        context + delimiter + choice for context, row in zip(contexts, prompts.choices, strict=True) for choice in row
+    ]
     # lm-eval moves trailing spaces of the context into the continuation before it splits.
     context_ids = _ids(tokenizer, [context.rstrip(" ") for context in contexts])
     whole = iter(_ids(tokenizer, pairs))

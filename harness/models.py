@@ -161,7 +161,11 @@ def _packing_problem(model: LanguageModel) -> str | None:
     config = model.model.config
     if sliding_window(config) is None and getattr(config, "sliding_window", None):
         return "it uses a sliding window that takes no mask of ours"
-    texts = ("Reply with a number.\n1 = yes\n2 = no\nIs it so?", "Reply with a number.\n1 = yes\n2 = no\nOr not?", "Well?")
+    texts = (
+        "Reply with a number.\n1 = yes\n2 = no\nIs it so?",
+        "Reply with a number.\n1 = yes\n2 = no\nOr not?",
+        "Well?",
+    )
     zeros = np.zeros(3, dtype=np.int32)
     layout = Layout(("a", "b", "c"), ("A",), ("natural",), 1, np.arange(3), zeros, zeros, zeros, np.ones((3, 2)))
     prompts = Prompts("check", texts, (("1", "2"),) * 3, layout)

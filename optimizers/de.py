@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -12,10 +12,12 @@ from ..harness.aligner import Journal
 from ..harness.aligner import Settings as Base
 from ..harness.budget import Budget
 from ..harness.goal import Goal
-from ..harness.models import LanguageModel
 from .search.de import DifferentialEvolution
 from .soft_prompt import draw_prompts, evaluate, require_candidate, text_prompt
 from .texts import persona
+
+if TYPE_CHECKING:
+    from ..harness.models import LanguageModel
 
 
 class DESettings(Base):

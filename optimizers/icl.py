@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -12,8 +12,10 @@ from ..harness.aligner import Journal
 from ..harness.aligner import Settings as Base
 from ..harness.budget import Budget
 from ..harness.goal import Goal
-from ..harness.models import LanguageModel
 from .texts import persona, texts
+
+if TYPE_CHECKING:
+    from ..harness.models import LanguageModel
 
 
 class InContextSettings(Base):

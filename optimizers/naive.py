@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -10,7 +10,9 @@ from ..harness.aligned import AlignedModel
 from ..harness.aligner import Journal, Settings
 from ..harness.budget import Budget
 from ..harness.goal import Goal
-from ..harness.models import LanguageModel
+
+if TYPE_CHECKING:
+    from ..harness.models import LanguageModel
 
 
 class Naive:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import RunError
 from ..harness.budget import Budget
 from ..harness.goal import Goal
-from ..harness.models import LanguageModel
+
+if TYPE_CHECKING:
+    from ..harness.models import LanguageModel
 
 
 def evaluate(model: LanguageModel, goal: Goal, soft: np.ndarray, budget: Budget) -> np.ndarray:

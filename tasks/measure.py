@@ -32,7 +32,12 @@ class MeasureOptions(BaseModel):
 
 
 class Measure(Protocol):
-    """A task seen from its references: built by ``measure_of`` for one country."""
+    """A task seen from its references: built by ``measure_of`` for one country.
+
+    ``caution`` is a sentence that belongs beside the country's scores, or None.
+    """
+
+    caution: str | None
 
     def objective(self, layout: Layout, readout: Readout) -> Objective:
         """The loss of answers to prompts of this layout; torch in, torch out, and differentiable for ``expected``."""

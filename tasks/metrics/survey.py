@@ -15,6 +15,7 @@ from scipy import stats
 
 from ...errors import InputError, UsageError, did_you_mean
 from ..answers import Answers, Layout, item_means, read
+from ..countries import name_of
 from ..measure import MeasureOptions
 from ..schema import Readout, SplitName
 from ..score import Score
@@ -55,6 +56,13 @@ class HofstedeSurvey:
         self.scores = _scores(spec, options.edition)
         self.target = self.scores.target(country)
         self.shift = self.scores.world if options.constants == "world" else np.zeros(len(DIMENSIONS))
+
+    @property
+    def caution(self) -> str | None:
+        """Says so where a country's row is an estimate."""
+        if not self.scores.is_estimate(self.country):
+            return None
+        return f"the published scores of {name_of(self.country)} rest on estimates (edition {self.scores.edition})"
 
     @staticmethod
     def countries(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:

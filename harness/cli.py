@@ -1,0 +1,93 @@
+"""The command line: names of commands, loaded when called; errors as one or two lines with an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from ..errors import CultevalError
+
+_COMMANDS = {
+    "run": ("culteval.harness.commands:run", "Align a model to a country, answer tasks, write and score a submission."),
+    "resume": ("culteval.harness.commands:resume", "Go on with a run that was interrupted."),
+    "score": ("culteval.harness.commands:score", "Score a submission again, also against other countries."),
+    "ls": ("culteval.harness.listing:ls", "List tasks, aligners, models or countries."),
+    "task": ("culteval.harness.listing:task", "Check task specs."),
+    "leaderboard": ("culteval.leaderboards.commands:leaderboard", "Put finished runs side by side."),
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a command's module only when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[name][0].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from ..errors import did_you_mean
+
+            ctx.fail(f"No such command {args[0]!r}.{did_you_mean(args[0], _COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="culteval")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+def cli(debug: bool) -> None:
+    """Whose values does a language model speak with, and can it be moved to another culture?
+
+    \b
+    First steps:
+      culteval run --aligner de --task vsm13        the embedded model, Saudi Arabia
+      culteval ls aligners                          what else there is
+
+    Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 bad input file, 4 model or network not available,
+    5 a run that could not go on, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Entry point of the ``culteval`` command."""
+    debug = "--debug" in sys.argv
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        _fail("interrupted. `culteval resume RUN` goes on.", 130)
+    except KeyboardInterrupt:
+        _fail("interrupted. `culteval resume RUN` goes on.", 130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except CultevalError as error:
+        if debug:
+            raise
+        _fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        _fail(f"internal error: {type(error).__name__}: {error}. Run again with --debug and report it.", 1)
+
+
+def _fail(text: str, code: int) -> None:
+    click.echo(f"Error: {text}", err=True)
+    sys.exit(code)

@@ -1,0 +1,253 @@
+"""The commands ``run``, ``resume`` and ``score``."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from ..errors import UsageError
+from ..tasks.countries import country as resolve
+from ..tasks.countries import name_of
+from ..tasks.measure import MeasureOptions, countries_of, measure_of
+from ..tasks.score import Score
+from ..tasks.spec import load_spec
+from . import report, submission
+from .config import DEFAULT_BUDGET, RunConfig, aligner_settings
+from .display import TerminalDisplay
+from .registry import find, spec_path
+from .run import SUBMISSION, RunResult, execute, read_config
+from .scoring import score_constant, score_submission
+
+COMPANIONS = ("naive", "icl", "random")
+
+_MEASURE_OPTIONS = (
+    click.option("--edition", help="Edition of the reference scores [default: the task's own]."),
+    click.option("--constants", help="Constants C of the indices: world or zero [default: world]."),
+    click.option("--norm", help="Norm of the fitted loss: sse, l2 or l1 [default: sse]."),
+)
+
+
+def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_MEASURE_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option("--aligner", required=True, help="Name of an aligner (culteval ls aligners).")
+@click.option("--task", "tasks", multiple=True, required=True, help="Task to answer and score; may be repeated.")
+@click.option("--fit", metavar="TASK[:COUNTRY]", help="What to fit [default: the first --task and --country].")
+@click.option("--country", help="Country by name or code [default: the task's, SA for vsm13].")
+@click.option("--model", default="smollm2", show_default=True, help="Embedded model, folder, or hub id.")
+@click.option("--revision", help="Revision of a hub model.")
+@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
+@click.option("--threads", type=click.IntRange(1), help="Processor threads [default: all].")
+@click.option("--budget", type=click.IntRange(0), default=DEFAULT_BUDGET, show_default=True, help="Survey evaluations.")
+@click.option("--readout", default="expected", show_default=True, help="Read-out to optimise: expected or argmax.")
+@click.option("--respondents", type=click.IntRange(0), default=0, help="Synthetic respondents who answer [default: 0].")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner.")
+@click.option(
+    "--config", type=click.Path(dir_okay=False), help="YAML file with settings of the aligner, or a shipped name."
+)
+@_measure_options
+@click.option(
+    "--out", type=click.Path(file_okay=False), default="culteval-runs", show_default=True, help="Where runs go."
+)
+@click.option("--fresh", is_flag=True, help="Start over even if this run is there already.")
+@click.option("--compare/--no-compare", default=True, help="Also run naive, icl and random.", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def run(**flags: Any) -> None:
+    """Align a model to a country, answer tasks, write and score a submission."""
+    started = time.perf_counter()
+    config = _config(flags)
+    others = [config.with_aligner(name) for name in _companions(config.aligner) if flags["compare"]]
+    with _display(flags["as_json"]) as display:
+        model_of = cache(lambda: _load(config, display))
+        results = []
+        for each in (*others, config):
+            result = execute(each, Path(flags["out"]), model_of, display, fresh=flags["fresh"])
+            if result.reused:
+                display.say(f"{each.aligner}: finished before in {result.folder}; --fresh starts over")
+            results.append(result)
+    _show(results, flags["as_json"], started)
+
+
+@click.command()
+@click.argument("folder", metavar="RUN", type=click.Path(file_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def resume(folder: str, as_json: bool) -> None:
+    """Go on with a run that was interrupted; ends with the answers of an undisturbed run."""
+    started, path = time.perf_counter(), Path(folder).resolve()
+    config = read_config(path)
+    if config.folder_name() != path.name:
+        raise UsageError(f"{path}: the tasks or the configuration changed since this run began. Run it anew.")
+    with _display(as_json) as display:
+        result = execute(config, path.parent, lambda: _load(config, display), display)
+    if result.reused and not as_json:
+        click.echo(f"{folder}: finished before.", err=True)
+    _show([result], as_json, started)
+
+
+@click.command()
+@click.argument("path", metavar="SUBMISSION", type=click.Path())
+@click.option("--country", help="Another country by name or code, or all.")
+@_measure_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def score(path: str, country: str | None, as_json: bool, **options: str | None) -> None:
+    """Score a submission folder again: no model is needed."""
+    given = {name: value for name, value in options.items() if value}
+    folder = Path(path)
+    folder = folder / SUBMISSION if (folder / SUBMISSION).is_dir() else folder
+    manifest, scores = score_submission(folder, country, given)
+    if as_json:
+        click.echo(json.dumps({"submission": str(folder), "scores": [row.model_dump() for row in scores]}, indent=2))
+        return
+    console = Console()
+    for task in dict.fromkeys(row.task for row in scores):
+        groups = {code: [s for s in scores if s.country == code and s.task == task] for code in
+                  dict.fromkeys(row.country for row in scores)}  # fmt: skip
+        rows = [report.Row(name_of(code), task, code, group, manifest.budget) for code, group in groups.items()]
+        if len(rows) > 1:
+            rows.sort(key=lambda row: _headline(row.scores))
+        console.print(report.table(rows, f"{task}: {manifest.aligner.name} fitted to {manifest.country}"))
+
+
+def _headline(scores: Sequence[Score]) -> float:
+    return next((s.value for s in scores if s.metric == "loss" and s.split == "heldout"), float("inf"))
+
+
+def _companions(aligner: str) -> list[str]:
+    """What to show beside an aligner: everything simpler than it."""
+    order = COMPANIONS if find("aligners", aligner).budgeted else COMPANIONS[:2]
+    return [name for name in order if name != aligner] if aligner != "naive" else []
+
+
+def _config(flags: dict[str, Any]) -> RunConfig:
+    """Everything that can be checked before a model is loaded is checked here."""
+    specs = [load_spec(spec_path(name)) for name in flags["tasks"]]
+    fit_name, _, fit_country = (flags["fit"] or flags["tasks"][0]).partition(":")
+    fit_spec = load_spec(spec_path(fit_name))
+    options = MeasureOptions(**{k: flags[k] for k in ("edition", "constants", "norm") if flags[k]})
+    known = countries_of(fit_spec, options.edition)
+    country = resolve(flags["country"] or specs[0].metadata.default_country, known).code
+    fit_code = resolve(fit_country, known).code if fit_country else country
+    if flags["readout"] not in ("expected", "argmax"):
+        raise UsageError(f"--readout {flags['readout']!r}: a fit optimises expected or argmax.")
+    measure_of(fit_spec, fit_code, options)
+    for spec in specs:
+        measure_of(spec, country, options)
+    base = _settings_file(flags["config"], flags["aligner"]) if flags["config"] else None
+    settings = aligner_settings(flags["aligner"], flags["assignments"], base)
+    budgeted = find("aligners", flags["aligner"]).budgeted
+    copied = ("aligner", "model", "revision", "dtype", "device", "threads", "readout", "respondents", "seed")
+    return RunConfig(
+        **{name: flags[name] for name in copied},
+        settings=settings.model_dump(mode="json"),
+        fit=fit_name,
+        fit_country=fit_code,
+        tasks=tuple(dict.fromkeys(flags["tasks"])),
+        country=country,
+        options=options,
+        budget=flags["budget"] if budgeted else 0,
+    )
+
+
+def _settings_file(name: str, aligner: str) -> dict[str, Any]:
+    from ..tasks.spec import read_yaml
+
+    shipped = Path(__file__).parent.parent / "optimizers" / "configs" / f"{name}.yaml"
+    path = shipped if shipped.is_file() else Path(name)
+    if not path.is_file():
+        raise UsageError(f"--config {name!r}: neither a file nor a shipped configuration for {aligner}.")
+    return read_yaml(path)
+
+
+def _display(as_json: bool) -> TerminalDisplay:
+    return TerminalDisplay(Console(stderr=True, quiet=as_json and not os.isatty(2)))
+
+
+def _load(config: RunConfig, display: TerminalDisplay) -> Any:
+    # Nothing of the embedded model's or a local folder's loading needs a hub; silence what libraries print.
+    display.say(f"loading {config.model}")
+    from .models import load_model
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        return load_model(config.model, config.dtype, config.device, config.revision, config.threads, display.say)
+
+
+def _show(results: list[RunResult], as_json: bool, started: float) -> None:
+    main = results[-1]
+    constant = _constant_rows(main)
+    if as_json:
+        click.echo(json.dumps(_as_json(results, constant, time.perf_counter() - started), indent=2, allow_nan=False))
+        return
+    console = Console()
+    for asked in main.manifest.tasks:
+        name, country = asked.name, name_of(main.manifest.country)
+        rows = [report.Row("constant", name, asked.country, [s for s in constant if s.task == name], None)]
+        for result in results:
+            scores = [s for s in result.scores if s.task == name]
+            rows.append(report.Row(result.manifest.aligner.name, name, asked.country, scores, result.manifest.budget))
+        console.print(
+            report.table(rows, f"{name}, {country}: loss against the published scores ({asked.constants} constants)")
+        )
+        from .figure import bars
+
+        console.print(bars([s for s in main.scores if s.task == name], "expected", "heldout", country))
+    estimates = _estimates(main)
+    if estimates:
+        console.print(estimates, style="yellow", highlight=False)
+    for label, path in (
+        ("run", main.folder),
+        ("submission", main.folder / SUBMISSION),
+        ("picture", main.folder / "dimensions.svg"),
+    ):
+        console.print(f"{label:<11}{path}", highlight=False, soft_wrap=True, markup=False)
+    console.print(
+        f"next       culteval score {main.folder} --country all", highlight=False, soft_wrap=True, markup=False
+    )
+
+
+def _constant_rows(result: RunResult) -> list[Score]:
+    _, answers = submission.read(result.folder / SUBMISSION)
+    rows = []
+    for asked in result.manifest.tasks:
+        options = MeasureOptions(edition=asked.edition, constants=asked.constants)
+        rows += score_constant(load_spec(spec_path(asked.name)), answers[asked.name], asked.country, options)
+    return rows
+
+
+def _estimates(result: RunResult) -> str:
+    asked = result.manifest.tasks[0]
+    measure = measure_of(
+        load_spec(spec_path(asked.name)),
+        asked.country,
+        MeasureOptions(edition=asked.edition, constants=asked.constants),
+    )
+    return f"note: {measure.caution}" if measure.caution else ""
+
+
+def _as_json(results: list[RunResult], constant: list[Score], seconds: float) -> dict[str, Any]:
+    main = results[-1]
+    budget = main.manifest.budget.model_dump()
+    scores = [*main.scores, *(row for other in results[:-1] for row in other.scores), *constant]
+    return {
+        "run": str(main.folder),
+        "submission": str(main.folder / SUBMISSION),
+        "seconds": round(seconds, 3),
+        "reused": main.reused,
+        "budget": budget,
+        "scores": [row.model_dump() for row in scores],
+    }

@@ -1,0 +1,84 @@
+"""The configuration of a run: everything that decides its result, and the name of its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..errors import UsageError, did_you_mean
+from ..tasks.measure import MeasureOptions
+from ..tasks.schema import Readout
+from ..tasks.spec import first_problem, load_spec
+from .registry import find, spec_path
+
+DEFAULT_BUDGET = 100
+
+
+class RunConfig(BaseModel):
+    """What was asked for, defaults filled in. Countries are two-letter codes; ``budget`` is in survey evaluations."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    aligner: str
+    settings: dict[str, Any]
+    model: str
+    revision: str | None = None
+    dtype: str = "auto"
+    device: str = "cpu"
+    threads: int | None = Field(None, ge=1)
+    fit: str
+    fit_country: str
+    tasks: tuple[str, ...]
+    country: str
+    options: MeasureOptions
+    readout: Readout
+    respondents: int = Field(0, ge=0, le=100_000)
+    budget: int = Field(DEFAULT_BUDGET, ge=0)
+    seed: int = Field(0, ge=0)
+
+    def folder_name(self) -> str:
+        """Readable, and unique to this configuration of these task files."""
+        asked = {name: load_spec(spec_path(name)).hash for name in (self.fit, *self.tasks)}
+        text = json.dumps([self.model_dump(mode="json"), asked], sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+        return f"{load_spec(spec_path(self.tasks[0])).name}-{self.country}-{self.aligner}-{digest}"
+
+    def with_aligner(self, name: str) -> RunConfig:
+        """The same run by another aligner at its default settings; a budget only where it searches."""
+        aligner = find("aligners", name)
+        settings = aligner_settings(name, ()).model_dump(mode="json")
+        budget = self.budget if aligner.budgeted else 0
+        return self.model_copy(update={"aligner": name, "settings": settings, "budget": budget})
+
+
+def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, Any] | None = None) -> BaseModel:
+    """An aligner's settings from a mapping and ``key=value`` texts on top (values are read as YAML).
+
+    Raises:
+        UsageError: no such aligner or setting, or a value that does not fit.
+    """
+    import yaml
+
+    model = find("aligners", name).Settings
+    given = dict(base or {})
+    for text in assignments:
+        key, sign, value = text.partition("=")
+        if not sign:
+            raise UsageError(f"--set {text!r}: expected key=value.")
+        try:
+            given[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(f"--set {key}: {value!r} is not a value.") from None
+    for key in given:
+        if key not in model.model_fields:
+            known = ", ".join(model.model_fields) or "none"
+            hint = did_you_mean(key, model.model_fields)
+            raise UsageError(f"--set {key}: {name} has no such setting.{hint} It has: {known}.")
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise UsageError(f"--set {first_problem(error)} (aligner {name}).") from None

@@ -1,0 +1,53 @@
+"""What a person sees while a run is under way: everything on standard error, so that results stay clean."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class TerminalDisplay:
+    """A progress bar with the best loss, the evaluations left and the time left; lines where there is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bars: dict[str, TaskID] = {}
+        self._said = 0.0
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[status]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._progress.console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
+
+    def advance(self, label: str, spent: float, allowed: float, best: float | None) -> None:
+        """Move the bar of one search."""
+        status = f"best loss {best:,.0f} | {allowed - spent:g} evaluations left" if best is not None else ""
+        if not self.console.is_terminal:
+            if time.monotonic() - self._said > 10 or spent >= allowed:
+                self._said = time.monotonic()
+                self.say(f"{label}: {status}")
+            return
+        if label not in self._bars:
+            self._bars[label] = self._progress.add_task(label, total=allowed, status="")
+        self._progress.update(self._bars[label], completed=spent, status=status)

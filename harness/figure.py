@@ -1,0 +1,83 @@
+"""Pictures of the six dimensions against the target: SVG for the run folder, bars for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from ..tasks.metrics.reference import DIMENSIONS
+from ..tasks.score import Score
+from .files import replacing
+
+LABELS = {
+    "pdi": "Power distance",
+    "idv": "Individualism",
+    "mas": "Masculinity",
+    "uai": "Uncertainty avoidance",
+    "lto": "Long-term orientation",
+    "ivr": "Indulgence",
+}
+WIDTH = 50
+
+
+def dimensions(scores: Sequence[Score], readout: str, split: str) -> dict[str, tuple[float, float]]:
+    """Index and published target by dimension, as far as the scores hold them."""
+    found = {row.metric: row.value for row in scores if row.readout == readout and row.split == split}
+    return {name: (found[name], found[name] - found[f"{name}_error"]) for name in DIMENSIONS if name in found}
+
+
+def write_figure(path: Path, scores: Sequence[Score], country: str) -> None:
+    """An SVG of fitted and held-out indices beside the published ones; nothing where no index could be formed."""
+    points = {split: dimensions(scores, "expected", split) for split in ("fit", "heldout")}
+    if not points["heldout"]:
+        return
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "culteval"  # same scores, same bytes
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
+    rows = range(len(DIMENSIONS))
+    targets = [points["heldout"][name][1] for name in DIMENSIONS]
+    axes.scatter(targets, rows, marker="|", s=400, linewidths=3, color="#222222", label="published", zorder=2)
+    for split, colour, marker in (("fit", "#0072b2", "o"), ("heldout", "#d55e00", "D")):
+        if points[split]:
+            values = [points[split][name][0] for name in DIMENSIONS]
+            axes.scatter(values, rows, color=colour, marker=marker, s=45, label=split, zorder=3)
+    axes.set_yticks(rows, [LABELS[name] for name in DIMENSIONS])
+    axes.invert_yaxis()
+    axes.grid(axis="x", color="#dddddd")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_xlabel("index (expected read-out)")
+    axes.set_title(f"{scores[0].aligner} against {country}", loc="left")
+    axes.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    with replacing(path) as temporary:
+        pyplot.savefig(temporary, format="svg", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def bars(scores: Sequence[Score], readout: str, split: str, country: str) -> Table:
+    """The same picture in a terminal: a bar to the model's index, a mark at the published one."""
+    title = f"Dimensions, {split} ({readout}):  ━ model  ◆ published, {country}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for heading, justify in (("", "left"), ("", "left"), ("model", "right"), ("published", "right")):
+        table.add_column(heading, justify=justify, no_wrap=True)
+    points = dimensions(scores, readout, split)
+    for name, (value, target) in points.items():
+        table.add_row(LABELS[name], _bar(value, target), f"{value:.0f}", f"{target:.0f}")
+    return table
+
+
+def _bar(value: float, target: float) -> Text:
+    def place(number: float) -> int:
+        return round(min(max(number, 0), 100) / 100 * (WIDTH - 1))
+
+    cells = ["━" if i <= place(value) else " " for i in range(WIDTH)]
+    text = Text("".join(cells), style="cyan")
+    text.plain = text.plain[: place(target)] + "◆" + text.plain[place(target) + 1 :]
+    text.stylize("bold yellow", place(target), place(target) + 1)
+    return text

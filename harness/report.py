@@ -1,0 +1,76 @@
+"""The table that puts runs side by side, for the terminal and for Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from ..tasks.score import Score
+from .submission import Spent
+
+COLUMNS = (
+    ("fit expected", "loss", "expected", "fit"),
+    ("fit argmax", "loss", "argmax", "fit"),
+    ("held-out expected", "loss", "expected", "heldout"),
+    ("held-out argmax", "loss", "argmax", "heldout"),
+    ("held-out skill", "skill", "expected", "heldout"),
+    ("reversed order", "loss_reversed", "expected", "heldout"),
+)
+FOOTNOTE = (
+    "loss: sum of squared errors of the six indices, lower is better; skill: 1 - loss / loss of the constant answer"
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: an aligner's scores for one task and country, and what it cost."""
+
+    aligner: str
+    task: str
+    country: str
+    scores: Sequence[Score]
+    spent: Spent | None
+
+    def cells(self) -> list[str]:
+        """Aligner, the columns in order, survey evaluations and seconds; * marks collapsed answers."""
+        cells = [self.aligner]
+        for _, metric, readout, split in COLUMNS:
+            wanted = (metric, readout, split)
+            found = next((s for s in self.scores if (s.metric, s.readout, s.split) == wanted), None)
+            mark = " *" if found and found.note == "collapsed" else ""
+            number = "-" if found is None else f"{found.value:.2f}" if metric == "skill" else f"{found.value:,.0f}"
+            cells.append(number + mark)
+        cells.append(f"{self.spent.survey_evaluations:g}" if self.spent else "0")
+        cells.append(f"{self.spent.seconds:.0f}" if self.spent else "0")
+        return cells
+
+
+def headings() -> list[str]:
+    """Column headings, in the order of ``Row.cells``."""
+    return ["aligner", *(column[0] for column in COLUMNS), "evaluations", "seconds"]
+
+
+def table(rows: Iterable[Row], title: str) -> Table:
+    """The rows as a terminal table."""
+    rows = list(rows)
+    result = Table(title=title, caption=caption(rows), title_justify="left", caption_justify="left")
+    for heading in headings():
+        result.add_column(heading, justify="left" if heading == "aligner" else "right")
+    for row in rows:
+        result.add_row(*row.cells())
+    return result
+
+
+def caption(rows: Sequence[Row]) -> str:
+    """What the numbers are, and the mark where it is used."""
+    collapsed = any("*" in cell for row in rows for cell in row.cells())
+    return FOOTNOTE + ("\n* collapsed: all 24 answers within a quarter of a scale step" if collapsed else "")
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = ["| " + " | ".join(headings()) + " |", "|---|" + "---:|" * (len(headings()) - 1)]
+    escaped = ([cell.replace("|", "\\|").replace(" *", " \\*") for cell in row.cells()] for row in rows)
+    return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in escaped)]) + "\n"

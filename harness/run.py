@@ -1,0 +1,258 @@
+"""One run: align, answer, write the submission, score. Killed anywhere, it goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from ..errors import InputError, RunError
+from ..tasks.countries import Country, name_of
+from ..tasks.score import Score
+from ..tasks.spec import TaskSpec, first_problem, load_spec
+from . import submission
+from .config import RunConfig, aligner_settings
+from .files import replacing, write_json
+from .registry import find, spec_path
+from .scoring import score_submission
+
+CONFIG, CHECKPOINT, ALIGNED, SUBMISSION, SCORES, LOG, COST = (
+    "config.json", "checkpoint.npz", "adapter", "submission", "scores.json", "run.log", "cost.json",
+)  # fmt: skip
+_SCORES = TypeAdapter(list[Score])
+
+
+class Display(Protocol):
+    """Where a run tells what it is doing."""
+
+    def say(self, text: str) -> None:
+        """One line to a person."""
+
+    def advance(self, label: str, spent: float, allowed: float, best: float | None) -> None:
+        """A search has spent so many of its survey evaluations; its best loss so far."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: its folder, what it says of itself, its scores, whether it was there before."""
+
+    folder: Path
+    manifest: submission.Manifest
+    scores: list[Score]
+    reused: bool
+
+
+class RunJournal:
+    """Checkpoint and log of a run; saves the budget with the aligner's state and restores both."""
+
+    def __init__(self, folder: Path, budget: Any, display: Display, label: str) -> None:
+        self.path, self.log_path, self.budget = folder / CHECKPOINT, folder / LOG, budget
+        self.display, self.label = display, label
+
+    def load(self) -> dict[str, np.ndarray] | None:
+        """The last state, or None; InputError for a damaged file."""
+        if not self.path.exists():
+            return None
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                state = {name: file[name] for name in file.files}
+            self.budget.restore(json.loads(bytes(state.pop("_budget")).decode()))
+        except Exception as error:  # numpy and zipfile raise many kinds on damaged bytes
+            raise InputError(f"{self.path}: damaged checkpoint ({error}). Start over with --fresh.") from None
+        self.log("resumed", **self.budget.state())
+        return state
+
+    def save(self, state: dict[str, np.ndarray], best: float) -> None:
+        """Write the checkpoint atomically, log a line, move the progress bar."""
+        spent = np.frombuffer(json.dumps(self.budget.state()).encode(), dtype=np.uint8)
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **state, _budget=spent)
+        self.log("generation", best=best, **self.budget.state())
+        allowed = self.budget.total / self.budget.per_survey
+        self.display.advance(self.label, self.budget.evaluations, allowed, best)
+
+    def log(self, event: str, **fields: Any) -> None:
+        """One JSON line in ``run.log``."""
+        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event} | fields
+        with self.log_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def execute(
+    config: RunConfig, root: Path, model_of: Callable[[], Any], display: Display, *, fresh: bool = False
+) -> RunResult:
+    """Carry out a run in its folder under ``root``; a finished run of the same configuration is returned as it is.
+
+    Args:
+        model_of: loads the model when first called; called only if there is something left to do.
+
+    Raises:
+        RunError: another process works on the folder, or the model is not the one the run began with.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = root / config.folder_name()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            if fresh:
+                _clear(folder)
+            if (folder / SCORES).exists():
+                return read_result(folder, reused=True)
+            _carry_out(config, folder, model_of(), display)
+            return read_result(folder, reused=False)
+    except Timeout:
+        raise RunError(f"{folder}: another process works on this run. Wait for it, or change --out.") from None
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
+
+
+def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
+    write_json(folder / CONFIG, config.model_dump(mode="json"))
+    _same_model(folder / "model.json", model)
+    if not (folder / COST).exists():
+        _align(config, folder, model, display)
+    if not (folder / SUBMISSION).exists():
+        display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
+        _answer(config, folder, model)
+    _, scores = score_submission(folder / SUBMISSION)
+    from .figure import write_figure
+
+    write_figure(folder / "dimensions.svg", scores, name_of(config.country))
+    write_json(folder / SCORES, [row.model_dump(mode="json") for row in scores])
+
+
+def _same_model(path: Path, model: Any) -> None:
+    identity = model.identity.model_dump(mode="json")
+    if path.exists() and (before := json.loads(path.read_text(encoding="utf-8"))) != identity:
+        odd = ", ".join(key for key in identity if identity[key] != before.get(key))
+        raise RunError(f"{path.parent}: the run began with another model ({odd} differ). Start over with --fresh.")
+    write_json(path, identity)
+
+
+def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
+    from .budget import Budget
+    from .goal import fit_goal
+
+    spec = load_spec(spec_path(config.fit))
+    country = Country(config.fit_country, name_of(config.fit_country))
+    goal = fit_goal(spec, country, config.readout, config.options, config.respondents, config.seed)
+    items = len(spec.items.items)
+    budget = Budget(total=config.budget * items, per_survey=items)
+    journal = RunJournal(folder, budget, display, config.aligner)
+    journal.log("start", command=command_line())
+    aligner = find("aligners", config.aligner)
+    settings = aligner_settings(config.aligner, (), config.settings)
+    rng = np.random.default_rng(config.seed)
+    aligned = aligner(settings).align(model, goal, budget, rng, journal)
+    aligned.save(folder / ALIGNED)
+    write_json(folder / COST, {"allowed": budget.total, "per_survey": items} | budget.state())
+    journal.log("aligned", **budget.state())
+
+
+def _answer(config: RunConfig, folder: Path, model: Any) -> None:
+    from .aligned import AlignedModel, adapter_hash
+
+    aligned = AlignedModel.load(model, folder / ALIGNED)
+    specs = [load_spec(spec_path(name)) for name in config.tasks]
+    answers = {}
+    for spec in specs:
+        prompts = submission.prompts_of(spec, config.respondents, config.seed)
+        answers[spec.name] = aligned.answer(prompts, text=spec.output_type == "generate_until")
+    cost = json.loads((folder / COST).read_text(encoding="utf-8"))
+    manifest = {
+        "tasks": [_asked(spec, config) for spec in specs],
+        "model": model.identity.model_dump(),
+        "aligner": {
+            "name": config.aligner,
+            "settings": config.settings,
+            "adapter_sha256": adapter_hash(folder / ALIGNED),
+        },
+        "fitted": {
+            "task": load_spec(spec_path(config.fit)).name,
+            "country": config.fit_country,
+            "readout": config.readout,
+            "norm": config.options.norm,
+        },
+        "country": config.country,
+        "seed": config.seed,
+        "versions": versions(),
+        "command": command_line(),
+        "budget": {
+            "item_forwards_allowed": cost["allowed"],
+            "item_forwards": cost["spent"],
+            "survey_evaluations": cost["spent"] / cost["per_survey"],
+            "tokens": cost["tokens"],
+            "seconds": round(cost["seconds"], 3),
+        },
+    }
+    submission.write(folder / SUBMISSION, manifest, answers)
+
+
+def _asked(spec: TaskSpec, config: RunConfig) -> dict[str, Any]:
+    options = config.options
+    return {
+        "name": spec.name,
+        "hash": spec.hash,
+        "country": config.country,
+        "edition": options.edition or spec.metadata.reference.default_edition,
+        "constants": options.constants,
+        "respondents": config.respondents,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a number."""
+    packages = ("culteval", "torch", "transformers", "numpy")
+    return {"python": sys.version.split()[0]} | {name: version(name) for name in packages}
+
+
+def command_line() -> str:
+    """The command as typed, without the folder of the program."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:4000]
+
+
+def read_result(folder: Path, *, reused: bool) -> RunResult:
+    """A finished run read back from its folder.
+
+    Raises:
+        InputError: the folder is not a finished run, or its files are damaged.
+    """
+    try:
+        scores = _SCORES.validate_json((folder / SCORES).read_bytes())
+    except OSError:
+        raise InputError(f"{folder}: no finished run here. `culteval resume {folder}` ends it.") from None
+    except ValidationError as error:
+        raise InputError(f"{folder / SCORES}: {first_problem(error)}. Run again with --fresh.") from None
+    manifest, _ = submission.read(folder / SUBMISSION)
+    return RunResult(folder, manifest, scores, reused)
+
+
+def read_config(folder: Path) -> RunConfig:
+    """The configuration of a run folder.
+
+    Raises:
+        InputError: no run folder, or a damaged configuration.
+    """
+    path = folder / CONFIG
+    try:
+        return RunConfig.model_validate_json(path.read_bytes())
+    except OSError:
+        raise InputError(f"{folder}: not a run folder (no {CONFIG}).") from None
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}.") from None

@@ -1,0 +1,290 @@
+"""Submissions: a manifest and an answers file that anyone may write, and that nobody trusts.
+
+``manifest.json`` says what was asked of what; ``answers.jsonl`` beside it has one JSON object a line and answer.
+``docs/submission.schema.json`` is the manifest's schema and ``docs/submission.md`` explains both files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ..errors import InputError
+from ..tasks.answers import UNPARSED, Answers
+from ..tasks.prompts import ORDERS, Prompts, join, render
+from ..tasks.respondents import panel
+from ..tasks.schema import Readout
+from ..tasks.spec import TaskSpec, first_problem, load_spec
+from .files import replacing, write_json
+from .registry import spec_path
+
+SCHEMA = 1
+MANIFEST, ANSWERS = "manifest.json", "answers.jsonl"
+MOST_MANIFEST_BYTES, MOST_LINE_BYTES, MOST_ANSWERS = 1 << 20, 1 << 15, 5_000_000
+
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Count = Annotated[int, Field(ge=0, le=1 << 62)]
+Setting = str | int | float | bool | None | list[Any]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class AskedTask(_Strict):
+    """A task that was answered: which edition of its prompts, of whom, for which country it is scored by default."""
+
+    name: Name
+    hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+    edition: Name | None = None
+    constants: Name = "world"
+    respondents: Annotated[int, Field(ge=0, le=100_000)] = 0
+
+
+class Fitted(_Strict):
+    """What the aligner was given: always the split ``fit``."""
+
+    task: Name
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+    readout: Readout
+    norm: Name
+    split: Literal["fit"] = "fit"
+
+
+class UsedModel(_Strict):
+    """The model and everything about it that decides an answer."""
+
+    name: Name
+    revision: Name
+    dtype: Name
+    device: Name
+    threads: Count
+    chat_template: Name | None
+    forward: Name
+
+
+class UsedAligner(_Strict):
+    """The aligner with its full settings, and the hash of what it made."""
+
+    name: Name
+    settings: dict[Name, Setting]
+    adapter_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+
+
+class Spent(_Strict):
+    """The budget: allowed and spent item forwards, the same as survey evaluations, tokens read, seconds."""
+
+    item_forwards_allowed: Count
+    item_forwards: Count
+    survey_evaluations: Annotated[float, Field(ge=0)]
+    tokens: Count
+    seconds: Annotated[float, Field(ge=0)]
+
+
+class AnswersFile(_Strict):
+    """The answers beside the manifest."""
+
+    file: Literal["answers.jsonl"] = ANSWERS
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    rows: Annotated[int, Field(ge=1, le=MOST_ANSWERS)]
+
+
+class Manifest(_Strict):
+    """A submission's manifest, version 1."""
+
+    schema_version: Literal[1] = SCHEMA
+    tasks: Annotated[tuple[AskedTask, ...], Field(min_length=1, max_length=100)]
+    model: UsedModel
+    aligner: UsedAligner
+    fitted: Fitted | None
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+    seed: int
+    versions: dict[Name, Name]
+    command: Annotated[str, Field(max_length=4000)]
+    budget: Spent
+    answers: AnswersFile
+
+
+class AnswerRow(_Strict):
+    """One line of ``answers.jsonl``: option probabilities in code order, the mass on anything else, generated text."""
+
+    task: Annotated[str, Field(max_length=200)]
+    item: Annotated[str, Field(max_length=200)]
+    wording: Annotated[str, Field(max_length=200)]
+    order: Literal["natural", "reversed"]
+    respondent: Annotated[int, Field(ge=0, le=100_000)]
+    probs: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2, max_length=100)]
+    outside: Annotated[float, Field(ge=0, le=1)]
+    text: Annotated[str, Field(max_length=20_000)] | None = None
+    parsed: int | None = None
+
+
+def prompts_of(spec: TaskSpec, respondents: int, seed: int) -> Prompts:
+    """All prompts of a task's protocol, ``fit`` before ``heldout``."""
+    splits = spec.metadata.splits
+    parts = [render(spec, getattr(splits, name), panel(respondents, seed, name)) for name in ("fit", "heldout")]
+    return join(*parts)
+
+
+def _lines(task: str, answers: Answers) -> Iterator[str]:
+    layout = answers.layout
+    widths = (layout.codes > 0).sum(1)
+    for row in range(len(layout)):
+        line: dict[str, Any] = {
+            "task": task,
+            "item": layout.items[layout.item[row]],
+            "wording": layout.wordings[layout.wording[row]],
+            "order": layout.orders[layout.order[row]],
+            "respondent": int(layout.respondent[row]),
+            "probs": [round(float(p), 9) for p in answers.probs[0, row, : widths[row]]],
+            "outside": round(float(answers.outside[0, row]), 9),
+        }
+        if answers.texts is not None:
+            line |= {"text": answers.texts[row], "parsed": int(answers.parsed[row])}
+        yield json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write(folder: Path, manifest: dict[str, Any], answers: dict[str, Answers]) -> Manifest:
+    """Write a submission folder atomically; ``manifest`` lacks only what the answers file decides."""
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        digest, rows = hashlib.sha256(), 0
+        with (temporary / ANSWERS).open("wb") as file:
+            for task, given in answers.items():
+                for line in _lines(task, given):
+                    file.write(data := line.encode())
+                    digest.update(data)
+                    rows += 1
+        whole = Manifest(**manifest, answers=AnswersFile(sha256=digest.hexdigest(), rows=rows))
+        write_json(temporary / MANIFEST, whole.model_dump(mode="json"))
+    return whole
+
+
+def read(path: Path) -> tuple[Manifest, dict[str, Answers]]:
+    """Read and check a submission, given its folder or its manifest.
+
+    Raises:
+        InputError: anything missing, malformed, out of bounds or not what the task asked; names file and field.
+        UsageError: a task that is not installed here.
+    """
+    path = path / MANIFEST if path.is_dir() else path
+    manifest = _manifest(path)
+    source = path.with_name(manifest.answers.file)
+    tables = {task.name: _Table(task, manifest.seed) for task in manifest.tasks}
+    digest, rows = hashlib.sha256(), 0
+    for number, line in enumerate(_raw_lines(source), start=1):
+        if number > manifest.answers.rows:
+            raise InputError(f"{source}:{number}: more lines than answers.rows ({manifest.answers.rows}) says.")
+        digest.update(line)
+        _place(tables, line, f"{source}:{number}")
+        rows = number
+    if rows != manifest.answers.rows:
+        raise InputError(f"{source}: {rows} lines, but answers.rows says {manifest.answers.rows}; it is cut short.")
+    if digest.hexdigest() != manifest.answers.sha256:
+        raise InputError(f"{source}: does not match answers.sha256 of {path.name}; it was changed or damaged.")
+    return manifest, {name: table.finished(source) for name, table in tables.items()}
+
+
+def _manifest(path: Path) -> Manifest:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}). Give a submission folder.") from None
+    if len(data) > MOST_MANIFEST_BYTES:
+        raise InputError(f"{path}: larger than {MOST_MANIFEST_BYTES} bytes; a manifest is small.")
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}. See docs/submission.md.") from None
+
+
+def _raw_lines(source: Path) -> Iterator[bytes]:
+    try:
+        with source.open("rb") as file:
+            while line := file.readline(MOST_LINE_BYTES + 1):
+                if len(line) > MOST_LINE_BYTES:
+                    raise InputError(f"{source}: a line is longer than {MOST_LINE_BYTES} bytes.")
+                yield line
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror}).") from None
+
+
+_ROW = TypeAdapter(AnswerRow)
+
+
+def _place(tables: dict[str, _Table], line: bytes, where: str) -> None:
+    try:
+        row = _ROW.validate_json(line)
+    except ValidationError as error:
+        raise InputError(f"{where}: {first_problem(error)}.") from None
+    if row.task not in tables:
+        raise InputError(f"{where}: task: {row.task[:60]!r} is not among the manifest's tasks.")
+    tables[row.task].put(row, where)
+
+
+class _Table:
+    """Answers of one task being filled, in the order in which the protocol asks; each cell exactly once."""
+
+    def __init__(self, task: AskedTask, seed: int) -> None:
+        spec = load_spec(spec_path(task.name))
+        if spec.hash != task.hash:
+            raise InputError(
+                f"tasks.{task.name}.hash: {task.hash[:12]} is not this {task.name} ({spec.hash[:12]}). "
+                "Score it with the culteval version named under versions."
+            )
+        splits, people = spec.metadata.splits, max(1, task.respondents)
+        cells = [(w, o) for part in (splits.fit, splits.heldout) for w in part.wordings for o in part.orders]
+        if len(cells) * people * len(spec.items.items) > MOST_ANSWERS:
+            raise InputError(f"tasks.{task.name}.respondents: more than {MOST_ANSWERS} answers.")
+        self.layout = prompts_of(spec, task.respondents, seed).layout
+        cells = np.stack([getattr(self.layout, name) for name in ("item", "wording", "order", "respondent")], axis=1)
+        self.rows = {tuple(cell): number for number, cell in enumerate(cells.tolist())}
+        self.levels = [{name: i for i, name in enumerate(names)} for names in (self.layout.items, self.layout.wordings)]
+        self.widths = (self.layout.codes > 0).sum(1)
+        self.probs = np.full(self.layout.codes.shape, np.nan)
+        self.outside = np.zeros(len(self.layout))
+        self.texts: list[str | None] = [None] * len(self.layout)
+        self.parsed = np.full(len(self.layout), UNPARSED)
+
+    def put(self, row: AnswerRow, where: str) -> None:
+        item, wording = self.levels[0].get(row.item), self.levels[1].get(row.wording)
+        at = self.rows.get((item, wording, ORDERS.index(row.order), row.respondent))
+        if at is None:
+            cell = f"item {row.item[:40]!r}, wording {row.wording[:40]!r}, {row.order}, respondent {row.respondent}"
+            raise InputError(f"{where}: {row.task} does not ask {cell}.")
+        if not np.isnan(self.probs[at, 0]):
+            raise InputError(f"{where}: answered twice ({row.item}, {row.wording}, {row.order}, {row.respondent}).")
+        if len(row.probs) != self.widths[at]:
+            raise InputError(
+                f"{where}: probs: {len(row.probs)} numbers, item {row.item} has {self.widths[at]} options."
+            )
+        if abs(sum(row.probs) - 1) > 1e-3:
+            raise InputError(f"{where}: probs: they add up to {sum(row.probs):.4f}, not 1.")
+        if row.parsed is not None and row.parsed != UNPARSED and row.parsed not in self.layout.codes[at]:
+            raise InputError(f"{where}: parsed: {row.parsed} is not a code of item {row.item}.")
+        self.probs[at, : len(row.probs)] = row.probs
+        self.probs[at, len(row.probs) :] = 0
+        self.outside[at], self.texts[at] = row.outside, row.text
+        self.parsed[at] = UNPARSED if row.parsed is None else row.parsed
+
+    def finished(self, source: Path) -> Answers:
+        """The answers, all there; text only where every answer has one."""
+        missing = int(np.isnan(self.probs[:, 0]).sum())
+        if missing:
+            raise InputError(f"{source}: {missing} of {len(self.layout)} answers are missing.")
+        full = all(text is not None for text in self.texts)
+        texts, parsed = (tuple(self.texts), self.parsed) if full else (None, None)
+        return Answers(self.layout, self.probs[None], self.outside[None], texts, parsed)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of manifest and answer line, as exported to ``docs/submission.schema.json``."""
+    return {"manifest": Manifest.model_json_schema(), "answer": AnswerRow.model_json_schema()}
