@@ -141,14 +141,14 @@ class PackedForward:
             embeds = torch.cat([soft.to(embeds), embeds.expand(len(soft), -1, -1)], dim=1)
         positions = torch.cat([torch.arange(virtual), torch.from_numpy(tree.depth) + virtual]).to(device)
         nodes, row = np.unique(tree.read_node, return_inverse=True)
-        logits = self.model(
+        hidden = self.model.base_model(
             inputs_embeds=embeds,
             attention_mask=self._mask(number, virtual, embeds.dtype),
             position_ids=positions[None],
             use_cache=False,
-            logits_to_keep=torch.from_numpy(nodes + virtual).to(device),
-        ).logits
-        logs = logits.float().log_softmax(-1)
+        ).last_hidden_state
+        leaves = hidden[:, torch.from_numpy(nodes + virtual).to(device)]
+        logs = log_softmax_of(self.model, leaves)
         picked = logs[:, torch.from_numpy(row).to(device), torch.from_numpy(tree.read_token).to(device)]
         return _sum_by_option(picked, tree, self.options)
 
@@ -165,6 +165,20 @@ class PackedForward:
         depth = torch.cat([torch.arange(virtual), torch.from_numpy(tree.depth) + virtual]).to(allowed.device)
         near = depth[:, None] - depth[None] < window
         return {"full_attention": full, "sliding_attention": _additive(allowed & near, dtype)}
+
+
+def log_softmax_of(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities (..., vocabulary) in float32 of the next token after hidden states (..., dim).
+
+    The head is multiplied in float32 whatever the model's dtype: near 20, neighbouring bfloat16 logits are 0.125
+    apart, which would round every option's probability by several per cent.
+    """
+    head = model.get_output_embeddings()
+    bias = None if head.bias is None else head.bias.float()
+    logits = torch.nn.functional.linear(hidden.float(), head.weight.float(), bias)
+    if cap := getattr(model.config, "final_logit_softcapping", None):
+        logits = cap * torch.tanh(logits / cap)
+    return logits.log_softmax(-1)
 
 
 def sliding_window(config: Any) -> int | None:

@@ -1,0 +1,96 @@
+"""Tiny random models on disk, made once a session; no network, no real model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SHAPES = ("llama", "gemma3", "gpt2")
+
+
+def _tokenizer(chat: bool):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    items = Path(__file__).parent.parent / "tasks" / "vsm13" / "items.yaml"
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    core.decoder = decoders.ByteLevel()
+    specials = ["<|end|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=specials, initial_alphabet=alphabet)
+    core.train_from_iterator([items.read_text(encoding="utf-8")], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>", pad_token="<|end|>")
+    tokenizer.chat_template = CHAT if chat else None
+    return tokenizer
+
+
+def _config(shape: str, vocabulary: int):
+    from transformers import Gemma3TextConfig, GPT2Config, LlamaConfig
+
+    common = {"vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    if shape == "gpt2":
+        return GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=2048, initializer_range=0.3, **common)
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+        "initializer_range": 0.3,
+    }
+    if shape == "gemma3":
+        # A window shorter than the prompts, one sliding and one full layer.
+        kinds = ["sliding_attention", "full_attention"]
+        return Gemma3TextConfig(head_dim=8, sliding_window=24, layer_types=kinds, **sizes, **common)
+    return LlamaConfig(tie_word_embeddings=True, **sizes, **common)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``tiny(shape, chat)``: the folder of a tiny random model of that architecture."""
+    made: dict[tuple[str, bool], Path] = {}
+
+    def make(shape: str = "llama", chat: bool = True) -> Path:
+        if (shape, chat) not in made:
+            import torch
+            from transformers import AutoModelForCausalLM
+
+            torch.manual_seed(0)
+            folder = tmp_path_factory.mktemp(f"{shape}-{'chat' if chat else 'base'}")
+            tokenizer = _tokenizer(chat)
+            AutoModelForCausalLM.from_config(_config(shape, len(tokenizer))).save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            made[shape, chat] = folder
+        return made[shape, chat]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def load(tiny: Callable[..., Path]) -> Callable:
+    """``load(shape, chat)``: that model as a LanguageModel in float32."""
+    from culteval.harness.models import load_model
+
+    def loaded(shape: str = "llama", chat: bool = True, notes: list[str] | None = None):
+        say = (lambda text: notes.append(text)) if notes is not None else (lambda text: None)
+        return load_model(str(tiny(shape, chat)), "float32", "cpu", None, 2, say)
+
+    return loaded
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests, which use the real model, run last."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

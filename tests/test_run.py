@@ -1,0 +1,207 @@
+"""Runs end to end on a tiny model: determinism, budget, resume after SIGKILL, reuse, adapters that others load."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SMALL = ["--set", "tokens=3", "--set", "population=4"]
+
+
+def culteval(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "culteval", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def de(model: Path, out: Path, budget: int = 24, seed: int = 0) -> list[object]:
+    flags = ["--aligner", "de", "--task", "vsm13", "--model", model, "--dtype", "float32", "--threads", 1]
+    return ["run", *flags, *SMALL, "--budget", budget, "--seed", seed, "--out", out, "--no-compare", "--json"]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    """An undisturbed run and what it printed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = culteval(*de(tiny(), folder / "runs"), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)  # one object and nothing else
+
+
+def test_json_says_what_was_asked_for(finished):
+    assert {"run", "submission", "seconds", "budget", "scores"} <= set(finished)
+    keys = {"task", "country", "aligner", "metric", "readout", "split", "value", "low", "high", "n", "higher_is_better"}
+    assert all(keys <= set(row) for row in finished["scores"])
+    headline = [
+        row
+        for row in finished["scores"]
+        if row["metric"] == "loss" and row["aligner"] == "de" and row["split"] == "heldout"
+    ]
+    assert sorted(row["readout"] for row in headline) == ["argmax", "expected"]
+    assert {row["aligner"] for row in finished["scores"]} == {"de", "constant"}
+
+
+def test_budget_is_spent_to_the_unit(finished):
+    # 24 surveys of 24 items; a candidate answers wordings A and B (48), so 12 candidates in generations of 4.
+    assert finished["budget"]["item_forwards_allowed"] == 24 * 24
+    assert finished["budget"]["item_forwards"] == 24 * 24
+    assert finished["budget"]["survey_evaluations"] == 24
+
+
+def test_odd_budget_is_not_overdrawn(tiny, tmp_path):
+    done = culteval(*de(tiny(), tmp_path / "runs", budget=13), cwd=tmp_path)
+    spent = json.loads(done.stdout)["budget"]
+    assert (spent["item_forwards_allowed"], spent["item_forwards"]) == (
+        312,
+        288,
+    )  # six candidates; a seventh is too dear
+
+
+def test_same_configuration_gives_the_same_bytes_and_is_reused(tiny, finished, tmp_path):
+    answers = (Path(finished["submission"]) / "answers.jsonl").read_bytes()
+    again = json.loads(culteval(*de(tiny(), tmp_path / "runs"), cwd=tmp_path).stdout)
+    assert (Path(again["submission"]) / "answers.jsonl").read_bytes() == answers
+    assert not again["reused"]
+    reused = json.loads(culteval(*de(tiny(), tmp_path / "runs"), cwd=tmp_path).stdout)
+    assert reused["reused"] and reused["run"] == again["run"] and reused["scores"] == again["scores"]
+    other = json.loads(culteval(*de(tiny(), tmp_path / "runs", seed=1), cwd=tmp_path).stdout)
+    assert (Path(other["submission"]) / "answers.jsonl").read_bytes() != answers
+
+
+def test_fresh_starts_over(tiny, finished, tmp_path):
+    first = json.loads(culteval(*de(tiny(), tmp_path / "runs", budget=8), cwd=tmp_path).stdout)
+    marker = Path(first["run"]) / "scores.json"
+    before = marker.stat().st_mtime_ns
+    second = json.loads(culteval(*de(tiny(), tmp_path / "runs", budget=8), "--fresh", cwd=tmp_path).stdout)
+    assert not second["reused"] and marker.stat().st_mtime_ns > before
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_killed_anywhere_it_resumes_to_the_same_answers(tiny, finished, tmp_path, attempt):
+    """SIGKILL at random moments, again and again, until the run is through."""
+    expected = (Path(finished["submission"]) / "answers.jsonl").read_bytes()
+    moments, runs = random.Random(attempt), tmp_path / "runs"
+    command = [sys.executable, "-m", "culteval", *map(str, de(tiny(), runs))]
+    kills = 0
+    for _ in range(6):
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        # Wait for the run to get going, then strike within its working time.
+        wait_for_line(runs, kills, process)
+        time.sleep(moments.uniform(0, 0.6))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.communicate()
+        if kills == 2:
+            break
+    assert kills == 2
+    (folder,) = [path for path in runs.iterdir() if path.is_dir()]
+    done = culteval("resume", folder, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (Path(result["submission"]) / "answers.jsonl").read_bytes() == expected
+    assert result["budget"]["item_forwards"] == finished["budget"]["item_forwards"]
+    leftovers = [p.name for p in folder.rglob("*.tmp")]
+    assert leftovers == [] or all(name.startswith(".") for name in leftovers)
+
+
+def wait_for_line(runs: Path, seen: int, process: subprocess.Popen[bytes]) -> None:
+    """Until the log of the run says that a search began or went on (``seen`` times before)."""
+    deadline = time.time() + 120
+    while time.time() < deadline and process.poll() is None:
+        logs = list(runs.glob("*/run.log"))
+        if logs and logs[0].read_text().count('"start"') > seen:
+            return
+        time.sleep(0.02)
+
+
+def test_a_damaged_checkpoint_is_named(tiny, tmp_path):
+    from culteval.errors import InputError
+    from culteval.harness.budget import Budget
+    from culteval.harness.run import RunJournal
+
+    (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 not a checkpoint")
+    with pytest.raises(InputError, match="checkpoint.npz: damaged checkpoint.*--fresh"):
+        RunJournal(tmp_path, Budget(24, 24), None, "de").load()
+
+
+@pytest.mark.parametrize("aligner", ["naive", "icl", "random"])
+def test_other_aligners_run_and_say_what_they_cost(tiny, tmp_path, aligner):
+    flags = ["--aligner", aligner, "--task", "vsm13", "--model", tiny(), "--out", tmp_path / "runs", "--budget", 4]
+    done = culteval("run", *flags, "--no-compare", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    spent = json.loads(done.stdout)["budget"]["item_forwards"]
+    assert spent == (96 if aligner == "random" else 0)
+
+
+def test_companions_text_task_and_other_fit_country(tiny, tmp_path):
+    flags = ["--aligner", "de", "--fit", "vsm13:US", "--task", "vsm13", "--task", "vsm13_text", "--model", tiny()]
+    done = culteval("run", *flags, *SMALL, "--budget", 8, "--out", tmp_path / "runs", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout)["scores"]
+    assert {row["aligner"] for row in scores} == {"naive", "icl", "random", "de", "constant"}
+    assert {row["readout"] for row in scores if row["task"] == "vsm13_text"} == {"expected", "argmax", "text"}
+    manifest = json.loads((Path(json.loads(done.stdout)["submission"]) / "manifest.json").read_text())
+    assert manifest["fitted"]["country"] == "US" and manifest["country"] == "SA"
+
+
+def test_respondents_give_intervals(tiny, tmp_path):
+    flags = ["--aligner", "naive", "--task", "vsm13", "--model", tiny(), "--respondents", 20]
+    done = culteval("run", *flags, "--out", tmp_path / "runs", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = {
+        (r["metric"], r["split"], r["readout"]): r for r in json.loads(done.stdout)["scores"] if r["aligner"] == "naive"
+    }
+    pdi = rows["pdi", "heldout", "expected"]
+    assert pdi["n"] == 20 and pdi["low"] < pdi["value"] < pdi["high"]
+    assert rows["loss", "heldout", "expected"]["low"] is None
+
+
+def test_adapter_gives_peft_the_same_log_likelihoods(tiny, load, finished):
+    import torch
+    from culteval.harness.aligned import AlignedModel
+    from culteval.harness.encoding import encode
+    from culteval.harness.registry import spec_path
+    from culteval.tasks.prompts import render
+    from culteval.tasks.spec import load_spec
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    folder = Path(finished["run"]) / "adapter"
+    spec = load_spec(spec_path("vsm13"))
+    prompts = render(spec, spec.metadata.splits.heldout).take(np.arange(0, 96, 12))
+    model = load()
+    ours = AlignedModel.load(model, folder)
+    logs = model.logprobs(prompts, torch.from_numpy(ours.soft)[None])[0]
+    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny()), folder).eval()
+    encoded = encode(model.tokenizer, prompts)
+    for row, context in enumerate(encoded.contexts):
+        with torch.inference_mode():
+            expected = theirs(input_ids=torch.tensor([context])).logits[0, -1].log_softmax(-1)
+        for option, (token,) in enumerate(encoded.options[row]):
+            assert float(logs[row, option]) == pytest.approx(float(expected[token]), abs=1e-4)
+
+
+def test_two_at_once_on_one_run_is_refused(tiny, tmp_path):
+    from filelock import FileLock
+
+    done = json.loads(culteval(*de(tiny(), tmp_path / "runs", budget=8), cwd=tmp_path).stdout)
+    with FileLock(Path(done["run"]) / ".lock"):
+        refused = culteval(*de(tiny(), tmp_path / "runs", budget=8), cwd=tmp_path)
+    assert refused.returncode == 5 and "another process" in refused.stderr
+    assert refused.stderr.count("\n") <= 3 and "Traceback" not in refused.stderr
+
+
+def test_interrupt_says_how_to_go_on(tiny, tmp_path):
+    command = [sys.executable, "-m", "culteval", *map(str, de(tiny(), tmp_path / "runs", budget=2000))]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_line(tmp_path / "runs", 0, process)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "culteval resume" in errors and "Traceback" not in errors
