@@ -1,0 +1,106 @@
+"""The README's table: every aligner at one budget for four countries, beside what a random prefix does.
+
+    python -m benchmarks.countries --budget 300 --out study > docs/results.md
+
+Resumable: finished runs in ``--out`` are used as they are. The random-prefix control are unselected random prompts
+(``random`` with a budget of one candidate, one a seed); their answers do not depend on a country, so they are made
+once and scored against each.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import click
+import numpy as np
+from culteval.harness import report
+from culteval.harness.config import RunConfig, aligner_settings
+from culteval.harness.display import TerminalDisplay
+from culteval.harness.registry import find, spec_path
+from culteval.harness.run import SUBMISSION, RunResult, execute
+from culteval.harness.scoring import score_constant, score_submission
+from culteval.harness.submission import read
+from culteval.tasks.countries import name_of
+from culteval.tasks.measure import MeasureOptions
+from culteval.tasks.spec import load_spec
+from rich.console import Console
+
+COUNTRIES = ("SA", "US", "CN", "IN")
+ALIGNERS = ("naive", "icl", "random", "de")
+CONTROLS = 24
+
+
+def config(aligner: str, country: str, budget: int, seed: int) -> RunConfig:
+    """One cell of the study, everything else at its default."""
+    return RunConfig(
+        aligner=aligner,
+        settings=aligner_settings(aligner, ()).model_dump(mode="json"),
+        model="smollm2",
+        fit="vsm13",
+        fit_country=country,
+        tasks=("vsm13",),
+        country=country,
+        options=MeasureOptions(),
+        readout="expected",
+        budget=budget if find("aligners", aligner).budgeted else 0,
+        seed=seed,
+    )
+
+
+def control_row(runs: list[RunResult], country: str) -> list[str]:
+    """Mean and standard deviation over the unselected random prompts, column by column."""
+    rows = [
+        report.Row("", "vsm13", country, score_submission(run.folder / SUBMISSION, country)[1], None) for run in runs
+    ]
+    cells = []
+    for name, metric, readout, split in report.COLUMNS:
+        wanted = (metric, readout, split)
+        values = [s.value for row in rows for s in row.scores if (s.metric, s.readout, s.split) == wanted]
+        form = ".2f" if metric == "skill" else ",.0f"
+        cells.append(f"{np.mean(values):{form}} ± {np.std(values, ddof=1):{form}}" if values else f"no {name}")
+    collapsed = sum(s.value for row in rows for s in row.scores if _is_heldout_collapse(s))
+    return [f"random-prefix control ({len(runs)}, {collapsed:.0f} collapsed)", *cells, "2 each", "-"]
+
+
+def _is_heldout_collapse(score: report.Score) -> bool:
+    return (score.metric, score.readout, score.split) == ("collapsed", "expected", "heldout")
+
+
+def country_table(results: list[RunResult], controls: list[RunResult], country: str) -> str:
+    """One Markdown table: the constant answer, the control, the aligners."""
+    spec = load_spec(spec_path("vsm13"))
+    _, answers = read(results[0].folder / SUBMISSION)
+    constant = score_constant(spec, answers["vsm13"], country, MeasureOptions())
+    rows = [report.Row("constant answer", "vsm13", country, constant, None)]
+    rows += [report.Row(r.manifest.aligner.name, "vsm13", country, r.scores, r.manifest.budget) for r in results]
+    lines = report.markdown(rows).splitlines()
+    lines.insert(3, "| " + " | ".join(control_row(controls, country)) + " |")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--budget", default=300, show_default=True, help="Survey evaluations of each search.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", default="study", show_default=True, help="Folder of the runs.")
+def main(budget: int, seed: int, out: str) -> None:
+    """Make the table and print it as Markdown."""
+    from culteval.harness.models import load_model
+
+    with TerminalDisplay(Console(stderr=True)) as display:
+        model_of = cache(lambda: load_model("smollm2", "auto", "cpu", None, None, display.say))
+
+        def run(aligner: str, country: str, evaluations: int, start: int) -> RunResult:
+            display.say(f"{aligner} {country} seed {start}")
+            return execute(config(aligner, country, evaluations, start), Path(out), model_of, display)
+
+        results = {code: [run(name, code, budget, seed) for name in ALIGNERS] for code in COUNTRIES}
+        controls = [run("random", COUNTRIES[0], 2, start) for start in range(CONTROLS)]
+    for country, rows in results.items():
+        model = rows[0].manifest.model
+        click.echo(f"### {name_of(country)}\n\n{country_table(rows, controls, country)}\n")
+    click.echo(f"{model.name}, revision {model.revision}, {model.dtype}, {model.threads} threads, seed {seed}.")
+
+
+if __name__ == "__main__":
+    main()

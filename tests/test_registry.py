@@ -1,0 +1,177 @@
+"""The registry: our own names, strangers' plug-ins good and broken, and what is said of an unknown name."""
+
+import sys
+import warnings
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+from culteval.errors import UsageError
+from culteval.harness import registry
+
+VSM = Path(__file__).parent.parent / "tasks" / "vsm13"
+
+
+@pytest.fixture
+def plug(monkeypatch, tmp_path):
+    """``plug(kind, name, value, module_text)``: an installed plug-in with such an entry point."""
+    points = []
+    monkeypatch.setattr(registry, "entry_points", lambda group: [p for p in points if p.group == group])
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.table.cache_clear()
+
+    def install(kind, name, value, **modules):
+        points.append(EntryPoint(name=name, value=value, group=f"culteval.{kind}"))
+        for module, text in modules.items():
+            monkeypatch.delitem(sys.modules, module, raising=False)
+            (tmp_path / f"{module}.py").write_text(text)
+        registry.table.cache_clear()
+
+    yield install
+    registry.table.cache_clear()
+
+
+GOOD = """
+from culteval.harness.aligner import Settings
+class Mine:
+    Settings = Settings
+    summary = "a stranger's"
+    budgeted = False
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "typed", "meant"),
+    [("aligners", "niave", "naive"), ("aligners", "randm", "random"), ("models", "smolm2", "smollm2")],
+)
+def test_did_you_mean(kind, typed, meant):
+    with pytest.raises(UsageError) as caught:
+        registry.find(kind, typed)
+    text = str(caught.value)
+    assert repr(typed) in text and f"Did you mean {meant!r}?" in text and f"culteval ls {kind}" in text
+    assert len(text.splitlines()) == 1
+
+
+def test_unknown_task_and_nothing_near():
+    with pytest.raises(UsageError, match="Did you mean 'vsm13'"):
+        registry.spec_path("vms13")
+    with pytest.raises(UsageError) as caught:
+        registry.find("aligners", "zzzzzzzz")
+    assert "Did you mean" not in str(caught.value)
+
+
+def test_our_own_names_load():
+    for name in ("naive", "icl", "random", "de"):
+        aligner = registry.find("aligners", name)
+        assert aligner.summary and isinstance(aligner.budgeted, bool)
+        assert aligner.Settings() is not None
+    assert registry.spec_path("vsm13") == VSM / "vsm13.yaml"
+    assert registry.spec_path("vsm13_text").is_file()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kind in ("aligners", "tasks", "models"):
+            assert set(registry.listing(kind)) == set(registry.table(kind))
+
+
+def test_a_task_by_path(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("task: own\n")
+    assert registry.spec_path(str(path)) == path
+    with pytest.raises(UsageError):
+        registry.spec_path(str(tmp_path / "none.yaml"))
+
+
+def test_a_good_plugin_is_found(plug):
+    plug("aligners", "mine", "good_plugin:Mine", good_plugin=GOOD)
+    assert registry.find("aligners", "mine").summary == "a stranger's"
+    assert "mine" in registry.listing("aligners")
+    with pytest.raises(UsageError, match="Did you mean 'mine'"):
+        registry.find("aligners", "mime")
+    assert "mine" not in registry.table("models")
+
+
+def test_a_plugin_is_not_imported_before_it_is_asked_for(plug):
+    plug("aligners", "mine", "lazy_plugin:Mine", lazy_plugin=GOOD)
+    registry.table("aligners")
+    registry.find("aligners", "naive")
+    assert "lazy_plugin" not in sys.modules
+
+
+def test_a_plugin_cannot_shadow_ours(plug):
+    plug("aligners", "naive", "shadow:Mine", shadow=GOOD)
+    plug("tasks", "vsm13", "shadow:other.yaml")
+    plug("models", "smollm2", "shadow:Mine")
+    assert registry.find("aligners", "naive").__module__ == "culteval.optimizers.naive"
+    assert registry.spec_path("vsm13") == VSM / "vsm13.yaml"
+    assert registry.table("models")["smollm2"].startswith("culteval.")
+    assert "shadow" not in sys.modules
+
+
+BROKEN = {
+    "no such module": ("no_such_module_x:Mine", {}),
+    "no such name": ("half_plugin:Other", {"half_plugin": GOOD}),
+    "missing dependency": ("needy_plugin:Mine", {"needy_plugin": "import no_such_dependency_x\n"}),
+    "syntax error": ("syntax_plugin:Mine", {"syntax_plugin": "def (:\n"}),
+    "raises": ("raising_plugin:Mine", {"raising_plugin": "raise RuntimeError('boom')\n"}),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_plugin_warns_and_is_skipped(plug, name):
+    value, modules = BROKEN[name]
+    plug("aligners", "bad", value, **modules)
+    plug("aligners", "mine", "good_plugin:Mine", good_plugin=GOOD)
+    with pytest.warns(UserWarning, match="bad") as caught:
+        found = registry.listing("aligners")
+    assert "bad" not in found and {"mine", "de"} <= set(found)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_asking_for_a_broken_plugin_is_a_usage_error(plug, name):
+    value, modules = BROKEN[name]
+    plug("aligners", "bad", value, **modules)
+    with pytest.raises(UsageError, match="'bad'") as caught:
+        registry.find("aligners", "bad")
+    assert value.split(":")[0] in str(caught.value)
+
+
+def test_asking_for_a_broken_task_plugin_is_a_usage_error(plug):
+    plug("tasks", "bad", "no_such_module_x:bad.yaml")
+    with pytest.raises(UsageError, match="bad"):
+        registry.spec_path("bad")
+
+
+def test_a_broken_task_plugin_is_skipped_in_listings(plug):
+    plug("tasks", "bad", "no_such_module_x:bad.yaml")
+    with pytest.warns(UserWarning, match="bad"):
+        found = registry.listing("tasks")
+    assert set(found) == {"vsm13", "vsm13_text"}
+
+
+@pytest.mark.parametrize("text", [None, "task: [", "task: bad\n"], ids=["no file", "no YAML", "no metadata"])
+def test_ls_tasks_survives_a_plugin_with_a_bad_spec(plug, tmp_path, text):
+    from click.testing import CliRunner
+    from culteval.harness.cli import cli
+
+    package = tmp_path / "taskpack"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    if text is not None:
+        (package / "bad.yaml").write_text(text)
+    plug("tasks", "bad", "taskpack:bad.yaml")
+    with pytest.warns(UserWarning, match="bad"):
+        result = CliRunner().invoke(cli, ["ls", "tasks", "--json"])
+    assert result.exception is None, repr(result.exception)
+    assert "vsm13_text" in result.output and '"bad"' not in result.output
+
+
+def test_ls_aligners_survives_a_plugin_that_is_no_aligner(plug):
+    from click.testing import CliRunner
+    from culteval.harness.cli import cli
+
+    plug("aligners", "bad", "odd_plugin:Mine", odd_plugin="Mine = 5\n")
+    with pytest.warns(UserWarning, match="bad"):
+        result = CliRunner().invoke(cli, ["ls", "aligners", "--json"])
+    assert result.exception is None, repr(result.exception)
+    assert '"de"' in result.output
