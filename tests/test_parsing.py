@@ -1,0 +1,135 @@
+"""Tests of the text read-out: what counts as an answer, what as none, and two readings that are known to be generous."""
+
+from __future__ import annotations
+
+import pytest
+from culteval.tasks.answers import UNPARSED
+from culteval.tasks.parsing import parse_code
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+FIVE = ("1", "2", "3", "4", "5")
+
+
+def test_unparsed_is_no_code():
+    assert UNPARSED == -1
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("1", 1),
+        ("5", 5),
+        (" 2\n", 2),
+        ("3.", 3),
+        ("3. because", 3),
+        ("3.\n4.", 3),
+        ("4...", 4),
+        ("(4)", 4),
+        ("[4]", 4),
+        ("2)", 2),
+        ("**3**", 3),
+        ("#3", 3),
+        ('"5"', 5),
+        ("Answer: 2", 2),
+        ("Answer:2", 2),
+        ("My answer is 4, not 2.", 4),
+        ("3,", 3),
+        ("3 = medium importance", 3),
+        ("3=medium importance", 3),
+        ("4/5", 4),
+        ("4 out of 5", 4),
+        ("+2", 2),
+    ],
+)
+def test_a_free_standing_option_is_read(text, code):
+    assert parse_code(text, FIVE) == code
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " \n",
+        "five",
+        "I cannot say.",
+        "0",
+        "6",
+        "10",  # holds a 1, but as part of another number
+        "51",
+        "100",
+        "01",
+        "3.5",  # between two options: neither
+        "3.0",
+        "1.5.2",
+        ".5",
+        "3rd",
+        "m03",
+        "Q1",
+        "_3_",
+        "1e3",
+        "３",  # full-width: a digit, but none of the options as they were printed
+        "٣",
+    ],
+)
+def test_anything_else_is_no_answer(text):
+    assert parse_code(text, FIVE) == UNPARSED
+
+
+@pytest.mark.parametrize("text", ["7 or 3", "10, then 2", "At 35 years of age: 4", "0 1 2 3"])
+def test_a_number_outside_the_scale_is_not_rescued_by_a_later_one(text):
+    assert parse_code(text, FIVE) == UNPARSED
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("-1", 1),  # the minus is taken for a dash or a bullet ("- 1" must be read), so a negative number is read too
+        ("\N{MINUS SIGN}1", 1),
+        ("1-5", 1),  # the scale repeated instead of an answer; a refusal would be right, but counts as its low end
+        ("1\N{EN DASH}5", 1),
+        ("On a scale of 1 to 5: 4", 1),
+        ("3,5", 3),  # a decimal comma
+    ],
+)
+def test_readings_that_are_generous(text, code):
+    """As it is, not as one would wish it: each of these is arguably no answer, and a change has to be a decision."""
+    assert parse_code(text, FIVE) == code
+
+
+def test_a_dash_before_the_answer_is_a_bullet():
+    assert parse_code("- 4", FIVE) == 4
+
+
+@pytest.mark.parametrize(("choices", "text", "code"), [
+    (("1", "2"), "3", UNPARSED), (("1", "2"), "2", 2), (tuple(map(str, range(1, 11))), "10", 10),
+    (("0", "1"), "0", 0), ((), "1", UNPARSED),
+])  # fmt: skip
+def test_only_the_item_s_own_options_count(choices, text, code):
+    assert parse_code(text, choices) == code
+
+
+@given(st.text(st.characters(exclude_categories=("Nd",)), max_size=40))
+@example("²")
+@example("½ Ⅳ ③")
+def test_text_without_digits_is_never_an_answer(text):
+    assert parse_code(text, FIVE) == UNPARSED
+
+
+@given(st.text(max_size=40))
+def test_whatever_comes_back_is_a_code_or_unparsed(text):
+    assert parse_code(text, FIVE) in {-1, 1, 2, 3, 4, 5}
+
+
+@given(
+    st.sampled_from(["", " ", "Answer: ", "(", "I choose ", "**", "\n"]),
+    st.integers(1, 5),
+    st.sampled_from(["", ".", ")", "\n", " because", ", 9", "!"]),
+)
+def test_the_option_between_ordinary_marks_is_found(before, code, after):
+    assert parse_code(f"{before}{code}{after}", FIVE) == code
+
+
+@given(st.integers(6, 10**30), st.sampled_from(["", "I say ", "("]), st.sampled_from(["", ".", " or 2", "\n3"]))
+def test_no_number_above_the_scale_is_an_answer(number, before, after):
+    assert parse_code(f"{before}{number}{after}", FIVE) == -1
