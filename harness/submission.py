@@ -288,3 +288,7 @@ class _Table:
 def json_schema() -> dict[str, Any]:
     """JSON Schema of manifest and answer line, as exported to ``docs/submission.schema.json``."""
     return {"manifest": Manifest.model_json_schema(), "answer": AnswerRow.model_json_schema()}
+
+
+if __name__ == "__main__":  # export: python -m culteval.harness.submission > docs/submission.schema.json
+    print(json.dumps(json_schema(), indent=2))
