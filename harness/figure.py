@@ -20,7 +20,7 @@ LABELS = {
     "lto": "Long-term orientation",
     "ivr": "Indulgence",
 }
-WIDTH = 50
+WIDTH = 36
 
 
 def dimensions(scores: Sequence[Score], readout: str, split: str) -> dict[str, tuple[float, float]]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rich import box
 from rich.table import Table
 
 from ..tasks.score import Score
 from .submission import Spent
 
 COLUMNS = (
-    ("fit expected", "loss", "expected", "fit"),
-    ("fit argmax", "loss", "argmax", "fit"),
-    ("held-out expected", "loss", "expected", "heldout"),
-    ("held-out argmax", "loss", "argmax", "heldout"),
-    ("held-out skill", "skill", "expected", "heldout"),
-    ("reversed order", "loss_reversed", "expected", "heldout"),
+    ("fit\nexpected", "loss", "expected", "fit"),
+    ("fit\nargmax", "loss", "argmax", "fit"),
+    ("heldout\nexpected", "loss", "expected", "heldout"),
+    ("heldout\nargmax", "loss", "argmax", "heldout"),
+    ("heldout\nskill", "skill", "expected", "heldout"),
+    ("reversed\norder", "loss_reversed", "expected", "heldout"),
 )
 FOOTNOTE = (
     "loss: sum of squared errors of the six indices, lower is better; skill: 1 - loss / loss of the constant answer"
@@ -39,7 +40,7 @@ class Row:
         for _, metric, readout, split in COLUMNS:
             wanted = (metric, readout, split)
             found = next((s for s in self.scores if (s.metric, s.readout, s.split) == wanted), None)
-            mark = " *" if found and found.note == "collapsed" else ""
+            mark = "*" if found and found.note == "collapsed" else ""
             number = "-" if found is None else f"{found.value:.2f}" if metric == "skill" else f"{found.value:,.0f}"
             cells.append(number + mark)
         cells.append(f"{self.spent.survey_evaluations:g}" if self.spent else "0")
@@ -49,13 +50,21 @@ class Row:
 
 def headings() -> list[str]:
     """Column headings, in the order of ``Row.cells``."""
-    return ["aligner", *(column[0] for column in COLUMNS), "evaluations", "seconds"]
+    return ["aligner", *(column[0] for column in COLUMNS), "evals", "sec"]
 
 
 def table(rows: Iterable[Row], title: str) -> Table:
     """The rows as a terminal table."""
     rows = list(rows)
-    result = Table(title=title, caption=caption(rows), title_justify="left", caption_justify="left")
+    result = Table(
+        title=title,
+        caption=caption(rows),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for heading in headings():
         result.add_column(heading, justify="left" if heading == "aligner" else "right")
     for row in rows:
@@ -71,6 +80,7 @@ def caption(rows: Sequence[Row]) -> str:
 
 def markdown(rows: Iterable[Row]) -> str:
     """The rows as a Markdown table."""
-    lines = ["| " + " | ".join(headings()) + " |", "|---|" + "---:|" * (len(headings()) - 1)]
-    escaped = ([cell.replace("|", "\\|").replace(" *", " \\*") for cell in row.cells()] for row in rows)
+    names = [heading.replace("\n", " ") for heading in headings()]
+    lines = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
+    escaped = ([cell.replace("|", "\\|").replace("*", "\\*") for cell in row.cells()] for row in rows)
     return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in escaped)]) + "\n"

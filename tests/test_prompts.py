@@ -64,7 +64,7 @@ def test_reversed_order_turns_the_lines_and_nothing_else(wording, item):
 
 @pytest.mark.parametrize("wording", "ABCD")
 def test_neighbours_share_everything_but_the_question(wording):
-    """Items of one scale and stem share instruction, scale and stem as a literal prefix, so that it is computed once."""
+    """Items of one scale and stem share instruction, scale and stem letter by letter, so it is computed once."""
     texts = SPEC.items.wordings[wording]
     first, tenth = (question(texts, item, SPEC, "natural") for item in ("m01", "m10"))
     shared = first[: -len(texts.items["m01"])]
@@ -263,7 +263,7 @@ def test_readouts_stay_on_the_scale_and_agree_with_a_sorted_list(mass):
 
 def answers_with_text():
     parsed = np.array([1, 2, -1, 3, 3, 2, 1, -1])
-    texts = tuple("1 2 ? 3 3 2 1 ?".split())
+    texts = ("1", "2", "?", "3", "3", "2", "1", "?")
     return Answers(small(), np.full((1, 8, 3), 1 / 3), np.arange(8.0)[None] / 10, texts, parsed)
 
 
