@@ -46,7 +46,7 @@ def boards(folder: Path) -> list[Board]:
                 task.constants,
             )
             scores = [row for row in result.scores if row.task == task.name]
-            label = f"{manifest.aligner.name} (seed {manifest.seed})"
+            label = f"{manifest.aligner.name} s{manifest.seed}"
             groups[key].append(Row(label, task.name, task.country, scores, manifest.budget))
             if key not in constants:
                 answers = read(path.parent / SUBMISSION)[1][task.name]

@@ -12,9 +12,7 @@ def test_exported_schema_is_the_code_s():
     from culteval.harness.submission import json_schema
 
     exported = json.loads((ROOT / "docs" / "submission.schema.json").read_text(encoding="utf-8"))
-    assert exported == json_schema(), (
-        "export it anew: python -m culteval.harness.submission > docs/submission.schema.json"
-    )
+    assert exported == json_schema(), "run: python -m culteval.harness.submission > docs/submission.schema.json"
 
 
 def test_exit_codes_in_the_documents():

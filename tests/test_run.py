@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_is_named(tiny, tmp_path):
     from culteval.harness.run import RunJournal
 
     (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 not a checkpoint")
-    with pytest.raises(InputError, match="checkpoint.npz: damaged checkpoint.*--fresh"):
+    with pytest.raises(InputError, match=r"checkpoint\.npz: damaged checkpoint.*--fresh"):
         RunJournal(tmp_path, Budget(24, 24), None, "de").load()
 
 

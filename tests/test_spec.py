@@ -192,7 +192,7 @@ def test_a_child_without_metadata_takes_it_whole(folder):
 
 
 def test_a_block_inside_metadata_is_replaced_as_a_whole(folder):
-    """Metadata are merged field by field; what is nested deeper has to be given in full, or the error says what lacks."""
+    """Metadata are merged field by field; what is nested deeper has to be given in full, or the error names it."""
     full = "{fit: {wordings: [C], orders: [natural]}, heldout: {wordings: [A], orders: [reversed]}}"
     spec = load_spec(child(folder, f"include: vsm13.yaml\ntask: c\nmetadata: {{splits: {full}}}\n"))
     assert spec.wordings == ("C", "A")

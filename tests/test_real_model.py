@@ -1,0 +1,73 @@
+"""The embedded model: packing, an adapter in stock tools, memory. Slow; runs last."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small DE run of the embedded model as a person would start it; what it printed and its peak memory in bytes."""
+    folder = tmp_path_factory.mktemp("real")
+    command = [sys.executable, "-m", "culteval", "run", "--aligner", "de", "--task", "vsm13", "--budget", "16"]
+    flags = ["--set", "population=4", "--dtype", "float32", "--json"]
+    done = subprocess.run([*command, *flags], cwd=folder, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    result = json.loads(done.stdout)
+    return result | {"run": folder / result["run"], "submission": folder / result["submission"], "peak": peak}
+
+
+def losses(result, split, readout):
+    wanted = {"metric": "loss", "split": split, "readout": readout}
+    return {row["aligner"]: row["value"] for row in result["scores"] if wanted.items() <= row.items()}
+
+
+def test_de_beats_naive_where_it_was_fitted(run):
+    fitted = losses(run, "fit", "expected")
+    assert set(fitted) == {"naive", "icl", "random", "de", "constant"}
+    assert fitted["de"] < fitted["naive"]
+
+
+def test_fits_a_laptop(run):
+    assert run["peak"] < 3e9
+
+
+def test_packed_equals_plain(run):
+    import torch
+    from culteval.harness.aligned import AlignedModel
+    from culteval.harness.encoding import encode
+    from culteval.harness.models import load_model
+    from culteval.harness.packing import PackedForward, PlainForward
+    from culteval.harness.registry import spec_path
+    from culteval.tasks.prompts import render
+    from culteval.tasks.spec import load_spec
+
+    model = load_model("smollm2", "float32", "cpu", None, None, print)
+    spec = load_spec(spec_path("vsm13"))
+    prompts = render(spec, spec.metadata.splits.heldout).take(np.arange(0, 96, 6))
+    soft = torch.from_numpy(AlignedModel.load(model, Path(run["run"]) / "adapter").soft)[None]
+    encoded = encode(model.tokenizer, prompts)
+    with torch.inference_mode():
+        packed = PackedForward(model.model, encoded).logprobs(soft)
+        plain = PlainForward(model.model, encoded).logprobs(soft)
+    assert float((packed - plain).abs().max()) < 1e-4
+
+
+def test_stock_lm_eval_gives_the_adapter_s_indices(run):
+    from culteval.harness.embedded import fetch
+
+    from .test_lm_eval import METRICS, lm_eval
+
+    theirs = lm_eval(fetch(), "vsm13", chat=True, peft=Path(run["run"]) / "adapter")
+    wanted = {"aligner": "de", "split": "heldout", "readout": "expected"}
+    mine = {row["metric"]: row["value"] for row in run["scores"] if wanted.items() <= row.items()}
+    for metric in METRICS:
+        assert theirs[metric] == pytest.approx(mine[metric], abs=1e-2, rel=1e-4), metric
