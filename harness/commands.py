@@ -20,7 +20,7 @@ from ..tasks.countries import country as resolve
 from ..tasks.countries import name_of
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.score import Score
-from ..tasks.spec import load_spec
+from ..tasks.spec import TaskSpec, load_spec
 from . import report, submission
 from .config import DEFAULT_BUDGET, RunConfig, aligner_settings
 from .display import TerminalDisplay
@@ -28,6 +28,7 @@ from .registry import find, spec_path
 from .run import SUBMISSION, RunResult, execute, read_config
 from .scoring import score_constant, score_submission
 
+DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
 COMPANIONS = ("naive", "icl", "random")
 
 _MEASURE_OPTIONS = (
@@ -143,6 +144,8 @@ def _config(flags: dict[str, Any]) -> RunConfig:
     known = countries_of(fit_spec, options.edition)
     country = resolve(flags["country"] or specs[0].metadata.default_country, known).code
     fit_code = resolve(fit_country, known).code if fit_country else country
+    if flags["dtype"] not in DTYPE_NAMES:
+        raise UsageError(f"--dtype {flags['dtype']!r}: not one of {', '.join(DTYPE_NAMES)}.")
     if flags["readout"] not in ("expected", "argmax"):
         raise UsageError(f"--readout {flags['readout']!r}: a fit optimises expected or argmax.")
     measure_of(fit_spec, fit_code, options)
@@ -151,6 +154,8 @@ def _config(flags: dict[str, Any]) -> RunConfig:
     base = _settings_file(flags["config"], flags["aligner"]) if flags["config"] else None
     settings = aligner_settings(flags["aligner"], flags["assignments"], base)
     budgeted = find("aligners", flags["aligner"]).budgeted
+    if budgeted:
+        _require_a_candidate(fit_spec, flags["budget"], flags["respondents"])
     copied = ("aligner", "model", "revision", "dtype", "device", "threads", "readout", "respondents", "seed")
     return RunConfig(
         **{name: flags[name] for name in copied},
@@ -162,6 +167,15 @@ def _config(flags: dict[str, Any]) -> RunConfig:
         options=options,
         budget=flags["budget"] if budgeted else 0,
     )
+
+
+def _require_a_candidate(spec: TaskSpec, budget: int, respondents: int) -> None:
+    part = spec.metadata.splits.fit
+    least = len(part.wordings) * len(part.orders) * max(1, respondents)
+    if budget < least:
+        raise UsageError(
+            f"--budget {budget}: one candidate costs {least} survey evaluations here. Give at least {least}."
+        )
 
 
 def _settings_file(name: str, aligner: str) -> dict[str, Any]:

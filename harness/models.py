@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import socket
 import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -197,11 +200,9 @@ def load_model(
     """Load a registered model, a folder or a hub id.
 
     Raises:
-        UsageError: unknown dtype or device.
+        UsageError: a device that is not there.
         UnavailableError: no such model here, and none could be fetched.
     """
-    if dtype not in ("auto", *DTYPES):
-        raise UsageError(f"--dtype {dtype!r}: not one of auto, {', '.join(DTYPES)}.")
     if threads:
         torch.set_num_threads(threads)
     source: str | Path = find("models", name)() if name in table("models") else name
@@ -220,17 +221,35 @@ def _from_pretrained(source: str, dtype: torch.dtype, revision: str | None) -> t
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    options = {} if Path(source).exists() else {"revision": revision}
+    options = {} if Path(source).exists() else {"revision": revision, "local_files_only": not _hub_answers()}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation="sdpa", **options)
     except (OSError, ValueError) as error:
-        what = "folder holds no usable model" if Path(source).exists() else "neither a folder here nor on the hub"
+        what = (
+            "folder holds no usable model"
+            if Path(source).exists()
+            else "neither a folder here nor to be had from the hub"
+        )
         raise UnavailableError(
             f"--model {source}: {what} ({str(error).splitlines()[0][:120]}).\n"
             "Use --model smollm2 (embedded), or a folder with config.json, *.safetensors and tokenizer files."
         ) from None
     return model, tokenizer
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be reached at all; asking it without a network costs half a minute of retries."""
+    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+
+    if HF_HUB_OFFLINE or os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        return not HF_HUB_OFFLINE
+    address = urlsplit(ENDPOINT)
+    try:
+        with socket.create_connection((address.hostname, address.port or 443), timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 def _revision(folder: Path, model: Any) -> str:

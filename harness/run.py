@@ -101,17 +101,19 @@ def execute(
     from filelock import FileLock, Timeout
 
     folder = root / config.folder_name()
+    if not fresh and (folder / SCORES).exists():
+        return read_result(folder, reused=True)
+    model = model_of()  # before anything is written: a model that cannot be had leaves no folder
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
             if fresh:
                 _clear(folder)
-            if (folder / SCORES).exists():
-                return read_result(folder, reused=True)
-            _carry_out(config, folder, model_of(), display)
-            return read_result(folder, reused=False)
+            write_json(folder / CONFIG, config.model_dump(mode="json"))
+            _carry_out(config, folder, model, display)
     except Timeout:
         raise RunError(f"{folder}: another process works on this run. Wait for it, or change --out.") from None
+    return read_result(folder, reused=False)
 
 
 def _clear(folder: Path) -> None:

@@ -33,7 +33,9 @@ def country(text: str, known: Iterable[str] = ()) -> Country:
     except LookupError:
         codes = list(known) or [entry.alpha_2 for entry in pycountry.countries]
         names = {name_of(code).lower(): name_of(code) for code in codes}
-        near = difflib.get_close_matches(text.strip().lower(), names, n=1, cutoff=0.6)
+        wanted = text.strip().lower()
+        near = [name for name in names if len(wanted) > 2 and wanted in name]
+        near = near or difflib.get_close_matches(wanted, names, n=1, cutoff=0.6)
         hint = f" Did you mean {names[near[0]]!r}?" if near else ""
         raise UsageError(f"--country {text!r}: no such country.{hint} `culteval ls countries` lists them.") from None
     return Country(found.alpha_2, getattr(found, "common_name", found.name))

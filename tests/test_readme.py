@@ -28,12 +28,8 @@ def test_there_are_two_and_ci_runs_the_second():
 def clone(tmp_path_factory):
     """What a clone would hold, in a folder with a space in its name."""
     target = tmp_path_factory.mktemp("a folder") / "culteval"
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -44,9 +40,8 @@ def clone(tmp_path_factory):
 def shell(command: str, cwd: Path, **extra: str) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("VIRTUAL_ENV", "PYTEST_", "PYTHON"))}
     environment = {k: v for k, v in environment.items() if k != "HF_HUB_OFFLINE"} | extra
-    return subprocess.run(
-        ["bash", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=1200
-    )
+    options = {"cwd": cwd, "env": environment, "capture_output": True, "text": True, "timeout": 1200}
+    return subprocess.run(["bash", "-c", command], **options)
 
 
 @pytest.mark.slow
