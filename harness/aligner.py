@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Settings(BaseModel):
     """Base of every aligner's settings: typed, validated, set by ``--set key=value``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Journal(Protocol):

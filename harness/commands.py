@@ -56,7 +56,9 @@ def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--threads", type=click.IntRange(1), help="Processor threads [default: all].")
 @click.option("--budget", type=click.IntRange(0), default=DEFAULT_BUDGET, show_default=True, help="Survey evaluations.")
 @click.option("--readout", default="expected", show_default=True, help="Read-out to optimise: expected or argmax.")
-@click.option("--respondents", type=click.IntRange(0), default=0, help="Synthetic respondents who answer [default: 0].")
+@click.option(
+    "--respondents", type=click.IntRange(0, 100_000), default=0, help="Synthetic respondents who answer [default: 0]."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner.")
 @click.option(
@@ -108,7 +110,7 @@ def resume(folder: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def score(path: str, country: str | None, as_json: bool, **options: str | None) -> None:
     """Score a submission folder again: no model is needed."""
-    given = {name: value for name, value in options.items() if value}
+    given = {name: value for name, value in options.items() if value is not None}
     folder = Path(path)
     folder = folder / SUBMISSION if (folder / SUBMISSION).is_dir() else folder
     manifest, scores = score_submission(folder, country, given)
@@ -140,9 +142,10 @@ def _config(flags: dict[str, Any]) -> RunConfig:
     specs = [load_spec(spec_path(name)) for name in flags["tasks"]]
     fit_name, _, fit_country = (flags["fit"] or flags["tasks"][0]).partition(":")
     fit_spec = load_spec(spec_path(fit_name))
-    options = MeasureOptions(**{k: flags[k] for k in ("edition", "constants", "norm") if flags[k]})
+    options = MeasureOptions(**{k: flags[k] for k in ("edition", "constants", "norm") if flags[k] is not None})
     known = countries_of(fit_spec, options.edition)
-    country = resolve(flags["country"] or specs[0].metadata.default_country, known).code
+    wanted = specs[0].metadata.default_country if flags["country"] is None else flags["country"]
+    country = resolve(wanted, known).code
     fit_code = resolve(fit_country, known).code if fit_country else country
     if flags["dtype"] not in DTYPE_NAMES:
         raise UsageError(f"--dtype {flags['dtype']!r}: not one of {', '.join(DTYPE_NAMES)}.")
@@ -151,6 +154,9 @@ def _config(flags: dict[str, Any]) -> RunConfig:
     measure_of(fit_spec, fit_code, options)
     for spec in specs:
         measure_of(spec, country, options)
+    asked = sum(submission.answers_asked(spec, flags["respondents"]) for spec in specs)
+    if asked > submission.MOST_ANSWERS:
+        raise UsageError(f"--respondents: {asked} answers; a submission holds {submission.MOST_ANSWERS} at most.")
     base = _settings_file(flags["config"], flags["aligner"]) if flags["config"] else None
     settings = aligner_settings(flags["aligner"], flags["assignments"], base)
     budgeted = find("aligners", flags["aligner"]).budgeted

@@ -74,9 +74,9 @@ def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, A
         except yaml.YAMLError:
             raise UsageError(f"--set {key}: {value!r} is not a value.") from None
     for key in given:
-        if key not in model.model_fields:
+        if str(key) not in model.model_fields:
             known = ", ".join(model.model_fields) or "none"
-            hint = did_you_mean(key, model.model_fields)
+            hint = did_you_mean(str(key), model.model_fields)
             raise UsageError(f"--set {key}: {name} has no such setting.{hint} It has: {known}.")
     try:
         return model.model_validate(given)

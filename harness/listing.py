@@ -10,10 +10,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from ..errors import InputError, UsageError
 from ..tasks.countries import name_of
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.spec import load_spec
-from .registry import listing, spec_path, table
+from .registry import find, listing, spec_path, table
 
 
 @click.command()
@@ -23,7 +24,12 @@ from .registry import listing, spec_path, table
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ls(what: str, task: str, edition: str | None, as_json: bool) -> None:
     """List tasks, aligners, models or countries."""
-    rows = {"tasks": _tasks, "aligners": _aligners, "models": _models}.get(what, lambda: _countries(task, edition))()
+    rows = {
+        "tasks": lambda: listing("tasks", _task),
+        "aligners": lambda: listing("aligners", _aligner),
+        "models": _models,
+        "countries": lambda: _countries(task, edition),
+    }[what]()
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
@@ -35,22 +41,18 @@ def ls(what: str, task: str, edition: str | None, as_json: bool) -> None:
     Console().print(result)
 
 
-def _tasks() -> list[dict[str, Any]]:
-    specs = {name: load_spec(path) for name, path in listing("tasks").items()}
-    return [
-        {"task": name, "title": spec.metadata.title, "headline": spec.metadata.headline.metric,
-         "read-outs": ", ".join(spec.metadata.readouts), "default country": spec.metadata.default_country}
-        for name, spec in specs.items()
-    ]  # fmt: skip
+def _task(name: str) -> dict[str, Any]:
+    spec = load_spec(spec_path(name)).metadata
+    readouts = ", ".join(spec.readouts)
+    row = {"task": name, "title": spec.title, "headline": spec.headline.metric, "read-outs": readouts}
+    return row | {"default country": spec.default_country}
 
 
-def _aligners() -> list[dict[str, Any]]:
-    # The classes live beside torch code; their summaries are worth the wait of one import.
-    return [
-        {"aligner": name, "summary": kind.summary, "budget": "yes" if kind.budgeted else "no",
-         "settings": ", ".join(f"{key}={field.default}" for key, field in kind.Settings.model_fields.items()) or "none"}
-        for name, kind in listing("aligners").items()
-    ]  # fmt: skip
+def _aligner(name: str) -> dict[str, Any]:
+    kind = find("aligners", name)
+    settings = ", ".join(f"{key}={field.default}" for key, field in kind.Settings.model_fields.items()) or "none"
+    budget = "yes" if kind.budgeted else "no"
+    return {"aligner": name, "summary": kind.summary, "budget": budget, "settings": settings}
 
 
 def _models() -> list[dict[str, Any]]:
@@ -82,6 +84,10 @@ def task() -> None:
 def validate(path: str) -> None:
     """Check a spec's schema, items, splits and references; nothing of it is executed."""
     spec = load_spec(Path(path))
-    codes = countries_of(spec, None)
-    measure_of(spec, spec.metadata.default_country, MeasureOptions())
+    default = spec.metadata.default_country
+    try:
+        codes = countries_of(spec, None)
+        measure_of(spec, default, MeasureOptions())
+    except UsageError as error:
+        raise InputError(f"{path}: metadata.default_country: {error}") from None
     click.echo(f"{path}: valid ({len(spec.items.items)} items, {len(spec.wordings)} wordings, {len(codes)} countries).")

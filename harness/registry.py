@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import UsageError, did_you_mean
+
+Row = TypeVar("Row")
 
 _OWN = {
     "aligners": {
@@ -43,31 +46,32 @@ def find(kind: str, name: str) -> Any:
     module, _, attribute = known[name].partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a stranger's plug-in may fail in any way
         raise UsageError(f"{kind[:-1]} {name!r}: cannot be loaded from {known[name]!r} ({error}).") from error
 
 
-def listing(kind: str) -> dict[str, Any]:
-    """Every loadable object of a kind by name (a path for a task); what is broken is warned about and skipped."""
-    found = {}
+def listing(kind: str, describe: Callable[[str], Row]) -> list[Row]:
+    """What ``describe`` says of every name of a kind; what is broken is warned about and skipped."""
+    rows = []
     for name in table(kind):
         try:
-            found[name] = spec_path(name) if kind == "tasks" else find(kind, name)
+            rows.append(describe(name))
         except Exception as error:  # a stranger's plug-in may fail in any way
             warnings.warn(f"skipped {name}: {error}", stacklevel=2)
-    return found
+    return rows
 
 
 def spec_path(name: str) -> Path:
-    """The YAML file of a task, given by name or by path.
+    """The YAML file of a registered task.
 
     Raises:
-        UsageError: neither a registered task nor a file.
+        UsageError: no such task, or a plug-in whose package is not there.
     """
     known = table("tasks")
-    if name in known:
-        package, _, file = known[name].partition(":")
+    if name not in known:
+        raise UsageError(f"task {name!r}: unknown.{did_you_mean(name, known)} `culteval ls tasks` lists them.")
+    package, _, file = known[name].partition(":")
+    try:
         return Path(str(files(package) / file))
-    if name.endswith((".yaml", ".yml")) and Path(name).is_file():
-        return Path(name)
-    raise UsageError(f"--task {name!r}: unknown.{did_you_mean(name, known)} `culteval ls tasks` lists them.")
+    except Exception as error:  # a stranger's plug-in may fail in any way
+        raise UsageError(f"task {name!r}: cannot be loaded from {known[name]!r} ({error}).") from error

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from ..tasks.score import Score
 from .submission import Spent
@@ -57,7 +60,7 @@ def table(rows: Iterable[Row], title: str) -> Table:
     """The rows as a terminal table."""
     rows = list(rows)
     result = Table(
-        title=title,
+        title=Text(title),
         caption=caption(rows),
         title_justify="left",
         caption_justify="left",
@@ -68,7 +71,7 @@ def table(rows: Iterable[Row], title: str) -> Table:
     for heading in headings():
         result.add_column(heading, justify="left" if heading == "aligner" else "right")
     for row in rows:
-        result.add_row(*row.cells())
+        result.add_row(*map(Text, row.cells()))
     return result
 
 
@@ -78,9 +81,14 @@ def caption(rows: Sequence[Row]) -> str:
     return FOOTNOTE + ("\n* collapsed: all 24 answers within a quarter of a scale step" if collapsed else "")
 
 
+def escape(text: str) -> str:
+    """A stranger's text as inert Markdown."""
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text))
+
+
 def markdown(rows: Iterable[Row]) -> str:
     """The rows as a Markdown table."""
     names = [heading.replace("\n", " ") for heading in headings()]
     lines = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
-    escaped = ([cell.replace("|", "\\|").replace("*", "\\*") for cell in row.cells()] for row in rows)
+    escaped = ([escape(cell) for cell in row.cells()] for row in rows)
     return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in escaped)]) + "\n"

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..tasks.answers import UNPARSED, Answers
 from ..tasks.prompts import ORDERS, Prompts, join, render
 from ..tasks.respondents import panel
@@ -28,9 +28,17 @@ SCHEMA = 1
 MANIFEST, ANSWERS = "manifest.json", "answers.jsonl"
 MOST_MANIFEST_BYTES, MOST_LINE_BYTES, MOST_ANSWERS = 1 << 20, 1 << 15, 5_000_000
 
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+def _printable(text: str) -> str:
+    if not text.isprintable():  # control characters, line separators, marks that turn the reading direction
+        raise ValueError("holds a character that cannot be shown")
+    return text
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
 Count = Annotated[int, Field(ge=0, le=1 << 62)]
-Setting = str | int | float | bool | None | list[Any]
+Scalar = Annotated[str, Field(max_length=4000)] | int | float | bool | None
+Setting = Scalar | Annotated[list[Scalar], Field(max_length=1000)]
 
 
 class _Strict(BaseModel):
@@ -105,11 +113,18 @@ class Manifest(_Strict):
     aligner: UsedAligner
     fitted: Fitted | None
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
-    seed: int
+    seed: Annotated[int, Field(ge=0, le=1 << 62)]
     versions: dict[Name, Name]
     command: Annotated[str, Field(max_length=4000)]
     budget: Spent
     answers: AnswersFile
+
+    @model_validator(mode="after")
+    def _tasks_once(self) -> Manifest:
+        names = [task.name for task in self.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError("tasks: a task is named twice")
+        return self
 
 
 class AnswerRow(_Strict):
@@ -177,7 +192,7 @@ def read(path: Path) -> tuple[Manifest, dict[str, Answers]]:
     path = path / MANIFEST if path.is_dir() else path
     manifest = _manifest(path)
     source = path.with_name(manifest.answers.file)
-    tables = {task.name: _Table(task, manifest.seed) for task in manifest.tasks}
+    tables = _tables(manifest, path)
     digest, rows = hashlib.sha256(), 0
     for number, line in enumerate(_raw_lines(source), start=1):
         if number > manifest.answers.rows:
@@ -189,10 +204,12 @@ def read(path: Path) -> tuple[Manifest, dict[str, Answers]]:
         raise InputError(f"{source}: {rows} lines, but answers.rows says {manifest.answers.rows}; it is cut short.")
     if digest.hexdigest() != manifest.answers.sha256:
         raise InputError(f"{source}: does not match answers.sha256 of {path.name}; it was changed or damaged.")
-    return manifest, {name: table.finished(source) for name, table in tables.items()}
+    return manifest, {name: table.finished() for name, table in tables.items()}
 
 
 def _manifest(path: Path) -> Manifest:
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: not a regular file. Give a submission folder.")
     try:
         with path.open("rb") as file:
             data = file.read(MOST_MANIFEST_BYTES + 1)
@@ -206,12 +223,45 @@ def _manifest(path: Path) -> Manifest:
         raise InputError(f"{path}: {first_problem(error)}. See docs/submission.md.") from None
 
 
+def answers_asked(spec: TaskSpec, respondents: int) -> int:
+    """How many answers a task's protocol asks of so many respondents (none: one without a description)."""
+    splits = spec.metadata.splits
+    cells = sum(len(part.wordings) * len(part.orders) for part in (splits.fit, splits.heldout))
+    return cells * len(spec.items.items) * max(1, respondents)
+
+
+def _tables(manifest: Manifest, path: Path) -> dict[str, _Table]:
+    """An empty table a task, once the numbers fit: nothing large is built for a manifest that cannot be right."""
+    specs, asked = {}, 0
+    for number, task in enumerate(manifest.tasks):
+        try:
+            spec = load_spec(spec_path(task.name))
+        except UsageError as error:
+            raise InputError(f"{path}: tasks.{number}.name: {error}") from None
+        if spec.hash != task.hash:
+            raise InputError(
+                f"{path}: tasks.{number}.hash: {task.hash[:12]} is not this {task.name} ({spec.hash[:12]}). "
+                "Score it with the culteval version named under versions."
+            )
+        specs[task.name] = spec
+        asked += answers_asked(spec, task.respondents)
+    if asked != manifest.answers.rows:
+        raise InputError(
+            f"{path}: answers.rows: {manifest.answers.rows}, but tasks and respondents ask for {asked} answers."
+        )
+    return {task.name: _Table(specs[task.name], task.respondents, manifest.seed) for task in manifest.tasks}
+
+
 def _raw_lines(source: Path) -> Iterator[bytes]:
+    if source.exists() and not source.is_file():
+        raise InputError(f"{source}: not a regular file.")
     try:
         with source.open("rb") as file:
+            number = 0
             while line := file.readline(MOST_LINE_BYTES + 1):
+                number += 1
                 if len(line) > MOST_LINE_BYTES:
-                    raise InputError(f"{source}: a line is longer than {MOST_LINE_BYTES} bytes.")
+                    raise InputError(f"{source}:{number}: longer than {MOST_LINE_BYTES} bytes.")
                 yield line
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror}).") from None
@@ -233,18 +283,8 @@ def _place(tables: dict[str, _Table], line: bytes, where: str) -> None:
 class _Table:
     """Answers of one task being filled, in the order in which the protocol asks; each cell exactly once."""
 
-    def __init__(self, task: AskedTask, seed: int) -> None:
-        spec = load_spec(spec_path(task.name))
-        if spec.hash != task.hash:
-            raise InputError(
-                f"tasks.{task.name}.hash: {task.hash[:12]} is not this {task.name} ({spec.hash[:12]}). "
-                "Score it with the culteval version named under versions."
-            )
-        splits, people = spec.metadata.splits, max(1, task.respondents)
-        cells = [(w, o) for part in (splits.fit, splits.heldout) for w in part.wordings for o in part.orders]
-        if len(cells) * people * len(spec.items.items) > MOST_ANSWERS:
-            raise InputError(f"tasks.{task.name}.respondents: more than {MOST_ANSWERS} answers.")
-        self.layout = prompts_of(spec, task.respondents, seed).layout
+    def __init__(self, spec: TaskSpec, respondents: int, seed: int) -> None:
+        self.layout = prompts_of(spec, respondents, seed).layout
         cells = np.stack([getattr(self.layout, name) for name in ("item", "wording", "order", "respondent")], axis=1)
         self.rows = {tuple(cell): number for number, cell in enumerate(cells.tolist())}
         self.levels = [{name: i for i, name in enumerate(names)} for names in (self.layout.items, self.layout.wordings)]
@@ -275,11 +315,8 @@ class _Table:
         self.outside[at], self.texts[at] = row.outside, row.text
         self.parsed[at] = UNPARSED if row.parsed is None else row.parsed
 
-    def finished(self, source: Path) -> Answers:
-        """The answers, all there; text only where every answer has one."""
-        missing = int(np.isnan(self.probs[:, 0]).sum())
-        if missing:
-            raise InputError(f"{source}: {missing} of {len(self.layout)} answers are missing.")
+    def finished(self) -> Answers:
+        """The answers: as many as asked, none twice, so all are there. Text only where every answer has one."""
         full = all(text is not None for text in self.texts)
         texts, parsed = (tuple(self.texts), self.parsed) if full else (None, None)
         return Answers(self.layout, self.probs[None], self.outside[None], texts, parsed)

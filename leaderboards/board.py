@@ -11,7 +11,7 @@ from ..harness.registry import spec_path
 from ..harness.report import Row
 from ..harness.run import SCORES, SUBMISSION, read_result
 from ..harness.scoring import score_constant
-from ..harness.submission import read
+from ..harness.submission import AskedTask, read
 from ..tasks.countries import name_of
 from ..tasks.measure import MeasureOptions
 from ..tasks.spec import load_spec
@@ -42,7 +42,7 @@ def boards(folder: Path) -> list[Board]:
                 task.country,
                 manifest.model.name,
                 manifest.model.dtype,
-                str(task.edition),
+                _edition(task),
                 task.constants,
             )
             scores = [row for row in result.scores if row.task == task.name]
@@ -56,6 +56,10 @@ def boards(folder: Path) -> list[Board]:
     if not groups:
         raise InputError(f"{folder}: no finished runs. `culteval run` makes some; give its --out folder.")
     return [_board(key, [*rows, constants[key]]) for key, rows in groups.items()]
+
+
+def _edition(task: AskedTask) -> str:
+    return task.edition or load_spec(spec_path(task.name)).metadata.reference.default_edition
 
 
 def _board(key: tuple[str, ...], rows: list[Row]) -> Board:

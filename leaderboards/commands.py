@@ -29,6 +29,6 @@ def show(folder: str, form: str) -> None:
 
     for board in found:
         if form == "md":
-            click.echo(f"### {board.title}\n\n{report.markdown(board.rows)}")
+            click.echo(f"### {report.escape(board.title)}\n\n{report.markdown(board.rows)}")
         else:
             Console().print(report.table(board.rows, board.title))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from ..errors import UsageError
 
+ALIASES = {"uk": "GB", "great britain": "GB", "britain": "GB", "russia": "RU", "usa": "US"}  # usual, but not in ISO
+
 
 @dataclass(frozen=True)
 class Country:
@@ -29,16 +31,27 @@ def country(text: str, known: Iterable[str] = ()) -> Country:
     import pycountry
 
     try:
-        found = pycountry.countries.lookup(text.strip())
+        found = pycountry.countries.lookup(ALIASES.get(text.strip().lower(), text.strip()))
     except LookupError:
-        codes = list(known) or [entry.alpha_2 for entry in pycountry.countries]
-        names = {name_of(code).lower(): name_of(code) for code in codes}
-        wanted = text.strip().lower()
-        near = [name for name in names if len(wanted) > 2 and wanted in name]
-        near = near or difflib.get_close_matches(wanted, names, n=1, cutoff=0.6)
-        hint = f" Did you mean {names[near[0]]!r}?" if near else ""
+        near = _nearest(text.strip(), list(known) or [entry.alpha_2 for entry in pycountry.countries])
+        hint = f" Did you mean {near!r}?" if near else ""
         raise UsageError(f"--country {text!r}: no such country.{hint} `culteval ls countries` lists them.") from None
     return Country(found.alpha_2, getattr(found, "common_name", found.name))
+
+
+def _nearest(text: str, codes: list[str]) -> str | None:
+    """The known name most like a text: one that holds it, one spelt nearly so, one that pycountry finds by region."""
+    import pycountry
+
+    names = {name_of(code).lower(): name_of(code) for code in codes}
+    near = [name for name in names if len(text) > 2 and text.lower() in name]
+    near = near or difflib.get_close_matches(text.lower(), names, n=1, cutoff=0.75)
+    if near:
+        return names[near[0]]
+    try:
+        return name_of(pycountry.countries.search_fuzzy(text)[0].alpha_2) if len(text) > 3 else None
+    except LookupError:
+        return None
 
 
 def name_of(code: str) -> str:

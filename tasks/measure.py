@@ -59,14 +59,21 @@ def measure_of(spec: TaskSpec, country: str, options: MeasureOptions) -> Measure
         InputError: the spec names a measure that does not exist.
         UsageError: the reference has no figures for the country, or an option is unknown.
     """
+    return _measure_class(spec)(spec, country, options)
+
+
+def countries_of(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
+    """Codes of the countries a spec's reference can score completely.
+
+    Raises:
+        InputError, UsageError: as ``measure_of``.
+    """
+    return _measure_class(spec).countries(spec, edition)
+
+
+def _measure_class(spec: TaskSpec) -> Any:
     name = spec.metadata.measure
     if name not in MEASURES:
         raise InputError(f"{spec.path}: metadata.measure: unknown measure {name!r}.{did_you_mean(name, MEASURES)}")
     module, _, attribute = MEASURES[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)(spec, country, options)
-
-
-def countries_of(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
-    """Codes of the countries a spec's reference can score completely."""
-    module, _, attribute = MEASURES[spec.metadata.measure].partition(":")
-    return getattr(importlib.import_module(module), attribute).countries(spec, edition)
+    return getattr(importlib.import_module(module), attribute)

@@ -31,8 +31,8 @@ class Prompts:
         return len(self.texts)
 
     def take(self, rows: np.ndarray) -> Prompts:
-        """Some of the prompts, by an array of row numbers."""
-        pick = [int(i) for i in rows]
+        """Some of the prompts, by row numbers or a mask."""
+        pick = np.arange(len(self))[rows].tolist()
         return Prompts(
             self.task,
             tuple(self.texts[i] for i in pick),

@@ -21,6 +21,12 @@ class Split(_Strict):
     wordings: tuple[str, ...] = Field(min_length=1)
     orders: tuple[Order, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _once(self) -> Split:
+        if len(set(self.wordings)) < len(self.wordings) or len(set(self.orders)) < len(self.orders):
+            raise ValueError("a wording or an order is named twice")
+        return self
+
 
 class Splits(_Strict):
     """``fit`` is all an aligner is ever handed; ``heldout`` is for scoring alone."""
@@ -42,6 +48,12 @@ class Reference(_Strict):
     editions: tuple[str, ...] = Field(min_length=1)
     default_edition: str
     source: str
+
+    @model_validator(mode="after")
+    def _known(self) -> Reference:
+        if self.default_edition not in self.editions:
+            raise ValueError(f"default_edition {self.default_edition!r} is not among editions")
+        return self
 
 
 class Headline(_Strict):

@@ -18,6 +18,8 @@ from pydantic import BaseModel, ValidationError
 from ..errors import InputError
 from .schema import ItemFile, Metadata, Readout
 
+OUTPUT_TYPES = ("multiple_choice", "generate_until")
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -82,6 +84,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text. Save it as UTF-8 without a byte-order mark.") from None
+    except RecursionError:
+        raise InputError(f"{path}: nested too deeply.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -95,6 +99,7 @@ def first_problem(error: ValidationError) -> str:
     """The first problem of a pydantic error as ``field: message``, for one-line errors."""
     problem = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in problem["loc"]) or "file"
+    field = ascii(field)[1:-1][:100]  # it may be a stranger's text
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{field}: {problem['msg'].removeprefix('Value error, ')}{more}"
 
@@ -107,14 +112,20 @@ def parse(model: type[Model], data: Any, path: Path) -> Model:
 
 
 def _with_includes(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any], tuple[Path, ...]]:
-    """A spec merged over what it includes, as lm-eval does it, and the files it came from."""
+    """A spec merged over the one file it includes, metadata field by field, and the files it came from.
+
+    lm-eval replaces metadata as a whole; what its runs need of them has defaults.
+    """
     if path in seen:
         raise InputError(f"{path}: includes itself. Remove the include.")
     data = read_yaml(path)
     if (include := data.pop("include", None)) is None:
         return data, (path,)
     base, files = _with_includes((path.parent / str(include)).resolve(), (*seen, path))
-    metadata = base.get("metadata", {}) | data.get("metadata", {})
+    own = data.get("metadata", {})
+    if not isinstance(own, dict):
+        raise InputError(f"{path}: metadata: expected a mapping of fields.")
+    metadata = base.get("metadata", {}) | own
     return base | data | {"metadata": metadata}, (path, *files)
 
 
@@ -125,9 +136,11 @@ def load_spec(path: Path) -> TaskSpec:
         InputError: a file is missing or malformed; the message names file, field and remedy.
     """
     data, files = _with_includes(path.resolve())
-    for field in ("task", "output_type", "metadata"):
-        if field not in data:
-            raise InputError(f"{path}: {field}: missing. Every spec needs it.")
+    for field, kind in (("task", str), ("output_type", str), ("metadata", dict)):
+        if not isinstance(data.get(field), kind):
+            raise InputError(f"{path}: {field}: missing, or not a {kind.__name__}. Every spec needs it.")
+    if data["output_type"] not in OUTPUT_TYPES:
+        raise InputError(f"{path}: output_type: {data['output_type']!r} is not one of {', '.join(OUTPUT_TYPES)}.")
     metadata = parse(Metadata, data["metadata"], path)
     item_path = path.resolve().parent / metadata.items
     items = parse(ItemFile, read_yaml(item_path), item_path)

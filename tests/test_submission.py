@@ -332,13 +332,12 @@ def test_hostile_field_names_are_not_echoed(folder, place, key):
 
 def test_unknown_task_suggests_the_nearest(folder):
     edit(folder, "tasks.0.name", "vsm31")
-    error = refused(folder, "Did you mean 'vsm13'?")
-    assert isinstance(error, UsageError)
+    assert isinstance(refused(folder, "manifest.json", "tasks.0.name", "Did you mean 'vsm13'?"), InputError)
 
 
 def test_wrong_task_hash_is_an_input_error(folder):
     edit(folder, "tasks.0.hash", "0" * 64)
-    assert isinstance(refused(folder, "tasks.vsm13.hash"), InputError)
+    assert isinstance(refused(folder, "tasks.0.hash"), InputError)
 
 
 def test_a_task_is_a_name_and_never_a_path(folder, tmp_path):
@@ -367,14 +366,15 @@ def test_many_respondents_cost_nothing(folder, respondents):
     """A small manifest must not make the reader build millions of prompts: rows says that they cannot be there."""
     edit(folder, "tasks.0.respondents", respondents)
     code = (
-        "import json,resource,sys,time\n"
+        "import json,sys,time\n"
         "from pathlib import Path\n"
         "from culteval.errors import CultevalError\n"
         "from culteval.harness import submission\n"
         "before = time.process_time()\n"
         "try: submission.read(Path(sys.argv[1]))\n"
         "except CultevalError as error: text = str(error)\n"
-        "peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        # VmHWM: ru_maxrss would still hold the size of the process that forked this one.
+        "peak = int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0]) / 1024\n"
         "print(json.dumps([time.process_time() - before, peak, text]))\n"
     )
     limit = lambda: resource.setrlimit(resource.RLIMIT_CPU, (10, 10))  # noqa: E731
@@ -470,7 +470,7 @@ def test_answered_twice(folder):
 
 def test_missing_answer(folder):
     reseal(folder, lines_of(folder)[:50] + lines_of(folder)[51:])
-    refused(folder, "answers.jsonl", "1 of 144", "missing")
+    refused(folder, "manifest.json", "answers.rows: 143", "144 answers")
 
 
 def test_too_many_lines(folder):

@@ -64,14 +64,23 @@ def load_scores(path: Path, edition: str) -> Scores:
     Raises:
         InputError: a malformed file; names line and field.
     """
+    try:
+        lines = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}). The spec's metadata.reference.file names it."
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text. Save it as UTF-8.") from None
     rows, sources = {}, {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for line, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                values = np.array([float(row[name] or "nan") for name in DIMENSIONS])
-                code, source = row["iso2"], row["source"]
-            except (KeyError, TypeError, ValueError) as error:
-                raise InputError(f"{path}:{line}: {error}. Expected iso2,{','.join(DIMENSIONS)},source.") from None
-            if edition == "extended" or source == STRICT:
-                rows[code], sources[code] = values, source
+    for line, row in enumerate(lines, start=2):
+        try:
+            values = np.array([float(row[name] if row[name] != "" else "nan") for name in DIMENSIONS])
+            code, source = row["iso2"], row["source"]
+            if np.isinf(values).any() or not source:
+                raise ValueError("a cell is missing or not a finite number")
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}:{line}: {error}. Expected iso2,{','.join(DIMENSIONS)},source.") from None
+        if edition == "extended" or source == STRICT:
+            rows[code], sources[code] = values, source
     return Scores(edition, rows, sources)

@@ -125,7 +125,8 @@ class HofstedeSurvey:
         yield base | {"metric": "collapsed", "value": float(note is not None), "higher_is_better": False}
         if len(wordings) > 1:
             each = [self._loss(asked.take(asked.layout.where((name,), orders)), readout) for name in wordings]
-            yield base | {"metric": "loss_wording_spread", "value": float(np.ptp(each)), "higher_is_better": False}
+            if not np.isnan(each).any():
+                yield base | {"metric": "loss_wording_spread", "value": float(np.ptp(each)), "higher_is_better": False}
 
     def _losses(self, error: np.ndarray, base: dict[str, Any]) -> Iterator[dict[str, Any]]:
         lower = base | {"higher_is_better": False}
@@ -154,13 +155,17 @@ class HofstedeSurvey:
         """The same wordings with the options listed the other way round."""
         asked = answers.take(answers.layout.where(wordings, (order,)))
         value = self._loss(asked, readout)
+        if readout == "text":
+            unparsed = {"metric": f"unparsed_{order}", "value": float(np.isnan(asked.values("text")).mean())}
+            yield unparsed | {"n": rows[0]["n"], "higher_is_better": False, "orders": (order,)}
         usual = next((row["value"] for row in rows if row["metric"] == "loss"), np.nan)
         if np.isnan(value) or np.isnan(usual):
             return
         note = "collapsed" if is_collapsed(self._item_means(asked, readout)) else None
         base = {"n": rows[0]["n"], "higher_is_better": False, "norm": "sse", "note": note}
         yield base | {"metric": f"loss_{order}", "value": value, "orders": (order,)}
-        yield base | {"metric": "loss_order_spread", "value": abs(value - usual), "note": None}
+        both = {"note": None, "orders": ("natural", order)}
+        yield base | {"metric": "loss_order_spread", "value": abs(value - usual)} | both
 
     def _loss(self, asked: Answers, readout: Readout) -> float:
         error = weights() @ self._item_means(asked, readout) + self.shift - self.target
@@ -190,7 +195,7 @@ def _grouped_means(asked: Answers, readout: Readout, group: np.ndarray) -> np.nd
 
 def _scores(spec: TaskSpec, edition: str | None) -> Scores:
     reference = spec.metadata.reference
-    chosen = edition or reference.default_edition
+    chosen = reference.default_edition if edition is None else edition
     if chosen not in reference.editions:
         hint = did_you_mean(chosen, reference.editions)
         raise UsageError(f"--edition {chosen!r}: {spec.name} has {', '.join(reference.editions)}.{hint}")
