@@ -1,6 +1,6 @@
 """The README's table: every aligner at one budget for four countries, beside what a random prefix does.
 
-    python -m benchmarks.countries --budget 300 --out study > docs/results.md
+    python -m benchmarks.countries --budget 300 --out study
 
 Resumable: finished runs in ``--out`` are used as they are. The random-prefix control are unselected random prompts
 (``random`` with a budget of one candidate, one a seed); their answers do not depend on a country, so they are made
@@ -67,8 +67,8 @@ def _is_heldout_collapse(score: report.Score) -> bool:
     return (score.metric, score.readout, score.split) == ("collapsed", "expected", "heldout")
 
 
-def country_table(results: list[RunResult], controls: list[RunResult], country: str) -> str:
-    """One Markdown table: the constant answer, the control, the aligners."""
+def country_lines(results: list[RunResult], controls: list[RunResult], country: str) -> list[str]:
+    """Heading, rule and rows of one country in Markdown: the constant answer, the control, the aligners."""
     spec = load_spec(spec_path("vsm13"))
     _, answers = read(results[0].folder / SUBMISSION)
     constant = score_constant(spec, answers["vsm13"], country, MeasureOptions())
@@ -76,7 +76,7 @@ def country_table(results: list[RunResult], controls: list[RunResult], country: 
     rows += [report.Row(r.manifest.aligner.name, "vsm13", country, r.scores, r.manifest.budget) for r in results]
     lines = report.markdown(rows).splitlines()
     lines.insert(3, "| " + " | ".join(control_row(controls, country)) + " |")
-    return "\n".join(lines)
+    return ["| country " + lines[0], "|---" + lines[1], *(f"| {name_of(country)} {line}" for line in lines[2:])]
 
 
 @click.command()
@@ -96,10 +96,10 @@ def main(budget: int, seed: int, out: str) -> None:
 
         results = {code: [run(name, code, budget, seed) for name in ALIGNERS] for code in COUNTRIES}
         controls = [run("random", COUNTRIES[0], 2, start) for start in range(CONTROLS)]
-    for country, rows in results.items():
-        model = rows[0].manifest.model
-        click.echo(f"### {name_of(country)}\n\n{country_table(rows, controls, country)}\n")
-    click.echo(f"{model.name}, revision {model.revision}, {model.dtype}, {model.threads} threads, seed {seed}.")
+    for number, (country, rows) in enumerate(results.items()):
+        click.echo("\n".join(country_lines(rows, controls, country)[2 if number else 0 :]))
+    model = results[COUNTRIES[0]][0].manifest.model
+    click.echo(f"\n{model.name}, revision {model.revision}, {model.dtype}, {model.threads} threads, seed {seed}.")
 
 
 if __name__ == "__main__":

@@ -115,7 +115,16 @@ def score(path: str, country: str | None, as_json: bool, **options: str | None) 
     folder = folder / SUBMISSION if (folder / SUBMISSION).is_dir() else folder
     manifest, scores = score_submission(folder, country, given)
     if as_json:
-        click.echo(json.dumps({"submission": str(folder), "scores": [row.model_dump() for row in scores]}, indent=2))
+        click.echo(
+            json.dumps(
+                {
+                    "submission": str(folder),
+                    "budget": manifest.budget.model_dump(),
+                    "scores": [row.model_dump() for row in scores],
+                },
+                indent=2,
+            )
+        )
         return
     console = Console()
     for task in dict.fromkeys(row.task for row in scores):
