@@ -49,11 +49,11 @@ def write_figure(path: Path, scores: Sequence[Score], country: str) -> None:
             values = [points[split][name][0] for name in DIMENSIONS]
             axes.scatter(values, rows, color=colour, marker=marker, s=45, label=split, zorder=3)
     axes.set_yticks(rows, [LABELS[name] for name in DIMENSIONS])
-    axes.invert_yaxis()
+    axes.set_ylim(len(DIMENSIONS) - 0.4, -0.6)
     axes.grid(axis="x", color="#dddddd")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_xlabel("index (expected read-out)")
-    axes.set_title(f"{scores[0].aligner} against {country}", loc="left")
+    axes.set_title(f"{scores[0].aligner}: indices against the published scores of {country}", loc="left")
     axes.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     with replacing(path) as temporary:
         pyplot.savefig(temporary, format="svg", metadata={"Date": None})

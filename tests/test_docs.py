@@ -38,3 +38,25 @@ def test_public_face_is_pinned():
     import culteval
 
     assert culteval.__all__ == ["CultevalError", "InputError", "RunError", "UnavailableError", "UsageError"]
+
+
+def documented_commands():
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("tasks/*/README.md"))):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("    culteval "):
+                yield pytest.param(line.split("#")[0].split("  ")[2], id=f"{path.name}: {line.strip()[:60]}")
+
+
+@pytest.mark.parametrize("line", documented_commands())
+def test_documented_commands_parse(line):
+    """Every flag in the documents exists; what they do is tested where they are."""
+    import shlex
+
+    from culteval.harness.cli import cli
+
+    command, words = cli, shlex.split(line)[1:]
+    context = cli.make_context("culteval", [], resilient_parsing=True)
+    while words and hasattr(command, "get_command") and command.get_command(context, words[0]):
+        command = command.get_command(context, words.pop(0))
+    assert command is not cli
+    command.make_context(command.name, words)

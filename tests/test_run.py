@@ -147,6 +147,19 @@ def test_other_aligners_run_and_say_what_they_cost(tiny, tmp_path, aligner):
     assert spent == (96 if aligner == "random" else 0)
 
 
+def test_the_paper_s_form_of_de(tiny, tmp_path):
+    """The shipped configuration: rand/1/bin, sixty tokens, on the argmax objective."""
+    flags = ["--aligner", "de", "--task", "vsm13", "--readout", "argmax", "--config", "de-paper", "--model", tiny()]
+    done = culteval("run", *flags, "--budget", 42, "--out", tmp_path / "runs", "--no-compare", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["budget"]["item_forwards"] == 42 * 24  # twenty in the first generation, one trial of the second
+    manifest = json.loads((Path(result["submission"]) / "manifest.json").read_text())
+    assert manifest["aligner"]["settings"]["strategy"] == "rand1bin" and manifest["fitted"]["readout"] == "argmax"
+    values = {row["value"] for row in result["scores"] if row["metric"] == "distinct" and row["readout"] == "argmax"}
+    assert values <= {1.0, 2.0, 3.0, 4.0, 5.0}
+
+
 def test_companions_text_task_and_other_fit_country(tiny, tmp_path):
     flags = ["--aligner", "de", "--fit", "vsm13:US", "--task", "vsm13", "--task", "vsm13_text", "--model", tiny()]
     done = culteval("run", *flags, *SMALL, "--budget", 8, "--out", tmp_path / "runs", "--json")
