@@ -82,6 +82,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if debug:
+            raise
+        _fail(f"{error.filename or 'disk'}: {error.strerror}. Check path, permissions and free space.", 5)
     except Exception as error:
         if debug:
             raise

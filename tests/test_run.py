@@ -89,33 +89,37 @@ def test_fresh_starts_over(tiny, finished, tmp_path):
     assert not second["reused"] and marker.stat().st_mtime_ns > before
 
 
+@pytest.fixture(scope="module")
+def long(tiny, tmp_path_factory):
+    """An undisturbed run of some seconds, to be killed in."""
+    done = culteval(*de(tiny(), tmp_path_factory.mktemp("long") / "runs", budget=160))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.mark.parametrize("attempt", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 4))])
-def test_killed_anywhere_it_resumes_to_the_same_answers(tiny, finished, tmp_path, attempt):
-    """SIGKILL at random moments, again and again, until the run is through."""
-    expected = (Path(finished["submission"]) / "answers.jsonl").read_bytes()
+def test_killed_anywhere_it_resumes_to_the_same_answers(tiny, long, tmp_path, attempt):
+    """SIGKILL at two random moments of the work, then ``culteval resume``."""
+    expected = (Path(long["submission"]) / "answers.jsonl").read_bytes()
     moments, runs = random.Random(attempt), tmp_path / "runs"
-    command = [sys.executable, "-m", "culteval", *map(str, de(tiny(), runs))]
-    kills = 0
-    for _ in range(6):
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        # Wait for the run to get going, then strike within its working time.
+    command = [sys.executable, "-m", "culteval", *map(str, de(tiny(), runs, budget=160))]
+    for kills in range(2):
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_line(runs, kills, process)
-        time.sleep(moments.uniform(0, 0.6))
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.communicate()
-        if kills == 2:
-            break
-    assert kills == 2
+        time.sleep(moments.uniform(0, 0.4) * long["budget"]["seconds"])
+        assert process.poll() is None, "the run was through before it could be killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     (folder,) = [path for path in runs.iterdir() if path.is_dir()]
+    assert not (folder / "scores.json").exists()
     done = culteval("resume", folder, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (Path(result["submission"]) / "answers.jsonl").read_bytes() == expected
-    assert result["budget"]["item_forwards"] == finished["budget"]["item_forwards"]
-    leftovers = [p.name for p in folder.rglob("*.tmp")]
-    assert leftovers == [] or all(name.startswith(".") for name in leftovers)
+    assert result["budget"]["item_forwards"] == long["budget"]["item_forwards"] == 160 * 24
+    assert all(
+        path.name.startswith(".") for path in folder.rglob("*.tmp")
+    )  # what a kill leaves is never taken for data
 
 
 def wait_for_line(runs: Path, seen: int, process: subprocess.Popen[bytes]) -> None:
