@@ -133,7 +133,8 @@ def score(path: str, country: str | None, as_json: bool, **options: str | None) 
         rows = [report.Row(name_of(code), task, code, group, manifest.budget) for code, group in groups.items()]
         if len(rows) > 1:
             rows.sort(key=lambda row: _headline(row.scores))
-        console.print(report.table(rows, f"{task}: {manifest.aligner.name} fitted to {manifest.country}"))
+        title = f"{task}: {manifest.aligner.name}, aligned to {name_of(manifest.country)}, scored against"
+        console.print(report.table(rows, title, first="country"))
 
 
 def _headline(scores: Sequence[Score]) -> float:

@@ -56,8 +56,8 @@ def headings() -> list[str]:
     return ["aligner", *(column[0] for column in COLUMNS), "evals", "sec"]
 
 
-def table(rows: Iterable[Row], title: str) -> Table:
-    """The rows as a terminal table."""
+def table(rows: Iterable[Row], title: str, first: str = "aligner") -> Table:
+    """The rows as a terminal table; where its rows are not aligners, ``first`` says what, and costs are left out."""
     rows = list(rows)
     result = Table(
         title=Text(title),
@@ -68,10 +68,12 @@ def table(rows: Iterable[Row], title: str) -> Table:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for heading in headings():
-        result.add_column(heading, justify="left" if heading == "aligner" else "right")
+    width = len(headings()) if first == "aligner" else 1 + len(COLUMNS)
+    result.add_column(first, no_wrap=True)
+    for heading in headings()[1:width]:
+        result.add_column(heading, justify="right")
     for row in rows:
-        result.add_row(*map(Text, row.cells()))
+        result.add_row(*map(Text, row.cells()[:width]))
     return result
 
 
