@@ -217,14 +217,22 @@ def test_two_at_once_on_one_run_is_refused(tiny, tmp_path):
 
     done = json.loads(culteval(*de(tiny(), tmp_path / "runs", budget=8)).stdout)
     with FileLock(Path(done["run"]) / ".lock"):
-        refused = culteval(*de(tiny(), tmp_path / "runs", budget=8))
+        refused = culteval(*de(tiny(), tmp_path / "runs", budget=8), "--fresh")
     assert refused.returncode == 5 and "another process" in refused.stderr
     assert refused.stderr.count("\n") <= 3 and "Traceback" not in refused.stderr
 
 
 def test_interrupt_says_how_to_go_on(tiny, tmp_path):
     command = [sys.executable, "-m", "culteval", *map(str, de(tiny(), tmp_path / "runs", budget=2000))]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A background job of a shell ignores SIGINT, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     wait_for_line(tmp_path / "runs", 0, process)
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
