@@ -125,7 +125,6 @@ def _clear(folder: Path) -> None:
 
 
 def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
-    write_json(folder / CONFIG, config.model_dump(mode="json"))
     _same_model(folder / "model.json", model)
     if not (folder / COST).exists():
         _align(config, folder, model, display)
