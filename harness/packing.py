@@ -124,16 +124,24 @@ class PackedForward:
         ``soft`` is (population, T, dim) in the model's embedding space, or None for the bare model (population 1).
         Differentiable with respect to ``soft``.
         """
-        return torch.cat([self._tree_logprobs(number, soft) for number in range(len(self.trees))], dim=1)
+        return self.read(soft)[0]
 
-    def _tree_logprobs(self, number: int, soft: torch.Tensor | None) -> torch.Tensor:
+    def read(self, soft: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """``logprobs`` and, of the same shape, whether greedy decoding would write the option."""
+        parts = [self._read_tree(number, soft) for number in range(len(self.trees))]
+        return torch.cat([logs for logs, _ in parts], dim=1), torch.cat([greedy for _, greedy in parts], dim=1)
+
+    def _read_tree(self, number: int, soft: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         tree = self.trees[number]
         length = len(tree.tokens) + (0 if soft is None else soft.shape[1])
         chunk = max(1, self.most_tokens // length)
         parts = [None] if soft is None else soft.split(chunk)
-        return torch.cat([self._forward(number, tree, part) for part in parts])
+        done = [self._forward(number, tree, part) for part in parts]
+        return torch.cat([logs for logs, _ in done]), torch.cat([greedy for _, greedy in done])
 
-    def _forward(self, number: int, tree: PrefixTree, soft: torch.Tensor | None) -> torch.Tensor:
+    def _forward(
+        self, number: int, tree: PrefixTree, soft: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         device = self.model.device
         embeds = self.model.get_input_embeddings()(torch.from_numpy(tree.tokens).to(device))[None]
         virtual = 0 if soft is None else soft.shape[1]
@@ -149,8 +157,10 @@ class PackedForward:
         ).last_hidden_state
         leaves = hidden[:, torch.from_numpy(nodes + virtual).to(device)]
         logs = log_softmax_of(self.model, leaves)
-        picked = logs[:, torch.from_numpy(row).to(device), torch.from_numpy(tree.read_token).to(device)]
-        return _sum_by_option(picked, tree, self.options)
+        at, token = torch.from_numpy(row).to(device), torch.from_numpy(tree.read_token).to(device)
+        missed = (logs.argmax(-1)[:, at] != token).float()
+        greedy = _sum_by_option(missed, tree, self.options) == 0
+        return _sum_by_option(logs[:, at, token], tree, self.options), greedy
 
     def _mask(self, number: int, virtual: int, dtype: torch.dtype) -> Any:
         key = (number, virtual)
