@@ -1,0 +1,87 @@
+"""Measure one thing: python -m benchmarks NAME [--json]. What each NAME measures is in README.md beside this file."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import click
+from culteval.errors import CultevalError
+
+from .common import Row, Settings
+
+NAMES = ("packing", "scaling", "startup", "fewshot")  # modules here, each with measure(settings) -> list[Row]
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@click.command()
+@click.argument("name", type=click.Choice(NAMES))
+@click.option("--json", "as_json", is_flag=True, help="Rows as JSON on standard output.")
+@click.option("--model", default="smollm2", show_default=True, help="A registered model or a folder.")
+@click.option(
+    "--dtype",
+    "dtypes",
+    multiple=True,
+    type=click.Choice(DTYPES),
+    default=DTYPES[:2],
+    show_default=True,
+    help="May be given more than once.",
+)
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed rounds.")
+@click.option("--threads", type=click.IntRange(1), help="Processor threads of torch.  [default: torch's own]")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="scaling: plot, .png or .svg.")
+def main(
+    name: str,
+    as_json: bool,
+    model: str,
+    dtypes: tuple[str, ...],
+    repeats: int,
+    threads: int | None,
+    device: str,
+    out: Path | None,
+) -> None:
+    """Measure one thing and print its rows."""
+    if out and name != "scaling":
+        raise click.UsageError("--out goes with scaling.")
+    settings = Settings(model, dtypes, repeats, threads, device, out)
+    try:
+        rows = importlib.import_module(f".{name}", __package__).measure(settings)
+    except CultevalError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(json.dumps([row.model_dump() for row in rows], indent=2))
+    else:
+        show(name, rows)
+
+
+def show(name: str, rows: list[Row]) -> None:
+    """Print the rows as a table, without the columns that no row fills, and the notes below it."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = [c for c in Row.model_fields if c != "note" and any(getattr(row, c) is not None for row in rows)]
+    table = Table(title=name, box=SIMPLE_HEAD)
+    for column in columns:
+        text = column in ("name", "dtype")
+        table.add_column(
+            column.replace("_", "\n", 1).replace("_", " "), justify="left" if text else "right", no_wrap=True
+        )
+    for row in rows:
+        table.add_row(*(cell(getattr(row, column)) for column in columns))
+    console = Console()
+    console.print(table)
+    for row in rows:
+        if row.note:
+            console.print(f"{row.name}{f', {row.dtype}' if row.dtype else ''}: {row.note}", highlight=False)
+
+
+def cell(value: str | float | None) -> str:
+    """Text as it is, numbers with three digits, nothing for null."""
+    return value if isinstance(value, str) else "" if value is None else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

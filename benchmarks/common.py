@@ -1,0 +1,111 @@
+"""What all benchmarks share: settings, rows, paired timings, the model's folder, memory of a process of its own."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import click
+from culteval.harness.registry import find, table
+from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for on the command line."""
+
+    model: str = "smollm2"
+    dtypes: tuple[str, ...] = ("float32", "bfloat16")
+    repeats: int = 5
+    threads: int | None = None
+    device: str = "cpu"
+    out: Path | None = None
+
+
+class Row(BaseModel):
+    """One measurement; null where a figure does not apply.
+
+    ``ratio`` is the median of the peer's seconds over ours, pair by pair; ``floor_share`` the floor's seconds over
+    ours; ``max_abs_diff`` the largest absolute difference of an option's log-likelihood.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    dtype: str | None = None
+    seconds: float | None = None
+    seconds_peer: float | None = None
+    ratio: float | None = None
+    floor_share: float | None = None
+    max_abs_diff: float | None = None
+    note: str = ""
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    click.echo(text, err=True)
+
+
+def wall(work: Callable[[], Any]) -> float:
+    """Seconds by the clock, the accelerator's queue emptied on both sides."""
+    _synchronise()
+    start = time.perf_counter()
+    work()
+    _synchronise()
+    return time.perf_counter() - start
+
+
+def _synchronise() -> None:
+    if torch := _torch_on_cuda():
+        torch.cuda.synchronize()
+
+
+def _torch_on_cuda() -> Any:
+    """The module, where something has loaded it and used an accelerator."""
+    torch = sys.modules.get("torch")
+    return torch if torch and torch.cuda.is_initialized() else None
+
+
+def alternate(
+    works: Mapping[str, Callable[[], Any]], repeats: int, timer: Callable[[Callable[[], Any]], float] = wall
+) -> dict[str, list[float]]:
+    """Seconds of each work in rounds A B C, A B C, ... after a round to warm up, so that drift meets all alike."""
+    for work in works.values():
+        work()
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            times[name].append(timer(work))
+    return times
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median of pairwise ratios of two alternating series."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def source_of(model: str) -> str:
+    """The folder of a registered model; any other name as it is."""
+    return str(find("models", model)()) if model in table("models") else model
+
+
+def peak_of(function: Callable[..., Any], *arguments: Any) -> int:
+    """Peak memory in bytes of a call in a process of its own, loading included: the device's, or else resident."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_peak_here, function, arguments).result()
+
+
+def _peak_here(function: Callable[..., Any], arguments: Sequence[Any]) -> int:
+    function(*arguments)
+    if torch := _torch_on_cuda():
+        return torch.cuda.max_memory_allocated()
+    # Not getrusage: ru_maxrss of a new process starts at what its parent held.
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])

@@ -1,0 +1,131 @@
+"""How the cost of answering grows with items, wordings, respondents, population, soft tokens and width."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from culteval.harness.models import DTYPES, LanguageModel
+from culteval.harness.registry import spec_path
+from culteval.tasks.prompts import Prompts, render
+from culteval.tasks.respondents import panel
+from culteval.tasks.schema import Split
+from culteval.tasks.spec import load_spec
+
+from .common import Row, Settings, alternate, say
+from .packing import VIRTUAL, fit_prompts, loaded, soft_prompts
+
+SIZES = {
+    "items": (3, 6, 12, 24),
+    "wordings": (1, 2, 4),
+    "respondents": (1, 2, 4),
+    "population": (1, 2, 4, 8),
+    "soft tokens": (0, 1, 10, 30, 60),
+    "width": (256, 512, 1024, 2048),
+}
+Curves = dict[tuple[str, str], dict[int, float]]  # (factor, dtype): seconds by size
+
+
+def measure(settings: Settings, sizes: Mapping[str, Sequence[int]] = SIZES) -> list[Row]:
+    """A row a point and one a curve, whose note is the exponent; the plot goes to ``settings.out``."""
+    curves: Curves = {}
+    for dtype in settings.dtypes:
+        model = loaded(settings, dtype)
+        for factor, values in sizes.items():
+            say(f"scaling, {dtype}: {factor} {', '.join(map(str, values))}")
+            works = {str(value): WORKS[factor](model, value) for value in values}
+            times = alternate(works, settings.repeats)
+            curves[factor, dtype] = {int(value): statistics.median(seconds) for value, seconds in times.items()}
+    if settings.out:
+        _plot(curves, settings)
+    return [row for (factor, dtype), curve in curves.items() for row in _rows(factor, dtype, curve)]
+
+
+def exponent(curve: Mapping[int, float]) -> float:
+    """The slope of log seconds over log size by least squares; size 0 is left out."""
+    sizes = [size for size in curve if size > 0]
+    return float(np.polyfit(np.log(sizes), np.log([curve[size] for size in sizes]), 1)[0])
+
+
+def _rows(factor: str, dtype: str, curve: Mapping[int, float]) -> list[Row]:
+    points = [Row(name=f"{factor} {size}", dtype=dtype, seconds=seconds) for size, seconds in curve.items()]
+    return [*points, Row(name=f"{factor} exponent", dtype=dtype, note=f"{exponent(curve):.2f}")]
+
+
+# ---------------------------------------------------------------- one factor each, the rest as a fit on VSM13 has it
+
+
+def _answering(model: LanguageModel, prompts: Prompts, population: int = 1, virtual: int = VIRTUAL) -> Callable:
+    soft = soft_prompts(model, population, virtual) if virtual else None
+    return lambda: model.answer(prompts, soft)
+
+
+def _items(model: LanguageModel, count: int) -> Callable:
+    prompts = fit_prompts()
+    return _answering(model, prompts.take(prompts.layout.item < count))
+
+
+def _wordings(model: LanguageModel, count: int) -> Callable:
+    spec = load_spec(spec_path("vsm13"))
+    return _answering(model, render(spec, Split(wordings=spec.wordings[:count], orders=("natural",))))
+
+
+def _respondents(model: LanguageModel, count: int) -> Callable:
+    spec = load_spec(spec_path("vsm13"))
+    return _answering(model, render(spec, spec.metadata.splits.fit, panel(count, 0, "fit")))
+
+
+def _width(model: LanguageModel, width: int) -> Callable:
+    """A random Llama of two layers and this hidden width, with the model's own tokenizer."""
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    config = LlamaConfig(
+        vocab_size=len(model.tokenizer),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=2,
+        num_attention_heads=max(1, width // 64),
+        max_position_embeddings=model.context,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    made = AutoModelForCausalLM.from_config(config, dtype=DTYPES[model.identity.dtype], attn_implementation="sdpa")
+    wide = LanguageModel(made.to(model.model.device), model.tokenizer, f"random {width}", "seed 0", say)
+    return _answering(wide, fit_prompts())
+
+
+WORKS: dict[str, Callable[[LanguageModel, int], Callable[[], Any]]] = {
+    "items": _items,
+    "wordings": _wordings,
+    "respondents": _respondents,
+    "population": lambda model, count: _answering(model, fit_prompts(), population=count),
+    "soft tokens": lambda model, count: _answering(model, fit_prompts(), virtual=count),
+    "width": _width,
+}
+
+
+def _plot(curves: Curves, settings: Settings) -> None:
+    """One small log-log panel a factor, a line a dtype, the exponents in the title."""
+    from matplotlib.figure import Figure
+
+    factors = list(dict.fromkeys(factor for factor, _ in curves))
+    figure = Figure(figsize=(9, 2.7 * -(-len(factors) // 3)), layout="constrained")
+    panels = figure.subplots(-(-len(factors) // 3), 3, squeeze=False).flat
+    for panel_of, factor in zip(panels, factors, strict=False):
+        slopes = []
+        for dtype in settings.dtypes:
+            curve = {size: seconds for size, seconds in curves[factor, dtype].items() if size > 0}
+            panel_of.loglog(list(curve), list(curve.values()), "o-", label=dtype)
+            slopes.append(f"{exponent(curve):.2f}")
+        panel_of.set_title(f"{factor}: slope {', '.join(slopes)}", fontsize=9)
+        panel_of.set_xticks(list(curve), [str(size) for size in curve])
+        panel_of.minorticks_off()
+        panel_of.set_ylabel("seconds", fontsize=8)
+        panel_of.tick_params(labelsize=8)
+    for empty in list(panels):
+        empty.remove()
+    figure.axes[0].legend(fontsize=8)
+    figure.savefig(settings.out, dpi=150)

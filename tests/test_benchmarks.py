@@ -1,0 +1,103 @@
+"""Every benchmark runs, on a tiny model and less work, and its figures are sound; how large they are is not tested."""
+
+import importlib
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+ROOT = Path(__file__).parent.parent
+FIELDS = ["name", "dtype", "seconds", "seconds_peer", "ratio", "floor_share", "max_abs_diff", "note"]
+
+
+@pytest.fixture
+def bench(tiny, monkeypatch):
+    """``bench(name, *flags, chat=..., **less)``: rows of ``python -m benchmarks``, ``less`` given to ``measure``."""
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.__main__ import main
+
+    def run(name, *flags, chat=True, **less):
+        module = importlib.import_module(f"benchmarks.{name}")
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "measure", partial(module.measure, **less))
+            model = str(tiny("llama", chat))
+            common = ("--json", "--model", model, "--dtype", "float32", "--repeats", "1", "--threads", "2")
+            result = CliRunner().invoke(main, [name, *common, *flags], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        rows = json.loads(result.stdout)
+        assert rows and all(list(row) == FIELDS for row in rows)
+        for row in rows:
+            positive = [row[key] for key in ("seconds", "seconds_peer", "ratio", "floor_share") if row[key] is not None]
+            assert row["name"] and all(value > 0 for value in positive)
+            assert row["max_abs_diff"] is None or row["max_abs_diff"] < 1e-4
+        return {row["name"]: row for row in rows}
+
+    return run
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_packing(bench, chat):
+    rows = bench("packing", chat=chat, population=2)
+    for name in ("population 1", "population 2"):
+        row = rows[name]
+        assert row["max_abs_diff"] is not None and row["floor_share"] and row["seconds_peer"]
+        assert row["dtype"] == "float32" and "peer batch size" in row["note"]
+    assert "MiB" in rows["peak memory"]["note"] and rows["peak memory"]["seconds"] is None
+
+
+def test_fewshot(bench):
+    pytest.importorskip("culteval.harness.lm_eval_model")
+    (row,) = bench("fewshot", chat=False, questions=6).values()
+    assert row["max_abs_diff"] is not None and row["seconds_peer"]
+
+
+def test_fewshot_questions_are_like_one_another_and_seeded(bench):
+    from benchmarks.fewshot import contexts
+
+    made = contexts(30)
+    assert made == contexts(30) and len(set(made)) == 30
+    assert len({text.rpartition("\n\n")[0] for text in made}) == 1  # the shots
+    assert all(text.count("Answer:") == 6 and text.endswith("Answer:") for text in made)
+
+
+def test_scaling(bench, tmp_path):
+    sizes = {"items": (3, 6), "wordings": (1, 2), "respondents": (1, 2), "population": (1, 2)}
+    sizes |= {"soft tokens": (0, 1, 10), "width": (32, 64)}
+    rows = bench("scaling", "--out", str(tmp_path / "scaling.svg"), sizes=sizes)
+    for factor, values in sizes.items():
+        assert all(rows[f"{factor} {value}"]["seconds"] for value in values)
+        float(rows[f"{factor} exponent"]["note"])
+    assert "</svg>" in (tmp_path / "scaling.svg").read_text(encoding="utf-8")
+
+
+def test_exponent(bench):
+    from benchmarks.scaling import exponent
+
+    assert exponent({0: 9.0, 1: 3.0, 2: 12.0, 4: 48.0}) == pytest.approx(2)
+
+
+def test_startup(bench):
+    rows = bench("startup", commands=("--help", "ls aligners"))
+    assert [row["note"] for row in rows.values()] == ["torch is not loaded"] * 2
+    assert all(row["floor_share"] < 1 for row in rows.values())
+
+
+def test_memory_is_that_of_the_call_alone(bench):
+    """Not what this process holds, which the operating system's own counter would start from."""
+    from benchmarks.common import peak_of
+
+    here = bytearray(b"1") * (1 << 30)
+    assert peak_of(bytearray, 1) < len(here)
+    assert peak_of(bytearray, 1) + (200 << 20) < peak_of(bytes.__mul__, b"1", 300 << 20)
+
+
+def test_wrong_usage_is_told(bench):
+    from benchmarks.__main__ import main
+
+    for flags, text in ((["nosuch"], "packing"), (["startup", "--out", "x.svg"], "--out goes with scaling")):
+        result = CliRunner().invoke(main, flags)
+        assert result.exit_code == 2 and text in result.output
+    result = CliRunner().invoke(main, ["packing", "--model", "/no/such/folder", "--dtype", "float32"])
+    assert result.exit_code == 1 and "/no/such/folder" in result.output
