@@ -58,12 +58,11 @@ def main(
 
 def show(name: str, rows: list[Row]) -> None:
     """Print the rows as a table, without the columns that no row fills, and the notes below it."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     columns = [c for c in Row.model_fields if c != "note" and any(getattr(row, c) is not None for row in rows)]
-    table = Table(title=name, box=SIMPLE_HEAD)
+    table = Table(title=name, box=None, padding=(0, 2, 0, 0))
     for column in columns:
         text = column in ("name", "dtype")
         table.add_column(

@@ -100,7 +100,7 @@ def _compare(
     rows = [Row(name=f"population {size}", floor_share=shares.get("linear"), note=facts, **common)]
     if len(bare) > 1:
         fastest = min(bare, key=lambda name: statistics.median(times[name]))
-        name, note = f"population {size}, fastest floor", f"floor multiplied by {fastest}"
+        name, note = f"population {size}, best floor", f"floor multiplied by {fastest}"
         rows.append(Row(name=name, floor_share=shares[fastest], note=note, **common))
     return rows
 

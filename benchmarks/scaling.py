@@ -108,12 +108,12 @@ WORKS: dict[str, Callable[[LanguageModel, int], Callable[[], Any]]] = {
 
 
 def _plot(curves: Curves, settings: Settings) -> None:
-    """One small log-log panel a factor, a line a dtype, the exponents in the title."""
+    """One small log-log panel a factor, all of one height, a line a dtype, the exponents in the title."""
     from matplotlib.figure import Figure
 
     factors = list(dict.fromkeys(factor for factor, _ in curves))
     figure = Figure(figsize=(9, 2.7 * -(-len(factors) // 3)), layout="constrained")
-    panels = figure.subplots(-(-len(factors) // 3), 3, squeeze=False).flat
+    panels = figure.subplots(-(-len(factors) // 3), 3, squeeze=False, sharey=True).flat
     for panel_of, factor in zip(panels, factors, strict=False):
         slopes = []
         for dtype in settings.dtypes:
@@ -122,10 +122,10 @@ def _plot(curves: Curves, settings: Settings) -> None:
             slopes.append(f"{exponent(curve):.2f}")
         panel_of.set_title(f"{factor}: slope {', '.join(slopes)}", fontsize=9)
         panel_of.set_xticks(list(curve), [str(size) for size in curve])
-        panel_of.minorticks_off()
-        panel_of.set_ylabel("seconds", fontsize=8)
+        panel_of.xaxis.minorticks_off()
         panel_of.tick_params(labelsize=8)
     for empty in list(panels):
         empty.remove()
     figure.axes[0].legend(fontsize=8)
+    figure.supylabel("seconds", fontsize=9)
     figure.savefig(settings.out, dpi=150)
