@@ -20,8 +20,9 @@ from ..errors import RunError, UnavailableError, UsageError
 from ..tasks.answers import Answers, Layout
 from ..tasks.parsing import parse_code
 from ..tasks.prompts import Prompts
-from .encoding import as_chat, encode
-from .packing import PackedForward, PlainForward, sliding_window
+from .encoding import Encoded, as_chat, encode
+from .packing import Engine, PackedForward, sliding_window
+from .plain import PlainForward
 from .registry import find, table
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -54,11 +55,9 @@ class LanguageModel:
         self.tokens, self.seconds = 0, 0.0
         self.context = getattr(model.config, "max_position_embeddings", None) or 1 << 30
         self._encoded = lru_cache(maxsize=16)(self._forward_of)
-        problem = _packing_problem(self)
+        self.engine, problem = _engine_for(self.model, tokenizer)
         if problem:
             notify(f"packing is off for {name}: {problem}; using plain padded batches, which are slower")
-        self.forward = PlainForward if problem else PackedForward
-        self._encoded.cache_clear()
         template = tokenizer.chat_template
         self.identity = ModelIdentity(
             name=name,
@@ -67,7 +66,7 @@ class LanguageModel:
             device=str(model.device),
             threads=torch.get_num_threads(),
             chat_template=hashlib.sha256(template.encode()).hexdigest()[:16] if template else None,
-            forward="plain" if problem else "packed",
+            forward=self.engine.kind if self.engine else "plain",
         )
 
     def _forward_of(self, prompts: Prompts, preamble: str, virtual: int) -> PackedForward | PlainForward:
@@ -77,7 +76,7 @@ class LanguageModel:
                 f"the longest prompt has {encoded.longest} tokens and {virtual} soft tokens before it, but the model's "
                 f"context is {self.context}. Use fewer soft tokens or demonstrations."
             )
-        return self.forward(self.model, encoded)
+        return PackedForward(self.engine, encoded) if self.engine else PlainForward(self.model, encoded)
 
     def cost(self, prompts: Prompts, virtual: int = 0, preamble: str = "") -> int:
         """Tokens read to answer these prompts once."""
@@ -159,11 +158,11 @@ def _as_answers(layout: Layout, logs: np.ndarray) -> Answers:
     return Answers(layout, relative / relative.sum(-1, keepdims=True), outside)
 
 
-def _packing_problem(model: LanguageModel) -> str | None:
-    """Why packed forwards cannot be trusted for this model, or None: compares them with plain ones on three prompts."""
-    config = model.model.config
+def _engine_for(model: Any, tokenizer: Any) -> tuple[Engine | None, str]:
+    """The fastest engine whose numbers are those of plain passes on three prompts, or None and why there is none."""
+    config = model.config
     if sliding_window(config) is None and getattr(config, "sliding_window", None):
-        return "it uses a sliding window that takes no mask of ours"
+        return None, "it uses a sliding window that takes no mask of ours"
     texts = (
         "Reply with a number.\n1 = yes\n2 = no\nIs it so?",
         "Reply with a number.\n1 = yes\n2 = no\nOr not?",
@@ -171,20 +170,29 @@ def _packing_problem(model: LanguageModel) -> str | None:
     )
     zeros = np.zeros(3, dtype=np.int32)
     layout = Layout(("a", "b", "c"), ("A",), ("natural",), 1, np.arange(3), zeros, zeros, zeros, np.ones((3, 2)))
-    prompts = Prompts("check", texts, (("1", "2"),) * 3, layout)
-    encoded = encode(model.tokenizer, prompts)
-    soft = torch.from_numpy(model.token_vectors(np.array([[3, 5]])))
+    encoded = encode(tokenizer, Prompts("check", texts, (("1", "2"),) * 3, layout))
+    problem = ""
+    for fused in (True, False):
+        engine = Engine(model, fused)
+        problem = _difference(engine, encoded)
+        if not problem:
+            return engine, ""
+    return None, problem
+
+
+@torch.inference_mode()
+def _difference(engine: Engine, encoded: Encoded) -> str:
+    """How packed passes of an engine fail or differ from plain ones, with and without a soft prompt; empty if not."""
+    model = engine.model
+    soft = engine.embed(torch.tensor([[3, 5]], device=model.device))
     try:
-        with torch.inference_mode():
-            pairs = [
-                (PackedForward(model.model, encoded).logprobs(v), PlainForward(model.model, encoded).logprobs(v))
-                for v in (None, soft)
-            ]
+        pairs = [
+            (PackedForward(engine, encoded).logprobs(v), PlainForward(model, encoded).logprobs(v)) for v in (None, soft)
+        ]
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
         return f"its forward pass refuses a packed mask ({type(error).__name__})"
     worst = max(float((packed - plain).abs().max()) for packed, plain in pairs)
-    tolerance = TOLERANCE[model.model.dtype]
-    return None if worst <= tolerance else f"packed and plain log-likelihoods differ by {worst:.1g}"
+    return "" if worst <= TOLERANCE[model.dtype] else f"packed and plain log-likelihoods differ by {worst:.1g}"
 
 
 def default_dtype(device: str) -> str:

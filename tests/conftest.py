@@ -14,7 +14,8 @@ CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-SHAPES = ("llama", "gemma3", "gpt2")
+SHAPES = ("llama", "qwen2", "qwen3", "gemma3", "gpt2", "neox")
+FUSED = ("llama", "qwen2", "qwen3")  # whose layers the engine runs itself
 
 
 def _tokenizer(chat: bool):
@@ -37,7 +38,7 @@ def _tokenizer(chat: bool):
 
 
 def _config(shape: str, vocabulary: int):
-    from transformers import Gemma3TextConfig, GPT2Config, LlamaConfig
+    from transformers import Gemma3TextConfig, GPT2Config, GPTNeoXConfig, LlamaConfig, Qwen2Config, Qwen3Config
 
     common = {"vocab_size": vocabulary, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     if shape == "gpt2":
@@ -55,7 +56,13 @@ def _config(shape: str, vocabulary: int):
         # A window shorter than the prompts, one sliding and one full layer.
         kinds = ["sliding_attention", "full_attention"]
         return Gemma3TextConfig(head_dim=8, sliding_window=24, layer_types=kinds, **sizes, **common)
-    return LlamaConfig(tie_word_embeddings=True, **sizes, **common)
+    if shape == "neox":
+        del sizes["num_key_value_heads"]
+        return GPTNeoXConfig(rotary_pct=0.5, **sizes, **common)
+    if shape == "qwen3":
+        sizes["head_dim"] = 16  # not hidden_size / heads, as in the real ones
+    kind = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}[shape]
+    return kind(tie_word_embeddings=True, **sizes, **common)
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +78,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             torch.manual_seed(0)
             folder = tmp_path_factory.mktemp(f"{shape}-{'chat' if chat else 'base'}")
             tokenizer = _tokenizer(chat)
-            AutoModelForCausalLM.from_config(_config(shape, len(tokenizer))).save_pretrained(folder)
+            model = AutoModelForCausalLM.from_config(_config(shape, len(tokenizer)))
+            for name, weight in model.named_parameters():  # these start at 0 and 1, which would hide a mistake
+                if name.endswith(("bias", "norm.weight", "layernorm.weight")):
+                    torch.nn.init.normal_(weight, mean=float(not name.endswith("bias")), std=0.3)
+            model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
             made[shape, chat] = folder
         return made[shape, chat]

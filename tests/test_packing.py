@@ -1,18 +1,24 @@
 """One packed forward pass gives what plain forwards give, for several architectures."""
 
+import shutil
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
 from culteval.errors import UsageError
 from culteval.harness.encoding import Encoded, encode
 from culteval.harness.models import load_model
-from culteval.harness.packing import PackedForward, PlainForward, build_trees
+from culteval.harness.packing import PackedForward
+from culteval.harness.plain import PlainForward
+from culteval.harness.prefix_tree import build_trees
 from culteval.harness.registry import spec_path
 from culteval.tasks.answers import Layout
 from culteval.tasks.prompts import Prompts, render
 from culteval.tasks.spec import load_spec
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from .conftest import SHAPES
+from .conftest import FUSED, SHAPES
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +35,27 @@ def free_prompts(texts, choices):
     return Prompts("free", tuple(texts), tuple(choices), layout)
 
 
-def one_by_one(model, encoded, soft):
-    """Log-likelihoods by the plainest means: one unpadded sequence an option, the model's own logits."""
+@pytest.fixture(scope="module")
+def one_by_one(tiny):
+    """Log-likelihoods by the plainest means: one unpadded sequence an option through transformers' own model."""
+    return lambda shape, chat, encoded, soft=None: reference(transformers_model(tiny(shape, chat)), encoded, soft)
+
+
+@cache
+def transformers_model(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+
+
+def reference(model, encoded, soft):
     result = np.full((len(encoded.contexts), max(map(len, encoded.options))), -np.inf)
     for p, context in enumerate(encoded.contexts):
         for o, option in enumerate(encoded.options[p]):
             ids = torch.tensor([context + option])
-            embeds = model.model.get_input_embeddings()(ids)
+            embeds = model.get_input_embeddings()(ids)
             if soft is not None:
                 embeds = torch.cat([torch.from_numpy(soft)[None], embeds], dim=1)
             with torch.inference_mode():
-                logs = model.model(inputs_embeds=embeds).logits[0].float().log_softmax(-1)
+                logs = model(inputs_embeds=embeds).logits[0].float().log_softmax(-1)
             start = embeds.shape[1] - len(option) - 1
             result[p, o] = sum(float(logs[start + i, token]) for i, token in enumerate(option))
     return result
@@ -48,17 +64,17 @@ def one_by_one(model, encoded, soft):
 @pytest.mark.parametrize("virtual", [0, 1, 60])
 @pytest.mark.parametrize("chat", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_packed_equals_one_by_one(load, survey, shape, chat, virtual):
+def test_packed_equals_one_by_one(load, one_by_one, survey, shape, chat, virtual):
     model = load(shape, chat)
-    assert model.identity.forward == "packed"
+    assert model.identity.forward == ("fused" if shape in FUSED else "packed")
     some = survey.take(np.array([0, 1, 13, 14, 23, 24, 30, 47]))
     encoded = encode(model.tokenizer, some)
     rng = np.random.default_rng(0)
     soft = rng.normal(0, 0.3, (virtual, model.dim)).astype(np.float32) if virtual else None
-    expected = one_by_one(model, encoded, soft)
-    batch = None if soft is None else torch.from_numpy(np.stack([soft, soft * 0.5]))
+    expected = one_by_one(shape, chat, encoded, soft)
+    batch = None if soft is None else torch.from_numpy(np.stack([soft, -soft]))
     with torch.inference_mode():
-        packed = PackedForward(model.model, encoded, most_nodes=200).logprobs(batch)
+        packed = PackedForward(model.engine, encoded, most_tokens=200).logprobs(batch)
         plain = PlainForward(model.model, encoded).logprobs(batch)
     assert np.ptp(expected) > 0.1  # the model tells the options apart, so that equality means something
     np.testing.assert_allclose(packed[0].numpy(), expected, atol=1e-4)
@@ -68,7 +84,7 @@ def test_packed_equals_one_by_one(load, survey, shape, chat, virtual):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_options_of_several_tokens_and_prefixes_of_one_another(load, shape):
+def test_options_of_several_tokens_and_prefixes_of_one_another(load, one_by_one, shape):
     model = load(shape, True)
     prompts = free_prompts(
         ["Which is it?", "An altogether different question\n\n", "Which is it, then?"],
@@ -77,12 +93,91 @@ def test_options_of_several_tokens_and_prefixes_of_one_another(load, shape):
     encoded = encode(model.tokenizer, prompts)
     assert max(len(ids) for row in encoded.options for ids in row) > 2
     with torch.inference_mode():
-        packed = PackedForward(model.model, encoded).logprobs(None)[0].numpy()
+        packed = PackedForward(model.engine, encoded).logprobs(None)[0].numpy()
         plain = PlainForward(model.model, encoded).logprobs(None)[0].numpy()
-    expected = one_by_one(model, encoded, None)
+    expected = one_by_one(shape, True, encoded)
     np.testing.assert_allclose(packed, expected, atol=1e-4)
     np.testing.assert_allclose(plain, expected, atol=1e-4)
     assert np.isneginf(packed[1, 2])
+
+
+@pytest.mark.parametrize("virtual", [0, 3])
+@pytest.mark.parametrize("shape", ["llama", "gemma3"])
+@pytest.mark.parametrize("count", [1, 1000])
+def test_trees_of_one_and_of_a_thousand_items(load, one_by_one, shape, count, virtual):
+    model = load(shape, False)
+    rng = np.random.default_rng(1)
+    head = "Answer with a number.\n" if count > 1 else ""
+    texts = [f"{head}Item {i}: {' '.join(rng.choice(['work', 'life', 'boss', 'time'], 3))}?" for i in range(count)]
+    encoded = encode(model.tokenizer, free_prompts(texts, [("1", "2", "3")] * count))
+    soft = rng.normal(0, 0.3, (virtual, model.dim)).astype(np.float32) if virtual else None
+    with torch.inference_mode():
+        packed = PackedForward(model.engine, encoded).logprobs(None if soft is None else torch.from_numpy(soft)[None])
+    assert packed.shape == (1, count, 3)
+    some = np.unique(np.linspace(0, count - 1, 12).astype(int))
+    part = Encoded([encoded.contexts[i] for i in some], [encoded.options[i] for i in some])
+    np.testing.assert_allclose(packed[0][some].numpy(), one_by_one(shape, False, part, soft), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_prompts_that_share_nothing(load, one_by_one, shape):
+    model = load(shape, False)
+    rng = np.random.default_rng(2)
+    contexts = [[int(t), *rng.integers(3, 500, int(rng.integers(1, 60)))] for t in range(10, 24)]
+    encoded = Encoded([[int(t) for t in c] for c in contexts], [[[5], [6, 7]]] * len(contexts))
+    with torch.inference_mode():
+        packed = PackedForward(model.engine, encoded, most_tokens=150).logprobs(None)[0].numpy()
+    np.testing.assert_allclose(packed, one_by_one(shape, False, encoded), atol=1e-4)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_the_side_a_tokenizer_pads_on_changes_nothing(tiny, one_by_one, tmp_path, side):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny("llama", True), folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side=side)
+    tokenizer.save_pretrained(folder)
+    model = load_model(str(folder), "float32", "cpu", None, 2, lambda text: None)
+    assert model.tokenizer.padding_side == side
+    prompts = free_prompts(["Short?", "A question that is a good deal longer", "Hm"], [("1", "2")] * 3)
+    encoded = encode(model.tokenizer, prompts)
+    with torch.inference_mode():
+        packed = PackedForward(model.engine, encoded).logprobs(None)[0].numpy()
+        plain = PlainForward(model.model, encoded).logprobs(None)[0].numpy()
+    np.testing.assert_allclose(packed, one_by_one("llama", True, encoded), atol=1e-4)
+    np.testing.assert_allclose(plain, packed, atol=1e-4)
+    assert (
+        model.generate(prompts).texts
+        == load_model(str(tiny("llama", True)), "float32", "cpu", None, 2, lambda text: None).generate(prompts).texts
+    )
+
+
+def test_greedy_says_what_decoding_would_write(load):
+    model = load("llama", True)
+    prompts = free_prompts(["Which is it?", "Well?"], [("1", "2"), ("1", "2")])
+    encoded = encode(model.tokenizer, prompts)
+    with torch.inference_mode():
+        first = []
+        for context in encoded.contexts:
+            logits = model.model(torch.tensor([context])).logits[0, -1]
+            first.append(int(logits.argmax()))
+        asked = Encoded(encoded.contexts, [[[token], [token + 1]] for token in first])
+        logs, greedy = PackedForward(model.engine, asked).read(None)
+    assert greedy[0].tolist() == [[True, False]] * 2
+    assert bool((logs[0, :, 0] > logs[0, :, 1]).all())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradients_are_those_of_transformers(load, tiny, shape):
+    model = load(shape, True)
+    context, option = [5, 6, 7, 8], 9
+    soft = torch.randn(1, 3, model.dim, generator=torch.Generator().manual_seed(1)) * 0.3
+    theirs, ours = soft.clone().requires_grad_(), soft.clone().requires_grad_()
+    plain = transformers_model(tiny(shape, True))
+    embeds = torch.cat([theirs, plain.get_input_embeddings()(torch.tensor([context]))], dim=1)
+    plain(inputs_embeds=embeds).logits[0, -1].log_softmax(-1)[option].backward()
+    PackedForward(model.engine, Encoded([context], [[[option]]])).logprobs(ours).sum().backward()
+    assert float(theirs.grad.abs().max()) > 1e-4
+    np.testing.assert_allclose(ours.grad.numpy(), theirs.grad.numpy(), atol=1e-4, rtol=1e-3)
 
 
 def test_tree_shares_prefixes_and_covers_every_prompt_once():
@@ -102,8 +197,8 @@ def test_chunks_do_not_change_answers(load, survey):
     encoded = encode(model.tokenizer, survey)
     soft = torch.randn(5, 3, model.dim, generator=torch.Generator().manual_seed(1)) * 0.3
     with torch.inference_mode():
-        whole = PackedForward(model.model, encoded, most_nodes=10**6, most_tokens=10**6).logprobs(soft)
-        small = PackedForward(model.model, encoded, most_nodes=150, most_tokens=400).logprobs(soft)
+        whole = PackedForward(model.engine, encoded, most_tokens=10**6).logprobs(soft)
+        small = PackedForward(model.engine, encoded, most_tokens=200).logprobs(soft)
     np.testing.assert_allclose(whole.numpy(), small.numpy(), atol=1e-4)
 
 
@@ -130,8 +225,8 @@ def test_a_model_that_cannot_be_packed_falls_back_aloud(tiny, survey, monkeypatc
     from culteval.harness import packing
 
     right = load_model(str(tiny("llama", True)), "float32", "cpu", None, 2, lambda text: None).answer(survey)
-    real = packing._allowed
-    monkeypatch.setattr(packing, "_allowed", lambda tree, virtual: torch.ones_like(real(tree, virtual)))
+    real = packing.visible
+    monkeypatch.setattr(packing, "visible", lambda tree, virtual: np.ones_like(real(tree, virtual)))
     notes = []
     model = load_model(str(tiny("llama", True)), "float32", "cpu", None, 2, notes.append)
     assert model.identity.forward == "plain" and "differ" in notes[0]

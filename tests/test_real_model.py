@@ -45,7 +45,8 @@ def test_packed_equals_plain(run):
     from culteval.harness.aligned import AlignedModel
     from culteval.harness.encoding import encode
     from culteval.harness.models import load_model
-    from culteval.harness.packing import PackedForward, PlainForward
+    from culteval.harness.packing import PackedForward
+    from culteval.harness.plain import PlainForward
     from culteval.harness.registry import spec_path
     from culteval.tasks.prompts import render
     from culteval.tasks.spec import load_spec
@@ -56,7 +57,7 @@ def test_packed_equals_plain(run):
     soft = torch.from_numpy(AlignedModel.load(model, Path(run["run"]) / "adapter").soft)[None]
     encoded = encode(model.tokenizer, prompts)
     with torch.inference_mode():
-        packed = PackedForward(model.model, encoded).logprobs(soft)
+        packed = PackedForward(model.engine, encoded).logprobs(soft)
         plain = PlainForward(model.model, encoded).logprobs(soft)
     assert float((packed - plain).abs().max()) < 1e-4
 
