@@ -24,6 +24,7 @@ from .encoding import Encoded, as_chat, encode
 from .packing import Engine, PackedForward, sliding_window
 from .plain import PlainForward
 from .registry import find, table
+from .stepwise import RememberedSteps, RereadSteps, Steps
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.4}  # packed against plain, log-likelihoods
@@ -55,6 +56,7 @@ class LanguageModel:
         self.tokens, self.seconds = 0, 0.0
         self.context = getattr(model.config, "max_position_embeddings", None) or 1 << 30
         self._encoded = lru_cache(maxsize=16)(self._forward_of)
+        self._steps = lru_cache(maxsize=64)(self._steps_of)
         self.engine, problem = _engine_for(self.model, tokenizer)
         if problem:
             notify(f"packing is off for {name}: {problem}; using plain padded batches, which are slower")
@@ -102,6 +104,27 @@ class LanguageModel:
         self.tokens += self.cost(prompts, virtual, preamble) * len(logs)
         return _as_answers(prompts.layout, logs)
 
+    @property
+    def remembers(self) -> bool:
+        """Whether steps of one asking share what they read."""
+        return self.engine is not None and self.engine.decoder is not None
+
+    def stepwise(self, prompts: Prompts, steps: Steps, soft: np.ndarray) -> Asked:
+        """Ask soft prompts (population, T, dim) one step of the prompts after another.
+
+        A single step is a packed pass as ``answer`` makes it.
+        """
+        plan = self._steps(prompts, steps, soft.shape[1])
+        return Asked(self, plan, torch.from_numpy(soft).to(self.model.device), prompts.layout)
+
+    def _steps_of(self, prompts: Prompts, steps: Steps, virtual: int) -> RememberedSteps | RereadSteps:
+        forward = self._encoded(prompts, "", virtual)
+        if self.remembers and len(forward.passes) == 1 < len(steps):
+            return RememberedSteps(self.engine, forward.passes[0].tree, forward.options, steps, virtual)
+        if len(steps) == 1:
+            return RereadSteps([forward], (tuple(range(len(prompts))),), virtual)
+        return RereadSteps([self._encoded(prompts.take(np.array(step)), "", virtual) for step in steps], steps, virtual)
+
     def generate(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "", most: int = 8) -> Answers:
         """The same answers with greedily generated text beside the probabilities (population 1).
 
@@ -147,6 +170,36 @@ class LanguageModel:
         size = self.model.get_input_embeddings().weight.shape[0]
         special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
         return np.array([i for i in range(min(size, len(self.tokenizer))) if i not in special])
+
+
+class Asked:
+    """Candidates being asked in steps; ``LanguageModel.stepwise`` makes one."""
+
+    def __init__(
+        self, model: LanguageModel, plan: RememberedSteps | RereadSteps, soft: torch.Tensor, layout: Layout
+    ) -> None:
+        self._model, self._layout, self._count = model, layout, len(soft)
+        self._asking = plan.begin(soft)
+        self._tokens = iter(plan.tokens)
+
+    def advance(self) -> np.ndarray:
+        """Ask the next step: option probabilities (candidates, prompts, options) of the prompts asked so far.
+
+        Raises:
+            RunError: the model gives NaN or no probability at all.
+        """
+        start = time.perf_counter()
+        with torch.inference_mode():
+            logs = self._asking.advance().cpu().double().numpy()
+        self._model.seconds += time.perf_counter() - start
+        self._model.tokens += next(self._tokens) * self._count
+        return _as_answers(self._layout, logs).probs
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Go on with some candidates only (indices)."""
+        self._count = len(rows)
+        with torch.inference_mode():
+            self._asking.keep(torch.from_numpy(rows).to(self._model.model.device))
 
 
 def _as_answers(layout: Layout, logs: np.ndarray) -> Answers:

@@ -122,7 +122,7 @@ class TreePass:
         self.engine, self.tree = engine, tree
         device = engine.model.device
         self._tokens = torch.from_numpy(tree.tokens).to(device)
-        self._leaves, self._readings = readings(tree, options, device)
+        self._leaves, self._readings = Readings.of(tree, options, device)
         self._layout = cache(self._make_layout)
 
     def __call__(self, soft: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -156,30 +156,46 @@ class TreePass:
         return positions, self._leaves + virtual, mask
 
 
-class _Readings:
-    """From log-probabilities at the leaves to options."""
+class Readings:
+    """From log-probabilities at the leaves to options: what to read where, and to which prompt's option it counts."""
 
-    def __init__(self, at: torch.Tensor, token: torch.Tensor, cell: torch.Tensor, shape: tuple[int, int]) -> None:
-        self.at, self.token, self.cell, self.shape = at, token, cell, shape
-        self.absent = torch.ones(shape[0] * shape[1], dtype=torch.bool, device=at.device)
-        self.absent[cell] = False
+    def __init__(self, at: torch.Tensor, token: torch.Tensor, cell: torch.Tensor, absent: torch.Tensor) -> None:
+        self.at, self.token, self.cell, self.absent = at, token, cell, absent
+
+    @classmethod
+    def of(
+        cls, tree: PrefixTree, options: int, device: torch.device, nodes: np.ndarray | None = None
+    ) -> tuple[torch.Tensor, Readings]:
+        """The leaves whose logits are needed, as positions in ``nodes`` (default: all nodes), and their readings."""
+        nodes = np.arange(len(tree)) if nodes is None else nodes
+        place = np.full(len(tree), -1)
+        place[nodes] = np.arange(len(nodes))
+        wanted = place[tree.read_node] >= 0
+        leaves, at = np.unique(place[tree.read_node[wanted]], return_inverse=True)
+        cell = tree.read_prompt * options + tree.read_option
+        absent = np.ones(tree.prompts * options, dtype=bool)
+        absent[cell] = False
+        arrays = (at, tree.read_token[wanted], cell[wanted], absent.reshape(tree.prompts, options))
+        return torch.from_numpy(leaves).to(device), cls(*(torch.from_numpy(array).to(device) for array in arrays))
+
+    def sums(self, logs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(population, leaves, vocabulary) to sums (population, prompts, options): log-probabilities, and tokens that
+        greedy decoding would write otherwise."""
+        missed = (logs.argmax(-1)[:, self.at] != self.token).float()
+        return self._sum(logs[:, self.at, self.token]), self._sum(missed)
+
+    def without_absent(self, total: torch.Tensor) -> torch.Tensor:
+        """Sums with -inf where a prompt has no such option."""
+        return total.masked_fill(self.absent, -torch.inf)
 
     def __call__(self, logs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(population, leaves, vocabulary) to log-probabilities and greediness (population, prompts, options)."""
-        missed = (logs.argmax(-1)[:, self.at] != self.token).float()
-        return self._sum(logs[:, self.at, self.token], -torch.inf), self._sum(missed, 1) == 0
+        total, missed = self.sums(logs)
+        return self.without_absent(total), (missed == 0) & ~self.absent
 
-    def _sum(self, picked: torch.Tensor, absent: float) -> torch.Tensor:
-        total = picked.new_zeros(len(picked), len(self.absent)).index_add(1, self.cell, picked)
-        return total.masked_fill(self.absent, absent).view(len(picked), *self.shape)
-
-
-def readings(tree: PrefixTree, options: int, device: torch.device) -> tuple[torch.Tensor, _Readings]:
-    """The nodes (leaves,) whose logits a tree needs, and what to read there."""
-    nodes, at = np.unique(tree.read_node, return_inverse=True)
-    cell = tree.read_prompt * options + tree.read_option
-    tensors = (torch.from_numpy(array).to(device) for array in (at, tree.read_token, cell))
-    return torch.from_numpy(nodes).to(device), _Readings(*tensors, (tree.prompts, options))
+    def _sum(self, picked: torch.Tensor) -> torch.Tensor:
+        cells = picked.new_zeros(len(picked), self.absent.numel()).index_add(1, self.cell, picked)
+        return cells.view(len(picked), *self.absent.shape)
 
 
 def visible(tree: PrefixTree, virtual: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from ..harness.aligner import Journal
 from ..harness.aligner import Settings as Base
 from ..harness.budget import Budget
 from ..harness.goal import Goal
+from .racing import Race, can_race
 from .search.de import DifferentialEvolution
 from .soft_prompt import draw_prompts, evaluate, require_candidate, text_prompt
 from .texts import persona
@@ -26,7 +27,8 @@ class DESettings(Base):
     ``start``: ``tokens`` (random token embeddings) or ``persona`` (around the embedded persona sentence, by
     ``spread`` standard deviations of the embeddings). ``mutation`` is F, drawn anew each generation between its two
     ends; ``recombination`` is CR. ``bound`` limits coordinates to so many standard deviations of the embeddings.
-    ``generations`` stops a run whose budget would allow more.
+    ``generations`` stops a run whose budget would allow more. ``racing`` drops a trial as soon as the part of its loss
+    that is known exceeds its parent's; the budget then pays for more trials.
     """
 
     tokens: int = Field(10, ge=1, le=1000)
@@ -38,6 +40,7 @@ class DESettings(Base):
     spread: float = Field(0.5, gt=0)
     bound: float = Field(15.0, gt=0)
     generations: int | None = Field(None, ge=1)
+    racing: bool = True
 
     @model_validator(mode="after")
     def _ordered(self) -> DESettings:
@@ -64,10 +67,13 @@ class DifferentialEvolutionPrompt:
         shape = (self.settings.tokens, model.dim)
         state = journal.load()
         search = DifferentialEvolution.from_state(state) if state else self._begin(model, goal, rng)
+        race = Race(model, goal, budget) if self.settings.racing and can_race(goal) else None
+        if race and state:
+            race.restore(state)
         while self._goes_on(search) and (count := budget.affordable(goal.cost)):
-            trials = search.ask()[:count]
-            search.tell(evaluate(model, goal, trials.reshape(-1, *shape), budget))
-            journal.save(search.state(), search.best[1])
+            trials = search.ask().reshape(-1, *shape)
+            search.tell(race.run(trials, search.losses) if race else evaluate(model, goal, trials[:count], budget))
+            journal.save(search.state() | (race.state() if race else {}), search.best[1])
         return AlignedModel(model, search.best[0].reshape(shape))
 
     def _goes_on(self, search: DifferentialEvolution) -> bool:

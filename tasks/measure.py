@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -19,6 +19,27 @@ MEASURES = {"hofstede": "culteval.tasks.metrics.survey:HofstedeSurvey"}
 
 Objective = Callable[[Any], Any]
 """Option probabilities (population, prompts, options) to losses (population,), lower is better."""
+
+
+@runtime_checkable
+class SeparableObjective(Protocol):
+    """An objective whose loss is made of terms that rest on some prompts each and can only add to it.
+
+    A search may drop a candidate once the terms known so far exceed what it has to beat.
+    """
+
+    def __call__(self, probs: Any) -> Any:
+        """As any objective: ``total(terms(probs))``."""
+
+    @property
+    def parts(self) -> tuple[np.ndarray, ...]:
+        """The prompts (indices) that each term rests on; no prompt is in two."""
+
+    def terms(self, probs: Any) -> Any:
+        """The terms (population, parts), none below zero; one is right once its prompts are answered."""
+
+    def total(self, terms: Any) -> Any:
+        """The loss (population,) of terms; with some of them zero, the least it can become."""
 
 
 class MeasureOptions(BaseModel):

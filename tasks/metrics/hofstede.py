@@ -38,12 +38,19 @@ def weights() -> np.ndarray:
     return matrix
 
 
+def terms(error: Any, norm: str) -> Any:
+    """What each index adds to the distance, (..., 6) of errors (..., 6): their size for ``l1``, else their square."""
+    return abs(error) if norm == "l1" else error**2
+
+
+def total(terms: Any, norm: str) -> Any:
+    """The distance (...,) of terms (..., 6): their sum, for ``l2`` its root. It never falls when a term grows."""
+    return terms.sum(-1) ** 0.5 if norm == "l2" else terms.sum(-1)
+
+
 def distance(error: Any, norm: str) -> Any:
     """Distance (...,) of errors (..., 6): ``sse`` sum of squares, ``l2`` its root, ``l1`` sum of absolute values."""
-    if norm == "l1":
-        return abs(error).sum(-1)
-    squares = (error**2).sum(-1)
-    return squares if norm == "sse" else squares**0.5
+    return total(terms(error, norm), norm)
 
 
 def is_collapsed(item_means: np.ndarray) -> bool:

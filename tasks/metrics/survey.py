@@ -20,7 +20,7 @@ from ..measure import MeasureOptions
 from ..schema import Readout, SplitName
 from ..score import Score
 from ..spec import TaskSpec
-from .hofstede import CONSTANTS, ITEMS, NORMS, distance, inverse, is_collapsed, weights
+from .hofstede import CONSTANTS, ITEMS, NORMS, distance, inverse, is_collapsed, terms, total, weights
 from .reference import DIMENSIONS, Scores, load_scores
 
 LEAST_RESPONDENTS = 20  # the manual's minimum for a group; below it no interval is offered
@@ -37,9 +37,22 @@ class SurveyObjective:
     norm: str
 
     def __call__(self, probs: Any) -> Any:
+        return total(self.terms(probs), self.norm)
+
+    @property
+    def parts(self) -> tuple[np.ndarray, ...]:
+        """The prompts that each index rests on."""
+        return tuple(np.flatnonzero(row) for row in self.matrix)
+
+    def total(self, terms: Any) -> Any:
+        """The loss (population,) that terms (population, 6) add up to."""
+        return total(terms, self.norm)
+
+    def terms(self, probs: Any) -> Any:
+        """What each index adds to the loss, (population, 6)."""
         like = getattr(probs, "new_tensor", np.asarray)  # torch keeps its graph, dtype and device
         answers = read(probs, like(self.codes), self.readout)
-        return distance(answers @ like(self.matrix.T) + like(self.offset), self.norm)
+        return terms(answers @ like(self.matrix.T) + like(self.offset), self.norm)
 
 
 class HofstedeSurvey:

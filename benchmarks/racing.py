@@ -1,0 +1,114 @@
+"""A Differential Evolution of 300 survey evaluations, raced and not, against a loop over stock lm-eval."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from culteval.harness.aligned import AlignedModel
+from culteval.harness.budget import Budget
+from culteval.harness.goal import Goal, fit_goal
+from culteval.harness.models import LanguageModel
+from culteval.harness.registry import spec_path
+from culteval.optimizers.de import DESettings, DifferentialEvolutionPrompt
+from culteval.tasks.countries import country
+from culteval.tasks.measure import MeasureOptions
+from culteval.tasks.spec import load_spec
+
+from .common import Row, Settings, say, wall
+from .packing import VIRTUAL, as_requests, loaded, soft_prompts
+from .peer import loglikelihoods, stock, use_best_batch
+
+
+def measure(settings: Settings, evaluations: int = 300, population: int = 20) -> list[Row]:
+    """Rows of each dtype: the search raced and not, in seconds a candidate, averaged over the run."""
+    return [row for dtype in settings.dtypes for row in _measure(settings, dtype, evaluations, population)]
+
+
+def _measure(settings: Settings, dtype: str, evaluations: int, population: int) -> list[Row]:
+    say(f"racing, {dtype}: loading")
+    model, goal = loaded(settings, dtype), _goal()
+    requests = as_requests(model.tokenizer, goal.prompts)
+    with TemporaryDirectory() as temporary:
+        adapter = Path(temporary) / "adapter"
+        AlignedModel(model, soft_prompts(model, 1)[0]).save(adapter)
+        peer = stock(settings, dtype, adapter)
+        batch = use_best_batch(peer, requests, len(goal.prompts.choices[0]))
+
+    def pass_of_peer(soft: np.ndarray) -> None:
+        weight = peer.model.prompt_encoder["default"].embedding.weight
+        with torch.no_grad():
+            weight.copy_(torch.from_numpy(soft))
+        loglikelihoods(peer, requests)
+
+    return [
+        _search(model, goal, racing, evaluations, population, pass_of_peer, f"peer batch size {batch}")
+        for racing in (True, False)
+    ]
+
+
+def _goal() -> Goal:
+    spec = load_spec(spec_path("vsm13"))
+    return fit_goal(spec, country("SA"), "expected", MeasureOptions(), 1, 0)
+
+
+class _Clock:
+    """A journal that times each generation, and one pass of the peer after it, so that drift meets both alike."""
+
+    def __init__(self, peer: Callable[[np.ndarray], None], virtual: int) -> None:
+        self.peer, self.virtual = peer, virtual
+        self.ours, self.theirs = 0.0, []
+        self.state: dict[str, np.ndarray] = {}
+        self.started = time.perf_counter()
+
+    def load(self) -> None:
+        """Always a fresh start."""
+
+    def save(self, state: dict[str, np.ndarray], best: float) -> None:
+        """End a generation."""
+        self.ours += time.perf_counter() - self.started
+        self.state = state
+        soft = state["population"][0].reshape(self.virtual, -1)
+        self.theirs.append(wall(lambda: self.peer(soft)))
+        say(f"  generation {int(state['generation'])}: best {best:.1f}, peer {self.theirs[-1]:.3g} s")
+        self.started = time.perf_counter()
+
+
+def _search(
+    model: LanguageModel,
+    goal: Goal,
+    racing: bool,
+    evaluations: int,
+    population: int,
+    peer: Callable[[np.ndarray], None],
+    about_peer: str,
+) -> Row:
+    name = "raced" if racing else "not raced"
+    say(f"racing, {model.identity.dtype}: {name}")
+    budget = Budget(evaluations * 24, 24)
+    settings: Any = DESettings(tokens=VIRTUAL, population=population, racing=racing)
+    clock = _Clock(peer, VIRTUAL)
+    DifferentialEvolutionPrompt(settings).align(model, goal, budget, np.random.default_rng(0), clock)
+    tried = int(clock.state["race_counts"].max()) if racing else budget.spent // goal.cost
+    whole = tried * model.cost(goal.prompts, VIRTUAL)
+    theirs = statistics.median(clock.theirs)
+    note = (
+        f"{tried} candidates with {budget.evaluations:.0f} survey evaluations; read "
+        f"{budget.spent / tried / goal.cost:.0%} of their items, {budget.tokens / whole:.0%} of their tokens; "
+        f"best loss {clock.state['losses'].min():.1f}; {about_peer}"
+    )
+    seconds = clock.ours / tried
+    return Row(
+        name=name,
+        dtype=model.identity.dtype,
+        seconds=seconds,
+        seconds_peer=theirs,
+        ratio=theirs / seconds,
+        note=note,
+    )
