@@ -7,7 +7,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from . import report, submission
 from .config import DEFAULT_BUDGET, RunConfig, aligner_settings
 from .display import TerminalDisplay
 from .registry import find, spec_path
-from .run import SUBMISSION, RunResult, execute, read_config
+from .run import FIGURE, SUBMISSION, RunResult, execute, read_config
 from .scoring import score_constant, score_submission
 
 DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
@@ -132,13 +132,9 @@ def score(path: str, country: str | None, as_json: bool, **options: str | None) 
                   dict.fromkeys(row.country for row in scores)}  # fmt: skip
         rows = [report.Row(name_of(code), task, code, group, manifest.budget) for code, group in groups.items()]
         if len(rows) > 1:
-            rows.sort(key=lambda row: _headline(row.scores))
+            rows.sort(key=report.Row.heldout_loss)
         title = f"{task}: {manifest.aligner.name}, aligned to {name_of(manifest.country)}, scored against"
         console.print(report.table(rows, title, first="country"))
-
-
-def _headline(scores: Sequence[Score]) -> float:
-    return next((s.value for s in scores if s.metric == "loss" and s.split == "heldout"), float("inf"))
 
 
 def _companions(aligner: str) -> list[str]:
@@ -242,7 +238,7 @@ def _show(results: list[RunResult], as_json: bool, started: float) -> None:
     for label, path in (
         ("run", main.folder),
         ("submission", main.folder / SUBMISSION),
-        ("picture", main.folder / "dimensions.svg"),
+        ("picture", main.folder / FIGURE),
     ):
         console.print(f"{label:<11}{path}", highlight=False, soft_wrap=True, markup=False)
     console.print(

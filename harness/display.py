@@ -42,7 +42,7 @@ class TerminalDisplay:
 
     def advance(self, label: str, spent: float, allowed: float, best: float | None) -> None:
         """Move the bar of one search."""
-        status = f"best loss {best:,.0f} | {allowed - spent:g} evaluations left" if best is not None else ""
+        status = f"best loss {best:,.0f} | {allowed - spent:.0f} evaluations left" if best is not None else ""
         if not self.console.is_terminal:
             if time.monotonic() - self._said > 10 or spent >= allowed:
                 self._said = time.monotonic()

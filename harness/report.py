@@ -37,6 +37,11 @@ class Row:
     scores: Sequence[Score]
     spent: Spent | None
 
+    def heldout_loss(self) -> float:
+        """What boards rank by: the loss of the held-out split in its first read-out; infinite where there is none."""
+        losses = (s.value for s in self.scores if (s.metric, s.split) == ("loss", "heldout"))
+        return next(losses, float("inf"))
+
     def cells(self) -> list[str]:
         """Aligner, the columns in order, survey evaluations and seconds; * marks collapsed answers."""
         cells = [self.aligner]
@@ -46,7 +51,7 @@ class Row:
             mark = "*" if found and found.note == "collapsed" else ""
             number = "-" if found is None else f"{found.value:.2f}" if metric == "skill" else f"{found.value:,.0f}"
             cells.append(number + mark)
-        cells.append(f"{self.spent.survey_evaluations:g}" if self.spent else "0")
+        cells.append(f"{self.spent.survey_evaluations:.0f}" if self.spent else "0")
         cells.append(f"{self.spent.seconds:.0f}" if self.spent else "0")
         return cells
 

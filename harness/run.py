@@ -25,8 +25,8 @@ from .files import replacing, write_json
 from .registry import find, spec_path
 from .scoring import score_submission
 
-CONFIG, CHECKPOINT, ALIGNED, SUBMISSION, SCORES, LOG, COST = (
-    "config.json", "checkpoint.npz", "adapter", "submission", "scores.json", "run.log", "cost.json",
+CONFIG, CHECKPOINT, ALIGNED, SUBMISSION, SCORES, LOG, COST, FIGURE = (
+    "config.json", "checkpoint.npz", "adapter", "submission", "scores.json", "run.log", "cost.json", "dimensions.svg",
 )  # fmt: skip
 _SCORES = TypeAdapter(list[Score])
 
@@ -134,7 +134,7 @@ def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display) ->
     _, scores = score_submission(folder / SUBMISSION)
     from .figure import write_figure
 
-    write_figure(folder / "dimensions.svg", scores, name_of(config.country))
+    write_figure(folder / FIGURE, scores, name_of(config.country))
     write_json(folder / SCORES, [row.model_dump(mode="json") for row in scores])
 
 

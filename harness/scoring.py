@@ -56,8 +56,3 @@ def score_submission(
 def _countries(spec: TaskSpec, country: str, options: MeasureOptions) -> Iterable[str]:
     known = countries_of(spec, options.edition)
     return known if country == "all" else [resolve(country, known).code]
-
-
-def value_of(scores: Iterable[Score], **wanted: str) -> Score | None:
-    """The first score whose fields have these values."""
-    return next((row for row in scores if all(getattr(row, k) == v for k, v in wanted.items())), None)

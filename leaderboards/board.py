@@ -65,9 +65,4 @@ def _edition(task: AskedTask) -> str:
 def _board(key: tuple[str, ...], rows: list[Row]) -> Board:
     task, country, model, dtype, edition, constants = key
     title = f"{task}, {name_of(country)} ({model} {dtype}, edition {edition}, {constants} constants)"
-    return Board(title, tuple(sorted(rows, key=_heldout)))
-
-
-def _heldout(row: Row) -> float:
-    losses = (s.value for s in row.scores if (s.metric, s.split) == ("loss", "heldout"))
-    return next(losses, float("inf"))
+    return Board(title, tuple(sorted(rows, key=Row.heldout_loss)))

@@ -14,7 +14,7 @@ import pytest
 from culteval.errors import UsageError
 from culteval.harness import submission
 from culteval.harness.registry import spec_path
-from culteval.harness.scoring import score_answers, score_constant, score_submission, value_of
+from culteval.harness.scoring import score_answers, score_constant, score_submission
 from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.measure import MeasureOptions
 from culteval.tasks.spec import load_spec
@@ -91,6 +91,11 @@ def expected_loss(
         35 * (m[12] - m[11]) + 40 * (m[17] - m[16]) + c[5],
     ]
     return sum((a - b) ** 2 for a, b in zip(index, known[country], strict=True)), index
+
+
+def value_of(scores, **wanted):
+    """The first score whose fields have these values."""
+    return next((row for row in scores if all(getattr(row, k) == v for k, v in wanted.items())), None)
 
 
 SPLITS = {"fit": ("A", "B"), "heldout": ("C", "D")}
