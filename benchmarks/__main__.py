@@ -11,7 +11,14 @@ from culteval.errors import CultevalError
 
 from .common import Row, Settings
 
-NAMES = ("packing", "racing", "scaling", "startup", "fewshot")  # modules here, each with measure(settings) -> list[Row]
+NAMES = (
+    "packing",
+    "racing",
+    "scaling",
+    "startup",
+    "fewshot",
+    "gpu",
+)  # modules here, each with measure(settings) -> list[Row]
 DTYPES = ("float32", "bfloat16", "float16")
 
 

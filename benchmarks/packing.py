@@ -68,7 +68,7 @@ def _measure(settings: Settings, dtype: str, population: int) -> list[Row]:
         rows = [
             row
             for size in sorted({1, population})
-            for row in _compare(model, peer, prompts, requests, soft[:size], settings.repeats)
+            for row in compare(model, peer, prompts, requests, soft[:size], settings.repeats)
         ]
         say(f"packing, {dtype}: memory")
         ours = peak_of(_ours_once, settings, dtype)
@@ -77,11 +77,11 @@ def _measure(settings: Settings, dtype: str, population: int) -> list[Row]:
     return [*rows, Row(name="peak memory", dtype=dtype, ratio=theirs / ours, note=note)]
 
 
-def _compare(
+def compare(
     model: LanguageModel, peer: HFLM, prompts: Prompts, requests: list[Instance], soft: np.ndarray, repeats: int
 ) -> list[Row]:
     """Rows of one population, in seconds a candidate; one row a floor."""
-    size, tokens = len(soft), model.cost(prompts, VIRTUAL)
+    size, tokens = len(soft), model.cost(prompts, soft.shape[1])
     dtype = model.identity.dtype
     say(f"packing, {dtype}: population {size}")
     bare = floors(peer.model.get_base_model(), tokens * size, len(prompts) * size)

@@ -66,6 +66,37 @@ def test_fewshot_questions_are_like_one_another_and_seeded(bench):
     assert all(text.count("Answer:") == 6 and text.endswith("Answer:") for text in made)
 
 
+def test_racing(bench):
+    rows = bench("racing", evaluations=24, population=4)
+    assert list(rows) == ["raced", "not raced"]
+    assert all(row["seconds_peer"] and "candidates with" in row["note"] for row in rows.values())
+    assert "read 100% of their items" in rows["not raced"]["note"]
+
+
+def test_gpu_runs_where_there_is_none(bench, tiny):
+    from transformers import AutoConfig, AutoTokenizer
+
+    def make(settings, dtype):
+        from benchmarks.gpu import from_config
+
+        folder = tiny("llama", True)
+        return from_config(AutoConfig.from_pretrained(folder), settings, dtype), AutoTokenizer.from_pretrained(folder)
+
+    rows = bench("gpu", models={"tiny": make}, virtual=(3,), populations=(1, 2))
+    assert list(rows) == ["tiny, T 3, population 1", "tiny, T 3, population 2"]
+    assert all(row["max_abs_diff"] is not None and "operations/s" in row["note"] for row in rows.values())
+
+
+def test_gpu_needs_one_for_its_own_models(bench):
+    from culteval.errors import UsageError
+
+    from benchmarks.common import Settings
+    from benchmarks.gpu import measure
+
+    with pytest.raises(UsageError, match="--device cuda"):
+        measure(Settings())
+
+
 def test_scaling(bench, tmp_path):
     sizes = {"items": (3, 6), "wordings": (1, 2), "respondents": (1, 2), "population": (1, 2)}
     sizes |= {"soft tokens": (0, 1, 10), "width": (32, 64)}
