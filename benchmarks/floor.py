@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-MOST_TOKENS = 4096  # a pass of ours takes no more
+MOST_TOKENS = 4096  # at once; more of them do not multiply faster
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 

@@ -95,7 +95,7 @@ def _search(
     settings: Any = DESettings(tokens=VIRTUAL, population=population, racing=racing)
     clock = _Clock(peer, VIRTUAL)
     DifferentialEvolutionPrompt(settings).align(model, goal, budget, np.random.default_rng(0), clock)
-    tried = int(clock.state["race_counts"].max()) if racing else budget.spent // goal.cost
+    tried = int(clock.state["race_begun"]) if racing else budget.spent // goal.cost
     whole = tried * model.cost(goal.prompts, VIRTUAL)
     theirs = statistics.median(clock.theirs)
     note = (

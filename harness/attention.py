@@ -96,9 +96,9 @@ class _Plan:
     """Index tensors of one shape: every gather is one selection of rows of ``width`` numbers."""
 
     def __init__(self, groups: list[_Group], queries: torch.Tensor, key_rows: int, heads: Heads) -> None:
-        population, rows, _, _ = queries.shape
-        self.heads, self.shape = heads, (population, rows, heads.queries * heads.width)
-        place = torch.zeros(population, rows, heads.queries, dtype=torch.int64)
+        population, many, _, _ = queries.shape
+        self.heads, self.shape = heads, (population, many, heads.queries * heads.width)
+        place = torch.zeros(population, many, heads.queries, dtype=torch.int64)
         self.parts, done = [], 0
         # Axes: block, candidate, key head, query heads that share it, row. A product is one of the first three.
         candidate = torch.arange(population).view(1, -1, 1, 1, 1)
@@ -107,15 +107,16 @@ class _Plan:
         for group in groups:
             at = torch.from_numpy(group.queries)[:, None, None, None]
             seen = torch.from_numpy(group.keys)[:, None, None, None]
-            query = (candidate * rows + at) * heads.queries + head
+            query = (candidate * many + at) * heads.queries + head
             key = ((candidate * key_rows + seen) * 2 * heads.keys + key_head).flatten()
             place[candidate, at, head] = torch.arange(done, done + query.numel()).view(query.shape)
             done += query.numel()
-            mask = torch.zeros(group.allowed.shape).masked_fill(~torch.from_numpy(group.allowed), -torch.inf)
+            allowed = torch.from_numpy(group.allowed).to(queries.device)
+            mask = queries.new_zeros(allowed.shape).masked_fill(~allowed, -torch.inf)
             mask = mask[:, None, None].expand(-1, population, heads.keys, -1, -1).flatten(0, 2)
             mask = mask.repeat(1, heads.queries // heads.keys, 1)
-            tensors = (query.flatten(), key, key + heads.keys, mask.to(queries.dtype))
-            self.parts.append(_Part(*(tensor.to(queries.device) for tensor in tensors)))
+            rows = (index.to(queries.device) for index in (query.flatten(), key, key + heads.keys))
+            self.parts.append(_Part(*rows, mask))
         self.place = place.flatten().to(queries.device)
 
     def __call__(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:

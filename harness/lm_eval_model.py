@@ -17,7 +17,7 @@ from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
 from .encoding import Encoded
-from .models import LanguageModel
+from .models import engine_for
 from .packing import Engine, PackedForward
 
 Request = tuple[Any, list[int], list[int]]  # key of lm-eval's cache, tokens of the context, of the continuation
@@ -62,7 +62,7 @@ class CultevalLM(HFLM):
 
     def _engine_for(self, adapter: Any) -> Engine | None:
         """What packs, if packed numbers can be trusted; if not, lm-eval's log says why."""
-        reason = None
+        reason = ""
         if self.backend != "causal":
             reason = "it is not a causal model"
         elif self.mixed_precision_dtype is not None:
@@ -72,10 +72,12 @@ class CultevalLM(HFLM):
         elif getattr(adapter, "alora_invocation_tokens", None):
             reason = "its adapter is switched on by tokens"
         name = getattr(self._base, "name_or_path", "") or "the model"
+        engine = None
+        if not reason:
+            engine, reason = engine_for(self._base)
         if reason:
             log.warning(f"packing is off for {name}: {reason}; using lm-eval's own forward passes")
-            return None
-        return LanguageModel(self._base, self.tokenizer, name, "", log.warning).engine
+        return engine
 
     def _loglikelihood_tokens(
         self, requests: Sequence[Request], disable_tqdm: bool = False, override_bs: int | None = None

@@ -56,8 +56,8 @@ class LanguageModel:
         self.tokens, self.seconds = 0, 0.0
         self.context = getattr(model.config, "max_position_embeddings", None) or 1 << 30
         self._encoded = lru_cache(maxsize=16)(self._forward_of)
-        self._steps = lru_cache(maxsize=64)(self._steps_of)
-        self.engine, problem = _engine_for(self.model, tokenizer)
+        self._steps = lru_cache(maxsize=4)(self._steps_of)
+        self.engine, problem = engine_for(self.model)
         if problem:
             notify(f"packing is off for {name}: {problem}; using plain padded batches, which are slower")
         template = tokenizer.chat_template
@@ -67,7 +67,7 @@ class LanguageModel:
             dtype=str(model.dtype).removeprefix("torch."),
             device=str(model.device),
             threads=torch.get_num_threads(),
-            chat_template=hashlib.sha256(template.encode()).hexdigest()[:16] if template else None,
+            chat_template=hashlib.sha256(str(template).encode()).hexdigest()[:16] if template else None,
             forward=self.engine.kind if self.engine else "plain",
         )
 
@@ -97,7 +97,7 @@ class LanguageModel:
             RunError: the model gives NaN or no probability at all.
         """
         start, virtual = time.perf_counter(), 0 if soft is None else soft.shape[1]
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference mode: what is made here is used with gradients too
             tensor = None if soft is None else torch.from_numpy(np.asarray(soft)).to(self.model.device)
             logs = self.logprobs(prompts, tensor, preamble).cpu().double().numpy()
         self.seconds += time.perf_counter() - start
@@ -117,12 +117,17 @@ class LanguageModel:
         plan = self._steps(prompts, steps, soft.shape[1])
         return Asked(self, plan, torch.from_numpy(soft).to(self.model.device), prompts.layout)
 
+    def batch(self, prompts: Prompts, virtual: int) -> int:
+        """Candidates that one pass takes."""
+        forward = self._encoded(prompts, "", virtual)
+        return max(1, forward.most_tokens // forward.tokens(virtual))
+
     def _steps_of(self, prompts: Prompts, steps: Steps, virtual: int) -> RememberedSteps | RereadSteps:
         forward = self._encoded(prompts, "", virtual)
-        if self.remembers and len(forward.passes) == 1 < len(steps):
-            return RememberedSteps(self.engine, forward.passes[0].tree, forward.options, steps, virtual)
         if len(steps) == 1:
             return RereadSteps([forward], (tuple(range(len(prompts))),), virtual)
+        if self.remembers and len(forward.passes) == 1:
+            return RememberedSteps(self.engine, forward.passes[0].tree, forward.options, steps, virtual)
         return RereadSteps([self._encoded(prompts.take(np.array(step)), "", virtual) for step in steps], steps, virtual)
 
     def generate(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "", most: int = 8) -> Answers:
@@ -141,7 +146,7 @@ class LanguageModel:
         parsed = np.array([parse_code(text, row) for text, row in zip(texts, prompts.choices, strict=True)])
         return Answers(answers.layout, answers.probs, answers.outside, tuple(texts), parsed)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _greedy(self, texts: list[str], soft: np.ndarray | None, most: int) -> list[str]:
         # Padding stands left of the soft prompt, so that a batch gives what each prompt alone would give.
         rows = [self.tokenizer(as_chat(self.tokenizer, t), add_special_tokens=False)["input_ids"] for t in texts]
@@ -161,7 +166,7 @@ class LanguageModel:
 
     def token_vectors(self, ids: np.ndarray) -> np.ndarray:
         """Input embeddings (..., dim) in float32 of token ids."""
-        with torch.inference_mode():
+        with torch.no_grad():
             found = self.model.get_input_embeddings()(torch.from_numpy(np.asarray(ids)).to(self.model.device))
         return found.float().cpu().numpy()
 
@@ -189,7 +194,7 @@ class Asked:
             RunError: the model gives NaN or no probability at all.
         """
         start = time.perf_counter()
-        with torch.inference_mode():
+        with torch.no_grad():
             logs = self._asking.advance().cpu().double().numpy()
         self._model.seconds += time.perf_counter() - start
         self._model.tokens += next(self._tokens) * self._count
@@ -198,7 +203,7 @@ class Asked:
     def keep(self, rows: np.ndarray) -> None:
         """Go on with some candidates only (indices)."""
         self._count = len(rows)
-        with torch.inference_mode():
+        with torch.no_grad():
             self._asking.keep(torch.from_numpy(rows).to(self._model.model.device))
 
 
@@ -211,41 +216,40 @@ def _as_answers(layout: Layout, logs: np.ndarray) -> Answers:
     return Answers(layout, relative / relative.sum(-1, keepdims=True), outside)
 
 
-def _engine_for(model: Any, tokenizer: Any) -> tuple[Engine | None, str]:
-    """The fastest engine whose numbers are those of plain passes on three prompts, or None and why there is none."""
+def engine_for(model: Any) -> tuple[Engine | None, str]:
+    """The fastest engine whose numbers are those of plain passes on three prompts, or None and why there is none.
+
+    The prompts are token ids; two share a prefix, one option has two tokens, and they are asked with and without a soft
+    prompt. Plain passes are made first, by the model as it was loaded.
+    """
     config = model.config
     if sliding_window(config) is None and getattr(config, "sliding_window", None):
         return None, "it uses a sliding window that takes no mask of ours"
-    texts = (
-        "Reply with a number.\n1 = yes\n2 = no\nIs it so?",
-        "Reply with a number.\n1 = yes\n2 = no\nOr not?",
-        "Well?",
-    )
-    zeros = np.zeros(3, dtype=np.int32)
-    layout = Layout(("a", "b", "c"), ("A",), ("natural",), 1, np.arange(3), zeros, zeros, zeros, np.ones((3, 2)))
-    encoded = encode(tokenizer, Prompts("check", texts, (("1", "2"),) * 3, layout))
-    problem = ""
-    for fused in (True, False):
-        engine = Engine(model, fused)
-        problem = _difference(engine, encoded)
-        if not problem:
-            return engine, ""
+    encoded = Encoded([[5, 6, 7, 8, 9], [5, 6, 7, 10], [11]], [[[5], [6]], [[7], [6, 8]], [[5], [9]]])
+    with torch.no_grad():
+        softs = None, model.get_input_embeddings()(torch.tensor([[3, 5]], device=model.device))
+        plain = [PlainForward(model, encoded).logprobs(soft) for soft in softs]
+        problem = ""
+        for fused in (True, False):
+            engine = Engine(model, fused)
+            try:
+                packed = [PackedForward(engine, encoded).logprobs(soft) for soft in softs]
+            except (
+                AttributeError,
+                IndexError,
+                KeyError,
+                NotImplementedError,
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ) as error:
+                problem = f"its forward pass refuses a packed mask ({type(error).__name__})"
+                continue
+            worst = max(float((a - b).abs().max()) for a, b in zip(packed, plain, strict=True))
+            if worst <= TOLERANCE.get(model.dtype, 1e-4):
+                return engine, ""
+            problem = f"packed and plain log-likelihoods differ by {worst:.1g}"
     return None, problem
-
-
-@torch.inference_mode()
-def _difference(engine: Engine, encoded: Encoded) -> str:
-    """How packed passes of an engine fail or differ from plain ones, with and without a soft prompt; empty if not."""
-    model = engine.model
-    soft = engine.embed(torch.tensor([[3, 5]], device=model.device))
-    try:
-        pairs = [
-            (PackedForward(engine, encoded).logprobs(v), PlainForward(model, encoded).logprobs(v)) for v in (None, soft)
-        ]
-    except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
-        return f"its forward pass refuses a packed mask ({type(error).__name__})"
-    worst = max(float((packed - plain).abs().max()) for packed, plain in pairs)
-    return "" if worst <= TOLERANCE[model.dtype] else f"packed and plain log-likelihoods differ by {worst:.1g}"
 
 
 def default_dtype(device: str) -> str:

@@ -7,7 +7,7 @@ A soft prompt stands before the root, so a population of soft prompts is a batch
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,18 +56,22 @@ class Engine:
         return logits.log_softmax(-1)
 
     def most_tokens(self) -> int:
-        """Tokens a pass should have: what the processor's cache likes, or what the card's free memory holds."""
+        """Tokens a pass should have: what the processor's cache likes, or what half of the card's memory holds."""
         if self.model.device.type != "cuda":
             return CPU_TOKENS
         config = self.model.config
         width = 8 * config.hidden_size + 3 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
-        free, _ = torch.cuda.mem_get_info(self.model.device)
-        return int(min(1 << 16, max(CPU_TOKENS, free // (4 * width * self.model.dtype.itemsize))))
+        a_token = 4 * width * self.model.dtype.itemsize + config.vocab_size  # a leaf in a dozen tokens, in float32
+        # Not what is free at the moment: the same configuration must cut the same trees.
+        room = torch.cuda.get_device_properties(self.model.device).total_memory - self.model.get_memory_footprint()
+        return int(min(1 << 16, max(CPU_TOKENS, room // 2 // a_token)))
 
 
 def _float_head(model: Any) -> Any:
     """The head as a layer in float32."""
     head = model.get_output_embeddings()
+    if type(head) is not torch.nn.Linear:  # such as one with an adapter
+        return lambda hidden: head(hidden.to(model.dtype)).float()
     if head.weight.dtype == torch.float32:
         return head
     weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
@@ -123,7 +127,7 @@ class TreePass:
         device = engine.model.device
         self._tokens = torch.from_numpy(tree.tokens).to(device)
         self._leaves, self._readings = Readings.of(tree, options, device)
-        self._layout = cache(self._make_layout)
+        self._layouts: dict[tuple[int, torch.dtype], tuple[torch.Tensor, torch.Tensor, Any]] = {}
 
     def __call__(self, soft: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities and greediness (population, prompts, options) under soft prompts (population, T, dim)."""
@@ -131,7 +135,9 @@ class TreePass:
         virtual = 0 if soft is None else soft.shape[1]
         if soft is not None:
             embeds = torch.cat([soft.to(embeds), embeds.expand(len(soft), -1, -1)], dim=1)
-        positions, leaves, sight = self._layout(virtual, embeds.dtype)
+        if (virtual, embeds.dtype) not in self._layouts:
+            self._layouts[virtual, embeds.dtype] = self._layout(virtual, embeds.dtype)
+        positions, leaves, sight = self._layouts[virtual, embeds.dtype]
         if self.engine.decoder is not None:
             hidden = self.engine.decoder(embeds, positions, sight, leaves)
         else:
@@ -141,7 +147,7 @@ class TreePass:
             hidden = outputs.last_hidden_state[:, leaves]
         return self._readings(self.engine.log_softmax(hidden))
 
-    def _make_layout(self, virtual: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    def _layout(self, virtual: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, Any]:
         """Positions, leaf rows and what each row sees, behind so many soft tokens."""
         device = self.engine.model.device
         positions = torch.from_numpy(np.concatenate([np.arange(virtual), self.tree.depth + virtual])).to(device)

@@ -85,6 +85,8 @@ class _Trie:
         return len(context) - shared + sum(len(ids) - 1 for ids in options)
 
     def _add(self, context: list[int], options: list[list[int]]) -> None:
+        if not context:
+            raise ValueError("a prompt without tokens: nothing stands before its options")
         leaf = self._descend(-1, context)
         for option, ids in enumerate(options):
             node = leaf

@@ -77,9 +77,11 @@ def packs(model: Any) -> bool:
     """Whether a model's products run faster packed: on a CPU, where oneDNN is there and the model is small enough."""
     weight = model.get_input_embeddings().weight
     size = sum(p.numel() * p.element_size() for p in model.parameters())
-    if weight.device.type != "cpu" or weight.dtype == torch.float16 or size > MOST_BYTES:
+    if weight.device.type != "cpu" or size > MOST_BYTES or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
         return False
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    if weight.dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
 def pack_linears(model: Any) -> None:

@@ -39,7 +39,7 @@ class _Step:
     stop: int
     tokens: torch.Tensor
     positions: torch.Tensor
-    sight: TreeAttention
+    sight: TreeAttention | None  # None: all of its prompts are parts of earlier ones
     leaves: torch.Tensor
     readings: Readings
 
@@ -68,7 +68,7 @@ class RememberedSteps:
                     stop,
                     torch.from_numpy(tree.tokens[nodes]).to(device),
                     torch.from_numpy(positions).to(device),
-                    TreeAttention(sight[start:stop, :stop]),
+                    TreeAttention(sight[start:stop, :stop]) if stop > start else None,
                     leaves + (virtual if start == 0 else 0),
                     readings,
                 )
@@ -94,13 +94,15 @@ class _Remembered:
 
     def advance(self) -> torch.Tensor:
         step, engine = self.plan.steps[self.next], self.plan.engine
+        self.next += 1
+        if step.sight is None:
+            return step.readings.without_absent(self.total)
         embeds = engine.embed(step.tokens)[None].expand(len(self.memory[0]), -1, -1)
-        if self.next == 0:
+        if step.start == 0:
             embeds = torch.cat([self.soft.to(embeds), embeds], dim=1)
         hidden = engine.decoder(embeds, step.positions, step.sight, step.leaves, self.memory, step.start)
         logs, _ = step.readings.sums(engine.log_softmax(hidden))
         self.total = logs if self.total is None else self.total + logs
-        self.next += 1
         return step.readings.without_absent(self.total)
 
     def keep(self, rows: torch.Tensor) -> None:

@@ -27,6 +27,8 @@ HEAT = 4  # candidates asked together in steps: fewer read the weights too often
 STEP = 0.04  # what another step costs, in whole passes: measured on a processor, see benchmarks/README.md
 REREAD = 0.2  # the same where prompts of a step must read what they share with earlier ones again
 
+_LEARNED = ("sums", "counts", "lasting", "begun")
+
 
 def can_race(goal: Goal) -> bool:
     """Whether the goal's loss is made of terms that can be had one by one."""
@@ -36,7 +38,8 @@ def can_race(goal: Goal) -> bool:
 class Race:
     """Judges trials against limits; ``state`` is what it has learned about the size of terms and when trials drop out.
 
-    ``lasting[k]`` is the share of trials that still ran after ``k`` terms, recent generations counting more.
+    ``lasting[k]`` is the share of trials that still ran after ``k`` terms, recent generations counting more; ``begun``
+    counts trials.
     """
 
     def __init__(self, model: LanguageModel, goal: Goal, budget: Budget) -> None:
@@ -44,15 +47,15 @@ class Race:
         self.objective: SeparableObjective = goal.objective
         self.parts = self.objective.parts
         self.sums, self.counts = np.zeros(len(self.parts)), np.zeros(len(self.parts))
-        self.lasting = np.ones(len(self.parts))
+        self.lasting, self.begun = np.ones(len(self.parts)), np.zeros((), dtype=np.int64)
 
     def state(self) -> dict[str, np.ndarray]:
         """Plain arrays for a checkpoint."""
-        return {f"race_{name}": getattr(self, name).copy() for name in ("sums", "counts", "lasting")}
+        return {f"race_{name}": getattr(self, name).copy() for name in _LEARNED}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Go on from a checkpoint."""
-        self.sums, self.counts, self.lasting = (state[f"race_{key}"].copy() for key in ("sums", "counts", "lasting"))
+        self.sums, self.counts, self.lasting, self.begun = (state[f"race_{name}"].copy() for name in _LEARNED)
 
     def run(self, soft: np.ndarray, limits: np.ndarray) -> np.ndarray:
         """Losses (m,) float64 of the first m trials (n, T, dim) that the budget pays for; +inf for a dropped one.
@@ -64,13 +67,15 @@ class Race:
             RunError: a loss is not a number.
         """
         groups = self._groups()
+        most = min(len(soft), self.budget.affordable(self.goal.cost)) if len(groups) == 1 else self._most(soft.shape[1])
         losses, ended, start = [np.zeros(0)], [], 0
-        while start < len(soft) and (count := min(HEAT, len(soft) - start, self.budget.affordable(self.goal.cost))):
+        while start < len(soft) and (count := min(most, len(soft) - start, self.budget.affordable(self.goal.cost))):
             chunk = slice(start, start + count)
             found, after = self._heat(soft[chunk], limits[chunk], groups)
             losses.append(found)
             ended.append(after)
             start += count
+        self.begun += start
         if ended:
             lasted = np.concatenate(ended)[:, None] > np.arange(len(self.parts))
             self.lasting = (self.lasting + lasted.mean(0)) / 2
@@ -78,12 +83,12 @@ class Race:
 
     def _heat(self, soft: np.ndarray, limits: np.ndarray, groups: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Losses of some trials, and after how many terms each was lost (more than there are: never)."""
-        started, tokens = time.perf_counter(), self.model.tokens
-        asked = self.model.stepwise(self.goal.prompts, self._steps(groups), soft)
+        started, tokens, steps = time.perf_counter(), self.model.tokens, self._steps(groups)
+        asked = self.model.stepwise(self.goal.prompts, steps, soft)
         losses, ended = np.zeros(len(soft)), np.full(len(soft), len(self.parts) + 1)
         alive, known = np.arange(len(soft)), np.zeros(len(self.parts), dtype=bool)
-        for new in groups:
-            self.budget.spend(len(alive) * sum(len(self.parts[part]) for part in new))
+        for new, step in zip(groups, steps, strict=True):
+            self.budget.spend(len(alive) * len(step))
             terms = self.objective.terms(asked.advance())
             fair = ended[alive] > len(self.parts)
             self.sums[new] += terms[fair][:, new].sum(0)
@@ -102,6 +107,10 @@ class Race:
         if np.isnan(losses).any():
             raise RunError("a candidate's loss is not a number. Try --dtype float32.")
         return np.where(ended <= len(self.parts), np.inf, losses), ended
+
+    def _most(self, virtual: int) -> int:
+        """Candidates asked in steps together."""
+        return max(HEAT, self.model.batch(self.goal.prompts, virtual))
 
     def _going(self, lost: np.ndarray) -> np.ndarray:
         """Which of the candidates being asked go on (indices)."""
@@ -122,6 +131,6 @@ class Race:
 
     def _steps(self, groups: list[np.ndarray]) -> Steps:
         """The prompts of each step; those on which no term rests come last."""
-        steps = [tuple(int(prompt) for part in new for prompt in self.parts[part]) for new in groups]
+        steps = [tuple(sorted(int(prompt) for part in new for prompt in self.parts[part])) for new in groups]
         free = set(range(len(self.goal.prompts))).difference(*steps)
         return (*steps[:-1], (*steps[-1], *sorted(free)))

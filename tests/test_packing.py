@@ -202,11 +202,13 @@ def test_chunks_do_not_change_answers(load, survey):
     np.testing.assert_allclose(whole.numpy(), small.numpy(), atol=1e-4)
 
 
-def test_packed_forward_is_differentiable(load, survey):
-    model = load("llama", True)
+@pytest.mark.parametrize("shape", ["llama", "gpt2"])
+def test_packed_forward_is_differentiable(load, survey, shape):
+    model = load(shape, True)
+    model.answer(survey, np.zeros((1, 3, model.dim), dtype=np.float32))  # what this makes is used with gradients below
     soft = (torch.randn(1, 3, model.dim, generator=torch.Generator().manual_seed(1)) * 0.3).requires_grad_()
     model.logprobs(survey, soft).logsumexp(-1).sum().backward()
-    assert float(soft.grad.abs().min()) >= 0 and float(soft.grad.abs().max()) > 1e-4
+    assert float(soft.grad.abs().max()) > 1e-4
     direction = torch.zeros_like(soft)
     direction[0, 1, 5] = 1e-2
     with torch.no_grad():
