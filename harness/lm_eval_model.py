@@ -74,7 +74,7 @@ class CultevalLM(HFLM):
         name = getattr(self._base, "name_or_path", "") or "the model"
         engine = None
         if not reason:
-            engine, reason = engine_for(self._base)
+            engine, reason = engine_for(self._base, self.tokenizer)
         if reason:
             log.warning(f"packing is off for {name}: {reason}; using lm-eval's own forward passes")
         return engine

@@ -57,7 +57,7 @@ class LanguageModel:
         self.context = getattr(model.config, "max_position_embeddings", None) or 1 << 30
         self._encoded = lru_cache(maxsize=16)(self._forward_of)
         self._steps = lru_cache(maxsize=4)(self._steps_of)
-        self.engine, problem = engine_for(self.model)
+        self.engine, problem = engine_for(self.model, tokenizer)
         if problem:
             notify(f"packing is off for {name}: {problem}; using plain padded batches, which are slower")
         template = tokenizer.chat_template
@@ -216,18 +216,22 @@ def _as_answers(layout: Layout, logs: np.ndarray) -> Answers:
     return Answers(layout, relative / relative.sum(-1, keepdims=True), outside)
 
 
-def engine_for(model: Any) -> tuple[Engine | None, str]:
+def engine_for(model: Any, tokenizer: Any) -> tuple[Engine | None, str]:
     """The fastest engine whose numbers are those of plain passes on three prompts, or None and why there is none.
 
-    The prompts are token ids; two share a prefix, one option has two tokens, and they are asked with and without a soft
-    prompt. Plain passes are made first, by the model as it was loaded.
+    Two prompts share a prefix, one option has two tokens, and they are asked with and without a soft prompt. Plain
+    passes are made first, by the model as it was loaded.
     """
     config = model.config
     if sliding_window(config) is None and getattr(config, "sliding_window", None):
         return None, "it uses a sliding window that takes no mask of ours"
-    encoded = Encoded([[5, 6, 7, 8, 9], [5, 6, 7, 10], [11]], [[[5], [6]], [[7], [6, 8]], [[5], [9]]])
+    # Ordinary text without a chat template: what a model never saw in training is too ill-conditioned to compare.
+    yes, no = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("1", "2"))
+    texts = [f"Reply with a number.\n1 = yes\n2 = no\n{question}" for question in ("Is it so?", "Or not?")]
+    contexts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (*texts, "Well?")]
+    encoded = Encoded(contexts, [[yes, no], [yes, no + yes], [no, yes]])
     with torch.no_grad():
-        softs = None, model.get_input_embeddings()(torch.tensor([[3, 5]], device=model.device))
+        softs = None, model.get_input_embeddings()(torch.tensor([contexts[2]], device=model.device))
         plain = [PlainForward(model, encoded).logprobs(soft) for soft in softs]
         problem = ""
         for fused in (True, False):
