@@ -25,6 +25,11 @@ def run(tmp_path_factory):
     return result | {"run": folder / result["run"], "submission": folder / result["submission"], "peak": peak}
 
 
+def test_layers_run_fused(run):
+    manifest = json.loads((Path(run["submission"]) / "manifest.json").read_text())
+    assert manifest["model"]["forward"] == "fused"
+
+
 def losses(result, split, readout):
     wanted = {"metric": "loss", "split": split, "readout": readout}
     return {row["aligner"]: row["value"] for row in result["scores"] if wanted.items() <= row.items()}
