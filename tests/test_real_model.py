@@ -1,7 +1,6 @@
 """The embedded model: packing, an adapter in stock tools, memory. Slow; runs last."""
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,15 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
+# Starts a command and writes its peak memory in KiB to a file. A process between pytest and the command, because Linux
+# counts what a parent held when it forked as its child's peak, and pytest has held whole models by now.
+WATCH = """
+import pathlib, resource, subprocess, sys
+done = subprocess.run(sys.argv[2:])
+pathlib.Path(sys.argv[1]).write_text(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(done.returncode)
+"""
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -18,9 +26,10 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("real")
     command = [sys.executable, "-m", "culteval", "run", "--aligner", "de", "--task", "vsm13", "--budget", "16"]
     flags = ["--set", "population=4", "--dtype", "float32", "--json"]
-    done = subprocess.run([*command, *flags], cwd=folder, capture_output=True, text=True, timeout=900)
+    watched = [sys.executable, "-c", WATCH, str(folder / "peak"), *command, *flags]
+    done = subprocess.run(watched, cwd=folder, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    peak = int((folder / "peak").read_text()) * 1024
     result = json.loads(done.stdout)
     return result | {"run": folder / result["run"], "submission": folder / result["submission"], "peak": peak}
 
@@ -42,7 +51,7 @@ def test_de_beats_naive_where_it_was_fitted(run):
 
 
 def test_fits_a_laptop(run):
-    assert run["peak"] < 3e9
+    assert 2e8 < run["peak"] < 3e9
 
 
 def test_packed_equals_plain(run):
