@@ -17,13 +17,12 @@ import numpy as np
 from culteval.harness import report
 from culteval.harness.config import RunConfig, aligner_settings
 from culteval.harness.display import TerminalDisplay
-from culteval.harness.registry import find, spec_path
+from culteval.harness.registry import find, spec_of
 from culteval.harness.run import SUBMISSION, RunResult, execute
 from culteval.harness.scoring import score_constant, score_submission
 from culteval.harness.submission import read
 from culteval.tasks.countries import name_of
 from culteval.tasks.measure import MeasureOptions
-from culteval.tasks.spec import load_spec
 from rich.console import Console
 
 COUNTRIES = ("SA", "US", "CN", "IN")
@@ -50,15 +49,12 @@ def config(aligner: str, country: str, budget: int, seed: int) -> RunConfig:
 
 def control_row(runs: list[RunResult], country: str) -> list[str]:
     """Mean and standard deviation over the unselected random prompts, column by column."""
-    rows = [
-        report.Row("", "vsm13", country, score_submission(run.folder / SUBMISSION, country)[1], None) for run in runs
-    ]
+    rows = [report.Row("", score_submission(run.folder / SUBMISSION, country)[1], None) for run in runs]
     cells = []
-    for name, metric, readout, split in report.COLUMNS:
-        wanted = (metric, readout, split)
-        values = [s.value for row in rows for s in row.scores if (s.metric, s.readout, s.split) == wanted]
-        form = ".2f" if metric == "skill" else ",.0f"
-        cells.append(f"{np.mean(values):{form}} ± {np.std(values, ddof=1):{form}}" if values else f"no {name}")
+    for column in report.HOFSTEDE:
+        values = [found.value for row in rows if (found := column.find(row.scores))]
+        mean, deviation = np.mean(values), np.std(values, ddof=1)
+        cells.append(f"{mean:{column.form}} ± {deviation:{column.form}}" if values else f"no {column.heading}")
     collapsed = sum(s.value for row in rows for s in row.scores if _is_heldout_collapse(s))
     return [f"random-prefix control ({len(runs)}, {collapsed:.0f} collapsed)", *cells, "2 each", "-"]
 
@@ -69,12 +65,12 @@ def _is_heldout_collapse(score: report.Score) -> bool:
 
 def country_lines(results: list[RunResult], controls: list[RunResult], country: str) -> list[str]:
     """Heading, rule and rows of one country in Markdown: the constant answer, the control, the aligners."""
-    spec = load_spec(spec_path("vsm13"))
+    spec = spec_of("vsm13")
     _, answers = read(results[0].folder / SUBMISSION)
     constant = score_constant(spec, answers["vsm13"], country, MeasureOptions())
-    rows = [report.Row("constant answer", "vsm13", country, constant, None)]
-    rows += [report.Row(r.manifest.aligner.name, "vsm13", country, r.scores, r.manifest.budget) for r in results]
-    lines = report.markdown(rows).splitlines()
+    rows = [report.Row("constant answer", constant, None)]
+    rows += [report.Row(r.manifest.aligner.name, r.scores, r.manifest.budget) for r in results]
+    lines = report.markdown(rows, spec).splitlines()
     lines.insert(3, "| " + " | ".join(control_row(controls, country)) + " |")
     return ["| country " + lines[0], "|---" + lines[1], *(f"| {name_of(country)} {line}" for line in lines[2:])]
 

@@ -12,9 +12,8 @@ import torch
 from culteval.harness.aligned import AlignedModel
 from culteval.harness.encoding import as_chat
 from culteval.harness.models import LanguageModel, load_model
-from culteval.harness.registry import spec_path
+from culteval.harness.registry import spec_of
 from culteval.tasks.prompts import Prompts, render
-from culteval.tasks.spec import load_spec
 
 from .common import Row, Settings, alternate, peak_of, ratio, say
 from .floor import floors
@@ -34,8 +33,8 @@ def measure(settings: Settings, population: int = 8) -> list[Row]:
 
 def fit_prompts() -> Prompts:
     """What a candidate answers while VSM13 is fitted."""
-    spec = load_spec(spec_path("vsm13"))
-    return render(spec, spec.metadata.splits.fit)
+    spec = spec_of("vsm13")
+    return render(spec, "fit")
 
 
 def soft_prompts(model: LanguageModel, population: int, virtual: int = VIRTUAL) -> np.ndarray:

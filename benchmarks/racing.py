@@ -15,11 +15,10 @@ from culteval.harness.aligned import AlignedModel
 from culteval.harness.budget import Budget
 from culteval.harness.goal import Goal, fit_goal
 from culteval.harness.models import LanguageModel
-from culteval.harness.registry import spec_path
+from culteval.harness.registry import spec_of
 from culteval.optimizers.de import DESettings, DifferentialEvolutionPrompt
 from culteval.tasks.countries import country
 from culteval.tasks.measure import MeasureOptions
-from culteval.tasks.spec import load_spec
 
 from .common import Row, Settings, say, wall
 from .packing import VIRTUAL, as_requests, loaded, soft_prompts
@@ -54,7 +53,7 @@ def _measure(settings: Settings, dtype: str, evaluations: int, population: int) 
 
 
 def _goal() -> Goal:
-    spec = load_spec(spec_path("vsm13"))
+    spec = spec_of("vsm13")
     return fit_goal(spec, country("SA"), "expected", MeasureOptions(), 1, 0)
 
 

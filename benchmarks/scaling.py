@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from culteval.harness.models import DTYPES, LanguageModel
-from culteval.harness.registry import spec_path
-from culteval.tasks.prompts import Prompts, render
-from culteval.tasks.respondents import panel
+from culteval.harness.registry import spec_of
+from culteval.tasks.prompts import Asking, Prompts, render
 from culteval.tasks.schema import Split
-from culteval.tasks.spec import load_spec
 
 from .common import Row, Settings, alternate, say
 from .packing import VIRTUAL, fit_prompts, loaded, soft_prompts
@@ -69,13 +68,15 @@ def _items(model: LanguageModel, count: int) -> Callable:
 
 
 def _wordings(model: LanguageModel, count: int) -> Callable:
-    spec = load_spec(spec_path("vsm13"))
-    return _answering(model, render(spec, Split(wordings=spec.wordings[:count], orders=("natural",))))
+    spec = spec_of("vsm13")
+    every = Split(wordings=spec.wordings[:count], orders=("natural",))
+    metadata = spec.metadata.model_copy(update={"splits": spec.metadata.splits.model_copy(update={"fit": every})})
+    return _answering(model, render(replace(spec, metadata=metadata), "fit"))
 
 
 def _respondents(model: LanguageModel, count: int) -> Callable:
-    spec = load_spec(spec_path("vsm13"))
-    return _answering(model, render(spec, spec.metadata.splits.fit, panel(count, 0, "fit")))
+    spec = spec_of("vsm13")
+    return _answering(model, render(spec, "fit", Asking(count)))
 
 
 def _width(model: LanguageModel, width: int) -> Callable:

@@ -35,10 +35,10 @@ class AlignedModel:
     soft: np.ndarray | None = None
     preamble: str = ""
 
-    def answer(self, prompts: Prompts, *, text: bool = False) -> Answers:
-        """Option probabilities of every prompt, with ``text`` a generated answer beside them."""
-        if text:
-            return self.model.generate(prompts, self.soft, self.preamble)
+    def answer(self, prompts: Prompts, *, most_tokens: int = 0) -> Answers:
+        """Option probabilities of every prompt, beside them a generated answer of so many tokens at most, if any."""
+        if most_tokens:
+            return self.model.generate(prompts, self.soft, self.preamble, most_tokens)
         return self.model.answer(prompts, None if self.soft is None else self.soft[None], self.preamble)
 
     def save(self, folder: Path) -> None:

@@ -13,8 +13,10 @@ _COMMANDS = {
     "run": ("culteval.harness.commands:run", "Align a model to a country, answer tasks, write and score a submission."),
     "resume": ("culteval.harness.commands:resume", "Go on with a run that was interrupted."),
     "score": ("culteval.harness.commands:score", "Score a submission again, also against other countries."),
+    "judge": ("culteval.harness.judging:judge", "Have a model judge the open answers of a submission."),
     "ls": ("culteval.harness.listing:ls", "List tasks, aligners, models or countries."),
-    "task": ("culteval.harness.listing:task", "Check task specs."),
+    "task": ("culteval.harness.authoring:task", "Begin a new task, or check one."),
+    "data": ("culteval.harness.authoring:data", "Import your own copies of licensed data."),
     "leaderboard": ("culteval.leaderboards.commands:leaderboard", "Put finished runs side by side."),
 }
 

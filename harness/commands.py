@@ -19,14 +19,16 @@ from ..errors import UsageError
 from ..tasks.countries import country as resolve
 from ..tasks.countries import name_of
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
+from ..tasks.prompts import Asking
+from ..tasks.prompts import asked as count
 from ..tasks.score import Score
-from ..tasks.spec import TaskSpec, load_spec
+from ..tasks.spec import TaskSpec
 from . import report, submission
 from .config import DEFAULT_BUDGET, RunConfig, aligner_settings
 from .display import TerminalDisplay
-from .registry import find, spec_path
+from .registry import find, spec_of, table
 from .run import FIGURE, SUBMISSION, RunResult, execute, read_config
-from .scoring import score_constant, score_submission
+from .scoring import options_of, score_constant, score_submission
 
 DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
 COMPANIONS = ("naive", "icl", "random")
@@ -59,6 +61,9 @@ def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--respondents", type=click.IntRange(0, 100_000), default=0, help="Synthetic respondents who answer [default: 0]."
 )
+@click.option("--limit", type=click.IntRange(1), help="At most so many wordings a split, and respondents; never items.")
+@click.option("--calibrate", is_flag=True, help="Also ask content-free items and score read-outs without their prior.")
+@click.option("--language", help="Language of tasks that have several: ar, de, es, hi, zh [default: English].")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner.")
 @click.option(
@@ -127,14 +132,13 @@ def score(path: str, country: str | None, as_json: bool, **options: str | None) 
         )
         return
     console = Console()
-    for task in dict.fromkeys(row.task for row in scores):
-        groups = {code: [s for s in scores if s.country == code and s.task == task] for code in
-                  dict.fromkeys(row.country for row in scores)}  # fmt: skip
-        rows = [report.Row(name_of(code), task, code, group, manifest.budget) for code, group in groups.items()]
-        if len(rows) > 1:
-            rows.sort(key=report.Row.heldout_loss)
-        title = f"{task}: {manifest.aligner.name}, aligned to {name_of(manifest.country)}, scored against"
-        console.print(report.table(rows, title, first="country"))
+    for asked in manifest.tasks:
+        spec = spec_of(asked.name)
+        mine = [row for row in scores if row.task == spec.name]
+        codes = dict.fromkeys(row.country for row in mine)
+        rows = [report.Row(name_of(code), [s for s in mine if s.country == code], None) for code in codes]
+        title = f"{spec.name}: {manifest.aligner.name}, aligned to {name_of(manifest.country)}, scored against"
+        console.print(report.table(report.ranked(rows, spec), title, spec, first="country"))
 
 
 def _companions(aligner: str) -> list[str]:
@@ -145,9 +149,10 @@ def _companions(aligner: str) -> list[str]:
 
 def _config(flags: dict[str, Any]) -> RunConfig:
     """Everything that can be checked before a model is loaded is checked here."""
-    specs = [load_spec(spec_path(name)) for name in flags["tasks"]]
-    fit_name, _, fit_country = (flags["fit"] or flags["tasks"][0]).partition(":")
-    fit_spec = load_spec(spec_path(fit_name))
+    tasks = [_in_language(name, flags["language"]) for name in flags["tasks"]]
+    specs = [spec_of(name) for name in tasks]
+    fit_name, _, fit_country = (flags["fit"] or tasks[0]).partition(":")
+    fit_spec = spec_of(fit_name)
     options = MeasureOptions(**{k: flags[k] for k in ("edition", "constants", "norm") if flags[k] is not None})
     known = countries_of(fit_spec, options.edition)
     wanted = specs[0].metadata.default_country if flags["country"] is None else flags["country"]
@@ -160,7 +165,8 @@ def _config(flags: dict[str, Any]) -> RunConfig:
     measure_of(fit_spec, fit_code, options)
     for spec in specs:
         measure_of(spec, country, options)
-    asked = sum(submission.answers_asked(spec, flags["respondents"]) for spec in specs)
+    asking = Asking(flags["respondents"], flags["seed"], flags["limit"], flags["calibrate"])
+    asked = sum(count(spec, asking) for spec in specs)
     if asked > submission.MOST_ANSWERS:
         raise UsageError(f"--respondents: {asked} answers; a submission holds {submission.MOST_ANSWERS} at most.")
     base = _settings_file(flags["config"], flags["aligner"]) if flags["config"] else None
@@ -169,16 +175,29 @@ def _config(flags: dict[str, Any]) -> RunConfig:
     if budgeted:
         _require_a_candidate(fit_spec, flags["budget"], flags["respondents"])
     copied = ("aligner", "model", "revision", "dtype", "device", "threads", "readout", "respondents", "seed")
+    copied += ("limit", "calibrate")
     return RunConfig(
         **{name: flags[name] for name in copied},
         settings=settings.model_dump(mode="json"),
         fit=fit_name,
         fit_country=fit_code,
-        tasks=tuple(dict.fromkeys(flags["tasks"])),
+        tasks=tuple(dict.fromkeys(tasks)),
         country=country,
         options=options,
         budget=flags["budget"] if budgeted else 0,
     )
+
+
+def _in_language(task: str, language: str | None) -> str:
+    """The sibling of a task in a language, which is named after it."""
+    if language in (None, "en"):
+        return task
+    known = sorted(name.removeprefix(f"{task}_") for name in table("tasks") if name.startswith(f"{task}_"))
+    known = [name for name in known if len(name) == 2]
+    if language not in known:
+        there = f"it is there in {', '.join(['en', *known])}" if known else "it is there in English only"
+        raise UsageError(f"--language {language!r}: {task} has no such wording; {there}.")
+    return f"{task}_{language}"
 
 
 def _require_a_candidate(spec: TaskSpec, budget: int, respondents: int) -> None:
@@ -220,18 +239,18 @@ def _show(results: list[RunResult], as_json: bool, started: float) -> None:
         click.echo(json.dumps(_as_json(results, constant, time.perf_counter() - started), indent=2, allow_nan=False))
         return
     console = Console()
+    country = name_of(main.manifest.country)
     for asked in main.manifest.tasks:
-        name, country = asked.name, name_of(main.manifest.country)
-        rows = [report.Row("constant", name, asked.country, [s for s in constant if s.task == name], None)]
+        spec = spec_of(asked.name)
+        rows = [report.Row("constant", [s for s in constant if s.task == spec.name], None)]
         for result in results:
-            scores = [s for s in result.scores if s.task == name]
-            rows.append(report.Row(result.manifest.aligner.name, name, asked.country, scores, result.manifest.budget))
-        console.print(
-            report.table(rows, f"{name}, {country}: loss against the published scores ({asked.constants} constants)")
-        )
+            scores = [s for s in result.scores if s.task == spec.name]
+            rows.append(report.Row(result.manifest.aligner.name, scores, result.manifest.budget))
+        console.print(report.table(rows, f"{spec.name}, {country}: {_compared(spec, asked)}", spec))
         from .figure import bars
 
-        console.print(bars([s for s in main.scores if s.task == name], "expected", "heldout", country))
+        if spec.metadata.measure == "hofstede":
+            console.print(bars([s for s in main.scores if s.task == spec.name], "expected", "heldout", country))
     estimates = _estimates(main)
     if estimates:
         console.print(estimates, style="yellow", highlight=False)
@@ -240,27 +259,36 @@ def _show(results: list[RunResult], as_json: bool, started: float) -> None:
         ("submission", main.folder / SUBMISSION),
         ("picture", main.folder / FIGURE),
     ):
+        if not path.exists():
+            continue
         console.print(f"{label:<11}{path}", highlight=False, soft_wrap=True, markup=False)
     console.print(
         f"next       culteval score {main.folder} --country all", highlight=False, soft_wrap=True, markup=False
     )
 
 
+def _compared(spec: TaskSpec, asked: submission.AskedTask) -> str:
+    """What the table's numbers are."""
+    if spec.metadata.measure == "hofstede":
+        return f"loss against the published scores ({asked.constants} constants)"
+    return spec.metadata.title
+
+
 def _constant_rows(result: RunResult) -> list[Score]:
     _, answers = submission.read(result.folder / SUBMISSION)
     rows = []
     for asked in result.manifest.tasks:
-        options = MeasureOptions(edition=asked.edition, constants=asked.constants)
-        rows += score_constant(load_spec(spec_path(asked.name)), answers[asked.name], asked.country, options)
+        options = options_of(asked)
+        rows += score_constant(spec_of(asked.name), answers[asked.name], asked.country, options)
     return rows
 
 
 def _estimates(result: RunResult) -> str:
     asked = result.manifest.tasks[0]
     measure = measure_of(
-        load_spec(spec_path(asked.name)),
+        spec_of(asked.name),
         asked.country,
-        MeasureOptions(edition=asked.edition, constants=asked.constants),
+        options_of(asked),
     )
     return f"note: {measure.caution}" if measure.caution else ""
 

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import UsageError, did_you_mean
 from ..tasks.measure import MeasureOptions
+from ..tasks.prompts import Asking
 from ..tasks.schema import Readout
-from ..tasks.spec import first_problem, load_spec
-from .registry import find, spec_path
+from ..tasks.spec import first_problem
+from .registry import find, spec_of
 
 DEFAULT_BUDGET = 100
 
@@ -37,15 +38,21 @@ class RunConfig(BaseModel):
     options: MeasureOptions
     readout: Readout
     respondents: int = Field(0, ge=0, le=100_000)
+    limit: int | None = Field(None, ge=1)
+    calibrate: bool = False
     budget: int = Field(DEFAULT_BUDGET, ge=0)
     seed: int = Field(0, ge=0)
 
+    def asking(self) -> Asking:
+        """How much of each task's protocol is asked."""
+        return Asking(self.respondents, self.seed, self.limit, self.calibrate)
+
     def folder_name(self) -> str:
         """Readable, and unique to this configuration of these task files."""
-        asked = {name: load_spec(spec_path(name)).hash for name in (self.fit, *self.tasks)}
+        asked = {name: spec_of(name).hash for name in (self.fit, *self.tasks)}
         text = json.dumps([self.model_dump(mode="json"), asked], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-        return f"{load_spec(spec_path(self.tasks[0])).name}-{self.country}-{self.aligner}-{digest}"
+        return f"{spec_of(self.tasks[0]).name}-{self.country}-{self.aligner}-{digest}"
 
     def with_aligner(self, name: str) -> RunConfig:
         """The same run by another aligner at its default settings; a budget only where it searches."""

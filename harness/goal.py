@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from ..tasks.countries import Country
 from ..tasks.measure import Measure, MeasureOptions, Objective, measure_of
-from ..tasks.prompts import Prompts, render
-from ..tasks.respondents import panel
+from ..tasks.prompts import Asking, Prompts, render
 from ..tasks.schema import Readout
 from ..tasks.spec import TaskSpec
 
@@ -37,6 +36,6 @@ def fit_goal(
     spec: TaskSpec, country: Country, readout: Readout, options: MeasureOptions, respondents: int, seed: int
 ) -> Goal:
     """The goal of fitting one task; held-out wordings, orders and respondents are not in it."""
-    prompts = render(spec, spec.metadata.splits.fit, panel(respondents, seed, "fit"))
+    prompts = render(spec, "fit", Asking(respondents, seed))
     measure = measure_of(spec, country.code, options)
     return Goal(spec.name, country, readout, prompts, measure.objective(prompts.layout, readout), measure)

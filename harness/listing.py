@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from ..errors import InputError, UsageError
 from ..tasks.countries import name_of
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
-from ..tasks.spec import load_spec
-from .registry import find, listing, spec_path, table
+from ..tasks.spec import NotImportedError
+from .registry import find, listing, local_tasks, spec_of, table
+
+_TASK_COLUMNS = ("headline", "read-outs", "default country")
 
 
 @click.command()
@@ -25,7 +25,7 @@ from .registry import find, listing, spec_path, table
 def ls(what: str, task: str, edition: str | None, as_json: bool) -> None:
     """List tasks, aligners, models or countries."""
     rows = {
-        "tasks": lambda: listing("tasks", _task),
+        "tasks": lambda: [*listing("tasks", _task), *map(_task, local_tasks())],
         "aligners": lambda: listing("aligners", _aligner),
         "models": _models,
         "countries": lambda: _countries(task, edition),
@@ -35,17 +35,20 @@ def ls(what: str, task: str, edition: str | None, as_json: bool) -> None:
         return
     result = Table(box=None, pad_edge=False)
     for column in rows[0]:
-        result.add_column(column, overflow="fold")
+        result.add_column(column, overflow="fold", no_wrap=column == next(iter(rows[0])))
     for row in rows:
         result.add_row(*(str(value) for value in row.values()))
     Console().print(result)
 
 
 def _task(name: str) -> dict[str, Any]:
-    spec = load_spec(spec_path(name)).metadata
+    try:
+        spec = spec_of(name).metadata
+    except NotImportedError:
+        return {"task": name, "title": "not imported yet (culteval data import)"} | dict.fromkeys(_TASK_COLUMNS, "-")
     readouts = ", ".join(spec.readouts)
-    row = {"task": name, "title": spec.title, "headline": spec.headline.metric, "read-outs": readouts}
-    return row | {"default country": spec.default_country}
+    row = {"task": name, "title": spec.title}
+    return row | dict(zip(_TASK_COLUMNS, (spec.headline.metric, readouts, spec.default_country), strict=True))
 
 
 def _aligner(name: str) -> dict[str, Any]:
@@ -64,7 +67,7 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _countries(task: str, edition: str | None) -> list[dict[str, Any]]:
-    spec = load_spec(spec_path(task))
+    spec = spec_of(task)
     options = MeasureOptions(edition=edition)
     codes = sorted(countries_of(spec, edition))
     estimated = {code: measure_of(spec, code, options).caution for code in codes}
@@ -72,22 +75,3 @@ def _countries(task: str, edition: str | None) -> list[dict[str, Any]]:
         {"code": code, "country": name_of(code), "reference": "estimate" if estimated[code] else "published"}
         for code in codes
     ]
-
-
-@click.group()
-def task() -> None:
-    """Check task specs."""
-
-
-@task.command()
-@click.argument("path", type=click.Path(dir_okay=False))
-def validate(path: str) -> None:
-    """Check a spec's schema, items, splits and references; nothing of it is executed."""
-    spec = load_spec(Path(path))
-    default = spec.metadata.default_country
-    try:
-        codes = countries_of(spec, None)
-        measure_of(spec, default, MeasureOptions())
-    except UsageError as error:
-        raise InputError(f"{path}: metadata.default_country: {error}") from None
-    click.echo(f"{path}: valid ({len(spec.items.items)} items, {len(spec.wordings)} wordings, {len(codes)} countries).")

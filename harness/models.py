@@ -96,6 +96,8 @@ class LanguageModel:
             UsageError: a prompt is longer than the model's context; nothing is computed.
             RunError: the model gives NaN or no probability at all.
         """
+        if (open_ := prompts.layout.widths == 0).any():
+            return self._answer_closed(prompts, ~open_, soft, preamble)
         start, virtual = time.perf_counter(), 0 if soft is None else soft.shape[1]
         with torch.no_grad():  # not inference mode: what is made here is used with gradients too
             tensor = None if soft is None else torch.from_numpy(np.asarray(soft)).to(self.model.device)
@@ -103,6 +105,16 @@ class LanguageModel:
         self.seconds += time.perf_counter() - start
         self.tokens += self.cost(prompts, virtual, preamble) * len(logs)
         return _as_answers(prompts.layout, logs)
+
+    def _answer_closed(self, prompts: Prompts, closed: np.ndarray, soft: np.ndarray | None, preamble: str) -> Answers:
+        """Open questions have no options: their rows stay zero, and all mass lies outside."""
+        size = 1 if soft is None else len(soft)
+        probs = np.zeros((size, *prompts.layout.codes.shape))
+        outside = np.ones((size, len(prompts)))
+        if closed.any():
+            answers = self.answer(prompts.take(closed), soft, preamble)
+            probs[:, closed], outside[:, closed] = answers.probs, answers.outside
+        return Answers(prompts.layout, probs, outside)
 
     @property
     def remembers(self) -> bool:
@@ -143,7 +155,8 @@ class LanguageModel:
         for at in range(0, len(prompts), 16):
             texts += self._greedy([f"{preamble}{text}" for text in prompts.texts[at : at + 16]], soft, most)
         self.seconds += time.perf_counter() - start
-        parsed = np.array([parse_code(text, row) for text, row in zip(texts, prompts.choices, strict=True)])
+        codes = [tuple(map(int, row[:n])) for row, n in zip(prompts.layout.codes, prompts.layout.widths, strict=True)]
+        parsed = np.array([parse_code(*cell) for cell in zip(texts, prompts.choices, codes, strict=True)])
         return Answers(answers.layout, answers.probs, answers.outside, tuple(texts), parsed)
 
     @torch.no_grad()

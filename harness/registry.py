@@ -9,9 +9,12 @@ from functools import cache
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from ..tasks.spec import TaskSpec
 
 Row = TypeVar("Row")
 
@@ -22,7 +25,28 @@ _OWN = {
         "random": "culteval.optimizers.random_search:RandomSearch",
         "de": "culteval.optimizers.de:DifferentialEvolutionPrompt",
     },
-    "tasks": {"vsm13": "culteval.tasks.vsm13:vsm13.yaml", "vsm13_text": "culteval.tasks.vsm13:vsm13_text.yaml"},
+    "tasks": {
+        name: f"culteval.tasks.{family}:{name}.yaml"
+        for family, names in {
+            "vsm13": (
+                "vsm13",
+                "vsm13_text",
+                "vsm13_ar",
+                "vsm13_de",
+                "vsm13_es",
+                "vsm13_hi",
+                "vsm13_zh",
+                "vsm13_official",
+            ),
+            "culturebench": ("culture_core", "culturalbench_easy", "culturalbench_hard"),
+            "wvs": ("wvs", "wvs_text", "wvs_themes"),
+            "probes": ("probes",),
+            "cdeval": ("cdeval_core", "cdeval"),
+            "synthetic_survey": ("synthetic_survey",),
+            "general": ("general",),
+        }.items()
+        for name in names
+    },
     "models": {"smollm2": "culteval.harness.embedded:fetch"},
 }
 
@@ -61,13 +85,34 @@ def listing(kind: str, describe: Callable[[str], Row]) -> list[Row]:
     return rows
 
 
+def local_tasks() -> dict[str, Path]:
+    """Tasks in the working folder, as ``culteval task new`` writes them."""
+    found = {path.parent.name: path for path in sorted(Path().glob("*/*.yaml")) if path.stem == path.parent.name}
+    return {name: path for name, path in found.items() if name.isidentifier() and path.is_file()}
+
+
+def spec_of(name: str) -> TaskSpec:
+    """The spec of a task by name, as ``spec_path`` finds it.
+
+    Raises:
+        UsageError: as ``spec_path``. InputError: the spec is malformed.
+    """
+    from ..tasks.spec import load_spec
+
+    return load_spec(spec_path(name))
+
+
 def spec_path(name: str) -> Path:
-    """The YAML file of a registered task.
+    """The YAML file of a task: a registered one, else ``NAME/NAME.yaml`` in the working folder.
+
+    A name is never a path: submissions name their tasks too, and must not make anybody read a file of their choice.
 
     Raises:
         UsageError: no such task, or a plug-in whose package is not there.
     """
     known = table("tasks")
+    if name not in known and (path := local_tasks().get(name)):
+        return path
     if name not in known:
         raise UsageError(f"task {name!r}: unknown.{did_you_mean(name, known)} `culteval ls tasks` lists them.")
     package, _, file = known[name].partition(":")

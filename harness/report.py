@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,19 +13,52 @@ from rich.table import Table
 from rich.text import Text
 
 from ..tasks.score import Score
+from ..tasks.spec import TaskSpec
 from .submission import Spent
 
-COLUMNS = (
-    ("fit\nexpected", "loss", "expected", "fit"),
-    ("fit\nargmax", "loss", "argmax", "fit"),
-    ("heldout\nexpected", "loss", "expected", "heldout"),
-    ("heldout\nargmax", "loss", "argmax", "heldout"),
-    ("heldout\nskill", "skill", "expected", "heldout"),
-    ("reversed\norder", "loss_reversed", "expected", "heldout"),
+
+@dataclass(frozen=True)
+class Column:
+    """One score of every row: ``heading`` on one or two lines, ``form`` how its number is written."""
+
+    heading: str
+    metric: str
+    readout: str
+    split: str
+    form: str = ".3f"
+
+    def find(self, scores: Iterable[Score]) -> Score | None:
+        """The score that belongs into this column."""
+        wanted = (self.metric, self.readout, self.split)
+        return next((s for s in scores if (s.metric, s.readout, s.split) == wanted), None)
+
+
+HOFSTEDE = (
+    Column("fit\nexpected", "loss", "expected", "fit", ",.0f"),
+    Column("fit\nargmax", "loss", "argmax", "fit", ",.0f"),
+    Column("heldout\nexpected", "loss", "expected", "heldout", ",.0f"),
+    Column("heldout\nargmax", "loss", "argmax", "heldout", ",.0f"),
+    Column("heldout\nskill", "skill", "expected", "heldout", ".2f"),
+    Column("reversed\norder", "loss_reversed", "expected", "heldout", ",.0f"),
 )
-FOOTNOTE = (
-    "loss: sum of squared errors of the six indices, lower is better; skill: 1 - loss / loss of the constant answer"
+_HOFSTEDE_NOTE = (
+    "loss: sum of squared errors of the six indices, lower is better; skill: 1 - loss / loss of the constant answer\n"
 )
+
+
+def columns_of(spec: TaskSpec) -> tuple[Column, ...]:
+    """What a task's table shows: the headline where it was fitted, then held out in every read-out and as control,
+    then the other metrics that the spec lists."""
+    if spec.metadata.measure == "hofstede":
+        return HOFSTEDE
+    headline, usual = spec.metadata.headline.metric, spec.default_readout
+    columns = [Column(f"fit\n{headline}", headline, usual, "fit")]
+    for readout in spec.metadata.readouts:
+        columns.append(Column(f"heldout\n{headline}, {readout}", headline, readout, "heldout"))
+    if "control" in spec.metadata.splits.named:
+        columns.append(Column(f"control\n{headline}", headline, usual, "control"))
+    columns += [Column(f"heldout\n{name}", name, usual, "heldout") for name in spec.metrics if name != headline]
+    return tuple(columns)
 
 
 @dataclass(frozen=True)
@@ -32,60 +66,75 @@ class Row:
     """One line of the table: an aligner's scores for one task and country, and what it cost."""
 
     aligner: str
-    task: str
-    country: str
     scores: Sequence[Score]
     spent: Spent | None
 
-    def heldout_loss(self) -> float:
-        """What boards rank by: the loss of the held-out split in its first read-out; infinite where there is none."""
-        losses = (s.value for s in self.scores if (s.metric, s.split) == ("loss", "heldout"))
-        return next(losses, float("inf"))
-
-    def cells(self) -> list[str]:
+    def cells(self, columns: Sequence[Column]) -> list[str]:
         """Aligner, the columns in order, survey evaluations and seconds; * marks collapsed answers."""
         cells = [self.aligner]
-        for _, metric, readout, split in COLUMNS:
-            wanted = (metric, readout, split)
-            found = next((s for s in self.scores if (s.metric, s.readout, s.split) == wanted), None)
+        for column in columns:
+            found = column.find(self.scores)
             mark = "*" if found and found.note == "collapsed" else ""
-            number = "-" if found is None else f"{found.value:.2f}" if metric == "skill" else f"{found.value:,.0f}"
-            cells.append(number + mark)
+            cells.append("-" if found is None else f"{found.value:{column.form}}{mark}")
         cells.append(f"{self.spent.survey_evaluations:.0f}" if self.spent else "0")
         cells.append(f"{self.spent.seconds:.0f}" if self.spent else "0")
         return cells
 
 
-def headings() -> list[str]:
+def ranked(rows: Iterable[Row], spec: TaskSpec) -> list[Row]:
+    """The rows by the held-out headline in the task's first read-out, the best first; those without it last."""
+    headline = spec.metadata.headline
+    column = Column("", headline.metric, spec.default_readout, "heldout")
+    sign = -1 if headline.higher_is_better else 1
+
+    def place(row: Row) -> float:
+        found = column.find(row.scores)
+        return sign * found.value if found else math.inf
+
+    return sorted(rows, key=place)
+
+
+def headings(columns: Sequence[Column]) -> list[str]:
     """Column headings, in the order of ``Row.cells``."""
-    return ["aligner", *(column[0] for column in COLUMNS), "evals", "sec"]
+    return ["aligner", *(column.heading for column in columns), "evals", "sec"]
 
 
-def table(rows: Iterable[Row], title: str, first: str = "aligner") -> Table:
+def table(rows: Iterable[Row], title: str, spec: TaskSpec, first: str = "aligner") -> Table:
     """The rows as a terminal table; where its rows are not aligners, ``first`` says what, and costs are left out."""
-    rows = list(rows)
+    rows, columns = list(rows), columns_of(spec)
     result = Table(
         title=Text(title),
-        caption=caption(rows),
+        caption=caption(rows, spec),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    width = len(headings()) if first == "aligner" else 1 + len(COLUMNS)
+    width = len(headings(columns)) if first == "aligner" else 1 + len(columns)
     result.add_column(first, no_wrap=True)
-    for heading in headings()[1:width]:
-        result.add_column(heading, justify="right")
+    for heading in headings(columns)[1:width]:
+        result.add_column(heading, justify="right", overflow="fold")
     for row in rows:
-        result.add_row(*map(Text, row.cells()[:width]))
+        result.add_row(*map(Text, row.cells(columns)[:width]))
     return result
 
 
-def caption(rows: Sequence[Row]) -> str:
-    """What the numbers are, and the mark where it is used."""
-    collapsed = any("*" in cell for row in rows for cell in row.cells())
-    return FOOTNOTE + ("\n* collapsed: all 24 answers within a quarter of a scale step" if collapsed else "")
+def caption(rows: Sequence[Row], spec: TaskSpec) -> str:
+    """What the numbers are, the headline's interval of the last row, and the mark where it is used."""
+    columns = columns_of(spec)
+    headline = spec.metadata.headline
+    if spec.metadata.measure == "hofstede":
+        text = _HOFSTEDE_NOTE
+    else:
+        better = "higher" if headline.higher_is_better else "lower"
+        text = f"{headline.metric}: {better} is better\n"
+    found = Column("", headline.metric, spec.default_readout, "heldout").find(rows[-1].scores) if rows else None
+    if found and found.low is not None:
+        text += f"{rows[-1].aligner}, heldout: {found.value:.3f}, 95 % interval {found.low:.3f} to {found.high:.3f}\n"
+    if any("*" in cell for row in rows for cell in row.cells(columns)):
+        text += "* collapsed: all 24 answers within a quarter of a scale step\n"
+    return text.rstrip("\n")
 
 
 def escape(text: str) -> str:
@@ -93,9 +142,10 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text))
 
 
-def markdown(rows: Iterable[Row]) -> str:
+def markdown(rows: Iterable[Row], spec: TaskSpec) -> str:
     """The rows as a Markdown table."""
-    names = [heading.replace("\n", " ") for heading in headings()]
+    columns = columns_of(spec)
+    names = [heading.replace("\n", " ") for heading in headings(columns)]
     lines = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
-    escaped = ([escape(cell) for cell in row.cells()] for row in rows)
+    escaped = ([escape(cell) for cell in row.cells(columns)] for row in rows)
     return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in escaped)]) + "\n"

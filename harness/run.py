@@ -17,12 +17,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from ..errors import InputError, RunError
 from ..tasks.countries import Country, name_of
+from ..tasks.prompts import Asking, protocol, split_items
 from ..tasks.score import Score
-from ..tasks.spec import TaskSpec, first_problem, load_spec
+from ..tasks.spec import TaskSpec, first_problem
 from . import submission
 from .config import RunConfig, aligner_settings
 from .files import replacing, write_json
-from .registry import find, spec_path
+from .registry import find, spec_of
 from .scoring import score_submission
 
 CONFIG, CHECKPOINT, ALIGNED, SUBMISSION, SCORES, LOG, COST, FIGURE = (
@@ -150,10 +151,10 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
     from .budget import Budget
     from .goal import fit_goal
 
-    spec = load_spec(spec_path(config.fit))
+    spec = spec_of(config.fit)
     country = Country(config.fit_country, name_of(config.fit_country))
     goal = fit_goal(spec, country, config.readout, config.options, config.respondents, config.seed)
-    items = len(spec.items.items)
+    items = len(split_items(spec, "fit", Asking()))
     budget = Budget(total=config.budget * items, per_survey=items)
     journal = RunJournal(folder, budget, display, config.aligner)
     journal.log("start", command=command_line())
@@ -170,14 +171,15 @@ def _answer(config: RunConfig, folder: Path, model: Any) -> None:
     from .aligned import AlignedModel, adapter_hash
 
     aligned = AlignedModel.load(model, folder / ALIGNED)
-    specs = [load_spec(spec_path(name)) for name in config.tasks]
+    specs = {name: spec_of(name) for name in config.tasks}
     answers = {}
-    for spec in specs:
-        prompts = submission.prompts_of(spec, config.respondents, config.seed)
-        answers[spec.name] = aligned.answer(prompts, text=spec.output_type == "generate_until")
+    for name, spec in specs.items():
+        prompts = protocol(spec, config.asking())
+        most = spec.most_tokens if spec.output_type == "generate_until" else 0
+        answers[name] = aligned.answer(prompts, most_tokens=most)
     cost = json.loads((folder / COST).read_text(encoding="utf-8"))
     manifest = {
-        "tasks": [_asked(spec, config) for spec in specs],
+        "tasks": [_asked(name, spec, config) for name, spec in specs.items()],
         "model": model.identity.model_dump(),
         "aligner": {
             "name": config.aligner,
@@ -185,7 +187,7 @@ def _answer(config: RunConfig, folder: Path, model: Any) -> None:
             "adapter_sha256": adapter_hash(folder / ALIGNED),
         },
         "fitted": {
-            "task": load_spec(spec_path(config.fit)).name,
+            "task": spec_of(config.fit).name,
             "country": config.fit_country,
             "readout": config.readout,
             "norm": config.options.norm,
@@ -205,15 +207,17 @@ def _answer(config: RunConfig, folder: Path, model: Any) -> None:
     submission.write(folder / SUBMISSION, manifest, answers)
 
 
-def _asked(spec: TaskSpec, config: RunConfig) -> dict[str, Any]:
+def _asked(name: str, spec: TaskSpec, config: RunConfig) -> dict[str, Any]:
     options = config.options
     return {
-        "name": spec.name,
+        "name": name,
         "hash": spec.hash,
         "country": config.country,
-        "edition": options.edition or spec.metadata.reference.default_edition,
+        "edition": options.edition or spec.default_edition,
         "constants": options.constants,
         "respondents": config.respondents,
+        "limit": config.limit,
+        "calibrated": config.calibrate,
     }
 
 

@@ -6,22 +6,45 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..tasks.answers import Answers
+from ..tasks.calibration import calibrated, is_free
 from ..tasks.countries import country as resolve
-from ..tasks.measure import MeasureOptions, countries_of, measure_of
+from ..tasks.measure import Measure, MeasureOptions, countries_of, measure_of
+from ..tasks.prompts import of_split
+from ..tasks.schema import Readout, SplitName
 from ..tasks.score import Score
-from ..tasks.spec import TaskSpec, load_spec
+from ..tasks.spec import OWN_EDITION, TaskSpec
 from . import submission
-from .registry import spec_path
+from .judge import judged_scores, read_verdicts
+from .registry import spec_of
 
 
 def score_answers(spec: TaskSpec, answers: Answers, country: str, options: MeasureOptions, aligner: str) -> list[Score]:
-    """Every metric of both splits in every read-out that the answers hold, for one country code."""
+    """Every metric of every split in every read-out that the answers hold, for one country code.
+
+    Where content-free items were answered, the read-outs of probabilities are scored calibrated too.
+    """
     measure = measure_of(spec, country, options)
     readouts = [name for name in spec.metadata.readouts if name != "text" or answers.texts is not None]
-    rows = [
-        row for split in ("fit", "heldout") for readout in readouts for row in measure.score(answers, split, readout)
-    ]
+    rows: list[Score] = []
+    for split in spec.metadata.splits.named:
+        asked = answers.take(of_split(spec, answers.layout, split))
+        if not len(asked.layout):
+            continue
+        free = is_free(asked)
+        real = asked.take(~free) if free.any() else asked
+        rows += [row for readout in readouts for row in measure.score(real, split, readout)]
+        if free.any():
+            rows += _calibrated(measure, calibrated(spec, asked, split), split, readouts)
     return [row.model_copy(update={"aligner": aligner}) for row in rows]
+
+
+def _calibrated(measure: Measure, answers: Answers, split: SplitName, readouts: Iterable[Readout]) -> list[Score]:
+    rows = []
+    for readout in readouts:
+        if readout != "text":
+            name = {"readout": f"{readout}_calibrated"}
+            rows += [row.model_copy(update=name) for row in measure.score(answers, split, readout)]
+    return rows
 
 
 def score_constant(spec: TaskSpec, layout_of: Answers, country: str, options: MeasureOptions) -> list[Score]:
@@ -43,16 +66,26 @@ def score_submission(
         InputError: a bad submission. UsageError: a country or option the reference does not have.
     """
     manifest, answers = submission.read(path)
+    verdicts = read_verdicts(path if path.is_dir() else path.parent, manifest)
     rows: list[Score] = []
     for task in manifest.tasks:
-        spec = load_spec(spec_path(task.name))
-        chosen = {"edition": task.edition, "constants": task.constants} | dict(overrides or {})
-        options = MeasureOptions(**chosen)
-        for code in _countries(spec, country or task.country, options):
+        spec = spec_of(task.name)
+        options = options_of(task).model_copy(update=dict(overrides or {}))
+        for code in _countries(spec, country or task.country, task.country, options):
             rows += score_answers(spec, answers[task.name], code, options, manifest.aligner.name)
+            judged = judged_scores(spec, task.name, answers[task.name], verdicts, code, options)
+            rows += [row.model_copy(update={"aligner": manifest.aligner.name}) for row in judged]
     return manifest, rows
 
 
-def _countries(spec: TaskSpec, country: str, options: MeasureOptions) -> Iterable[str]:
+def options_of(task: submission.AskedTask) -> MeasureOptions:
+    """The options a submission asks to be scored under."""
+    edition = None if task.edition == OWN_EDITION else task.edition
+    return MeasureOptions(edition=edition, constants=task.constants)
+
+
+def _countries(spec: TaskSpec, country: str, own: str, options: MeasureOptions) -> Iterable[str]:
     known = countries_of(spec, options.edition)
-    return known if country == "all" else [resolve(country, known).code]
+    if country == "all":
+        return known or [own]
+    return [resolve(country, known).code]

@@ -17,12 +17,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from ..errors import InputError, UsageError
 from ..tasks.answers import UNPARSED, Answers
-from ..tasks.prompts import ORDERS, Prompts, join, render
-from ..tasks.respondents import panel
+from ..tasks.prompts import ORDERS, Asking, protocol
+from ..tasks.prompts import asked as count
 from ..tasks.schema import Readout
-from ..tasks.spec import TaskSpec, first_problem, load_spec
+from ..tasks.spec import TaskSpec, first_problem
 from .files import replacing, write_json
-from .registry import spec_path
+from .registry import spec_of
 
 SCHEMA = 1
 MANIFEST, ANSWERS = "manifest.json", "answers.jsonl"
@@ -54,6 +54,8 @@ class AskedTask(_Strict):
     edition: Name | None = None
     constants: Name = "world"
     respondents: Annotated[int, Field(ge=0, le=100_000)] = 0
+    limit: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    calibrated: bool = False
 
 
 class Fitted(_Strict):
@@ -135,22 +137,19 @@ class AnswerRow(_Strict):
     wording: Annotated[str, Field(max_length=200)]
     order: Literal["natural", "reversed"]
     respondent: Annotated[int, Field(ge=0, le=100_000)]
-    probs: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2, max_length=100)]
+    probs: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(max_length=100)]
     outside: Annotated[float, Field(ge=0, le=1)]
     text: Annotated[str, Field(max_length=20_000)] | None = None
     parsed: int | None = None
 
 
-def prompts_of(spec: TaskSpec, respondents: int, seed: int) -> Prompts:
-    """All prompts of a task's protocol, ``fit`` before ``heldout``."""
-    splits = spec.metadata.splits
-    parts = [render(spec, getattr(splits, name), panel(respondents, seed, name)) for name in ("fit", "heldout")]
-    return join(*parts)
+def asking(task: AskedTask, seed: int) -> Asking:
+    """How much of its protocol a task was asked."""
+    return Asking(task.respondents, seed, task.limit, task.calibrated)
 
 
 def _lines(task: str, answers: Answers) -> Iterator[str]:
     layout = answers.layout
-    widths = (layout.codes > 0).sum(1)
     for row in range(len(layout)):
         line: dict[str, Any] = {
             "task": task,
@@ -158,7 +157,7 @@ def _lines(task: str, answers: Answers) -> Iterator[str]:
             "wording": layout.wordings[layout.wording[row]],
             "order": layout.orders[layout.order[row]],
             "respondent": int(layout.respondent[row]),
-            "probs": [round(float(p), 9) for p in answers.probs[0, row, : widths[row]]],
+            "probs": [round(float(p), 9) for p in answers.probs[0, row, : layout.widths[row]]],
             "outside": round(float(answers.outside[0, row]), 9),
         }
         if answers.texts is not None:
@@ -223,19 +222,12 @@ def _manifest(path: Path) -> Manifest:
         raise InputError(f"{path}: {first_problem(error)}. See docs/submission.md.") from None
 
 
-def answers_asked(spec: TaskSpec, respondents: int) -> int:
-    """How many answers a task's protocol asks of so many respondents (none: one without a description)."""
-    splits = spec.metadata.splits
-    cells = sum(len(part.wordings) * len(part.orders) for part in (splits.fit, splits.heldout))
-    return cells * len(spec.items.items) * max(1, respondents)
-
-
 def _tables(manifest: Manifest, path: Path) -> dict[str, _Table]:
     """An empty table a task, once the numbers fit: nothing large is built for a manifest that cannot be right."""
     specs, asked = {}, 0
     for number, task in enumerate(manifest.tasks):
         try:
-            spec = load_spec(spec_path(task.name))
+            spec = spec_of(task.name)
         except UsageError as error:
             raise InputError(f"{path}: tasks.{number}.name: {error}") from None
         if spec.hash != task.hash:
@@ -244,12 +236,12 @@ def _tables(manifest: Manifest, path: Path) -> dict[str, _Table]:
                 "Score it with the culteval version named under versions."
             )
         specs[task.name] = spec
-        asked += answers_asked(spec, task.respondents)
+        asked += count(spec, asking(task, manifest.seed))
     if asked != manifest.answers.rows:
         raise InputError(
             f"{path}: answers.rows: {manifest.answers.rows}, but tasks and respondents ask for {asked} answers."
         )
-    return {task.name: _Table(specs[task.name], task.respondents, manifest.seed) for task in manifest.tasks}
+    return {task.name: _Table(specs[task.name], asking(task, manifest.seed)) for task in manifest.tasks}
 
 
 def _raw_lines(source: Path) -> Iterator[bytes]:
@@ -283,13 +275,13 @@ def _place(tables: dict[str, _Table], line: bytes, where: str) -> None:
 class _Table:
     """Answers of one task being filled, in the order in which the protocol asks; each cell exactly once."""
 
-    def __init__(self, spec: TaskSpec, respondents: int, seed: int) -> None:
-        self.layout = prompts_of(spec, respondents, seed).layout
+    def __init__(self, spec: TaskSpec, asked: Asking) -> None:
+        self.layout = protocol(spec, asked).layout
         cells = np.stack([getattr(self.layout, name) for name in ("item", "wording", "order", "respondent")], axis=1)
         self.rows = {tuple(cell): number for number, cell in enumerate(cells.tolist())}
         self.levels = [{name: i for i, name in enumerate(names)} for names in (self.layout.items, self.layout.wordings)]
-        self.widths = (self.layout.codes > 0).sum(1)
-        self.probs = np.full(self.layout.codes.shape, np.nan)
+        self.seen = np.zeros(len(self.layout), dtype=bool)
+        self.probs = np.zeros(self.layout.codes.shape)
         self.outside = np.zeros(len(self.layout))
         self.texts: list[str | None] = [None] * len(self.layout)
         self.parsed = np.full(len(self.layout), UNPARSED)
@@ -300,18 +292,17 @@ class _Table:
         if at is None:
             cell = f"item {row.item[:40]!r}, wording {row.wording[:40]!r}, {row.order}, respondent {row.respondent}"
             raise InputError(f"{where}: {row.task} does not ask {cell}.")
-        if not np.isnan(self.probs[at, 0]):
+        if self.seen[at]:
             raise InputError(f"{where}: answered twice ({row.item}, {row.wording}, {row.order}, {row.respondent}).")
-        if len(row.probs) != self.widths[at]:
-            raise InputError(
-                f"{where}: probs: {len(row.probs)} numbers, item {row.item} has {self.widths[at]} options."
-            )
-        if abs(sum(row.probs) - 1) > 1e-3:
+        width = self.layout.widths[at]
+        if len(row.probs) != width:
+            raise InputError(f"{where}: probs: {len(row.probs)} numbers, item {row.item} has {width} options.")
+        if width and abs(sum(row.probs) - 1) > 1e-3:
             raise InputError(f"{where}: probs: they add up to {sum(row.probs):.4f}, not 1.")
-        if row.parsed is not None and row.parsed != UNPARSED and row.parsed not in self.layout.codes[at]:
+        if row.parsed is not None and row.parsed != UNPARSED and row.parsed not in self.layout.codes[at, :width]:
             raise InputError(f"{where}: parsed: {row.parsed} is not a code of item {row.item}.")
-        self.probs[at, : len(row.probs)] = row.probs
-        self.probs[at, len(row.probs) :] = 0
+        self.seen[at] = True
+        self.probs[at, :width] = row.probs
         self.outside[at], self.texts[at] = row.outside, row.text
         self.parsed[at] = UNPARSED if row.parsed is None else row.parsed
 

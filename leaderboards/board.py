@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..harness.registry import spec_path
-from ..harness.report import Row
+from ..harness.registry import spec_of
+from ..harness.report import Row, ranked
 from ..harness.run import SCORES, SUBMISSION, read_result
-from ..harness.scoring import score_constant
+from ..harness.scoring import options_of, score_constant
 from ..harness.submission import AskedTask, read
 from ..tasks.countries import name_of
-from ..tasks.measure import MeasureOptions
-from ..tasks.spec import load_spec
+from ..tasks.spec import TaskSpec
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,7 @@ class Board:
     """Rows that may be compared: one task, country, model, edition and kind of constants."""
 
     title: str
+    spec: TaskSpec
     rows: tuple[Row, ...]
 
 
@@ -45,24 +45,26 @@ def boards(folder: Path) -> list[Board]:
                 _edition(task),
                 task.constants,
             )
-            scores = [row for row in result.scores if row.task == task.name]
-            label = f"{manifest.aligner.name} s{manifest.seed}"
-            groups[key].append(Row(label, task.name, task.country, scores, manifest.budget))
+            spec = spec_of(task.name)
+            scores = [row for row in result.scores if row.task == spec.name]
+            groups[key].append(Row(f"{manifest.aligner.name} s{manifest.seed}", scores, manifest.budget))
             if key not in constants:
                 answers = read(path.parent / SUBMISSION)[1][task.name]
-                options = MeasureOptions(edition=task.edition, constants=task.constants)
-                rows = score_constant(load_spec(spec_path(task.name)), answers, task.country, options)
-                constants[key] = Row("constant", task.name, task.country, rows, None)
+                options = options_of(task)
+                rows = score_constant(spec, answers, task.country, options)
+                constants[key] = Row("constant", rows, None)
     if not groups:
         raise InputError(f"{folder}: no finished runs. `culteval run` makes some; give its --out folder.")
     return [_board(key, [*rows, constants[key]]) for key, rows in groups.items()]
 
 
 def _edition(task: AskedTask) -> str:
-    return task.edition or load_spec(spec_path(task.name)).metadata.reference.default_edition
+    return task.edition or spec_of(task.name).default_edition
 
 
 def _board(key: tuple[str, ...], rows: list[Row]) -> Board:
     task, country, model, dtype, edition, constants = key
-    title = f"{task}, {name_of(country)} ({model} {dtype}, edition {edition}, {constants} constants)"
-    return Board(title, tuple(sorted(rows, key=Row.heldout_loss)))
+    spec = spec_of(task)
+    kind = f", {constants} constants" if spec.metadata.measure == "hofstede" else ""
+    title = f"{spec.name}, {name_of(country)} ({model} {dtype}, edition {edition}{kind})"
+    return Board(title, spec, tuple(ranked(rows, spec)))

@@ -20,7 +20,7 @@ def leaderboard() -> None:
 @click.argument("folder", type=click.Path(file_okay=False), default="culteval-runs")
 @click.option("--format", "form", type=click.Choice(["terminal", "md", "json"]), default="terminal", show_default=True)
 def show(folder: str, form: str) -> None:
-    """Rank the finished runs of a folder by held-out loss, a table a task and country."""
+    """Rank the finished runs of a folder by their held-out headline, a table a task and country."""
     found = boards(Path(folder))
     if form == "json":
         click.echo(json.dumps([score.model_dump() for board in found for row in board.rows for score in row.scores]))
@@ -29,6 +29,6 @@ def show(folder: str, form: str) -> None:
 
     for board in found:
         if form == "md":
-            click.echo(f"### {report.escape(board.title)}\n\n{report.markdown(board.rows)}")
+            click.echo(f"### {report.escape(board.title)}\n\n{report.markdown(board.rows, board.spec)}")
         else:
-            Console().print(report.table(board.rows, board.title))
+            Console().print(report.table(board.rows, board.title, board.spec))

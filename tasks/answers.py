@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-COLUMNS = ("item", "wording", "order", "respondent", "codes")
+COLUMNS = ("item", "wording", "order", "respondent", "codes", "widths")
 UNPARSED = -1  # a generated text in which no option code was found; a valid code is >= 0
 
 
@@ -16,7 +16,8 @@ class Layout:
     """The columns of a set of prompts: one row a prompt, each factor as an index into its levels.
 
     ``item``, ``wording``, ``order``, ``respondent`` are int32 arrays of shape (prompts,); ``codes`` is a float64 array
-    (prompts, options) of the options' codes in code order, zero-padded where an item has fewer options.
+    (prompts, options) of the options' codes in code order, zero-padded where an item has fewer options, and ``widths``
+    (prompts,) int32 says how many it has.
     """
 
     items: tuple[str, ...]
@@ -28,9 +29,20 @@ class Layout:
     order: np.ndarray
     respondent: np.ndarray
     codes: np.ndarray
+    widths: np.ndarray
 
     def __len__(self) -> int:
         return len(self.item)
+
+    @property
+    def asked_wordings(self) -> tuple[str, ...]:
+        """The wordings that some row was asked in."""
+        return tuple(name for i, name in enumerate(self.wordings) if (self.wording == i).any())
+
+    @property
+    def asked_orders(self) -> tuple[str, ...]:
+        """The orders that some row was asked in."""
+        return tuple(name for i, name in enumerate(self.orders) if (self.order == i).any())
 
     def where(self, wordings: tuple[str, ...], orders: tuple[str, ...]) -> np.ndarray:
         """Boolean mask (prompts,) of the rows asked in these wordings and orders."""
@@ -97,3 +109,20 @@ def item_means(layout: Layout) -> np.ndarray:
     """The averaging matrix (items, prompts): row i averages item i over wordings, orders and respondents."""
     matrix = (layout.item[None] == np.arange(len(layout.items))[:, None]).astype(np.float64)
     return matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+
+
+def chosen(answers: Answers, readout: str) -> np.ndarray:
+    """How an answer is spread over the options, (prompts, options) of the first of a population, in code order.
+
+    ``expected``: the probabilities; ``argmax``: all on the most probable option; ``text``: all on the option that was
+    read, zeros where none was.
+    """
+    codes, probs = answers.layout.codes, answers.probs[0]
+    inside = np.arange(codes.shape[1]) < answers.layout.widths[:, None]
+    if readout == "text":
+        if answers.parsed is None:
+            raise ValueError("these answers hold no generated text")
+        return ((codes == answers.parsed[:, None]) & inside).astype(float)
+    if readout == "expected":
+        return probs
+    return (np.arange(codes.shape[1]) == probs.argmax(-1)[:, None]) & inside

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 from ..errors import UsageError
 
-ALIASES = {"uk": "GB", "great britain": "GB", "britain": "GB", "russia": "RU", "usa": "US"}  # usual, but not in ISO
+ALIASES = {
+    "uk": "GB",
+    "great britain": "GB",
+    "britain": "GB",
+    "russia": "RU",
+    "usa": "US",
+    "turkey": "TR",
+}  # usual, but not in ISO
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,14 @@ from .schema import Readout, SplitName
 from .score import Score
 from .spec import TaskSpec
 
-MEASURES = {"hofstede": "culteval.tasks.metrics.survey:HofstedeSurvey"}
+MEASURES = {
+    "hofstede": "culteval.tasks.metrics.survey:HofstedeSurvey",
+    "shares": "culteval.tasks.metrics.shares:Shares",
+    "accuracy": "culteval.tasks.metrics.accuracy:Accuracy",
+    "poles": "culteval.tasks.metrics.poles:Poles",
+    "labelled": "culteval.tasks.metrics.labelled:LabelledSurvey",
+    "probes": "culteval.tasks.metrics.probes:Probes",
+}
 
 Objective = Callable[[Any], Any]
 """Option probabilities (population, prompts, options) to losses (population,), lower is better."""
@@ -64,7 +71,7 @@ class Measure(Protocol):
         """The loss of answers to prompts of this layout; torch in, torch out, and differentiable for ``expected``."""
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
-        """Every metric of one split in one read-out."""
+        """Every metric of one split in one read-out; ``answers`` are those of the split, content-free items aside."""
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
         """The code (prompts,) that a person of the country would give, for in-context examples."""
@@ -84,7 +91,7 @@ def measure_of(spec: TaskSpec, country: str, options: MeasureOptions) -> Measure
 
 
 def countries_of(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
-    """Codes of the countries a spec's reference can score completely.
+    """Codes of the countries a spec's reference can score completely; none for a task that any country may answer.
 
     Raises:
         InputError, UsageError: as ``measure_of``.

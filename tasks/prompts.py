@@ -1,18 +1,43 @@
-"""From spec to prompts: wordings x orders x respondents, shared text first and the item last."""
+"""From spec to prompts: items x wordings x orders x respondents, shared text first and the item last."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .answers import Layout
-from .schema import Split, Wording
+from .items import free_id
+from .respondents import panel
+from .schema import Split, SplitName
 from .spec import TaskSpec
 
 ORDERS = ("natural", "reversed")
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How much of a task's protocol is asked, and of whom.
+
+    ``respondents`` people are drawn for each split from ``seed``; none means one answer without a description.
+    ``limit`` keeps that many wordings a split, and respondents, at most. With ``calibrate`` the content-free item of
+    every scale is asked too, in each wording, order and respondent.
+    """
+
+    respondents: int = 0
+    seed: int = 0
+    limit: int | None = None
+    calibrate: bool = False
+
+    def people(self) -> int:
+        """Respondents a split, after the limit."""
+        return self.respondents if self.limit is None else min(self.respondents, self.limit)
+
+    def part(self, split: Split) -> Split:
+        """A split after the limit."""
+        return split if self.limit is None else split.model_copy(update={"wordings": split.wordings[: self.limit]})
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,48 +66,86 @@ class Prompts:
         )
 
 
-def question(wording: Wording, item: str, spec: TaskSpec, order: str) -> str:
-    """The text of one item: instruction and scale first (shared by neighbours), the question last.
-
-    Reversed order lists the options from the last to the first; each keeps its digit.
-    """
-    key = spec.items.items[item]
-    lines = [f"{code} = {label}" for code, label in enumerate(wording.scales[key.scale], start=1)]
-    if order == "reversed":
-        lines.reverse()
-    stem = f"{wording.stems[key.stem]} " if key.stem else ""
-    return "\n".join([wording.instruction, *lines, f"{stem}{wording.items[item]}"])
-
-
-def render(spec: TaskSpec, split: Split, personas: Sequence[str] = ()) -> Prompts:
-    """All prompts of a split: every item in every wording and order, asked of every respondent.
-
-    Args:
-        personas: one text a respondent, put before the question; none means one respondent without a description.
-    """
-    items, wordings = tuple(spec.items.items), spec.wordings
+def render(spec: TaskSpec, split: SplitName, asking: Asking = Asking()) -> Prompts:
+    """All prompts of a split: every item of it in every wording and order, asked of every respondent."""
+    names = all_items(spec, asking)
+    number = {name: index for index, name in enumerate(names)}
+    wordings, people = spec.wordings, panel(spec, asking.people(), asking.seed, split)
     texts, choices, rows = [], [], []
-    for respondent, persona in enumerate(personas or ("",)):
-        for name, order in itertools.product(split.wordings, split.orders):
-            wording = spec.items.wordings[name]
-            for index, item in enumerate(items):
-                text = question(wording, item, spec, order)
-                texts.append(f"{persona}\n{text}" if persona else text)
-                size = len(wording.scales[spec.items.items[item].scale])
-                choices.append(tuple(str(code) for code in range(1, size + 1)))
-                rows.append((index, wordings.index(name), ORDERS.index(order), respondent))
-    columns = np.array(rows, dtype=np.int32).T
-    layout = Layout(items, wordings, ORDERS, max(1, len(personas)), *columns, code_table(choices))
+    for respondent, persona in enumerate(people or ("",)):
+        for name, order, item in _cells(spec, split, asking):
+            text, may = spec.items.present(item, name, order)
+            texts.append(f"{persona}\n{text}" if persona else text)
+            choices.append(may)
+            rows.append((number[item], wordings.index(name), ORDERS.index(order), respondent))
+    item, wording, order, respondent = np.array(rows, dtype=np.int32).T
+    codes = [spec.items.codes(names[i]) for i in item]
+    sizes = np.array([len(row) for row in codes], dtype=np.int32)
+    table = _padded(codes)
+    layout = Layout(names, wordings, ORDERS, max(1, len(people)), item, wording, order, respondent, table, sizes)
     return Prompts(spec.name, tuple(texts), tuple(choices), layout)
 
 
-def code_table(choices: Sequence[Sequence[str]]) -> np.ndarray:
+def _cells(spec: TaskSpec, split: SplitName, asking: Asking) -> Iterator[tuple[str, str, str]]:
+    """Wording, order and item of what one respondent is asked; an open question has no options to turn round."""
+    part = asking.part(spec.metadata.splits.named[split])
+    items = split_items(spec, split, asking)
+    for name, order in itertools.product(part.wordings, part.orders):
+        for item in items:
+            if spec.items.codes(item) or order == part.orders[0]:
+                yield name, order, item
+
+
+def all_items(spec: TaskSpec, asking: Asking) -> tuple[str, ...]:
+    """The items of a layout: those of the file, then the content-free ones of each split where they are asked."""
+    kinds = tuple(dict.fromkeys(spec.items.free.values())) if asking.calibrate else ()
+    return spec.items.ids + tuple(free_id(split, kind) for split in spec.metadata.splits.named for kind in kinds)
+
+
+def split_items(spec: TaskSpec, split: SplitName, asking: Asking) -> tuple[str, ...]:
+    """Ids of what a split asks."""
+    tag = spec.metadata.splits.named[split].items
+    items = tuple(item for item in spec.items.ids if tag in ("all", spec.items.tag(item)))
+    if not asking.calibrate:
+        return items
+    kinds = dict.fromkeys(spec.items.free[item] for item in items if item in spec.items.free)
+    return items + tuple(free_id(split, kind) for kind in kinds)
+
+
+def of_split(spec: TaskSpec, layout: Layout, split: SplitName) -> np.ndarray:
+    """Boolean mask (prompts,) of the rows of a layout that belong to a split."""
+    part = spec.metadata.splits.named[split]
+    names = set(split_items(spec, split, Asking(calibrate=True)))
+    return layout.where(part.wordings, part.orders) & np.array([name in names for name in layout.items])[layout.item]
+
+
+def protocol(spec: TaskSpec, asking: Asking) -> Prompts:
+    """All prompts that a submission answers, ``fit`` first."""
+    parts = [render(spec, name, asking) for name in spec.metadata.splits.named]
+    result = parts[0]
+    for part in parts[1:]:
+        result = join(result, part)
+    return result
+
+
+def asked(spec: TaskSpec, asking: Asking) -> int:
+    """How many answers ``protocol`` asks for, without building it."""
+    return max(1, asking.people()) * sum(1 for name in spec.metadata.splits.named for _ in _cells(spec, name, asking))
+
+
+def _padded(codes: Sequence[Sequence[int]]) -> np.ndarray:
     """Codes (prompts, options) as numbers, zero-padded to the widest scale."""
-    width = max(map(len, choices))
-    return np.array([[float(code) for code in row] + [0.0] * (width - len(row)) for row in choices])
+    width = max(map(len, codes))
+    return np.array([[*map(float, row), *[0.0] * (width - len(row))] for row in codes]).reshape(len(codes), width)
 
 
 def join(first: Prompts, second: Prompts) -> Prompts:
     """Two sets of prompts of one task as one, ``first`` before ``second``."""
-    layout = first.layout.join(second.layout)
-    return Prompts(first.task, first.texts + second.texts, first.choices + second.choices, layout)
+    width = max(first.layout.codes.shape[1], second.layout.codes.shape[1])
+    layouts = [_widened(each.layout, width) for each in (first, second)]
+    return Prompts(first.task, first.texts + second.texts, first.choices + second.choices, layouts[0].join(layouts[1]))
+
+
+def _widened(layout: Layout, width: int) -> Layout:
+    missing = width - layout.codes.shape[1]
+    return replace(layout, codes=np.pad(layout.codes, ((0, 0), (0, missing)))) if missing else layout

@@ -2,25 +2,143 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from pathlib import Path
+from string import Formatter
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, model_validator
 
-from .schema import SplitName
-from .spec import read_yaml
+from .schema import SplitName, Strict
+from .spec import TaskSpec, parse, read_yaml
+
+OWN = Path(__file__).with_name("respondents.yaml")
 
 
-def panel(size: int, seed: int, split: SplitName) -> tuple[str, ...]:
-    """``size`` persona sentences; the respondents of ``fit`` and ``heldout`` are different people.
+Shares = dict[str, Annotated[float, Field(ge=0, le=1)]]
 
-    Shares are in ``respondents.yaml``; no respondent (``size`` 0) is one answer without a persona.
+
+class Attribute(Strict):
+    """Shares of an attribute: of its values, of bands of years, or of values ``given`` other attributes.
+
+    A key of conditional shares (``where``) joins the values of the given attributes by ``|``.
+    """
+
+    values: Shares = Field(default_factory=dict)
+    bands: Shares = Field(default_factory=dict)
+    given: tuple[str, ...] = ()
+    where: dict[str, Shares] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _sums(self) -> Attribute:
+        if sum(map(bool, (self.values, self.bands, self.where))) != 1 or bool(self.given) != bool(self.where):
+            raise ValueError("give values, or bands of years, or where with given")
+        for key, table in (self.where or {"": self.values or self.bands}).items():
+            if not table or abs(sum(table.values()) - 1) > 1e-9:
+                raise ValueError(f"shares{f' of {key!r}' if key else ''} do not add up to 1")
+        for band in self.bands:
+            low, high = _ends(band)
+            if low > high:
+                raise ValueError(f"bands.{band}: ends before it begins")
+        return self
+
+    def shares(self, key: str) -> Shares:
+        """The shares for a combination of given values; KeyError where there is none."""
+        return self.where[key] if self.given else self.values or self.bands
+
+    @property
+    def possible(self) -> set[str]:
+        """Every value that may be drawn."""
+        return {value for table in (self.where or {"": self.values or self.bands}).values() for value in table}
+
+
+def _ends(band: str) -> tuple[int, int]:
+    """First and last year of ``20-29`` or ``65+`` (twenty years more)."""
+    found = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3})|\+)", band)
+    if not found:
+        raise ValueError(f"bands.{band}: expected years such as 20-29 or 65+")
+    low = int(found[1])
+    return low, int(found[2]) if found[2] else low + 20
+
+
+class Population(Strict):
+    """Attributes in the order in which they are drawn, and sentences that describe a person in a language.
+
+    ``translations`` say how values read in a language, by attribute; what is not there stays as it is.
+    """
+
+    order: tuple[str, ...] = Field(min_length=1)
+    attributes: dict[str, Attribute]
+    texts: dict[str, str] = Field(min_length=1)
+    translations: dict[str, dict[str, dict[str, str]]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Population:
+        if set(self.order) != set(self.attributes):
+            raise ValueError("order and attributes name different things")
+        for place, name in enumerate(self.order):
+            if late := [other for other in self.attributes[name].given if other not in self.order[:place]]:
+                raise ValueError(f"attributes.{name}.given: {late[0]!r} is drawn later")
+            given = [self.attributes[other].possible for other in self.attributes[name].given]
+            for cell in itertools.product(*given) if given else ():
+                if (key := "|".join(cell)) not in self.attributes[name].where:
+                    raise ValueError(f"attributes.{name}.where: no shares of {key!r}")
+        for language, text in self.texts.items():
+            try:
+                parts = [(field, form, kind) for _, field, form, kind in Formatter().parse(text) if field is not None]
+            except ValueError as error:
+                raise ValueError(f"texts.{language}: {error}") from None
+            if odd := [field for field, form, kind in parts if field not in self.order or form or kind]:
+                raise ValueError(f"texts.{language}: {{{odd[0]}}} is not an attribute")
+        return self
+
+
+def panel(spec: TaskSpec, size: int, seed: int, split: SplitName) -> tuple[str, ...]:
+    """``size`` persona sentences; the respondents of each split are different people.
+
+    Shares are in the file that the spec names as ``personas``, else in ``respondents.yaml``. No respondent (``size`` 0)
+    is one answer without a persona.
+
+    Raises:
+        InputError: a malformed file of shares.
     """
     if size == 0:
         return ()
-    data = read_yaml(Path(__file__).with_name("respondents.yaml"))
-    rng = np.random.default_rng([seed, ("fit", "heldout").index(split)])
-    low, high = data["age"]
-    columns = {"age": rng.integers(low, high + 1, size)}
-    for name in ("gender", "education", "job"):
-        columns[name] = rng.choice(list(data[name]), size, p=list(data[name].values()))
-    return tuple(data["text"].format(**{key: value[i] for key, value in columns.items()}) for i in range(size))
+    path = spec.folder / spec.metadata.personas if spec.metadata.personas else OWN
+    population = parse(Population, read_yaml(path), path)
+    rng = np.random.default_rng([seed, ("fit", "heldout", "control").index(split)])
+    people = draw(population, size, rng)
+    language = spec.metadata.languages[0]
+    text = population.texts.get(language, next(iter(population.texts.values())))
+    said = population.translations.get(language, {})
+    columns = {name: [said.get(name, {}).get(v, v) for v in values] for name, values in people.items()}
+    return tuple(text.format(**{name: values[i] for name, values in columns.items()}) for i in range(size))
+
+
+def draw(population: Population, size: int, rng: np.random.Generator) -> dict[str, list[str]]:
+    """Attributes of ``size`` people, attribute by attribute; of ages, years drawn evenly within the band."""
+    drawn: dict[str, np.ndarray] = {}
+    shown: dict[str, list[str]] = {}
+    for name in population.order:
+        attribute = population.attributes[name]
+        luck = rng.random(size)
+        keys = np.array(
+            ["|".join(cell) for cell in zip(*(drawn[g] for g in attribute.given), strict=True)] or [""] * size
+        )
+        column = np.empty(size, dtype=object)
+        for key in dict.fromkeys(keys.tolist()):
+            table = attribute.shares(key)
+            rows = keys == key
+            edges = np.cumsum(list(table.values()))
+            place = np.minimum(np.searchsorted(edges, luck[rows], side="right"), len(table) - 1)
+            column[rows] = np.array(list(table), dtype=object)[place]
+        drawn[name] = column
+        shown[name] = _years(column, rng) if attribute.bands else column.tolist()
+    return shown
+
+
+def _years(bands: np.ndarray, rng: np.random.Generator) -> list[str]:
+    ends = np.array([_ends(band) for band in bands])
+    return [str(age) for age in rng.integers(ends[:, 0], ends[:, 1] + 1)]

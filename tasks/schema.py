@@ -1,4 +1,4 @@
-"""Schema of a task: the ``metadata:`` block of a spec and the item file beside it."""
+"""Schema of a task: the ``metadata:`` block of a spec. What it asks is in ``items``."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Order = Literal["natural", "reversed"]
-SplitName = Literal["fit", "heldout"]
-Readout = Literal["expected", "argmax", "text"]
+SplitName = Literal["fit", "heldout", "control"]
+Readout = Literal["expected", "argmax", "text", "expected_calibrated", "argmax_calibrated"]
+OWN_READOUTS = ("expected", "argmax", "text")  # those that a spec names; calibrated ones follow from the answers
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """Base of everything read from a file: unknown fields are errors, values never change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Split(_Strict):
-    """Which wordings and presentation orders belong to a split."""
+class Split(Strict):
+    """Which wordings, presentation orders and items belong to a split; ``items`` is a tag of the items, or all."""
 
     wordings: tuple[str, ...] = Field(min_length=1)
     orders: tuple[Order, ...] = Field(min_length=1)
+    items: Literal["all", "fit", "heldout"] = "all"
 
     @model_validator(mode="after")
     def _once(self) -> Split:
@@ -28,20 +32,35 @@ class Split(_Strict):
         return self
 
 
-class Splits(_Strict):
-    """``fit`` is all an aligner is ever handed; ``heldout`` is for scoring alone."""
+class Splits(Strict):
+    """``fit`` is all an aligner is ever handed; ``heldout`` is for scoring alone.
+
+    ``control`` is asked and scored beside them: prompts that show what a score is worth, such as questions left out.
+    """
 
     fit: Split
     heldout: Split
+    control: Split | None = None
 
     @model_validator(mode="after")
     def _disjoint(self) -> Splits:
-        if shared := set(self.fit.wordings) & set(self.heldout.wordings):
+        if {self.fit.items, self.heldout.items} == {"fit", "heldout"}:
+            if self.fit.items == "heldout":
+                raise ValueError("fit.items: items tagged heldout cannot be in fit")
+        elif shared := set(self.fit.wordings) & set(self.heldout.wordings):
             raise ValueError(f"wordings {sorted(shared)} are in fit and in heldout; a wording belongs to one split")
+        if self.control and (shared := set(self.control.wordings) & {*self.fit.wordings, *self.heldout.wordings}):
+            raise ValueError(f"wordings {sorted(shared)} are in control and in another split")
         return self
 
+    @property
+    def named(self) -> dict[SplitName, Split]:
+        """The splits that there are, by name, in the order in which they are asked."""
+        parts = {"fit": self.fit, "heldout": self.heldout, "control": self.control}
+        return {name: part for name, part in parts.items() if part is not None}
 
-class Reference(_Strict):
+
+class Reference(Strict):
     """Where the figures that answers are compared with come from."""
 
     file: str
@@ -56,74 +75,47 @@ class Reference(_Strict):
         return self
 
 
-class Headline(_Strict):
+class Headline(Strict):
     """The metric a board ranks by."""
 
     metric: str
     higher_is_better: bool
 
 
-class Licence(_Strict):
+class Licence(Strict):
     """Terms of the code and of the data, separately."""
 
     code: str
     data: str
 
 
-class Metadata(_Strict):
-    """The ``metadata:`` block of a spec; see ``docs/architecture.md``."""
+class Metadata(Strict):
+    """The ``metadata:`` block of a spec; see ``docs/architecture.md``.
+
+    ``items`` names the file of what is asked: a survey (``.yaml``) or questions (``.jsonl``), whose presentations are
+    then ``frames``. ``personas`` names the file that respondents are drawn from, ``imported`` a wording set or a
+    question file that users import because it may not be shipped.
+    """
 
     version: float
     title: str
     construct_text: str = Field(alias="construct")
     measure: str
     items: str
+    frames: dict[str, str] = Field(default_factory=dict)
+    personas: str | None = None
+    imported: str | None = None
     languages: tuple[str, ...]
     splits: Splits
     default_country: str
-    reference: Reference
+    reference: Reference | None = None
     readouts: tuple[Readout, ...] = Field(min_length=1)
     headline: Headline
     licence: Licence
     citation: str
 
-
-class ItemKey(_Strict):
-    """What all wordings of an item share."""
-
-    scale: str
-    stem: str | None
-    dimension: str
-
-
-class Wording(_Strict):
-    """One paraphrase of the whole survey: texts in one language, labels in code order."""
-
-    instruction: str
-    scales: dict[str, tuple[str, ...]]
-    stems: dict[str, str]
-    items: dict[str, str]
-
-
-class ItemFile(_Strict):
-    """Items and their wordings, as in ``tasks/vsm13/items.yaml``."""
-
-    language: str
-    items: dict[str, ItemKey] = Field(min_length=1)
-    wordings: dict[str, Wording] = Field(min_length=1)
-
     @model_validator(mode="after")
-    def _complete(self) -> ItemFile:
-        for name, wording in self.wordings.items():
-            if set(wording.items) != set(self.items):
-                odd = sorted(set(wording.items) ^ set(self.items))
-                raise ValueError(f"wordings.{name}.items: {odd} not in both this wording and 'items'")
-            for item, key in self.items.items():
-                if key.scale not in wording.scales:
-                    raise ValueError(f"wordings.{name}.scales: no labels for scale {key.scale!r} of item {item}")
-                if key.stem is not None and key.stem not in wording.stems:
-                    raise ValueError(f"wordings.{name}.stems: no text for stem {key.stem!r} of item {item}")
-        for scale in {key.scale for key in self.items.values()}:
-            if len({len(wording.scales[scale]) for wording in self.wordings.values()}) > 1:
-                raise ValueError(f"scale {scale!r} has another number of labels in some wording")
+    def _own_readouts(self) -> Metadata:
+        if odd := [name for name in self.readouts if name not in OWN_READOUTS]:
+            raise ValueError(f"readouts: {odd[0]!r} is not one of {', '.join(OWN_READOUTS)}")
         return self

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
+from .answers import Layout
 from .schema import Readout, SplitName
 
 
@@ -28,8 +32,38 @@ class Score(BaseModel):
     n: int
     higher_is_better: bool | None
     edition: str
-    constants: str
+    constants: str | None = None
     norm: str | None = None
     wordings: tuple[str, ...]
     orders: tuple[str, ...]
     note: str | None = None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What the scores of one split in one read-out have in common; ``row`` adds what each says."""
+
+    task: str
+    country: str
+    edition: str
+    split: SplitName
+    readout: Readout
+    layout: Layout
+    n: int
+
+    def row(self, metric: str, value: float, higher_is_better: bool | None, **more: Any) -> Score:
+        """One score; ``more`` overrides or adds fields."""
+        fields = {
+            "task": self.task,
+            "country": self.country,
+            "edition": self.edition,
+            "split": self.split,
+            "readout": self.readout,
+            "wordings": self.layout.asked_wordings,
+            "orders": self.layout.asked_orders,
+            "n": self.n,
+            "metric": metric,
+            "value": float(value),
+            "higher_is_better": higher_is_better,
+        }
+        return Score(**fields | more)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +17,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..errors import InputError
-from .schema import ItemFile, Metadata, Readout
+from .imported import imported
+from .items import Items, Question, Questions, Survey, Wording
+from .schema import Metadata, Readout
 
+OWN_EDITION = "own"  # of tasks whose answers need no reference, or carry it in their items
+MOST_BYTES = 20 << 20  # of a spec or an item file
 OUTPUT_TYPES = ("multiple_choice", "generate_until")
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -31,7 +36,9 @@ class TaskSpec:
     path: Path
     output_type: str
     metadata: Metadata
-    items: ItemFile
+    items: Items
+    metrics: tuple[str, ...]
+    most_tokens: int
     sources: tuple[Path, ...]
 
     @property
@@ -44,14 +51,21 @@ class TaskSpec:
         return _digest(self.sources)
 
     @cached_property
-    def reference_hash(self) -> str:
-        """sha256 of the reference file: what answers are compared with."""
-        return _digest([self.folder / self.metadata.reference.file])
+    def reference_hash(self) -> str | None:
+        """sha256 of the reference file that is shipped: what answers are compared with; None without one."""
+        reference = self.metadata.reference
+        return _digest([self.folder / reference.file]) if reference else None
 
     @property
     def wordings(self) -> tuple[str, ...]:
         """All wordings of the protocol, those of ``fit`` first."""
-        return self.metadata.splits.fit.wordings + self.metadata.splits.heldout.wordings
+        parts = self.metadata.splits.named.values()
+        return tuple(dict.fromkeys(name for part in parts for name in part.wordings))
+
+    @property
+    def default_edition(self) -> str:
+        """The edition of the reference that is taken where none is named; a task without a reference has ``own``."""
+        return self.metadata.reference.default_edition if self.metadata.reference else OWN_EDITION
 
     @property
     def default_readout(self) -> Readout:
@@ -63,6 +77,31 @@ def _digest(paths: Iterable[Path]) -> str:
     for path in paths:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def read_text(path: Path) -> str:
+    """A text file of bounded size.
+
+    Raises:
+        InputError: missing, too large, or not UTF-8 without a byte-order mark.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    if len(data) > MOST_BYTES:
+        raise InputError(f"{path}: larger than {MOST_BYTES >> 20} MB; a spec or item file is small.")
+    if not data.strip():
+        raise InputError(f"{path}: empty. Write its fields, or restore the file.")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: not UTF-8 text. Save it as UTF-8 without a byte-order mark.") from None
+    if text.startswith("\ufeff"):
+        raise InputError(f"{path}: begins with a byte-order mark. Save it as UTF-8 without one.")
+    return text
 
 
 class _Loader(yaml.SafeLoader):
@@ -78,12 +117,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, not UTF-8, not YAML or not a mapping.
     """
+    text = read_text(path)
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text. Save it as UTF-8 without a byte-order mark.") from None
+        data = yaml.load(text, _Loader)
     except RecursionError:
         raise InputError(f"{path}: nested too deeply.") from None
     except yaml.YAMLError as error:
@@ -104,11 +140,40 @@ def first_problem(error: ValidationError) -> str:
     return f"{field}: {problem['msg'].removeprefix('Value error, ')}{more}"
 
 
-def parse(model: type[Model], data: Any, path: Path) -> Model:
+def parse(model: type[Model], data: Any, path: Path, within: tuple[str, ...] = ()) -> Model:
+    """Check data read from a file against a schema.
+
+    Args:
+        within: the fields of the file that the data stand under.
+
+    Raises:
+        InputError: names the file, the line of a YAML file, the field and what is wrong with it.
+    """
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise InputError(f"{path}: {first_problem(error)}. Mend this field.") from None
+        where = f"{path}{_line(path, (*within, *error.errors()[0]['loc']))}"
+        above = "".join(f"{part}." for part in within)
+        raise InputError(f"{where}: {above}{first_problem(error)}. Mend this field.") from None
+
+
+def _line(path: Path, field: tuple[str | int, ...]) -> str:
+    """``:line`` of a field in a YAML file, or of the innermost field around it that is there."""
+    if path.suffix not in (".yaml", ".yml"):
+        return ""
+    node = yaml.compose(path.read_text(encoding="utf-8"), _Loader)
+    line = 1
+    for part in field:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            found = (node.value[part], node.value[part])
+        else:
+            found = None
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return f":{line}"
 
 
 def _with_includes(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any], tuple[Path, ...]]:
@@ -141,10 +206,83 @@ def load_spec(path: Path) -> TaskSpec:
             raise InputError(f"{path}: {field}: missing, or not a {kind.__name__}. Every spec needs it.")
     if data["output_type"] not in OUTPUT_TYPES:
         raise InputError(f"{path}: output_type: {data['output_type']!r} is not one of {', '.join(OUTPUT_TYPES)}.")
-    metadata = parse(Metadata, data["metadata"], path)
+    metadata = parse(Metadata, data["metadata"], path, ("metadata",))
     item_path = path.resolve().parent / metadata.items
-    items = parse(ItemFile, read_yaml(item_path), item_path)
-    for name in (*metadata.splits.fit.wordings, *metadata.splits.heldout.wordings):
-        if name not in items.wordings:
-            raise InputError(f"{path}: metadata.splits: wording {name!r} is not in {item_path.name}. Add or drop it.")
-    return TaskSpec(data["task"], path.resolve(), data["output_type"], metadata, items, (*files, item_path))
+    questions = metadata.imported is not None and item_path.suffix == ".jsonl"
+    if questions:
+        item_path = _imported_file(metadata.imported, ".jsonl", item_path.parent.name, path)
+    items = _read_items(item_path, metadata, path)
+    own = ()
+    if metadata.imported is not None and not questions:
+        items, own = _with_imported(items, metadata, path)
+    _check_splits(items, metadata, path)
+    metrics = data.get("metric_list", [])
+    if not isinstance(metrics, list) or not all(isinstance(row, dict) and "metric" in row for row in metrics):
+        raise InputError(f"{path}: metric_list: expected a list of mappings with a field 'metric'.")
+    names = tuple(str(row["metric"]) for row in metrics)
+    most = _most_tokens(data, path)
+    people = (item_path.parent / metadata.personas,) if metadata.personas and not questions else ()
+    files = (*files, item_path, *own, *people)
+    return TaskSpec(data["task"], path.resolve(), data["output_type"], metadata, items, names, most, files)
+
+
+def _most_tokens(data: dict[str, Any], path: Path) -> int:
+    """Tokens that a text answer may have, lm-eval's ``max_gen_toks``."""
+    options = data.get("generation_kwargs", {})
+    most = options.get("max_gen_toks", 8) if isinstance(options, dict) else None
+    if not isinstance(most, int) or not 1 <= most <= 4096:
+        raise InputError(f"{path}: generation_kwargs.max_gen_toks: expected a whole number from 1 to 4096.")
+    return most
+
+
+def _read_items(path: Path, metadata: Metadata, spec: Path) -> Items:
+    """A survey from a YAML file, questions from a file of JSON lines."""
+    if path.suffix != ".jsonl":
+        return parse(Survey, read_yaml(path), path)
+    if not metadata.frames:
+        raise InputError(f"{spec}: metadata.frames: missing. Questions need one, such as '{{question}} {{options}}'.")
+    questions = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise InputError(f"{path}:{number}: not JSON ({error}). Write one object a line.") from None
+        try:
+            questions.append(Question.model_validate(row))
+        except ValidationError as error:
+            raise InputError(f"{path}:{number}: {first_problem(error)}. Mend this field.") from None
+    language = metadata.languages[0] if metadata.languages else "en"
+    return parse(Questions, {"language": language, "frames": metadata.frames, "questions": questions}, path)
+
+
+class NotImportedError(InputError):
+    """A task whose data users import, which nobody has done here."""
+
+
+def _with_imported(items: Items, metadata: Metadata, path: Path) -> tuple[Items, tuple[Path, ...]]:
+    """A survey with the wording set that the user imported, and the file it came from."""
+    name, family = metadata.imported, path.resolve().parent.name
+    file = _imported_file(name, ".yaml", family, path)
+    wording = parse(Wording, read_yaml(file), file)
+    whole = items.model_dump(by_alias=True) | {"wordings": items.wordings | {name: wording}}
+    return parse(Survey, whole, file), (file,)
+
+
+def _imported_file(name: str, suffix: str, family: str, path: Path) -> Path:
+    file = imported(family, suffix).get(name)
+    if file is None:
+        raise NotImportedError(f"{path.name}: its data are not imported here. `culteval data import --help` tells how.")
+    return file
+
+
+def _check_splits(items: Items, metadata: Metadata, path: Path) -> None:
+    for name, part in metadata.splits.named.items():
+        for wording in part.wordings:
+            if wording not in items.presentations:
+                raise InputError(
+                    f"{path}: metadata.splits: no wording {wording!r} in {metadata.items}. Add or drop it."
+                )
+        if part.items != "all" and not any(items.tag(item) == part.items for item in items.ids):
+            raise InputError(f"{path}: metadata.splits.{name}: no item is tagged {part.items!r}. Add 'split' to items.")

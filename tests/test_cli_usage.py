@@ -136,7 +136,7 @@ def test_json_does_not_change_how_errors_are_told(culteval):
 
 @pytest.mark.parametrize(
     ("text", "code", "needle"),
-    [("- a\n- b\n", 3, "mapping"), ("tokens: [\n", 3, "YAML"), ("tokns: 3\n", 2, "tokens"), ("", 3, "mapping"),
+    [("- a\n- b\n", 3, "mapping"), ("tokens: [\n", 3, "YAML"), ("tokns: 3\n", 2, "tokens"), ("", 3, "empty"),
      ("tokens: 0\n", 2, "tokens"), ("1: 2\n", 2, "1")],
 )  # fmt: skip
 def test_bad_config_files(culteval, tmp_path, text, code, needle):
@@ -230,7 +230,7 @@ def test_ls_through_a_narrow_terminal_loses_nothing(culteval, monkeypatch):
 def task(tmp_path):
     folder = tmp_path / "own"
     folder.mkdir()
-    for name in ("vsm13.yaml", "vsm13_text.yaml", "items.yaml", "hofstede.csv"):
+    for name in ("vsm13.yaml", "vsm13_text.yaml", "items.yaml", "hofstede.csv", "README.md"):
         shutil.copy(VSM / name, folder / name)
     return folder
 
@@ -244,11 +244,21 @@ def test_good_specs_are_valid(culteval, task, name):
     assert {p: p.read_bytes() for p in task.iterdir()} == before
 
 
+def test_a_task_says_where_its_items_come_from(culteval, task):
+    (task / "README.md").unlink()
+    code, printed, err = culteval("task", "validate", task / "vsm13.yaml")
+    assert code == 3 and printed == "" and "README.md" in message(err)
+    (task / "TERMS.md").write_text("Free.\n")
+    assert culteval("task", "validate", task / "vsm13.yaml")[0] == 0
+
+
 def test_a_spec_is_never_executed(culteval, task):
-    text = (task / "vsm13.yaml").read_text().replace("culteval.tasks.vsm13.hooks.dataset", "evil_module.run")
+    text = (task / "vsm13.yaml").read_text().replace("culteval.tasks.hooks.dataset", "evil_module.run")
+    assert "evil_module" in text
     (task / "vsm13.yaml").write_text(text)
     (task / "evil_module.py").write_text("raise SystemExit(99)\n")
-    assert culteval("task", "validate", task / "vsm13.yaml")[0] == 0
+    code, _, err = culteval("task", "validate", task / "vsm13.yaml")
+    assert code == 0 and "evil_module.run" in err
     (task / "vsm13.yaml").write_text(text.replace("task: vsm13", "task: !!python/object/apply:os.getcwd []", 1))
     code, _, err = culteval("task", "validate", task / "vsm13.yaml")
     assert code == 3 and "vsm13.yaml" in message(err)

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from culteval.errors import InputError, UsageError
+from culteval.harness.scoring import score_answers
 from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.countries import country, name_of
 from culteval.tasks.measure import MeasureOptions, countries_of, measure_of
 from culteval.tasks.metrics.hofstede import FORMULAS, ITEMS, distance, inverse, is_collapsed, weights
 from culteval.tasks.metrics.reference import load_scores
-from culteval.tasks.prompts import render
+from culteval.tasks.prompts import Asking, render
 from culteval.tasks.spec import load_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,7 +45,7 @@ def measure(code="SA", **options):
 
 @cache
 def prompts(split, people=0):
-    return render(SPEC, getattr(SPEC.metadata.splits, split), tuple(f"Person {i}." for i in range(people)))
+    return render(SPEC, split, Asking(respondents=people))
 
 
 def certain(codes, layout, **text):
@@ -63,6 +64,7 @@ def texts(codes, layout):
 
 
 def table(scores):
+    scores = list(scores)
     found = {score.metric: score for score in scores}
     assert len(found) == len(scores)
     return found
@@ -372,8 +374,11 @@ def test_reversed_order_is_scored_apart():
 def test_only_the_split_s_own_wordings_count():
     layout = prompts("heldout").layout.join(prompts("fit").layout)
     answers = certain(np.where(layout.wording < 2, HAND[layout.item], 3), layout)
-    assert table(measure(constants="zero").score(answers, "fit", "expected"))["loss"].value == 68533
-    assert table(measure(constants="zero").score(answers, "heldout", "expected"))["loss"].value == 14358
+    rows = score_answers(SPEC, answers, "SA", MeasureOptions(constants="zero"), "x")
+    for split, loss in (("fit", 68533), ("heldout", 14358)):
+        for readout in ("expected", "argmax"):
+            scores = table(row for row in rows if (row.split, row.readout) == (split, readout))
+            assert scores["loss"].value == loss
 
 
 # Generated text

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from culteval.harness.registry import spec_path
 from culteval.harness.scoring import score_answers
-from culteval.harness.submission import prompts_of
 from culteval.tasks.measure import MeasureOptions
 from culteval.tasks.metrics.reference import DIMENSIONS
+from culteval.tasks.prompts import Asking, protocol
 from culteval.tasks.spec import load_spec
 
 METRICS = (*DIMENSIONS, "loss", "skill", "loss_reversed")
@@ -36,7 +36,7 @@ def lm_eval(folder: Path, task: str, *, chat: bool, peft: Path | None = None, **
 
 def ours(aligned, name: str, country: str, readout: str) -> dict[str, float]:
     spec = load_spec(spec_path(name))
-    answers = aligned.answer(prompts_of(spec, 0, 0), text=readout == "text")
+    answers = aligned.answer(protocol(spec, Asking()), most_tokens=spec.most_tokens if readout == "text" else 0)
     rows = score_answers(spec, answers, country, MeasureOptions(), "x")
     return {row.metric: row.value for row in rows if row.split == "heldout" and row.readout == readout}
 

@@ -24,14 +24,15 @@ from .conftest import FUSED, SHAPES
 @pytest.fixture(scope="module")
 def survey():
     spec = load_spec(spec_path("vsm13"))
-    return render(spec, spec.metadata.splits.fit)
+    return render(spec, "fit")
 
 
 def free_prompts(texts, choices):
     zeros = np.zeros(len(texts), dtype=np.int32)
     width = max(map(len, choices))
     codes = np.array([[*range(1, len(c) + 1)] + [0] * (width - len(c)) for c in choices], dtype=float)
-    layout = Layout(("x",), ("A",), ("natural",), 1, zeros, zeros, zeros, np.arange(len(texts)), codes)
+    people, widths = np.arange(len(texts), dtype=np.int32), np.array([len(c) for c in choices], dtype=np.int32)
+    layout = Layout(("x",), ("A",), ("natural",), 1, zeros, zeros, zeros, people, codes, widths)
     return Prompts("free", tuple(texts), tuple(choices), layout)
 
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from culteval.tasks.answers import Answers, Layout, item_means, read
-from culteval.tasks.prompts import ORDERS, code_table, join, question, render
+from culteval.tasks.prompts import ORDERS, Asking, _padded, join, render
 from culteval.tasks.respondents import panel
-from culteval.tasks.schema import Split
+from culteval.tasks.schema import Split, Splits
 from culteval.tasks.spec import load_spec
 from hypothesis import given
 from hypothesis import strategies as st
 
 VSM = Path(__file__).parent.parent / "tasks" / "vsm13"
 SPEC = load_spec(VSM / "vsm13.yaml")
-FIT, HELDOUT = SPEC.metadata.splits.fit, SPEC.metadata.splits.heldout
 ITEMS = [f"m{i:02d}" for i in range(1, 25)]
 
 
@@ -26,7 +26,9 @@ ITEMS = [f"m{i:02d}" for i in range(1, 25)]
 
 
 def test_a_question_with_a_stem_letter_by_letter():
-    assert question(SPEC.items.wordings["A"], "m01", SPEC, "natural") == (
+    text, choices = SPEC.items.present("m01", "A", "natural")
+    assert choices == ("1", "2", "3", "4", "5")
+    assert text == (
         "Give only the number of your answer.\n"
         "1 = top importance\n"
         "2 = high importance\n"
@@ -38,7 +40,9 @@ def test_a_question_with_a_stem_letter_by_letter():
 
 
 def test_a_question_without_a_stem_in_reversed_order():
-    assert question(SPEC.items.wordings["A"], "m20", SPEC, "reversed") == (
+    text, choices = SPEC.items.present("m20", "A", "reversed")
+    assert choices == ("1", "2", "3", "4", "5")  # in code order, whichever way they are listed
+    assert text == (
         "Give only the number of your answer.\n"
         "5 = constantly\n"
         "4 = often\n"
@@ -53,8 +57,8 @@ def test_a_question_without_a_stem_in_reversed_order():
 @pytest.mark.parametrize("item", ITEMS)
 def test_reversed_order_turns_the_lines_and_nothing_else(wording, item):
     texts = SPEC.items.wordings[wording]
-    natural = question(texts, item, SPEC, "natural").split("\n")
-    turned = question(texts, item, SPEC, "reversed").split("\n")
+    natural = SPEC.items.present(item, wording, "natural").text.split("\n")
+    turned = SPEC.items.present(item, wording, "reversed").text.split("\n")
     assert len(natural) == 7
     assert [line[:4] for line in natural[1:6]] == ["1 = ", "2 = ", "3 = ", "4 = ", "5 = "]
     assert turned == [natural[0], natural[5], natural[4], natural[3], natural[2], natural[1], natural[6]]
@@ -66,7 +70,7 @@ def test_reversed_order_turns_the_lines_and_nothing_else(wording, item):
 def test_neighbours_share_everything_but_the_question(wording):
     """Items of one scale and stem share instruction, scale and stem letter by letter, so it is computed once."""
     texts = SPEC.items.wordings[wording]
-    first, tenth = (question(texts, item, SPEC, "natural") for item in ("m01", "m10"))
+    first, tenth = (SPEC.items.present(item, wording, "natural").text for item in ("m01", "m10"))
     shared = first[: -len(texts.items["m01"])]
     assert tenth.startswith(shared)
     assert shared.endswith(texts.stems["job"] + " ")
@@ -76,7 +80,7 @@ def test_neighbours_share_everything_but_the_question(wording):
 
 
 def test_fit_is_two_wordings_in_natural_order():
-    prompts = render(SPEC, FIT)
+    prompts = render(SPEC, "fit")
     assert len(prompts) == len(prompts.layout) == len(prompts.texts) == len(prompts.choices) == 48
     assert prompts.task == "vsm13"
     assert prompts.layout.item.tolist() == [*range(24), *range(24)]
@@ -87,13 +91,13 @@ def test_fit_is_two_wordings_in_natural_order():
 
 
 def test_heldout_is_two_other_wordings_in_both_orders():
-    prompts = render(SPEC, HELDOUT)
+    prompts = render(SPEC, "heldout")
     assert len(prompts) == 96
     assert prompts.layout.wording.tolist() == [2] * 48 + [3] * 48
     assert prompts.layout.order.tolist() == ([0] * 24 + [1] * 24) * 2
 
 
-@pytest.mark.parametrize("split", [FIT, HELDOUT])
+@pytest.mark.parametrize("split", ["fit", "heldout"])
 def test_levels_are_those_of_the_whole_protocol(split):
     layout = render(SPEC, split).layout
     assert layout.items == tuple(ITEMS)
@@ -102,45 +106,51 @@ def test_levels_are_those_of_the_whole_protocol(split):
     assert {layout.item.dtype, layout.wording.dtype, layout.order.dtype, layout.respondent.dtype} == {np.dtype("int32")}
     assert layout.codes.dtype == np.float64
     assert (layout.codes == [1.0, 2.0, 3.0, 4.0, 5.0]).all()
+    assert layout.widths.dtype == np.int32 and layout.widths.shape == (len(layout),)
+    assert (layout.widths == 5).all()
 
 
 def test_each_row_is_the_question_its_columns_name():
-    prompts = render(SPEC, HELDOUT, ("You are P.", "You are Q."))
-    layout = prompts.layout
+    prompts = render(SPEC, "heldout", Asking(respondents=2))
+    layout, people = prompts.layout, panel(SPEC, 2, 0, "heldout")
     assert len(prompts) == 192
     for row in range(0, 192, 17):
-        wording = SPEC.items.wordings["ABCD"[layout.wording[row]]]
-        asked = question(wording, ITEMS[layout.item[row]], SPEC, ("natural", "reversed")[layout.order[row]])
-        assert prompts.texts[row] == ("You are P.\n", "You are Q.\n")[layout.respondent[row]] + asked
+        wording, order = "ABCD"[layout.wording[row]], ("natural", "reversed")[layout.order[row]]
+        text = SPEC.items.present(ITEMS[layout.item[row]], wording, order).text
+        assert prompts.texts[row] == f"{people[layout.respondent[row]]}\n{text}"
         assert prompts.choices[row] == ("1", "2", "3", "4", "5")
 
 
 def test_personas_are_respondents_and_come_first():
-    prompts = render(SPEC, FIT, ("You are P.", "You are Q.", "You are R."))
+    prompts = render(SPEC, "fit", Asking(respondents=3))
     assert len(prompts) == 144
     assert prompts.layout.respondents == 3
     assert prompts.layout.respondent.tolist() == [0] * 48 + [1] * 48 + [2] * 48
-    plain = render(SPEC, FIT).texts
-    assert prompts.texts[48:96] == tuple(f"You are Q.\n{text}" for text in plain)
+    plain, people = render(SPEC, "fit").texts, panel(SPEC, 3, 0, "fit")
+    for number, persona in enumerate(people):
+        assert prompts.texts[48 * number : 48 * (number + 1)] == tuple(f"{persona}\n{text}" for text in plain)
 
 
 def test_all_prompts_of_a_split_differ():
-    assert len(set(render(SPEC, HELDOUT, ("P", "Q")).texts)) == 192
+    assert len(set(render(SPEC, "heldout", Asking(respondents=2)).texts)) == 192
 
 
 def test_fit_and_heldout_share_no_prompt():
-    assert not set(render(SPEC, FIT).texts) & set(render(SPEC, HELDOUT).texts)
+    assert not set(render(SPEC, "fit").texts) & set(render(SPEC, "heldout").texts)
 
 
 def test_an_order_alone():
-    prompts = render(SPEC, Split(wordings=("B",), orders=("reversed",)))
+    splits = Splits(
+        fit=Split(wordings=("A",), orders=("natural",)), heldout=Split(wordings=("B",), orders=("reversed",))
+    )
+    prompts = render(replace(SPEC, metadata=SPEC.metadata.model_copy(update={"splits": splits})), "heldout")
     assert len(prompts) == 24
     assert prompts.layout.order.tolist() == [1] * 24
     assert prompts.layout.wording.tolist() == [1] * 24
 
 
 def test_rows_taken_keep_text_and_columns_together():
-    prompts = render(SPEC, HELDOUT)
+    prompts = render(SPEC, "heldout")
     some = prompts.take(np.array([95, 30, 0]))
     assert some.texts == (prompts.texts[95], prompts.texts[30], prompts.texts[0])
     assert some.layout.item.tolist() == [23, 6, 0]
@@ -150,7 +160,7 @@ def test_rows_taken_keep_text_and_columns_together():
 
 
 def test_join_puts_the_second_after_the_first():
-    first, second = render(SPEC, FIT), render(SPEC, HELDOUT, ("P", "Q"))
+    first, second = render(SPEC, "fit"), render(SPEC, "heldout", Asking(respondents=2))
     both = join(first, second)
     assert len(both) == len(both.layout) == 240
     assert both.texts == first.texts + second.texts
@@ -158,10 +168,11 @@ def test_join_puts_the_second_after_the_first():
     assert both.layout.wording[48:96].tolist() == [2] * 48
     assert both.layout.respondents == 2
     assert both.layout.codes.shape == (240, 5)
+    assert both.layout.widths.tolist() == [5] * 240
 
 
 def test_short_scales_are_padded_with_zeros():
-    assert code_table([("1", "2", "3"), ("1", "2")]).tolist() == [[1.0, 2.0, 3.0], [1.0, 2.0, 0.0]]
+    assert _padded([(1, 2, 3), (1, 2)]).tolist() == [[1.0, 2.0, 3.0], [1.0, 2.0, 0.0]]
 
 
 # Layouts and answers
@@ -174,6 +185,7 @@ def small():
         "order": np.array([0, 0, 1, 1, 0, 0, 1, 1], dtype=np.int32),
         "wording": np.array([0, 0, 0, 0, 1, 1, 1, 1], dtype=np.int32),
         "respondent": np.zeros(8, dtype=np.int32),
+        "widths": np.full(8, 3, dtype=np.int32),
     }
     return Layout(("x", "y"), ("A", "B"), ORDERS, 1, codes=np.tile([1.0, 2.0, 3.0], (8, 1)), **columns)
 
@@ -198,6 +210,7 @@ def test_mask_and_indices_take_the_same_rows():
     by_rows = layout.take(np.array([6, 7]))
     assert by_mask.item.tolist() == by_rows.item.tolist() == [0, 1]
     assert by_mask.codes.shape == by_rows.codes.shape == (2, 3)
+    assert by_mask.widths.tolist() == by_rows.widths.tolist() == [3, 3]
 
 
 def test_item_means_average_each_item_over_its_rows():
@@ -305,17 +318,17 @@ PERSONA = re.compile(
 
 
 def test_nobody_is_nobody():
-    assert panel(0, 3, "fit") == ()
+    assert panel(SPEC, 0, 3, "fit") == ()
 
 
 def test_the_same_seed_draws_the_same_panel():
-    assert panel(30, 7, "fit") == panel(30, 7, "fit")
-    assert panel(30, 7, "fit") != panel(30, 8, "fit")
+    assert panel(SPEC, 30, 7, "fit") == panel(SPEC, 30, 7, "fit")
+    assert panel(SPEC, 30, 7, "fit") != panel(SPEC, 30, 8, "fit")
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_fit_and_heldout_are_other_people(seed):
-    fit, heldout = panel(20, seed, "fit"), panel(20, seed, "heldout")
+    fit, heldout = panel(SPEC, 20, seed, "fit"), panel(SPEC, 20, seed, "heldout")
     assert len(fit) == len(heldout) == 20
     assert sum(a == b for a, b in zip(fit, heldout, strict=True)) == 0
     assert len(set(fit) & set(heldout)) <= 1  # 3,600 kinds of people: a chance twin may occur
@@ -324,7 +337,7 @@ def test_fit_and_heldout_are_other_people(seed):
 @pytest.mark.parametrize("split", ["fit", "heldout"])
 def test_a_persona_says_age_gender_education_and_job_and_no_more(split):
     """Nothing else fits the pattern, so no country and no nationality can be in it."""
-    for text in panel(2000, 0, split):
+    for text in panel(SPEC, 2000, 0, split):
         assert PERSONA.fullmatch(text), text
 
 
@@ -332,12 +345,12 @@ def test_no_persona_names_a_country():
     import pycountry
 
     names = {entry.name.lower() for entry in pycountry.countries} | {"american", "arab", "chinese", "indian", "saudi"}
-    words = " ".join([*EDUCATION, *JOBS, *panel(500, 0, "fit")]).lower()
+    words = " ".join([*EDUCATION, *JOBS, *panel(SPEC, 500, 0, "fit")]).lower()
     assert not [name for name in names if re.search(rf"\b{re.escape(name)}\b", words)]
 
 
 def test_shares_are_those_of_the_file():
-    people = [PERSONA.fullmatch(text).groups() for text in panel(5000, 1, "fit")]
+    people = [PERSONA.fullmatch(text).groups() for text in panel(SPEC, 5000, 1, "fit")]
     ages = [int(person[0]) for person in people]
     assert (min(ages), max(ages)) == (20, 69)
     assert np.mean(ages) == pytest.approx(44.5, abs=1)
@@ -350,7 +363,7 @@ def test_shares_are_those_of_the_file():
 
 
 def test_attributes_are_drawn_independently():
-    people = [PERSONA.fullmatch(text).groups() for text in panel(5000, 2, "heldout")]
+    people = [PERSONA.fullmatch(text).groups() for text in panel(SPEC, 5000, 2, "heldout")]
     women = [person for person in people if person[1] == "woman"]
     assert sum(p[2] == "a university degree" for p in women) / len(women) == pytest.approx(0.2, abs=0.03)
     managers = [person for person in people if person[3] == "a manager"]

@@ -67,7 +67,7 @@ def test_packed_equals_plain(run):
 
     model = load_model("smollm2", "float32", "cpu", None, None, print)
     spec = load_spec(spec_path("vsm13"))
-    prompts = render(spec, spec.metadata.splits.heldout).take(np.arange(0, 96, 6))
+    prompts = render(spec, "heldout").take(np.arange(0, 96, 6))
     soft = torch.from_numpy(AlignedModel.load(model, Path(run["run"]) / "adapter").soft)[None]
     encoded = encode(model.tokenizer, prompts)
     with torch.inference_mode():

@@ -198,7 +198,7 @@ def test_adapter_gives_peft_the_same_log_likelihoods(tiny, load, finished):
 
     folder = Path(finished["run"]) / "adapter"
     spec = load_spec(spec_path("vsm13"))
-    prompts = render(spec, spec.metadata.splits.heldout).take(np.arange(0, 96, 12))
+    prompts = render(spec, "heldout").take(np.arange(0, 96, 12))
     model = load()
     ours = AlignedModel.load(model, folder)
     logs = model.logprobs(prompts, torch.from_numpy(ours.soft)[None])[0]

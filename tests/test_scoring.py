@@ -17,6 +17,7 @@ from culteval.harness.registry import spec_path
 from culteval.harness.scoring import score_answers, score_constant, score_submission
 from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.measure import MeasureOptions
+from culteval.tasks.prompts import Asking, protocol
 from culteval.tasks.spec import load_spec
 
 VSM = Path(__file__).parent.parent / "tasks" / "vsm13"
@@ -41,7 +42,7 @@ def manifest_of(names, respondents, aligner="de", seed=0):
 def write(folder, kind="random", respondents=0, aligner="de", text=False, seed=0):
     """A submission of random, uniform or constant answers; with ``text`` that of the text task."""
     name = "vsm13_text" if text else "vsm13"
-    layout = submission.prompts_of(load(name), respondents, seed).layout
+    layout = protocol(load(name), Asking(respondents, seed)).layout
     shape, rng = (1, *layout.codes.shape), np.random.default_rng(seed + 17)
     probs = rng.dirichlet(np.full(5, 0.3), shape[:2]) if kind == "random" else np.full(shape, 0.2)
     parsed = rng.choice([UNPARSED, 1, 2, 3, 4, 5], len(layout), p=[0.25] + [0.15] * 5) if text else None
@@ -152,7 +153,7 @@ def test_uniform_answers_are_the_constant_and_collapsed(tmp_path):
 
 
 def test_the_constant_row():
-    layout = submission.prompts_of(load(), 0, 0).layout
+    layout = protocol(load(), Asking()).layout
     probs = np.full((1, *layout.codes.shape), 0.2)
     scores = score_constant(load(), Answers(layout, probs, probs[..., 0]), "US", MeasureOptions(constants="zero"))
     known, _ = references()

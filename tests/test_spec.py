@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 from culteval.errors import InputError
 from culteval.tasks.measure import MeasureOptions, measure_of
-from culteval.tasks.spec import load_spec, read_yaml
+from culteval.tasks.spec import OWN_EDITION, load_spec, read_yaml
 
 TASKS = Path(__file__).parent.parent / "tasks"
-SHIPPED = sorted(path for path in TASKS.rglob("*.yaml") if "metadata" in read_yaml(path))
+SHIPPED = sorted(p for p in TASKS.rglob("*.yaml") if "metadata" in read_yaml(p) and p.parent.name != "template")
+IMPORTED = ("cdeval", "culturalbench_easy", "culturalbench_hard", "vsm13_official")  # their data may not be shipped
 SPEC = load_spec(TASKS / "vsm13" / "vsm13.yaml")
 WORDINGS = SPEC.items.wordings
 
@@ -25,12 +27,30 @@ def test_both_shipped_specs_are_found():
     assert {"vsm13.yaml", "vsm13_text.yaml"} <= {path.name for path in SHIPPED}
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_every_shipped_spec_loads(path):
+def test_those_whose_data_are_imported_are_found():
+    assert set(IMPORTED) <= {path.stem for path in SHIPPED}
+
+
+@pytest.mark.parametrize("path", [p for p in SHIPPED if p.stem in IMPORTED], ids=lambda path: path.stem)
+def test_a_spec_whose_data_are_not_imported_says_so(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("CULTEVAL_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=rf"{path.name}: .*not imported here\. `culteval data import"):
+        load_spec(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", [p for p in SHIPPED if p.stem not in IMPORTED], ids=lambda path: path.stem)
+def test_every_shipped_spec_loads(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("CULTEVAL_DATA", str(tmp_path))  # with what is shipped, and no more
     spec = load_spec(path)
     assert spec.name == path.stem
-    assert spec.metadata.reference.default_edition in spec.metadata.reference.editions
-    assert len(spec.hash) == len(spec.reference_hash) == 64
+    assert len(spec.hash) == 64
+    if spec.metadata.reference is None:
+        assert (spec.default_edition, spec.reference_hash) == (OWN_EDITION, None)
+    else:
+        assert spec.default_edition == spec.metadata.reference.default_edition
+        assert spec.default_edition in spec.metadata.reference.editions
+        assert len(spec.reference_hash) == 64
     measure_of(spec, spec.metadata.default_country, MeasureOptions())
 
 
@@ -197,7 +217,7 @@ def test_a_block_inside_metadata_is_replaced_as_a_whole(folder):
     spec = load_spec(child(folder, f"include: vsm13.yaml\ntask: c\nmetadata: {{splits: {full}}}\n"))
     assert spec.wordings == ("C", "A")
     part = child(folder, "include: vsm13.yaml\ntask: c\nmetadata: {reference: {default_edition: '2015'}}\n")
-    with pytest.raises(InputError, match=r"child\.yaml: reference\.file: Field required"):
+    with pytest.raises(InputError, match=r"child\.yaml:3: metadata\.reference\.file: Field required"):
         load_spec(part)
 
 
@@ -234,13 +254,23 @@ def test_broken_items_name_the_item_file(folder):
 @pytest.mark.parametrize("name", ["vsm13.yaml", "items.yaml"])
 def test_other_encodings_are_refused(folder, name):
     (folder / name).write_bytes("title: Müßiggang\n".encode("latin-1"))
-    with pytest.raises(InputError, match=rf"{name}: not UTF-8 text"):
+    with pytest.raises(InputError, match=rf"{name}:1: not UTF-8 text"):
         load_spec(folder / "vsm13.yaml")
 
 
-@pytest.mark.parametrize("body", ["", "- a\n- b\n", "only words\n", "3\n"])
-def test_a_spec_is_a_mapping(folder, body):
-    with pytest.raises(InputError, match="expected a mapping"):
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("", "empty"),
+        (" \n\n", "empty"),
+        ("# nothing but a remark\n", "expected a mapping"),
+        ("- a\n- b\n", "expected a mapping"),
+        ("only words\n", "expected a mapping"),
+        ("3\n", "expected a mapping"),
+    ],
+)
+def test_a_spec_is_a_mapping(folder, body, message):
+    with pytest.raises(InputError, match=rf"child\.yaml: {message}"):
         load_spec(child(folder, body))
 
 
@@ -260,14 +290,21 @@ def test_needed_fields(folder, field):
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("vsm13.yaml", "  headline:", "  headlin:", r"vsm13\.yaml: headline: Field required \(and 1 more\)"),
-        ("vsm13.yaml", "  citation:", "  colour: red\n  citation:", r"vsm13\.yaml: colour: Extra inputs"),
-        ("vsm13.yaml", "orders: [natural]}", "orders: [natural], x: 1}", r"vsm13\.yaml: splits\.fit\.x: Extra inputs"),
-        ("vsm13.yaml", "[C, D]", "[B, C]", r"splits: wordings \['B'\] are in fit and in heldout"),
-        ("vsm13.yaml", "[C, D]", "[C, E]", r"vsm13\.yaml: metadata\.splits: wording 'E' is not in items\.yaml"),
-        ("vsm13.yaml", "[C, D]", "[]", r"splits\.heldout\.wordings: Tuple should have at least 1 item"),
-        ("vsm13.yaml", "orders: [natural]", "orders: [sideways]", r"splits\.fit\.orders\.0: Input should be 'natural'"),
-        ("vsm13.yaml", "[expected, argmax]", "[expected, median]", r"readouts\.1: Input should be 'expected'"),
+        ("vsm13.yaml", "  headline:", "  headlin:",
+         r"vsm13\.yaml:<metadata:>: metadata\.headline: Field required \(and 1 more\)"),
+        ("vsm13.yaml", "  citation:", "  colour: red\n  citation:",
+         r"vsm13\.yaml:<colour:>: metadata\.colour: Extra inputs"),
+        ("vsm13.yaml", "orders: [natural]}", "orders: [natural], x: 1}",
+         r"vsm13\.yaml:<x: 1>: metadata\.splits\.fit\.x: Extra inputs"),
+        ("vsm13.yaml", "[C, D]", "[B, C]",
+         r"yaml:<  splits:>: metadata\.splits: wordings \['B'\] are in fit and in heldout"),
+        ("vsm13.yaml", "[C, D]", "[C, E]", r"vsm13\.yaml: metadata\.splits: no wording 'E' in items\.yaml"),
+        ("vsm13.yaml", "[C, D]", "[]",
+         r"yaml:<heldout: {>: metadata\.splits\.heldout\.wordings: Tuple should have at least 1 item"),
+        ("vsm13.yaml", "orders: [natural]", "orders: [sideways]",
+         r"yaml:<sideways>: metadata\.splits\.fit\.orders\.0: Input should be 'natural'"),
+        ("vsm13.yaml", "[expected, argmax]", "[expected, median]",
+         r"yaml:<median>: metadata\.readouts\.1: Input should be 'expected'"),
         ("vsm13.yaml", "items: items.yaml", "items: none.yaml", r"none\.yaml: cannot be read"),
         ("items.yaml", "scale: fear", "scale: feer", r"wordings\.A\.scales: no labels for scale 'feer' of item m20"),
         ("items.yaml", "stem: life", "stem: live", r"wordings\.A\.stems: no text for stem 'live' of item m11"),
@@ -275,11 +312,15 @@ def test_needed_fields(folder, field):
         ("items.yaml", ', "terrible"]', "]", "scale 'health' has another number of labels in some wording"),
         ("items.yaml", "    stems:\n", "    stemms:\n", r"wordings\.A\.stems: Field required"),
         ("items.yaml", '"are given credit for work done well?"', "yes", r"wordings\.A\.items\.m03: Input should be a"),
-        ("items.yaml", "  m24: {scale: agreement, stem: null, ", "  m24: {scale: agreement, ", r"items\.m24\.stem"),
+        ("items.yaml", "  m24: {scale: agreement, stem: null, ", "  m24: {scale: agreement, ",
+         r"items\.yaml:<  m24: {>: items\.m24\.stem"),
     ],
 )  # fmt: skip
 def test_a_malformed_file_names_file_field_and_remedy(folder, file, old, new, message):
     swap(folder / file, old, new)
+    lines = (folder / file).read_text(encoding="utf-8").splitlines()
+    # <text> stands for the number of the line that holds it.
+    message = re.sub("<(.+?)>", lambda found: str(1 + next(i for i, x in enumerate(lines) if found[1] in x)), message)
     with pytest.raises(InputError, match=message):
         load_spec(folder / "vsm13.yaml")
 
@@ -288,7 +329,7 @@ def test_a_whole_wording_missing(folder):
     path = folder / "items.yaml"
     head, _, _ = path.read_text(encoding="utf-8").partition("  D: ")
     path.write_text(head, encoding="utf-8")
-    with pytest.raises(InputError, match=r"wording 'D' is not in items\.yaml"):
+    with pytest.raises(InputError, match=r"no wording 'D' in items\.yaml"):
         load_spec(folder / "vsm13.yaml")
 
 

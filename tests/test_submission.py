@@ -18,6 +18,7 @@ from culteval.errors import InputError, UsageError
 from culteval.harness import submission
 from culteval.harness.registry import spec_path
 from culteval.tasks.answers import UNPARSED, Answers
+from culteval.tasks.prompts import Asking, protocol
 from culteval.tasks.spec import load_spec
 
 ROOT = Path(__file__).parent.parent
@@ -54,7 +55,7 @@ def manifest_of(tasks=("vsm13",), respondents=0, seed=0):
 
 
 def answers_of(name="vsm13", respondents=0, seed=0, texts=False):
-    layout = submission.prompts_of(load_spec(spec_path(name)), respondents, seed).layout
+    layout = protocol(load_spec(spec_path(name)), Asking(respondents, seed)).layout
     rng = np.random.default_rng(5)
     probs = rng.dirichlet(np.ones(layout.codes.shape[1]), (1, len(layout)))
     outside = rng.uniform(0, 1, (1, len(layout)))
@@ -88,7 +89,7 @@ def test_round_trip(tmp_path, respondents):
     np.testing.assert_allclose(back.probs, given.probs, atol=1e-9, rtol=0)
     np.testing.assert_allclose(back.outside, given.outside, atol=1e-9, rtol=0)
     assert np.unique(back.probs).size > 100  # not a table of defaults
-    for name in ("item", "wording", "order", "respondent", "codes"):
+    for name in ("item", "wording", "order", "respondent", "codes", "widths"):
         np.testing.assert_array_equal(getattr(back.layout, name), getattr(given.layout, name))
     assert back.layout.respondents == max(1, respondents)
     assert back.texts is None and back.parsed is None
@@ -246,6 +247,11 @@ MANIFEST_FIELDS = [
     ("tasks.0.respondents", -1, "tasks.0.respondents"),
     ("tasks.0.respondents", 100_001, "tasks.0.respondents"),
     ("tasks.0.respondents", 100_000, "respondents"),
+    ("tasks.0.limit", 0, "tasks.0.limit"),
+    ("tasks.0.limit", 100_001, "tasks.0.limit"),
+    ("tasks.0.limit", 1, "answers.rows"),
+    ("tasks.0.calibrated", "perhaps", "tasks.0.calibrated"),
+    ("tasks.0.calibrated", True, "answers.rows"),
     ("answers.file", "../answers.jsonl", "answers.file"),
     ("answers.file", "/etc/passwd", "answers.file"),
     ("answers.file", "answers.jsonl\x00", "answers.file"),

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import InputError, UsageError
+from ...errors import InputError, UsageError, did_you_mean
 from ..countries import name_of
+from ..spec import TaskSpec
 
 DIMENSIONS = ("pdi", "idv", "mas", "uai", "lto", "ivr")
 STRICT = "matrix-2015"  # rows of the published matrix; the others carry estimates of a consultancy's site
@@ -84,3 +85,19 @@ def load_scores(path: Path, edition: str) -> Scores:
         if edition == "extended" or source == STRICT:
             rows[code], sources[code] = values, source
     return Scores(edition, rows, sources)
+
+
+def scores_of(spec: TaskSpec, edition: str | None) -> Scores:
+    """The scores that a spec's reference names, in an edition or the default one.
+
+    Raises:
+        UsageError: no such edition. InputError: the spec has no reference, or its file is malformed.
+    """
+    reference = spec.metadata.reference
+    if reference is None:
+        raise InputError(f"{spec.path}: metadata.reference: missing. This measure compares with published scores.")
+    chosen = reference.default_edition if edition is None else edition
+    if chosen not in reference.editions:
+        hint = did_you_mean(chosen, reference.editions)
+        raise UsageError(f"--edition {chosen!r}: {spec.name} has {', '.join(reference.editions)}.{hint}")
+    return load_scores(spec.folder / reference.file, chosen)

@@ -20,8 +20,9 @@ from ..measure import MeasureOptions
 from ..schema import Readout, SplitName
 from ..score import Score
 from ..spec import TaskSpec
+from .common import middle_answers
 from .hofstede import CONSTANTS, ITEMS, NORMS, distance, inverse, is_collapsed, terms, total, weights
-from .reference import DIMENSIONS, Scores, load_scores
+from .reference import DIMENSIONS, scores_of
 
 LEAST_RESPONDENTS = 20  # the manual's minimum for a group; below it no interval is offered
 
@@ -59,14 +60,14 @@ class HofstedeSurvey:
     """Scores answers to the 24 items against one country's six published scores."""
 
     def __init__(self, spec: TaskSpec, country: str, options: MeasureOptions) -> None:
-        if tuple(spec.items.items) != ITEMS:
+        if spec.items.ids != ITEMS:
             raise InputError(f"{spec.path}: metadata.measure: hofstede needs the items m01 to m24, in this order.")
         for name, known in (("constants", CONSTANTS), ("norm", NORMS)):
             if (value := getattr(options, name)) not in known:
                 hint = did_you_mean(value, known)
                 raise UsageError(f"--{name} {value!r}: not one of {', '.join(known)}.{hint}")
         self.spec, self.country, self.options = spec, country, options
-        self.scores = _scores(spec, options.edition)
+        self.scores = scores_of(spec, options.edition)
         self.target = self.scores.target(country)
         self.shift = self.scores.world if options.constants == "world" else np.zeros(len(DIMENSIONS))
 
@@ -80,7 +81,7 @@ class HofstedeSurvey:
     @staticmethod
     def countries(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
         """Codes of the countries with all six scores in an edition."""
-        return _scores(spec, edition).complete
+        return scores_of(spec, edition).complete
 
     def objective(self, layout: Layout, readout: Readout) -> SurveyObjective:
         """Loss of answers to these prompts in one read-out, under the norm of the options."""
@@ -93,9 +94,7 @@ class HofstedeSurvey:
 
     def constant(self, layout: Layout) -> Answers:
         """The middle of the scale, whatever is asked: every index equals its constant."""
-        probs = np.zeros((1, *layout.codes.shape))
-        probs[..., layout.codes.shape[1] // 2] = 1.0
-        return Answers(layout, probs, np.zeros((1, len(layout))))
+        return middle_answers(layout)
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
         """All metrics of one split in one read-out.
@@ -103,16 +102,16 @@ class HofstedeSurvey:
         ``loss`` is asked in the presentation orders that fitting may use; the other orders of the split have their own
         ``loss_<order>``. Unparsed texts are left out of the means and counted in ``unparsed``.
         """
-        part = getattr(self.spec.metadata.splits, split)
+        wordings, orders = answers.layout.asked_wordings, answers.layout.asked_orders
         fitted = self.spec.metadata.splits.fit.orders
-        usual = tuple(order for order in part.orders if order in fitted) or part.orders
-        rows = list(self._aggregate(answers, readout, part.wordings, usual))
-        for order in part.orders:
+        usual = tuple(order for order in orders if order in fitted) or orders
+        rows = list(self._aggregate(answers, readout, wordings, usual))
+        for order in orders:
             if order not in usual:
-                rows += self._turned(answers, readout, part.wordings, order, rows)
+                rows += self._turned(answers, readout, wordings, order, rows)
         base = {"task": self.spec.name, "country": self.country, "readout": readout, "split": split}
         identity = {"edition": self.scores.edition, "constants": self.options.constants}
-        return [Score(**base, **identity, **{"wordings": part.wordings, "orders": usual} | row) for row in rows]
+        return [Score(**base, **identity, **{"wordings": wordings, "orders": usual} | row) for row in rows]
 
     def _aggregate(
         self, answers: Answers, readout: Readout, wordings: tuple[str, ...], orders: tuple[str, ...]
@@ -204,12 +203,3 @@ def _grouped_means(asked: Answers, readout: Readout, group: np.ndarray) -> np.nd
     sums, counts = np.bincount(cell, values[valid], minlength=size), np.bincount(cell, minlength=size)
     means = np.divide(sums, counts, out=np.full(size, np.nan), where=counts > 0)
     return means.reshape(-1, len(ITEMS))
-
-
-def _scores(spec: TaskSpec, edition: str | None) -> Scores:
-    reference = spec.metadata.reference
-    chosen = reference.default_edition if edition is None else edition
-    if chosen not in reference.editions:
-        hint = did_you_mean(chosen, reference.editions)
-        raise UsageError(f"--edition {chosen!r}: {spec.name} has {', '.join(reference.editions)}.{hint}")
-    return load_scores(spec.folder / reference.file, chosen)

@@ -1,0 +1,40 @@
+"""The command ``judge``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ..tasks.countries import name_of
+from . import submission
+from .files import write_json
+from .judge import judge as have_judged
+from .registry import spec_of
+from .run import SCORES, SUBMISSION
+from .scoring import score_submission
+
+
+@click.command()
+@click.argument("path", metavar="SUBMISSION", type=click.Path(file_okay=False))
+@click.option("--model", required=True, help="A model of lm-eval: hf, culteval, local-chat-completions, ...")
+@click.option("--model-args", default="", help="Its arguments as lm-eval takes them: pretrained=FOLDER,dtype=float32")
+def judge(path: str, model: str, model_args: str) -> None:
+    """Have a model say towards which pole each open answer leans; its verdicts are kept beside the answers."""
+    run = Path(path)
+    folder = run / SUBMISSION if (run / SUBMISSION).is_dir() else run
+    manifest, answers = submission.read(folder)
+    specs = {task.name: spec_of(task.name) for task in manifest.tasks}
+    record = have_judged(folder, manifest, specs, answers, model, model_args)
+    _, scores = score_submission(folder)
+    if (run / SCORES).is_file():
+        write_json(run / SCORES, [row.model_dump(mode="json") for row in scores])
+    table = Table(title=f"{record.rows} open answers judged by {model}", box=None, title_justify="left", pad_edge=False)
+    for heading in ("task", "country", "split", "metric", "value", "n"):
+        table.add_column(heading)
+    for row in scores:
+        if row.metric.startswith("judged_"):
+            table.add_row(row.task, name_of(row.country), row.split, row.metric, f"{row.value:.3f}", str(row.n))
+    Console().print(table)

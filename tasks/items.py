@@ -1,0 +1,299 @@
+"""What a task asks: a survey's items in several wordings, or questions with options of their own.
+
+Both present an item as text and what may be answered, in code order; the rest of the harness sees no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+from pydantic import Field, model_validator
+
+from .schema import Strict
+
+NOTHING = "N/A"  # what a content-free item asks (Zhao et al. 2021)
+MOST_OPTIONS = 26
+
+
+def free_id(split: str, kind: str) -> str:
+    """The id of a content-free item of a split."""
+    return f"free:{split}:{kind}"
+
+
+def free_kind(item: str) -> str:
+    """The scale or number of options of a content-free item; empty for any other item."""
+    return item.split(":", 2)[2] if item.startswith("free:") else ""
+
+
+class Presented(NamedTuple):
+    """A prompt's text, and what may be answered in code order."""
+
+    text: str
+    choices: tuple[str, ...]
+
+
+class Items(Protocol):
+    """What ``prompts`` and the measures need of an item file."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All items in file order."""
+
+    @property
+    def presentations(self) -> tuple[str, ...]:
+        """Names of the wordings or frames."""
+
+    @property
+    def free(self) -> dict[str, str]:
+        """What the content-free item of every item is called: the scale or the number of options it shares."""
+
+    def tag(self, item: str) -> str | None:
+        """The split an item is tagged for, None for all."""
+
+    def codes(self, item: str) -> tuple[int, ...]:
+        """Codes of the options; none for an open question."""
+
+    def present(self, item: str, wording: str, order: str) -> Presented:
+        """One item, its options listed in natural or reversed order. Content-free items can be presented too."""
+
+
+class ItemKey(Strict):
+    """What all wordings of a survey item share; ``group`` names the item that this one paraphrases."""
+
+    scale: str
+    stem: str | None
+    dimension: str
+    group: str | None = None
+    split: str | None = Field(None, pattern="^(fit|heldout)$")
+
+
+class Wording(Strict):
+    """One paraphrase of the whole survey: texts in one language, labels in code order."""
+
+    instruction: str
+    scales: dict[str, tuple[str, ...]]
+    stems: dict[str, str]
+    items: dict[str, str]
+
+
+class Survey(Strict):
+    """Items and their wordings, as in ``tasks/vsm13/items.yaml``.
+
+    ``codes`` are a scale's own numbers in ascending order, 1 to n where it has none; an empty label is listed as its
+    number alone.
+    """
+
+    language: str
+    codes_of_scales: dict[str, tuple[int, ...]] = Field(default_factory=dict, alias="codes")
+    items: dict[str, ItemKey] = Field(min_length=1)
+    wordings: dict[str, Wording] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Survey:
+        if odd := [item for item in self.items if item.startswith("free:")]:
+            raise ValueError(f"items.{odd[0]}: ids that begin with 'free:' are kept for content-free items")
+        for name, wording in self.wordings.items():
+            if set(wording.items) != set(self.items):
+                odd = sorted(set(wording.items) ^ set(self.items))
+                raise ValueError(f"wordings.{name}.items: {odd} not in both this wording and 'items'")
+            for item, key in self.items.items():
+                if key.scale not in wording.scales:
+                    raise ValueError(f"wordings.{name}.scales: no labels for scale {key.scale!r} of item {item}")
+                if key.stem is not None and key.stem not in wording.stems:
+                    raise ValueError(f"wordings.{name}.stems: no text for stem {key.stem!r} of item {item}")
+        for scale in dict.fromkeys(key.scale for key in self.items.values()):
+            if len({len(wording.scales[scale]) for wording in self.wordings.values()}) > 1:
+                raise ValueError(f"scale {scale!r} has another number of labels in some wording")
+            for name, wording in self.wordings.items():
+                self._check_scale(name, scale, wording.scales[scale])
+        return self
+
+    def _check_scale(self, name: str, scale: str, labels: tuple[str, ...]) -> None:
+        where = f"wordings.{name}.scales.{scale}"
+        if not 2 <= len(labels) <= MOST_OPTIONS:
+            raise ValueError(f"{where}: {len(labels)} labels; a scale has 2 to {MOST_OPTIONS}")
+        codes = self.codes_of_scales.get(scale)
+        if codes is not None and len(codes) != len(labels):
+            raise ValueError(f"{where}: {len(labels)} labels for {len(codes)} codes")
+        if codes is not None and (list(codes) != sorted(set(codes)) or codes[0] < 0):
+            raise ValueError(f"codes.{scale}: codes ascend from 0 or more, each once")
+        spoken = [label for label in labels if label]
+        if len(set(spoken)) < len(spoken):
+            raise ValueError(f"{where}: two options have the same label")
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All items in file order."""
+        return tuple(self.items)
+
+    @property
+    def presentations(self) -> tuple[str, ...]:
+        """Names of the wordings."""
+        return tuple(self.wordings)
+
+    @cached_property
+    def free(self) -> dict[str, str]:
+        """One content-free item a scale."""
+        return {item: key.scale for item, key in self.items.items()}
+
+    def tag(self, item: str) -> str | None:
+        """The split an item is tagged for."""
+        return self.items[item].split
+
+    def scale(self, item: str) -> str:
+        """The scale of an item or a content-free item."""
+        return free_kind(item) or self.items[item].scale
+
+    def codes(self, item: str) -> tuple[int, ...]:
+        """The scale's own numbers."""
+        scale = self.scale(item)
+        wording = next(iter(self.wordings.values()))
+        return self.codes_of_scales.get(scale) or tuple(range(1, len(wording.scales[scale]) + 1))
+
+    def present(self, item: str, wording: str, order: str) -> Presented:
+        """Instruction and scale first (shared by neighbours), the item last; each option keeps its number."""
+        words = self.wordings[wording]
+        codes = self.codes(item)
+        lines = _scale_lines(codes, words.scales[self.scale(item)], order == "reversed")
+        return Presented("\n".join([words.instruction, *lines, self._asked(item, words)]), tuple(map(str, codes)))
+
+    def _asked(self, item: str, words: Wording) -> str:
+        if free_kind(item):
+            return NOTHING
+        stem = self.items[item].stem
+        return f"{words.stems[stem]} {words.items[item]}".lstrip() if stem else words.items[item]
+
+
+def _scale_lines(codes: Iterable[int], labels: Iterable[str], reverse: bool) -> list[str]:
+    """One line a labelled option; neighbours without a label share a line of numbers."""
+    lines, bare = [], []
+    pairs = list(zip(codes, labels, strict=True))
+    for code, label in reversed(pairs) if reverse else pairs:
+        if label and bare:
+            lines.append(", ".join(bare))
+            bare = []
+        if label:
+            lines.append(f"{code} = {label}")
+        else:
+            bare.append(str(code))
+    return [*lines, ", ".join(bare)] if bare else lines
+
+
+class Question(Strict):
+    """One line of a question file. Options are coded 1 to n as they stand; without options it is answered in text.
+
+    ``answer`` (or ``answers``) is the code of the right option where there is one, ``source`` says why it is right;
+    questions of a ``group`` are judged together.
+    """
+
+    id: str = Field(min_length=1, max_length=100)
+    question: str = Field(min_length=1, max_length=4000)
+    options: tuple[str, ...] = Field((), max_length=MOST_OPTIONS)
+    answer: int | None = None
+    answers: tuple[int, ...] = ()
+    country: str | None = Field(None, pattern="^[A-Z]{2}$")
+    dimension: str | None = None
+    kind: str | None = None
+    group: str | None = Field(None, max_length=100)
+    topic: str | None = None
+    difficulty: str | None = None
+    source: str | None = None
+    split: str | None = Field(None, pattern="^(fit|heldout)$")
+
+    @model_validator(mode="after")
+    def _answerable(self) -> Question:
+        if self.id.startswith("free:") and self.question != NOTHING:
+            raise ValueError("id: ids that begin with 'free:' are kept for content-free items")
+        if self.answer is not None and self.answers:
+            raise ValueError("answers: give answer or answers, not both")
+        if len(self.options) == 1 or len(set(self.options)) < len(self.options) or not all(self.options):
+            raise ValueError("options: two or more, different and not empty")
+        if odd := [code for code in self.right if not 1 <= code <= len(self.options)]:
+            raise ValueError(f"answer: {odd[0]} is not the number of an option (1 to {len(self.options)})")
+        return self
+
+    @property
+    def right(self) -> tuple[int, ...]:
+        """Codes of the right options: one, several, or none where nothing is right or wrong."""
+        return self.answers or (() if self.answer is None else (self.answer,))
+
+
+class Questions(Strict):
+    """Questions and the frames they are put in: texts with ``{question}``, ``{options}`` and ``{country}``.
+
+    A question without options is put in the frame of the same name with ``_open`` behind it, where there is one.
+    """
+
+    language: str
+    frames: dict[str, str] = Field(min_length=1)
+    questions: tuple[Question, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _once(self) -> Questions:
+        if len(self.by_id) < len(self.questions):
+            seen: set[str] = set()
+            twice = next(q.id for q in self.questions if q.id in seen or seen.add(q.id))
+            raise ValueError(f"questions: id {twice!r} is there twice")
+        for name, frame in self.frames.items():
+            if "{question}" not in frame and "{options}" not in frame:
+                raise ValueError(f"frames.{name}: holds neither {{question}} nor {{options}}")
+        return self
+
+    @cached_property
+    def by_id(self) -> dict[str, Question]:
+        """The questions by id."""
+        return {question.id: question for question in self.questions}
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All questions in file order."""
+        return tuple(self.by_id)
+
+    @property
+    def presentations(self) -> tuple[str, ...]:
+        """Names of the frames."""
+        return tuple(self.frames)
+
+    @cached_property
+    def free(self) -> dict[str, str]:
+        """One content-free item a number of options."""
+        return {q.id: str(len(q.options)) for q in self.questions if q.options}
+
+    def tag(self, item: str) -> str | None:
+        """The split a question is tagged for."""
+        return self.by_id[item].split
+
+    def codes(self, item: str) -> tuple[int, ...]:
+        """1 to the number of options."""
+        size = int(kind) if (kind := free_kind(item)) else len(self.by_id[item].options)
+        return tuple(range(1, size + 1))
+
+    def present(self, item: str, wording: str, order: str) -> Presented:
+        """The question in a frame. Options are lettered by their place, so reversed order gives each another letter."""
+        if free_kind(item):
+            options = (NOTHING,) * len(self.codes(item))
+            asked = Question(id=item, question=NOTHING)
+        else:
+            asked = self.by_id[item]
+            options = asked.options
+        letters = [chr(ord("A") + place) for place in range(len(options))]
+        listed = options[::-1] if order == "reversed" else options
+        lines = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, listed, strict=True))
+        frame = self.frames[wording] if options else self.frames.get(f"{wording}_open", self.frames[wording])
+        text = _fill(frame, asked, lines).rstrip("\n")
+        return Presented(text, tuple(letters[::-1] if order == "reversed" else letters))
+
+
+def _fill(frame: str, question: Question, options: str) -> str:
+    """Placeholders replaced one after another, the stranger's texts last so that none is read as a placeholder."""
+    from .countries import name_of
+
+    country = name_of(question.country) if question.country else ""
+    before, mark, after = frame.replace("{country}", country).partition("{options}")
+    return (
+        before.replace("{question}", question.question)
+        + (options if mark else "")
+        + after.replace("{question}", question.question)
+    )

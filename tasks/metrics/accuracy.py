@@ -1,0 +1,150 @@
+"""Accuracy on questions with right answers, by country and pooled, with Wilson intervals over the questions.
+
+A question asked in several wordings and orders counts once, with the mean over them. Questions of a group (the four
+judgements of a CulturalBench-Hard question, Chiu et al. 2024) count as one, right only if all of it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ..answers import Answers, Layout, chosen
+from ..intervals import wilson
+from ..items import Questions
+from ..measure import MeasureOptions
+from ..schema import Readout, SplitName
+from ..score import Score, Sheet
+from ..spec import TaskSpec
+from .common import NoReference, group_means, middle_answers, spreads, unanswered
+
+
+@dataclass(frozen=True)
+class ErrorObjective:
+    """1 - accuracy (population,) of probabilities (population, prompts, options); numpy or torch."""
+
+    right: np.ndarray
+    weight: np.ndarray
+    readout: Readout
+
+    def __call__(self, probs: Any) -> Any:
+        like = getattr(probs, "new_tensor", np.asarray)
+        if self.readout == "expected":
+            return 1 - (probs * like(self.right.astype(float))).sum(-1) @ like(self.weight)
+        best = np.asarray(probs).argmax(-1)
+        hit = np.take_along_axis(np.broadcast_to(self.right, probs.shape), best[..., None], -1)[..., 0]
+        return 1 - hit @ self.weight
+
+
+class Accuracy(NoReference):
+    """Scores answers against the right options that the questions carry."""
+
+    def __init__(self, spec: TaskSpec, country: str, options: MeasureOptions) -> None:
+        if not isinstance(spec.items, Questions) or not all(q.right for q in spec.items.questions):
+            raise InputError(f"{spec.path}: metadata.measure: accuracy needs questions that each have an answer.")
+        self.spec, self.country = spec, country
+        self.questions = spec.items.questions
+        self.places = sorted({q.country for q in self.questions if q.country})
+        self.units = list(dict.fromkeys(q.group or q.id for q in self.questions))
+        number = {name: i for i, name in enumerate(self.units)}
+        self.unit_of = np.array([number[q.group or q.id] for q in self.questions])
+        self.place_of = np.empty(len(self.units), dtype=object)
+        self.place_of[self.unit_of] = [q.country for q in self.questions]
+
+    def _right(self, layout: Layout) -> np.ndarray:
+        """Which options are right, boolean (prompts, options)."""
+        widest = max(len(question.options) for question in self.questions)
+        table = np.zeros((len(self.questions), widest), dtype=bool)
+        for row, question in enumerate(self.questions):
+            table[row, [code - 1 for code in question.right]] = True
+        return table[layout.item][:, : layout.codes.shape[1]]
+
+    def objective(self, layout: Layout, readout: Readout) -> ErrorObjective:
+        """1 - accuracy on the country's own questions where the task has some, else on all."""
+        own = np.array([q.country == self.country for q in self.questions])[layout.item]
+        weight = own.astype(float) if own.any() else np.ones(len(layout))
+        return ErrorObjective(self._right(layout), weight / weight.sum(), readout)
+
+    def demonstrations(self, layout: Layout) -> np.ndarray:
+        """The first right code (prompts,) of each question."""
+        return np.array([q.right[0] for q in self.questions])[layout.item]
+
+    def constant(self, layout: Layout) -> Answers:
+        """The same option, whatever is asked."""
+        return middle_answers(layout)
+
+    def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
+        """``accuracy`` on the country's own questions (all where the task has none of it), pooled and by country."""
+        units = self._units(answers, readout)
+        asked = ~np.isnan(units)
+        where = self.place_of
+        own = asked & (where == self.country) if (where[asked] == self.country).any() else asked
+        sheet = self.sheet(answers, split, readout, int(own.sum()))
+        rows = [self._accuracy(sheet, "accuracy", units[own]), unanswered(sheet, answers)]
+        if self.places:
+            rows.append(self._accuracy(sheet, "accuracy_all", units[asked]))
+            rows += [
+                self._accuracy(sheet, f"accuracy_{place}", units[asked & (where == place)])
+                for place in self.places
+                if (asked & (where == place)).any()
+            ]
+        rows += self._habits(sheet, answers, readout)
+        rows += spreads(sheet, answers, "accuracy", lambda part: float(np.nanmean(self._units(part, readout)[own])))
+        return rows
+
+    @staticmethod
+    def _accuracy(sheet: Sheet, metric: str, values: np.ndarray) -> Score:
+        low, high = wilson(float(values.mean()), len(values))
+        return sheet.row(metric, values.mean(), True, n=len(values), low=low, high=high)
+
+    def _units(self, answers: Answers, readout: Readout) -> np.ndarray:
+        """How right each question or group is, 0 to 1; NaN where it was not asked."""
+        layout = answers.layout
+        hit = (chosen(answers, readout) * self._right(layout)).sum(-1)
+        if len(self.units) == len(self.questions):
+            return group_means(hit, layout.item, len(self.questions))
+        # A group is judged within each asking (wording, order, respondent), then averaged over them.
+        cell = np.stack([self.unit_of[layout.item], layout.wording, layout.order, layout.respondent], axis=1)
+        cells, place = np.unique(cell, axis=0, return_inverse=True)
+        whole = np.ones(len(cells))
+        np.multiply.at(whole, place.ravel(), hit)
+        return group_means(whole, cells[:, 0], len(self.units))
+
+    def _habits(self, sheet: Sheet, answers: Answers, readout: Readout) -> list[Score]:
+        """Answering by position: how far the commonest letter lies above its share, and the same content twice."""
+        layout = answers.layout
+        letters = chosen(answers, readout)
+        turned = (layout.order == 1)[:, None]
+        width = layout.codes.shape[1]
+        place = np.arange(width)[None]
+        shown = np.where(turned, layout.widths[:, None] - 1 - place, place)
+        by_letter = np.take_along_axis(letters, np.clip(shown, 0, width - 1), 1)
+        full = layout.widths == width
+        rows = []
+        if by_letter[full].any():
+            share = by_letter[full].sum(0) / max(by_letter[full].sum(), 1e-12)
+            rows.append(sheet.row("position_bias", share.max() - 1 / width, False))
+        if (same := same_content(answers, readout)) is not None:
+            rows.append(sheet.row("consistency", same, True))
+        return rows
+
+
+def same_content(answers: Answers, readout: Readout) -> float | None:
+    """How often the same content is chosen in both orders: share of pairs, for ``expected`` the overlap of the two.
+
+    None where nothing was answered in both.
+    """
+    layout, spread = answers.layout, chosen(answers, readout)
+    keys = [tuple(row) for row in np.stack([layout.item, layout.wording, layout.respondent], axis=1).tolist()]
+    answered = spread.sum(-1) > 0
+    first = {key: row for row, key in enumerate(keys) if layout.order[row] == 0 and answered[row]}
+    pairs = [
+        (first[key], row) for row, key in enumerate(keys) if layout.order[row] == 1 and answered[row] and key in first
+    ]
+    if not pairs:
+        return None
+    one, other = np.array(pairs).T
+    return float(np.minimum(spread[one], spread[other]).sum(-1).mean())

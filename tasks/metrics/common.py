@@ -1,0 +1,68 @@
+"""What measures share: the order and wording spreads, means by group, refusals, the sheet their scores stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ..answers import Answers, Layout
+from ..schema import Readout, SplitName
+from ..score import Score, Sheet
+from ..spec import OWN_EDITION, TaskSpec
+
+
+class NoReference:
+    """Parts of the measure protocol for tasks that carry their own answers: any country, one edition."""
+
+    spec: TaskSpec
+    country: str
+    caution: str | None = None
+
+    @staticmethod
+    def countries(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
+        """None in particular: the country is what a model is aligned to, and does not decide what is right."""
+        return ()
+
+    def sheet(self, answers: Answers, split: SplitName, readout: Readout, n: int) -> Sheet:
+        """The sheet of a split in one read-out."""
+        return Sheet(self.spec.name, self.country, OWN_EDITION, split, readout, answers.layout, n)
+
+
+def middle_answers(layout: Layout) -> Answers:
+    """The middle option of every scale (the upper of two middles), whatever is asked; nothing for open questions."""
+    probs = (np.arange(layout.codes.shape[1]) == (layout.widths // 2)[:, None]).astype(float)
+    probs *= (layout.widths > 0)[:, None]
+    return Answers(layout, probs[None], np.zeros((1, len(layout))))
+
+
+def group_means(values: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
+    """Mean (size, ...) of values (prompts, ...) by group (prompts,); NaN for a group without any."""
+    counts = np.bincount(group, minlength=size).astype(float)
+    flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
+    sums = np.stack([np.bincount(group, column, minlength=size) for column in flat.T], axis=1)
+    with np.errstate(invalid="ignore"):
+        return (sums / counts[:, None]).reshape(size, *values.shape[1:])
+
+
+def unanswered(sheet: Sheet, answers: Answers) -> Score:
+    """The share of texts without an answer, or the probability mass on anything but the options."""
+    if sheet.readout == "text":
+        asked = answers.layout.widths > 0
+        return sheet.row("unparsed", np.isnan(answers.values("text")[0][asked]).mean() if asked.any() else 0.0, False)
+    return sheet.row("outside_mass", answers.outside[0].mean(), False)
+
+
+def spreads(sheet: Sheet, answers: Answers, metric: str, value: Callable[[Answers], float]) -> Iterator[Score]:
+    """How far the headline moves over wordings and over orders: largest minus smallest, where there are two or more."""
+    layout = answers.layout
+    for name, levels, column in (
+        ("wording", layout.asked_wordings, layout.wording),
+        ("order", layout.asked_orders, layout.order),
+    ):
+        known = {"wording": layout.wordings, "order": layout.orders}[name]
+        if len(levels) < 2:
+            continue
+        each = [value(answers.take(column == known.index(level))) for level in levels]
+        if np.isfinite(each).all():
+            yield sheet.row(f"{metric}_{name}_spread", np.ptp(each), False)

@@ -1,0 +1,72 @@
+"""A survey with a right answer an item: what somebody with the country's published scores would say.
+
+Labels come from inverse modelling (``hofstede.inverse``): each index rests on four items of its own, so that the best
+integer answers are found by trying all 5^4; among equals those nearest to the middle of the scale win.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...errors import InputError, UsageError, did_you_mean
+from ..answers import Answers, Layout, chosen
+from ..intervals import wilson
+from ..items import Survey
+from ..measure import MeasureOptions
+from ..schema import Readout, SplitName
+from ..score import Score, Sheet
+from ..spec import TaskSpec
+from .common import middle_answers, unanswered
+from .hofstede import CONSTANTS, ITEMS, inverse
+from .poles import LEAST, ChosenLoss
+from .reference import DIMENSIONS, scores_of
+
+
+class LabelledSurvey:
+    """Cross-entropy and accuracy of paraphrased items against labels; what gradient baselines learn from."""
+
+    caution = None
+
+    def __init__(self, spec: TaskSpec, country: str, options: MeasureOptions) -> None:
+        groups = [key.group for key in spec.items.items.values()] if isinstance(spec.items, Survey) else [None]
+        if not set(groups) <= set(ITEMS):
+            raise InputError(f"{spec.path}: metadata.measure: labelled needs items with a group from m01 to m24.")
+        if options.constants not in CONSTANTS:
+            hint = did_you_mean(options.constants, CONSTANTS)
+            raise UsageError(f"--constants {options.constants!r}: not one of {', '.join(CONSTANTS)}.{hint}")
+        self.spec, self.country, self.constants = spec, country, options.constants
+        self.scores = scores_of(spec, options.edition)
+        shift = self.scores.world if options.constants == "world" else np.zeros(len(DIMENSIONS))
+        self.labels = inverse(self.scores.target(country), shift)[[ITEMS.index(group) for group in groups]]
+
+    @staticmethod
+    def countries(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
+        """Codes of the countries with all six scores in an edition."""
+        return scores_of(spec, edition).complete
+
+    def objective(self, layout: Layout, readout: Readout) -> ChosenLoss:
+        """Mean -log probability of the labels; for ``argmax`` the share that misses them."""
+        return ChosenLoss(self.labels[layout.item] - 1, readout)
+
+    def demonstrations(self, layout: Layout) -> np.ndarray:
+        """The labels (prompts,)."""
+        return self.labels[layout.item]
+
+    def constant(self, layout: Layout) -> Answers:
+        """The middle of the scale, whatever is asked."""
+        return middle_answers(layout)
+
+    def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
+        """``accuracy`` against the labels with Wilson's interval over the items, and the ``loss``."""
+        layout = answers.layout
+        n = len(np.unique(layout.item))
+        edition = self.scores.edition
+        sheet = Sheet(self.spec.name, self.country, edition, split, readout, layout, n)
+        hit = chosen(answers, readout)[np.arange(len(layout)), self.labels[layout.item] - 1]
+        low, high = wilson(float(hit.mean()), n)
+        rows = [unanswered(sheet, answers)]
+        rows.append(sheet.row("accuracy", hit.mean(), True, low=low, high=high, constants=self.constants))
+        if readout == "expected":
+            loss = -np.log(hit + LEAST).mean()
+            rows.append(sheet.row("loss", loss, False, constants=self.constants))
+        return rows

@@ -1,0 +1,162 @@
+"""Choices between the high and the low pole of a dimension: preference pairs and forced choices.
+
+A country's side of a dimension is the high pole where its published score lies above the world's mean. Shares are
+means over both orders, so that a model which answers by position stands at one half.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ..answers import UNPARSED, Answers, Layout, chosen
+from ..intervals import wilson
+from ..items import Questions
+from ..measure import MeasureOptions
+from ..schema import Readout, SplitName
+from ..score import Score, Sheet
+from ..spec import TaskSpec
+from .accuracy import same_content
+from .common import group_means, middle_answers, spreads, unanswered
+from .reference import DIMENSIONS, scores_of
+
+LEAST = 1e-9  # added to probabilities under a logarithm
+
+
+@dataclass(frozen=True)
+class ChosenLoss:
+    """Mean -log probability (population,) of the chosen options (prompts,), of probabilities over the options.
+
+    ``rows`` are the prompts that count, where not all do.
+    """
+
+    target: np.ndarray
+    readout: Readout
+    rows: np.ndarray | None = None
+
+    def __call__(self, probs: Any) -> Any:
+        if self.rows is not None:
+            probs = probs[..., self.rows, :]
+        if self.readout == "argmax":
+            return 1 - (np.asarray(probs).argmax(-1) == self.target).mean(-1)
+        picked = probs[..., np.arange(len(self.target)), self.target] + LEAST
+        return -(picked.log() if hasattr(picked, "log") else np.log(picked)).mean(-1)
+
+
+class Poles:
+    """Scores which pole is chosen: option 1 of every question is the high one, option 2 the low one."""
+
+    def __init__(self, spec: TaskSpec, country: str, options: MeasureOptions) -> None:
+        if not isinstance(spec.items, Questions):
+            raise InputError(f"{spec.path}: metadata.measure: poles needs questions with two options, high pole first.")
+        self.spec, self.country = spec, country
+        self.questions = spec.items.questions
+        for question in self.questions:
+            if question.options and (len(question.options) != 2 or question.dimension not in DIMENSIONS):
+                raise InputError(
+                    f"{spec.path}: question {question.id[:60]!r}: two options and one of {', '.join(DIMENSIONS)}."
+                )
+        self.scores = scores_of(spec, options.edition)
+        self.high = dict(zip(DIMENSIONS, self.scores.target(country) > self.scores.world, strict=True))
+        self.dimension = np.array([DIMENSIONS.index(q.dimension) if q.options else -1 for q in self.questions])
+
+    caution = None
+
+    @staticmethod
+    def countries(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
+        """Codes of the countries with all six scores in an edition."""
+        return scores_of(spec, edition).complete
+
+    def _side(self, layout: Layout) -> np.ndarray:
+        """Index (prompts,) of the option on the country's side: 0 the high pole, 1 the low one."""
+        low = np.array([0 if self.high[name] else 1 for name in DIMENSIONS])
+        return low[self.dimension[layout.item]]
+
+    def objective(self, layout: Layout, readout: Readout) -> ChosenLoss:
+        """Loss of the options on the country's side."""
+        rows = np.flatnonzero(layout.widths == 2)
+        return ChosenLoss(self._side(layout)[rows], readout, rows if len(rows) < len(layout) else None)
+
+    def demonstrations(self, layout: Layout) -> np.ndarray:
+        """The code (prompts,) on the country's side; ``UNPARSED`` for open questions."""
+        return np.where(layout.widths == 2, self._side(layout) + 1, UNPARSED)
+
+    def constant(self, layout: Layout) -> Answers:
+        """Always the second option in natural order's code, the low pole."""
+        return middle_answers(layout)
+
+    def sheet(self, answers: Answers, split: SplitName, readout: Readout, n: int) -> Sheet:
+        """The sheet of a split in one read-out."""
+        return Sheet(self.spec.name, self.country, self.scores.edition, split, readout, answers.layout, n)
+
+    def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
+        """``side`` (share of choices on the country's side), ``high_<dimension>``, the losses of both poles, habits."""
+        closed = answers.take(answers.layout.widths == 2)
+        layout = closed.layout
+        if not len(layout):
+            return []
+        asked = np.unique(layout.item)
+        sheet = self.sheet(closed, split, readout, len(asked))
+        spread = chosen(closed, readout)[:, :2]
+        answered = spread.sum(-1) > 0
+        rows = [unanswered(sheet, closed)]
+        if not answered.any():
+            return rows
+        side, n = self._mean_side(closed, readout), len(np.unique(layout.item[answered]))
+        low, high = wilson(side, n)
+        rows.append(sheet.row("side", side, True, n=n, low=low, high=high))
+        for number, name in enumerate(DIMENSIONS):
+            mine = (self.dimension[layout.item] == number) & answered
+            if mine.any():
+                items = np.unique(layout.item[mine])
+                share = float(np.nanmean(group_means(spread[mine, 0], layout.item[mine], len(self.questions))[items]))
+                low, high = wilson(share, len(items))
+                rows.append(sheet.row(f"high_{name}", share, None, n=len(items), low=low, high=high))
+        if readout == "expected":
+            rows += self._losses(sheet, closed)
+        rows.append(sheet.row("position_bias", abs(2 * self._first(layout, spread)[answered].mean() - 1), False))
+        if (same := same_content(closed, readout)) is not None:
+            rows.append(sheet.row("consistency", same, True))
+        rows += spreads(sheet, closed, "side", lambda part: self._mean_side(part, readout))
+        return rows
+
+    def _mean_side(self, closed: Answers, readout: Readout) -> float:
+        """Share of choices on the country's side, a question counting once; unanswered ones are left out.
+
+        The mean over dimensions on whose high pole the country stands and that over the others count alike, so that
+        whoever always takes the same pole stands at one half.
+        """
+        layout, spread = closed.layout, chosen(closed, readout)[:, :2]
+        answered = spread.sum(-1) > 0
+        if not answered.any():
+            return float("nan")
+        on_side = np.take_along_axis(spread, self._side(layout)[:, None], 1)[answered, 0]
+        each = group_means(on_side, layout.item[answered], len(self.questions))
+        low = np.array([not self.high[DIMENSIONS[d]] if d >= 0 else False for d in self.dimension])
+        sides = [each[low == pole] for pole in (False, True)]
+        return float(np.mean([np.nanmean(side) for side in sides if not np.isnan(side).all()]))
+
+    @staticmethod
+    def _first(layout: Layout, spread: np.ndarray) -> np.ndarray:
+        """How much of each answer is on the option listed first."""
+        return np.where(layout.order == 1, spread[:, 1], spread[:, 0])
+
+    def _losses(self, sheet: Sheet, closed: Answers) -> list[Score]:
+        """-log probability of the option on the country's side among the two, and of each pole as it is.
+
+        ``loss_high_*`` and ``loss_low_*`` count the mass outside the options (the seed paper's Table 1a); ``loss``, the
+        mean over the country's side, does not, as stock lm-eval counts a template's line break to every option.
+        """
+        layout = closed.layout
+        sided = np.take_along_axis(closed.probs[0, :, :2], self._side(layout)[:, None], 1)
+        logs = -np.log(closed.probs[0, :, :2] * (1 - closed.outside[0])[:, None] + LEAST)
+        rows = [sheet.row("loss", -np.log(sided + LEAST).mean(), False)]
+        for number, name in enumerate(DIMENSIONS):
+            mine = self.dimension[layout.item] == number
+            if mine.any():
+                rows.append(sheet.row(f"loss_high_{name}", logs[mine, 0].mean(), None))
+                rows.append(sheet.row(f"loss_low_{name}", logs[mine, 1].mean(), None))
+        return rows

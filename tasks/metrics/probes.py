@@ -1,0 +1,82 @@
+"""Open-ended probes, scored without a judge: forced choices both ways round, and what generated text gives away."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import numpy as np
+
+from ..answers import UNPARSED, Answers
+from ..schema import Readout, SplitName
+from ..score import Score, Sheet
+from .poles import Poles
+
+# How models decline to answer or to have a view. "I can't help smiling" and "as a large family" are answers.
+_MACHINE = r"(ai|artificial (intelligence|mind|being)|large language model|language model)\b"
+_CANNOT = r"(cannot|can't|can not|won't|am not able to|am unable to|'m unable to|do not have|don't have)"
+_WHAT = r"(answer|assist|help (you|with)|provide|choose|the ability|personal|(any )?(feelings|opinions|preferences))\b"
+REFUSALS = re.compile(
+    rf"\b(as an? {_MACHINE}|i( a|')m (just |only )?an? {_MACHINE}|i {_CANNOT} {_WHAT}|"
+    r"i( would|'d) (prefer|rather) not\b|i prefer not to\b|i( a|')m sorry, but (no\b|i\b))",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"\w+")
+
+
+class Probes(Poles):
+    """Choices as in ``Poles``; in ``text`` also refusals, repetition, collapse and agreement with the probabilities."""
+
+    def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
+        """Scores of the forced choices, then those of the text."""
+        rows = super().score(answers, split, readout)
+        if readout != "text" or answers.texts is None:
+            return rows
+        sheet = self.sheet(answers, split, readout, len(np.unique(answers.layout.item)))
+        return rows + self._text(sheet, answers)
+
+    def _text(self, sheet: Sheet, answers: Answers) -> list[Score]:
+        texts = list(answers.texts)
+        layout = answers.layout
+        rows = [sheet.row("refusal", np.mean([refuses(text) for text in texts]), False)]
+        rows.append(sheet.row("empty", np.mean([not text.strip() for text in texts]), False))
+        spoken = [text for text, width in zip(texts, layout.widths, strict=True) if width == 0]
+        if spoken:
+            rows.append(sheet.row("distinct_1", distinct(spoken, 1), True))
+            rows.append(sheet.row("distinct_2", distinct(spoken, 2), True))
+            rows.append(sheet.row("identical", identical(spoken), False))
+            rows.append(sheet.row("repetition", np.mean([repetition(text) for text in spoken]), False))
+        read = (layout.widths > 0) & (answers.parsed != UNPARSED)
+        if read.any():
+            best = np.take_along_axis(layout.codes, answers.probs[0].argmax(-1)[:, None], 1)[:, 0]
+            agreement = (best[read] == answers.parsed[read]).mean()
+            rows.append(sheet.row("agreement", agreement, True, n=int(read.sum())))
+        return rows
+
+
+def refuses(text: str) -> bool:
+    """Whether a text declines to answer, as far as its first 200 characters tell."""
+    return bool(REFUSALS.search(text[:200].replace("\u2019", "'")))
+
+
+def distinct(texts: list[str], length: int) -> float:
+    """Distinct n-grams over all n-grams (Li et al. 2016), of all texts together; 0 where there are none."""
+    grams = [gram for text in texts for gram in _grams(text, length)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def identical(texts: list[str]) -> float:
+    """The share of texts that say what another one says, word for word: 0 where all differ, near 1 at a collapse."""
+    counts = Counter(" ".join(_WORD.findall(text.lower())) for text in texts)
+    return sum(count for count in counts.values() if count > 1) / len(texts)
+
+
+def repetition(text: str) -> float:
+    """The share of a text's three-word sequences that occurred before in it."""
+    grams = _grams(text, 3)
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _grams(text: str, length: int) -> list[tuple[str, ...]]:
+    words = _WORD.findall(text.lower())
+    return [tuple(words[i : i + length]) for i in range(len(words) - length + 1)]
