@@ -12,6 +12,7 @@ from ..errors import CultevalError
 _COMMANDS = {
     "run": ("culteval.harness.commands:run", "Align a model to a country, answer tasks, write and score a submission."),
     "resume": ("culteval.harness.commands:resume", "Go on with a run that was interrupted."),
+    "sweep": ("culteval.harness.sweeping:sweep", "Run a grid of models, aligners, tasks, countries and seeds."),
     "score": ("culteval.harness.commands:score", "Score a submission again, also against other countries."),
     "judge": ("culteval.harness.judging:judge", "Have a model judge the open answers of a submission."),
     "ls": ("culteval.harness.listing:ls", "List tasks, aligners, models or countries."),

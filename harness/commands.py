@@ -16,21 +16,18 @@ import click
 from rich.console import Console
 
 from ..errors import UsageError
-from ..tasks.countries import country as resolve
 from ..tasks.countries import name_of
-from ..tasks.measure import MeasureOptions, countries_of, measure_of
-from ..tasks.prompts import Asking
-from ..tasks.prompts import asked as count
+from ..tasks.measure import measure_of
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec
 from . import report, submission
-from .config import DEFAULT_BUDGET, RunConfig, aligner_settings
+from .config import DEFAULT_BUDGET, RunConfig
 from .display import TerminalDisplay
-from .registry import find, spec_of, table
+from .planning import plan
+from .registry import find, spec_of
 from .run import FIGURE, SUBMISSION, RunResult, execute, read_config
 from .scoring import options_of, score_constant, score_submission
 
-DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
 COMPANIONS = ("naive", "icl", "random")
 
 _MEASURE_OPTIONS = (
@@ -79,7 +76,7 @@ def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def run(**flags: Any) -> None:
     """Align a model to a country, answer tasks, write and score a submission."""
     started = time.perf_counter()
-    config = _config(flags)
+    config = plan(flags)
     others = [config.with_aligner(name) for name in _companions(config.aligner) if flags["compare"]]
     with _display(flags["as_json"]) as display:
         model_of = cache(lambda: _load(config, display))
@@ -145,78 +142,6 @@ def _companions(aligner: str) -> list[str]:
     """What to show beside an aligner: everything simpler than it."""
     order = COMPANIONS if find("aligners", aligner).budgeted else COMPANIONS[:2]
     return [name for name in order if name != aligner] if aligner != "naive" else []
-
-
-def _config(flags: dict[str, Any]) -> RunConfig:
-    """Everything that can be checked before a model is loaded is checked here."""
-    tasks = [_in_language(name, flags["language"]) for name in flags["tasks"]]
-    specs = [spec_of(name) for name in tasks]
-    fit_name, _, fit_country = (flags["fit"] or tasks[0]).partition(":")
-    fit_spec = spec_of(fit_name)
-    options = MeasureOptions(**{k: flags[k] for k in ("edition", "constants", "norm") if flags[k] is not None})
-    known = countries_of(fit_spec, options.edition)
-    wanted = specs[0].metadata.default_country if flags["country"] is None else flags["country"]
-    country = resolve(wanted, known).code
-    fit_code = resolve(fit_country, known).code if fit_country else country
-    if flags["dtype"] not in DTYPE_NAMES:
-        raise UsageError(f"--dtype {flags['dtype']!r}: not one of {', '.join(DTYPE_NAMES)}.")
-    if flags["readout"] not in ("expected", "argmax"):
-        raise UsageError(f"--readout {flags['readout']!r}: a fit optimises expected or argmax.")
-    measure_of(fit_spec, fit_code, options)
-    for spec in specs:
-        measure_of(spec, country, options)
-    asking = Asking(flags["respondents"], flags["seed"], flags["limit"], flags["calibrate"])
-    asked = sum(count(spec, asking) for spec in specs)
-    if asked > submission.MOST_ANSWERS:
-        raise UsageError(f"--respondents: {asked} answers; a submission holds {submission.MOST_ANSWERS} at most.")
-    base = _settings_file(flags["config"], flags["aligner"]) if flags["config"] else None
-    settings = aligner_settings(flags["aligner"], flags["assignments"], base)
-    budgeted = find("aligners", flags["aligner"]).budgeted
-    if budgeted:
-        _require_a_candidate(fit_spec, flags["budget"], flags["respondents"])
-    copied = ("aligner", "model", "revision", "dtype", "device", "threads", "readout", "respondents", "seed")
-    copied += ("limit", "calibrate")
-    return RunConfig(
-        **{name: flags[name] for name in copied},
-        settings=settings.model_dump(mode="json"),
-        fit=fit_name,
-        fit_country=fit_code,
-        tasks=tuple(dict.fromkeys(tasks)),
-        country=country,
-        options=options,
-        budget=flags["budget"] if budgeted else 0,
-    )
-
-
-def _in_language(task: str, language: str | None) -> str:
-    """The sibling of a task in a language, which is named after it."""
-    if language in (None, "en"):
-        return task
-    known = sorted(name.removeprefix(f"{task}_") for name in table("tasks") if name.startswith(f"{task}_"))
-    known = [name for name in known if len(name) == 2]
-    if language not in known:
-        there = f"it is there in {', '.join(['en', *known])}" if known else "it is there in English only"
-        raise UsageError(f"--language {language!r}: {task} has no such wording; {there}.")
-    return f"{task}_{language}"
-
-
-def _require_a_candidate(spec: TaskSpec, budget: int, respondents: int) -> None:
-    part = spec.metadata.splits.fit
-    least = len(part.wordings) * len(part.orders) * max(1, respondents)
-    if budget < least:
-        raise UsageError(
-            f"--budget {budget}: one candidate costs {least} survey evaluations here. Give at least {least}."
-        )
-
-
-def _settings_file(name: str, aligner: str) -> dict[str, Any]:
-    from ..tasks.spec import read_yaml
-
-    shipped = Path(__file__).parent.parent / "optimizers" / "configs" / f"{name}.yaml"
-    path = shipped if shipped.is_file() else Path(name)
-    if not path.is_file():
-        raise UsageError(f"--config {name!r}: neither a file nor a shipped configuration for {aligner}.")
-    return read_yaml(path)
 
 
 def _display(as_json: bool) -> TerminalDisplay:

@@ -42,7 +42,7 @@ class TerminalDisplay:
 
     def advance(self, label: str, spent: float, allowed: float, best: float | None) -> None:
         """Move the bar of one search."""
-        status = f"best loss {best:,.0f} | {allowed - spent:.0f} evaluations left" if best is not None else ""
+        status = f"best loss {_short(best)} | {allowed - spent:.0f} evaluations left" if best is not None else ""
         if not self.console.is_terminal:
             if time.monotonic() - self._said > 10 or spent >= allowed:
                 self._said = time.monotonic()
@@ -51,3 +51,7 @@ class TerminalDisplay:
         if label not in self._bars:
             self._bars[label] = self._progress.add_task(label, total=allowed, status="")
         self._progress.update(self._bars[label], completed=spent, status=status)
+
+
+def _short(loss: float) -> str:
+    return f"{loss:,.0f}" if abs(loss) >= 100 else f"{loss:.4g}"

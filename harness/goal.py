@@ -20,6 +20,7 @@ class Goal:
     """
 
     task: str
+    language: str
     country: Country
     readout: Readout
     prompts: Prompts
@@ -38,4 +39,12 @@ def fit_goal(
     """The goal of fitting one task; held-out wordings, orders and respondents are not in it."""
     prompts = render(spec, "fit", Asking(respondents, seed))
     measure = measure_of(spec, country.code, options)
-    return Goal(spec.name, country, readout, prompts, measure.objective(prompts.layout, readout), measure)
+    return Goal(
+        spec.name,
+        spec.metadata.languages[0],
+        country,
+        readout,
+        prompts,
+        measure.objective(prompts.layout, readout),
+        measure,
+    )

@@ -23,6 +23,9 @@ _OWN = {
         "naive": "culteval.optimizers.naive:Naive",
         "icl": "culteval.optimizers.icl:InContext",
         "random": "culteval.optimizers.random_search:RandomSearch",
+        "gd": "culteval.optimizers.gd:GradientPrompt",
+        "cma": "culteval.optimizers.cma:CovarianceAdaptationPrompt",
+        "pso": "culteval.optimizers.pso:ParticleSwarmPrompt",
         "de": "culteval.optimizers.de:DifferentialEvolutionPrompt",
     },
     "tasks": {

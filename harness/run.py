@@ -162,9 +162,22 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
     settings = aligner_settings(config.aligner, (), config.settings)
     rng = np.random.default_rng(config.seed)
     aligned = aligner(settings).align(model, goal, budget, rng, journal)
+    _require_effect(aligned, goal)
     aligned.save(folder / ALIGNED)
     write_json(folder / COST, {"allowed": budget.total, "per_survey": items} | budget.state())
     journal.log("aligned", **budget.state())
+
+
+def _require_effect(aligned: Any, goal: Any) -> None:
+    """Raise RunError where an aligned model answers a few prompts exactly as the model does without alignment."""
+    if aligned.soft is None and not aligned.preamble:
+        return
+    some = goal.prompts.take(np.arange(min(4, len(goal.prompts))))
+    bare = type(aligned)(aligned.model)
+    if np.array_equal(aligned.answer(some).probs, bare.answer(some).probs):
+        raise RunError(
+            "the alignment has no effect: answers are those of the model without it. Report how you got here."
+        )
 
 
 def _answer(config: RunConfig, folder: Path, model: Any) -> None:

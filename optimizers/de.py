@@ -85,7 +85,7 @@ class DifferentialEvolutionPrompt:
         if settings.start == "tokens":
             start = draw_prompts(model, rng, settings.population, settings.tokens)
         else:
-            centre = text_prompt(model, persona(goal.country.name), settings.tokens)
+            centre = text_prompt(model, persona(goal), settings.tokens)
             noise = rng.standard_normal((settings.population, *centre.shape), dtype=np.float32)
             noise[0] = 0  # the text itself is a member
             start = centre + settings.spread * scale * noise

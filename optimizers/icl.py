@@ -38,9 +38,9 @@ class InContext:
         self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
     ) -> AlignedModel:
         """Return the model behind a preamble; spends nothing."""
-        parts = [persona(goal.country.name)]
+        parts = [persona(goal)]
         codes = goal.measure.demonstrations(goal.prompts.layout)
         for row in rng.permutation(len(goal.prompts))[: self.settings.demonstrations]:
             example = {"question": goal.prompts.texts[row], "answer": int(codes[row])}
-            parts.append(texts()["demonstration"].format(**example))
+            parts.append(texts(goal.language)["demonstration"].format(**example))
         return AlignedModel(model, preamble="\n\n".join(parts) + "\n\n")

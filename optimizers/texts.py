@@ -1,17 +1,20 @@
-"""Persona and demonstration texts, kept in ``texts.yaml``."""
+"""Persona and demonstration texts by language, kept in ``texts.yaml``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from ..harness.goal import Goal
+from ..tasks.countries import name_of
 from ..tasks.spec import read_yaml
 
 
-def texts() -> dict[str, str]:
-    """All texts by name."""
-    return read_yaml(Path(__file__).with_name("texts.yaml"))
+def texts(language: str) -> dict[str, str]:
+    """All texts of a language by name; English where there are none of it."""
+    known = read_yaml(Path(__file__).with_name("texts.yaml"))
+    return known.get(language, known["en"])
 
 
-def persona(country: str) -> str:
-    """The sentence that tells the model whom to answer as."""
-    return texts()["persona"].format(country=country)
+def persona(goal: Goal) -> str:
+    """The sentence that tells the model whom to answer as, in the language of the task."""
+    return texts(goal.language)["persona"].format(country=name_of(goal.country.code, goal.language))

@@ -61,9 +61,18 @@ def _nearest(text: str, codes: list[str]) -> str | None:
         return None
 
 
-def name_of(code: str) -> str:
-    """The usual name of a two-letter code; the code itself where ISO has none."""
+def name_of(code: str, language: str = "en") -> str:
+    """The usual name of a two-letter code, in a language where it is known; the code itself where ISO has none."""
     import pycountry
 
     found = pycountry.countries.get(alpha_2=code)
-    return getattr(found, "common_name", found.name) if found else code
+    if not found:
+        return code
+    name = getattr(found, "common_name", found.name)
+    if language == "en":
+        return name
+    import gettext
+
+    locale = {"zh": "zh_CN"}.get(language, language)
+    words = gettext.translation("iso3166-1", pycountry.LOCALES_DIR, languages=[locale], fallback=True)
+    return words.gettext(name)

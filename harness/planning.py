@@ -1,0 +1,98 @@
+"""From what was asked for to a checked run configuration: everything that needs no model is checked here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..tasks.countries import country as resolve
+from ..tasks.measure import MeasureOptions, countries_of, measure_of
+from ..tasks.prompts import Asking
+from ..tasks.prompts import asked as count
+from ..tasks.spec import TaskSpec
+from . import submission
+from .config import RunConfig, aligner_settings
+from .registry import find, spec_of, table
+
+DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
+
+
+def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) -> RunConfig:
+    """The configuration that the flags of ``culteval run`` ask for, by the names of its parameters.
+
+    Args:
+        settings: of the aligner, where they do not come from the flags ``config`` and ``assignments``.
+
+    Raises:
+        UsageError, InputError: whatever can be known to be wrong before a model is loaded.
+    """
+    tasks = [_in_language(name, flags["language"]) for name in flags["tasks"]]
+    specs = [spec_of(name) for name in tasks]
+    fit_name, _, fit_country = (flags["fit"] or tasks[0]).partition(":")
+    fit_spec = spec_of(fit_name)
+    options = MeasureOptions(**{k: flags[k] for k in ("edition", "constants", "norm") if flags[k] is not None})
+    known = countries_of(fit_spec, options.edition)
+    wanted = specs[0].metadata.default_country if flags["country"] is None else flags["country"]
+    country = resolve(wanted, known).code
+    fit_code = resolve(fit_country, known).code if fit_country else country
+    if flags["dtype"] not in DTYPE_NAMES:
+        raise UsageError(f"--dtype {flags['dtype']!r}: not one of {', '.join(DTYPE_NAMES)}.")
+    if flags["readout"] not in ("expected", "argmax"):
+        raise UsageError(f"--readout {flags['readout']!r}: a fit optimises expected or argmax.")
+    measure_of(fit_spec, fit_code, options)
+    for spec in specs:
+        measure_of(spec, country, options)
+    asking = Asking(flags["respondents"], flags["seed"], flags["limit"], flags["calibrate"])
+    asked = sum(count(spec, asking) for spec in specs)
+    if asked > submission.MOST_ANSWERS:
+        raise UsageError(f"--respondents: {asked} answers; a submission holds {submission.MOST_ANSWERS} at most.")
+    base = _settings_file(flags["config"], flags["aligner"]) if flags["config"] else settings
+    chosen = aligner_settings(flags["aligner"], flags["assignments"], base)
+    budgeted = find("aligners", flags["aligner"]).budgeted
+    if budgeted:
+        _require_a_candidate(fit_spec, flags["budget"], flags["respondents"])
+    copied = ("aligner", "model", "revision", "dtype", "device", "threads", "readout", "respondents", "seed")
+    copied += ("limit", "calibrate")
+    return RunConfig(
+        **{name: flags[name] for name in copied},
+        settings=chosen.model_dump(mode="json"),
+        fit=fit_name,
+        fit_country=fit_code,
+        tasks=tuple(dict.fromkeys(tasks)),
+        country=country,
+        options=options,
+        budget=flags["budget"] if budgeted else 0,
+    )
+
+
+def _in_language(task: str, language: str | None) -> str:
+    """The sibling of a task in a language, which is named after it."""
+    if language in (None, "en"):
+        return task
+    known = sorted(name.removeprefix(f"{task}_") for name in table("tasks") if name.startswith(f"{task}_"))
+    known = [name for name in known if len(name) == 2]
+    if language not in known:
+        there = f"it is there in {', '.join(['en', *known])}" if known else "it is there in English only"
+        raise UsageError(f"--language {language!r}: {task} has no such wording; {there}.")
+    return f"{task}_{language}"
+
+
+def _require_a_candidate(spec: TaskSpec, budget: int, respondents: int) -> None:
+    part = spec.metadata.splits.fit
+    least = len(part.wordings) * len(part.orders) * max(1, respondents)
+    if budget < least:
+        raise UsageError(
+            f"--budget {budget}: one candidate costs {least} survey evaluations here. Give at least {least}."
+        )
+
+
+def _settings_file(name: str, aligner: str) -> dict[str, Any]:
+    from ..tasks.spec import read_yaml
+
+    shipped = Path(__file__).parent.parent / "optimizers" / "configs" / f"{name}.yaml"
+    path = shipped if shipped.is_file() else Path(name)
+    if not path.is_file():
+        raise UsageError(f"--config {name!r}: neither a file nor a shipped configuration for {aligner}.")
+    return read_yaml(path)

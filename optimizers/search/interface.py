@@ -1,0 +1,50 @@
+"""What every search is: ask for trials, tell their losses; numpy only, its state plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, Self
+
+import numpy as np
+
+
+class Search(Protocol):
+    """Minimises a function of real vectors.
+
+    A search knows nothing of models. ``state`` is all that ``from_state`` needs to go on exactly, pending trials
+    included.
+    """
+
+    @property
+    def best(self) -> tuple[np.ndarray, float]:
+        """The vector (dim,) of lowest loss told so far, and that loss (+inf before any was told)."""
+
+    def ask(self) -> np.ndarray:
+        """Trials (n, dim) to evaluate; the same ones until they are told."""
+
+    def tell(self, losses: np.ndarray) -> None:
+        """Losses (m,) of the first m <= n trials; the other trials are dropped."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Plain arrays."""
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
+        """The search that gave this state."""
+
+
+def pack_rng(rng: np.random.Generator) -> np.ndarray:
+    """A generator's state as bytes (uint8)."""
+    import json
+
+    return np.frombuffer(json.dumps(rng.bit_generator.state, default=np.ndarray.tolist).encode(), np.uint8)
+
+
+def unpack_rng(data: np.ndarray) -> np.random.Generator:
+    """The generator of ``pack_rng``."""
+    import json
+
+    saved = json.loads(data.tobytes())
+    rng = np.random.Generator(getattr(np.random, saved["bit_generator"])())
+    rng.bit_generator.state = saved
+    return rng

@@ -1,0 +1,93 @@
+"""Particle swarm optimisation (Kennedy & Eberhart 1995) with Clerc and Kennedy's constriction (2002)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+
+from .interface import pack_rng, unpack_rng
+
+# Clerc & Kennedy 2002, IEEE Trans. Evol. Comput. 6:58-73: phi = 4.1 gives chi = 0.7298 and both weights chi * 2.05.
+INERTIA, COGNITIVE, SOCIAL = 0.7298, 1.49618, 1.49618
+_ARRAYS = ("position", "velocity", "own", "losses", "trials")
+
+
+class ParticleSwarm:
+    """Minimise with particles drawn to their own best place and to the swarm's.
+
+    Example:
+
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> swarm = ParticleSwarm(rng.uniform(-5, 5, (20, 3)), rng=rng)
+        >>> for _ in range(120):
+        ...     swarm.tell(((swarm.ask() - 1.0) ** 2).sum(axis=1))
+        >>> bool(swarm.best[1] < 1e-6)
+        True
+
+    Args:
+        start: (n, dim) places, finite, n >= 2; copied.
+        rng: the only source of randomness; used, not copied.
+    """
+
+    def __init__(self, start: np.ndarray, *, rng: np.random.Generator) -> None:
+        self._position = np.array(start, dtype=np.float64)
+        if self._position.ndim != 2 or len(self._position) < 2 or not np.isfinite(self._position).all():
+            raise ValueError(f"start must be finite, (n, dim) with n >= 2; it has shape {np.shape(start)}")
+        self._rng = rng
+        self._velocity = np.zeros_like(self._position)
+        self._own, self._losses = self._position.copy(), np.full(len(self._position), np.inf)
+        self._trials = self._position[:0].copy()
+        self._begun = False
+
+    @property
+    def best(self) -> tuple[np.ndarray, float]:
+        """The (dim,) place of lowest loss, and that loss."""
+        i = int(np.argmin(self._losses))
+        return self._own[i].copy(), float(self._losses[i])
+
+    def ask(self) -> np.ndarray:
+        """(n, dim) places, the start at first; the same ones until they are told."""
+        if not len(self._trials):
+            if self._begun:
+                self._move()
+            self._trials = self._position.copy()
+        return self._trials.copy()
+
+    def _move(self) -> None:
+        shape = self._position.shape
+        to_own = self._rng.random(shape) * (self._own - self._position)
+        to_best = self._rng.random(shape) * (self.best[0] - self._position)
+        self._velocity = INERTIA * self._velocity + COGNITIVE * to_own + SOCIAL * to_best
+        self._position = self._position + self._velocity
+
+    def tell(self, losses: np.ndarray) -> None:
+        """Losses (m,) of the first m places.
+
+        Raises ValueError for NaN and RuntimeError where nothing was asked.
+        """
+        losses = np.asarray(losses, dtype=np.float64)
+        if not len(self._trials):
+            raise RuntimeError("there are no trials to tell the losses of: call ask first")
+        if np.isnan(losses).any() or losses.ndim != 1 or len(losses) > len(self._trials):
+            raise ValueError("losses must be numbers, at most one a trial")
+        better = np.flatnonzero(losses < self._losses[: len(losses)])
+        self._own[better], self._losses[better] = self._trials[better], losses[better]
+        self._trials = self._trials[:0].copy()
+        self._begun = True
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All arrays and the generator."""
+        arrays = {f"pso_{name}": getattr(self, f"_{name}").copy() for name in _ARRAYS}
+        return arrays | {"pso_rng": pack_rng(self._rng), "pso_begun": np.array(self._begun)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
+        """The swarm of ``state()``."""
+        swarm = cls(state["pso_position"], rng=unpack_rng(state["pso_rng"]))
+        for name in _ARRAYS:
+            setattr(swarm, f"_{name}", np.array(state[f"pso_{name}"]))
+        swarm._begun = bool(state["pso_begun"])
+        return swarm

@@ -1,0 +1,96 @@
+"""Where a search moves: every coordinate of a soft prompt, or a subspace around a first prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+from pydantic import Field
+
+from ..harness.aligner import Settings
+from ..harness.goal import Goal
+from .soft_prompt import draw_prompts, text_prompt
+from .texts import persona
+
+if TYPE_CHECKING:
+    from ..harness.models import LanguageModel
+
+
+class SpaceSettings(Settings):
+    """``tokens``: length of the soft prompt.
+
+    ``space``: ``full`` (every coordinate), ``random`` (a Gaussian subspace of ``dimensions``, Sun et al. 2022) or
+    ``embeddings`` (each token moves along the embeddings' first principal directions, ``dimensions`` in all).
+    ``start``: the prompt it is laid around: random ``tokens``, the embedded ``persona`` sentence, or the embeddings'
+    ``mean``. ``sigma``: the first step, in standard deviations of the embeddings.
+    """
+
+    tokens: int = Field(10, ge=1, le=1000)
+    space: Literal["full", "random", "embeddings"] = "random"
+    dimensions: int = Field(100, ge=1, le=5000)
+    start: Literal["tokens", "persona", "mean"] = "tokens"
+    sigma: float = Field(1.0, gt=0, le=100)
+
+
+@dataclass(frozen=True)
+class Space:
+    """``prompts`` maps vectors (n, dim) to soft prompts (n, T, width): ``centre + vectors @ basis``.
+
+    ``basis`` is (dim, T * width), or None where every coordinate is one of its own, times ``scale``.
+    """
+
+    centre: np.ndarray
+    scale: float
+    basis: np.ndarray | None
+
+    @property
+    def dim(self) -> int:
+        """Coordinates of a vector."""
+        return self.centre.size if self.basis is None else len(self.basis)
+
+    def prompts(self, vectors: np.ndarray) -> np.ndarray:
+        """Soft prompts (n, T, width) float32 of vectors (n, dim)."""
+        moved = vectors if self.basis is None else vectors @ self.basis
+        return (self.centre + self.scale * moved.reshape(-1, *self.centre.shape)).astype(np.float32)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Plain arrays for a checkpoint."""
+        basis = np.zeros((0, 0)) if self.basis is None else self.basis
+        return {"space_centre": self.centre, "space_scale": np.float64(self.scale), "space_basis": basis}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
+        """The space of ``state()``."""
+        basis = state["space_basis"]
+        return cls(state["space_centre"], float(state["space_scale"]), basis if basis.size else None)
+
+
+def lay_space(model: LanguageModel, goal: Goal, settings: SpaceSettings, rng: np.random.Generator) -> Space:
+    """The space that settings ask for; draws the centre first, then the basis."""
+    vectors = model.token_vectors(model.ordinary_tokens())
+    centre = {
+        "tokens": lambda: draw_prompts(model, rng, 1, settings.tokens)[0],
+        "persona": lambda: text_prompt(model, persona(goal), settings.tokens),
+        "mean": lambda: np.tile(vectors.mean(0), (settings.tokens, 1)),
+    }[settings.start]()
+    return Space(centre, float(vectors.std()), _basis(vectors, settings, rng))
+
+
+def _basis(vectors: np.ndarray, settings: SpaceSettings, rng: np.random.Generator) -> np.ndarray | None:
+    """Directions (dim, T * width); a unit step along one moves a coordinate by one standard deviation on average."""
+    tokens, width = settings.tokens, vectors.shape[1]
+    if settings.space == "full":
+        return None
+    if settings.space == "random":
+        dim = min(settings.dimensions, tokens * width)
+        return rng.standard_normal((dim, tokens * width)) / dim**0.5
+    each = min(max(1, settings.dimensions // tokens), width)
+    centred = vectors - vectors.mean(0)
+    _, directions = np.linalg.eigh(centred.T @ centred)
+    main = directions[:, ::-1][:, :each].T * (width / each) ** 0.5  # as long a step as in the other spaces
+    basis = np.zeros((tokens, each, tokens, width))
+    for token in range(tokens):
+        basis[token, :, token] = main
+    return basis.reshape(tokens * each, tokens * width)

@@ -1,0 +1,187 @@
+"""What every searching aligner promises: budget to the unit, seeds, exact resumption, better than where it began."""
+
+import numpy as np
+import pytest
+from culteval.errors import RunError, UsageError
+from culteval.harness.aligned import AlignedModel
+from culteval.harness.budget import Budget
+from culteval.harness.config import aligner_settings
+from culteval.harness.goal import fit_goal
+from culteval.harness.registry import find, spec_of
+from culteval.harness.run import _require_effect
+from culteval.optimizers.gd import presentations
+from culteval.optimizers.spaces import SpaceSettings, lay_space
+from culteval.tasks.countries import country
+from culteval.tasks.measure import MeasureOptions
+
+SMALL = {
+    "random": ["tokens=3"],
+    "de": ["tokens=3", "population=6"],
+    "cma": ["tokens=3", "population=6", "dimensions=12"],
+    "pso": ["tokens=3", "population=6", "dimensions=12"],
+    "gd": ["tokens=3"],
+}
+VARIANTS = {
+    "separable": ("cma", ["tokens=3", "population=6", "space=full", "separable=true"]),
+    "embeddings": ("cma", ["tokens=3", "population=6", "space=embeddings", "dimensions=12", "start=persona"]),
+    "swarm around the mean": ("pso", ["tokens=3", "population=6", "space=full", "start=mean"]),
+    "one presentation a step": ("gd", ["tokens=3", "presentations=1", "start=noise", "schedule=constant"]),
+    "descent from the persona": ("gd", ["tokens=12", "start=persona", "rate=0.3"]),
+}
+CASES = {name: (name, flags) for name, flags in SMALL.items()} | VARIANTS
+
+
+class Memory:
+    """A journal in memory; ``stop`` raises after so many saves, as a kill would."""
+
+    def __init__(self, budget, state=None, stop=None):
+        self.budget, self.kept, self.stop, self.saves, self.best = budget, state, stop, 0, []
+
+    def load(self):
+        if self.kept is None:
+            return None
+        self.budget.restore(self.kept[1])
+        return {key: np.array(value) for key, value in self.kept[0].items()}
+
+    def save(self, state, best):
+        self.kept = ({key: np.array(value) for key, value in state.items()}, self.budget.state())
+        self.saves += 1
+        self.best.append(best)
+        if self.saves == self.stop:
+            raise KeyboardInterrupt
+
+
+def goal_of(name="vsm13", readout="expected", code="SA"):
+    spec = spec_of(name)
+    return fit_goal(spec, country(code), readout, MeasureOptions(), 0, 0), len(spec.items.ids)
+
+
+def align(case, model, goal, budget, journal=None, seed=0):
+    name, flags = CASES[case]
+    aligner = find("aligners", name)(aligner_settings(name, flags))
+    return aligner.align(model, goal, budget, np.random.default_rng(seed), journal or Memory(budget))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_budget_seed_and_gain(case, load):
+    model, (goal, items) = load("llama", True), goal_of()
+    found = []
+    for seed in (0, 0, 1):
+        budget = Budget(61 * items, items)
+        journal = Memory(budget)
+        found.append(align(case, model, goal, budget, journal, seed))
+        step = goal.cost * (3 if CASES[case][0] == "gd" else 1) // (2 if "one presentation" in case else 1)
+        assert budget.total - step < budget.spent <= budget.total or CASES[case][0] == "de"
+        assert budget.spent <= budget.total and budget.tokens > 0 and budget.seconds > 0
+    np.testing.assert_array_equal(found[0].soft, found[1].soft)
+    # A descent from a sentence over all prompts draws nothing.
+    assert (found[0].soft != found[2].soft).any() or case == "descent from the persona"
+    if "presentation" not in case:
+        loss = goal.objective(found[0].answer(goal.prompts).probs)[0]
+        last = Memory(Budget(61 * items, items))
+        align(case, model, goal, last.budget, last)
+        assert loss == pytest.approx(last.best[-1], rel=1e-4)
+        assert last.best[-1] < last.best[0]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_stopped_anywhere_it_ends_the_same(case, load):
+    model, (goal, items) = load("llama", True), goal_of()
+    whole = align(case, model, goal, Budget(40 * items, items))
+    for stop in (1, 2):
+        first = Budget(40 * items, items)
+        journal = Memory(first, stop=stop)
+        with pytest.raises(KeyboardInterrupt):
+            align(case, model, goal, first, journal)
+        again = Budget(40 * items, items)
+        resumed = align(case, model, goal, again, Memory(again, journal.kept))
+        np.testing.assert_array_equal(resumed.soft, whole.soft)
+        assert again.spent > first.spent or case == "random"  # ten candidates a save end its budget in two
+
+
+@pytest.mark.parametrize("task", ["wvs", "cdeval_core", "culture_core", "synthetic_survey", "probes"])
+@pytest.mark.parametrize("name", ["random", "de", "gd"])
+def test_every_goal_can_be_fitted(task, name, load):
+    model, (goal, items) = load("llama", True), goal_of(task, code="US")
+    budget = Budget(20 * goal.cost, items)
+    journal = Memory(budget)
+    aligned = align(name, model, goal, budget, journal)
+    assert np.isfinite(aligned.soft).all() and np.isfinite(journal.best).all()
+    assert min(journal.best) <= journal.best[0]
+    if name == "gd":
+        assert journal.best[-1] < journal.best[0]
+
+
+def test_gradients_are_those_of_small_steps(load):
+    """One step of Adam with a tiny rate goes down by what the slope says."""
+    model, (goal, items) = load("llama", True), goal_of()
+    losses = []
+    for steps in (1, 30):
+        budget = Budget(3 * goal.cost * steps, items)
+        journal = Memory(budget)
+        align("gd", model, goal, budget, journal)
+        losses.append(journal.best[-1])
+    assert losses[1] < 0.9 * losses[0]
+
+
+def test_descent_has_patience_and_needs_a_gradient(load):
+    model, (goal, items) = load("llama", True), goal_of()
+    budget = Budget(3 * goal.cost * 40, items)
+    settings = aligner_settings("gd", ["tokens=2", "rate=10", "patience=1", "schedule=constant"])
+    find("aligners", "gd")(settings).align(model, goal, budget, np.random.default_rng(0), Memory(budget))
+    assert budget.spent < budget.total
+    stiff, _ = goal_of(readout="argmax")
+    with pytest.raises(UsageError, match="no gradient"):
+        align("gd", model, stiff, Budget(10**6, items))
+    with pytest.raises(RunError, match="one step costs 6"):
+        align("gd", model, goal, Budget(5 * items, items))
+
+
+def test_presentations_are_wordings_by_orders():
+    goal, _ = goal_of("cdeval_core")
+    parts = presentations(goal.prompts.layout)
+    assert len(parts) == 2 and sorted(np.concatenate(parts).tolist()) == list(range(len(goal.prompts)))
+
+
+@pytest.mark.parametrize("space", ["full", "random", "embeddings"])
+def test_a_unit_step_is_one_deviation_of_the_embeddings(space, load):
+    model, (goal, _) = load("llama", True), goal_of()
+    settings = SpaceSettings(tokens=6, space=space, dimensions=24)
+    laid = lay_space(model, goal, settings, np.random.default_rng(0))
+    vectors = np.random.default_rng(1).standard_normal((400, laid.dim))
+    moved = laid.prompts(vectors) - laid.prompts(np.zeros((1, laid.dim)))
+    assert moved.std() == pytest.approx(model.token_vectors(model.ordinary_tokens()).std(), rel=0.15)
+    again = type(laid).from_state(laid.state())
+    np.testing.assert_array_equal(again.prompts(vectors), laid.prompts(vectors))
+
+
+def test_an_alignment_without_effect_is_refused(load):
+    model, (goal, _) = load("llama", True), goal_of()
+    _require_effect(AlignedModel(model), goal)
+    _require_effect(AlignedModel(model, np.ones((2, model.dim), dtype=np.float32)), goal)
+
+    class Deaf(AlignedModel):
+        def answer(self, prompts, **_):
+            return AlignedModel(self.model).answer(prompts)
+
+    with pytest.raises(RunError, match="no effect"):
+        _require_effect(Deaf(model, np.ones((2, model.dim), dtype=np.float32)), goal)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "words"),
+    [
+        ("cma", ["space=full"], "separable=true"),
+        ("cma", ["dimensions=2000"], "separable=true"),
+        ("cma", ["population=1"], "population"),
+        ("pso", ["population=1"], "population"),
+        ("pso", ["sigma=0"], "sigma"),
+        ("gd", ["rate=0"], "rate"),
+        ("gd", ["tokens=0"], "tokens"),
+        ("gd", ["steps=4"], "no such setting"),
+        ("cma", ["space=half"], "space"),
+    ],
+)
+def test_bad_settings_are_refused_before_any_model_is_loaded(name, flags, words):
+    with pytest.raises(UsageError, match=words):
+        aligner_settings(name, flags)

@@ -1,0 +1,122 @@
+"""Searches on known functions, without a model: they find minima, keep their state exactly, refuse what is wrong."""
+
+import numpy as np
+import pytest
+from culteval.optimizers.search.cma import CovarianceAdaptation
+from culteval.optimizers.search.de import DifferentialEvolution
+from culteval.optimizers.search.pso import ParticleSwarm
+
+DIM = 8
+
+
+def de(seed):
+    rng = np.random.default_rng(seed)
+    return DifferentialEvolution(rng.uniform(-3, 3, (20, DIM)), rng=rng, mutation=(0.5, 1.0))
+
+
+def pso(seed):
+    rng = np.random.default_rng(seed)
+    return ParticleSwarm(rng.uniform(-3, 3, (20, DIM)), rng=rng)
+
+
+def cma(seed, separable=False):
+    start = np.random.default_rng(seed).uniform(-3, 3, DIM)
+    return CovarianceAdaptation(start, sigma=1.0, seed=seed, population=12, separable=separable)
+
+
+SEARCHES = {"de": de, "pso": pso, "cma": cma, "separable": lambda seed: cma(seed, True)}
+FUNCTIONS = {
+    "sphere": lambda x: ((x - 1) ** 2).sum(1),
+    "ellipsoid": lambda x: (10.0 ** (4 * np.arange(DIM) / (DIM - 1)) * (x - 1) ** 2).sum(1),
+    "steps": lambda x: np.floor(abs(x - 1) * 4).sum(1),
+}
+
+
+def run(search, function, generations):
+    for _ in range(generations):
+        search.tell(function(search.ask()))
+    return search
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_minima_are_found(kind, name):
+    best, loss = run(SEARCHES[kind](0), FUNCTIONS[name], 400).best
+    assert loss < {"sphere": 1e-6, "ellipsoid": 1e-3, "steps": 1.5}[name]
+    assert FUNCTIONS[name](best[None])[0] == pytest.approx(loss)
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_the_state_goes_on_exactly(kind, tmp_path):
+    """Saved after any generation, with trials pending too, and read back through a file without pickle."""
+    whole = run(SEARCHES[kind](3), FUNCTIONS["ellipsoid"], 9)
+    for stop, pending in ((1, False), (4, True), (5, False)):
+        search = run(SEARCHES[kind](3), FUNCTIONS["ellipsoid"], stop)
+        if pending:
+            asked = search.ask()
+        np.savez(tmp_path / "s.npz", **search.state())
+        with np.load(tmp_path / "s.npz", allow_pickle=False) as file:
+            again = type(search).from_state({name: file[name] for name in file.files})
+        if pending:
+            np.testing.assert_array_equal(again.ask(), asked)
+        run(again, FUNCTIONS["ellipsoid"], 9 - stop)
+        np.testing.assert_array_equal(again.best[0], whole.best[0])
+        assert again.best[1] == whole.best[1]
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_seeds_decide(kind):
+    one, same, other = (run(SEARCHES[kind](seed), FUNCTIONS["sphere"], 5).best[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_asking_twice_gives_the_same_and_telling_needs_asking(kind):
+    search = SEARCHES[kind](0)
+    np.testing.assert_array_equal(search.ask(), search.ask())
+    with pytest.raises(ValueError):
+        search.tell(np.full(len(search.ask()), np.nan))
+    with pytest.raises(ValueError):
+        search.tell(np.zeros(len(search.ask()) + 1))
+    search.tell(np.zeros(len(search.ask())))
+    with pytest.raises(RuntimeError):
+        search.tell(np.zeros(3))
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_fewer_losses_than_trials_are_kept(kind):
+    search = SEARCHES[kind](0)
+    trials = search.ask()
+    search.tell(np.array([5.0, 2.0, 7.0]))
+    np.testing.assert_array_equal(search.best[0], trials[1])
+    assert search.best[1] == 2.0
+
+
+@pytest.mark.parametrize("kind", SEARCHES)
+def test_infinite_losses_are_bad_and_no_harm(kind):
+    def walled(x):
+        return np.where(x[:, 0] > 2.5, np.inf, FUNCTIONS["sphere"](x))
+
+    assert run(SEARCHES[kind](1), walled, 400).best[1] < 1e-5
+
+
+def test_cma_begins_anew_where_it_has_converged():
+    search = run(cma(0), FUNCTIONS["sphere"], 900)
+    assert search._restarts > 0 and search.best[1] < 1e-12
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: CovarianceAdaptation(np.zeros((2, 2)), sigma=1, seed=0),
+        lambda: CovarianceAdaptation(np.array([np.nan]), sigma=1, seed=0),
+        lambda: CovarianceAdaptation(np.zeros(3), sigma=0, seed=0),
+        lambda: ParticleSwarm(np.zeros((1, 3)), rng=np.random.default_rng(0)),
+        lambda: ParticleSwarm(np.zeros(3), rng=np.random.default_rng(0)),
+        lambda: ParticleSwarm(np.full((3, 3), np.inf), rng=np.random.default_rng(0)),
+    ],
+)
+def test_wrong_beginnings(wrong):
+    with pytest.raises(ValueError):
+        wrong()

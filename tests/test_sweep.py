@@ -1,0 +1,136 @@
+"""``culteval sweep``: a grid by workers, skipped where done, tried again where it failed, one folder all read."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from culteval.errors import CultevalError
+from culteval.harness.cli import cli
+from culteval.harness.run import SCORES
+from culteval.harness.sweep import STATUS, cells, read_grid
+from culteval.harness.sweeping import _defaults
+
+GRID = """
+models: [{model}]
+aligners:
+  - naive
+  - {{name: random, settings: {{tokens: 2}}}}
+tasks: [general, [vsm13, vsm13_text]]
+countries: [US, SA]
+seeds: [0]
+budget: 4
+options: {{limit: 1, dtype: float32}}
+"""
+
+
+@pytest.fixture
+def file(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grid.yaml").write_text(GRID.format(model=tiny()))
+    return tmp_path / "grid.yaml"
+
+
+def call(*words):
+    done = CliRunner().invoke(cli, list(map(str, words)))
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.stdout
+
+
+def test_a_grid_is_every_combination_checked_first(file):
+    grid = cells(read_grid(file), _defaults(), file)
+    assert len(grid) == 8 and len({cell.config.folder_name() for cell in grid}) == 8
+    both = [cell.config for cell in grid if cell.config.tasks == ("vsm13", "vsm13_text")]
+    assert {(c.aligner, c.country, c.budget, c.limit) for c in both} == {
+        (name, code, 4 if name == "random" else 0, 1) for name in ("naive", "random") for code in ("US", "SA")
+    }
+    listed = json.loads(call("sweep", file, "--dry-run", "--json"))
+    assert [row["state"] for row in listed] == ["waiting"] * 8
+    assert not (file.parent / "grid").exists()
+
+
+def test_a_sweep_runs_skips_and_is_read_by_the_other_commands(file):
+    rows = json.loads(call("sweep", file, "--workers", "2", "--json"))
+    assert [row["state"] for row in rows] == ["done"] * 8 and all(row["seconds"] > 0 for row in rows)
+    assert json.loads((file.parent / "grid" / STATUS).read_text()) == rows
+    again = json.loads(call("sweep", file, "--json"))
+    assert [row["state"] for row in again] == ["skipped"] * 8
+    board = call("leaderboard", "show", "grid")
+    assert "naive s0" in board and "random s0" in board and "general" in board and "vsm13_text" in board
+    scores = json.loads(call("score", f"grid/{rows[0]['run']}", "--json"))["scores"]
+    assert scores == json.loads((file.parent / "grid" / rows[0]["run"] / SCORES).read_text())
+
+
+def test_a_failing_run_is_tried_again_and_its_reason_kept(file):
+    file.write_text(file.read_text().replace("tokens: 2", "tokens: 1000").replace("limit: 1, ", ""))
+    folder = file.parent / "short"
+    shutil.copytree(Path(yaml.safe_load(file.read_text())["models"][0]), folder)
+    config = json.loads((folder / "config.json").read_text()) | {"max_position_embeddings": 600}
+    (folder / "config.json").write_text(json.dumps(config))
+    file.write_text(re.sub(r"models: .*", f"models: [{folder}]", file.read_text()))
+    with pytest.raises(CultevalError, match="of 8 runs failed"):
+        call("sweep", file, "--json", "--retries", "1")
+    rows = json.loads((file.parent / "grid" / STATUS).read_text())
+    failed = [row for row in rows if row["state"] == "failed"]
+    assert {row["aligner"] for row in failed} == {"random"} and {row["attempts"] for row in failed} == {2}
+    assert all(len(row["reasons"]) == 2 and "context" in row["reasons"][0] for row in failed)
+    assert {row["state"] for row in rows if row["aligner"] == "naive"} == {"done"}
+
+
+def test_a_killed_worker_is_replaced_and_results_are_those_of_an_undisturbed_sweep(file):
+    text = file.read_text().replace("budget: 4", "budget: 150")
+    file.write_text(text.replace("[general, [vsm13, vsm13_text]]", "[vsm13]"))
+    command = [sys.executable, "-m", "culteval", "sweep", str(file), "--json", "--retries", "3"]
+    sweep = subprocess.Popen([*command, "--out", "a"], cwd=file.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    checkpoint = None
+    for _ in range(600):
+        checkpoint = next(iter((file.parent / "a").glob("*random*/checkpoint.npz")), None)
+        if checkpoint or sweep.poll() is not None:
+            break
+        time.sleep(0.1)
+    assert checkpoint and sweep.poll() is None
+    threads = Path(f"/proc/{sweep.pid}/task").glob("*/children")
+    children = [child for thread in threads for child in thread.read_text().split()]
+    worker = next(int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text())
+    os.kill(worker, signal.SIGKILL)
+    out, error = sweep.communicate(timeout=300)
+    assert sweep.returncode == 0, error.decode()[-2000:]
+    rows = json.loads(out)
+    assert {row["state"] for row in rows} == {"done"} and any("worker died" in "".join(row["reasons"]) for row in rows)
+    json.loads(call("sweep", file, "--json", "--out", "b"))
+    for row in rows:
+        ours, theirs = (json.loads((file.parent / out / row["run"] / SCORES).read_text()) for out in ("a", "b"))
+        assert ours == theirs
+
+
+BROKEN = {
+    "unknown field": ("seeds: [0]", "seed: [0]", "seed"),
+    "no aligner": ("aligners:", "aligners: []\nrest:", "grid.yaml:"),
+    "unknown aligner": ("- naive", "- naiv", "Did you mean 'naive'"),
+    "unknown task": ("[general,", "[generl,", "Did you mean 'general'"),
+    "unknown setting": ("tokens: 2", "tokns: 2", "tokns"),
+    "unknown option": ("limit: 1", "limits: 1", "options.limits"),
+    "unknown country": ("[US, SA]", "[US, Atlantis]", "Atlantis"),
+    "a budget too small": ("budget: 4", "budget: 1", "one candidate costs"),
+    "not YAML": ("seeds: [0]", "seeds: [0", "not valid YAML"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_files_are_refused_before_anything_runs(name, file):
+    old, new, words = BROKEN[name]
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(CultevalError) as caught:
+        call("sweep", file)
+    assert words in str(caught.value) and "grid.yaml" in str(caught.value)
+    assert not (file.parent / "grid").exists()
