@@ -24,6 +24,7 @@ _OWN = {
         "icl": "culteval.optimizers.icl:InContext",
         "random": "culteval.optimizers.random_search:RandomSearch",
         "gd": "culteval.optimizers.gd:GradientPrompt",
+        "augmented": "culteval.optimizers.augmented:AugmentedPrompt",
         "cma": "culteval.optimizers.cma:CovarianceAdaptationPrompt",
         "pso": "culteval.optimizers.pso:ParticleSwarmPrompt",
         "de": "culteval.optimizers.de:DifferentialEvolutionPrompt",

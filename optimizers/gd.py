@@ -7,12 +7,12 @@ options, and the expected read-out of a survey, whose indices are linear in its 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from ..errors import RunError, UsageError
 from ..harness.aligned import AlignedModel
 from ..harness.aligner import Journal
 from ..harness.aligner import Settings as Base
@@ -21,14 +21,11 @@ from ..harness.goal import Goal
 from ..tasks.answers import Layout
 from ..tasks.measure import Objective
 from ..tasks.prompts import Prompts
+from .descent import PASSES, SoftPromptAdam, embedding_scale, require_gradient, start_prompt
 from .search.interface import pack_rng, unpack_rng
-from .soft_prompt import draw_prompts, text_prompt
-from .texts import persona
 
 if TYPE_CHECKING:
     from ..harness.models import LanguageModel
-
-PASSES = 3  # item forwards that a forward and a backward count as
 
 
 class GradientSettings(Base):
@@ -69,48 +66,34 @@ class GradientPrompt:
         Raises:
             UsageError: the goal's read-out has no gradient. RunError: too little budget, or a loss that is no number.
         """
-        if goal.readout != "expected":
-            raise UsageError(f"--readout {goal.readout}: it has no gradient. Use --readout expected, or a search.")
-        descent = _Descent(model, goal, self.settings, rng)
+        descent = _Descent(model, goal, self.settings, rng, budget)
         cost = PASSES * descent.cost
-        if not budget.affordable(cost) and not budget.spent:
-            least = -(-cost // budget.per_survey)
-            raise RunError(f"--budget: one step costs {least} survey evaluations here. Give at least {least}.")
-        steps = budget.total // cost
+        require_gradient(goal, budget, cost)
         if state := journal.load():
             descent.restore(state)
         while budget.affordable(cost) and not descent.settled:
             budget.spend(cost)
             started, tokens = time.perf_counter(), model.tokens
-            descent.step(steps)
+            descent.step()
             budget.record(model.tokens - tokens, started)
             journal.save(descent.state(), descent.best_loss)
         return AlignedModel(model, descent.result())
 
 
 class _Descent:
-    """A soft prompt, Adam's memory of it, and the best prompt so far."""
+    """Adam on what a step draws, and the best prompt so far."""
 
-    def __init__(self, model: LanguageModel, goal: Goal, settings: GradientSettings, rng: np.random.Generator) -> None:
-        import torch
-
+    def __init__(
+        self, model: LanguageModel, goal: Goal, settings: GradientSettings, rng: np.random.Generator, budget: Budget
+    ) -> None:
         self.model, self.goal, self.settings, self.rng = model, goal, settings, rng
-        self.scale = float(model.token_vectors(model.ordinary_tokens()).std())
         self.parts = presentations(goal.prompts.layout) if settings.presentations else [np.arange(len(goal.prompts))]
         self.drawn = min(settings.presentations or 1, len(self.parts))
-        self.soft = torch.nn.Parameter(torch.from_numpy(self._start())[None].to(model.model.device))
-        self.adam = torch.optim.Adam([self.soft], lr=settings.rate * self.scale)
-        self.best, self.best_loss = self.soft.detach().clone(), float("inf")
-        self.steps = self.since = 0
+        start = start_prompt(model, goal, settings.start, settings.tokens, rng)
+        steps = budget.total // (PASSES * self.cost) if settings.schedule == "cosine" else None
+        self.adam = SoftPromptAdam(model, start, settings.rate * embedding_scale(model), steps)
+        self.best, self.best_loss, self.since = start, float("inf"), 0
         self._batches: dict[tuple[int, ...], tuple[Prompts, Objective]] = {}
-
-    def _start(self) -> np.ndarray:
-        tokens = self.settings.tokens
-        if self.settings.start == "persona":
-            return text_prompt(self.model, persona(self.goal), tokens)
-        if self.settings.start == "noise":
-            return (self.rng.standard_normal((tokens, self.model.dim)) * self.scale).astype(np.float32)
-        return draw_prompts(self.model, self.rng, 1, tokens)[0]
 
     @property
     def cost(self) -> int:
@@ -122,29 +105,16 @@ class _Descent:
         """Whether patience has run out."""
         return self.settings.patience is not None and self.since >= self.settings.patience
 
-    def step(self, steps: int) -> None:
-        """One step of Adam; ``steps`` are all that the budget pays for."""
-        import torch
-
+    def step(self) -> None:
+        """One step on prompts drawn anew."""
         chosen = tuple(sorted(self.rng.choice(len(self.parts), self.drawn, replace=False).tolist()))
         prompts, objective = self._batch(chosen)
-        if self.settings.schedule == "cosine":
-            for group in self.adam.param_groups:
-                group["lr"] = self.settings.rate * self.scale * (1 + np.cos(np.pi * self.steps / max(1, steps))) / 2
-        logs = self.model.logprobs(prompts, self.soft)
-        loss = objective(logs.softmax(-1).double())[0]
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise RunError("the loss is not a number. Try --dtype float32, or a lower rate.")
+        before = self.adam.prompt
+        loss = self.adam.step(lambda soft: objective(self.model.logprobs(prompts, soft).softmax(-1).double())[0])
         self.model.tokens += PASSES * self.model.cost(prompts, self.settings.tokens)
         self.since += 1
-        if value < self.best_loss:
-            self.best, self.best_loss, self.since = self.soft.detach().clone(), value, 0
-        self.adam.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_([self.soft], 1e6)  # a guard against infinity, not a setting
-        self.adam.step()
-        self.steps += 1
+        if loss < self.best_loss:
+            self.best, self.best_loss, self.since = before, loss, 0
 
     def _batch(self, chosen: tuple[int, ...]) -> tuple[Prompts, Objective]:
         """Prompts and objective of some presentations, made once."""
@@ -159,41 +129,18 @@ class _Descent:
 
     def result(self) -> np.ndarray:
         """The soft prompt (T, width) float32 to keep."""
-        whole = self.drawn == len(self.parts)
-        return (self.best if whole else self.soft.detach())[0].float().cpu().numpy()
+        return self.best if self.drawn == len(self.parts) else self.adam.prompt
 
     def state(self) -> dict[str, np.ndarray]:
         """Plain arrays for a checkpoint."""
-        memory = self.adam.state[self.soft]
-        arrays = {
-            "soft": self.soft.detach(),
-            "best": self.best,
-            "mean": memory["exp_avg"],
-            "square": memory["exp_avg_sq"],
-        }
-        numbers = {"steps": self.steps, "since": self.since, "best_loss": self.best_loss}
-        found = {f"gd_{name}": value.float().cpu().numpy() for name, value in arrays.items()}
-        return (
-            found
-            | {f"gd_{name}": np.float64(value) for name, value in numbers.items()}
-            | {"gd_rng": pack_rng(self.rng)}
-        )
+        kept = {"gd_best": self.best, "gd_best_loss": np.float64(self.best_loss), "gd_since": np.int64(self.since)}
+        return self.adam.state() | kept | {"gd_rng": pack_rng(self.rng)}
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a checkpoint."""
-        import torch
-
-        device = self.soft.device
-        self.soft.data = torch.from_numpy(state["gd_soft"]).to(device)
-        self.best = torch.from_numpy(state["gd_best"]).to(device)
-        self.steps, self.since = int(state["gd_steps"]), int(state["gd_since"])
-        self.best_loss = float(state["gd_best_loss"])
-        self.rng = unpack_rng(state["gd_rng"])
-        self.adam.state[self.soft] = {
-            "step": torch.tensor(float(self.steps)),
-            "exp_avg": torch.from_numpy(state["gd_mean"]).to(device),
-            "exp_avg_sq": torch.from_numpy(state["gd_square"]).to(device),
-        }
+        self.adam.restore(state)
+        self.best, self.best_loss = np.array(state["gd_best"]), float(state["gd_best_loss"])
+        self.since, self.rng = int(state["gd_since"]), unpack_rng(state["gd_rng"])
 
 
 def presentations(layout: Layout) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import NamedTuple, Protocol
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from .schema import Strict
@@ -54,6 +55,9 @@ class Items(Protocol):
 
     def codes(self, item: str) -> tuple[int, ...]:
         """Codes of the options; none for an open question."""
+
+    def only(self, items: tuple[str, ...], presentations: tuple[str, ...]) -> Items:
+        """Some of the items in some of the wordings or frames, and nothing of the others."""
 
     def present(self, item: str, wording: str, order: str) -> Presented:
         """One item, its options listed in natural or reversed order. Content-free items can be presented too."""
@@ -142,6 +146,15 @@ class Survey(Strict):
         """The split an item is tagged for."""
         return self.items[item].split
 
+    def only(self, items: tuple[str, ...], presentations: tuple[str, ...]) -> Survey:
+        """Some of the items in some of the wordings."""
+        wordings = {}
+        for name in presentations:
+            words = self.wordings[name]
+            wordings[name] = words.model_copy(update={"items": {item: words.items[item] for item in items}})
+        keys = {item: self.items[item] for item in items}
+        return Survey(language=self.language, codes=self.codes_of_scales, items=keys, wordings=wordings)
+
     def scale(self, item: str) -> str:
         """The scale of an item or a content-free item."""
         return free_kind(item) or self.items[item].scale
@@ -158,6 +171,23 @@ class Survey(Strict):
         codes = self.codes(item)
         lines = _scale_lines(codes, words.scales[self.scale(item)], order == "reversed")
         return Presented("\n".join([words.instruction, *lines, self._asked(item, words)]), tuple(map(str, codes)))
+
+    def mixed(self, wordings: tuple[str, ...], rng: np.random.Generator) -> Wording:
+        """A wording put together from others: instruction, labels of each scale and text of each item drawn apart.
+
+        An item keeps the stem it was written for, so that every sentence stays whole.
+        """
+
+        def draw() -> Wording:
+            return self.wordings[wordings[rng.integers(len(wordings))]]
+
+        instruction = draw().instruction
+        scales = {scale: draw().scales[scale] for scale in dict.fromkeys(key.scale for key in self.items.values())}
+        items = {}
+        for item in self.items:
+            items[item] = self._asked(item, draw())
+        stems = {key.stem: "" for key in self.items.values() if key.stem}
+        return Wording(instruction=instruction, scales=scales, stems=stems, items=items)
 
     def _asked(self, item: str, words: Wording) -> str:
         if free_kind(item):
@@ -264,6 +294,12 @@ class Questions(Strict):
     def tag(self, item: str) -> str | None:
         """The split a question is tagged for."""
         return self.by_id[item].split
+
+    def only(self, items: tuple[str, ...], presentations: tuple[str, ...]) -> Questions:
+        """Some of the questions in some of the frames, with those for open questions."""
+        names = [name for name in self.frames if name.removesuffix("_open") in presentations]
+        frames = {name: self.frames[name] for name in names}
+        return Questions(language=self.language, frames=frames, questions=tuple(self.by_id[item] for item in items))
 
     def codes(self, item: str) -> tuple[int, ...]:
         """1 to the number of options."""

@@ -121,6 +121,24 @@ def test_languages_are_asked_by_flag(tiny, tmp_path):
         call("run", "--task", "wvs", "--language", "de", *flags)
 
 
+def strings(thing, seen=None):
+    """Every string reachable from a thing, through attributes and containers; paths are left closed."""
+    seen = set() if seen is None else seen
+    if id(thing) in seen or isinstance(thing, (Path, type)) or (callable(thing) and not hasattr(thing, "__dict__")):
+        return
+    seen.add(id(thing))
+    if isinstance(thing, str):
+        yield thing
+    elif isinstance(thing, dict):
+        for key, value in thing.items():
+            yield from (*strings(key, seen), *strings(value, seen))
+    elif isinstance(thing, (list, tuple, set, frozenset)):
+        for value in thing:
+            yield from strings(value, seen)
+    elif hasattr(thing, "__dict__") and "culteval" in type(thing).__module__:
+        yield from strings(vars(thing), seen)
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_an_aligner_that_looks_for_held_out_prompts_finds_none(name):
     """Everything reachable from a goal, except through the open door of the task files, is of the split fit."""
@@ -133,6 +151,19 @@ def test_an_aligner_that_looks_for_held_out_prompts_finds_none(name):
     asked = {goal.prompts.layout.items[i] for i in goal.prompts.layout.item}
     if spec.metadata.splits.fit.items == "fit":
         assert not any(spec.items.tag(item) == "heldout" for item in asked)
+    known = set(strings(goal))
+    fit_texts = "\n".join(render(spec, "fit").texts)
+    hidden = {line for text in render(spec, "heldout").texts for line in text.split("\n") if line not in fit_texts}
+    pieces = {piece for line in hidden for piece in (line, re.sub(r"^(\w{1,2}(\.| =)) ", "", line))}
+    pieces = {piece for piece in pieces if len(piece) > 24}  # shorter ones may be topics or codes
+    assert pieces and not known & pieces
+    for order in ("natural", "reversed"):
+        for seed in range(3):
+            told = goal.retold(np.random.default_rng(seed), order)
+            assert not {line for text in told.prompts.texts for line in text.split("\n")} & pieces
+            assert len(told.prompts) == len(goal.prompts) // len(spec.metadata.splits.fit.wordings) // len(
+                spec.metadata.splits.fit.orders
+            )
 
 
 # ---------------------------------------------------------------- judge

@@ -1,0 +1,106 @@
+"""What aligners that descend a gradient share: where a soft prompt starts, and Adam on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import RunError, UsageError
+from ..harness.budget import Budget
+from ..harness.goal import Goal
+from .soft_prompt import draw_prompts, text_prompt
+from .texts import persona
+
+if TYPE_CHECKING:
+    from ..harness.models import LanguageModel
+
+PASSES = 3  # item forwards that a forward and a backward count as
+
+
+def start_prompt(model: LanguageModel, goal: Goal, kind: str, tokens: int, rng: np.random.Generator) -> np.ndarray:
+    """A soft prompt (tokens, width) float32: random ``tokens``, the embedded ``persona``, ``noise`` at their scale."""
+    if kind == "persona":
+        return text_prompt(model, persona(goal), tokens)
+    if kind == "noise":
+        return (rng.standard_normal((tokens, model.dim)) * embedding_scale(model)).astype(np.float32)
+    return draw_prompts(model, rng, 1, tokens)[0]
+
+
+def embedding_scale(model: LanguageModel) -> float:
+    """The standard deviation of the ordinary tokens' embeddings."""
+    return float(model.token_vectors(model.ordinary_tokens()).std())
+
+
+def require_gradient(goal: Goal, budget: Budget, step: int) -> None:
+    """Raise UsageError for a read-out without a gradient, RunError unless the budget pays for one step.
+
+    Args:
+        step: item forwards of a step.
+    """
+    if goal.readout != "expected":
+        raise UsageError(f"--readout {goal.readout}: it has no gradient. Use --readout expected, or a search.")
+    if not budget.affordable(step) and not budget.spent:
+        least = -(-step // budget.per_survey)
+        raise RunError(f"--budget: one step costs {least} survey evaluations here. Give at least {least}.")
+
+
+class SoftPromptAdam:
+    """A soft prompt and Adam's memory of it (Kingma & Ba 2015).
+
+    Args:
+        start: (T, width) float32.
+        rate: of the first step, in the embeddings' own units.
+        steps: over which a cosine takes the rate to zero; None keeps it.
+    """
+
+    def __init__(self, model: LanguageModel, start: np.ndarray, rate: float, steps: int | None) -> None:
+        import torch
+
+        self.soft = torch.nn.Parameter(torch.from_numpy(start)[None].to(model.model.device))
+        self.adam = torch.optim.Adam([self.soft], lr=rate)
+        self.rate, self.planned, self.steps = rate, steps, 0
+
+    @property
+    def prompt(self) -> np.ndarray:
+        """The soft prompt as it is, (T, width) float32."""
+        return self.soft.detach()[0].float().cpu().numpy().copy()
+
+    def step(self, loss_of: Callable[[Any], Any]) -> float:
+        """Go down ``loss_of(soft)``, soft (1, T, width) with gradients; the loss before the step.
+
+        Raises:
+            RunError: the loss is not a number.
+        """
+        if self.planned is not None:
+            for group in self.adam.param_groups:
+                group["lr"] = self.rate * (1 + np.cos(np.pi * min(1, self.steps / max(1, self.planned)))) / 2
+        loss = loss_of(self.soft)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise RunError("the loss is not a number. Try --dtype float32, or a lower rate.")
+        self.adam.zero_grad(set_to_none=True)
+        loss.backward()
+        self.adam.step()
+        self.steps += 1
+        return value
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Plain arrays for a checkpoint."""
+        memory = self.adam.state[self.soft]
+        arrays = {"soft": self.soft.detach(), "mean": memory["exp_avg"], "square": memory["exp_avg_sq"]}
+        found = {f"adam_{name}": value.float().cpu().numpy() for name, value in arrays.items()}
+        return found | {"adam_steps": np.int64(self.steps)}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a checkpoint."""
+        import torch
+
+        tensors = {
+            name: torch.from_numpy(state[f"adam_{name}"]).to(self.soft.device) for name in ("soft", "mean", "square")
+        }
+        self.soft.data = tensors["soft"]
+        self.steps = int(state["adam_steps"])
+        memory = {"step": torch.tensor(float(self.steps)), "exp_avg": tensors["mean"], "exp_avg_sq": tensors["square"]}
+        self.adam.state[self.soft] = memory
