@@ -23,6 +23,7 @@ _OWN = {
         "naive": "culteval.optimizers.naive:Naive",
         "icl": "culteval.optimizers.icl:InContext",
         "random": "culteval.optimizers.random_search:RandomSearch",
+        "best_of_n": "culteval.optimizers.best_of_n:BestOfN",
         "gd": "culteval.optimizers.gd:GradientPrompt",
         "augmented": "culteval.optimizers.augmented:AugmentedPrompt",
         "cma": "culteval.optimizers.cma:CovarianceAdaptationPrompt",

@@ -1,0 +1,151 @@
+"""The study of aligners: tables and curves from the folder of its sweep.
+
+culteval sweep benchmarks/aligners.yaml
+python -m benchmarks.aligners aligners --plot aligners.svg
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from culteval.harness.run import SCORES, SUBMISSION, read_result
+from culteval.harness.scoring import score_submission
+from culteval.tasks.countries import name_of
+from culteval.tasks.score import Score
+
+OTHERS = ("US", "SA", "CN", "IN", "DE", "BR", "JP", "NG")  # against which an alignment to one country is a wrong one
+COLUMNS = (
+    ("fit", "loss", "expected", "fit", ",.0f"),
+    ("fit argmax", "loss", "argmax", "fit", ",.0f"),
+    ("heldout", "loss", "expected", "heldout", ",.0f"),
+    ("heldout argmax", "loss", "argmax", "heldout", ",.0f"),
+    ("reversed", "loss_reversed", "expected", "heldout", ",.0f"),
+    ("skill", "skill", "expected", "heldout", ".2f"),
+    ("outside", "outside_mass", "expected", "heldout", ".2f"),
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One finished run: what it was given, what came out, its skill against other countries."""
+
+    aligner: str
+    country: str
+    seed: int
+    budget: int
+    seconds: float
+    scores: Sequence[Score]
+    wrong: float
+
+    def value(self, metric: str, readout: str, split: str) -> float:
+        """A score, NaN where there is none."""
+        found = (s.value for s in self.scores if (s.metric, s.readout, s.split) == (metric, readout, split))
+        return next(found, float("nan"))
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the held-out answers are one answer given 24 times."""
+        return self.value("collapsed", "expected", "heldout") == 1
+
+
+def read(folder: Path) -> list[Point]:
+    """Every finished run of the sweep."""
+    points = []
+    for path in sorted(folder.glob(f"*/{SCORES}")):
+        manifest = read_result(path.parent, reused=True).manifest
+        _, every = score_submission(path.parent / SUBMISSION, "all")
+        own = [row for row in every if row.country == manifest.country]
+        skills = {
+            row.country: row.value
+            for row in every
+            if (row.metric, row.readout, row.split) == ("skill", "expected", "heldout")
+        }
+        wrong = float(np.mean([skills[code] for code in OTHERS if code != manifest.country]))
+        allowed = round(manifest.budget.item_forwards_allowed / 24)
+        cost = manifest.budget.seconds
+        points.append(Point(manifest.aligner.name, manifest.country, manifest.seed, allowed, cost, own, wrong))
+    return points
+
+
+def table(points: Sequence[Point]) -> str:
+    """Markdown: a row an aligner, country and budget, means over the seeds."""
+    groups: dict[tuple[str, str, int], list[Point]] = defaultdict(list)
+    for point in points:
+        groups[point.country, point.aligner, point.budget].append(point)
+    names = [
+        "country",
+        "aligner",
+        "budget",
+        *(name for name, *_ in COLUMNS),
+        "wrong country",
+        "collapsed",
+        "sec",
+        "seeds",
+    ]
+    lines = ["| " + " | ".join(names) + " |", "|---|---|" + "---:|" * (len(names) - 2)]
+    for (country, aligner, budget), group in sorted(groups.items()):
+        cells = [name_of(country), aligner, str(budget)]
+        cells += [f"{np.mean([p.value(*wanted) for p in group]):{form}}" for _, *wanted, form in COLUMNS]
+        cells += [f"{np.mean([p.wrong for p in group]):.2f}", str(sum(p.collapsed for p in group))]
+        lines.append("| " + " | ".join([*cells, f"{np.mean([p.seconds for p in group]):.0f}", str(len(group))]) + " |")
+    return "\n".join(lines)
+
+
+def plot(points: Sequence[Point], path: Path) -> None:
+    """Loss against budget, fitted and held out, a panel a country; seeds as points, their mean as a line."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "culteval"
+    from matplotlib import pyplot
+
+    countries = sorted({point.country for point in points})
+    searched = sorted({point.aligner for point in points if point.budget})
+    figure, axes = pyplot.subplots(
+        2, len(countries), figsize=(5 * len(countries), 7), layout="constrained", squeeze=False
+    )
+    for column, country in enumerate(countries):
+        for row, split in enumerate(("fit", "heldout")):
+            _panel(axes[row][column], [p for p in points if p.country == country], searched, split)
+            axes[row][column].set_title(f"{name_of(country)}, {split}", loc="left")
+    axes[0][-1].legend(frameon=False, fontsize=8)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def _panel(axes, points: Sequence[Point], searched: Sequence[str], split: str) -> None:
+    for number, aligner in enumerate(searched):
+        mine = [p for p in points if p.aligner == aligner]
+        budgets = sorted({p.budget for p in mine})
+        axes.scatter(
+            [p.budget for p in mine], [p.value("loss", "expected", split) for p in mine], s=14, color=f"C{number}"
+        )
+        means = [np.mean([p.value("loss", "expected", split) for p in mine if p.budget == b]) for b in budgets]
+        axes.plot(budgets, means, color=f"C{number}", label=aligner)
+    bare = [p.value("loss", "expected", split) for p in points if p.aligner == "naive"]
+    if bare:
+        axes.axhline(np.mean(bare), color="#888888", linestyle=":", label="naive")
+    axes.set_yscale("log")
+    axes.set_xlabel("survey evaluations")
+    axes.set_ylabel("loss")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.option("--plot", "picture", type=click.Path(dir_okay=False), help="Curves, .svg.")
+def main(folder: str, picture: str | None) -> None:
+    """Print the table; draw the curves."""
+    points = read(Path(folder))
+    click.echo(table(points))
+    if picture:
+        plot(points, Path(picture))
+
+
+if __name__ == "__main__":
+    main()
