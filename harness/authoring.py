@@ -8,15 +8,17 @@ from string import Template
 
 import click
 import numpy as np
+from pydantic import ValidationError
 
 from ..errors import InputError, UsageError, did_you_mean
 from ..tasks.answers import UNPARSED, Answers
 from ..tasks.imported import data_dir
-from ..tasks.items import Presented
+from ..tasks.items import Presented, Question
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.prompts import Asking, protocol, render
-from ..tasks.spec import TaskSpec, load_spec, read_yaml
+from ..tasks.spec import TaskSpec, first_problem, load_spec, read_yaml
 from .files import replacing, write_json, write_text
+from .registry import table
 from .scoring import score_answers
 
 TEMPLATE = Path(__file__).parent.parent / "tasks" / "template"
@@ -35,6 +37,8 @@ def new(name: str) -> None:
     folder = Path(name)
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,60}", folder.name):
         raise UsageError(f"task new {name!r}: a task's name has lower-case letters, digits and underscores only.")
+    if folder.name in table("tasks"):
+        raise UsageError(f"task new {name!r}: there is a task of this name already. Choose another name.")
     if folder.exists():
         raise UsageError(f"task new: {folder} is there already. Choose another name, or remove it.")
     with replacing(folder) as temporary:
@@ -53,6 +57,7 @@ def validate(path: str) -> None:
     """Check a spec: schema, scales, splits, references, leakage, metrics. Nothing of it is executed."""
     spec = load_spec(Path(path))
     _check_lm_eval(spec, read_yaml(Path(path)))
+    _check_readouts(spec)
     _check_rendering(spec)
     _check_leakage(spec)
     countries = _check_measure(spec)
@@ -77,6 +82,14 @@ def _check_lm_eval(spec: TaskSpec, data: dict[str, object]) -> None:
             click.echo(f"note: {spec.path}: stock lm-eval would run {name!r}, which is not part of culteval.", err=True)
     if spec.metadata.headline.metric not in spec.metrics:
         raise InputError(f"{spec.path}: metric_list: lacks the headline {spec.metadata.headline.metric!r}. Add it.")
+
+
+def _check_readouts(spec: TaskSpec) -> None:
+    as_text = spec.output_type == "generate_until"
+    if as_text != ("text" in spec.metadata.readouts):
+        raise InputError(
+            f"{spec.path}: metadata.readouts: 'text' goes with output_type generate_until, and only with it."
+        )
 
 
 def _check_rendering(spec: TaskSpec) -> None:
@@ -154,9 +167,10 @@ def wvs7(file: str, edition: str, by: tuple[str, ...]) -> None:
     folder = data_dir() / source.FAMILY
     target = folder / f"{_plain(edition)}.csv"
     found, lines = source.convert(Path(file))
-    write_text(target, "".join(lines))
+    shares, cells = "".join(lines), "".join(source.convert(Path(file), by)[1]) if by else ""
+    write_text(target, shares)
     if by:
-        write_text(folder / "cells" / target.name, "".join(source.convert(Path(file), by)[1]))
+        write_text(folder / "cells" / target.name, cells)
     _record(target, file, found.model_dump())
     click.echo(
         f"{target}: {found.respondents:,} respondents, {len(found.countries)} countries, {found.questions} questions.\n"
@@ -207,11 +221,25 @@ def vsm13(file: str) -> None:
 def _write_questions(family: str, name: str, rows: list[dict[str, object]], file: str, seed: int) -> None:
     from ..tasks.importing.questions import lines
 
+    _check_questions(rows, file)
     target = data_dir() / family / f"{name}.jsonl"
     write_text(target, lines(rows))
     _record(target, file, {"questions": len({row.get("group", row["id"]) for row in rows}), "seed": seed})
     task_name = name if family == "cdeval" else f"culturalbench_{name}"
     click.echo(f"{target}: {len(rows)} rows.\nnext       culteval run --aligner naive --task {task_name}")
+
+
+def _check_questions(rows: list[dict[str, object]], file: str) -> None:
+    """Raise InputError where the rows would be no question file: an empty option, one there twice, an id twice."""
+    seen: set[object] = set()
+    for row in rows:
+        try:
+            Question.model_validate(row)
+        except ValidationError as error:
+            raise InputError(f"{file}: question {row['id']}: {first_problem(error)}. Mend its row.") from None
+        if row["id"] in seen:
+            raise InputError(f"{file}: question {row['id']} is there twice. Mend its rows.")
+        seen.add(row["id"])
 
 
 def _record(target: Path, source: str, what: dict[str, object]) -> None:

@@ -49,7 +49,9 @@ class RunConfig(BaseModel):
 
     def folder_name(self) -> str:
         """Readable, and unique to this configuration of these task files."""
-        asked = {name: spec_of(name).hash for name in (self.fit, *self.tasks)}
+        specs = {name: spec_of(name) for name in (self.fit, *self.tasks)}
+        edition = self.options.edition
+        asked = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
         text = json.dumps([self.model_dump(mode="json"), asked], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:10]
         return f"{spec_of(self.tasks[0]).name}-{self.country}-{self.aligner}-{digest}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..errors import UsageError
 from ..tasks.countries import Country
 from ..tasks.items import Survey
 from ..tasks.measure import Measure, MeasureOptions, Objective, measure_of
@@ -33,6 +34,11 @@ class Goal:
     spec: TaskSpec
     asking: Asking
 
+    def take(self, rows: np.ndarray) -> Goal:
+        """The same goal over some of its prompts."""
+        prompts = self.prompts.take(rows)
+        return replace(self, prompts=prompts, objective=self.measure.objective(prompts.layout, self.readout))
+
     def retold(self, rng: np.random.Generator, order: Order) -> Goal:
         """The same goal in words of its own: a survey's wordings of ``fit`` mixed at random, asked in one order.
 
@@ -47,7 +53,7 @@ class Goal:
         else:
             name = part.wordings[rng.integers(len(part.wordings))]
         spec = _asking_only(spec, part.model_copy(update={"wordings": (name,), "orders": (order,)}))
-        prompts = render(spec, "fit", self.asking)
+        prompts = _closed(render(spec, "fit", self.asking))
         return replace(self, prompts=prompts, objective=self.measure.objective(prompts.layout, self.readout))
 
     @property
@@ -61,10 +67,21 @@ def fit_goal(
 ) -> Goal:
     """The goal of fitting one task; held-out wordings, orders and respondents are not in it."""
     spec, asking = fit_only(spec), Asking(respondents, seed)
-    prompts = render(spec, "fit", asking)
+    prompts = _closed(render(spec, "fit", asking))
     measure = measure_of(spec, country.code, options)
     objective = measure.objective(prompts.layout, readout)
     return Goal(spec.name, spec.metadata.languages[0], country, readout, prompts, objective, measure, spec, asking)
+
+
+def _closed(prompts: Prompts) -> Prompts:
+    """The prompts that have options: an open question is no part of a loss over them.
+
+    Raises:
+        UsageError: none has.
+    """
+    if not (closed := prompts.layout.widths > 0).any():
+        raise UsageError(f"--fit {prompts.task}: its fit split has open questions only; nothing to fit.")
+    return prompts if closed.all() else prompts.take(closed)
 
 
 def fit_only(spec: TaskSpec) -> TaskSpec:

@@ -7,6 +7,7 @@ their hash, so that ``culteval score`` needs no model. They are read as untruste
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -71,6 +72,8 @@ def judge(
     ]  # fmt: skip
     if not asked:
         raise UsageError(f"{folder}: no open answers to judge. Only tasks like probes, run with text, have some.")
+    if len(model) > 200 or len(args) > 2_000:
+        raise UsageError("--model-args: longer than 2,000 characters.")
     replies = _replies(model, args, [prompt for _, _, prompt in asked])
     digest = hashlib.sha256()
     with replacing(folder / VERDICTS) as temporary, temporary.open("wb") as file:
@@ -91,7 +94,8 @@ def judge(
 
 def read_verdict(reply: str) -> str | None:
     """The pole whose letter a reply opens with, else None."""
-    return _POLES.get(reply.strip()[:1].upper()) if not reply.strip()[1:2].isalnum() else None
+    found = re.match(r"[\s(*\"']*([ABC])(?![\w'])(?! [a-z])", reply, re.IGNORECASE)
+    return _POLES[found[1].upper()] if found else None
 
 
 def _open_questions(spec: TaskSpec) -> dict[int, Question]:
@@ -143,7 +147,8 @@ def read_verdicts(folder: Path, manifest: Manifest) -> list[Verdict]:
     if not path.is_file():
         return []
     try:
-        record = JudgeRecord.model_validate_json(path.read_bytes()[: 1 << 16])
+        with path.open("rb") as file:
+            record = JudgeRecord.model_validate_json(file.read(1 << 16))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}. Judge again.") from None
     if record.answers_sha256 != manifest.answers.sha256:
@@ -155,7 +160,9 @@ def read_verdicts(folder: Path, manifest: Manifest) -> list[Verdict]:
                 if len(verdicts) == record.rows:
                     raise InputError(f"{source}: more verdicts than {JUDGE} says. Judge again.")
                 digest.update(line)
-                verdicts.append(_VERDICT.validate_json(line))
+                verdicts.append(verdict := _VERDICT.validate_json(line))
+                if verdict.verdict != read_verdict(verdict.reply):
+                    raise InputError(f"{source}:{len(verdicts)}: the verdict is not what the reply says. Judge again.")
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror}). Judge again.") from None
     except ValidationError as error:
@@ -168,7 +175,8 @@ def read_verdicts(folder: Path, manifest: Manifest) -> list[Verdict]:
 def judged_scores(
     spec: TaskSpec, name: str, answers: Answers, verdicts: Sequence[Verdict], country: str, options: MeasureOptions
 ) -> list[Score]:
-    """``judged_side`` (share of leaning answers on the country's side) and ``judged_neither``, by split."""
+    """By split: ``judged_side``, the share of leaning answers on the country's side, and the shares of replies that say
+    neither (``judged_neither``) or nothing that can be read (``judged_unread``)."""
     mine = {v.row: v.verdict for v in verdicts if v.task == name}
     questions = _open_questions(spec)
     if not mine or not questions:
@@ -178,8 +186,8 @@ def judged_scores(
     rows: list[Score] = []
     for split in spec.metadata.splits.named:
         inside = np.flatnonzero(of_split(spec, answers.layout, split))
-        said = {row: mine[row] for row in inside.tolist() if row in mine}
-        if not said or not set(answers.layout.item[list(said)].tolist()) <= set(questions):
+        said = {row: mine[row] for row in inside.tolist() if row in mine and answers.layout.item[row] in questions}
+        if not said:
             continue
         layout = answers.layout.take(np.array(list(said)))
         sheet = Sheet(spec.name, country, reference.edition, split, "text", layout, len(said))
@@ -190,5 +198,6 @@ def judged_scores(
         ]
         if side:
             rows.append(sheet.row("judged_side", np.mean(side), True, n=len(side)))
-        rows.append(sheet.row("judged_neither", 1 - len(side) / len(said), None))
+        for name_, verdict in (("neither", "neither"), ("unread", None)):
+            rows.append(sheet.row(f"judged_{name_}", np.mean([v == verdict for v in said.values()]), None))
     return rows

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..tasks.countries import name_of
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
@@ -25,7 +26,7 @@ _TASK_COLUMNS = ("headline", "read-outs", "default country")
 def ls(what: str, task: str, edition: str | None, as_json: bool) -> None:
     """List tasks, aligners, models or countries."""
     rows = {
-        "tasks": lambda: [*listing("tasks", _task), *map(_task, local_tasks())],
+        "tasks": lambda: listing("tasks", _task, local_tasks()),
         "aligners": lambda: listing("aligners", _aligner),
         "models": _models,
         "countries": lambda: _countries(task, edition),
@@ -37,7 +38,7 @@ def ls(what: str, task: str, edition: str | None, as_json: bool) -> None:
     for column in rows[0]:
         result.add_column(column, overflow="fold", no_wrap=column == next(iter(rows[0])))
     for row in rows:
-        result.add_row(*(str(value) for value in row.values()))
+        result.add_row(*(Text(str(value)) for value in row.values()))
     Console().print(result)
 
 

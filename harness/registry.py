@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -22,6 +22,7 @@ _OWN = {
     "aligners": {
         "naive": "culteval.optimizers.naive:Naive",
         "icl": "culteval.optimizers.icl:InContext",
+        "untrained": "culteval.optimizers.untrained:Untrained",
         "random": "culteval.optimizers.random_search:RandomSearch",
         "best_of_n": "culteval.optimizers.best_of_n:BestOfN",
         "gd": "culteval.optimizers.gd:GradientPrompt",
@@ -79,10 +80,10 @@ def find(kind: str, name: str) -> Any:
         raise UsageError(f"{kind[:-1]} {name!r}: cannot be loaded from {known[name]!r} ({error}).") from error
 
 
-def listing(kind: str, describe: Callable[[str], Row]) -> list[Row]:
-    """What ``describe`` says of every name of a kind; what is broken is warned about and skipped."""
+def listing(kind: str, describe: Callable[[str], Row], more: Iterable[str] = ()) -> list[Row]:
+    """What ``describe`` says of every name of a kind and ``more``; what is broken is warned about and skipped."""
     rows = []
-    for name in table(kind):
+    for name in (*table(kind), *more):
         try:
             rows.append(describe(name))
         except Exception as error:  # a stranger's plug-in may fail in any way

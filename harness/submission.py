@@ -26,6 +26,7 @@ from .registry import spec_of
 
 SCHEMA = 1
 MANIFEST, ANSWERS = "manifest.json", "answers.jsonl"
+MOST_TEXT = 6_000  # characters of a generated answer that are kept: a line of them fits whatever the script
 MOST_MANIFEST_BYTES, MOST_LINE_BYTES, MOST_ANSWERS = 1 << 20, 1 << 15, 5_000_000
 
 
@@ -161,7 +162,7 @@ def _lines(task: str, answers: Answers) -> Iterator[str]:
             "outside": round(float(answers.outside[0, row]), 9),
         }
         if answers.texts is not None:
-            line |= {"text": answers.texts[row], "parsed": int(answers.parsed[row])}
+            line |= {"text": answers.texts[row][:MOST_TEXT], "parsed": int(answers.parsed[row])}
         yield json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -8,24 +8,24 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from ..errors import CultevalError, InputError
 from ..tasks.schema import Strict
-from ..tasks.spec import parse, read_yaml
+from ..tasks.spec import first_problem, parse, read_yaml
 from .config import RunConfig
 from .files import write_json
 from .planning import plan
 from .run import SCORES, execute
 
 STATUS = "sweep.json"
+_OWN = {"model", "tasks", "country", "seed", "budget", "aligner", "assignments", "config"}  # fields of the grid
 State = Literal["waiting", "running", "done", "failed", "skipped"]
 
 
@@ -64,9 +64,10 @@ class Grid(Strict):
 
 @dataclass
 class Cell:
-    """One run of a grid and what became of it."""
+    """One run of a grid, the name of its folder, and what became of it."""
 
     config: RunConfig
+    name: str
     state: State = "waiting"
     attempts: int = 0
     seconds: float = 0.0
@@ -76,7 +77,7 @@ class Cell:
         """What ``sweep.json`` keeps."""
         kept = {name: getattr(self.config, name) for name in ("model", "aligner", "country", "seed", "budget")}
         told = {"state": self.state, "attempts": self.attempts, "seconds": round(self.seconds, 1)}
-        return {"run": self.config.folder_name(), "tasks": self.config.tasks} | kept | told | {"reasons": self.reasons}
+        return {"run": self.name, "tasks": self.config.tasks} | kept | told | {"reasons": self.reasons}
 
 
 def read_grid(path: Path) -> Grid:
@@ -97,8 +98,8 @@ def cells(grid: Grid, defaults: Mapping[str, Any], source: Path) -> list[Cell]:
     Raises:
         InputError: an option that ``run`` does not have, or a combination that cannot be run.
     """
-    if odd := sorted(set(grid.options) - set(defaults)):
-        raise InputError(f"{source}: options.{odd[0]}: not a flag of `culteval run`.")
+    if odd := sorted(set(grid.options) - (set(defaults) - _OWN)):
+        raise InputError(f"{source}: options.{odd[0]}: not a flag of `culteval run`, or a field of the file itself.")
     found: dict[str, Cell] = {}
     axes = itertools.product(grid.models, grid.tasks, grid.countries, grid.seeds, grid.aligners)
     for model, tasks, country, seed, arm in axes:
@@ -108,11 +109,11 @@ def cells(grid: Grid, defaults: Mapping[str, Any], source: Path) -> list[Cell]:
         flags |= {"aligner": arm.name, "assignments": (), "config": None}
         try:
             config = plan(flags, arm.settings)
-        except CultevalError as error:
-            raise InputError(
-                f"{source}: {arm.name}, {', '.join(tasks)}, {country or 'default country'}: {error}"
-            ) from None
-        found.setdefault(config.folder_name(), Cell(config))
+        except (CultevalError, ValidationError) as error:
+            problem = first_problem(error) if isinstance(error, ValidationError) else error
+            place = f"{arm.name}, {', '.join(tasks)}, {country or 'default country'}"
+            raise InputError(f"{source}: {place}: {problem}") from None
+        found.setdefault(name := config.folder_name(), Cell(config, name))
     return list(found.values())
 
 
@@ -126,24 +127,36 @@ class _Quiet:
         """Nothing."""
 
 
-@lru_cache(maxsize=1)
-def _model(name: str, dtype: str, device: str, revision: str | None, threads: int | None) -> Any:
-    """One model a worker, kept for its next run."""
+_held: dict[tuple[Any, ...], Any] = {}  # of a worker process: the one model it keeps for its next run
+
+
+def _model(*place: Any) -> Any:
+    """One model a worker; another one is loaded only after it was let go."""
     import contextlib
+    import gc
     import io
 
     from .models import load_model
 
-    with contextlib.redirect_stdout(io.StringIO()):
-        return load_model(name, dtype, device, revision, threads, lambda text: None)
+    if place not in _held:
+        _held.clear()
+        gc.collect()
+        with contextlib.redirect_stdout(io.StringIO()):
+            _held[place] = load_model(*place, lambda text: None)
+    return _held[place]
 
 
-def _work(config: RunConfig, root: Path) -> float:
-    """One run in a worker; seconds it took."""
-    started = time.monotonic()
+def _work(config: RunConfig, root: Path) -> tuple[float, str | None]:
+    """One run in a worker: seconds it took, and why it failed, as text, since not every exception can travel."""
+    started, reason = time.monotonic(), None
     place = (config.model, config.dtype, config.device, config.revision, config.threads)
-    execute(config, root, lambda: _model(*place), _Quiet())
-    return time.monotonic() - started
+    try:
+        execute(config, root, lambda: _model(*place), _Quiet())
+    except CultevalError as error:
+        reason = str(error)
+    except BaseException as error:  # whatever a run dies of is kept, and the sweep goes on
+        reason = "".join(traceback.format_exception_only(error)).strip()
+    return time.monotonic() - started, reason
 
 
 def run_cells(
@@ -155,12 +168,14 @@ def run_cells(
     more and then left, with its reasons.
     """
     for cell in grid:
-        if (root / cell.config.folder_name() / SCORES).exists():
+        if (root / cell.name / SCORES).exists():
             cell.state = "skipped"
     waiting = [cell for cell in grid if cell.state == "waiting"]
     root.mkdir(parents=True, exist_ok=True)
     while waiting:
-        waiting = list(_round(waiting, grid, root, workers, retries, tell))
+        # After a death among several, one at a time: then it is plain whose run kills workers.
+        suspected = any("beside it" in reason for cell in waiting for reason in cell.reasons[-1:])
+        waiting = list(_round(waiting, grid, root, 1 if suspected else workers, retries, tell))
     _tell(grid, root, tell)
 
 
@@ -176,40 +191,42 @@ def _round(
     again: list[Cell] = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        jobs: dict[Future[float], Cell] = {}
-        queue = list(waiting)
+        jobs: dict[Future[tuple[float, str | None]], Cell] = {}
+        queue, changed = list(waiting), True
         try:
             while queue or jobs:
                 while queue and len(jobs) < workers:
                     job = pool.submit(_work, queue[0].config, root)  # raises where the pool is broken: nothing is lost
                     cell = jobs[job] = queue.pop(0)
                     cell.state, cell.attempts = "running", cell.attempts + 1
-                _tell(grid, root, tell)
+                if changed:
+                    _tell(grid, root, tell)
                 done, _ = wait(jobs, timeout=1, return_when=FIRST_COMPLETED)
+                changed = bool(done)
+                alone = len(jobs) == 1
                 for job in done:
                     cell = jobs.pop(job)
-                    if _settle(cell, job, retries):
+                    if _settle(cell, job, retries, alone):
                         again.append(cell)
         except BrokenProcessPool:
             pass
-        for job, cell in jobs.items():  # a worker died: nobody knows which run it was, so all of them are tried again
-            if _settle(cell, job, retries):
+        for job, cell in jobs.items():  # a worker died: what was under way is tried again
+            if _settle(cell, job, retries, len(jobs) == 1):
                 again.append(cell)
         again += queue
     yield from again
 
 
-def _settle(cell: Cell, job: Future[float], retries: int) -> bool:
-    """Take a job's outcome into its cell; whether to try again."""
+def _settle(cell: Cell, job: Future[tuple[float, str | None]], retries: int, alone: bool) -> bool:
+    """Take a job's outcome into its cell; whether to try again. ``alone``: no other run was under way."""
     try:
-        cell.seconds, cell.state = job.result(timeout=0), "done"
+        cell.seconds, reason = job.result(timeout=0)
+    except (BrokenProcessPool, TimeoutError, CancelledError):
+        reason = "its worker died" if alone else "a worker died beside it"
+        cell.attempts -= 0 if alone else 1  # nobody knows whose fault it was
+    if reason is None:
+        cell.state = "done"
         return False
-    except (BrokenProcessPool, TimeoutError):
-        reason = "its worker died"
-    except CultevalError as error:
-        reason = str(error)
-    except Exception as error:  # whatever a run dies of is kept, and the sweep goes on
-        reason = "".join(traceback.format_exception_only(error)).strip()
     cell.reasons.append(reason[:2000])
     cell.state = "waiting" if cell.attempts <= retries else "failed"
     return cell.state == "waiting"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import CultevalError, InputError, UsageError
 from ..harness.registry import spec_of
 from ..harness.report import Row, ranked
 from ..harness.run import SCORES, SUBMISSION, read_result
@@ -25,16 +26,21 @@ class Board:
     rows: tuple[Row, ...]
 
 
-def boards(folder: Path) -> list[Board]:
+def boards(folder: Path, warn: Callable[[str], None] = lambda text: None) -> list[Board]:
     """All boards of the finished runs under a folder, the best held-out loss first, with the constant answer.
 
     Raises:
-        InputError: no finished run there, or a damaged one.
+        InputError: no finished run there, or none but damaged ones; with others, those are warned about and left out.
     """
     groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    problems: list[CultevalError] = []
     constants: dict[tuple[str, ...], Row] = {}
     for path in sorted(folder.glob(f"*/{SCORES}")):
-        result = read_result(path.parent, reused=True)
+        try:
+            result = read_result(path.parent, reused=True)
+        except (InputError, UsageError) as error:  # one outdated run must not take the board down
+            problems.append(error)
+            continue
         manifest = result.manifest
         for task in manifest.tasks:
             key = (
@@ -44,6 +50,7 @@ def boards(folder: Path) -> list[Board]:
                 manifest.model.dtype,
                 _edition(task),
                 task.constants,
+                _asked(task),
             )
             spec = spec_of(task.name)
             scores = [row for row in result.scores if row.task == spec.name]
@@ -53,6 +60,10 @@ def boards(folder: Path) -> list[Board]:
                 options = options_of(task)
                 rows = score_constant(spec, answers, task.country, options)
                 constants[key] = Row("constant", rows, None)
+    if problems and not groups:
+        raise problems[0]
+    for problem in problems:
+        warn(f"left out: {problem}")
     if not groups:
         raise InputError(f"{folder}: no finished runs. `culteval run` makes some; give its --out folder.")
     return [_board(key, [*rows, constants[key]]) for key, rows in groups.items()]
@@ -62,9 +73,15 @@ def _edition(task: AskedTask) -> str:
     return task.edition or spec_of(task.name).default_edition
 
 
+def _asked(task: AskedTask) -> str:
+    """How much was asked, where it is not the default: such rows stand on boards of their own."""
+    people = f", {task.respondents} respondents" if task.respondents else ""
+    return people + (f", limit {task.limit}" if task.limit else "")
+
+
 def _board(key: tuple[str, ...], rows: list[Row]) -> Board:
-    task, country, model, dtype, edition, constants = key
+    task, country, model, dtype, edition, constants, asked = key
     spec = spec_of(task)
     kind = f", {constants} constants" if spec.metadata.measure == "hofstede" else ""
-    title = f"{spec.name}, {name_of(country)} ({model} {dtype}, edition {edition}{kind})"
+    title = f"{spec.name}, {name_of(country)} ({model} {dtype}, edition {edition}{kind}{asked})"
     return Board(title, spec, tuple(ranked(rows, spec)))

@@ -21,7 +21,7 @@ def leaderboard() -> None:
 @click.option("--format", "form", type=click.Choice(["terminal", "md", "json"]), default="terminal", show_default=True)
 def show(folder: str, form: str) -> None:
     """Rank the finished runs of a folder by their held-out headline, a table a task and country."""
-    found = boards(Path(folder))
+    found = boards(Path(folder), lambda text: click.echo(f"note: {text}", err=True))
     if form == "json":
         click.echo(json.dumps([score.model_dump() for board in found for row in board.rows for score in row.scores]))
         return

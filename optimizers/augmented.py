@@ -19,7 +19,15 @@ from ..harness.aligner import Journal
 from ..harness.aligner import Settings as Base
 from ..harness.budget import Budget
 from ..harness.goal import Goal
-from .descent import PASSES, SoftPromptAdam, embedding_scale, require_gradient, start_prompt
+from .descent import (
+    PASSES,
+    SoftPromptAdam,
+    cross_entropy,
+    embedding_scale,
+    label_places,
+    require_gradient,
+    start_prompt,
+)
 from .search.interface import pack_rng, unpack_rng
 
 if TYPE_CHECKING:
@@ -31,11 +39,12 @@ if TYPE_CHECKING:
 class AugmentedSettings(Base):
     """Settings of the descent.
 
-    ``start`` and ``rate`` as for ``gd``. ``orders``: ``both`` orders of the options each step, or the natural one.
-    ``outside``: weight of the mass outside the options, beside a loss of 1 for the constant answer. ``averaged``: the
-    share of the steps, counted from the end, over which the prompt is averaged.
+    ``target``, ``start`` and ``rate`` as for ``gd``. ``orders``: ``both`` orders of the options each step, or the
+    natural one. ``outside``: weight of the mass outside the options, beside a loss of 1 for the constant answer.
+    ``averaged``: the share of the steps, counted from the end, over which the prompt is averaged.
     """
 
+    target: Literal["objective", "labels"] = "objective"
     tokens: int = Field(10, ge=1, le=1000)
     start: Literal["tokens", "persona", "noise"] = "tokens"
     rate: float = Field(0.1, gt=0, le=10)
@@ -64,7 +73,7 @@ class AugmentedPrompt:
         """
         orders = ("natural", "reversed") if self.settings.orders == "both" else ("natural",)
         cost = PASSES * len(orders) * goal.retold(np.random.default_rng(0), "natural").cost
-        require_gradient(goal, budget, cost)
+        require_gradient(goal, budget, cost, self.settings.target)
         steps = budget.total // cost
         first = int(steps * (1 - self.settings.averaged))
         start = start_prompt(model, goal, self.settings.start, self.settings.tokens, rng)
@@ -92,7 +101,10 @@ class AugmentedPrompt:
             logs = model.logprobs(goal.prompts, soft)
             model.tokens += PASSES * model.cost(goal.prompts, soft.shape[1])
             outside = (1 - logs.exp().sum(-1)).mean()
-            loss = goal.objective(logs.softmax(-1).double())[0] / self._null(goal)
+            if self.settings.target == "labels":
+                loss = cross_entropy(logs, label_places(goal))
+            else:
+                loss = goal.objective(logs.softmax(-1).double())[0] / self._null(goal)
             total = total + loss + self.settings.outside * outside
         return total / len(asked)
 

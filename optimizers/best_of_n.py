@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,12 +83,13 @@ def preambles(goal: Goal, rng: np.random.Generator, middles: int) -> Iterator[st
     parts = read_yaml(Path(__file__).with_name("preambles.yaml"))
     country = name_of(goal.country.code)
     seen = {persona(goal) + "\n\n"}
+    inner = sum(math.perm(len(parts["middles"]), count) for count in range(middles + 1))
+    every = 1 + len(parts["openings"]) * len(parts["closings"]) * inner
     yield from seen
     while True:
         picked = rng.choice(parts["middles"], rng.integers(middles + 1), replace=False).tolist()
         whole = [str(rng.choice(parts["openings"])), *picked, str(rng.choice(parts["closings"]))]
         text = " ".join(whole).format(country=country) + "\n\n"
-        # Few middles allow few texts; after those, repeats are let through rather than searched for ever.
-        if text not in seen or len(seen) >= len(parts["openings"]) * len(parts["closings"]):
+        if text not in seen or len(seen) == every:  # when all were there, repeats rather than a search without end
             seen.add(text)
             yield text

@@ -30,6 +30,8 @@ class CMASettings(SpaceSettings):
 
     @model_validator(mode="after")
     def _small(self) -> CMASettings:
+        if self.dimensions < 2:
+            raise ValueError("dimensions: the library needs two or more")
         if not self.separable and (self.space == "full" or self.dimensions > MOST_FULL):
             raise ValueError(f"separable: a full covariance takes {MOST_FULL} dimensions at most; set separable=true")
         return self

@@ -33,17 +33,40 @@ def embedding_scale(model: LanguageModel) -> float:
     return float(model.token_vectors(model.ordinary_tokens()).std())
 
 
-def require_gradient(goal: Goal, budget: Budget, step: int) -> None:
+def require_gradient(goal: Goal, budget: Budget, step: int, target: str) -> None:
     """Raise UsageError for a read-out without a gradient, RunError unless the budget pays for one step.
 
     Args:
         step: item forwards of a step.
+        target: what is descended; ``labels`` have a gradient whatever the read-out.
     """
-    if goal.readout != "expected":
-        raise UsageError(f"--readout {goal.readout}: it has no gradient. Use --readout expected, or a search.")
+    if goal.readout != "expected" and target != "labels":
+        raise UsageError(
+            f"--readout {goal.readout}: it has no gradient. Use --set target=labels, --readout expected, or a search."
+        )
     if not budget.affordable(step) and not budget.spent:
         least = -(-step // budget.per_survey)
         raise RunError(f"--budget: one step costs {least} survey evaluations here. Give at least {least}.")
+
+
+def label_places(goal: Goal) -> np.ndarray:
+    """The option (prompts,) that somebody of the country would take: the place of the measure's code in code order.
+
+    Raises:
+        UsageError: some prompt has no such answer.
+    """
+    layout = goal.prompts.layout
+    codes = goal.measure.demonstrations(layout)
+    inside = np.arange(layout.codes.shape[1]) < layout.widths[:, None]
+    matches = (layout.codes == codes[:, None]) & inside
+    if not matches.any(1).all():
+        raise UsageError(f"--set target=labels: {goal.task} has prompts without a label. Use target=objective.")
+    return matches.argmax(1)
+
+
+def cross_entropy(logs: Any, places: np.ndarray) -> Any:
+    """Mean -log probability of the labelled options, of logs (1, prompts, options); mass outside all options counts."""
+    return -logs[0, np.arange(len(places)), places].mean()
 
 
 class SoftPromptAdam:

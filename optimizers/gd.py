@@ -21,22 +21,35 @@ from ..harness.goal import Goal
 from ..tasks.answers import Layout
 from ..tasks.measure import Objective
 from ..tasks.prompts import Prompts
-from .descent import PASSES, SoftPromptAdam, embedding_scale, require_gradient, start_prompt
+from .descent import (
+    PASSES,
+    SoftPromptAdam,
+    cross_entropy,
+    embedding_scale,
+    label_places,
+    require_gradient,
+    start_prompt,
+)
 from .search.interface import pack_rng, unpack_rng
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..harness.models import LanguageModel
 
 
 class GradientSettings(Base):
     """Settings of the descent.
 
+    ``target``: the goal's ``objective``, or the cross-entropy of ``labels``, the whole answers that come nearest to the
+    country's figures (for which ``--readout argmax`` has a gradient too); the prompt kept is the best by the objective.
     ``start``: random ``tokens``, the embedded ``persona`` sentence, or ``noise`` at the embeddings' scale.
     ``rate``: Adam's step in standard deviations of the embeddings; ``schedule`` keeps it or lets it fall to zero along
     a cosine over the steps that the budget pays for. ``presentations``: wordings x orders a step, drawn anew each time;
     0 takes all. ``patience`` ends a descent that has not got better for so many steps.
     """
 
+    target: Literal["objective", "labels"] = "objective"
     tokens: int = Field(10, ge=1, le=1000)
     start: Literal["tokens", "persona", "noise"] = "tokens"
     rate: float = Field(0.1, gt=0, le=10)
@@ -68,7 +81,7 @@ class GradientPrompt:
         """
         descent = _Descent(model, goal, self.settings, rng, budget)
         cost = PASSES * descent.cost
-        require_gradient(goal, budget, cost)
+        require_gradient(goal, budget, cost, self.settings.target)
         if state := journal.load():
             descent.restore(state)
         while budget.affordable(cost) and not descent.settled:
@@ -93,7 +106,7 @@ class _Descent:
         steps = budget.total // (PASSES * self.cost) if settings.schedule == "cosine" else None
         self.adam = SoftPromptAdam(model, start, settings.rate * embedding_scale(model), steps)
         self.best, self.best_loss, self.since = start, float("inf"), 0
-        self._batches: dict[tuple[int, ...], tuple[Prompts, Objective]] = {}
+        self._batches: dict[tuple[int, ...], tuple[Prompts, Objective, np.ndarray | None]] = {}
 
     @property
     def cost(self) -> int:
@@ -108,23 +121,34 @@ class _Descent:
     def step(self) -> None:
         """One step on prompts drawn anew."""
         chosen = tuple(sorted(self.rng.choice(len(self.parts), self.drawn, replace=False).tolist()))
-        prompts, objective = self._batch(chosen)
-        before = self.adam.prompt
-        loss = self.adam.step(lambda soft: objective(self.model.logprobs(prompts, soft).softmax(-1).double())[0])
+        prompts, objective, places = self._batch(chosen)
+        before, judged = self.adam.prompt, []
+
+        def loss_of(soft: Tensor) -> Tensor:
+            logs = self.model.logprobs(prompts, soft)
+            probs = logs.softmax(-1).double()
+            if places is None:
+                found = objective(probs)[0]
+                judged.append(found.detach())
+                return found
+            judged.append(objective(probs.detach().cpu().numpy())[0])
+            return cross_entropy(logs, places)
+
+        self.adam.step(loss_of)
+        loss = float(judged[0])
         self.model.tokens += PASSES * self.model.cost(prompts, self.settings.tokens)
         self.since += 1
         if loss < self.best_loss:
             self.best, self.best_loss, self.since = before, loss, 0
 
-    def _batch(self, chosen: tuple[int, ...]) -> tuple[Prompts, Objective]:
-        """Prompts and objective of some presentations, made once."""
+    def _batch(self, chosen: tuple[int, ...]) -> tuple[Prompts, Objective, np.ndarray | None]:
+        """Prompts, objective and labelled options of some presentations, made once."""
         if chosen not in self._batches:
-            if len(chosen) == len(self.parts):
-                found = self.goal.prompts, self.goal.objective
-            else:
-                prompts = self.goal.prompts.take(np.sort(np.concatenate([self.parts[i] for i in chosen])))
-                found = prompts, self.goal.measure.objective(prompts.layout, self.goal.readout)
-            self._batches[chosen] = found
+            part = self.goal
+            if len(chosen) < len(self.parts):
+                part = self.goal.take(np.sort(np.concatenate([self.parts[i] for i in chosen])))
+            places = label_places(part) if self.settings.target == "labels" else None
+            self._batches[chosen] = part.prompts, part.objective, places
         return self._batches[chosen]
 
     def result(self) -> np.ndarray:

@@ -29,7 +29,8 @@ SETTINGS = ("spec", "country", "edition", "constants", "respondents", "seed")
 @lru_cache(maxsize=8)
 def _spec(place: str) -> TaskSpec:
     package, _, file = place.rpartition(":")
-    return load_spec(Path(str(files(package) / file)) if package else Path(file))
+    named = len(package) > 1 and all(part.isidentifier() for part in package.split("."))  # and no drive letter
+    return load_spec(Path(str(files(package) / file)) if named else Path(place))
 
 
 def dataset(spec: str, **metadata: Any) -> dict[str, Any]:

@@ -44,9 +44,10 @@ class Splits(Strict):
 
     @model_validator(mode="after")
     def _disjoint(self) -> Splits:
-        if {self.fit.items, self.heldout.items} == {"fit", "heldout"}:
-            if self.fit.items == "heldout":
-                raise ValueError("fit.items: items tagged heldout cannot be in fit")
+        if self.fit.items == "heldout":
+            raise ValueError("fit.items: items tagged heldout cannot be in fit")
+        if (self.fit.items, self.heldout.items) == ("fit", "heldout"):
+            pass
         elif shared := set(self.fit.wordings) & set(self.heldout.wordings):
             raise ValueError(f"wordings {sorted(shared)} are in fit and in heldout; a wording belongs to one split")
         if self.control and (shared := set(self.control.wordings) & {*self.fit.wordings, *self.heldout.wordings}):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from .schema import Metadata, Readout
 
 OWN_EDITION = "own"  # of tasks whose answers need no reference, or carry it in their items
 MOST_BYTES = 20 << 20  # of a spec or an item file
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # it becomes part of folder names
 OUTPUT_TYPES = ("multiple_choice", "generate_until")
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -55,6 +57,14 @@ class TaskSpec:
         """sha256 of the reference file that is shipped: what answers are compared with; None without one."""
         reference = self.metadata.reference
         return _digest([self.folder / reference.file]) if reference else None
+
+    def compared_with(self, edition: str | None) -> str | None:
+        """sha256 of the file an edition comes from, shipped or imported; None without a reference or such a file."""
+        reference = self.metadata.reference
+        if reference is None or edition is None or edition in reference.editions:
+            return self.reference_hash
+        file = imported(self.folder.name).get(edition)
+        return _digest([file]) if file else None
 
     @property
     def wordings(self) -> tuple[str, ...]:
@@ -122,6 +132,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         data = yaml.load(text, _Loader)
     except RecursionError:
         raise InputError(f"{path}: nested too deeply.") from None
+    except ValueError as error:  # an impossible date or number
+        raise InputError(f"{path}: not valid YAML ({error}). Put quotes around it.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -190,7 +202,10 @@ def _with_includes(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, A
     own = data.get("metadata", {})
     if not isinstance(own, dict):
         raise InputError(f"{path}: metadata: expected a mapping of fields.")
-    metadata = base.get("metadata", {}) | own
+    theirs = base.get("metadata", {})
+    if not isinstance(theirs, dict):
+        raise InputError(f"{files[0]}: metadata: expected a mapping of fields.")
+    metadata = theirs | own
     return base | data | {"metadata": metadata}, (path, *files)
 
 
@@ -204,6 +219,10 @@ def load_spec(path: Path) -> TaskSpec:
     for field, kind in (("task", str), ("output_type", str), ("metadata", dict)):
         if not isinstance(data.get(field), kind):
             raise InputError(f"{path}: {field}: missing, or not a {kind.__name__}. Every spec needs it.")
+    if not _NAME.fullmatch(data["task"]):
+        raise InputError(
+            f"{path}: task: {data['task'][:60]!r} is no name; letters, digits, dots, dashes and underscores."
+        )
     if data["output_type"] not in OUTPUT_TYPES:
         raise InputError(f"{path}: output_type: {data['output_type']!r} is not one of {', '.join(OUTPUT_TYPES)}.")
     metadata = parse(Metadata, data["metadata"], path, ("metadata",))
@@ -284,5 +303,8 @@ def _check_splits(items: Items, metadata: Metadata, path: Path) -> None:
                 raise InputError(
                     f"{path}: metadata.splits: no wording {wording!r} in {metadata.items}. Add or drop it."
                 )
+        tagged = [item for item in items.ids if items.tag(item) == "heldout"]
+        if name == "fit" and part.items == "all" and tagged:
+            raise InputError(f"{path}: metadata.splits.fit.items: {tagged[0]!r} is tagged heldout. Write `items: fit`.")
         if part.items != "all" and not any(items.tag(item) == part.items for item in items.ids):
             raise InputError(f"{path}: metadata.splits.{name}: no item is tagged {part.items!r}. Add 'split' to items.")

@@ -11,6 +11,7 @@ from culteval.harness.config import aligner_settings
 from culteval.harness.goal import fit_goal
 from culteval.harness.registry import find, spec_of
 from culteval.harness.run import _require_effect
+from culteval.optimizers.descent import label_places
 from culteval.optimizers.gd import presentations
 from culteval.optimizers.spaces import SpaceSettings, lay_space
 from culteval.tasks.countries import country
@@ -31,6 +32,7 @@ VARIANTS = {
     "embeddings": ("cma", ["tokens=3", "population=6", "space=embeddings", "dimensions=12", "start=persona"]),
     "swarm around the mean": ("pso", ["tokens=3", "population=6", "space=full", "start=mean"]),
     "one presentation a step": ("gd", ["tokens=3", "presentations=1", "start=noise", "schedule=constant"]),
+    "labels": ("gd", ["tokens=3", "target=labels"]),
     "retold in one order": ("augmented", ["tokens=3", "orders=natural", "outside=0", "averaged=1"]),
     "descent from the persona": ("gd", ["tokens=12", "start=persona", "rate=0.3"]),
 }
@@ -123,6 +125,17 @@ def test_every_goal_can_be_fitted(task, name, load):
         assert journal.best[-1] < journal.best[0]
 
 
+def test_an_untrained_prompt_is_one_of_random_search_s_first(load):
+    model, (goal, items) = load("llama", True), goal_of()
+    budget = Budget(0, items)
+    aligned = find("aligners", "untrained")(aligner_settings("untrained", ["tokens=3"])).align(
+        model, goal, budget, np.random.default_rng(5), Memory(budget)
+    )
+    one = align("random", model, goal, Budget(goal.cost, items), seed=5)
+    np.testing.assert_array_equal(aligned.soft, one.soft)
+    assert budget.spent == 0
+
+
 def test_gradients_are_those_of_small_steps(load):
     """One step of Adam with a tiny rate goes down by what the slope says."""
     model, (goal, items) = load("llama", True), goal_of()
@@ -133,6 +146,25 @@ def test_gradients_are_those_of_small_steps(load):
         align("gd", model, goal, budget, journal)
         losses.append(journal.best[-1])
     assert losses[1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("readout", ["expected", "argmax"])
+@pytest.mark.parametrize("name", ["gd", "augmented"])
+def test_labels_have_a_gradient_whatever_the_read_out(name, readout, load):
+    model, (goal, items) = load("llama", True), goal_of(readout=readout)
+    before = goal.objective(model.answer(goal.prompts).probs)[0]
+    settings = aligner_settings(name, ["tokens=6", "target=labels", "rate=0.5"])
+    budget = Budget(6 * goal.cost * 40, items)
+    aligned = find("aligners", name)(settings).align(model, goal, budget, np.random.default_rng(0), Memory(budget))
+    assert goal.objective(aligned.answer(goal.prompts).probs)[0] < before
+
+
+def test_labels_are_the_country_s_answers(load):
+    goal, _ = goal_of("culture_core")
+    places = label_places(goal)
+    questions = {q.id: q for q in goal.spec.items.questions}
+    layout = goal.prompts.layout
+    assert all(p + 1 == questions[layout.items[i]].answer for p, i in zip(places, layout.item, strict=True))
 
 
 def test_descent_has_patience_and_needs_a_gradient(load):

@@ -183,7 +183,8 @@ def test_a_judge_s_prompts_and_verdicts_are_kept_and_scored(probed, tiny):
     folder = probed / "submission"
     verdicts = [json.loads(line) for line in (folder / VERDICTS).open()]
     assert verdicts and all(v["prompt"].endswith("Letter:") and "{" not in v["prompt"] for v in verdicts)
-    edited = [v | {"verdict": ("high", "low", "neither")[i % 3]} for i, v in enumerate(verdicts)]
+    said = (("A", "high"), ("B.", "low"), ("(C)", "neither"), ("hm", None))
+    edited = [v | {"reply": said[i % 4][0], "verdict": said[i % 4][1]} for i, v in enumerate(verdicts)]
     text = "".join(json.dumps(v) + "\n" for v in edited)
     (folder / VERDICTS).write_text(text)
     with pytest.raises(InputError, match="does not match"):
@@ -194,7 +195,9 @@ def test_a_judge_s_prompts_and_verdicts_are_kept_and_scored(probed, tiny):
     (folder / JUDGE).write_text(json.dumps(record | {"verdicts_sha256": hashlib.sha256(text.encode()).hexdigest()}))
     rows = {r.metric: r for r in score_submission(folder)[1] if r.metric.startswith("judged")}
     assert rows["judged_neither"].value == pytest.approx(sum(v["verdict"] == "neither" for v in edited) / len(edited))
-    assert 0 < rows["judged_side"].value < 1 and rows["judged_side"].n == sum(v["verdict"] != "neither" for v in edited)
+    assert 0 < rows["judged_side"].value < 1
+    assert rows["judged_side"].n == sum(v["verdict"] in ("high", "low") for v in edited)
+    assert rows["judged_unread"].value == pytest.approx(sum(v["verdict"] is None for v in edited) / len(edited))
     (folder / JUDGE).write_text(json.dumps(record | {"answers_sha256": "0" * 64}))
     with pytest.raises(InputError, match="other answers"):
         score_submission(folder)
@@ -202,7 +205,17 @@ def test_a_judge_s_prompts_and_verdicts_are_kept_and_scored(probed, tiny):
 
 @pytest.mark.parametrize(
     ("reply", "verdict"),
-    [("A", "high"), (" b.", "low"), ("C) neither", "neither"), ("Apples", None), ("", None), ("D", None), ("AB", None)],
+    [
+        ("A", "high"),
+        (" b.", "low"),
+        ("C) neither", "neither"),
+        ("Apples", None),
+        ("", None),
+        ("D", None),
+        ("AB", None),
+        ("A good answer", None),
+        ("**B**", "low"),
+    ],
 )
 def test_verdicts_are_read_from_the_first_letter(reply, verdict):
     assert read_verdict(reply) == verdict

@@ -352,6 +352,10 @@ def test_a_damaged_run_on_a_board_is_named(tmp_path, bare):
     done = bare("leaderboard", "show", tmp_path)
     one_line_error(done, 3)
     assert "scores.json" in done.stderr
+    finished_run(tmp_path / "whole", "naive")
+    done = bare("leaderboard", "show", tmp_path)
+    assert done.returncode == 0 and "naive s0" in done.stdout and "de s0" not in done.stdout
+    assert done.stderr.startswith("note: left out: ") and "scores.json" in done.stderr
 
 
 def test_hash_is_the_one_documented():

@@ -48,7 +48,7 @@ def call(*words):
 
 def test_a_grid_is_every_combination_checked_first(file):
     grid = cells(read_grid(file), _defaults(), file)
-    assert len(grid) == 8 and len({cell.config.folder_name() for cell in grid}) == 8
+    assert len(grid) == 8 and len({cell.name for cell in grid}) == 8
     both = [cell.config for cell in grid if cell.config.tasks == ("vsm13", "vsm13_text")]
     assert {(c.aligner, c.country, c.budget, c.limit) for c in both} == {
         (name, code, 4 if name == "random" else 0, 1) for name in ("naive", "random") for code in ("US", "SA")
