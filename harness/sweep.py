@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -127,6 +128,16 @@ class _Quiet:
         """Nothing."""
 
 
+def _end_with_parent() -> None:
+    """In a worker: end at once where the sweep is gone, rather than hold a model and a run's lock for nobody."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 _held: dict[tuple[Any, ...], Any] = {}  # of a worker process: the one model it keeps for its next run
 
 
@@ -190,7 +201,7 @@ def _round(
     """One pool's life: until all is done or a worker dies; yields what is to be tried again."""
     again: list[Cell] = []
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         jobs: dict[Future[tuple[float, str | None]], Cell] = {}
         queue, changed = list(waiting), True
         try:

@@ -86,21 +86,24 @@ def test_a_failing_run_is_tried_again_and_its_reason_kept(file):
     assert {row["state"] for row in rows if row["aligner"] == "naive"} == {"done"}
 
 
-def test_a_killed_worker_is_replaced_and_results_are_those_of_an_undisturbed_sweep(file):
+def start(file):
+    """A sweep under way, and its worker: a run has written its first checkpoint."""
     text = file.read_text().replace("budget: 4", "budget: 150")
     file.write_text(text.replace("[general, [vsm13, vsm13_text]]", "[vsm13]"))
-    command = [sys.executable, "-m", "culteval", "sweep", str(file), "--json", "--retries", "3"]
-    sweep = subprocess.Popen([*command, "--out", "a"], cwd=file.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    checkpoint = None
+    command = [sys.executable, "-m", "culteval", "sweep", str(file), "--json", "--retries", "3", "--out", "a"]
+    sweep = subprocess.Popen(command, cwd=file.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     for _ in range(600):
-        checkpoint = next(iter((file.parent / "a").glob("*random*/checkpoint.npz")), None)
-        if checkpoint or sweep.poll() is not None:
+        if sweep.poll() is not None or next((file.parent / "a").glob("*random*/checkpoint.npz"), None):
             break
         time.sleep(0.1)
-    assert checkpoint and sweep.poll() is None
+    assert sweep.poll() is None
     threads = Path(f"/proc/{sweep.pid}/task").glob("*/children")
     children = [child for thread in threads for child in thread.read_text().split()]
-    worker = next(int(child) for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text())
+    return sweep, next(int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text())
+
+
+def test_a_killed_worker_is_replaced_and_results_are_those_of_an_undisturbed_sweep(file):
+    sweep, worker = start(file)
     os.kill(worker, signal.SIGKILL)
     out, error = sweep.communicate(timeout=300)
     assert sweep.returncode == 0, error.decode()[-2000:]
@@ -110,6 +113,20 @@ def test_a_killed_worker_is_replaced_and_results_are_those_of_an_undisturbed_swe
     for row in rows:
         ours, theirs = (json.loads((file.parent / out / row["run"] / SCORES).read_text()) for out in ("a", "b"))
         assert ours == theirs
+
+
+def test_a_killed_sweep_leaves_no_worker_and_goes_on_at_once(file):
+    sweep, worker = start(file)
+    sweep.kill()
+    sweep.communicate()
+    for _ in range(100):
+        if not Path(f"/proc/{worker}").exists() or "Z (zombie)" in Path(f"/proc/{worker}/status").read_text():
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the worker outlived its sweep")
+    rows = json.loads(call("sweep", file, "--json", "--out", "a"))
+    assert {row["state"] for row in rows} <= {"done", "skipped"} and not any(row["reasons"] for row in rows)
 
 
 BROKEN = {
