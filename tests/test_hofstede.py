@@ -569,3 +569,9 @@ def test_relations_between_metrics(seed, readout, code):
     assert value["skill"] == pytest.approx(1 - value["loss"] / null, abs=1e-6)
     assert value["loss_order_spread"] == pytest.approx(abs(value["loss"] - value["loss_reversed"]))
     assert 1 <= value["distinct"] <= 5
+
+
+def test_a_table_without_published_rows_has_no_world_mean(tmp_path):
+    (tmp_path / "scores.csv").write_text("iso2,pdi,idv,mas,uai,lto,ivr,source\nDE,1,2,3,4,5,6,mine\n")
+    with pytest.raises(InputError, match="no mean"):
+        _ = load_scores(tmp_path / "scores.csv", "extended").world

@@ -56,7 +56,12 @@ class Scores:
     @cached_property
     def world(self) -> np.ndarray:
         """Mean over the complete rows of the published matrix: 58.6, 45.8, 49.1, 67.0, 49.8, 47.5 in any edition."""
-        return np.mean([self.rows[code] for code in self.complete if not self.is_estimate(code)], axis=0)
+        published = [self.rows[code] for code in self.complete if not self.is_estimate(code)]
+        if not published:
+            raise InputError(
+                f"edition {self.edition!r}: no complete row has the source {STRICT!r}, so there is no mean."
+            )
+        return np.mean(published, axis=0)
 
 
 def load_scores(path: Path, edition: str) -> Scores:
