@@ -121,8 +121,7 @@ def _check_measure(spec: TaskSpec) -> tuple[str, ...]:
     except UsageError as error:
         raise InputError(f"{spec.path}: metadata.default_country: {error}") from None
     layout = protocol(spec, Asking()).layout
-    inside = np.arange(layout.codes.shape[1]) < layout.widths[:, None]
-    probs = inside / np.maximum(layout.widths, 1)[:, None]
+    probs = layout.inside / np.maximum(layout.widths, 1)[:, None]
     texts = tuple("" for _ in range(len(layout)))
     first = np.where(layout.widths > 0, layout.codes[:, 0], UNPARSED).astype(int)
     answers = Answers(layout, probs[None], np.zeros((1, len(layout))), texts, first)

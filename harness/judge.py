@@ -182,7 +182,7 @@ def judged_scores(
     if not mine or not questions:
         return []
     reference = scores_of(spec, options.edition)
-    high = dict(zip(DIMENSIONS, reference.target(country) > reference.world, strict=True))
+    high = reference.high(country)
     rows: list[Score] = []
     for split in spec.metadata.splits.named:
         inside = np.flatnonzero(of_split(spec, answers.layout, split))

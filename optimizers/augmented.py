@@ -16,11 +16,11 @@ from pydantic import Field
 
 from ..harness.aligned import AlignedModel
 from ..harness.aligner import Journal
-from ..harness.aligner import Settings as Base
 from ..harness.budget import Budget
 from ..harness.goal import Goal
 from .descent import (
     PASSES,
+    DescentSettings,
     SoftPromptAdam,
     cross_entropy,
     embedding_scale,
@@ -36,18 +36,14 @@ if TYPE_CHECKING:
     from ..harness.models import LanguageModel
 
 
-class AugmentedSettings(Base):
-    """Settings of the descent.
+class AugmentedSettings(DescentSettings):
+    """Beside those of every descent:
 
-    ``target``, ``start`` and ``rate`` as for ``gd``. ``orders``: ``both`` orders of the options each step, or the
-    natural one. ``outside``: weight of the mass outside the options, beside a loss of 1 for the constant answer.
-    ``averaged``: the share of the steps, counted from the end, over which the prompt is averaged.
+    ``orders``: ``both`` orders of the options each step, or the natural one. ``outside``: weight of the mass outside
+    the options, beside a loss of 1 for the constant answer. ``averaged``: the share of the steps, counted from the end,
+    over which the prompt is averaged.
     """
 
-    target: Literal["objective", "labels"] = "objective"
-    tokens: int = Field(10, ge=1, le=1000)
-    start: Literal["tokens", "persona", "noise"] = "tokens"
-    rate: float = Field(0.1, gt=0, le=10)
     orders: Literal["both", "natural"] = "both"
     outside: float = Field(0.1, ge=0, le=100)
     averaged: float = Field(0.5, gt=0, le=1)

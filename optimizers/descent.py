@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from ..errors import RunError, UsageError
+from ..harness.aligner import Settings
 from ..harness.budget import Budget
 from ..harness.goal import Goal
 from .soft_prompt import draw_prompts, text_prompt
@@ -17,6 +19,21 @@ if TYPE_CHECKING:
     from ..harness.models import LanguageModel
 
 PASSES = 3  # item forwards that a forward and a backward count as
+
+
+class DescentSettings(Settings):
+    """What every descent may be told.
+
+    ``target``: the goal's ``objective``, or the cross-entropy of ``labels``, the whole answers that come nearest to the
+    country's figures (for which ``--readout argmax`` has a gradient too). ``start``: random ``tokens``, the embedded
+    ``persona`` sentence, or ``noise`` at the embeddings' scale. ``rate``: Adam's step in standard deviations of the
+    embeddings.
+    """
+
+    target: Literal["objective", "labels"] = "objective"
+    tokens: int = Field(10, ge=1, le=1000)
+    start: Literal["tokens", "persona", "noise"] = "tokens"
+    rate: float = Field(0.1, gt=0, le=10)
 
 
 def start_prompt(model: LanguageModel, goal: Goal, kind: str, tokens: int, rng: np.random.Generator) -> np.ndarray:
@@ -57,8 +74,7 @@ def label_places(goal: Goal) -> np.ndarray:
     """
     layout = goal.prompts.layout
     codes = goal.measure.demonstrations(layout)
-    inside = np.arange(layout.codes.shape[1]) < layout.widths[:, None]
-    matches = (layout.codes == codes[:, None]) & inside
+    matches = (layout.codes == codes[:, None]) & layout.inside
     if not matches.any(1).all():
         raise UsageError(f"--set target=labels: {goal.task} has prompts without a label. Use target=objective.")
     return matches.argmax(1)

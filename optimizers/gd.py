@@ -15,7 +15,6 @@ from pydantic import Field
 
 from ..harness.aligned import AlignedModel
 from ..harness.aligner import Journal
-from ..harness.aligner import Settings as Base
 from ..harness.budget import Budget
 from ..harness.goal import Goal
 from ..tasks.answers import Layout
@@ -23,6 +22,7 @@ from ..tasks.measure import Objective
 from ..tasks.prompts import Prompts
 from .descent import (
     PASSES,
+    DescentSettings,
     SoftPromptAdam,
     cross_entropy,
     embedding_scale,
@@ -38,21 +38,14 @@ if TYPE_CHECKING:
     from ..harness.models import LanguageModel
 
 
-class GradientSettings(Base):
-    """Settings of the descent.
+class GradientSettings(DescentSettings):
+    """Beside those of every descent (with labels, the prompt kept is the best by the objective):
 
-    ``target``: the goal's ``objective``, or the cross-entropy of ``labels``, the whole answers that come nearest to the
-    country's figures (for which ``--readout argmax`` has a gradient too); the prompt kept is the best by the objective.
-    ``start``: random ``tokens``, the embedded ``persona`` sentence, or ``noise`` at the embeddings' scale.
-    ``rate``: Adam's step in standard deviations of the embeddings; ``schedule`` keeps it or lets it fall to zero along
-    a cosine over the steps that the budget pays for. ``presentations``: wordings x orders a step, drawn anew each time;
-    0 takes all. ``patience`` ends a descent that has not got better for so many steps.
+    ``schedule`` keeps the rate or lets it fall to zero along a cosine over the steps that the budget pays for.
+    ``presentations``: wordings x orders a step, drawn anew each time; 0 takes all. ``patience`` ends a descent that has
+    not got better for so many steps.
     """
 
-    target: Literal["objective", "labels"] = "objective"
-    tokens: int = Field(10, ge=1, le=1000)
-    start: Literal["tokens", "persona", "noise"] = "tokens"
-    rate: float = Field(0.1, gt=0, le=10)
     schedule: Literal["constant", "cosine"] = "cosine"
     presentations: int = Field(0, ge=0, le=1000)
     patience: int | None = Field(None, ge=1)

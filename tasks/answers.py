@@ -35,6 +35,11 @@ class Layout:
         return len(self.item)
 
     @property
+    def inside(self) -> np.ndarray:
+        """Boolean mask (prompts, options): which options each prompt has."""
+        return np.arange(self.codes.shape[1]) < self.widths[:, None]
+
+    @property
     def asked_wordings(self) -> tuple[str, ...]:
         """The wordings that some row was asked in."""
         return tuple(name for i, name in enumerate(self.wordings) if (self.wording == i).any())
@@ -118,7 +123,7 @@ def chosen(answers: Answers, readout: str) -> np.ndarray:
     read, zeros where none was.
     """
     codes, probs = answers.layout.codes, answers.probs[0]
-    inside = np.arange(codes.shape[1]) < answers.layout.widths[:, None]
+    inside = answers.layout.inside
     if readout == "text":
         if answers.parsed is None:
             raise ValueError("these answers hold no generated text")

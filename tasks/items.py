@@ -234,7 +234,7 @@ class Question(Strict):
 
     @model_validator(mode="after")
     def _answerable(self) -> Question:
-        if self.id.startswith("free:") and self.question != NOTHING:
+        if self.id.startswith("free:"):
             raise ValueError("id: ids that begin with 'free:' are kept for content-free items")
         if self.answer is not None and self.answers:
             raise ValueError("answers: give answer or answers, not both")
@@ -309,27 +309,22 @@ class Questions(Strict):
     def present(self, item: str, wording: str, order: str) -> Presented:
         """The question in a frame. Options are lettered by their place, so reversed order gives each another letter."""
         if free_kind(item):
-            options = (NOTHING,) * len(self.codes(item))
-            asked = Question(id=item, question=NOTHING)
+            asked, country, options = NOTHING, None, (NOTHING,) * len(self.codes(item))
         else:
-            asked = self.by_id[item]
-            options = asked.options
+            question = self.by_id[item]
+            asked, country, options = question.question, question.country, question.options
         letters = [chr(ord("A") + place) for place in range(len(options))]
         listed = options[::-1] if order == "reversed" else options
         lines = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, listed, strict=True))
         frame = self.frames[wording] if options else self.frames.get(f"{wording}_open", self.frames[wording])
-        text = _fill(frame, asked, lines).rstrip("\n")
+        text = _fill(frame, asked, country, lines).rstrip("\n")
         return Presented(text, tuple(letters[::-1] if order == "reversed" else letters))
 
 
-def _fill(frame: str, question: Question, options: str) -> str:
+def _fill(frame: str, question: str, country: str | None, options: str) -> str:
     """Placeholders replaced one after another, the stranger's texts last so that none is read as a placeholder."""
     from .countries import name_of
 
-    country = name_of(question.country) if question.country else ""
-    before, mark, after = frame.replace("{country}", country).partition("{options}")
-    return (
-        before.replace("{question}", question.question)
-        + (options if mark else "")
-        + after.replace("{question}", question.question)
-    )
+    named = frame.replace("{country}", name_of(country) if country else "")
+    before, mark, after = named.partition("{options}")
+    return before.replace("{question}", question) + (options if mark else "") + after.replace("{question}", question)

@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from .interface import pack_rng, unpack_rng
+
 _MIN_MEMBERS = {"rand1bin": 4, "best1bin": 3}  # so that r1, r2, r3 (r2, r3) can differ from one another and from i
 
 
@@ -115,9 +117,7 @@ class DifferentialEvolution:
     def state(self) -> dict[str, np.ndarray]:
         """Return all that ``from_state`` needs, pending trials included; ``np.savez`` saves it without pickle."""
         settings = {"strategy": self._strategy, "mutation": self._mutation, "recombination": self._recombination}
-        texts = {"settings": settings, "rng": self._rng.bit_generator.state}  # MT19937's, say, holds arrays
-        state = {key: json.dumps(text, default=np.ndarray.tolist).encode() for key, text in texts.items()}
-        state = {key: np.frombuffer(text, np.uint8) for key, text in state.items()}
+        state = {"settings": np.frombuffer(json.dumps(settings).encode(), np.uint8), "rng": pack_rng(self._rng)}
         for key in ("population", "losses", "trials", "bounds"):
             state[key] = getattr(self, f"_{key}").copy()
         return {**state, "generation": np.array(self.generation)}
@@ -125,9 +125,7 @@ class DifferentialEvolution:
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
         """Return the search of ``state()``, settings included, with its own generator; KeyError without an array."""
-        saved, settings = (json.loads(state[key].tobytes()) for key in ("rng", "settings"))
-        rng = np.random.Generator(getattr(np.random, saved["bit_generator"])())
-        rng.bit_generator.state = saved
+        rng, settings = unpack_rng(state["rng"]), json.loads(state["settings"].tobytes())
         de = cls(state["population"], rng=rng, bounds=tuple(state["bounds"]) or None, **settings)
         de._losses, de._trials = np.array(state["losses"]), np.array(state["trials"])
         de.generation = int(state["generation"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Protocol, Self
 
@@ -35,15 +36,11 @@ class Search(Protocol):
 
 def pack_rng(rng: np.random.Generator) -> np.ndarray:
     """A generator's state as bytes (uint8)."""
-    import json
-
     return np.frombuffer(json.dumps(rng.bit_generator.state, default=np.ndarray.tolist).encode(), np.uint8)
 
 
 def unpack_rng(data: np.ndarray) -> np.random.Generator:
     """The generator of ``pack_rng``."""
-    import json
-
     saved = json.loads(data.tobytes())
     rng = np.random.Generator(getattr(np.random, saved["bit_generator"])())
     rng.bit_generator.state = saved

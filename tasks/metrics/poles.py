@@ -60,7 +60,7 @@ class Poles:
                     f"{spec.path}: question {question.id[:60]!r}: two options and one of {', '.join(DIMENSIONS)}."
                 )
         self.scores = scores_of(spec, options.edition)
-        self.high = dict(zip(DIMENSIONS, self.scores.target(country) > self.scores.world, strict=True))
+        self.high = self.scores.high(country)
         self.dimension = np.array([DIMENSIONS.index(q.dimension) if q.options else -1 for q in self.questions])
 
     caution = None

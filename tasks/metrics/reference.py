@@ -44,6 +44,10 @@ class Scores:
             )
         return row
 
+    def high(self, code: str) -> dict[str, bool]:
+        """Whether a country stands above the world's mean, by dimension; UsageError as ``target``."""
+        return dict(zip(DIMENSIONS, self.target(code) > self.world, strict=True))
+
     def is_estimate(self, code: str) -> bool:
         """Whether a country's row rests on estimates rather than the published matrix."""
         return self.sources[code] != STRICT
