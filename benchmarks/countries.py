@@ -36,7 +36,7 @@ def config(aligner: str, country: str, budget: int, seed: int) -> RunConfig:
         aligner=aligner,
         settings=aligner_settings(aligner, ()).model_dump(mode="json"),
         model="smollm2",
-        fit="vsm13",
+        fit=("vsm13",),
         fit_country=country,
         tasks=("vsm13",),
         country=country,

@@ -35,7 +35,8 @@ class Aligner(Protocol):
     """Turns a model into one that answers like a culture, within a budget.
 
     ``summary`` is one line for ``culteval ls aligners``; ``budgeted`` says whether it searches, so that a budget
-    applies. Randomness comes from ``rng`` alone.
+    applies. Randomness comes from ``rng`` alone. An aligner may have ``check(goal, budget)`` too, which raises what can
+    be known to be wrong before a model is loaded.
     """
 
     Settings: ClassVar[type[Settings]]

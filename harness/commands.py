@@ -46,7 +46,12 @@ def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.option("--aligner", required=True, help="Name of an aligner (culteval ls aligners).")
 @click.option("--task", "tasks", multiple=True, required=True, help="Task to answer and score; may be repeated.")
-@click.option("--fit", metavar="TASK[:COUNTRY]", help="What to fit [default: the first --task and --country].")
+@click.option(
+    "--fit",
+    multiple=True,
+    metavar="TASK[:COUNTRY]",
+    help="What to fit; may be repeated [default: the first --task and --country].",
+)
 @click.option("--country", help="Country by name or code [default: the task's, SA for vsm13].")
 @click.option("--model", default="smollm2", show_default=True, help="Embedded model, folder, or hub id.")
 @click.option("--revision", help="Revision of a hub model.")
@@ -78,8 +83,8 @@ def run(**flags: Any) -> None:
     started = time.perf_counter()
     config = plan(flags)
     others = [config.with_aligner(name) for name in _companions(config.aligner) if flags["compare"]]
-    with _display(flags["as_json"]) as display:
-        model_of = cache(lambda: _load(config, display))
+    with terminal(flags["as_json"]) as display:
+        model_of = cache(lambda: load(config, display))
         results = []
         for each in (*others, config):
             result = execute(each, Path(flags["out"]), model_of, display, fresh=flags["fresh"])
@@ -87,6 +92,12 @@ def run(**flags: Any) -> None:
                 display.say(f"{each.aligner}: finished before in {result.folder}; --fresh starts over")
             results.append(result)
     _show(results, flags["as_json"], started)
+
+
+def run_defaults() -> dict[str, Any]:
+    """The flags of ``culteval run`` that decide a configuration, with their defaults."""
+    flags = run.make_context("run", ["--aligner", "naive", "--task", "vsm13"]).params
+    return {name: value for name, value in flags.items() if name not in ("fresh", "out", "as_json", "compare")}
 
 
 @click.command()
@@ -98,8 +109,8 @@ def resume(folder: str, as_json: bool) -> None:
     config = read_config(path)
     if config.folder_name() != path.name:
         raise UsageError(f"{path}: the tasks or the configuration changed since this run began. Run it anew.")
-    with _display(as_json) as display:
-        result = execute(config, path.parent, lambda: _load(config, display), display)
+    with terminal(as_json) as display:
+        result = execute(config, path.parent, lambda: load(config, display), display)
     if result.reused and not as_json:
         click.echo(f"{folder}: finished before.", err=True)
     _show([result], as_json, started)
@@ -144,11 +155,13 @@ def _companions(aligner: str) -> list[str]:
     return [name for name in order if name != aligner] if aligner != "naive" else []
 
 
-def _display(as_json: bool) -> TerminalDisplay:
+def terminal(as_json: bool) -> TerminalDisplay:
+    """Where a command tells what it is doing; nothing where JSON goes to no terminal."""
     return TerminalDisplay(Console(stderr=True, quiet=as_json and not os.isatty(2)))
 
 
-def _load(config: RunConfig, display: TerminalDisplay) -> Any:
+def load(config: RunConfig, display: TerminalDisplay) -> Any:
+    """The model of a configuration."""
     # Nothing of the embedded model's or a local folder's loading needs a hub; silence what libraries print.
     display.say(f"loading {config.model}")
     from .models import load_model

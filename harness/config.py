@@ -31,7 +31,7 @@ class RunConfig(BaseModel):
     dtype: str = "auto"
     device: str = "cpu"
     threads: int | None = Field(None, ge=1)
-    fit: str
+    fit: tuple[str, ...]
     fit_country: str
     tasks: tuple[str, ...]
     country: str
@@ -47,14 +47,18 @@ class RunConfig(BaseModel):
         """How much of each task's protocol is asked."""
         return Asking(self.respondents, self.seed, self.limit, self.calibrate)
 
-    def folder_name(self) -> str:
-        """Readable, and unique to this configuration of these task files."""
-        specs = {name: spec_of(name) for name in (self.fit, *self.tasks)}
+    @property
+    def digest(self) -> str:
+        """Ten hexadecimal digits of this configuration and these task files."""
+        specs = {name: spec_of(name) for name in (*self.fit, *self.tasks)}
         edition = self.options.edition
         asked = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
         text = json.dumps([self.model_dump(mode="json"), asked], sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-        return f"{spec_of(self.tasks[0]).name}-{self.country}-{self.aligner}-{digest}"
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    def folder_name(self) -> str:
+        """Readable, and unique."""
+        return f"{spec_of(self.tasks[0]).name}-{self.country}-{self.aligner}-{self.digest}"
 
     def with_aligner(self, name: str) -> RunConfig:
         """The same run by another aligner at its default settings; a budget only where it searches."""

@@ -1,8 +1,10 @@
-"""What is fitted: one task's ``fit`` prompts, one country, one read-out. All an aligner is ever handed."""
+"""What is fitted: ``fit`` prompts of one task or several, one country, one read-out. All an aligner is ever handed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,13 +17,48 @@ from ..tasks.schema import Order, Readout, Split, Splits
 from ..tasks.spec import TaskSpec
 
 
-@dataclass(frozen=True, eq=False)
-class Goal:
-    """The country to answer like and the loss to bring down.
+class Goal(Protocol):
+    """All an aligner is handed: whom to answer like, the prompts to fit, and the loss to bring down.
 
-    ``prompts`` are those of the split ``fit``; ``objective`` maps their option probabilities
-    (population, prompts, options) to losses (population,), lower is better, differentiable for ``expected``. ``spec``
-    has the wordings and items of ``fit`` alone, and so has the measure: nothing held out can be reached from here.
+    ``objective`` maps option probabilities (population, prompts, options) of ``prompts`` to losses (population,), lower
+    is better, differentiable where ``readout`` is ``expected``. ``null`` is the loss of answers without information,
+    ``demonstrations`` the code (prompts,) that somebody of the country would give, ``cost`` the item forwards of one
+    candidate. ``language`` is that of the prompts.
+    """
+
+    task: str
+    language: str
+    country: Country
+    readout: Readout
+    null: float
+
+    @property
+    def prompts(self) -> Prompts: ...
+
+    @property
+    def demonstrations(self) -> np.ndarray: ...
+
+    @property
+    def cost(self) -> int: ...
+
+    def objective(self, probs: Any, /) -> Any: ...
+
+    def take(self, rows: np.ndarray) -> Goal:
+        """The same goal over some of its prompts."""
+
+    def retold(self, rng: np.random.Generator, order: Order) -> Goal:
+        """The same goal in words of its own: wordings of ``fit`` mixed at random, asked in one order."""
+
+    def toward(self, country: Country) -> Goal:
+        """The same prompts with another country to answer like; UsageError where there are no figures for it."""
+
+
+@dataclass(frozen=True, eq=False)
+class TaskGoal:
+    """The goal of fitting one task (see ``Goal``).
+
+    ``spec`` has the wordings and items of ``fit`` alone, and so has the measure: nothing held out can be reached from
+    here.
     """
 
     task: str
@@ -33,13 +70,47 @@ class Goal:
     measure: Measure
     spec: TaskSpec
     asking: Asking
+    options: MeasureOptions
 
-    def take(self, rows: np.ndarray) -> Goal:
+    @cached_property
+    def null(self) -> float:
+        """The loss of answers without information, every option as probable: what a loss is compared with; 1 if 0."""
+        inside = self.prompts.layout.inside
+        loss = float(np.asarray(self.objective((inside / inside.sum(1, keepdims=True))[None]))[0])
+        return loss if np.isfinite(loss) and loss > 0 else 1.0
+
+    @property
+    def demonstrations(self) -> np.ndarray:
+        """The code (prompts,) that somebody of the country would give."""
+        return self.measure.demonstrations(self.prompts.layout)
+
+    def toward(self, country: Country) -> TaskGoal:
+        """The same prompts with another country to answer like.
+
+        Raises:
+            UsageError: the task has no figures for it.
+        """
+        measure = measure_of(self.spec, country.code, self.options)
+        objective = measure.objective(self.prompts.layout, self.readout)
+        return replace(self, country=country, measure=measure, objective=objective)
+
+    def take(self, rows: np.ndarray) -> TaskGoal:
         """The same goal over some of its prompts."""
         prompts = self.prompts.take(rows)
         return replace(self, prompts=prompts, objective=self.measure.objective(prompts.layout, self.readout))
 
-    def retold(self, rng: np.random.Generator, order: Order) -> Goal:
+    def read_as(self, readout: Readout) -> TaskGoal:
+        """The same prompts with the loss of another read-out."""
+        return replace(self, readout=readout, objective=self.measure.objective(self.prompts.layout, readout))
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Numbers (prompts,): prompts of one number ask the same thing and belong in one fold."""
+        layout = self.prompts.layout
+        names = [self.spec.items.group(item) for item in layout.items]
+        return np.unique(names, return_inverse=True)[1][layout.item]
+
+    def retold(self, rng: np.random.Generator, order: Order) -> TaskGoal:
         """The same goal in words of its own: a survey's wordings of ``fit`` mixed at random, asked in one order.
 
         Questions keep their frames. Nothing of a held-out wording or item is in it.
@@ -64,13 +135,14 @@ class Goal:
 
 def fit_goal(
     spec: TaskSpec, country: Country, readout: Readout, options: MeasureOptions, respondents: int, seed: int
-) -> Goal:
+) -> TaskGoal:
     """The goal of fitting one task; held-out wordings, orders and respondents are not in it."""
     spec, asking = fit_only(spec), Asking(respondents, seed)
     prompts = _closed(render(spec, "fit", asking))
     measure = measure_of(spec, country.code, options)
     objective = measure.objective(prompts.layout, readout)
-    return Goal(spec.name, spec.metadata.languages[0], country, readout, prompts, objective, measure, spec, asking)
+    language = spec.metadata.languages[0]
+    return TaskGoal(spec.name, language, country, readout, prompts, objective, measure, spec, asking, options)
 
 
 def _closed(prompts: Prompts) -> Prompts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from ..tasks.countries import country as resolve
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.prompts import Asking
 from ..tasks.prompts import asked as count
-from ..tasks.spec import TaskSpec
 from . import submission
 from .config import RunConfig, aligner_settings
+from .fitting import budget_of, goal_of
 from .registry import find, spec_of, table
 
 DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
@@ -30,10 +30,10 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     """
     tasks = [_in_language(name, flags["language"]) for name in flags["tasks"]]
     specs = [spec_of(name) for name in tasks]
-    fit_name, _, fit_country = (flags["fit"] or tasks[0]).partition(":")
-    fit_spec = spec_of(fit_name)
+    fit, fit_country = _fitted(flags["fit"] or tasks[:1])
+    fit_specs = [spec_of(name) for name in fit]
     options = MeasureOptions(**{k: flags[k] for k in ("edition", "constants", "norm") if flags[k] is not None})
-    known = countries_of(fit_spec, options.edition)
+    known = countries_of(fit_specs[0], options.edition)
     wanted = specs[0].metadata.default_country if flags["country"] is None else flags["country"]
     country = resolve(wanted, known).code
     fit_code = resolve(fit_country, known).code if fit_country else country
@@ -41,7 +41,8 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
         raise UsageError(f"--dtype {flags['dtype']!r}: not one of {', '.join(DTYPE_NAMES)}.")
     if flags["readout"] not in ("expected", "argmax"):
         raise UsageError(f"--readout {flags['readout']!r}: a fit optimises expected or argmax.")
-    measure_of(fit_spec, fit_code, options)
+    for spec in fit_specs:
+        measure_of(spec, fit_code, options)
     for spec in specs:
         measure_of(spec, country, options)
     asking = Asking(flags["respondents"], flags["seed"], flags["limit"], flags["calibrate"])
@@ -50,21 +51,34 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
         raise UsageError(f"--respondents: {asked} answers; a submission holds {submission.MOST_ANSWERS} at most.")
     base = _settings_file(flags["config"], flags["aligner"]) if flags["config"] else settings
     chosen = aligner_settings(flags["aligner"], flags["assignments"], base)
-    budgeted = find("aligners", flags["aligner"]).budgeted
-    if budgeted:
-        _require_a_candidate(fit_spec, flags["budget"], flags["respondents"])
+    aligner = find("aligners", flags["aligner"])
     copied = ("aligner", "model", "revision", "dtype", "device", "threads", "readout", "respondents", "seed")
     copied += ("limit", "calibrate")
-    return RunConfig(
+    config = RunConfig(
         **{name: flags[name] for name in copied},
         settings=chosen.model_dump(mode="json"),
-        fit=fit_name,
+        fit=fit,
         fit_country=fit_code,
         tasks=tuple(dict.fromkeys(tasks)),
         country=country,
         options=options,
-        budget=flags["budget"] if budgeted else 0,
+        budget=flags["budget"] if aligner.budgeted else 0,
     )
+    if check := getattr(aligner, "check", None):
+        check(aligner(chosen), goal_of(config), budget_of(config))
+    return config
+
+
+def _fitted(names: str | Iterable[str]) -> tuple[tuple[str, ...], str]:
+    """Tasks and country of ``TASK[:COUNTRY]`` texts; no country where none is named.
+
+    Raises:
+        UsageError: two countries.
+    """
+    pairs = [text.partition(":")[::2] for text in ([names] if isinstance(names, str) else names)]
+    if len(countries := dict.fromkeys(country for _, country in pairs if country)) > 1:
+        raise UsageError(f"--fit: {' and '.join(countries)}; tasks fitted together have one country.")
+    return tuple(dict.fromkeys(name for name, _ in pairs)), next(iter(countries), "")
 
 
 def _in_language(task: str, language: str | None) -> str:
@@ -77,15 +91,6 @@ def _in_language(task: str, language: str | None) -> str:
         there = f"it is there in {', '.join(['en', *known])}" if known else "it is there in English only"
         raise UsageError(f"--language {language!r}: {task} has no such wording; {there}.")
     return f"{task}_{language}"
-
-
-def _require_a_candidate(spec: TaskSpec, budget: int, respondents: int) -> None:
-    part = spec.metadata.splits.fit
-    least = len(part.wordings) * len(part.orders) * max(1, respondents)
-    if budget < least:
-        raise UsageError(
-            f"--budget {budget}: one candidate costs {least} survey evaluations here. Give at least {least}."
-        )
 
 
 def _settings_file(name: str, aligner: str) -> dict[str, Any]:

@@ -16,13 +16,14 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import InputError, RunError
-from ..tasks.countries import Country, name_of
-from ..tasks.prompts import Asking, protocol, split_items
+from ..tasks.countries import name_of
+from ..tasks.prompts import protocol
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec, first_problem
 from . import submission
 from .config import RunConfig, aligner_settings
 from .files import replacing, write_json
+from .fitting import budget_of, goal_of
 from .registry import find, spec_of
 from .scoring import score_submission
 
@@ -52,6 +53,15 @@ class RunResult:
     reused: bool
 
 
+class _State(dict[str, np.ndarray]):
+    """A checkpoint's arrays; one that is missed is damage of the file at ``path``."""
+
+    path: Path
+
+    def __missing__(self, key: str) -> np.ndarray:
+        raise InputError(f"{self.path}: damaged checkpoint (no {key!r}). Start over with --fresh.")
+
+
 class RunJournal:
     """Checkpoint and log of a run; saves the budget with the aligner's state and restores both."""
 
@@ -65,7 +75,8 @@ class RunJournal:
             return None
         try:
             with np.load(self.path, allow_pickle=False) as file:
-                state = {name: file[name] for name in file.files}
+                state = _State({name: file[name] for name in file.files})
+                state.path = self.path
             self.budget.restore(json.loads(bytes(state.pop("_budget")).decode()))
         except Exception as error:  # numpy and zipfile raise many kinds on damaged bytes
             raise InputError(f"{self.path}: damaged checkpoint ({error}). Start over with --fresh.") from None
@@ -148,14 +159,7 @@ def _same_model(path: Path, model: Any) -> None:
 
 
 def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
-    from .budget import Budget
-    from .goal import fit_goal
-
-    spec = spec_of(config.fit)
-    country = Country(config.fit_country, name_of(config.fit_country))
-    goal = fit_goal(spec, country, config.readout, config.options, config.respondents, config.seed)
-    items = len(split_items(spec, "fit", Asking()))
-    budget = Budget(total=config.budget * items, per_survey=items)
+    goal, budget = goal_of(config), budget_of(config)
     journal = RunJournal(folder, budget, display, config.aligner)
     journal.log("start", command=command_line())
     aligner = find("aligners", config.aligner)
@@ -164,7 +168,7 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
     aligned = aligner(settings).align(model, goal, budget, rng, journal)
     _require_effect(aligned, goal)
     aligned.save(folder / ALIGNED)
-    write_json(folder / COST, {"allowed": budget.total, "per_survey": items} | budget.state())
+    write_json(folder / COST, {"allowed": budget.total, "per_survey": budget.per_survey} | budget.state())
     journal.log("aligned", **budget.state())
 
 
@@ -200,7 +204,7 @@ def _answer(config: RunConfig, folder: Path, model: Any) -> None:
             "adapter_sha256": adapter_hash(folder / ALIGNED),
         },
         "fitted": {
-            "task": spec_of(config.fit).name,
+            "tasks": [spec_of(name).name for name in config.fit],
             "country": config.fit_country,
             "readout": config.readout,
             "norm": config.options.norm,
@@ -236,7 +240,7 @@ def _asked(name: str, spec: TaskSpec, config: RunConfig) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of what decides a number."""
-    packages = ("culteval", "torch", "transformers", "numpy")
+    packages = ("culteval", "torch", "transformers", "numpy", "cmaes")
     return {"python": sys.version.split()[0]} | {name: version(name) for name in packages}
 
 

@@ -62,7 +62,7 @@ class AskedTask(_Strict):
 class Fitted(_Strict):
     """What the aligner was given: always the split ``fit``."""
 
-    task: Name
+    tasks: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
     readout: Readout
     norm: Name

@@ -8,7 +8,6 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console, Group
@@ -18,7 +17,7 @@ from rich.text import Text
 
 from ..errors import RunError
 from ..tasks.countries import name_of
-from .commands import run as run_command
+from .commands import run_defaults
 from .sweep import STATUS, Cell, cells, default_workers, read_grid, run_cells
 
 _STYLES = {"waiting": "dim", "running": "bold cyan", "done": "green", "skipped": "green dim", "failed": "red"}
@@ -35,7 +34,7 @@ def sweep(file: str, out: str | None, workers: int, retries: int, dry_run: bool,
     """Run a grid of models, aligners, tasks, countries and seeds; stopped anywhere, the same command goes on."""
     path = Path(file)
     root = Path(out) if out else Path(path.stem)
-    grid = cells(read_grid(path), _defaults(), path)
+    grid = cells(read_grid(path), run_defaults(), path)
     console = Console(stderr=True, quiet=as_json and not os.isatty(2))
     if not dry_run:
         started = time.monotonic()
@@ -48,13 +47,6 @@ def sweep(file: str, out: str | None, workers: int, retries: int, dry_run: bool,
         click.echo(f"next       culteval leaderboard show {root}")
     if failed := [cell for cell in grid if cell.state == "failed"]:
         raise RunError(f"{len(failed)} of {len(grid)} runs failed; their reasons are in {root / STATUS}.")
-
-
-def _defaults() -> dict[str, Any]:
-    """The flags of ``culteval run`` with their defaults."""
-    needed = ["--aligner", "naive", "--task", "vsm13"]
-    flags = run_command.make_context("run", needed).params
-    return {name: value for name, value in flags.items() if name not in ("fresh", "out", "as_json", "compare")}
 
 
 def _table(grid: Sequence[Cell], started: float | None, workers: int) -> Group:

@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from ..harness.aligned import AlignedModel
-from ..harness.aligner import Journal
-from ..harness.budget import Budget
-from ..harness.goal import Goal
-from .black_box import BlackBox
+from .black_box import BlackBox, BlackBoxSettings
 from .search.cma import CovarianceAdaptation
-from .spaces import Space, SpaceSettings
+from .spaces import Space
 
 if TYPE_CHECKING:
     from ..harness.models import LanguageModel
@@ -22,8 +18,11 @@ if TYPE_CHECKING:
 MOST_FULL = 1000  # dimensions beyond which a full covariance costs more than the model
 
 
-class CMASettings(SpaceSettings):
-    """``population``: trials a generation; ``separable``: variances only, which the full space needs."""
+class CMASettings(BlackBoxSettings):
+    """Beside those of every search:
+
+    ``population``: trials a generation; ``separable``: variances only, which the full space needs.
+    """
 
     population: int | None = Field(20, ge=2, le=1000)
     separable: bool = False
@@ -37,23 +36,14 @@ class CMASettings(SpaceSettings):
         return self
 
 
-class CovarianceAdaptationPrompt:
+class CovarianceAdaptationPrompt(BlackBox):
     """Adapts a Gaussian over soft prompts on a loss that needs no gradient."""
 
     Settings: ClassVar = CMASettings
     summary: ClassVar = "soft prompt by CMA-ES in a subspace (or separable CMA-ES), model frozen, no gradients"
-    budgeted: ClassVar = True
 
-    def __init__(self, settings: CMASettings) -> None:
-        self.settings = settings
-
-    def align(
-        self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
-    ) -> AlignedModel:
-        """Search within the budget."""
-        return BlackBox(self.settings, self._begin, self._restore).run(model, goal, budget, rng, journal)
-
-    def _begin(self, space: Space, rng: np.random.Generator) -> CovarianceAdaptation:
+    def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> CovarianceAdaptation:
+        """A Gaussian around the space's first prompt."""
         settings = self.settings
         return CovarianceAdaptation(
             np.zeros(space.dim),
@@ -63,6 +53,6 @@ class CovarianceAdaptationPrompt:
             separable=settings.separable,
         )
 
-    @staticmethod
-    def _restore(state: Mapping[str, np.ndarray]) -> CovarianceAdaptation:
+    def restore(self, model: LanguageModel, space: Space, state: Mapping[str, np.ndarray]) -> CovarianceAdaptation:
+        """The search of a checkpoint."""
         return CovarianceAdaptation.from_state(state)

@@ -51,7 +51,7 @@ def embedding_scale(model: LanguageModel) -> float:
 
 
 def require_gradient(goal: Goal, budget: Budget, step: int, target: str) -> None:
-    """Raise UsageError for a read-out without a gradient, RunError unless the budget pays for one step.
+    """Raise UsageError for a read-out without a gradient, or a budget that does not pay for one step.
 
     Args:
         step: item forwards of a step.
@@ -63,7 +63,7 @@ def require_gradient(goal: Goal, budget: Budget, step: int, target: str) -> None
         )
     if not budget.affordable(step) and not budget.spent:
         least = -(-step // budget.per_survey)
-        raise RunError(f"--budget: one step costs {least} survey evaluations here. Give at least {least}.")
+        raise UsageError(f"--budget: one step costs {least} survey evaluations here. Give at least {least}.")
 
 
 def label_places(goal: Goal) -> np.ndarray:
@@ -73,7 +73,7 @@ def label_places(goal: Goal) -> np.ndarray:
         UsageError: some prompt has no such answer.
     """
     layout = goal.prompts.layout
-    codes = goal.measure.demonstrations(layout)
+    codes = goal.demonstrations
     matches = (layout.codes == codes[:, None]) & layout.inside
     if not matches.any(1).all():
         raise UsageError(f"--set target=labels: {goal.task} has prompts without a label. Use target=objective.")

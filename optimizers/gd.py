@@ -61,6 +61,11 @@ class GradientPrompt:
     def __init__(self, settings: GradientSettings) -> None:
         self.settings = settings
 
+    def check(self, goal: Goal, budget: Budget) -> None:
+        """Raise UsageError for a read-out without a gradient, or a budget that does not pay for one step."""
+        _, cost = _drawn(goal, self.settings)
+        require_gradient(goal, budget, cost, self.settings.target)
+
     def align(
         self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
     ) -> AlignedModel:
@@ -70,11 +75,11 @@ class GradientPrompt:
         comparable and the last prompt is returned.
 
         Raises:
-            UsageError: the goal's read-out has no gradient. RunError: too little budget, or a loss that is no number.
+            UsageError: as ``check``. RunError: a loss that is not a number.
         """
+        self.check(goal, budget)
         descent = _Descent(model, goal, self.settings, rng, budget)
-        cost = PASSES * descent.cost
-        require_gradient(goal, budget, cost, self.settings.target)
+        cost = descent.cost
         if state := journal.load():
             descent.restore(state)
         while budget.affordable(cost) and not descent.settled:
@@ -93,18 +98,13 @@ class _Descent:
         self, model: LanguageModel, goal: Goal, settings: GradientSettings, rng: np.random.Generator, budget: Budget
     ) -> None:
         self.model, self.goal, self.settings, self.rng = model, goal, settings, rng
-        self.parts = presentations(goal.prompts.layout) if settings.presentations else [np.arange(len(goal.prompts))]
+        self.parts, self.cost = _drawn(goal, settings)
         self.drawn = min(settings.presentations or 1, len(self.parts))
         start = start_prompt(model, goal, settings.start, settings.tokens, rng)
-        steps = budget.total // (PASSES * self.cost) if settings.schedule == "cosine" else None
+        steps = budget.total // self.cost if settings.schedule == "cosine" else None
         self.adam = SoftPromptAdam(model, start, settings.rate * embedding_scale(model), steps)
         self.best, self.best_loss, self.since = start, float("inf"), 0
         self._batches: dict[tuple[int, ...], tuple[Prompts, Objective, np.ndarray | None]] = {}
-
-    @property
-    def cost(self) -> int:
-        """Prompts of one step, at most."""
-        return sum(sorted(map(len, self.parts))[-self.drawn :])
 
     @property
     def settled(self) -> bool:
@@ -158,6 +158,12 @@ class _Descent:
         self.adam.restore(state)
         self.best, self.best_loss = np.array(state["gd_best"]), float(state["gd_best_loss"])
         self.since, self.rng = int(state["gd_since"]), unpack_rng(state["gd_rng"])
+
+
+def _drawn(goal: Goal, settings: GradientSettings) -> tuple[list[np.ndarray], int]:
+    """The parts that steps are drawn from, and the item forwards of one step at most."""
+    parts = presentations(goal.prompts.layout) if settings.presentations else [np.arange(len(goal.prompts))]
+    return parts, PASSES * sum(sorted(map(len, parts))[-(settings.presentations or 1) :])
 
 
 def presentations(layout: Layout) -> list[np.ndarray]:

@@ -39,7 +39,7 @@ class InContext:
     ) -> AlignedModel:
         """Return the model behind a preamble; spends nothing."""
         parts = [persona(goal)]
-        codes = goal.measure.demonstrations(goal.prompts.layout)
+        codes = goal.demonstrations
         for row in rng.permutation(len(goal.prompts))[: self.settings.demonstrations]:
             example = {"question": goal.prompts.texts[row], "answer": int(codes[row])}
             parts.append(texts(goal.language)["demonstration"].format(**example))

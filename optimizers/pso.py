@@ -8,45 +8,30 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from ..harness.aligned import AlignedModel
-from ..harness.aligner import Journal
-from ..harness.budget import Budget
-from ..harness.goal import Goal
-from .black_box import BlackBox
+from .black_box import BlackBox, BlackBoxSettings
 from .search.pso import ParticleSwarm
-from .spaces import Space, SpaceSettings
+from .spaces import Space, first_vectors
 
 if TYPE_CHECKING:
     from ..harness.models import LanguageModel
 
 
-class PSOSettings(SpaceSettings):
-    """``population``: particles."""
+class PSOSettings(BlackBoxSettings):
+    """Beside those of every search, ``population``: particles."""
 
     population: int = Field(20, ge=2, le=1000)
 
 
-class ParticleSwarmPrompt:
+class ParticleSwarmPrompt(BlackBox):
     """Moves a swarm of soft prompts on a loss that needs no gradient."""
 
     Settings: ClassVar = PSOSettings
     summary: ClassVar = "soft prompt by particle swarm optimisation, model frozen, no gradients"
-    budgeted: ClassVar = True
 
-    def __init__(self, settings: PSOSettings) -> None:
-        self.settings = settings
+    def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> ParticleSwarm:
+        """Particles around the space's first prompt, which is one of them."""
+        return ParticleSwarm(first_vectors(model, space, self.settings, rng, self.settings.population), rng=rng)
 
-    def align(
-        self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
-    ) -> AlignedModel:
-        """Search within the budget."""
-        return BlackBox(self.settings, self._begin, self._restore).run(model, goal, budget, rng, journal)
-
-    def _begin(self, space: Space, rng: np.random.Generator) -> ParticleSwarm:
-        places = self.settings.sigma * rng.standard_normal((self.settings.population, space.dim))
-        places[0] = 0  # the first prompt itself is a member
-        return ParticleSwarm(places, rng=rng)
-
-    @staticmethod
-    def _restore(state: Mapping[str, np.ndarray]) -> ParticleSwarm:
+    def restore(self, model: LanguageModel, space: Space, state: Mapping[str, np.ndarray]) -> ParticleSwarm:
+        """The swarm of a checkpoint."""
         return ParticleSwarm.from_state(state)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import RunError
+from ..errors import RunError, UsageError
 from ..harness.budget import Budget
 from ..harness.goal import Goal
 
@@ -42,7 +42,7 @@ def text_prompt(model: LanguageModel, text: str, tokens: int) -> np.ndarray:
 
 
 def require_candidate(goal: Goal, budget: Budget) -> None:
-    """Raise RunError unless the budget pays for at least one candidate."""
+    """Raise UsageError unless the budget pays for at least one candidate."""
     if budget.affordable(goal.cost) < 1 and budget.spent == 0:
         least = -(-goal.cost // budget.per_survey)
-        raise RunError(f"--budget: one candidate costs {least} survey evaluations here. Give at least {least}.")
+        raise UsageError(f"--budget: one candidate costs {least} survey evaluations here. Give at least {least}.")

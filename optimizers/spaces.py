@@ -22,9 +22,11 @@ class SpaceSettings(Settings):
     """``tokens``: length of the soft prompt.
 
     ``space``: ``full`` (every coordinate), ``random`` (a Gaussian subspace of ``dimensions``, Sun et al. 2022) or
-    ``embeddings`` (each token moves along the embeddings' first principal directions, ``dimensions`` in all).
+    ``embeddings`` (each token moves along the embeddings' first principal directions, ``dimensions`` over the tokens of
+    them a token, one at least).
     ``start``: the prompt it is laid around: random ``tokens``, the embedded ``persona`` sentence, or the embeddings'
-    ``mean``. ``sigma``: the first step, in standard deviations of the embeddings.
+    ``mean``. ``sigma``: the first step, in standard deviations of the embeddings; in the full space around random
+    tokens, first candidates are other random tokens instead.
     """
 
     tokens: int = Field(10, ge=1, le=1000)
@@ -76,6 +78,24 @@ def lay_space(model: LanguageModel, goal: Goal, settings: SpaceSettings, rng: np
         "mean": lambda: np.tile(vectors.mean(0), (settings.tokens, 1)),
     }[settings.start]()
     return Space(centre, float(vectors.std()), _basis(vectors, settings, rng))
+
+
+def first_vectors(
+    model: LanguageModel, space: Space, settings: SpaceSettings, rng: np.random.Generator, count: int
+) -> np.ndarray:
+    """Vectors (count, dim) a search begins with: the first prompt itself, and others around it."""
+    vectors = draw_vectors(model, space, settings, rng, count)
+    vectors[0] = 0
+    return vectors
+
+
+def draw_vectors(
+    model: LanguageModel, space: Space, settings: SpaceSettings, rng: np.random.Generator, count: int
+) -> np.ndarray:
+    """Random vectors (count, dim): other random tokens in the full space around tokens, else ``sigma`` a coordinate."""
+    if settings.space == "full" and settings.start == "tokens":
+        return ((draw_prompts(model, rng, count, settings.tokens) - space.centre) / space.scale).reshape(count, -1)
+    return settings.sigma * rng.standard_normal((count, space.dim))
 
 
 def _basis(vectors: np.ndarray, settings: SpaceSettings, rng: np.random.Generator) -> np.ndarray | None:

@@ -53,6 +53,9 @@ class Items(Protocol):
     def tag(self, item: str) -> str | None:
         """The split an item is tagged for, None for all."""
 
+    def group(self, item: str) -> str:
+        """What an item is judged together with; its own name where that is nothing else."""
+
     def codes(self, item: str) -> tuple[int, ...]:
         """Codes of the options; none for an open question."""
 
@@ -145,6 +148,10 @@ class Survey(Strict):
     def tag(self, item: str) -> str | None:
         """The split an item is tagged for."""
         return self.items[item].split
+
+    def group(self, item: str) -> str:
+        """The item that this one paraphrases, or itself."""
+        return self.items[item].group or item
 
     def only(self, items: tuple[str, ...], presentations: tuple[str, ...]) -> Survey:
         """Some of the items in some of the wordings."""
@@ -294,6 +301,10 @@ class Questions(Strict):
     def tag(self, item: str) -> str | None:
         """The split a question is tagged for."""
         return self.by_id[item].split
+
+    def group(self, item: str) -> str:
+        """The group of a question, or itself."""
+        return self.by_id[item].group or item
 
     def only(self, items: tuple[str, ...], presentations: tuple[str, ...]) -> Questions:
         """Some of the questions in some of the frames, with those for open questions."""

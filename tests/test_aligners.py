@@ -29,11 +29,16 @@ SMALL = {
 DESCENTS = ("gd", "augmented")
 VARIANTS = {
     "separable": ("cma", ["tokens=3", "population=6", "space=full", "separable=true"]),
-    "embeddings": ("cma", ["tokens=3", "population=6", "space=embeddings", "dimensions=12", "start=persona"]),
+    "embeddings": ("cma", ["tokens=3", "population=4", "space=embeddings", "dimensions=12", "start=persona"]),
     "swarm around the mean": ("pso", ["tokens=3", "population=6", "space=full", "start=mean"]),
     "one presentation a step": ("gd", ["tokens=3", "presentations=1", "start=noise", "schedule=constant"]),
     "labels": ("gd", ["tokens=3", "target=labels"]),
     "retold in one order": ("augmented", ["tokens=3", "orders=natural", "outside=0", "averaged=1"]),
+    "evolution in a subspace": ("de", ["tokens=3", "population=6", "space=random", "dimensions=8", "start=persona"]),
+    "evolution begun anew": ("de", ["tokens=3", "population=5", "restart=1", "racing=false"]),
+    "swarm begun anew": ("pso", ["tokens=3", "population=4", "dimensions=6", "restart=1"]),
+    "random in a subspace": ("random", ["tokens=3", "space=embeddings", "dimensions=6", "racing=false"]),
+    "orders in turn": ("augmented", ["tokens=3", "own=1", "countries=[US]"]),
     "descent from the persona": ("gd", ["tokens=12", "start=persona", "rate=0.3"]),
 }
 CASES = {name: (name, flags) for name, flags in SMALL.items()} | VARIANTS
@@ -89,12 +94,12 @@ def test_budget_seed_and_gain(case, load):
     assert made(found[0]) == made(found[1])
     # A descent from a sentence over all prompts draws nothing.
     assert made(found[0]) != made(found[2]) or case == "descent from the persona"
-    if "one" not in case and case != "augmented":
+    if "one" not in case and CASES[case][0] != "augmented":
         loss = goal.objective(found[0].answer(goal.prompts).probs)[0]
         last = Memory(Budget(61 * items, items))
         align(case, model, goal, last.budget, last)
         assert loss == pytest.approx(last.best[-1], rel=1e-4)
-        assert last.best[-1] < last.best[0]
+        assert last.best[-1] < last.best[0] or (CASES[case][0] == "random" and last.best[-1] == last.best[0])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -109,7 +114,7 @@ def test_stopped_anywhere_it_ends_the_same(case, load):
         again = Budget(40 * items, items)
         resumed = align(case, model, goal, again, Memory(again, journal.kept))
         assert made(resumed) == made(whole)
-        assert again.spent > first.spent or case == "random"  # ten candidates a save end its budget in two
+        assert again.spent > first.spent or CASES[case][0] == "random"  # ten candidates a save end its budget in two
 
 
 @pytest.mark.parametrize("task", ["wvs", "cdeval_core", "culture_core", "synthetic_survey", "probes"])
@@ -176,7 +181,7 @@ def test_descent_has_patience_and_needs_a_gradient(load):
     stiff, _ = goal_of(readout="argmax")
     with pytest.raises(UsageError, match="no gradient"):
         align("gd", model, stiff, Budget(10**6, items))
-    with pytest.raises(RunError, match="one step costs 6"):
+    with pytest.raises(UsageError, match="one step costs 6"):
         align("gd", model, goal, Budget(5 * items, items))
 
 

@@ -22,7 +22,7 @@ def culteval(monkeypatch, capsys, tmp_path):
     def load(*_):
         raise AssertionError("a model would have been loaded")
 
-    monkeypatch.setattr(commands, "_load", load)
+    monkeypatch.setattr(commands, "load", load)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -84,8 +84,8 @@ WRONG = {
     "mutation NaN": ([*DE, "--set", "mutation=[.nan,.nan]"], "mutation"),
     "recombination=1.1": ([*DE, "--set", "recombination=1.1"], "recombination"),
     "recombination NaN": ([*DE, "--set", "recombination=.nan"], "recombination"),
-    "spread NaN": ([*DE, "--set", "spread=.nan"], "spread"),
-    "spread infinite": ([*DE, "--set", "spread=.inf"], "spread"),
+    "sigma NaN": ([*DE, "--set", "sigma=.nan"], "sigma"),
+    "sigma infinite": ([*DE, "--set", "sigma=.inf"], "sigma"),
     "bound infinite": ([*DE, "--set", "bound=.inf"], "bound"),
     "generations=0": ([*DE, "--set", "generations=0"], "generations"),
     "strategy": ([*DE, "--set", "strategy=best2bin"], "strategy"),

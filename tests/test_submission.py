@@ -44,7 +44,7 @@ def manifest_of(tasks=("vsm13",), respondents=0, seed=0):
         "model": {"name": "m", "revision": "r", "dtype": "float32", "device": "cpu", "threads": 1,
                   "chat_template": None, "forward": "packed"},
         "aligner": {"name": "de", "settings": {"tokens": 3, "mutation": [0.5, 1.0]}, "adapter_sha256": None},
-        "fitted": {"task": "vsm13", "country": "SA", "readout": "expected", "norm": "sse"},
+        "fitted": {"tasks": ["vsm13"], "country": "SA", "readout": "expected", "norm": "sse"},
         "country": "SA",
         "seed": seed,
         "versions": {"culteval": "0.1.0"},

@@ -15,9 +15,9 @@ import yaml
 from click.testing import CliRunner
 from culteval.errors import CultevalError
 from culteval.harness.cli import cli
+from culteval.harness.commands import run_defaults
 from culteval.harness.run import SCORES
 from culteval.harness.sweep import STATUS, cells, read_grid
-from culteval.harness.sweeping import _defaults
 
 GRID = """
 models: [{model}]
@@ -47,7 +47,7 @@ def call(*words):
 
 
 def test_a_grid_is_every_combination_checked_first(file):
-    grid = cells(read_grid(file), _defaults(), file)
+    grid = cells(read_grid(file), run_defaults(), file)
     assert len(grid) == 8 and len({cell.name for cell in grid}) == 8
     both = [cell.config for cell in grid if cell.config.tasks == ("vsm13", "vsm13_text")]
     assert {(c.aligner, c.country, c.budget, c.limit) for c in both} == {

@@ -56,6 +56,11 @@ class CovarianceAdaptation:
         """The (dim,) trial of lowest loss and that loss."""
         return self._best.copy(), self._loss
 
+    @property
+    def limits(self) -> None:
+        """None: the library ranks every trial."""
+        return None
+
     def ask(self) -> np.ndarray:
         """(n, dim) trials; the same ones until they are told."""
         if not len(self._trials):

@@ -86,6 +86,11 @@ class DifferentialEvolution:
         i = int(np.argmin(self._losses))
         return self._population[i].copy(), float(self._losses[i])
 
+    @property
+    def limits(self) -> np.ndarray:
+        """(n,) the members' losses, which their trials must not exceed to replace them."""
+        return self.losses
+
     def ask(self) -> np.ndarray:
         """Return (n, dim) trials to evaluate, the start population at first; the same ones until they are told."""
         if not len(self._trials):

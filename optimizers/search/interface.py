@@ -20,6 +20,10 @@ class Search(Protocol):
     def best(self) -> tuple[np.ndarray, float]:
         """The vector (dim,) of lowest loss told so far, and that loss (+inf before any was told)."""
 
+    @property
+    def limits(self) -> np.ndarray | None:
+        """Losses (n,) that the trials must not exceed to change anything; None where every loss counts."""
+
     def ask(self) -> np.ndarray:
         """Trials (n, dim) to evaluate; the same ones until they are told."""
 

@@ -48,6 +48,11 @@ class ParticleSwarm:
         i = int(np.argmin(self._losses))
         return self._own[i].copy(), float(self._losses[i])
 
+    @property
+    def limits(self) -> np.ndarray:
+        """(n,) each particle's own lowest loss: a worse place changes nothing."""
+        return self._losses.copy()
+
     def ask(self) -> np.ndarray:
         """(n, dim) places, the start at first; the same ones until they are told."""
         if not len(self._trials):

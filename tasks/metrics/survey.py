@@ -84,7 +84,13 @@ class HofstedeSurvey:
         return scores_of(spec, edition).complete
 
     def objective(self, layout: Layout, readout: Readout) -> SurveyObjective:
-        """Loss of answers to these prompts in one read-out, under the norm of the options."""
+        """Loss of answers to these prompts in one read-out, under the norm of the options.
+
+        Raises:
+            UsageError: an item is not asked; no index stands on half of its items.
+        """
+        if len(np.unique(layout.item)) < len(ITEMS):
+            raise UsageError(f"{self.spec.name}: its loss needs all its items; take a task of labels or pairs.")
         matrix = weights() @ item_means(layout)
         return SurveyObjective(layout.codes, matrix, self.shift - self.target, readout, self.options.norm)
 

@@ -1,0 +1,80 @@
+"""Random search with an ask-tell interface: draws that rest on nothing told. The baseline a search must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Self
+
+import numpy as np
+
+from .interface import pack_rng, unpack_rng
+
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+"""So many vectors (n, dim) drawn from a generator."""
+
+
+class RandomDraws:
+    """Keep the best of independent draws; draw k is the same however often it is asked.
+
+    Example:
+
+        >>> import numpy as np
+        >>> draw = lambda rng, count: rng.uniform(-5, 5, (count, 1))
+        >>> search = RandomDraws(np.zeros((10, 1)), draw, rng=np.random.default_rng(0))
+        >>> for _ in range(100):
+        ...     search.tell(abs(search.ask() - 1.0)[:, 0])
+        >>> bool(search.best[1] < 0.05)
+        True
+
+    Args:
+        start: (n, dim) vectors, the first generation; later ones have as many.
+        draw: gives (n, dim) vectors from a generator.
+        rng: the only source of randomness; used, not copied.
+    """
+
+    def __init__(self, start: np.ndarray, draw: Draw, *, rng: np.random.Generator) -> None:
+        self._trials: np.ndarray | None = np.array(start)
+        self._draw, self._rng, self._batch = draw, rng, len(self._trials)
+        self._best, self._loss = self._trials[0].copy(), np.inf
+
+    @property
+    def best(self) -> tuple[np.ndarray, float]:
+        """The (dim,) draw of lowest loss and that loss."""
+        return self._best.copy(), self._loss
+
+    @property
+    def limits(self) -> np.ndarray:
+        """(n,) the lowest loss so far, which a draw has to beat."""
+        return np.full(self._batch, self._loss)
+
+    def ask(self) -> np.ndarray:
+        """(n, dim) draws; the same ones until they are told."""
+        if self._trials is None:
+            self._trials = np.array(self._draw(self._rng, self._batch))
+        return self._trials.copy()
+
+    def tell(self, losses: np.ndarray) -> None:
+        """Losses (m,) of the first m draws. ValueError for NaN, RuntimeError where nothing was asked."""
+        losses = np.asarray(losses, dtype=np.float64)
+        if self._trials is None:
+            raise RuntimeError("there are no trials to tell the losses of: call ask first")
+        if np.isnan(losses).any() or losses.ndim != 1 or len(losses) > len(self._trials):
+            raise ValueError("losses must be numbers, at most one a trial")
+        if len(losses) and losses.min() < self._loss:
+            self._best, self._loss = self._trials[losses.argmin()].copy(), float(losses.min())
+        self._trials = None
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Best, generator and pending draws."""
+        pending = np.zeros((0, len(self._best))) if self._trials is None else self._trials.copy()
+        kept = {"best": self._best.copy(), "loss": np.float64(self._loss), "batch": np.int64(self._batch)}
+        return kept | {"rng": pack_rng(self._rng), "trials": pending}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, np.ndarray], draw: Draw) -> Self:
+        """The search of ``state()``; what draws is given again."""
+        search = cls(state["best"][None], draw, rng=unpack_rng(state["rng"]))
+        search._best, search._loss = np.array(state["best"]), float(state["loss"])
+        search._batch = int(state["batch"])
+        search._trials = np.array(state["trials"]) if len(state["trials"]) else None
+        return search
