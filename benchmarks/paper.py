@@ -1,0 +1,139 @@
+"""The seed paper's Table 1 in our figures (Masoud et al. 2025, arXiv 2503.16094, workshop version).
+
+(a) Soft prompts trained on preference pairs of one dimension, by gradient and by Differential Evolution, tested on
+    held-out pairs of both. (b) The survey answered by the bare model, behind an instruction, behind a prompt that
+    gradient descent learned from the synthetic survey, and behind one that evolution found on the survey itself.
+
+    python -m benchmarks.paper --out paper
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from culteval.harness.aligned import AlignedModel
+from culteval.harness.budget import Budget
+from culteval.harness.commands import load, run_defaults
+from culteval.harness.config import aligner_settings
+from culteval.harness.display import TerminalDisplay
+from culteval.harness.goal import Goal, TaskGoal, fit_goal
+from culteval.harness.planning import plan
+from culteval.harness.registry import find, spec_of
+from culteval.harness.run import execute
+from culteval.tasks.countries import country, name_of
+from culteval.tasks.measure import MeasureOptions, measure_of
+from culteval.tasks.prompts import Asking, render
+from rich.console import Console
+
+PAIRS, DIMENSIONS, PAIR_COUNTRY, PAIR_BUDGET = "cdeval_core", ("idv", "ivr"), "US", 120
+COUNTRIES, SURVEY_BUDGET = ("SA", "US", "CN", "IN"), 100
+ARMS = {  # row of the survey's table -> aligner, what it is fitted to
+    "baseline": ("naive", "vsm13"),
+    "instruction": ("icl", "vsm13"),
+    "GD on the synthetic survey": ("gd", "synthetic_survey"),
+    "DE on the survey": ("de", "vsm13"),
+}
+
+
+class _Forgetful:
+    """A journal for fits of seconds."""
+
+    def load(self) -> None:
+        return None
+
+    def save(self, state: dict[str, np.ndarray], best: float) -> None:
+        pass
+
+
+def pairs_of(goal: TaskGoal, dimension: str) -> TaskGoal:
+    """The goal over the pairs of one dimension."""
+    names = [goal.spec.items.by_id[item].dimension == dimension for item in goal.prompts.layout.items]
+    return goal.take(np.array(names)[goal.prompts.layout.item])
+
+
+def heldout_pairs() -> tuple[Any, Any]:
+    """Held-out prompts of the pairs, and the measure that judges them."""
+    spec = spec_of(PAIRS)
+    return render(spec, "heldout", Asking()), measure_of(spec, PAIR_COUNTRY, MeasureOptions())
+
+
+def judged(aligned: AlignedModel, dimension: str) -> tuple[float, float]:
+    """Cross-entropy of the country's side and the share of choices on it, on held-out pairs of one dimension."""
+    prompts, measure = heldout_pairs()
+    questions = spec_of(PAIRS).items.by_id
+    mine = prompts.take(
+        np.array([questions[i].dimension == dimension for i in prompts.layout.items])[prompts.layout.item]
+    )
+    probs = aligned.answer(mine).probs
+    loss, missed = (measure.objective(mine.layout, readout)(probs)[0] for readout in ("expected", "argmax"))
+    return float(loss), 1 - float(missed)
+
+
+def fitted(name: str, model: Any, goal: Goal, seed: int) -> AlignedModel:
+    """A prompt fitted to pairs by one aligner within the budget."""
+    items = len(np.unique(goal.prompts.layout.item))
+    budget = Budget(PAIR_BUDGET * items, items)
+    aligner = find("aligners", name)(aligner_settings(name, ()))
+    return aligner.align(model, goal, budget, np.random.default_rng(seed), _Forgetful())
+
+
+def pair_rows(model: Any, seeds: int) -> Iterator[list[str]]:
+    """Rows of table (a): means over the seeds."""
+    bare = [judged(AlignedModel(model), dimension) for dimension in DIMENSIONS]
+    yield ["none", "-", *(f"{value:.3f}" for pair in bare for value in pair)]
+    whole = fit_goal(spec_of(PAIRS), country(PAIR_COUNTRY), "expected", MeasureOptions(), 0, 0)
+    for name in ("gd", "de"):
+        for trained in DIMENSIONS:
+            goal = pairs_of(whole, trained)
+            prompts = [fitted(name, model, goal, seed) for seed in range(seeds)]
+            found = np.array([[judged(each, dimension) for dimension in DIMENSIONS] for each in prompts])
+            yield [name, trained, *(f"{value:.3f}" for value in found.mean(0).ravel())]
+
+
+def survey_rows(model_of: Any, out: Path, display: TerminalDisplay, seeds: int) -> Iterator[list[str]]:
+    """Rows of table (b): means over the seeds, a country after the other."""
+    for code in COUNTRIES:
+        for row, (aligner, fit) in ARMS.items():
+            flags = {"aligner": aligner, "tasks": ("vsm13",), "fit": (fit,), "country": code, "budget": SURVEY_BUDGET}
+            found = []
+            for seed in range(seeds if aligner in ("gd", "de") else 1):
+                config = plan(run_defaults() | flags | {"seed": seed})
+                scores = execute(config, out, model_of, display).scores
+                found.append({(s.metric, s.readout, s.split): s.value for s in scores})
+            cells = []
+            for split in ("fit", "heldout"):
+                for readout in ("expected", "argmax"):
+                    cells.append(f"{np.mean([each['loss', readout, split] for each in found]):,.0f}")
+            collapsed = sum(each["collapsed", "argmax", "heldout"] for each in found)
+            yield [name_of(code), row, *cells, f"{collapsed:.0f} of {len(found)}"]
+
+
+def markdown(heading: list[str], rows: Iterator[list[str]]) -> None:
+    """Print a table, a line as soon as it is known."""
+    click.echo("| " + " | ".join(heading) + " |\n|---|---|" + "---:|" * (len(heading) - 2))
+    for row in rows:
+        click.echo("| " + " | ".join(row) + " |")
+
+
+@click.command()
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="paper", help="Where runs go.")
+@click.option("--seeds", type=click.IntRange(1), default=2, show_default=True)
+def main(out: Path, seeds: int) -> None:
+    """Print both tables; what is in the folder already is not run again."""
+    display = TerminalDisplay(Console(stderr=True))
+    config = plan(run_defaults())
+    model_of = cache(lambda: load(config, display))
+    tested = [f"{name} {what}" for name in DIMENSIONS for what in ("loss", "accuracy")]
+    markdown(["method", "trained on", *tested], pair_rows(model_of(), seeds))
+    click.echo()
+    columns = ["fit", "fit argmax", "heldout", "heldout argmax", "argmax collapsed"]
+    markdown(["country", "method", *columns], survey_rows(model_of, out, display, seeds))
+
+
+if __name__ == "__main__":
+    main()
