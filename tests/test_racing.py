@@ -138,7 +138,7 @@ def test_survivors_go_on_from_what_they_have_read(load):
 
 
 def aligned(model, goal, budget, race, monkeypatch, **settings):
-    monkeypatch.setattr("culteval.optimizers.de.Race", race)
+    monkeypatch.setattr("culteval.optimizers.black_box.Race", race)
     journal = Memory()
     search = DifferentialEvolutionPrompt(DESettings(tokens=3, population=6, generations=8, **settings))
     found = search.align(model, goal, budget, np.random.default_rng(3), journal)
@@ -179,7 +179,7 @@ def test_racing_finds_what_the_unraced_search_finds(load, monkeypatch):
 def test_budget_is_kept_to_the_unit_and_buys_more_trials(load, monkeypatch):
     model, goal = load("llama", True), goal_of()
     budget = Budget(40 * 48 + 7, 24)
-    monkeypatch.setattr("culteval.optimizers.de.Race", Race)
+    monkeypatch.setattr("culteval.optimizers.black_box.Race", Race)
     journal = Memory()
     search = DifferentialEvolutionPrompt(DESettings(tokens=3, population=6))
     search.align(model, goal, budget, np.random.default_rng(3), journal)
