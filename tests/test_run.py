@@ -131,6 +131,45 @@ def wait_for_line(runs: Path, seen: int, process: subprocess.Popen[bytes]) -> No
         time.sleep(0.02)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("aligner", ["random", "pso", "cma", "gd", "augmented"])
+def test_every_search_killed_resumes_to_the_same_adapter_and_answers(tiny, tmp_path, aligner):
+    flags = ["--aligner", aligner, "--task", "vsm13", "--model", tiny(), "--dtype", "float32", "--threads", 1]
+    flags += ["--set", "tokens=3", "--budget", 120, "--no-compare", "--json"]
+    whole = culteval("run", *flags, "--out", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, "-m", "culteval", "run", *map(str, flags), "--out", str(tmp_path / "killed")]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while time.time() < deadline and not list((tmp_path / "killed").glob("*/checkpoint.npz")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (folder,) = [path for path in (tmp_path / "killed").iterdir() if path.is_dir()]
+    done = culteval("resume", folder, "--json")
+    assert done.returncode == 0, done.stderr
+    assert '"resumed"' in (folder / "run.log").read_text()
+    other = Path(json.loads(whole.stdout)["run"])
+    for name in ("submission/answers.jsonl", "adapter/adapter_model.safetensors"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_a_checkpoint_without_an_array_is_named(tmp_path):
+    from culteval.errors import InputError
+    from culteval.harness.budget import Budget
+    from culteval.harness.run import RunJournal
+
+    class Silent:
+        def advance(self, *told):
+            pass
+
+    RunJournal(tmp_path, Budget(24, 24), Silent(), "de").save({"some": np.zeros(1)}, 0.0)
+    state = RunJournal(tmp_path, Budget(24, 24), Silent(), "de").load()
+    assert state["some"] == 0
+    with pytest.raises(InputError, match=r"checkpoint\.npz: damaged checkpoint \(no 'other'\).*--fresh"):
+        state["other"]
+
+
 def test_a_damaged_checkpoint_is_named(tiny, tmp_path):
     from culteval.errors import InputError
     from culteval.harness.budget import Budget
