@@ -13,8 +13,10 @@ from pathlib import Path
 
 import click
 import numpy as np
+from culteval.harness.config import aligner_settings
 from culteval.harness.run import SCORES, SUBMISSION, read_result
 from culteval.harness.scoring import score_submission
+from culteval.harness.submission import UsedAligner
 from culteval.tasks.countries import name_of
 from culteval.tasks.score import Score
 
@@ -68,8 +70,15 @@ def read(folder: Path) -> list[Point]:
         wrong = float(np.mean([skills[code] for code in OTHERS if code != manifest.country]))
         allowed = round(manifest.budget.item_forwards_allowed / 24)
         cost = manifest.budget.seconds
-        points.append(Point(manifest.aligner.name, manifest.country, manifest.seed, allowed, cost, own, wrong))
+        points.append(Point(_label(manifest.aligner), manifest.country, manifest.seed, allowed, cost, own, wrong))
     return points
+
+
+def _label(aligner: UsedAligner) -> str:
+    """An aligner's name, and the settings in which it differs from its defaults (population aside)."""
+    usual = aligner_settings(aligner.name, ()).model_dump(mode="json")
+    odd = [f"{k}={v}" for k, v in aligner.settings.items() if v != usual[k] and k != "population"]
+    return f"{aligner.name} ({', '.join(odd)})" if odd else aligner.name
 
 
 def table(points: Sequence[Point]) -> str:

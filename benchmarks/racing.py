@@ -91,7 +91,9 @@ def _search(
     name = "raced" if racing else "not raced"
     say(f"racing, {model.identity.dtype}: {name}")
     budget = Budget(evaluations * 24, 24)
-    settings: Any = DESettings(tokens=VIRTUAL, population=population, racing=racing)
+    settings: Any = DESettings(
+        tokens=VIRTUAL, population=population, racing=racing, space="full", start="tokens", sigma=1
+    )
     clock = _Clock(peer, VIRTUAL)
     DifferentialEvolutionPrompt(settings).align(model, goal, budget, np.random.default_rng(0), clock)
     tried = int(clock.state["race_begun"]) if racing else budget.spent // goal.cost

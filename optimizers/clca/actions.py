@@ -1,0 +1,72 @@
+"""What an agent may do in a turn, and how it is read from what a model wrote."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import NamedTuple
+
+from .dialogues import Kind
+
+FORMAT = """Answer with one line in one of these forms and nothing else:
+SPEAK: the words you say
+ACT: what you do without words
+NONE
+LEAVE"""
+MOST = 1200  # characters of one action
+_TAGS: dict[str, Kind] = {"speak": "speak", "act": "non-verbal", "none": "none", "leave": "leave"}
+_LINE = re.compile(r"\W*(speak|act|none|leave)\b\W*?(?::\s*(.*))?$", re.IGNORECASE)
+_JSON_KINDS: dict[str, Kind] = {
+    "speak": "speak",
+    "non-verbal communication": "non-verbal",
+    "action": "non-verbal",
+    "none": "none",
+    "leave": "leave",
+}
+
+
+class Action(NamedTuple):
+    """A kind and its text, empty for ``none`` and ``leave``."""
+
+    kind: Kind
+    text: str
+
+
+def parse_action(written: str) -> Action | None:
+    """The action that a model wrote, None where it is malformed.
+
+    The first line with anything in it counts: one of the four forms, or a JSON object with ``action_type`` and
+    ``argument`` as Sotopia's agents write it.
+    """
+    line = next((line.strip() for line in written.split("\n") if line.strip()), "")
+    return _from_json(line) if line.startswith("{") else _from_line(line)
+
+
+def _from_line(line: str) -> Action | None:
+    found = _LINE.match(line)
+    return _checked(_TAGS[found[1].lower()], found[2] or "") if found else None
+
+
+def _from_json(line: str) -> Action | None:
+    try:
+        given = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    kind, text = given.get("action_type"), given.get("argument", "")
+    if not isinstance(kind, str) or kind not in _JSON_KINDS or not isinstance(text, str):
+        return None
+    return _checked(_JSON_KINDS[kind], text)
+
+
+def _checked(kind: Kind, text: str) -> Action | None:
+    """Words without the quotes around them; none where words are missing, and no words where none belong."""
+    if kind in ("none", "leave"):
+        return Action(kind, "")
+    words = " ".join(text.split()).strip('"“”* ')[:MOST].strip()
+    return Action(kind, words) if words else None
+
+
+def written(action: Action) -> str:
+    """An action in the form that agents are asked for; ``parse_action`` gives it back."""
+    tag = {kind: tag for tag, kind in _TAGS.items()}[action.kind].upper()
+    return f"{tag}: {action.text}" if action.text else tag

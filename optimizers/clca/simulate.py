@@ -1,0 +1,110 @@
+"""Two agents play each scenario: shared scene and profiles, private goals and secrets, one action a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from ...tasks.schema import Strict
+from ...tasks.spec import read_yaml
+from .actions import FORMAT, Action, parse_action, written
+from .dialogues import Dialogue, Turn
+from .scenarios import Scenario
+from .writer import Message, Style, Writer
+
+TRIES = 3  # at one turn before a dialogue is dropped as malformed
+_TEXTS = Path(__file__).with_name("agents.yaml")
+
+
+class Playing(Strict):
+    """A dialogue under way: ``malformed`` counts what had to be asked again; ``ended`` says why it is over."""
+
+    scenario: Scenario
+    repeat: int
+    turns: tuple[Turn, ...] = ()
+    malformed: Annotated[int, Field(ge=0)] = 0
+    ended: Literal["", "left", "turns", "malformed"] = ""
+
+    @property
+    def mover(self) -> int:
+        """Whose turn it is, 0 or 1; in a repeat the other person begins."""
+        return (len(self.turns) + self.repeat) % 2
+
+    def dialogue(self) -> Dialogue:
+        """What was played, as a dialogue."""
+        one, two = self.scenario.people
+        return Dialogue(
+            id=f"{self.scenario.id}-r{self.repeat}",
+            codename=self.scenario.codename,
+            country=self.scenario.country,
+            scenario=self.scenario.setting,
+            people=(one.name, two.name),
+            backgrounds=tuple(f"{p.name} ({p.age}, {p.occupation}). {p.background}" for p in (one, two)),
+            goals=(one.goal, two.goal),
+            turns=self.turns,
+        )
+
+
+def begin(scenarios: Sequence[Scenario], repeats: int) -> list[Playing]:
+    """Every scenario as often as asked for."""
+    return [Playing(scenario=scene, repeat=repeat) for scene in scenarios for repeat in range(repeats)]
+
+
+def chat_of(playing: Playing, culture: str) -> list[Message]:
+    """What the one whose turn it is sees: own actions as the assistant's, the other's as the user's."""
+    texts = read_yaml(_TEXTS)
+    me, other = playing.scenario.people[playing.mover], playing.scenario.people[1 - playing.mover]
+    system = texts["system"].format(
+        name=me.name, age=me.age, occupation=me.occupation, background=me.background, goal=me.goal, secret=me.secret,
+        other=other.name, other_age=other.age, other_occupation=other.occupation, other_background=other.background,
+        setting=playing.scenario.setting, culture=culture, customs=" ".join(playing.scenario.customs), format=FORMAT,
+    )  # fmt: skip
+    messages = [{"role": "system", "content": system}]
+    if not playing.turns or playing.turns[0].speaker == me.name:
+        messages.append({"role": "user", "content": texts["begin"]})
+    for turn in playing.turns:
+        if turn.speaker == me.name:
+            messages.append({"role": "assistant", "content": written(Action(turn.kind, turn.text))})
+        else:
+            messages.append({"role": "user", "content": turn.told()})
+    return messages
+
+
+def play_round(
+    playing: Sequence[Playing], culture: str, writer: Writer, style: Style, turns: int, seed: int
+) -> list[Playing]:
+    """One turn of every dialogue that goes on, all asked together; malformed answers are asked again, then dropped.
+
+    Args:
+        turns: after so many a dialogue is over.
+        seed: of this round.
+    """
+    now, waiting = list(playing), [i for i, each in enumerate(playing) if not each.ended]
+    for attempt in range(TRIES):
+        chats = [chat_of(now[i], culture) for i in waiting]
+        said = writer.write(chats, style, seed + attempt) if chats else []
+        actions = [parse_action(text) for text in said]
+        for i, action in zip(waiting, actions, strict=True):
+            now[i] = _after(now[i], action, turns)
+        waiting = [i for i, action in zip(waiting, actions, strict=True) if action is None]
+    for i in waiting:
+        now[i] = now[i].model_copy(update={"ended": "malformed"})
+    return now
+
+
+def _after(playing: Playing, action: Action | None, turns: int) -> Playing:
+    if action is None:
+        return playing.model_copy(update={"malformed": playing.malformed + 1})
+    speaker = playing.scenario.people[playing.mover].name
+    said = (*playing.turns, Turn(speaker=speaker, kind=action.kind, text=action.text))
+    ended = "left" if action.kind == "leave" else "turns" if len(said) >= turns else ""
+    return playing.model_copy(update={"turns": said, "ended": ended})
+
+
+def round_seeds(seed: int) -> Callable[[int], int]:
+    """The seed of a round by its number, far from those of other rounds."""
+    return lambda number: int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

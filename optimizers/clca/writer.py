@@ -1,0 +1,89 @@
+"""What agents and judges are played by: a model that goes on with many conversations at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ...harness.models import LanguageModel
+
+Message = dict[str, str]
+"""``role`` (system, user or assistant) and ``content``, as chat templates and APIs take them."""
+
+
+class Style(NamedTuple):
+    """How text is drawn: at most ``most`` tokens a text; ``top_p`` of 0 takes the likeliest token every time."""
+
+    most: int
+    top_p: float
+
+
+class Writer(Protocol):
+    """Goes on with chats; ``name`` says who wrote, ``tokens`` how many tokens were written so far."""
+
+    name: str
+    tokens: int
+
+    def write(self, chats: Sequence[Sequence[Message]], style: Style, seed: int) -> list[str]:
+        """One text a chat. The same chats, style and seed give the same texts."""
+
+
+class LocalWriter:
+    """The model at hand, ``batch`` chats at a time; a longer chat loses its oldest turns, never its first message."""
+
+    def __init__(self, model: LanguageModel, batch: int = 40) -> None:
+        self.model, self.batch, self.name, self.tokens = model, batch, model.identity.name, 0
+
+    def write(self, chats: Sequence[Sequence[Message]], style: Style, seed: int) -> list[str]:
+        """Chats of like length are put together; texts come back in the order of the chats."""
+        encoded = [self._encode(chat, style.most) for chat in chats]
+        order = np.argsort([len(ids) for ids in encoded], kind="stable")
+        texts = [""] * len(chats)
+        for start in range(0, len(order), self.batch):
+            rows = order[start : start + self.batch].tolist()
+            for row, text in zip(rows, self._batch([encoded[i] for i in rows], style, seed + start), strict=True):
+                texts[row] = text
+        return texts
+
+    def _encode(self, chat: Sequence[Message], most: int) -> list[int]:
+        kept = list(chat)
+        while True:
+            ids = template(self.model.tokenizer, kept)
+            if len(ids) + most <= self.model.context or len(kept) <= 2:
+                return ids[-(self.model.context - most) :]
+            del kept[1:3]
+
+    def _batch(self, rows: Sequence[Sequence[int]], style: Style, seed: int) -> list[str]:
+        import torch
+
+        tokenizer, model = self.model.tokenizer, self.model.model
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        width = max(map(len, rows))
+        ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows], device=model.device)
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
+        drawn: dict[str, Any] = {"do_sample": False}
+        if style.top_p:
+            drawn = {"do_sample": True, "top_p": style.top_p, "top_k": 0, "temperature": 1.0}
+        with torch.no_grad(), torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            out = model.generate(
+                input_ids=ids, attention_mask=mask, max_new_tokens=style.most, pad_token_id=pad, **drawn
+            )
+        new = out[:, width:]
+        self.tokens += int((new != pad).sum())
+        return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in new]
+
+
+def template(tokenizer: Any, chat: Sequence[Message]) -> list[int]:
+    """Token ids of a chat up to where the assistant goes on; a plain transcript where there is no chat template."""
+    if tokenizer.chat_template:
+        return tokenizer.apply_chat_template(list(chat), add_generation_prompt=True, tokenize=True, return_dict=False)
+    text = "\n".join(f"{message['role']}: {message['content']}" for message in chat)
+    return tokenizer(f"{text}\nassistant:", add_special_tokens=True)["input_ids"]
+
+
+Tell = Callable[[str, int, int], None]
+"""Told what is under way, how much of it is done, and how much there is."""
