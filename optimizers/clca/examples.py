@@ -1,0 +1,87 @@
+"""What is learned from a dialogue: both perspectives, each with a copy that answers with intents; own tokens only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from ...errors import InputError
+from .actions import Action, written
+from .dialogues import Dialogue
+from .writer import Message, template
+
+IGNORED = -100  # the label of a token that is not learned
+Part = Literal["dialogue", "intent"]
+
+
+class Example(NamedTuple):
+    """Token ids (n,) and labels (n,), ``IGNORED`` but for the assistant's own tokens; where they come from."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    source: str
+
+
+def perspectives(dialogue: Dialogue, parts: Sequence[Part]) -> Iterator[list[Message]]:
+    """Chats of a dialogue as each person lives it: own turns as the assistant's, in actions or in intents."""
+    for part in parts:
+        for number, name in enumerate(dialogue.people):
+            chat = list(_chat(dialogue, number, name, part))
+            if any(message["role"] == "assistant" for message in chat):
+                yield chat
+
+
+def _chat(dialogue: Dialogue, number: int, name: str, part: Part) -> Iterator[Message]:
+    told = f"{dialogue.scenario}\nYou are {name}. {dialogue.backgrounds[number]}\n{dialogue.goals[number]}"
+    yield {"role": "system", "content": told}
+    if dialogue.turns and dialogue.turns[0].speaker == name:
+        yield {"role": "user", "content": "The scene begins."}
+    for turn in dialogue.turns:
+        if turn.speaker != name:
+            yield {"role": "user", "content": turn.told()}
+        elif part == "dialogue":
+            yield {"role": "assistant", "content": written(Action(turn.kind, turn.text))}
+        elif turn.intent:
+            yield {"role": "assistant", "content": f"Intent: {turn.intent}"}
+
+
+def encode(tokenizer: Any, chat: Sequence[Message], most: int, source: str = "") -> Example | None:
+    """A chat as ids and labels, cut after ``most`` tokens; None where no token to learn is left.
+
+    What the assistant says is found as what the template adds to the chat before it, the generation prompt included in
+    what is before, so that headers and other people's words are never learned.
+
+    Raises:
+        InputError: the chat template rewrites earlier messages, so that tokens cannot be told apart.
+    """
+    whole = _template(tokenizer, chat)
+    labels = np.full(len(whole), IGNORED, dtype=np.int64)
+    for place, message in enumerate(chat):
+        if message["role"] != "assistant":
+            continue
+        before, after = template(tokenizer, chat[:place]), _template(tokenizer, chat[: place + 1])
+        if whole[: len(before)] != before or whole[: len(after)] != after:
+            raise InputError("the chat template rewrites earlier messages; its tokens cannot be told apart.")
+        labels[len(before) : len(after)] = whole[len(before) : len(after)]
+    ids = np.array(whole[:most], dtype=np.int64)
+    return Example(ids, labels[:most], source) if (labels[:most] != IGNORED).any() else None
+
+
+def _template(tokenizer: Any, chat: Sequence[Message]) -> list[int]:
+    """Token ids of a whole chat, without a generation prompt."""
+    if tokenizer.chat_template:
+        return tokenizer.apply_chat_template(list(chat), add_generation_prompt=False, tokenize=True, return_dict=False)
+    text = ""
+    for message in chat:
+        text += f"\n{message['role']}: {message['content']}" if text else f"{message['role']}: {message['content']}"
+    return tokenizer(text, add_special_tokens=True)["input_ids"]
+
+
+def examples(dialogues: Iterable[Dialogue], tokenizer: Any, parts: Sequence[Part], most: int) -> list[Example]:
+    """Every example of some dialogues, in order."""
+    found = (
+        encode(tokenizer, chat, most, dialogue.id) for dialogue in dialogues for chat in perspectives(dialogue, parts)
+    )
+    return [each for each in found if each is not None]

@@ -1,0 +1,37 @@
+"""One sentence a turn on what its speaker intends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...tasks.spec import read_yaml
+from .dialogues import Dialogue
+from .writer import Style, Writer
+
+MOST = 400  # characters of an intent
+_TEXTS = Path(__file__).with_name("agents.yaml")
+
+
+def with_intents(dialogues: Sequence[Dialogue], writer: Writer, seed: int) -> list[Dialogue]:
+    """The dialogues with an intent at every turn that has words; all are asked together, likeliest answers."""
+    ask = read_yaml(_TEXTS)["intent"]
+    places = [(i, k) for i, each in enumerate(dialogues) for k, turn in enumerate(each.turns) if turn.text]
+    chats = []
+    for i, k in places:
+        turns = dialogues[i].turns
+        so_far = "\n".join(turn.told() for turn in turns[max(0, k - 4) : k]) or "(nothing yet)"
+        words = {"scene": dialogues[i].scenario, "so_far": so_far, "turn": turns[k].told(), "speaker": turns[k].speaker}
+        chats.append([{"role": "user", "content": ask.format_map(words)}])
+    intents = [first_sentence(text) for text in writer.write(chats, Style(most=40, top_p=0), seed)]
+    found = [list(each.turns) for each in dialogues]
+    for (i, k), intent in zip(places, intents, strict=True):
+        found[i][k] = found[i][k].model_copy(update={"intent": intent})
+    return [each.model_copy(update={"turns": tuple(turns)}) for each, turns in zip(dialogues, found, strict=True)]
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence of the first line that has one."""
+    line = next((line.strip() for line in text.split("\n") if line.strip()), "")
+    return re.split(r"(?<=[.!?])\s", line, maxsplit=1)[0][:MOST].strip()

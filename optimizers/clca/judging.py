@@ -1,0 +1,145 @@
+"""Which dialogues are kept: checks that need no judge, then three judgements and the published drop rule.
+
+A judge is asked for quality, for the fit to the culture, and, told both, whether to keep the dialogue; each with its
+confidence. Only what quality or the last call bad, very confidently, is dropped (Liu et al. 2025, section 3).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ...tasks.schema import Strict
+from ...tasks.spec import read_yaml
+from .dialogues import Dialogue
+from .scenarios import Place
+from .writer import Style, Writer
+
+LEAST_TURNS, LEAST_WORDS, MOST_REPEATED, LEAST_LATIN = 3, 12, 0.5, 0.8
+CONFIDENCE = ("very confident", "confident", "not sure")
+QUESTIONS = ("quality", "culture", "meta")
+_TEXTS = Path(__file__).with_name("agents.yaml")
+
+
+class Judgement(Strict):
+    """A judge's answer; ``verdict`` is None where none could be read, and then nothing is dropped for it."""
+
+    verdict: Literal["good", "bad"] | None
+    confidence: Literal["very confident", "confident", "not sure"]
+    reply: str = Field(max_length=4000)
+
+    @property
+    def drops(self) -> bool:
+        """Bad, and very confidently so."""
+        return self.verdict == "bad" and self.confidence == "very confident"
+
+    def told(self) -> str:
+        """In words, for the judge who weighs both."""
+        return f"{self.verdict}, {self.confidence}" if self.verdict else "nothing that can be read"
+
+
+class Decision(Strict):
+    """Whether a dialogue is kept, and why not; the judgements by question."""
+
+    id: str
+    kept: bool
+    reasons: tuple[str, ...] = ()
+    judgements: dict[str, Judgement] = Field(default_factory=dict)
+
+
+def read_judgement(reply: str) -> Judgement:
+    """A verdict and a confidence; without a confidence the judge is taken to be not sure."""
+    found = re.match(r"\W*(good|bad)\b(.*)", reply.strip().split("\n")[0], re.IGNORECASE)
+    said = found[2].lower() if found else ""
+    sure = () if re.search(r"\bnot\b", said) else CONFIDENCE
+    confidence = next((level for level in sure if re.search(rf"\b{level}\b", said)), "not sure")
+    return Judgement(verdict=found[1].lower() if found else None, confidence=confidence, reply=reply[:4000])
+
+
+def check(dialogue: Dialogue, place: Place) -> list[str]:
+    """What is wrong with a dialogue that can be seen without a judge; nothing where all is well."""
+    spoken = [turn for turn in dialogue.turns if turn.kind == "speak"]
+    words = " ".join(turn.text for turn in dialogue.turns).lower().split()
+    problems = []
+    if len(dialogue.turns) < LEAST_TURNS:
+        problems.append(f"length: {len(dialogue.turns)} turns, fewer than {LEAST_TURNS}")
+    if len(words) < LEAST_WORDS:
+        problems.append(f"length: {len(words)} words, fewer than {LEAST_WORDS}")
+    if silent := [name for name in dialogue.people if name not in {turn.speaker for turn in spoken}]:
+        problems.append(f"both spoke: {' and '.join(silent)} said nothing")
+    if (share := repeated(words)) > MOST_REPEATED:
+        problems.append(f"repetition: {share:.0%} of word triples occur before")
+    if (share := latin(" ".join(words))) < LEAST_LATIN:
+        problems.append(f"language: {share:.0%} of letters are Latin")
+    if not names_culture(dialogue, place):
+        problems.append("culture words: no name, place or thing of the country is mentioned")
+    return problems
+
+
+def repeated(words: Sequence[str]) -> float:
+    """The share of word triples that occurred before; 0 for fewer than three words."""
+    triples = list(zip(words, words[1:], words[2:], strict=False))
+    return 1 - len(set(triples)) / len(triples) if triples else 0.0
+
+
+def latin(text: str) -> float:
+    """The share of letters that are Latin; 1 where there are none."""
+    letters = [char for char in text if char.isalpha()]
+    return sum("LATIN" in unicodedata.name(char, "") for char in letters) / len(letters) if letters else 1.0
+
+
+def names_culture(dialogue: Dialogue, place: Place) -> bool:
+    """Whether the turns mention a person by a name, or a word of the country; accents and case aside."""
+    said = _plain(" ".join(turn.text for turn in dialogue.turns))
+    names = [part for name in dialogue.people for part in name.split()]
+    listed = (*place.words, *place.cities, *place.foods, *names)
+    return any(re.search(rf"\b{re.escape(_plain(word))}s?\b", said) for word in listed)
+
+
+def _plain(text: str) -> str:
+    apart = unicodedata.normalize("NFKD", text.lower())
+    return "".join(char for char in apart if not unicodedata.combining(char))
+
+
+def judge(dialogues: Sequence[Dialogue], culture: str, writer: Writer, seed: int) -> list[dict[str, Judgement]]:
+    """Three judgements a dialogue, every question put to all dialogues together; the likeliest answers."""
+    texts, told = read_yaml(_TEXTS), [as_text(each) for each in dialogues]
+    found: list[dict[str, Judgement]] = [{} for _ in dialogues]
+    for question in QUESTIONS:
+        chats = []
+        for text, known in zip(told, found, strict=True):
+            words = {"dialogue": text, "culture": culture}
+            if question == "meta":
+                words |= {"quality": known["quality"].told(), "fit": known["culture"].told()}
+            chats.append([{"role": "user", "content": texts[question].format_map(words)}])
+        for known, reply in zip(found, writer.write(chats, Style(most=12, top_p=0), seed), strict=True):
+            known[question] = read_judgement(reply)
+    return found
+
+
+def as_text(dialogue: Dialogue) -> str:
+    """Scene and turns as a judge reads them; goals and backgrounds stay private."""
+    return "\n".join([dialogue.scenario, *(turn.told() for turn in dialogue.turns)])
+
+
+def decide(dialogue: Dialogue, problems: Sequence[str], judgements: dict[str, Judgement]) -> Decision:
+    """Kept unless a check found a problem, or quality or the last judgement is bad and very confident."""
+    reasons = list(problems)
+    for question in ("quality", "meta"):
+        if question in judgements and judgements[question].drops:
+            reasons.append(f"judge: {question} bad, very confident")
+    return Decision(id=dialogue.id, kept=not reasons, reasons=tuple(reasons), judgements=judgements)
+
+
+def tally(decisions: Iterable[Decision]) -> Counter[str]:
+    """How often each kind of reason dropped a dialogue, and how many were ``kept``."""
+    counts: Counter[str] = Counter()
+    for each in decisions:
+        counts.update({reason.partition(":")[0] for reason in each.reasons} or {"kept"})
+    return counts
