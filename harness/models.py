@@ -20,6 +20,7 @@ from ..errors import RunError, UnavailableError, UsageError
 from ..tasks.answers import Answers, Layout
 from ..tasks.parsing import parse_code
 from ..tasks.prompts import Prompts
+from .adapters import with_lora
 from .encoding import Encoded, as_chat, encode
 from .packing import Engine, PackedForward, sliding_window
 from .plain import PlainForward
@@ -50,7 +51,16 @@ class LanguageModel:
     ``dim`` is the width of its embeddings; ``tokens`` and ``seconds`` count what it has read so far.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str, revision: str, notify: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        revision: str,
+        notify: Callable[[str], None],
+        again: Callable[[], Any] | None = None,
+    ) -> None:
+        self._again, self._notify = again, notify
         self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
         self.dim = model.get_input_embeddings().weight.shape[1]
         self.tokens, self.seconds = 0, 0.0
@@ -69,6 +79,27 @@ class LanguageModel:
             threads=torch.get_num_threads(),
             chat_template=hashlib.sha256(str(template).encode()).hexdigest()[:16] if template else None,
             forward=self.engine.kind if self.engine else "plain",
+        )
+
+    def fresh(self) -> Any:
+        """The same model loaded once more, as transformers has it: to be trained, or to carry an adapter.
+
+        Raises:
+            RunError: it was not made by ``load_model``.
+        """
+        if self._again is None:
+            raise RunError(f"{self.identity.name}: nobody knows where it was loaded from. Use load_model.")
+        return self._again()
+
+    def adapted(self, lora: Path) -> LanguageModel:
+        """The model with a PEFT LoRA adapter that stays beside its weights, where bfloat16 would swallow it.
+
+        Raises:
+            InputError: the adapter is damaged or made for another model.
+        """
+        tuned = with_lora(self.fresh(), lora)
+        return LanguageModel(
+            tuned, self.tokenizer, self.identity.name, self.identity.revision, self._notify, self._again
         )
 
     def _forward_of(self, prompts: Prompts, preamble: str, virtual: int) -> PackedForward | PlainForward:
@@ -289,12 +320,16 @@ def load_model(
         torch.set_num_threads(threads)
     source: str | Path = find("models", name)() if name in table("models") else name
     chosen = DTYPES[default_dtype(device) if dtype == "auto" else dtype]
-    model, tokenizer = _from_pretrained(str(source), chosen, revision)
-    try:
-        model = model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {device!r}: {str(error).splitlines()[0]}") from None
-    return LanguageModel(model, tokenizer, name, _revision(Path(source), model), notify)
+
+    def again() -> tuple[Any, Any]:
+        model, tokenizer = _from_pretrained(str(source), chosen, revision)
+        try:
+            return model.to(device), tokenizer
+        except (RuntimeError, AssertionError) as error:
+            raise UsageError(f"--device {device!r}: {str(error).splitlines()[0]}") from None
+
+    model, tokenizer = again()
+    return LanguageModel(model, tokenizer, name, _revision(Path(source), model), notify, lambda: again()[0])
 
 
 def _from_pretrained(source: str, dtype: torch.dtype, revision: str | None) -> tuple[Any, Any]:

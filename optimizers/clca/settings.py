@@ -1,0 +1,60 @@
+"""Settings of CLCA: what is published, and sizes for a laptop."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ...harness.aligner import Settings
+from .examples import Part
+
+# Sizes alone; the method is the same. The paper: about 200 dialogues, 10 turns, 2,048 tokens, 3 epochs.
+PRESETS: dict[str, dict[str, Any]] = {
+    "laptop": {"scenarios": 20, "turns": 6, "words": 48, "length": 1024, "epochs": 1},
+    "paper": {"scenarios": 100, "turns": 10, "words": 160, "length": 2048, "epochs": 3},
+}
+
+
+class CLCASettings(Settings):
+    """Published values (Liu et al. 2025, arXiv 2504.02953) but for the sizes, which ``preset`` sets.
+
+    Simulation: so many ``scenarios``, each played ``repeats`` times for at most ``turns`` turns of ``words`` tokens,
+    drawn with ``top_p``. ``dialogues``: a file of people's own dialogues, instead of simulated ones. ``judge`` applies
+    the three judgements and the drop rule, ``checks`` the checks that need no judge. ``parts``: what is learned.
+
+    Training: LoRA of ``rank`` and ``alpha`` with ``dropout`` on ``modules``, with ``save_embeddings`` the head and the
+    embeddings in full too; ``epochs`` over batches of ``batch`` examples of at most ``length`` tokens at a learning
+    ``rate``. ``heldout`` is the share of dialogues that training is judged on; it stops after ``patience`` judgements
+    without a better one.
+    """
+
+    preset: Literal["laptop", "paper"] = "laptop"
+    scenarios: int = Field(20, ge=1, le=10_000)
+    repeats: int = Field(2, ge=1, le=100)
+    turns: int = Field(6, ge=2, le=100)
+    words: int = Field(48, ge=4, le=1000)
+    top_p: float = Field(0.7, gt=0, le=1)
+    dialogues: str | None = None
+    checks: bool = True
+    judge: bool = True
+    parts: tuple[Part, ...] = Field(("dialogue", "intent"), min_length=1)
+    rank: int = Field(4, ge=1, le=512)
+    alpha: float = Field(0.1, gt=0, le=10_000)
+    dropout: float = Field(0.5, ge=0, lt=1)
+    modules: tuple[str, ...] = Field(("q_proj", "v_proj"), min_length=1)
+    save_embeddings: bool = False
+    epochs: int = Field(1, ge=1, le=1000)
+    batch: int = Field(8, ge=1, le=10_000)
+    rate: float = Field(1e-4, gt=0, le=1)
+    length: int = Field(1024, ge=16, le=1 << 20)
+    heldout: float = Field(0.1, ge=0, lt=1)
+    patience: int = Field(3, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sized(cls, given: Any) -> Any:
+        """Sizes of the preset where none are given."""
+        if not isinstance(given, dict):
+            return given
+        return PRESETS.get(given.get("preset", "laptop"), {}) | given

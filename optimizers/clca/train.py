@@ -1,0 +1,185 @@
+"""LoRA on a model's own dialogues, by transformers' Trainer and peft; killed anywhere, it goes on and ends the same."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ...errors import RunError
+from ...harness.files import replacing
+from .examples import IGNORED, Example
+from .settings import CLCASettings
+from .writer import Tell
+
+if TYPE_CHECKING:
+    from ...harness.models import LanguageModel
+
+MICRO_TOKENS = 4096  # tokens of one forward and backward; a batch is made of several
+_CHECKPOINTS = "checkpoints"
+
+
+class Point(NamedTuple):
+    """A loss per learned token at a step, of what is trained on or (``heldout``) of what is left out."""
+
+    step: int
+    loss: float
+    heldout: bool
+
+
+def divide(examples: Sequence[Example], share: float, rng: np.random.Generator) -> tuple[list[Example], list[Example]]:
+    """Examples to train on, and those of the dialogues left out; a dialogue's examples stay together."""
+    sources = rng.permutation(sorted({each.source for each in examples}))
+    left = set(sources[: round(share * len(sources))].tolist())
+    return [e for e in examples if e.source not in left], [e for e in examples if e.source in left]
+
+
+def train(
+    model: LanguageModel,
+    examples: Sequence[Example],
+    settings: CLCASettings,
+    folder: Path,
+    seed: int,
+    tell: Tell,
+) -> list[Point]:
+    """Train and save a PEFT LoRA adapter to ``folder / "lora"``; the model itself is left as it was.
+
+    Returns:
+        The loss curve.
+
+    Raises:
+        RunError: nothing to learn from, no such modules, or a loss that is no number.
+    """
+    from peft import LoraConfig, get_peft_model
+    from transformers import EarlyStoppingCallback, Trainer
+
+    if not examples:
+        raise RunError("clca: no dialogue was kept, so there is nothing to learn from. See decisions.jsonl.")
+    learned, left = divide(examples, settings.heldout, np.random.default_rng(seed))
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.modules),
+        modules_to_save=["lm_head", "embed_tokens"] if settings.save_embeddings else None,
+        task_type="CAUSAL_LM",
+    )
+    checkpoints = folder / _CHECKPOINTS
+    with _seeded(seed):
+        try:
+            tuned = get_peft_model(model.fresh(), config)
+        except ValueError as error:
+            raise RunError(f"clca: {str(error).splitlines()[0][:200]} (--set modules).") from None
+        trainer = Trainer(
+            model=tuned,
+            args=_arguments(checkpoints, settings, learned, bool(left), seed, model.model.device.type),
+            train_dataset=_rows(learned),
+            eval_dataset=_rows(left) if left else None,
+            data_collator=_Padding(_pad(model.tokenizer)),
+            callbacks=[_progress(tell), *([EarlyStoppingCallback(settings.patience)] if left else [])],
+        )
+        last = max(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), default=None)
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    points = _points(trainer.state.log_history)
+    if not all(np.isfinite(point.loss) for point in points):
+        raise RunError("clca: the training loss is not a number. Try --dtype float32, or a lower rate.")
+    with replacing(folder / "lora") as temporary:
+        tuned.save_pretrained(temporary)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return points
+
+
+def _arguments(
+    folder: Path, settings: CLCASettings, learned: Sequence[Example], judged: bool, seed: int, device: str
+) -> Any:
+    from transformers import TrainingArguments
+
+    longest = max(len(each.ids) for each in learned)
+    micro = max(1, min(settings.batch, MICRO_TOKENS // longest))
+    while settings.batch % micro:
+        micro -= 1
+    steps = -(-len(learned) // settings.batch) * settings.epochs
+    often = max(1, steps // (4 * settings.epochs))
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=micro,
+        per_device_eval_batch_size=micro,
+        gradient_accumulation_steps=settings.batch // micro,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.rate,
+        seed=seed,
+        data_seed=seed,
+        save_strategy="steps",
+        save_steps=often,
+        save_total_limit=2,
+        eval_strategy="steps" if judged else "no",
+        eval_steps=often if judged else None,
+        load_best_model_at_end=judged,
+        logging_steps=1,
+        disable_tqdm=True,
+        report_to=[],
+        use_cpu=device == "cpu",
+    )
+
+
+def _rows(examples: Sequence[Example]) -> list[dict[str, np.ndarray]]:
+    return [{"input_ids": each.ids, "labels": each.labels} for each in examples]
+
+
+class _Padding:
+    """Batches of equal length, padded at the end with what is neither read nor learned."""
+
+    def __init__(self, pad: int) -> None:
+        self.pad = pad
+
+    def __call__(self, rows: Sequence[dict[str, np.ndarray]]) -> dict[str, Any]:
+        import torch
+
+        width = max(len(row["input_ids"]) for row in rows)
+
+        def padded(values: list[np.ndarray], fill: int) -> Any:
+            return torch.tensor(np.stack([np.pad(v, (0, width - len(v)), constant_values=fill) for v in values]))
+
+        ids = [row["input_ids"] for row in rows]
+        return {
+            "input_ids": padded(ids, self.pad),
+            "attention_mask": padded([np.ones(len(each), dtype=np.int64) for each in ids], 0),
+            "labels": padded([row["labels"] for row in rows], IGNORED),
+        }
+
+
+def _pad(tokenizer: Any) -> int:
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+
+def _progress(tell: Tell) -> Any:
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            tell("training", state.global_step, state.max_steps)
+
+    return Progress()
+
+
+def _points(history: Sequence[dict[str, float]]) -> list[Point]:
+    found = []
+    for line in history:
+        for key, left in (("loss", False), ("eval_loss", True)):
+            if key in line:
+                found.append(Point(int(line["step"]), float(line[key]), left))
+    return found
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """torch's own generator seeded within a block, and as it was after it."""
+    import torch
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
