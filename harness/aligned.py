@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ import numpy as np
 from ..errors import InputError
 from ..tasks.answers import Answers
 from ..tasks.prompts import Prompts
+from .adapters import CONFIG, lora_hash
+from .adapters import WEIGHTS as LORA_WEIGHTS
 from .files import replacing, write_json, write_text
 
 if TYPE_CHECKING:
@@ -20,7 +24,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "adapter_model.safetensors"
 KEY = "prompt_embeddings"  # what peft calls the virtual tokens of prompt tuning
-TEXT = "preamble.txt"
+TEXT, LORA = "preamble.txt", "lora"
 
 
 @dataclass(frozen=True)
@@ -28,21 +32,27 @@ class AlignedModel:
     """Answers prompts like a culture.
 
     ``soft`` is (T, dim) float32, put before the whole rendered prompt, first token included, where peft puts virtual
-    tokens; ``preamble`` is text put before the user's turn.
+    tokens; ``preamble`` is text put before the user's turn; ``lora`` is the folder of a PEFT LoRA adapter.
     """
 
     model: LanguageModel
     soft: np.ndarray | None = None
     preamble: str = ""
+    lora: Path | None = None
+
+    @cached_property
+    def _answering(self) -> LanguageModel:
+        """The model with its LoRA adapter, if any."""
+        return self.model.adapted(self.lora) if self.lora else self.model
 
     def answer(self, prompts: Prompts, *, most_tokens: int = 0) -> Answers:
         """Option probabilities of every prompt, beside them a generated answer of so many tokens at most, if any."""
         if most_tokens:
-            return self.model.generate(prompts, self.soft, self.preamble, most_tokens)
-        return self.model.answer(prompts, None if self.soft is None else self.soft[None], self.preamble)
+            return self._answering.generate(prompts, self.soft, self.preamble, most_tokens)
+        return self._answering.answer(prompts, None if self.soft is None else self.soft[None], self.preamble)
 
     def save(self, folder: Path) -> None:
-        """Write the folder atomically: a PEFT prompt-tuning adapter and the preamble, whichever there is."""
+        """Write the folder atomically: a PEFT prompt-tuning adapter, the preamble, a LoRA adapter, as there are."""
         from safetensors.numpy import save_file
 
         with replacing(folder) as temporary:
@@ -51,6 +61,10 @@ class AlignedModel:
             if self.soft is not None:
                 save_file({KEY: np.ascontiguousarray(self.soft, dtype=np.float32)}, temporary / WEIGHTS)
                 write_json(temporary / "adapter_config.json", self._peft_config())
+            if self.lora is not None:
+                (temporary / LORA).mkdir()
+                for name in (CONFIG, LORA_WEIGHTS):
+                    shutil.copyfile(self.lora / name, temporary / LORA / name)
 
     def _peft_config(self) -> dict[str, object]:
         config = self.model.model.config
@@ -77,7 +91,8 @@ class AlignedModel:
         text = folder / TEXT
         preamble = text.read_text(encoding="utf-8") if text.is_file() else ""
         weights = folder / WEIGHTS
-        return AlignedModel(model, read_soft_prompt(weights, model.dim) if weights.is_file() else None, preamble)
+        soft = read_soft_prompt(weights, model.dim) if weights.is_file() else None
+        return AlignedModel(model, soft, preamble, folder / LORA if (folder / LORA).is_dir() else None)
 
 
 def read_soft_prompt(path: Path, dim: int) -> np.ndarray:
@@ -111,4 +126,7 @@ def adapter_hash(folder: Path) -> str | None:
         if (path := folder / name).is_file() and (data := path.read_bytes()):
             digest.update(name.encode() + b"\0" + data)
             empty = False
+    if (folder / LORA).is_dir():
+        digest.update(LORA.encode() + b"\0" + lora_hash(folder / LORA))
+        empty = False
     return None if empty else digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
@@ -22,13 +23,18 @@ class Settings(BaseModel):
 
 
 class Journal(Protocol):
-    """Where an aligner keeps its state, so that a killed run goes on exactly."""
+    """Where an aligner keeps its state, so that a killed run goes on exactly; ``folder`` may hold files of it."""
+
+    folder: Path
 
     def load(self) -> dict[str, np.ndarray] | None:
         """The last saved state, the budget being restored with it; None at a fresh start."""
 
     def save(self, state: dict[str, np.ndarray], best: float) -> None:
         """Keep a state of plain arrays (atomic) and show the best loss so far."""
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        """Show how far a stage is that is no search."""
 
 
 class Aligner(Protocol):

@@ -13,6 +13,7 @@ _COMMANDS = {
     "run": ("culteval.harness.commands:run", "Align a model to a country, answer tasks, write and score a submission."),
     "resume": ("culteval.harness.commands:resume", "Go on with a run that was interrupted."),
     "sweep": ("culteval.harness.sweeping:sweep", "Run a grid of models, aligners, tasks, countries and seeds."),
+    "clca": ("culteval.optimizers.clca.commands:clca", "Learn a culture from simulated interactions, stage by stage."),
     "cross-validate": ("culteval.harness.crossval:command", "Choose the length of a soft prompt by left-out items."),
     "score": ("culteval.harness.commands:score", "Score a submission again, also against other countries."),
     "judge": ("culteval.harness.judging:judge", "Have a model judge the open answers of a submission."),

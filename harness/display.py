@@ -42,7 +42,9 @@ class TerminalDisplay:
 
     def advance(self, label: str, spent: float, allowed: float, best: float | None) -> None:
         """Move the bar of one search."""
-        status = f"best loss {_short(best)} | {allowed - spent:.0f} evaluations left" if best is not None else ""
+        status = f"{spent:.0f} of {allowed:.0f}"
+        if best is not None:
+            status = f"best loss {_short(best)} | {allowed - spent:.0f} evaluations left"
         if not self.console.is_terminal:
             if time.monotonic() - self._said > 10 or spent >= allowed:
                 self._said = time.monotonic()

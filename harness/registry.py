@@ -30,6 +30,7 @@ _OWN = {
         "cma": "culteval.optimizers.cma:CovarianceAdaptationPrompt",
         "pso": "culteval.optimizers.pso:ParticleSwarmPrompt",
         "de": "culteval.optimizers.de:DifferentialEvolutionPrompt",
+        "clca": "culteval.optimizers.clca.aligner:CLCA",
     },
     "tasks": {
         name: f"culteval.tasks.{family}:{name}.yaml"

@@ -66,6 +66,7 @@ class RunJournal:
     """Checkpoint and log of a run; saves the budget with the aligner's state and restores both."""
 
     def __init__(self, folder: Path, budget: Any, display: Display, label: str) -> None:
+        self.folder = folder
         self.path, self.log_path, self.budget = folder / CHECKPOINT, folder / LOG, budget
         self.display, self.label = display, label
 
@@ -91,6 +92,10 @@ class RunJournal:
         self.log("generation", best=best, **self.budget.state())
         allowed = self.budget.total / self.budget.per_survey
         self.display.advance(self.label, self.budget.evaluations, allowed, best)
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        """Move the progress bar of a stage that is no search."""
+        self.display.advance(f"{self.label} {stage}", done, total, None)
 
     def log(self, event: str, **fields: Any) -> None:
         """One JSON line in ``run.log``."""
@@ -174,7 +179,7 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
 
 def _require_effect(aligned: Any, goal: Any) -> None:
     """Raise RunError where an aligned model answers a few prompts exactly as the model does without alignment."""
-    if aligned.soft is None and not aligned.preamble:
+    if aligned.soft is None and aligned.lora is None and not aligned.preamble:
         return
     some = goal.prompts.take(np.arange(min(4, len(goal.prompts))))
     bare = type(aligned)(aligned.model)

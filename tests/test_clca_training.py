@@ -31,7 +31,7 @@ class Script:
     def __init__(self, say):
         self.say, self.shown = say, []
 
-    def write(self, chats, style, seed):
+    def write(self, chats, style, seed, begun=()):
         self.shown += [list(chat) for chat in chats]
         return [self.say(chat, seed) for chat in chats]
 
@@ -105,6 +105,32 @@ def test_malformed_turns_are_asked_again_then_dropped_and_counted():
     assert {each.ended for each in stubborn} == {"malformed"} and {each.malformed for each in stubborn} == {3}
     late = play(Script(lambda chat, seed: talk(chat, seed) if seed % 3 == 2 else "hm"), turns=3)
     assert {each.ended for each in late} == {"turns"} and sum(each.malformed for each in late) > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Yes. No? I thi", "Yes. No?"),
+        ("Yes, of course", "Yes, of course"),
+        ("Wait… what is", "Wait…"),
+        ('He said "no." And th', 'He said "no."'),
+        ("All is well.", "All is well."),
+        ("", ""),
+    ],
+)
+def test_sentences_cut_short_are_left_out(text, kept):
+    assert simulate.whole_sentences(text) == kept
+
+
+def test_kinds_may_be_drawn_and_words_found(load):
+    model = load("llama", True)
+    playing, number = simulate.begin(scenes(8), 1), 0
+    while any(not each.ended for each in playing):
+        playing = simulate.play_round(playing, CULTURE, LocalWriter(model), Style(6, 0.7), 6, number, drawn=True)
+        number += 1
+    kinds = Counter(turn.kind for each in playing for turn in each.turns)
+    assert kinds["speak"] > kinds["non-verbal"] > 0 and not kinds["none"]
+    assert all(len(each.turns) > 4 for each in playing if each.ended == "left")
 
 
 def test_many_dialogues_are_written_together(load):
@@ -221,7 +247,17 @@ def test_a_dialogue_s_examples_stay_on_one_side():
 
 def course(folder, load, writer=None, seed=0, **settings):
     model = load("llama", True)
-    small = {"scenarios": 4, "turns": 4, "words": 12, "length": 900, "epochs": 2, "batch": 2, "rate": 0.01, "alpha": 8}
+    small = {
+        "scenarios": 4,
+        "turns": 4,
+        "words": 12,
+        "length": 900,
+        "epochs": 2,
+        "batch": 2,
+        "rate": 0.01,
+        "alpha": 8,
+        "actions": "free",
+    }
     said = []
     return Course(
         folder, "US", CULTURE, CLCASettings(**small | settings), seed, lambda: model, lambda: writer or Script(talk),
@@ -292,7 +328,7 @@ def test_people_s_own_dialogues_are_learned_without_agents(load, tmp_path):
     from culteval.optimizers.clca.dialogues import write_dialogues
 
     write_dialogues(tmp_path / "own.jsonl", [told(), told().model_copy(update={"id": "b"})])
-    one = course(tmp_path / "run", load, dialogues=str(tmp_path / "own.jsonl"), checks=False, judge=False)
+    one = course(tmp_path / "run", load, dialogues=str(tmp_path / "own.jsonl"), checks=(), judge=False)
     one.run()
     assert one.report()["simulated"] == {"source": str(tmp_path / "own.jsonl"), "dialogues": 2}
 
@@ -320,7 +356,7 @@ def test_a_damaged_artefact_is_named(load, tmp_path):
 def test_presets_set_sizes_and_nothing_else():
     laptop, paper = CLCASettings(), CLCASettings(preset="paper")
     odd = {name for name in CLCASettings.model_fields if getattr(laptop, name) != getattr(paper, name)}
-    assert odd == {"preset", "scenarios", "turns", "words", "length", "epochs"}
+    assert odd == {"preset", "scenarios", "turns", "words", "length", "epochs", "actions", "checks"}
     assert CLCASettings(preset="paper", turns=3).turns == 3
     assert (laptop.rank, laptop.alpha, laptop.dropout, laptop.modules) == (4, 0.1, 0.5, ("q_proj", "v_proj"))
     assert (laptop.batch, laptop.rate, paper.epochs, paper.length, laptop.save_embeddings) == (8, 1e-4, 3, 2048, False)

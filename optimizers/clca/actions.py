@@ -6,13 +6,13 @@ import json
 import re
 from typing import NamedTuple
 
+import numpy as np
+
 from .dialogues import Kind
 
-FORMAT = """Answer with one line in one of these forms and nothing else:
-SPEAK: the words you say
-ACT: what you do without words
-NONE
-LEAVE"""
+FORMAT = """Each of your answers is one line. It begins with SPEAK: and goes on with what you say, in your own words.
+In place of words it may be ACT: and a gesture, NONE to wait once, or LEAVE to end the scene. Answer what the other
+says, and move towards what you want."""
 MOST = 1200  # characters of one action
 _TAGS: dict[str, Kind] = {"speak": "speak", "act": "non-verbal", "none": "none", "leave": "leave"}
 _LINE = re.compile(r"\W*(speak|act|none|leave)\b\W*?(?::\s*(.*))?$", re.IGNORECASE)
@@ -70,3 +70,9 @@ def written(action: Action) -> str:
     """An action in the form that agents are asked for; ``parse_action`` gives it back."""
     tag = {kind: tag for tag, kind in _TAGS.items()}[action.kind].upper()
     return f"{tag}: {action.text}" if action.text else tag
+
+
+def draw_openings(count: int, may_leave: bool, rng: np.random.Generator) -> list[str]:
+    """How so many actions begin: mostly speech, some gestures, and where one may leave, some of that."""
+    weights = np.array([0.8, 0.1, 0.1 * may_leave])
+    return rng.choice(["SPEAK:", "ACT:", "LEAVE"], count, p=weights / weights.sum()).tolist()

@@ -22,6 +22,7 @@ from .scenarios import Place
 from .writer import Style, Writer
 
 LEAST_TURNS, LEAST_WORDS, MOST_REPEATED, LEAST_LATIN = 3, 12, 0.5, 0.8
+CHECKS = ("length", "both spoke", "repetition", "language", "culture words")
 CONFIDENCE = ("very confident", "confident", "not sure")
 QUESTIONS = ("quality", "culture", "meta")
 _TEXTS = Path(__file__).with_name("agents.yaml")
@@ -62,8 +63,11 @@ def read_judgement(reply: str) -> Judgement:
     return Judgement(verdict=found[1].lower() if found else None, confidence=confidence, reply=reply[:4000])
 
 
-def check(dialogue: Dialogue, place: Place) -> list[str]:
-    """What is wrong with a dialogue that can be seen without a judge; nothing where all is well."""
+def check(dialogue: Dialogue, place: Place, checks: Sequence[str] = CHECKS) -> list[str]:
+    """What is wrong with a dialogue that can be seen without a judge; nothing where all is well.
+
+    Each problem begins with the name of its check and a colon.
+    """
     spoken = [turn for turn in dialogue.turns if turn.kind == "speak"]
     words = " ".join(turn.text for turn in dialogue.turns).lower().split()
     problems = []
@@ -79,7 +83,7 @@ def check(dialogue: Dialogue, place: Place) -> list[str]:
         problems.append(f"language: {share:.0%} of letters are Latin")
     if not names_culture(dialogue, place):
         problems.append("culture words: no name, place or thing of the country is mentioned")
-    return problems
+    return [problem for problem in problems if problem.partition(":")[0] in checks]
 
 
 def repeated(words: Sequence[str]) -> float:

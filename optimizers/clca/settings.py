@@ -8,20 +8,28 @@ from pydantic import Field, model_validator
 
 from ...harness.aligner import Settings
 from .examples import Part
+from .judging import CHECKS
 
-# Sizes alone; the method is the same. The paper: about 200 dialogues, 10 turns, 2,048 tokens, 3 epochs.
+Check = Literal["length", "both spoke", "repetition", "language", "culture words"]
+
+# The laptop's model cannot keep to a format and rarely names what is around it. The paper: about 200 dialogues.
 PRESETS: dict[str, dict[str, Any]] = {
-    "laptop": {"scenarios": 20, "turns": 6, "words": 48, "length": 1024, "epochs": 1},
+    "laptop": {
+        "scenarios": 20, "turns": 6, "words": 48, "length": 1024, "epochs": 1,
+        "actions": "drawn", "checks": CHECKS[:-1],
+    },
     "paper": {"scenarios": 100, "turns": 10, "words": 160, "length": 2048, "epochs": 3},
-}
+}  # fmt: skip
 
 
 class CLCASettings(Settings):
     """Published values (Liu et al. 2025, arXiv 2504.02953) but for the sizes, which ``preset`` sets.
 
     Simulation: so many ``scenarios``, each played ``repeats`` times for at most ``turns`` turns of ``words`` tokens,
-    drawn with ``top_p``. ``dialogues``: a file of people's own dialogues, instead of simulated ones. ``judge`` applies
-    the three judgements and the drop rule, ``checks`` the checks that need no judge. ``parts``: what is learned.
+    drawn with ``top_p``. ``actions``: the agents choose what they do in free text (``free``, as published), or the kind
+    is drawn and they find the words (``drawn``), for models that cannot keep to a format. ``dialogues``: a file of
+    people's own dialogues, instead of simulated ones. ``judge`` applies the three judgements and the drop rule,
+    ``checks`` are those that need no judge. ``parts``: what is learned.
 
     Training: LoRA of ``rank`` and ``alpha`` with ``dropout`` on ``modules``, with ``save_embeddings`` the head and the
     embeddings in full too; ``epochs`` over batches of ``batch`` examples of at most ``length`` tokens at a learning
@@ -35,8 +43,9 @@ class CLCASettings(Settings):
     turns: int = Field(6, ge=2, le=100)
     words: int = Field(48, ge=4, le=1000)
     top_p: float = Field(0.7, gt=0, le=1)
+    actions: Literal["free", "drawn"] = "free"
     dialogues: str | None = None
-    checks: bool = True
+    checks: tuple[Check, ...] = CHECKS
     judge: bool = True
     parts: tuple[Part, ...] = Field(("dialogue", "intent"), min_length=1)
     rank: int = Field(4, ge=1, le=512)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,11 +12,12 @@ from pydantic import Field
 
 from ...tasks.schema import Strict
 from ...tasks.spec import read_yaml
-from .actions import FORMAT, Action, parse_action, written
+from .actions import FORMAT, Action, draw_openings, parse_action, written
 from .dialogues import Dialogue, Turn
 from .scenarios import Scenario
 from .writer import Message, Style, Writer
 
+LEAST_STAY = 4  # turns before anybody is drawn to leave
 TRIES = 3  # at one turn before a dialogue is dropped as malformed
 _TEXTS = Path(__file__).with_name("agents.yaml")
 
@@ -75,18 +77,23 @@ def chat_of(playing: Playing, culture: str) -> list[Message]:
 
 
 def play_round(
-    playing: Sequence[Playing], culture: str, writer: Writer, style: Style, turns: int, seed: int
+    playing: Sequence[Playing], culture: str, writer: Writer, style: Style, turns: int, seed: int, drawn: bool = False
 ) -> list[Playing]:
     """One turn of every dialogue that goes on, all asked together; malformed answers are asked again, then dropped.
 
     Args:
         turns: after so many a dialogue is over.
         seed: of this round.
+        drawn: whether the kind of each action is drawn, and the agent only finds the words.
     """
     now, waiting = list(playing), [i for i, each in enumerate(playing) if not each.ended]
     for attempt in range(TRIES):
         chats = [chat_of(now[i], culture) for i in waiting]
-        said = writer.write(chats, style, seed + attempt) if chats else []
+        begun: list[str] = []
+        if drawn:
+            rng = np.random.default_rng([seed, attempt])
+            begun = draw_openings(len(chats), len(now[waiting[0]].turns) >= LEAST_STAY if waiting else False, rng)
+        said = writer.write(chats, style, seed + attempt, begun) if chats else []
         actions = [parse_action(text) for text in said]
         for i, action in zip(waiting, actions, strict=True):
             now[i] = _after(now[i], action, turns)
@@ -100,9 +107,15 @@ def _after(playing: Playing, action: Action | None, turns: int) -> Playing:
     if action is None:
         return playing.model_copy(update={"malformed": playing.malformed + 1})
     speaker = playing.scenario.people[playing.mover].name
-    said = (*playing.turns, Turn(speaker=speaker, kind=action.kind, text=action.text))
+    said = (*playing.turns, Turn(speaker=speaker, kind=action.kind, text=whole_sentences(action.text)))
     ended = "left" if action.kind == "leave" else "turns" if len(said) >= turns else ""
     return playing.model_copy(update={"turns": said, "ended": ended})
+
+
+def whole_sentences(text: str) -> str:
+    """A text without a last sentence that was cut short, if there is another."""
+    found = re.match(r"(.*[.!?…][\"”']?)(?:\s.*)?$", text, re.DOTALL)
+    return found[1] if found else text
 
 
 def round_seeds(seed: int) -> Callable[[int], int]:

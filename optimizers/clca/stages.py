@@ -105,13 +105,14 @@ class Course:
         while going := [each for each in playing if not each.ended]:
             number = len(going[0].turns)
             self.tell("simulating", number, settings.turns)
-            playing = play_round(playing, self.culture, self.writer_of(), style, settings.turns, seeds(number))
+            drawn = settings.actions == "drawn"
+            playing = play_round(playing, self.culture, self.writer_of(), style, settings.turns, seeds(number), drawn)
             write_rows(path, playing)
         return playing
 
     def _filter(self) -> None:
         place, dialogues = place_of(self.country), read_dialogues(self.folder / "dialogues.jsonl")
-        problems = [check(each, place) if self.settings.checks else [] for each in dialogues]
+        problems = [check(each, place, self.settings.checks) for each in dialogues]
         passed = [each for each, wrong in zip(dialogues, problems, strict=True) if not wrong]
         self.tell("judging", 0, len(passed))
         found: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ...harness.models import LanguageModel
 
 MICRO_TOKENS = 4096  # tokens of one forward and backward; a batch is made of several
-_CHECKPOINTS = "checkpoints"
+LORA, _CHECKPOINTS = "lora", "checkpoints"
 
 
 class Point(NamedTuple):
@@ -46,7 +47,7 @@ def train(
     seed: int,
     tell: Tell,
 ) -> list[Point]:
-    """Train and save a PEFT LoRA adapter to ``folder / "lora"``; the model itself is left as it was.
+    """Train and save a PEFT LoRA adapter to ``folder / LORA``; the model itself is left as it was.
 
     Returns:
         The loss curve.
@@ -55,7 +56,7 @@ def train(
         RunError: nothing to learn from, no such modules, or a loss that is no number.
     """
     from peft import LoraConfig, get_peft_model
-    from transformers import EarlyStoppingCallback, Trainer
+    from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
 
     if not examples:
         raise RunError("clca: no dialogue was kept, so there is nothing to learn from. See decisions.jsonl.")
@@ -82,12 +83,13 @@ def train(
             data_collator=_Padding(_pad(model.tokenizer)),
             callbacks=[_progress(tell), *([EarlyStoppingCallback(settings.patience)] if left else [])],
         )
+        trainer.remove_callback(PrinterCallback)
         last = max(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), default=None)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     points = _points(trainer.state.log_history)
     if not all(np.isfinite(point.loss) for point in points):
         raise RunError("clca: the training loss is not a number. Try --dtype float32, or a lower rate.")
-    with replacing(folder / "lora") as temporary:
+    with replacing(folder / LORA) as temporary:
         tuned.save_pretrained(temporary)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return points
@@ -177,9 +179,10 @@ def _points(history: Sequence[dict[str, float]]) -> list[Point]:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """torch's own generator seeded within a block, and as it was after it."""
+    """torch's own generator seeded within a block, and as it was after it; libraries keep their warnings."""
     import torch
 
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the libraries, about one another
         torch.manual_seed(seed)
         yield

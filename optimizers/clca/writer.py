@@ -27,8 +27,14 @@ class Writer(Protocol):
     name: str
     tokens: int
 
-    def write(self, chats: Sequence[Sequence[Message]], style: Style, seed: int) -> list[str]:
-        """One text a chat. The same chats, style and seed give the same texts."""
+    def write(
+        self, chats: Sequence[Sequence[Message]], style: Style, seed: int, begun: Sequence[str] = ()
+    ) -> list[str]:
+        """One text a chat. The same chats, style and seed give the same texts.
+
+        Args:
+            begun: how each text begins, where that is given; part of the text.
+        """
 
 
 class LocalWriter:
@@ -37,21 +43,25 @@ class LocalWriter:
     def __init__(self, model: LanguageModel, batch: int = 40) -> None:
         self.model, self.batch, self.name, self.tokens = model, batch, model.identity.name, 0
 
-    def write(self, chats: Sequence[Sequence[Message]], style: Style, seed: int) -> list[str]:
+    def write(
+        self, chats: Sequence[Sequence[Message]], style: Style, seed: int, begun: Sequence[str] = ()
+    ) -> list[str]:
         """Chats of like length are put together; texts come back in the order of the chats."""
-        encoded = [self._encode(chat, style.most) for chat in chats]
+        begun = begun or ("",) * len(chats)
+        encoded = [self._encode(chat, style.most, start) for chat, start in zip(chats, begun, strict=True)]
         order = np.argsort([len(ids) for ids in encoded], kind="stable")
         texts = [""] * len(chats)
         for start in range(0, len(order), self.batch):
             rows = order[start : start + self.batch].tolist()
             for row, text in zip(rows, self._batch([encoded[i] for i in rows], style, seed + start), strict=True):
-                texts[row] = text
+                texts[row] = f"{begun[row]} {text}" if begun[row] else text
         return texts
 
-    def _encode(self, chat: Sequence[Message], most: int) -> list[int]:
-        kept = list(chat)
+    def _encode(self, chat: Sequence[Message], most: int, start: str = "") -> list[int]:
+        tokenizer, kept = self.model.tokenizer, list(chat)
+        opened = tokenizer(start, add_special_tokens=False)["input_ids"] if start else []
         while True:
-            ids = template(self.model.tokenizer, kept)
+            ids = template(tokenizer, kept) + opened
             if len(ids) + most <= self.model.context or len(kept) <= 2:
                 return ids[-(self.model.context - most) :]
             del kept[1:3]

@@ -1,0 +1,61 @@
+"""The aligner ``clca``: every stage in the run's folder, then the model behind the LoRA adapter that came of them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from ...harness.aligned import AlignedModel
+from ...harness.aligner import Journal
+from ...harness.budget import Budget
+from ...harness.goal import Goal
+from ...harness.registry import spec_of
+from ...tasks.metrics.reference import scores_of
+from .culture import in_words
+from .scenarios import place_of
+from .settings import CLCASettings
+from .stages import Course
+from .train import LORA
+from .writer import LocalWriter
+
+if TYPE_CHECKING:
+    from ...harness.models import LanguageModel
+
+FOLDER = "clca"
+
+
+def culture_of(code: str) -> str:
+    """A country's culture in words; UsageError where it has no figures or no scenes."""
+    place_of(code)
+    return in_words(scores_of(spec_of("vsm13"), "extended"), code)
+
+
+class CLCA:
+    """Fine-tunes on simulated, culture-adapted social interactions; no survey is seen."""
+
+    Settings: ClassVar = CLCASettings
+    summary: ClassVar = "LoRA fine-tuned on simulated, culture-adapted social interactions (CLCA)"
+    budgeted: ClassVar = False
+
+    def __init__(self, settings: CLCASettings) -> None:
+        self.settings = settings
+
+    def check(self, goal: Goal, budget: Budget) -> None:
+        """Raise UsageError for a country without figures or scenes."""
+        culture_of(goal.country.code)
+
+    def align(
+        self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
+    ) -> AlignedModel:
+        """Every stage that is not done yet; spends no survey evaluations.
+
+        Raises:
+            RunError: nothing was kept to learn from, or a loss that is no number.
+        """
+        folder, code = Path(journal.folder) / FOLDER, goal.country.code
+        writer, seed = cache(lambda: LocalWriter(model)), int(rng.integers(1 << 31))
+        Course(folder, code, culture_of(code), self.settings, seed, lambda: model, writer, journal.tell).run()
+        return AlignedModel(model, lora=folder / LORA)
