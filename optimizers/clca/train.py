@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -84,7 +85,7 @@ def train(
             callbacks=[_progress(tell), *([EarlyStoppingCallback(settings.patience)] if left else [])],
         )
         trainer.remove_callback(PrinterCallback)
-        last = max(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), default=None)
+        last = _last_whole(checkpoints)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     points = _points(trainer.state.log_history)
     if not all(np.isfinite(point.loss) for point in points):
@@ -93,6 +94,17 @@ def train(
         tuned.save_pretrained(temporary)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return points
+
+
+def _last_whole(checkpoints: Path) -> Path | None:
+    """The last checkpoint that was written to its end; what a kill left half written is removed."""
+    whole: dict[int, Path] = {}
+    for path in checkpoints.glob("checkpoint-*"):
+        try:
+            whole[int(json.loads((path / "trainer_state.json").read_bytes())["global_step"])] = path
+        except (OSError, ValueError, KeyError):
+            shutil.rmtree(path)
+    return whole[max(whole)] if whole else None
 
 
 def _arguments(

@@ -1,0 +1,184 @@
+"""LoRA adapters: refused where they do not fit, the same numbers as stock peft, alone and behind a soft prompt."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from culteval.errors import InputError
+from culteval.harness.adapters import CONFIG, WEIGHTS, read_lora_config, with_lora
+from culteval.harness.aligned import AlignedModel, adapter_hash
+from culteval.harness.encoding import encode
+from culteval.harness.registry import spec_of
+from culteval.optimizers.soft_prompt import draw_prompts
+from culteval.tasks.prompts import render
+from safetensors.torch import load_file, save_file
+
+PROMPTS = render(spec_of("vsm13"), "heldout").take(np.arange(0, 96, 12))
+
+
+@pytest.fixture(scope="module")
+def made(tiny, tmp_path_factory):
+    """``made(shape)``: an adapter with weights that are not zero, as peft saves it."""
+    found = {}
+
+    def make(shape="llama", **changed):
+        from peft import LoraConfig, get_peft_model
+        from transformers import AutoModelForCausalLM
+
+        key = (shape, str(changed))
+        if key not in found:
+            torch.manual_seed(1)
+            base = AutoModelForCausalLM.from_pretrained(tiny(shape))
+            settings = {"r": 3, "lora_alpha": 4, "target_modules": ["q_proj", "v_proj"]} | changed
+            tuned = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **settings))
+            for name, value in tuned.named_parameters():
+                if "lora_B" in name:
+                    torch.nn.init.normal_(value, std=0.3)
+            found[key] = tmp_path_factory.mktemp("lora")
+            tuned.save_pretrained(found[key])
+        return found[key]
+
+    return make
+
+
+def reference(folder, shape, tokenizer, soft, tiny):
+    """Option log-probabilities by peft and plain forward passes, one prompt at a time."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny(shape)), folder).eval()
+    encoded, rows = encode(tokenizer, PROMPTS), []
+    embed = model.get_input_embeddings()
+    for context, options in zip(encoded.contexts, encoded.options, strict=True):
+        own = embed(torch.tensor([context]))
+        if soft is not None:
+            own = torch.cat([torch.from_numpy(soft)[None], own], dim=1)
+        with torch.no_grad():
+            logs = model(inputs_embeds=own).logits[0, -1].log_softmax(-1)
+        rows.append([float(logs[token]) for (token,) in options])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("shape", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("behind", [False, True])
+def test_answers_are_those_of_stock_peft(load, tiny, made, shape, behind):
+    model, folder = load(shape), made(shape)
+    soft = draw_prompts(model, np.random.default_rng(0), 1, 4)[0] if behind else None
+    expected = reference(folder, shape, model.tokenizer, soft, tiny)
+    aligned = AlignedModel(model, soft, lora=folder)
+    probs = aligned.answer(PROMPTS).probs[0]
+    chosen = np.exp(expected - expected.max(1, keepdims=True))
+    np.testing.assert_allclose(probs, chosen / chosen.sum(1, keepdims=True), atol=1e-5)
+    bare = AlignedModel(model, soft).answer(PROMPTS).probs[0]
+    assert np.abs(bare - probs).max() > 1e-3
+
+
+def test_saved_and_loaded_it_is_the_same(load, made, tmp_path):
+    model = load()
+    soft = draw_prompts(model, np.random.default_rng(0), 1, 4)[0]
+    aligned = AlignedModel(model, soft, "Hello. ", made())
+    aligned.save(tmp_path / "adapter")
+    again = AlignedModel.load(model, tmp_path / "adapter")
+    np.testing.assert_array_equal(again.answer(PROMPTS).probs, aligned.answer(PROMPTS).probs)
+    assert again.lora == tmp_path / "adapter" / "lora"
+    hashes = {adapter_hash(tmp_path / "adapter")}
+    for lora, name in ((made(lora_alpha=5), "alpha"), (made("llama", r=2), "rank"), (None, "none")):
+        AlignedModel(model, soft, "Hello. ", lora).save(tmp_path / name)
+        hashes.add(adapter_hash(tmp_path / name))
+    assert len(hashes) == 4
+
+
+def test_only_an_adapter_alone_has_a_hash_too(load, made, tmp_path):
+    AlignedModel(load(), lora=made()).save(tmp_path / "adapter")
+    assert adapter_hash(tmp_path / "adapter")
+    AlignedModel(load()).save(tmp_path / "bare")
+    assert adapter_hash(tmp_path / "bare") is None
+
+
+def broken(made, tmp_path, config=None, weights=None):
+    folder = tmp_path / "broken"
+    shutil.copytree(made(), folder)
+    if config is not None:
+        given = json.loads((folder / CONFIG).read_text())
+        (folder / CONFIG).write_text(json.dumps(given | config) if isinstance(config, dict) else config)
+    if weights is not None:
+        tensors = load_file(folder / WEIGHTS)
+        weights(tensors)
+        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "peft_type"),
+        ('{"peft_type": "LORA"}', "r: a whole number"),
+        ({"peft_type": "PROMPT_TUNING"}, "peft_type"),
+        ({"r": 10**9}, "r: a whole number"),
+        ({"r": 2.5}, "r: a whole number"),
+        ({"lora_alpha": "x"}, "lora_alpha"),
+        ({"target_modules": "all-linear"}, "target_modules"),
+        ({"target_modules": [".*"]}, "target_modules"),
+        ({"target_modules": []}, "target_modules"),
+        ({"modules_to_save": ["score"]}, "modules_to_save"),
+        ({"bias": "all"}, "bias"),
+        ({"target_modules": ["nothing"]}, "nothing"),
+    ],
+)
+def test_bad_configurations_are_told_in_a_line(load, made, tmp_path, config, told):
+    folder = broken(made, tmp_path, config)
+    with pytest.raises(InputError, match=told) as raised:
+        load().adapted(folder)
+    assert CONFIG in str(raised.value) and len(str(raised.value).splitlines()) == 1
+
+
+def drop(tensors):
+    tensors.pop(next(iter(tensors)))
+
+
+def add(tensors):
+    tensors["evil"] = torch.zeros(1)
+
+
+def reshape(tensors):
+    name = next(iter(tensors))
+    tensors[name] = tensors[name][:, :-1].clone()
+
+
+def spoil(tensors):
+    tensors[next(iter(tensors))][0, 0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [(drop, "is not in it"), (add, "evil"), (reshape, "has shape"), (spoil, "NaN")],
+)
+def test_weights_that_do_not_fit_are_told_in_a_line(load, made, tmp_path, weights, told):
+    folder = broken(made, tmp_path, weights=weights)
+    with pytest.raises(InputError, match=told) as raised:
+        load().adapted(folder)
+    assert WEIGHTS in str(raised.value) and len(str(raised.value).splitlines()) == 1
+
+
+def test_bytes_that_are_no_adapter_are_told(load, made, tmp_path):
+    folder = broken(made, tmp_path)
+    (folder / WEIGHTS).write_bytes(b"\x80\x04.")  # a pickle
+    with pytest.raises(InputError, match="not a safetensors adapter"):
+        load().adapted(folder)
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(InputError, match="not a safetensors adapter"):
+        load().adapted(folder)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_lora_config(tmp_path / "nowhere")
+
+
+def test_an_adapter_may_not_name_another_base_or_code(load, made, tmp_path):
+    """What peft would follow (base model, revision, auto mapping, runtime options) is not passed on to it."""
+    folder = broken(made, tmp_path, {"base_model_name_or_path": "/etc", "auto_mapping": {"parent_library": "os"}})
+    found = read_lora_config(folder)
+    assert set(found) <= {"r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "bias",
+                          "fan_in_fan_out", "use_rslora"}  # fmt: skip
+    assert with_lora(load().fresh(), folder) is not None
