@@ -136,3 +136,31 @@ def test_wrong_usage_is_told(bench):
         assert result.exit_code == 2 and text in result.output
     result = CliRunner().invoke(main, ["packing", "--model", "/no/such/folder", "--dtype", "float32"])
     assert result.exit_code == 1 and "/no/such/folder" in result.output
+
+
+def test_pairs_of_a_dimension_are_those_of_it():
+    from culteval.harness.goal import fit_goal
+    from culteval.harness.registry import spec_of
+    from culteval.tasks.countries import country
+    from culteval.tasks.measure import MeasureOptions
+
+    from benchmarks.paper import PAIRS, pairs_of
+
+    goal = fit_goal(spec_of(PAIRS), country("US"), "expected", MeasureOptions(), 0, 0)
+    mine = pairs_of(goal, "idv")
+    assert {mine.prompts.layout.items[i][:3] for i in mine.prompts.layout.item} == {"idv"}
+    assert len(mine.prompts) == 72 and len(goal.prompts) == 6 * 72
+
+
+def test_arms_of_the_study_are_told_apart_by_their_settings():
+    from culteval.harness.config import aligner_settings
+    from culteval.harness.submission import UsedAligner
+
+    from benchmarks.aligners import _label
+
+    def label(*given):
+        settings = aligner_settings("de", given).model_dump(mode="json")
+        return _label(UsedAligner(name="de", settings=settings, adapter_sha256=None))
+
+    assert label() == label("population=20") == "de"
+    assert label("space=full", "sigma=1") == "de (space=full, sigma=1.0)"

@@ -24,7 +24,9 @@ def test_exit_codes_in_the_documents():
         assert f"\n| {kind.exit_code} | " in text
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/architecture.md", "docs/submission.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/architecture.md", "docs/submission.md", "docs/aligners.md", "docs/clca.md"]
+)
 def test_links_and_folders_exist(name):
     import re
 
