@@ -208,6 +208,21 @@ def test_only_the_assistant_s_own_tokens_are_learned(load, shape, chat):
                 assert message["content"] not in learned
 
 
+def test_unrelated_text_is_as_much_and_about_nothing(load):
+    tokenizer = load("llama", True).tokenizer
+    like = ex.examples([told()] * 3, tokenizer, ("dialogue", "intent"), 900)
+    made = ex.unrelated(tokenizer, like, 900, np.random.default_rng(0))
+    assert [each.source for each in made] == [each.source for each in like]
+    counts = [[int((e.labels != ex.IGNORED).sum()) for e in part] for part in (like, made)]
+    assert all(one <= other < one + 40 for one, other in zip(*counts, strict=True))
+    text = tokenizer.decode(made[0].ids)
+    assert " = " in text and "Ann" not in text and max(len(each.ids) for each in made) <= 900
+
+
+def test_another_country_may_be_learned():
+    assert CLCASettings(culture="China").country("US") == "CN" and CLCASettings().country("US") == "US"
+
+
 def test_what_lies_beyond_the_length_is_cut(load):
     tokenizer = load("llama", True).tokenizer
     [shown, *_] = ex.perspectives(told(), ("dialogue",))

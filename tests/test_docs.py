@@ -25,7 +25,7 @@ def test_exit_codes_in_the_documents():
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "docs/architecture.md", "docs/submission.md", "docs/aligners.md", "docs/clca.md"]
+    "name", ["README.md", *(f"docs/{name}.md" for name in ("architecture", "submission", "aligners", "clca"))]
 )
 def test_links_and_folders_exist(name):
     import re

@@ -45,7 +45,7 @@ class CLCA:
 
     def check(self, goal: Goal, budget: Budget) -> None:
         """Raise UsageError for a country without figures or scenes."""
-        culture_of(goal.country.code)
+        culture_of(self.settings.country(goal.country.code))
 
     def align(
         self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
@@ -55,7 +55,7 @@ class CLCA:
         Raises:
             RunError: nothing was kept to learn from, or a loss that is no number.
         """
-        folder, code = Path(journal.folder) / FOLDER, goal.country.code
+        folder, code = Path(journal.folder) / FOLDER, self.settings.country(goal.country.code)
         writer, seed = cache(lambda: LocalWriter(model)), int(rng.integers(1 << 31))
         Course(folder, code, culture_of(code), self.settings, seed, lambda: model, writer, journal.tell).run()
         return AlignedModel(model, lora=folder / LORA)

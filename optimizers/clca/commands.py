@@ -56,15 +56,16 @@ def _stage(name: str) -> click.Command:
     ) -> None:
         given = run_defaults() | flags | {"aligner": "clca", "tasks": ("vsm13",), "fit": ()}
         config = plan(given | {"assignments": (f"preset={preset}", *assignments)})
+        settings = CLCASettings.model_validate(config.settings)
+        code = settings.country(config.country)
         folder = Path(out) / f"{config.country}-{config.digest}"
         write_json(folder / "config.json", config.model_dump(mode="json"))
         with terminal(as_json) as display:
             model_of = cache(lambda: load(config, display))
-            settings = CLCASettings.model_validate(config.settings)
             course = Course(
                 folder=folder,
-                country=config.country,
-                culture=culture_of(config.country),
+                country=code,
+                culture=culture_of(code),
                 settings=settings,
                 seed=int(np.random.default_rng(config.seed).integers(1 << 31)),
                 model_of=model_of,

@@ -85,3 +85,30 @@ def examples(dialogues: Iterable[Dialogue], tokenizer: Any, parts: Sequence[Part
         encode(tokenizer, chat, most, dialogue.id) for dialogue in dialogues for chat in perspectives(dialogue, parts)
     )
     return [each for each in found if each is not None]
+
+
+def unrelated(tokenizer: Any, like: Sequence[Example], most: int, rng: np.random.Generator) -> list[Example]:
+    """Arithmetic in talk, as many examples with about as many learned tokens each: what any training does.
+
+    Plays the part that rows of mathematics and of an encyclopedia play in the published ablation.
+    """
+    found = []
+    for example in like:
+        wanted = int((example.labels != IGNORED).sum())
+        chat = [{"role": "system", "content": "You are good at sums."}]
+        made, learned = None, 0
+        while learned < wanted and (made is None or len(made.ids) < most):
+            chat += [message for _ in range(1 + (wanted - learned) // 20) for message in _sum(rng)]
+            made = encode(tokenizer, chat, most, example.source)
+            if made is None:
+                break  # `most` is shorter than the question
+            learned = int((made.labels != IGNORED).sum())
+        found += [made] if made else []
+    return found
+
+
+def _sum(rng: np.random.Generator) -> list[Message]:
+    one, two = rng.integers(10, 1000, 2).tolist()
+    sign, result = ("+", one + two) if rng.random() < 0.5 else ("-", one - two)
+    asked = {"role": "user", "content": f"What is {one} {sign} {two}?"}
+    return [asked, {"role": "assistant", "content": f"{one} {sign} {two} = {result}."}]

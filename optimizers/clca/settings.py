@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ...harness.aligner import Settings
+from ...tasks.countries import country
 from .examples import Part
 from .judging import CHECKS
 
@@ -29,7 +30,8 @@ class CLCASettings(Settings):
     drawn with ``top_p``. ``actions``: the agents choose what they do in free text (``free``, as published), or the kind
     is drawn and they find the words (``drawn``), for models that cannot keep to a format. ``dialogues``: a file of
     people's own dialogues, instead of simulated ones. ``judge`` applies the three judgements and the drop rule,
-    ``checks`` are those that need no judge. ``parts``: what is learned.
+    ``checks`` are those that need no judge. ``parts``: what is learned. For controls: ``culture`` is another country
+    whose interactions are learned, and ``unrelated`` learns as much arithmetic instead.
 
     Training: LoRA of ``rank`` and ``alpha`` with ``dropout`` on ``modules``, with ``save_embeddings`` the head and the
     embeddings in full too; ``epochs`` over batches of ``batch`` examples of at most ``length`` tokens at a learning
@@ -48,6 +50,8 @@ class CLCASettings(Settings):
     checks: tuple[Check, ...] = CHECKS
     judge: bool = True
     parts: tuple[Part, ...] = Field(("dialogue", "intent"), min_length=1)
+    culture: str | None = None
+    unrelated: bool = False
     rank: int = Field(4, ge=1, le=512)
     alpha: float = Field(0.1, gt=0, le=10_000)
     dropout: float = Field(0.5, ge=0, lt=1)
@@ -67,3 +71,7 @@ class CLCASettings(Settings):
         if not isinstance(given, dict):
             return given
         return PRESETS.get(given.get("preset", "laptop"), {}) | given
+
+    def country(self, own: str) -> str:
+        """The code of the country whose interactions are learned, ``own`` unless another is set."""
+        return country(self.culture).code if self.culture else own

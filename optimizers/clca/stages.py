@@ -19,7 +19,7 @@ from ...errors import InputError
 from ...harness.files import replacing, write_json, write_text
 from ...tasks.spec import first_problem
 from .dialogues import Dialogue, read_dialogues, save_dataset, write_dialogues
-from .examples import examples
+from .examples import examples, unrelated
 from .intents import with_intents
 from .judging import Decision, check, decide, judge, tally
 from .scenarios import Scenario, adapted, place_of
@@ -144,6 +144,9 @@ class Course:
         told = read_dialogues(path) if path.stat().st_size else []
         model = self.model_of()
         learned = examples(told, model.tokenizer, self.settings.parts, self.settings.length)
+        if self.settings.unrelated:
+            rng = np.random.default_rng(self.seed)
+            learned = unrelated(model.tokenizer, learned, self.settings.length, rng)
         points = train(model, learned, self.settings, self.folder, self.seed, self.tell)
         draw_losses(self.folder / "loss.svg", points)
         write_json(self.folder / "losses.json", [point._asdict() for point in points])
