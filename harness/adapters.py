@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-MOST_CONFIG, MOST_RANK = 1 << 20, 1024
+MOST_CONFIG, MOST_RANK, MOST_ALPHA = 1 << 20, 1024, 1_000_000
 # What an adapter may say of itself. Anything else could run code or fetch files when peft reads it.
 _KNOWN = {
     "r",
@@ -64,15 +63,16 @@ def read_lora_config(folder: Path) -> dict[str, Any]:
     rank, alpha, modules = found.get("r"), found.get("lora_alpha"), found.get("target_modules")
     if type(rank) is not int or not 1 <= rank <= MOST_RANK:
         raise InputError(f"{path}: r: a whole number from 1 to {MOST_RANK}.")
-    if type(alpha) not in (int, float) or not math.isfinite(alpha):
-        raise InputError(f"{path}: lora_alpha: a number.")
+    if type(alpha) not in (int, float) or not -MOST_ALPHA <= alpha <= MOST_ALPHA:
+        raise InputError(f"{path}: lora_alpha: a number up to {MOST_ALPHA}.")
     if (
         not isinstance(modules, list)
         or not modules
         or not all(isinstance(m, str) and m.isidentifier() for m in modules)
     ):
         raise InputError(f"{path}: target_modules: a list of module names.")
-    if found.get("bias", "none") != "none" or not set(found.get("modules_to_save", ())) <= set(_FULL):
+    full = found.get("modules_to_save", [])
+    if found.get("bias", "none") != "none" or not isinstance(full, list) or not all(name in _FULL for name in full):
         raise InputError(f"{path}: bias must be none, and modules_to_save among {', '.join(_FULL)}.")
     return found | {"lora_dropout": 0.0}
 

@@ -125,6 +125,8 @@ class TaskGoal:
             name = part.wordings[rng.integers(len(part.wordings))]
         spec = _asking_only(spec, part.model_copy(update={"wordings": (name,), "orders": (order,)}))
         prompts = _closed(render(spec, "fit", self.asking))
+        mine = np.isin(prompts.layout.item, self.prompts.layout.item)  # what was taken out stays out
+        prompts = prompts if mine.all() else prompts.take(mine)
         return replace(self, prompts=prompts, objective=self.measure.objective(prompts.layout, self.readout))
 
     @property

@@ -43,6 +43,10 @@ class BestOfN:
     def __init__(self, settings: BestOfNSettings) -> None:
         self.settings = settings
 
+    def check(self, goal: Goal, budget: Budget) -> None:
+        """Raise UsageError unless the budget pays for a candidate."""
+        require_candidate(goal, budget)
+
     def align(
         self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
     ) -> AlignedModel:

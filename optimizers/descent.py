@@ -26,22 +26,24 @@ class DescentSettings(Settings):
 
     ``target``: the goal's ``objective``, or the cross-entropy of ``labels``, the whole answers that come nearest to the
     country's figures (for which ``--readout argmax`` has a gradient too). ``start``: random ``tokens``, the embedded
-    ``persona`` sentence, or ``noise`` at the embeddings' scale. ``rate``: Adam's step in standard deviations of the
-    embeddings.
+    ``persona`` sentence, the embeddings' ``mean`` with a tenth of their scale, or ``noise`` at their scale. ``rate``:
+    Adam's step in standard deviations of the embeddings.
     """
 
     target: Literal["objective", "labels"] = "objective"
     tokens: int = Field(10, ge=1, le=1000)
-    start: Literal["tokens", "persona", "noise"] = "tokens"
+    start: Literal["tokens", "persona", "mean", "noise"] = "tokens"
     rate: float = Field(0.1, gt=0, le=10)
 
 
 def start_prompt(model: LanguageModel, goal: Goal, kind: str, tokens: int, rng: np.random.Generator) -> np.ndarray:
-    """A soft prompt (tokens, width) float32: random ``tokens``, the embedded ``persona``, ``noise`` at their scale."""
+    """A soft prompt (tokens, width) float32 of one of the kinds that settings name."""
     if kind == "persona":
         return text_prompt(model, persona(goal), tokens)
-    if kind == "noise":
-        return (rng.standard_normal((tokens, model.dim)) * embedding_scale(model)).astype(np.float32)
+    if kind in ("mean", "noise"):
+        vectors = model.token_vectors(model.ordinary_tokens())
+        noise = rng.standard_normal((tokens, model.dim)) * vectors.std()
+        return (vectors.mean(0) + 0.1 * noise if kind == "mean" else noise).astype(np.float32)
     return draw_prompts(model, rng, 1, tokens)[0]
 
 

@@ -83,9 +83,8 @@ class GradientPrompt:
         if state := journal.load():
             descent.restore(state)
         while budget.affordable(cost) and not descent.settled:
-            budget.spend(cost)
             started, tokens = time.perf_counter(), model.tokens
-            descent.step()
+            descent.step(budget)
             budget.record(model.tokens - tokens, started)
             journal.save(descent.state(), descent.best_loss)
         return AlignedModel(model, descent.result())
@@ -111,10 +110,11 @@ class _Descent:
         """Whether patience has run out."""
         return self.settings.patience is not None and self.since >= self.settings.patience
 
-    def step(self) -> None:
-        """One step on prompts drawn anew."""
+    def step(self, budget: Budget) -> None:
+        """One step on prompts drawn anew, which are paid before they are asked."""
         chosen = tuple(sorted(self.rng.choice(len(self.parts), self.drawn, replace=False).tolist()))
         prompts, objective, places = self._batch(chosen)
+        budget.spend(PASSES * len(prompts))
         before, judged = self.adam.prompt, []
 
         def loss_of(soft: Tensor) -> Tensor:

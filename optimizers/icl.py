@@ -39,8 +39,10 @@ class InContext:
     ) -> AlignedModel:
         """Return the model behind a preamble; spends nothing."""
         parts = [persona(goal)]
-        codes = goal.demonstrations
-        for row in rng.permutation(len(goal.prompts))[: self.settings.demonstrations]:
-            example = {"question": goal.prompts.texts[row], "answer": int(codes[row])}
+        layout = goal.prompts.layout
+        given = (layout.codes == goal.demonstrations[:, None]) & layout.inside  # options are named in code order
+        for row in rng.permutation(np.flatnonzero(given.any(1)))[: self.settings.demonstrations]:
+            answer = goal.prompts.choices[row][int(given[row].argmax())]
+            example = {"question": goal.prompts.texts[row], "answer": answer}
             parts.append(texts(goal.language)["demonstration"].format(**example))
         return AlignedModel(model, preamble="\n\n".join(parts) + "\n\n")

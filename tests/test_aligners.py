@@ -32,6 +32,7 @@ VARIANTS = {
     "embeddings": ("cma", ["tokens=3", "population=4", "space=embeddings", "dimensions=12", "start=persona"]),
     "swarm around the mean": ("pso", ["tokens=3", "population=6", "space=full", "start=mean"]),
     "one presentation a step": ("gd", ["tokens=3", "presentations=1", "start=noise", "schedule=constant"]),
+    "descent from the mean": ("gd", ["tokens=3", "start=mean"]),
     "labels": ("gd", ["tokens=3", "target=labels"]),
     "retold in one order": ("augmented", ["tokens=3", "orders=natural", "outside=0", "averaged=1"]),
     "evolution in a subspace": ("de", ["tokens=3", "population=6", "space=random", "dimensions=8", "start=persona"]),

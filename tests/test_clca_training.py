@@ -243,6 +243,32 @@ def test_a_template_that_rewrites_is_refused(load):
         tokenizer.chat_template = kept
 
 
+def test_a_template_without_a_system_role_has_it_in_the_first_turn(load):
+    tokenizer = load("llama", True).tokenizer
+    kept = tokenizer.chat_template
+    refuse = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    refuse += "{% for m in messages %}{% if m['role'] != ['user', 'assistant'][loop.index0 % 2] %}"
+    refuse += "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}"
+    tokenizer.chat_template = refuse + kept
+    try:
+        for shown in ex.perspectives(told(), ("dialogue", "intent")):
+            found = ex.encode(tokenizer, shown, 10_000)
+            assert shown[0]["content"] in tokenizer.decode(found.ids) and (found.labels != ex.IGNORED).any()
+    finally:
+        tokenizer.chat_template = kept
+
+
+def test_whoever_is_drawn_to_leave_is_not_asked():
+    writer = Script(lambda chat, seed: "SPEAK: I stay here")
+    playing, number = simulate.begin(scenes(20), 1), 0
+    while any(not each.ended for each in playing):
+        playing = simulate.play_round(playing, CULTURE, writer, Style(6, 0.7), 9, number, drawn=True)
+        number += 1
+    left = [each for each in playing if each.ended == "left"]
+    assert left and all(not each.malformed for each in playing)
+    assert len(writer.shown) == sum(len(each.turns) for each in playing) - len(left)
+
+
 def test_intents_are_one_sentence_a_turn_with_words():
     writer = Script(talk)
     [found] = with_intents([told()], writer, 0)
@@ -352,6 +378,8 @@ def test_nothing_kept_is_told(load, tmp_path):
     one = course(tmp_path, load, writer=Script(lambda chat, seed: "LEAVE"))
     with pytest.raises(RunError, match="no dialogue was kept"):
         one.run()
+    with pytest.raises(RunError, match=r"malformed.*actions=drawn"):
+        course(tmp_path / "none", load, writer=Script(lambda chat, seed: "well")).run()
     assert one.report()["filtered"]["length"] == 8 and not (tmp_path / "lora").exists()
 
 

@@ -71,6 +71,16 @@ def test_rows_taken_from_it_lose_as_much_there():
     assert some.task == "vsm13+synthetic_survey" and some.cost == goal.parts[0].cost + 5
 
 
+@pytest.mark.parametrize("name", ["synthetic_survey", "cdeval_core"])
+def test_what_was_taken_out_stays_out_when_told_anew(name):
+    goal = goal_of(name)
+    some = goal.take(goal.groups < 5)
+    told = some.retold(np.random.default_rng(0), "natural")
+    assert set(told.prompts.layout.item.tolist()) == set(some.prompts.layout.item.tolist())
+    whole = JointGoal((goal_of("vsm13"), goal)).take(np.r_[:48, 50:60])
+    assert whole.retold(np.random.default_rng(0), "natural").cost < 24 + 11
+
+
 def test_told_anew_and_toward_another_country_it_stays_joint():
     goal = joint()
     told = goal.retold(np.random.default_rng(0), "reversed")
@@ -141,7 +151,7 @@ def test_several_countries_go_on_where_they_were(load):
     assert made(resumed) == made(whole)
 
 
-@pytest.mark.parametrize("flags", [["own=2"], ["countries=[SA]"], ["own=11", "countries=[SA]"]])
+@pytest.mark.parametrize("flags", [["own=2"], ["countries=[SA]"], ["own=41", "countries=[SA]"]])
 def test_own_tokens_and_other_countries_come_together(flags):
     with pytest.raises(UsageError, match="own: 1 to `tokens`"):
         aligner_settings("augmented", flags)

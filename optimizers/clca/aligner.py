@@ -15,6 +15,7 @@ from ...harness.goal import Goal
 from ...harness.registry import spec_of
 from ...tasks.metrics.reference import scores_of
 from .culture import in_words
+from .dialogues import read_dialogues
 from .scenarios import place_of
 from .settings import CLCASettings
 from .stages import Course
@@ -44,8 +45,10 @@ class CLCA:
         self.settings = settings
 
     def check(self, goal: Goal, budget: Budget) -> None:
-        """Raise UsageError for a country without figures or scenes."""
+        """Raise UsageError for a country without figures or scenes, InputError for a bad file of dialogues."""
         culture_of(self.settings.country(goal.country.code))
+        if self.settings.dialogues:
+            read_dialogues(Path(self.settings.dialogues))
 
     def align(
         self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ from ...tasks.schema import Strict
 from ...tasks.spec import first_problem
 
 Kind = Literal["none", "non-verbal", "speak", "leave"]
-MOST_BYTES, MOST_DIALOGUES, MOST_TURNS = 256 << 20, 100_000, 200
+MOST_BYTES, MOST_LINE, MOST_DIALOGUES, MOST_TURNS = 256 << 20, 4 << 20, 100_000, 200
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\n\[\]]+$")]
 Text = Annotated[str, Field(max_length=8000)]
 
@@ -112,7 +113,7 @@ def from_episode(line: dict[str, Any]) -> Dialogue:
     people = tuple(episode.agents_background)
     if set(people) != set(episode.social_goals):
         raise ValueError("social_goals: not the persons of agents_background")
-    turns = list(_turns(episode.social_interactions, people))
+    turns = list(islice(_turns(episode.social_interactions, people), MOST_TURNS + 1))
     intents = episode.intents if len(episode.intents) == len(turns) else ("",) * len(turns)
     return Dialogue(
         id=episode.episode_id,
@@ -155,6 +156,8 @@ def read_dialogues(path: Path) -> list[Dialogue]:
         InputError: too large, no dialogue, or a line that is none; names the line.
     """
     try:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file. Give a file of dialogues, one JSON object a line.")
         if path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path}: {path.stat().st_size} bytes; {MOST_BYTES} at most. Split the file.")
         lines = path.read_bytes().split(b"\n")
@@ -164,6 +167,8 @@ def read_dialogues(path: Path) -> list[Dialogue]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        if len(line) > MOST_LINE:
+            raise InputError(f"{path}:{number}: {len(line)} bytes; a dialogue has {MOST_LINE} at most.")
         if len(found) == MOST_DIALOGUES:
             raise InputError(f"{path}: more than {MOST_DIALOGUES} dialogues. Split the file.")
         found.append(_parsed(line, f"{path}:{number}"))

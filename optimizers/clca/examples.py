@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import InputError
 from .actions import Action, written
 from .dialogues import Dialogue
-from .writer import Message, template
+from .writer import Message, merged, template
 
 IGNORED = -100  # the label of a token that is not learned
 Part = Literal["dialogue", "intent"]
@@ -28,7 +28,7 @@ def perspectives(dialogue: Dialogue, parts: Sequence[Part]) -> Iterator[list[Mes
     """Chats of a dialogue as each person lives it: own turns as the assistant's, in actions or in intents."""
     for part in parts:
         for number, name in enumerate(dialogue.people):
-            chat = list(_chat(dialogue, number, name, part))
+            chat = merged(_chat(dialogue, number, name, part))
             if any(message["role"] == "assistant" for message in chat):
                 yield chat
 
@@ -56,27 +56,17 @@ def encode(tokenizer: Any, chat: Sequence[Message], most: int, source: str = "")
     Raises:
         InputError: the chat template rewrites earlier messages, so that tokens cannot be told apart.
     """
-    whole = _template(tokenizer, chat)
+    whole = template(tokenizer, chat, opened=False)
     labels = np.full(len(whole), IGNORED, dtype=np.int64)
     for place, message in enumerate(chat):
         if message["role"] != "assistant":
             continue
-        before, after = template(tokenizer, chat[:place]), _template(tokenizer, chat[: place + 1])
+        before, after = template(tokenizer, chat[:place]), template(tokenizer, chat[: place + 1], opened=False)
         if whole[: len(before)] != before or whole[: len(after)] != after:
             raise InputError("the chat template rewrites earlier messages; its tokens cannot be told apart.")
         labels[len(before) : len(after)] = whole[len(before) : len(after)]
     ids = np.array(whole[:most], dtype=np.int64)
     return Example(ids, labels[:most], source) if (labels[:most] != IGNORED).any() else None
-
-
-def _template(tokenizer: Any, chat: Sequence[Message]) -> list[int]:
-    """Token ids of a whole chat, without a generation prompt."""
-    if tokenizer.chat_template:
-        return tokenizer.apply_chat_template(list(chat), add_generation_prompt=False, tokenize=True, return_dict=False)
-    text = ""
-    for message in chat:
-        text += f"\n{message['role']}: {message['content']}" if text else f"{message['role']}: {message['content']}"
-    return tokenizer(text, add_special_tokens=True)["input_ids"]
 
 
 def examples(dialogues: Iterable[Dialogue], tokenizer: Any, parts: Sequence[Part], most: int) -> list[Example]:

@@ -15,7 +15,7 @@ from ...tasks.spec import read_yaml
 from .actions import FORMAT, Action, draw_openings, parse_action, written
 from .dialogues import Dialogue, Turn
 from .scenarios import Scenario
-from .writer import Message, Style, Writer
+from .writer import Message, Style, Writer, merged
 
 LEAST_STAY = 4  # turns before anybody is drawn to leave
 TRIES = 3  # at one turn before a dialogue is dropped as malformed
@@ -73,7 +73,7 @@ def chat_of(playing: Playing, culture: str) -> list[Message]:
             messages.append({"role": "assistant", "content": written(Action(turn.kind, turn.text))})
         else:
             messages.append({"role": "user", "content": turn.told()})
-    return messages
+    return merged(messages)
 
 
 def play_round(
@@ -88,12 +88,16 @@ def play_round(
     """
     now, waiting = list(playing), [i for i, each in enumerate(playing) if not each.ended]
     for attempt in range(TRIES):
-        chats = [chat_of(now[i], culture) for i in waiting]
-        begun: list[str] = []
-        if drawn:
+        begun = [""] * len(waiting)
+        if drawn and waiting:
             rng = np.random.default_rng([seed, attempt])
-            begun = draw_openings(len(chats), len(now[waiting[0]].turns) >= LEAST_STAY if waiting else False, rng)
-        said = writer.write(chats, style, seed + attempt, begun) if chats else []
+            begun = draw_openings(len(waiting), len(now[waiting[0]].turns) >= LEAST_STAY, rng)
+        asked = [k for k, start in enumerate(begun) if start != "LEAVE"]  # whoever leaves has nothing to say
+        chats = [chat_of(now[waiting[k]], culture) for k in asked]
+        said = ["LEAVE"] * len(waiting)
+        texts = writer.write(chats, style, seed + attempt, [begun[k] for k in asked]) if chats else []
+        for k, text in zip(asked, texts, strict=True):
+            said[k] = text
         actions = [parse_action(text) for text in said]
         for i, action in zip(waiting, actions, strict=True):
             now[i] = _after(now[i], action, turns)

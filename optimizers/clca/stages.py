@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ...errors import InputError
+from ...errors import InputError, RunError
 from ...harness.files import replacing, write_json, write_text
 from ...tasks.spec import first_problem
 from .dialogues import Dialogue, read_dialogues, save_dataset, write_dialogues
@@ -67,7 +67,7 @@ class Course:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def run(self, last: str = STAGES[-1]) -> None:
-        """Do every stage up to ``last`` that is not done; each removes what later ones made before."""
+        """Do every stage up to ``last`` that is not done."""
         for stage in STAGES[: STAGES.index(last) + 1]:
             if not self.done(stage):
                 getattr(self, f"_{stage}")()
@@ -89,6 +89,8 @@ class Course:
         else:
             played = self._played()
             dialogues = [each.dialogue() for each in played if each.ended != "malformed"]
+            if not dialogues:
+                raise RunError("clca: every dialogue was malformed. Use --set actions=drawn, or a larger model.")
             counts |= {"asked again": sum(each.malformed for each in played)}
             counts |= {f"ended: {why}": sum(e.ended == why for e in played) for why in ("left", "turns", "malformed")}
         write_dialogues(self.folder / "dialogues.jsonl", dialogues)

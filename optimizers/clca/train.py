@@ -36,7 +36,7 @@ class Point(NamedTuple):
 def divide(examples: Sequence[Example], share: float, rng: np.random.Generator) -> tuple[list[Example], list[Example]]:
     """Examples to train on, and those of the dialogues left out; a dialogue's examples stay together."""
     sources = rng.permutation(sorted({each.source for each in examples}))
-    left = set(sources[: round(share * len(sources))].tolist())
+    left = set(sources[: min(round(share * len(sources)), len(sources) - 1)].tolist())
     return [e for e in examples if e.source not in left], [e for e in examples if e.source in left]
 
 
@@ -118,7 +118,7 @@ def _arguments(
         micro -= 1
     steps = -(-len(learned) // settings.batch) * settings.epochs
     often = max(1, steps // (4 * settings.epochs))
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=micro,
         per_device_eval_batch_size=micro,
@@ -133,11 +133,15 @@ def _arguments(
         eval_strategy="steps" if judged else "no",
         eval_steps=often if judged else None,
         load_best_model_at_end=judged,
+        restore_callback_states_from_checkpoint=True,
+        logging_nan_inf_filter=False,
         logging_steps=1,
         disable_tqdm=True,
         report_to=[],
         use_cpu=device == "cpu",
     )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # one model, one device: a batch is what the settings say
+    return arguments
 
 
 def _rows(examples: Sequence[Example]) -> list[dict[str, np.ndarray]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -87,12 +87,43 @@ class LocalWriter:
         return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in new]
 
 
-def template(tokenizer: Any, chat: Sequence[Message]) -> list[int]:
-    """Token ids of a chat up to where the assistant goes on; a plain transcript where there is no chat template."""
-    if tokenizer.chat_template:
-        return tokenizer.apply_chat_template(list(chat), add_generation_prompt=True, tokenize=True, return_dict=False)
-    text = "\n".join(f"{message['role']}: {message['content']}" for message in chat)
-    return tokenizer(f"{text}\nassistant:", add_special_tokens=True)["input_ids"]
+def template(tokenizer: Any, chat: Sequence[Message], opened: bool = True) -> list[int]:
+    """Token ids of a chat; ``opened``: up to where the assistant goes on.
+
+    A template without a system role has it in the first user's turn. Without a template a chat is a transcript, put
+    together message by message, so that a chat's ids begin with those of its beginning.
+    """
+    from jinja2 import TemplateError
+
+    if not tokenizer.chat_template:
+        ids = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+        for message in chat:
+            for part in (f"{message['role']}:", f" {message['content']}\n"):
+                ids += tokenizer(part, add_special_tokens=False)["input_ids"]
+        return ids + (tokenizer("assistant:", add_special_tokens=False)["input_ids"] if opened else [])
+    options = {"add_generation_prompt": opened, "tokenize": True, "return_dict": False}
+    try:
+        return tokenizer.apply_chat_template(list(chat), **options)
+    except TemplateError:
+        return tokenizer.apply_chat_template(_without_system(chat), **options)
+
+
+def _without_system(chat: Sequence[Message]) -> list[Message]:
+    rules = "\n".join(message["content"] for message in chat if message["role"] == "system")
+    rest = [message for message in chat if message["role"] != "system"]
+    first = {"role": "user", "content": f"{rules}\n\n{rest[0]['content']}" if rest else rules}
+    return [first, *rest[1:]] if not rest or rest[0]["role"] == "user" else [{**first, "content": rules}, *rest]
+
+
+def merged(chat: Iterable[Message]) -> list[Message]:
+    """Neighbouring messages of one role as one, since many templates want roles that alternate."""
+    found: list[Message] = []
+    for message in chat:
+        if found and found[-1]["role"] == message["role"]:
+            found[-1] = {**message, "content": f"{found[-1]['content']}\n{message['content']}"}
+        else:
+            found.append(message)
+    return found
 
 
 Tell = Callable[[str, int, int], None]
