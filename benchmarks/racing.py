@@ -60,8 +60,8 @@ def _goal() -> Goal:
 class _Clock:
     """A journal that times each generation, and one pass of the peer after it, so that drift meets both alike."""
 
-    def __init__(self, peer: Callable[[np.ndarray], None], virtual: int) -> None:
-        self.peer, self.virtual = peer, virtual
+    def __init__(self, peer: Callable[[np.ndarray], None]) -> None:
+        self.peer = peer
         self.ours, self.theirs = 0.0, []
         self.state: dict[str, np.ndarray] = {}
         self.started = time.perf_counter()
@@ -73,8 +73,7 @@ class _Clock:
         """End a generation."""
         self.ours += time.perf_counter() - self.started
         self.state = state
-        soft = state["population"][0].reshape(self.virtual, -1)
-        self.theirs.append(wall(lambda: self.peer(soft)))
+        self.theirs.append(wall(lambda: self.peer(state["best"])))
         say(f"  generation {int(state['generation'])}: best {best:.1f}, peer {self.theirs[-1]:.3g} s")
         self.started = time.perf_counter()
 
@@ -94,7 +93,7 @@ def _search(
     settings: Any = DESettings(
         tokens=VIRTUAL, population=population, racing=racing, space="full", start="tokens", sigma=1
     )
-    clock = _Clock(peer, VIRTUAL)
+    clock = _Clock(peer)
     DifferentialEvolutionPrompt(settings).align(model, goal, budget, np.random.default_rng(0), clock)
     tried = int(clock.state["race_begun"]) if racing else budget.spent // goal.cost
     whole = tried * model.cost(goal.prompts, VIRTUAL)

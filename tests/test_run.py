@@ -115,7 +115,8 @@ def test_killed_anywhere_it_resumes_to_the_same_answers(tiny, long, tmp_path, at
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (Path(result["submission"]) / "answers.jsonl").read_bytes() == expected
-    assert result["budget"]["item_forwards"] == long["budget"]["item_forwards"] == 160 * 24
+    assert result["budget"]["item_forwards"] == long["budget"]["item_forwards"]
+    assert 160 * 24 - 48 < long["budget"]["item_forwards"] <= 160 * 24  # no whole candidate is left
     assert all(
         path.name.startswith(".") for path in folder.rglob("*.tmp")
     )  # what a kill leaves is never taken for data
