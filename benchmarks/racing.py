@@ -101,7 +101,7 @@ def _search(
     note = (
         f"{tried} candidates with {budget.evaluations:.0f} survey evaluations; read "
         f"{budget.spent / tried / goal.cost:.0%} of their items, {budget.tokens / whole:.0%} of their tokens; "
-        f"best loss {clock.state['losses'].min():.1f}; {about_peer}"
+        f"best loss {float(clock.state['loss']):.1f}; {about_peer}"
     )
     seconds = clock.ours / tried
     return Row(
