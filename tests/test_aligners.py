@@ -86,7 +86,7 @@ def test_budget_seed_and_gain(case, load):
     model, (goal, items) = load("llama", True), goal_of()
     found = []
     for seed in (0, 0, 1):
-        budget = Budget(61 * items, items)
+        budget = Budget(45 * items, items)
         journal = Memory(budget)
         found.append(align(case, model, goal, budget, journal, seed))
         step = goal.cost * (3 if CASES[case][0] in DESCENTS else 1) // (2 if "one" in case else 1)
@@ -97,7 +97,7 @@ def test_budget_seed_and_gain(case, load):
     assert made(found[0]) != made(found[2]) or case == "descent from the persona"
     if "one" not in case and CASES[case][0] != "augmented":
         loss = goal.objective(found[0].answer(goal.prompts).probs)[0]
-        last = Memory(Budget(61 * items, items))
+        last = Memory(Budget(45 * items, items))
         align(case, model, goal, last.budget, last)
         assert loss == pytest.approx(last.best[-1], rel=1e-4)
         assert last.best[-1] < last.best[0] or (CASES[case][0] == "random" and last.best[-1] == last.best[0])
@@ -106,13 +106,13 @@ def test_budget_seed_and_gain(case, load):
 @pytest.mark.parametrize("case", CASES)
 def test_stopped_anywhere_it_ends_the_same(case, load):
     model, (goal, items) = load("llama", True), goal_of()
-    whole = align(case, model, goal, Budget(40 * items, items))
+    whole = align(case, model, goal, Budget(26 * items, items))
     for stop in (1, 2):
-        first = Budget(40 * items, items)
+        first = Budget(26 * items, items)
         journal = Memory(first, stop=stop)
         with pytest.raises(KeyboardInterrupt):
             align(case, model, goal, first, journal)
-        again = Budget(40 * items, items)
+        again = Budget(26 * items, items)
         resumed = align(case, model, goal, again, Memory(again, journal.kept))
         assert made(resumed) == made(whole)
         assert again.spent > first.spent or CASES[case][0] == "random"  # ten candidates a save end its budget in two
@@ -248,13 +248,13 @@ def test_the_guide_s_example_is_the_file_and_keeps_its_promises(load, monkeypatc
     model, (goal, items) = load("llama", True), goal_of()
     found = []
     for stop in (None, None, 2):
-        budget = Budget(61 * items, items)
+        budget = Budget(45 * items, items)
         journal = Memory(budget, stop=stop)
         aligner = Genetic(GeneticSettings(tokens=3, population=6))
         try:
             aligned = aligner.align(model, goal, budget, np.random.default_rng(4), journal)
         except KeyboardInterrupt:
-            budget = Budget(61 * items, items)
+            budget = Budget(45 * items, items)
             again = Memory(budget, journal.kept)
             aligned = aligner.align(model, goal, budget, np.random.default_rng(4), again)
         assert budget.total - goal.cost < budget.spent <= budget.total
