@@ -15,7 +15,7 @@ from ...errors import InputError
 from ..answers import Answers, Layout, chosen
 from ..items import Questions
 from ..measure import MeasureOptions
-from ..sample import Metric, Sample, average
+from ..sample import SHARE, Metric, Sample, average
 from ..schema import Readout, SplitName
 from ..score import Score, Sheet
 from ..spec import TaskSpec
@@ -98,7 +98,7 @@ class Accuracy(NoReference):
             by_place = {f"accuracy_{place}": asked & (where == place) for place in self.places}
             groups |= {name: rows for name, rows in by_place.items() if rows.any()}
         counts = np.stack(list(groups.values()), axis=1).astype(float)
-        metrics = {name: Metric(np.array([i]), average, True, share=True) for i, name in enumerate(groups)}
+        metrics = {name: Metric(np.array([i]), average, True, SHARE) for i, name in enumerate(groups)}
         return Sample("questions", np.arange(len(units)), np.nan_to_num(units)[:, None] * counts, counts, metrics)
 
     @staticmethod

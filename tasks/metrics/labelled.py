@@ -12,7 +12,7 @@ from ...errors import InputError, UsageError, did_you_mean
 from ..answers import Answers, Layout, chosen
 from ..items import Survey
 from ..measure import MeasureOptions
-from ..sample import Metric, Sample, average, tally
+from ..sample import SHARE, Metric, Sample, average, tally
 from ..schema import Readout, SplitName
 from ..score import Score, Sheet
 from ..spec import TaskSpec
@@ -79,6 +79,6 @@ class LabelledSurvey:
         found = {"accuracy": hit} | ({"loss": -np.log(hit + LEAST)} if readout == "expected" else {})
         columns = [tally(layout.respondent, np.zeros_like(layout.item), values, 1) for values in found.values()]
         sums, counts = (np.concatenate(each, axis=1) for each in list(zip(*columns, strict=True))[1:])
-        accuracy = Metric(np.array([0]), average, True, share=True)
+        accuracy = Metric(np.array([0]), average, True, SHARE)
         metrics = {"accuracy": accuracy, "loss": Metric(np.array([1]), average, False)}
         return Sample("respondents", columns[0][0], sums, counts, {name: metrics[name] for name in found})

@@ -15,7 +15,7 @@ from ...errors import InputError
 from ..answers import UNPARSED, Answers, Layout, chosen
 from ..items import Questions
 from ..measure import MeasureOptions
-from ..sample import Metric, Sample, average, quotient, tally
+from ..sample import SHARE, Metric, Sample, average, quotient, tally
 from ..schema import Readout, SplitName
 from ..score import Score, Sheet
 from ..spec import TaskSpec
@@ -138,10 +138,10 @@ class Poles:
         groups += [(dimension == number)[:, None] & once for number in range(len(DIMENSIONS))]
         counts = np.concatenate(groups, axis=1).astype(float)
         sums = np.nan_to_num(np.concatenate([choice, choice, *[is_high] * len(DIMENSIONS)], axis=1)) * counts
-        metrics = {"side": Metric(np.flatnonzero(counts[:, :2].any(0)), average, True, share=True)}
+        metrics = {"side": Metric(np.flatnonzero(counts[:, :2].any(0)), average, True, SHARE)}
         for number, name in enumerate(DIMENSIONS):
             if counts[:, 2 + number].any():
-                metrics[f"high_{name}"] = Metric(np.array([2 + number]), average, None, share=True)
+                metrics[f"high_{name}"] = Metric(np.array([2 + number]), average, None, SHARE)
         return Sample("questions", ids, sums, counts, metrics)
 
     def _mean_side(self, closed: Answers, readout: Readout) -> float:

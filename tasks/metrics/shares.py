@@ -25,7 +25,7 @@ from ..countries import name_of
 from ..imported import imported
 from ..items import Survey
 from ..measure import MeasureOptions
-from ..sample import Metric, Sample, tally
+from ..sample import SHARE, Metric, Sample, tally
 from ..schema import Readout, SplitName
 from ..score import Score, Sheet
 from ..spec import TaskSpec, read_yaml
@@ -178,7 +178,7 @@ class Shares:
         metrics = {}
         for name in _SAMPLED:
             bent = None if name in _HIGHER else BENT
-            metrics[name] = Metric(cells, partial(self._mean_over, asked, name), name in _HIGHER, bent=bent)
+            metrics[name] = Metric(cells, partial(self._mean_over, asked, name), name in _HIGHER, SHARE, bent)
         return Sample("respondents", columns[0][0], sums, counts, metrics)
 
     def _mean_over(self, items: list[int], metric: str, means: np.ndarray) -> np.ndarray:

@@ -133,7 +133,9 @@ class HofstedeSurvey:
         metrics = {"loss": Metric(np.arange(len(ITEMS)), self._distance, higher_is_better=False, bent=BENT)}
         for row, name in enumerate(DIMENSIONS):
             cells = np.flatnonzero(matrix[row])
-            metrics[name] = Metric(cells, partial(_index, matrix[row, cells], self.shift[row]))
+            reach = 2 * abs(matrix[row]).sum()  # each of its four answers lies within two of the middle
+            bounds = (self.shift[row] - reach, self.shift[row] + reach)
+            metrics[name] = Metric(cells, partial(_index, matrix[row, cells], self.shift[row]), bounds=bounds)
         return Sample("respondents", *found, metrics)
 
     def _distance(self, means: np.ndarray) -> np.ndarray:
