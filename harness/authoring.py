@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from ..errors import InputError, UsageError, did_you_mean
 from ..tasks.answers import UNPARSED, Answers
 from ..tasks.imported import data_dir
+from ..tasks.intervals import LEAST_RESPONDENTS
 from ..tasks.items import Presented, Question
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.prompts import Asking, protocol, render
@@ -20,6 +21,7 @@ from ..tasks.spec import TaskSpec, first_problem, load_spec, read_yaml
 from .files import replacing, write_json, write_text
 from .registry import table
 from .scoring import score_answers
+from .statistics import detectable
 
 TEMPLATE = Path(__file__).parent.parent / "tasks" / "template"
 OWN_HOOKS = "culteval.tasks.hooks."
@@ -66,8 +68,25 @@ def validate(path: str) -> None:
     reach = f"{len(countries)} countries" if countries else "any country"
     total = len(protocol(spec, Asking()))
     click.echo(f"{path}: valid ({len(spec.items.ids)} items, {len(spec.wordings)} wordings, {reach}, {total} answers).")
+    for line in _detected(spec):
+        click.echo(line)
     example = render(spec, "fit")
     click.echo(f"\nfirst prompt:\n{example.texts[0]}\n\nmay be answered: {', '.join(example.choices[0]) or 'anything'}")
+
+
+def _detected(spec: TaskSpec) -> list[str]:
+    """The smallest difference that the held-out protocol detects at worst: as it stands, or with 20 respondents."""
+    rows = detectable(spec)
+    if rows and rows[0].unit == "respondents":
+        asked = "--respondents 20"
+        told = ["asked of one respondent, it can test no difference"]
+        rows = detectable(spec, LEAST_RESPONDENTS)
+    else:
+        asked, told = "as it stands", []
+    found = [f"{row.metric} {row.difference:.3g} ({row.n} {row.unit})" for row in rows if row.difference is not None]
+    if found:
+        told.append(f"smallest difference found four times in five, at worst, {asked}: {', '.join(found)}")
+    return told
 
 
 def _check_lm_eval(spec: TaskSpec, data: dict[str, object]) -> None:

@@ -16,6 +16,11 @@ _COMMANDS = {
     "clca": ("culteval.optimizers.clca.commands:clca", "Learn a culture from simulated interactions, stage by stage."),
     "cross-validate": ("culteval.harness.crossval:command", "Choose the length of a soft prompt by left-out items."),
     "score": ("culteval.harness.commands:score", "Score a submission again, also against other countries."),
+    "compare": ("culteval.harness.compare:compare_command", "Compare submissions: differences, tests, moved answers."),
+    "correlate": (
+        "culteval.harness.compare:correlate_command",
+        "Rank countries by a model's indices and as published.",
+    ),
     "judge": ("culteval.harness.judging:judge", "Have a model judge the open answers of a submission."),
     "ls": ("culteval.harness.listing:ls", "List tasks, aligners, models or countries."),
     "task": ("culteval.harness.authoring:task", "Begin a new task, or check one."),
