@@ -16,14 +16,12 @@ from ..tasks.calibration import is_free
 from ..tasks.measure import Measure, MeasureOptions, measure_of
 from ..tasks.metrics.common import uniform_answers
 from ..tasks.prompts import of_split
-from ..tasks.score import Score
+from ..tasks.score import Place, Score, place
 from ..tasks.spec import TaskSpec
 
 CONTROL = "untrained"  # the aligner whose runs are the random-prefix control
 PREFIXES = 24  # how many of them the control owes
 BAND = 2.0  # standard deviations of the control within which a gain is none
-
-Place = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -31,19 +29,13 @@ class TrivialRow:
     """One row that no aligner made.
 
     ``spread`` is the standard deviation by place (metric, read-out, split) where the row is a mean over runs; ``note``
-    says what else there is to know, ``source`` where a row's figures come from if not from here.
+    says what else there is to know.
     """
 
     name: str
     scores: Sequence[Score]
     spread: Mapping[Place, float] | None = None
-    source: str | None = None
     note: str | None = None
-
-
-def place(score: Score) -> Place:
-    """What a score is of."""
-    return score.metric, score.readout, score.split
 
 
 def trivial_rows(spec: TaskSpec, layout_of: Answers, country: str, options: MeasureOptions) -> list[TrivialRow]:
@@ -130,7 +122,7 @@ def random_prefix(runs: Sequence[Sequence[Score]]) -> TrivialRow:
         note = "collapsed" if collapsed[key] else None
         update = {"value": float(each.mean()), "aligner": name, "low": None, "high": None, "note": note}
         scores.append(tables[0][key].model_copy(update=update))
-    note = None if len(runs) >= PREFIXES else f"{PREFIXES} are owed"
+    note = None if len(runs) >= PREFIXES else f"{PREFIXES} seeds are owed"
     return TrivialRow(name, scores, {key: float(each.std(ddof=1)) for key, each in values.items()}, note=note)
 
 

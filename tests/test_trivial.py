@@ -221,7 +221,7 @@ def test_mean_and_spread_of_the_prefixes():
         found["loss"].value == pytest.approx(fmean(values)) and (found["loss"].low, found["loss"].high) == (None,) * 2
     )
     assert row.spread["l1", "expected", "heldout"] == pytest.approx(2 * stdev(values))
-    assert random_prefix(runs[:3]).note == "24 are owed"
+    assert random_prefix(runs[:3]).note == "24 seeds are owed"
     with pytest.raises(ValueError, match="two runs"):
         random_prefix(runs[:1])
 
