@@ -21,6 +21,7 @@ _COMMANDS = {
         "culteval.harness.compare:correlate_command",
         "Rank countries by a model's indices and as published.",
     ),
+    "whose": ("culteval.harness.whose:whose", "Score submissions against every country: whose values are they?"),
     "judge": ("culteval.harness.judging:judge", "Have a model judge the open answers of a submission."),
     "ls": ("culteval.harness.listing:ls", "List tasks, aligners, models or countries."),
     "task": ("culteval.harness.authoring:task", "Begin a new task, or check one."),
