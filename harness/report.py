@@ -63,11 +63,12 @@ def columns_of(spec: TaskSpec) -> tuple[Column, ...]:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: an aligner's scores for one task and country, and what it cost."""
+    """One line of the table: an aligner's scores for one task and country, what it cost, and its rank on a board."""
 
     aligner: str
     scores: Sequence[Score]
     spent: Spent | None
+    rank: str = ""
 
     def cells(self, columns: Sequence[Column]) -> list[str]:
         """Aligner, the columns in order, survey evaluations and seconds; * marks collapsed answers."""
@@ -115,8 +116,11 @@ def table(rows: Iterable[Row], title: str, spec: TaskSpec, first: str = "aligner
     result.add_column(first, no_wrap=True)
     for heading in headings(columns)[1:width]:
         result.add_column(heading, justify="right", overflow="fold")
+    on_board = any(row.rank for row in rows)
+    if on_board:
+        result.add_column("rank", justify="right", no_wrap=True)
     for row in rows:
-        result.add_row(*map(Text, row.cells(columns)[:width]))
+        result.add_row(*map(Text, row.cells(columns)[:width]), *([row.rank] if on_board else []))
     return result
 
 
@@ -132,6 +136,10 @@ def caption(rows: Sequence[Row], spec: TaskSpec) -> str:
     found = Column("", headline.metric, spec.default_readout, "heldout").find(rows[-1].scores) if rows else None
     if found and found.low is not None:
         text += f"{rows[-1].aligner}, heldout: {found.value:.3f}, 95 % interval {found.low:.3f} to {found.high:.3f}\n"
+    if any(row.rank for row in rows):
+        text += (
+            "rank: 1 + the rows better beyond interval or seeds; (in brackets) by value alone\n"
+        )
     if any("*" in cell for row in rows for cell in row.cells(columns)):
         text += "* collapsed: all 24 answers within a quarter of a scale step\n"
     return text.rstrip("\n")
@@ -144,8 +152,9 @@ def escape(text: str) -> str:
 
 def markdown(rows: Iterable[Row], spec: TaskSpec) -> str:
     """The rows as a Markdown table."""
-    columns = columns_of(spec)
-    names = [heading.replace("\n", " ") for heading in headings(columns)]
+    rows, columns = list(rows), columns_of(spec)
+    on_board = any(row.rank for row in rows)
+    names = [heading.replace("\n", " ") for heading in headings(columns)] + ["rank"] * on_board
     lines = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
-    escaped = ([escape(cell) for cell in row.cells(columns)] for row in rows)
+    escaped = ([escape(cell) for cell in [*row.cells(columns), *[row.rank] * on_board]] for row in rows)
     return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in escaped)]) + "\n"
