@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from ..errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from .rank import Board
 
 FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default="culteval-runs")
 
@@ -66,3 +73,72 @@ def build(folder: Path, out: Path, as_json: bool) -> None:
         click.echo(json.dumps(asdict(made) | {"page": str(page)}))
         return
     click.echo(f"{made.submissions} submissions on {made.boards} boards, {made.renewed} read anew.\nopen {page}")
+
+
+@leaderboard.command()
+@FOLDER
+@click.option("--format", "form", type=click.Choice(["md", "csv", "latex", "json", "png", "svg"]), required=True)
+@click.option("--task", help="Only boards of this task.")
+@click.option("--country", help="Only boards of this country, by name or code.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write  [default: print].")
+def export(folder: Path, form: str, task: str | None, country: str | None, out: Path | None) -> None:
+    """Write boards as tables for a paper, or one board as a figure.
+
+    A row is bold only where paired tests say that it is better than every other.
+    """
+    from ..harness.files import write_text
+    from ..harness.scoring import Shelf
+    from .collect import entries, verified
+    from .rank import boards
+    from .suite import read_suite
+
+    if form in ("png", "svg") and out is None:
+        raise UsageError(f"--format {form}: a picture needs a file. Add --out board.{form}.")
+    suite, checked = read_suite(), verified(folder)
+    found = _chosen(boards(entries(folder, _note), Shelf(), suite), task, country)
+    if form in ("png", "svg"):
+        _picture(found, form, out)
+        return
+    from .render import tables
+
+    if form in ("csv", "json"):
+        records = tables.records(found, checked, suite.version)
+        text = tables.as_csv(records) if form == "csv" else json.dumps(records, indent=2, allow_nan=False) + "\n"
+    else:
+        write = tables.markdown if form == "md" else tables.latex
+        text = "\n".join(write(board, ()) for board in found)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_text(out, text)
+        click.echo(f"{len(found)} boards in {out}")
+
+
+def _chosen(found: list[Board], task: str | None, country: str | None) -> list[Board]:
+    from ..tasks.countries import country as resolve
+
+    if task is not None and task not in (known := {board.key.task for board in found}):
+        raise UsageError(f"--task {task!r}: no board of it here.{did_you_mean(task, known)} There are {_list(known)}.")
+    found = [board for board in found if task in (None, board.key.task)]
+    if country is None:
+        return found
+    known = {board.key.country for board in found}
+    code = resolve(country, known).code
+    if code not in known:
+        raise UsageError(f"--country {country!r}: no board of it here. There are {_list(known)}.")
+    return [board for board in found if board.key.country == code]
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _picture(found: list[Board], form: str, out: Path) -> None:
+    from .render import figure
+
+    if len(found) > 1:
+        titles = "; ".join(board.title for board in found[:4])
+        raise UsageError(f"--format {form}: shows one board, here are {len(found)} ({titles}). Add --task, --country.")
+    left = figure.write(out, found[0], form)
+    more = f", {left} rows below the best {figure.MOST_ROWS} left out" if left else ""
+    click.echo(f"{found[0].title}: {out}{more}")
