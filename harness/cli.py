@@ -16,6 +16,7 @@ _COMMANDS = {
     "clca": ("culteval.optimizers.clca.commands:clca", "Learn a culture from simulated interactions, stage by stage."),
     "cross-validate": ("culteval.harness.crossval:command", "Choose the length of a soft prompt by left-out items."),
     "score": ("culteval.harness.commands:score", "Score a submission again, also against other countries."),
+    "whose": ("culteval.harness.whose:whose", "Score submissions against every country: whose values are they?"),
     "judge": ("culteval.harness.judging:judge", "Have a model judge the open answers of a submission."),
     "ls": ("culteval.harness.listing:ls", "List tasks, aligners, models or countries."),
     "task": ("culteval.harness.authoring:task", "Begin a new task, or check one."),

@@ -25,7 +25,7 @@ from .config import DEFAULT_BUDGET, RunConfig
 from .display import TerminalDisplay
 from .planning import plan
 from .registry import find, spec_of
-from .run import FIGURE, SUBMISSION, RunResult, execute, read_config
+from .run import FIGURE, SUBMISSION, RunResult, execute, read_config, submission_of
 from .scoring import options_of, score_constant, score_submission
 
 COMPANIONS = ("naive", "icl", "random")
@@ -124,8 +124,7 @@ def resume(folder: str, as_json: bool) -> None:
 def score(path: str, country: str | None, as_json: bool, **options: str | None) -> None:
     """Score a submission folder again: no model is needed."""
     given = {name: value for name, value in options.items() if value is not None}
-    folder = Path(path)
-    folder = folder / SUBMISSION if (folder / SUBMISSION).is_dir() else folder
+    folder = submission_of(Path(path))
     manifest, scores = score_submission(folder, country, given)
     if as_json:
         click.echo(

@@ -13,7 +13,7 @@ from . import submission
 from .files import write_json
 from .judge import judge as have_judged
 from .registry import spec_of
-from .run import SCORES, SUBMISSION
+from .run import SCORES, submission_of
 from .scoring import score_submission
 
 
@@ -24,7 +24,7 @@ from .scoring import score_submission
 def judge(path: str, model: str, model_args: str) -> None:
     """Have a model say towards which pole each open answer leans; its verdicts are kept beside the answers."""
     run = Path(path)
-    folder = run / SUBMISSION if (run / SUBMISSION).is_dir() else run
+    folder = submission_of(run)
     manifest, answers = submission.read(folder)
     specs = {task.name: spec_of(task.name) for task in manifest.tasks}
     record = have_judged(folder, manifest, specs, answers, model, model_args)

@@ -254,6 +254,11 @@ def command_line() -> str:
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:4000]
 
 
+def submission_of(path: Path) -> Path:
+    """The folder of a submission, given it or the folder of its run."""
+    return path / SUBMISSION if (path / SUBMISSION).is_dir() else path
+
+
 def read_result(folder: Path, *, reused: bool) -> RunResult:
     """A finished run read back from its folder.
 

@@ -122,6 +122,11 @@ class Manifest(_Strict):
     budget: Spent
     answers: AnswersFile
 
+    @property
+    def aligned_to(self) -> str:
+        """The country it was fitted to, which need not be the one it is scored for."""
+        return self.fitted.country if self.fitted else self.country
+
     @model_validator(mode="after")
     def _tasks_once(self) -> Manifest:
         names = [task.name for task in self.tasks]

@@ -41,7 +41,7 @@ class Entry(BaseModel):
     """A submission on a board: its folder's name, its manifest, the scores of its answers.
 
     ``key`` is a sha256 over its files and over the code and figures that scored it; ``differs`` says that the scores
-    it came with are not those of its answers.
+    it came with are not those of its answers. ``folder`` is where its manifest and answers lie on this machine.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +51,7 @@ class Entry(BaseModel):
     manifest: Manifest
     scores: tuple[Score, ...]
     differs: bool = False
+    folder: Path = Field(Path(), exclude=True)
 
     def of(self, task: str) -> list[Score]:
         """The scores of one task."""
@@ -156,8 +157,8 @@ def entry_of(found: Found, shelf: Shelf) -> tuple[Entry, dict[str, Answers]]:
         if not _finite(score):
             raise InputError(f"{found.folder}: its answers give no finite {score.metric}.")
     differs = stored is not None and _differ(stored, scores)
-    entry = Entry(name=found.name, key=found.key, manifest=manifest, scores=tuple(scores), differs=differs)
-    return entry, answers
+    made = {"name": found.name, "key": found.key, "manifest": manifest, "scores": tuple(scores), "differs": differs}
+    return Entry(**made, folder=found.folder), answers
 
 
 def entries(folder: Path, warn: Callable[[str], None]) -> Iterator[Entry]:

@@ -34,22 +34,22 @@ def show(folder: Path, form: str) -> None:
     """Rank the finished runs of a folder by their held-out headline, a table a task and country."""
     from rich.console import Console
 
-    from ..harness import report
     from ..harness.scoring import Shelf
     from .collect import entries
     from .rank import boards
+    from .render import terminal
+    from .sets import aligned_sets
     from .suite import read_suite
 
-    found = boards(entries(folder, _note), Shelf(), read_suite())
+    shelf, runs = Shelf(), list(entries(folder, _note))
+    found = boards(runs, shelf, read_suite())
     if form == "json":
         rows = [score.model_dump() for board in found for row in board.rows() for score in row.scores]
         click.echo(json.dumps(rows))
-        return
-    for board in found:
-        if form == "md":
-            click.echo(f"### {report.escape(board.title)}\n\n{report.markdown(board.rows(), board.spec)}")
-        else:
-            Console().print(report.table(board.rows(), board.title, board.spec))
+    elif form == "md":
+        click.echo(terminal.markdown(found))
+    else:
+        terminal.show(found, aligned_sets(runs, shelf), Console())
 
 
 @leaderboard.command()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from ..harness.report import Row
 from ..harness.scoring import Shelf, options_of
 from ..harness.submission import AskedTask, Manifest
 from ..tasks.answers import Answers
@@ -103,7 +102,7 @@ def item_answers(spec: TaskSpec, answers: Answers) -> dict[str, Any]:
     return {"shares": found, "texts": texts}
 
 
-def items(spec: TaskSpec, asked: AskedTask, shelf: Shelf, trivial: Sequence[Row]) -> dict[str, Any]:
+def items(spec: TaskSpec, asked: AskedTask, shelf: Shelf) -> list[dict[str, Any]]:
     """What the items of a board's task ask, and what people of the country answer.
 
     Of data that users import, only the names of the items: their texts and figures may not be handed on.
@@ -126,7 +125,7 @@ def items(spec: TaskSpec, asked: AskedTask, shelf: Shelf, trivial: Sequence[Row]
         if isinstance(spec.items, Questions) and own and spec.items.by_id[item].right:
             row["right"] = [codes.index(code) for code in spec.items.by_id[item].right]
         rows.append(row)
-    return {"items": rows, "trivial": [row.aligner for row in trivial]}
+    return rows
 
 
 def _text(spec: TaskSpec, item: str) -> tuple[str, list[str]]:

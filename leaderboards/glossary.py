@@ -21,7 +21,8 @@ READOUTS = {
 MARKS = {
     "verified": "the answers were made again from model and adapter by the board's keepers, and agree",
     "self-reported": "the answers are the submitter's; the scores were made here from them",
-    "no gain": "not better than the best row that needs no alignment, beyond doubt",
+    "gain": "better than every row that needs no alignment, and than random prefixes by two standard deviations",
+    "no gain": "not better, beyond doubt, than a row that needs no alignment, or than random prefixes",
     "collapsed": "the answers are nearly the same whatever is asked, so the score says nothing of the country",
     "rescored": "came with scores that its answers do not give; shown is what the answers give",
 }

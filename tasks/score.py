@@ -39,6 +39,14 @@ class Score(BaseModel):
     note: str | None = None
 
 
+Place = tuple[str, str, str]
+
+
+def place(score: Score) -> Place:
+    """What a score is of: metric, read-out, split."""
+    return score.metric, score.readout, score.split
+
+
 @dataclass(frozen=True)
 class Sheet:
     """What the scores of one split in one read-out have in common; ``row`` adds what each says."""

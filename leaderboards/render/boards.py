@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from ...harness.report import Row
+from ...harness.trivial import TrivialRow
 from ...tasks.countries import name_of
-from ...tasks.score import Score
+from ...tasks.score import Place, Score, place
 from ..collect import Entry
 from ..detail import number
 from ..glossary import MARKS, READOUTS, SPLITS, board_metrics, explanation, label, precision, usual_metrics
-from ..rank import Board, Standing
+from ..rank import CEILING, Board, Standing
+from ..reported import Reported, reported_for
 from ..suite import Suite
 
 _SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s?([MB])(?![a-z])", re.IGNORECASE)
@@ -31,6 +32,8 @@ def board_data(
     boards: Sequence[Board], entries: Sequence[Entry], verified: Collection[str], suite: Suite
 ) -> dict[str, Any]:
     """All boards and submissions, and a line on each thing a reader may wonder about."""
+    standing = {one.entry.name for board in boards for one in board.standings}
+    entries = [entry for entry in entries if entry.name in standing]  # a control's runs are a row of their own
     ids = {entry.name: index for index, entry in enumerate(entries)}
     metrics = sorted({name for board in boards for name in board_metrics(board.spec)})
     return {
@@ -65,12 +68,12 @@ def _submission(entry: Entry, verified: bool) -> dict[str, Any]:
 def _board(board: Board, ids: dict[str, int]) -> dict[str, Any]:
     spec, metrics = board.spec, board_metrics(board.spec)
     places = {
-        (s.metric, s.readout, s.split): s.higher_is_better
-        for row in [*(standing.row for standing in board.standings), *board.trivial]
-        for s in row.scores
+        place(s): s.higher_is_better
+        for scores in [*(standing.row.scores for standing in board.standings), *(row.scores for row in board.trivial)]
+        for s in scores
         if s.metric in metrics
     }
-    order = sorted(places, key=lambda place: metrics.index(place[0]))
+    order = sorted(places, key=lambda where: metrics.index(where[0]))
     headline = spec.metadata.headline
     return {
         "task": spec.name,
@@ -85,30 +88,45 @@ def _board(board: Board, ids: dict[str, int]) -> dict[str, Any]:
         "inSuite": board.in_suite,
         "hash": spec.hash,
         "caution": board.caution,
-        "readouts": [name for name in dict.fromkeys(place[1] for place in order)],
-        "splits": [name for name in ("heldout", "fit", "control") if any(place[2] == name for place in order)],
+        "readouts": list(dict.fromkeys(where[1] for where in order)),
+        "splits": [name for name in ("heldout", "fit", "control") if any(where[2] == name for where in order)],
         "headline": [headline.metric, spec.default_readout, "heldout"],
-        "places": [[*place, places[place]] for place in order],
+        "places": [[*where, places[where]] for where in order],
         "usual": usual_metrics(spec),
         "rows": [_standing(standing, order, ids) for standing in board.standings],
-        "trivial": [{"name": row.aligner} | _values(row, order) for row in board.trivial],
+        "trivial": [_trivial(row, order) for row in board.trivial],
+        "notes": [note for note in board.notes],
+        "reported": [_reported(row) for row in reported_for(spec.name)],
     }
 
 
-def _standing(standing: Standing, places: Sequence[tuple[str, str, str]], ids: dict[str, int]) -> dict[str, Any]:
+def _standing(standing: Standing, places: Sequence[Place], ids: dict[str, int]) -> dict[str, Any]:
     bounds = [number(standing.low), number(standing.high)] if standing.basis else None
     return {
         "s": ids[standing.entry.name],
         "rank": standing.rank,
         "basis": standing.basis,
         "bounds": bounds,
-        "gain": standing.gain,
-    } | _values(standing.row, places)
+        "gain": standing.row.gain,
+    } | _values(standing.row.scores, places)
 
 
-def _values(row: Row, places: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
+def _trivial(row: TrivialRow, places: Sequence[Place]) -> dict[str, Any]:
+    spread = row.spread or {}
+    spreads = {i: number(spread[place]) for i, place in enumerate(places) if place in spread}
+    about = {"name": row.name, "note": row.note, "ceiling": row.name == CEILING, "sd": spreads}
+    return about | _values(row.scores, places)
+
+
+def _reported(row: Reported) -> dict[str, str]:
+    figures = ", ".join(f"{method} {figure:,g}" for method, figure in row.figures.items())
+    model = f", {row.model}" if row.model else ""
+    return {"metric": row.metric + model, "figures": figures, "mark": row.mark, "source": row.source}
+
+
+def _values(given: Iterable[Score], places: Sequence[Place]) -> dict[str, Any]:
     """Values in the order of the places; intervals and labels where there are some."""
-    found: dict[tuple[str, str, str], Score] = {(s.metric, s.readout, s.split): s for s in row.scores}
+    found = {place(score): score for score in given}
     scores = [found.get(place) for place in places]
     bounds = {i: [number(s.low), number(s.high)] for i, s in enumerate(scores) if s and s.low is not None}
     notes = {i: s.note for i, s in enumerate(scores) if s and s.note}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...harness.files import replacing
+from ...harness.report import headline_of
 from ..glossary import label
-from ..rank import Board, headline_of
+from ..rank import Board
 from .tables import country_title
 
 MOST_ROWS = 40
@@ -23,7 +24,7 @@ def write(path: Path, board: Board, form: str) -> int:
 
     column = headline_of(board.spec)
     rated = [standing for standing in board.standings if standing.rank is not None]
-    shown, trivial = rated[:MOST_ROWS], [(row.aligner, column.find(row.scores)) for row in board.trivial]
+    shown, trivial = rated[:MOST_ROWS], [(row.name, column.find(row.scores)) for row in board.trivial]
     trivial = [(name, score.value) for name, score in trivial if score is not None]
     height = 1.3 + 0.27 * len(shown)
     figure, axes = pyplot.subplots(figsize=(6.8, height), layout="constrained")

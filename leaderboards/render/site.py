@@ -6,6 +6,7 @@ was made of each submission under a key over its files and our code, so that onl
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -17,14 +18,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from ...errors import CultevalError, UnavailableError, UsageError
 from ...harness.files import replacing, write_text
 from ...harness.scoring import Shelf
 from ...harness.submission import ANSWERS, MANIFEST
+from ...tasks.score import Score
 from .. import detail
 from ..collect import Entry, Found, conclude, entry_of, find, judging_hash, verified
 from ..glossary import board_metrics
-from ..rank import boards
+from ..rank import Key, boards, scored_for
 from ..suite import read_suite
 from .boards import board_data
 
@@ -32,6 +36,7 @@ KEPT, PAGES, FILES, DATA, ASSETS = ".build", "pages", "files", "data", "assets"
 TEMPLATES = Path(__file__).parent.parent / "templates"
 HTML = ("index.html", "submission.html")
 OWN = ("site.css", "common.js", "board.js", "submission.js")
+_SCORES = TypeAdapter(list[Score])
 SEVERAL = 40  # submissions from which a second process pays for its start
 
 
@@ -63,14 +68,13 @@ def build(
     found = find(folder, problems.append)
     missing = [one for one in found if not _is_kept(out, one)]
     problems += _renew(missing, out, advance)
-    entries = [_kept(out, one.name) for one in found if _is_kept(out, one)]
+    entries = [_kept(out, one) for one in found if _is_kept(out, one)]
     conclude(folder, bool(entries), problems, sum(entry.differs for entry in entries), warn)
     shelf, suite = Shelf(), read_suite()
-    made = boards(entries, shelf, suite)
+    made = boards(entries, shelf, suite, lambda entry, key: _scored_for(out, entry, key, shelf))
     _write(out / DATA / "boards.js", script("boards", board_data(made, entries, checked, suite)))
     for number, board in enumerate(made):
-        asked = board.standings[0].entry.asked(board.key.task)
-        data = detail.items(board.spec, asked, shelf, board.trivial)
+        data = detail.items(board.spec, board.asked, shelf)
         _write(out / DATA / f"items-{number}.js", script("items", data))
     _write_assets(out, suite.version)
     _sweep(out, {entry.name for entry in entries}, len(made))
@@ -96,8 +100,20 @@ def _is_kept(out: Path, found: Found) -> bool:
     return kept.is_file() and kept.read_text(encoding="ascii") == found.key and _page(out, found.name).is_file()
 
 
-def _kept(out: Path, name: str) -> Entry:
-    return Entry.model_validate_json((out / KEPT / f"{name}.json").read_bytes())
+def _kept(out: Path, found: Found) -> Entry:
+    entry = Entry.model_validate_json((out / KEPT / f"{found.name}.json").read_bytes())
+    return entry.model_copy(update={"folder": found.folder})
+
+
+def _scored_for(out: Path, entry: Entry, key: Key, shelf: Shelf) -> list[Score]:
+    """A control's scores for another board's country, kept from build to build."""
+    path = out / KEPT / "control" / f"{hashlib.sha256('/'.join((entry.key, *key)).encode()).hexdigest()}.json"
+    if path.is_file():
+        return _SCORES.validate_json(path.read_bytes())
+    shown = board_metrics(shelf.spec(key.task))
+    scores = [score for score in scored_for(entry, key, shelf) if score.metric in shown]
+    write_text(path, _SCORES.dump_json(scores).decode())
+    return scores
 
 
 def _page(out: Path, name: str) -> Path:

@@ -8,10 +8,10 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from ...harness.report import Column, escape
+from ...harness.report import Column, escape, headline_of
 from ...tasks.countries import name_of
 from ..glossary import explanation, label, precision
-from ..rank import Board, Standing, headline_of
+from ..rank import Board, Standing
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -73,7 +73,7 @@ def table(board: Board) -> tuple[list[str], list[list[str]]]:
         who = [manifest.aligner.name, str(manifest.seed), manifest.model.name]
         rows.append([standing.place, *who, *values, _range(standing, places), spent])
     for row in board.trivial:
-        rows.append(["", row.aligner, "", "", *(_value(column, row.scores) for column in shown), "", ""])
+        rows.append(["", row.name, "", "", *(_value(column, row.scores) for column in shown), "", ""])
     return headings, rows
 
 
@@ -169,7 +169,7 @@ def records(boards: Sequence[Board], verified: Collection[str], suite: str) -> l
             }
             found += _numbers(board, standing.row.scores, where | who, standing)
         for row in board.trivial:
-            found += _numbers(board, row.scores, where | {"aligner": row.aligner}, None)
+            found += _numbers(board, row.scores, where | {"aligner": row.name}, None)
     return [{field: record.get(field) for field in FIELDS} for record in found]
 
 
@@ -181,7 +181,7 @@ def _numbers(board: Board, scores: Any, base: dict[str, Any], standing: Standing
         low, high, basis = score.low, score.high, "interval" if score.low is not None else None
         if standing and column == headline_of(board.spec):
             low, high, basis = standing.low, standing.high, standing.basis
-            base = base | {"gain": standing.gain}
+            base = base | {"gain": standing.row.gain}
         number = {"metric": score.metric, "readout": score.readout, "split": score.split, "value": score.value}
         rows.append(base | number | {"low": low, "high": high, "basis": basis, "note": score.note})
     return rows

@@ -89,11 +89,12 @@
   // What bounds a value: its interval; for the number that decides, or skill, which is that number on another axis, the range over seeds.
   function boundsOf(row, index) {
     if (row.ci[index]) return row.ci[index];
+    if (row.sd?.[index]) return [row.v[index] - row.sd[index], row.v[index] + row.sd[index]];
     if (!row.bounds) return null;
     const headline = at(...board.headline);
     if (index === headline) return row.bounds;
     if (board.places[index].slice(0, 3).join() !== ["skill", ...board.headline.slice(1)].join()) return null;
-    const constant = board.trivial[0]?.v[headline];
+    const constant = board.trivial.find((r) => r.name === "constant")?.v[headline];
     return constant ? [1 - row.bounds[1] / constant, 1 - row.bounds[0] / constant] : null;
   }
 
@@ -107,7 +108,7 @@
     const pad = (high - low || 1) * 0.04;
     const x = (v) => 4 + 132 * Math.min(1, Math.max(0, (v - low + pad) / (high - low + 2 * pad)));
     const better = board.places[index][3] === false ? -1 : 1;
-    const nulls = board.trivial.map((row) => row.v[index]).filter((v) => v !== null);
+    const nulls = board.trivial.filter((row) => !row.ceiling).map((row) => row.v[index]).filter((v) => v !== null);
     const line = nulls.length ? x(nulls.reduce((a, b) => (better * b > better * a ? b : a))) : null;
     return (row) => {
       const value = row.v[index];
@@ -143,7 +144,7 @@
         const range = k === 0 ? boundsOf(r.row, i) : r.row.ci[i];
         const places = data.metrics[p[0]][2];
         return `${show(r.row.v[i], places)}${r.row.notes[i] === "collapsed" ? '<abbr title="collapsed">*</abbr>' : ""}`
-          + (range ? `<small>${r.row.ci[i] ? "" : "seeds "}${show(range[0], places)} to ${show(range[1], places)}</small>` : "");
+          + (range ? `<small>${r.row.ci[i] ? "" : r.submission ? "seeds " : "± 1 sd "}${show(range[0], places)} to ${show(range[1], places)}</small>` : "");
       },
       { className: k === 0 ? "number main" : "number", off: k > 0 && !board.usual.includes(p[0]), phone: k === 0,
         orderSequence: p[3] === false ? ["asc", "desc"] : ["desc", "asc"] });
@@ -152,7 +153,7 @@
         (r) => r.row.rank, (r) => `<span class="rank${r.row.basis ? "" : " unsure"}">${place(r.row)}</span>`, { phone: true, orderSequence: ["asc", "desc"] }),
       { name: "name", title: "Submission", about: "aligner and seed; the folder's name leads to its page", data: null, phone: true,
         render: (_, type, r) => {
-          if (!r.submission) return type === "display" ? `<span class="base">${esc(r.name)}</span>` : r.name;
+          if (!r.submission) return type === "display" ? `<span class="base">${esc(r.name)}</span>${r.row.note ? `<small>${esc(r.row.note)}</small>` : ""}` : r.name;
           const s = r.submission;
           if (type !== "display") return `${s.aligner} ${s.seed} ${s.name}`;
           return `<a href="submission.html#${encodeURIComponent(s.name)}">${esc(s.aligner)} <span class="seed">seed ${esc(s.seed)}</span></a><small>${esc(s.name)}</small>`;
@@ -161,7 +162,7 @@
       numeric("size", "Size", "parameters, where the model's name tells them", (r) => of(r, "size"), (r) => size(of(r, "size"))),
       ...(places.length ? [value(places[0], 0)] : []),
       { name: "noise", title: "Noise", orderable: false, data: null, phone: false,
-        about: `${data.metrics[board.places[noise][0]][0]} on one axis: bar, its 95 % interval; thin bar, the range over seeds; line, the best row that needs no alignment`,
+        about: `${data.metrics[board.places[noise][0]][0]} on one axis: bar, its 95 % interval; thin bar, the range over seeds; dotted line, the best row that needs no alignment`,
         render: (_, type, r) => (type === "display" && draw ? draw(r.row) : "") },
       ...places.slice(1).map((p, k) => value(p, k + 1)),
       words("fitted", "Fitted to", "tasks and country that the aligner was given", (r) => of(r, "fitted") ?? "–", { off: true }),
@@ -239,6 +240,9 @@
     $("ranking").textContent = `Ranked by held-out ${decides} in the ${readout} read-out, whatever is shown; `
       + (board.inSuite ? `task and protocol are those of suite ${data.suite.version}.` : "not a board of the suite: another task, edition or protocol.")
       + " No mean over tasks is formed.";
+    $("notes").replaceChildren(...board.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
+    $("reported").hidden = !board.reported.length;
+    $("reported-list").innerHTML = board.reported.map((r) => `<div><dt>${esc(r.metric)}</dt><dd>${esc(r.figures)}<br>${esc(r.mark)}. ${esc(r.source)}</dd></div>`).join("");
     $("source").textContent = `${board.citation} Data: ${board.licence}. Variant: ${board.variant}. Task hash ${board.hash.slice(0, 12)}.`;
   }
 

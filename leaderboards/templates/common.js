@@ -47,6 +47,7 @@ culteval.mark = (name) =>
 // The marks of a row: verified or not, whether it gained anything, whether it came with other scores.
 culteval.marks = (submission, row, collapsed) => [
   submission.verified ? "verified" : "self-reported",
+  ...(row && row.gain === true ? ["gain"] : []),
   ...(row && row.gain === false ? ["no gain"] : []),
   ...(collapsed ? ["collapsed"] : []),
   ...(submission.differs ? ["rescored"] : []),

@@ -37,7 +37,8 @@
       button.addEventListener("click", () => choose(k));
       return button;
     }));
-    choose(0);
+    if (boards.length) choose(0);
+    else $("standing-title").parentElement.hidden = $("items-title").parentElement.hidden = $("scores-title").parentElement.hidden = true;
   }).catch(() => { $("empty").hidden = false; $("content").hidden = true; });
 
   function choose(k) {
@@ -58,7 +59,7 @@
   const collapsed = (row, b) => row.notes[headlineAt(b)] === "collapsed";
 
   function skillBounds(b, bounds, at) {
-    const constant = b.trivial[0]?.v[at];
+    const constant = b.trivial.find((r) => r.name === "constant")?.v[at];
     return bounds && constant ? `range over seeds ${show(1 - bounds[1] / constant, 2)} to ${show(1 - bounds[0] / constant, 2)}; ` : "";
   }
 
@@ -74,7 +75,7 @@
       + (skill >= 0 ? card("Skill, held out", show(row.v[skill], 2), skillBounds(b, bounds, at) + data.metrics.skill[1]) : "")
       + card(`${label}, held out`, show(row.v[at], places),
         bounds ? `${row.basis === "seeds" ? "range over seeds" : "95 % interval"} ${show(bounds[0], places)} to ${show(bounds[1], places)}` : about)
-      + nulls.map((r) => card(r.name, show(r.v[at], places), "a reference row that needs no alignment")).join("");
+      + nulls.map((r) => card(r.name, show(r.v[at], places), r.note || "a row that needs no alignment")).join("");
   }
 
   function scores(b) {
@@ -122,7 +123,7 @@
   const bar = (shares, kind) => `<div class="bar ${kind}" aria-hidden="true">${shares.map((p, i) => `<i class="o${Math.round((8 * i) / Math.max(1, shares.length - 1))}" style="width:${(100 * p).toFixed(1)}%"></i>`).join("")}</div>`;
   const spoken = (shares, options) => shares.map((p, i) => `${options[i]} ${(100 * p).toFixed(0)} %`).join(", ");
 
-  function items(b, { items: asked }) {
+  function items(b, asked) {
     const given = page.answers[b.task], held = given.shares.heldout || {}, fit = given.shares.fit || {};
     const people = asked.some((item) => item.people), right = asked.some((item) => item.right);
     const gap = (p, q) => p.reduce((sum, v, i) => sum + Math.abs(v - q[i]), 0) / 2;
