@@ -66,7 +66,7 @@ class Row:
     """One line of the table: an aligner's scores for one task and country, and what it cost.
 
     ``spread`` is the standard deviation by place where the scores are means over runs; ``gain`` whether the headline
-    is better than what any random prefix does, None where that is not known.
+    is better than what any random prefix does, None where that is not known; ``rank`` its rank on a board.
     """
 
     aligner: str
@@ -74,6 +74,7 @@ class Row:
     spent: Spent | None
     spread: Mapping[Place, float] | None = None
     gain: bool | None = None
+    rank: str = ""
 
     def cells(self, columns: Sequence[Column]) -> list[str]:
         """Aligner, the columns in order, survey evaluations and seconds; * marks collapsed answers."""
@@ -133,12 +134,15 @@ def table(rows: Iterable[Row], title: str, spec: TaskSpec, first: str = "aligner
 
 
 def _filled(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells, with a last column ``gain`` where that is known of any row."""
+    """Headings and cells, with last columns ``gain`` and ``rank`` where those are known of any row."""
     names, cells = headings(columns), [row.cells(columns) for row in rows]
     if any(row.gain is not None for row in rows):
         names = [*names, "gain"]
         says = {True: "yes", False: "no gain", None: ""}
         cells = [[*line, says[row.gain]] for line, row in zip(cells, rows, strict=True)]
+    if any(row.rank for row in rows):
+        names = [*names, "rank"]
+        cells = [[*line, row.rank] for line, row in zip(cells, rows, strict=True)]
     return names, cells
 
 
@@ -156,8 +160,12 @@ def caption(rows: Sequence[Row], spec: TaskSpec) -> str:
         text += f"{rows[-1].aligner}, heldout: {found.value:.3f}, 95 % interval {found.low:.3f} to {found.high:.3f}\n"
     if any("*" in cell for row in rows for cell in row.cells(columns)):
         text += "* collapsed: all 24 answers within a quarter of a scale step\n"
+    if any(row.rank for row in rows):
+        text += "rank: 1 + the rows better beyond interval or seeds; (in brackets) by value alone\n"
     if any(row.gain is not None for row in rows):
-        text += "no gain: within two standard deviations of what unselected random prefixes do, or worse\n"
+        text += (
+            "no gain: not better than rows without alignment, or within two standard deviations of random prefixes\n"
+        )
     return text.rstrip("\n")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -187,8 +187,11 @@ def write(folder: Path, manifest: dict[str, Any], answers: dict[str, Answers]) -
     return whole
 
 
-def read(path: Path) -> tuple[Manifest, dict[str, Answers]]:
+def read(path: Path, specs: Callable[[str], TaskSpec] = spec_of) -> tuple[Manifest, dict[str, Answers]]:
     """Read and check a submission, given its folder or its manifest.
+
+    Args:
+        specs: finds a task's spec by name; who reads many submissions gives one that reads each spec once.
 
     Raises:
         InputError: anything missing, malformed, out of bounds or not what the task asked; names file and field.
@@ -197,7 +200,7 @@ def read(path: Path) -> tuple[Manifest, dict[str, Answers]]:
     path = path / MANIFEST if path.is_dir() else path
     manifest = _manifest(path)
     source = path.with_name(manifest.answers.file)
-    tables = _tables(manifest, path)
+    tables = _tables(manifest, path, specs)
     digest, rows = hashlib.sha256(), 0
     for number, line in enumerate(_raw_lines(source), start=1):
         if number > manifest.answers.rows:
@@ -228,12 +231,12 @@ def _manifest(path: Path) -> Manifest:
         raise InputError(f"{path}: {first_problem(error)}. See docs/submission.md.") from None
 
 
-def _tables(manifest: Manifest, path: Path) -> dict[str, _Table]:
+def _tables(manifest: Manifest, path: Path, find: Callable[[str], TaskSpec]) -> dict[str, _Table]:
     """An empty table a task, once the numbers fit: nothing large is built for a manifest that cannot be right."""
     specs, asked = {}, 0
     for number, task in enumerate(manifest.tasks):
         try:
-            spec = spec_of(task.name)
+            spec = find(task.name)
         except UsageError as error:
             raise InputError(f"{path}: tasks.{number}.name: {error}") from None
         if spec.hash != task.hash:

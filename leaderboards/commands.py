@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from ..harness.centred import ALL, LEAST_COUNTRIES
-from ..tasks.metrics.reference import DIMENSIONS
-from .board import AlignedSet, Board, aligned_sets, boards, entries
-from .reported import reported_lines
+from ..errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from .rank import Board
+
+FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default="culteval-runs")
 
 
 @click.group()
@@ -23,80 +23,122 @@ def leaderboard() -> None:
     """Put finished runs side by side."""
 
 
+def _note(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
+
+
 @leaderboard.command()
-@click.argument("folder", type=click.Path(file_okay=False), default="culteval-runs")
+@FOLDER
 @click.option("--format", "form", type=click.Choice(["terminal", "md", "json"]), default="terminal", show_default=True)
-def show(folder: str, form: str) -> None:
+def show(folder: Path, form: str) -> None:
     """Rank the finished runs of a folder by their held-out headline, a table a task and country."""
-    runs = entries(Path(folder), lambda text: click.echo(f"note: {text}", err=True))
-    found = boards(runs)
+    from rich.console import Console
+
+    from ..harness.scoring import Shelf
+    from .collect import entries
+    from .rank import boards
+    from .render import terminal
+    from .sets import aligned_sets
+    from .suite import read_suite
+
+    shelf, runs = Shelf(), list(entries(folder, _note))
+    found = boards(runs, shelf, read_suite())
     if form == "json":
-        click.echo(json.dumps([score.model_dump() for board in found for row in board.rows for score in row.scores]))
+        rows = [score.model_dump() for board in found for row in board.rows() for score in row.scores]
+        click.echo(json.dumps(rows))
     elif form == "md":
-        _as_markdown(found)
+        click.echo(terminal.markdown(found))
     else:
-        _as_tables(found, aligned_sets(runs))
+        terminal.show(found, aligned_sets(runs, shelf), Console())
 
 
-def _as_markdown(found: Sequence[Board]) -> None:
-    from ..harness import report
+@leaderboard.command()
+@FOLDER
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Where the site goes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def build(folder: Path, out: Path, as_json: bool) -> None:
+    """Make a site of a folder of runs or submissions: one folder of pages that open from disk.
 
-    for board in found:
-        click.echo(f"### {report.escape(board.title)}\n\n{report.markdown(board.rows, board.spec)}")
-        for note in board.notes:
-            click.echo(f"- {report.escape(note)}")
-        click.echo()
+    Scores are made from the answers. Built again, only what is new is read.
+    """
+    from rich.console import Console
 
+    from ..harness.display import TerminalDisplay
+    from .render import site
 
-def _as_tables(found: Sequence[Board], sets: Sequence[AlignedSet]) -> None:
-    from ..harness import report
-
-    console = Console()
-    for board in found:
-        console.print(report.table(board.rows, board.title, board.spec))
-        for note in board.notes:
-            console.print(f"  {note}", style="dim", highlight=False, markup=False)
-        console.print()
-    for title in dict.fromkeys(each.title for each in sets):
-        mine = [each for each in sets if each.title == title]
-        if any(each.centred for each in mine):
-            console.print(centred_table(mine, title))
-        else:
-            most = max(len(each.countries) for each in mine)
-            text = f"{title}: between countries, free of C: needs {LEAST_COUNTRIES} countries, the most are {most}\n"
-            console.print(text, highlight=False, markup=False)
-    for task in dict.fromkeys(board.spec.name for board in found):
-        for line in reported_lines(task):
-            console.print(line, highlight=False, markup=False)
+    with TerminalDisplay(Console(stderr=True)) as display:
+        made = site.build(folder, out, _note, lambda done, total: display.advance("submissions", done, total, None))
+    page = out / "index.html"
+    if as_json:
+        click.echo(json.dumps(asdict(made) | {"page": str(page)}))
+        return
+    click.echo(f"{made.submissions} submissions on {made.boards} boards, {made.renewed} read anew.\nopen {page}")
 
 
-def centred_table(sets: Sequence[AlignedSet], title: str) -> Table:
-    """Between-country agreement of sets, free of C: explained variance, correlation and mean skill."""
-    few = [f"{each.aligner} ({len(each.countries)})" for each in sets if each.centred is None]  # countries of each
-    text = (
-        "explained variance of the centred indices (0: countries do not differ, 1: perfect) and their correlation;\n"
-        "by dimension: explained variance; skill: mean of the single-country skills, which rest on C\n"
-    )
-    if any(each.centred and each.centred.collapsed for each in sets):
-        text += "* collapsed in so many countries\n"
-    if few:
-        text += f"needs {LEAST_COUNTRIES} countries: {', '.join(few)}\n"
-    result = Table(
-        title=Text(f"{title}: between countries, free of C"),
-        caption=Text(text.rstrip("\n")),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for heading in ("aligner", "countries", "explained", "correlation", *DIMENSIONS, "skill"):
-        result.add_column(heading, justify="left" if heading == "aligner" else "right", no_wrap=True)
-    for each in sets:
-        if (value := each.centred) is not None:
-            r, countries = value.correlation[ALL], len(value.countries)
-            told = f"{countries} ({len(value.collapsed)}*)" if value.collapsed else str(countries)
-            cells = [each.aligner, told, f"{value.explained_variance[ALL]:.2f}", "-" if r is None else f"{r:.2f}"]
-            cells += [f"{value.explained_variance[name]:.2f}" for name in DIMENSIONS]
-            result.add_row(*map(Text, (*cells, f"{value.skill:.2f}")))
-    return result
+@leaderboard.command()
+@FOLDER
+@click.option("--format", "form", type=click.Choice(["md", "csv", "latex", "json", "png", "svg"]), required=True)
+@click.option("--task", help="Only boards of this task.")
+@click.option("--country", help="Only boards of this country, by name or code.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write  [default: print].")
+def export(folder: Path, form: str, task: str | None, country: str | None, out: Path | None) -> None:
+    """Write boards as tables for a paper, or one board as a figure.
+
+    A row is bold only where paired tests say that it is better than every other.
+    """
+    from ..harness.files import write_text
+    from ..harness.scoring import Shelf
+    from .collect import entries, verified
+    from .rank import boards
+    from .suite import read_suite
+
+    if form in ("png", "svg") and out is None:
+        raise UsageError(f"--format {form}: a picture needs a file. Add --out board.{form}.")
+    suite, checked = read_suite(), verified(folder)
+    found = _chosen(boards(entries(folder, _note), Shelf(), suite), task, country)
+    if form in ("png", "svg"):
+        _picture(found, form, out)
+        return
+    from .render import tables
+
+    if form in ("csv", "json"):
+        records = tables.records(found, checked, suite.version)
+        text = tables.as_csv(records) if form == "csv" else json.dumps(records, indent=2, allow_nan=False) + "\n"
+    else:
+        write = tables.markdown if form == "md" else tables.latex
+        text = "\n".join(write(board, ()) for board in found)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_text(out, text)
+        click.echo(f"{len(found)} boards in {out}")
+
+
+def _chosen(found: list[Board], task: str | None, country: str | None) -> list[Board]:
+    from ..tasks.countries import country as resolve
+
+    if task is not None and task not in (known := {board.key.task for board in found}):
+        raise UsageError(f"--task {task!r}: no board of it here.{did_you_mean(task, known)} There are {_list(known)}.")
+    found = [board for board in found if task in (None, board.key.task)]
+    if country is None:
+        return found
+    known = {board.key.country for board in found}
+    code = resolve(country, known).code
+    if code not in known:
+        raise UsageError(f"--country {country!r}: no board of it here. There are {_list(known)}.")
+    return [board for board in found if board.key.country == code]
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _picture(found: list[Board], form: str, out: Path) -> None:
+    from .render import figure
+
+    if len(found) > 1:
+        titles = "; ".join(board.title for board in found[:4])
+        raise UsageError(f"--format {form}: shows one board, here are {len(found)} ({titles}). Add --task, --country.")
+    left = figure.write(out, found[0], form)
+    more = f", {left} rows below the best {figure.MOST_ROWS} left out" if left else ""
+    click.echo(f"{found[0].title}: {out}{more}")
