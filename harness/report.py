@@ -137,9 +137,7 @@ def caption(rows: Sequence[Row], spec: TaskSpec) -> str:
     if found and found.low is not None:
         text += f"{rows[-1].aligner}, heldout: {found.value:.3f}, 95 % interval {found.low:.3f} to {found.high:.3f}\n"
     if any(row.rank for row in rows):
-        text += (
-            "rank: 1 + the rows better beyond interval or seeds; (in brackets) by value alone\n"
-        )
+        text += "rank: 1 + the rows better beyond interval or seeds; (in brackets) by value alone\n"
     if any("*" in cell for row in rows for cell in row.cells(columns)):
         text += "* collapsed: all 24 answers within a quarter of a scale step\n"
     return text.rstrip("\n")
