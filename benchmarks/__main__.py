@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import click
+
 from culteval.errors import CultevalError
 
 from .common import Row, Settings

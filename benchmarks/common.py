@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from culteval.harness.registry import find, table
 from pydantic import BaseModel, ConfigDict
+
+from culteval.harness.registry import find, table
 
 
 @dataclass(frozen=True)

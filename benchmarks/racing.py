@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from culteval.harness.aligned import AlignedModel
 from culteval.harness.budget import Budget
 from culteval.harness.goal import Goal, fit_goal

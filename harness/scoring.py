@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ..errors import InputError, UsageError
 from ..tasks.answers import Answers
 from ..tasks.calibration import calibrated, is_free
 from ..tasks.countries import country as resolve
@@ -68,14 +69,27 @@ def score_submission(
     manifest, answers = submission.read(path)
     verdicts = read_verdicts(path if path.is_dir() else path.parent, manifest)
     rows: list[Score] = []
-    for task in manifest.tasks:
+    for number, task in enumerate(manifest.tasks):
         spec = spec_of(task.name)
         options = options_of(task).model_copy(update=dict(overrides or {}))
-        for code in _countries(spec, country or task.country, task.country, options):
-            rows += score_answers(spec, answers[task.name], code, options, manifest.aligner.name)
-            judged = judged_scores(spec, task.name, answers[task.name], verdicts, code, options)
-            rows += [row.model_copy(update={"aligner": manifest.aligner.name}) for row in judged]
+        try:
+            for code in _countries(spec, task.country if country is None else country, task.country, options):
+                rows += score_answers(spec, answers[task.name], code, options, manifest.aligner.name)
+                judged = judged_scores(spec, task.name, answers[task.name], verdicts, code, options)
+                rows += [row.model_copy(update={"aligner": manifest.aligner.name}) for row in judged]
+        except UsageError:
+            _check_own(spec, task, f"{path}: tasks.{number}")
+            raise
     return manifest, rows
+
+
+def _check_own(spec: TaskSpec, task: submission.AskedTask, place: str) -> None:
+    """Raise InputError where a submission itself asks for a country, edition or constants that there are not."""
+    try:
+        for code in _countries(spec, task.country, task.country, options_of(task)):
+            measure_of(spec, code, options_of(task))
+    except UsageError as error:
+        raise InputError(f"{place}: {error} Or say another by a flag of `culteval score`.") from None
 
 
 def options_of(task: submission.AskedTask) -> MeasureOptions:

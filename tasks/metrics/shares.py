@@ -7,7 +7,6 @@ and accuracy against the majority and against respondents drawn at random.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +22,21 @@ from ..countries import name_of
 from ..imported import imported
 from ..items import Survey
 from ..measure import MeasureOptions
-from ..schema import Readout, SplitName
+from ..reading import read_csv, read_yaml
+from ..schema import Readout, SplitName, Strict
 from ..score import Score, Sheet
-from ..spec import TaskSpec, read_yaml
+from ..spec import TaskSpec, parse
 from .common import group_means, middle_answers, spreads, unanswered
 
 SMOOTHING = 0.01  # of the uniform distribution mixed into both sides of the Kullback-Leibler divergence
 FIELDS = ("country", "question", "code", "share")
+
+
+class Variants(Strict):
+    """``variants.yaml``: codes that count as another one (``merge``) for some items of some ``countries``."""
+
+    merge: dict[int, int]
+    countries: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -265,15 +272,7 @@ def load_shares(path: Path) -> dict[str, dict[str, dict[int, tuple[float, int]]]
         InputError: a malformed file; names line, field and remedy.
     """
     table: dict[str, dict[str, dict[int, tuple[float, int]]]] = defaultdict(lambda: defaultdict(dict))
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text. Save it as UTF-8.") from None
-    if not rows or not set(FIELDS) <= set(rows[0]):
-        raise InputError(f"{path}:1: expected the columns {', '.join(FIELDS)}, separated by commas.")
-    for line, row in enumerate(rows, start=2):
+    for line, row in enumerate(read_csv(path, FIELDS), start=2):
         try:
             share, count = float(row["share"]), int(row.get("count") or 0)
             code = int(row["code"])
@@ -300,6 +299,5 @@ def _merges(spec: TaskSpec, country: str) -> dict[str, dict[int, int]]:
     path = spec.folder / "variants.yaml"
     if not path.is_file():
         return {}
-    variants = read_yaml(path)
-    merge = {int(code): int(other) for code, other in variants["merge"].items()}
-    return {item: merge for item in variants["countries"].get(country, ())}
+    variants = parse(Variants, read_yaml(path), path)
+    return {item: variants.merge for item in variants.countries.get(country, ())}
