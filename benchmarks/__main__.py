@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import click
-
 from culteval.errors import CultevalError
 
 from .common import Row, Settings

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-
 from culteval.harness.config import aligner_settings
 from culteval.harness.run import SCORES, SUBMISSION, read_result
 from culteval.harness.scoring import score_submission

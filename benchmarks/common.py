@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import BaseModel, ConfigDict
-
 from culteval.harness.registry import find, table
+from pydantic import BaseModel, ConfigDict
 
 
 @dataclass(frozen=True)

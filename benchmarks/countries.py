@@ -14,8 +14,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-from rich.console import Console
-
 from culteval.harness import report
 from culteval.harness.config import RunConfig, aligner_settings
 from culteval.harness.display import TerminalDisplay
@@ -25,6 +23,7 @@ from culteval.harness.scoring import score_constant, score_submission
 from culteval.harness.submission import read
 from culteval.tasks.countries import name_of
 from culteval.tasks.measure import MeasureOptions
+from rich.console import Console
 
 COUNTRIES = ("SA", "US", "CN", "IN")
 ALIGNERS = ("naive", "icl", "random", "de")

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-
 from culteval.errors import UsageError
 from culteval.harness.models import LanguageModel
 

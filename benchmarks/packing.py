@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-
 from culteval.harness.aligned import AlignedModel
 from culteval.harness.encoding import as_chat
 from culteval.harness.models import LanguageModel, load_model

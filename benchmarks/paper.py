@@ -16,8 +16,6 @@ from typing import Any
 
 import click
 import numpy as np
-from rich.console import Console
-
 from culteval.harness.aligned import AlignedModel
 from culteval.harness.budget import Budget
 from culteval.harness.commands import load, run_defaults
@@ -30,6 +28,7 @@ from culteval.harness.run import execute
 from culteval.tasks.countries import country, name_of
 from culteval.tasks.measure import MeasureOptions, measure_of
 from culteval.tasks.prompts import Asking, render
+from rich.console import Console
 
 PAIRS, DIMENSIONS, PAIR_COUNTRY, PAIR_BUDGET = "cdeval_core", ("idv", "ivr"), "US", 120
 COUNTRIES, SURVEY_BUDGET = ("SA", "US", "CN", "IN"), 100

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
 from culteval.harness.aligned import AlignedModel
 from culteval.harness.budget import Budget
 from culteval.harness.goal import Goal, fit_goal

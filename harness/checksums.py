@@ -32,7 +32,8 @@ class Checksums:
             raise InputError(f"{self.path}: {first_problem(error)}. Start over with --fresh.") from None
 
     def add(self, *names: str) -> None:
-        """Take up files and folders that are finished; one that is not there has no sum."""
+        """Take up files and folders that are finished; what is not there has no sum."""
+        self.sums = {file: value for file, value in self.sums.items() if (self.folder / file).is_file()}
         for name in names:
             self.sums = {file: value for file, value in self.sums.items() if not _is_in(file, name)}
             self.sums |= self._found(name)

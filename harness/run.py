@@ -30,8 +30,9 @@ from .fitting import budget_of, goal_of
 from .registry import find, spec_of
 from .scoring import score_submission
 
-CONFIG, CHECKPOINT, ALIGNED, SUBMISSION, SCORES, LOG, COST, FIGURE = (
-    "config.json", "checkpoint.npz", "adapter", "submission", "scores.json", "run.log", "cost.json", "dimensions.svg",
+CONFIG, MODEL, CHECKPOINT, ALIGNED, SUBMISSION, SCORES, LOG, COST, FIGURE = (
+    "config.json", "model.json", "checkpoint.npz", "adapter", "submission", "scores.json", "run.log", "cost.json",
+    "dimensions.svg",
 )  # fmt: skip
 
 
@@ -125,6 +126,18 @@ class RunJournal:
             file.write(json.dumps(line) + "\n")
 
 
+def _whole(folder: Path) -> bool:
+    """Whether a finished run can be taken as it is; False where what is made from the rest has to be made again.
+
+    Raises:
+        InputError: its adapter, cost or submission is damaged.
+    """
+    sums = Checksums(folder)
+    if not all([sums.finished(name) for name in (ALIGNED, COST, SUBMISSION)]) and sums.kept:  # each is looked at
+        return False
+    return sums.intact(CONFIG, MODEL, SCORES, *((FIGURE,) if FIGURE in sums.sums else ()))  # not every task has one
+
+
 def _check_unpacked(path: Path) -> None:
     """Raise ValueError for an archive with compressed parts: ours has none, and a stranger's may unpack to anything."""
     with zipfile.ZipFile(path) as archive:
@@ -146,7 +159,7 @@ def execute(
     from filelock import FileLock, Timeout
 
     folder = root / config.folder_name()
-    if not fresh and (folder / SCORES).exists() and Checksums(folder).intact(SCORES, FIGURE):
+    if not fresh and (folder / SCORES).exists() and _whole(folder):
         return read_result(folder, reused=True)
     try:
         model = model_of()  # before anything is written: a model that cannot be had leaves no folder
@@ -184,7 +197,7 @@ def _clear(folder: Path) -> None:
 
 
 def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
-    _same_model(folder / "model.json", model)
+    _same_model(folder / MODEL, model)
     done = Checksums(folder)
     if not done.finished(COST):
         _align(config, folder, model, display)
@@ -199,7 +212,7 @@ def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display) ->
 
     write_figure(folder / FIGURE, scores, name_of(config.country))
     write_json(folder / SCORES, [row.model_dump(mode="json") for row in scores])
-    done.add(FIGURE, SCORES)
+    done.add(CONFIG, MODEL, FIGURE, SCORES)
 
 
 def _same_model(path: Path, model: Any) -> None:

@@ -19,6 +19,7 @@ from ..errors import InputError, UsageError
 from ..tasks.answers import UNPARSED, Answers
 from ..tasks.prompts import ORDERS, Asking, layout_of
 from ..tasks.prompts import asked as count
+from ..tasks.reading import read_bytes, read_lines
 from ..tasks.schema import Readout
 from ..tasks.spec import TaskSpec, first_problem
 from .files import replacing, write_json
@@ -197,7 +198,7 @@ def read(path: Path) -> tuple[Manifest, dict[str, Answers]]:
     _check_size(source, manifest.answers.rows)
     tables = _tables(manifest, path)
     digest, rows = hashlib.sha256(), 0
-    for number, line in enumerate(_raw_lines(source), start=1):
+    for number, line in enumerate(read_lines(source, MOST_LINE_BYTES), start=1):
         if number > manifest.answers.rows:
             raise InputError(f"{source}:{number}: more lines than answers.rows ({manifest.answers.rows}) says.")
         digest.update(line)
@@ -211,15 +212,7 @@ def read(path: Path) -> tuple[Manifest, dict[str, Answers]]:
 
 
 def _manifest(path: Path) -> Manifest:
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: not a regular file. Give a submission folder.")
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST_MANIFEST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}). Give a submission folder.") from None
-    if len(data) > MOST_MANIFEST_BYTES:
-        raise InputError(f"{path}: larger than {MOST_MANIFEST_BYTES} bytes; a manifest is small.")
+    data = read_bytes(path, MOST_MANIFEST_BYTES)
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
@@ -256,21 +249,6 @@ def _check_size(source: Path, rows: int) -> None:
         raise InputError(f"{source}: cannot be read ({error.strerror}).") from None
     if source.is_file() and size < rows * LEAST_LINE_BYTES:
         raise InputError(f"{source}: {size} bytes are too few for the {rows} lines of answers.rows; it is cut short.")
-
-
-def _raw_lines(source: Path) -> Iterator[bytes]:
-    if source.exists() and not source.is_file():
-        raise InputError(f"{source}: not a regular file.")
-    try:
-        with source.open("rb") as file:
-            number = 0
-            while line := file.readline(MOST_LINE_BYTES + 1):
-                number += 1
-                if len(line) > MOST_LINE_BYTES:
-                    raise InputError(f"{source}:{number}: longer than {MOST_LINE_BYTES} bytes.")
-                yield line
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror}).") from None
 
 
 _ROW = TypeAdapter(AnswerRow)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,24 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
 def _size(count: int) -> str:
     return f"{count >> 20} MB" if count >= 1 << 20 else f"{count} bytes"
+
+
+def read_lines(path: Path, most: int) -> Iterator[bytes]:
+    """The lines of a regular file one after another, so that no more than one is held.
+
+    Raises:
+        InputError: missing, unreadable, not a regular file, or a line longer than ``most`` bytes; names the line.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: cannot be read (not a regular file).")
+        with path.open("rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(most + 1), b""), start=1):
+                if len(line) > most:
+                    raise InputError(f"{path}:{number}: longer than {most} bytes.")
+                yield line
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
@@ -124,9 +142,8 @@ def parse_yaml(text: str, where: str) -> Any:
     """
     if len(text) > MOST_YAML:
         raise InputError(f"{where}: larger than {_size(MOST_YAML)} of YAML; such a file is small.")
-    loader = _Loader(text)
     try:
-        return loader.get_single_data()
+        return _Loader(text).get_single_data()
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         place = f"{where}:{mark.line + 1}" if mark else where
@@ -135,8 +152,6 @@ def parse_yaml(text: str, where: str) -> Any:
         raise InputError(
             f"{where}: not valid YAML (an impossible date or number: {error}). Put quotes around it."
         ) from None
-    finally:
-        loader.dispose()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
