@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from ..errors import InputError, UsageError
 from ..tasks.answers import Answers
 from ..tasks.calibration import calibrated, is_free
 from ..tasks.countries import country as resolve
@@ -126,16 +127,29 @@ def score_read(
     """As ``score_submission``, of a submission that was read from a folder."""
     verdicts = read_verdicts(folder, manifest)
     rows: list[Score] = []
-    for task in manifest.tasks:
+    for number, task in enumerate(manifest.tasks):
         spec = shelf.spec(task.name)
         options = options_of(task).model_copy(update=dict(overrides or {}))
-        known = shelf.countries(spec, options.edition)
-        for code in _countries(known, country or task.country, task.country):
-            measure = shelf.measure(spec, code, options)
-            rows += score_by(measure, spec, answers[task.name], manifest.aligner.name)
-            judged = judged_scores(spec, task.name, answers[task.name], verdicts, code, options)
-            rows += [row.model_copy(update={"aligner": manifest.aligner.name}) for row in judged]
+        try:
+            known = shelf.countries(spec, options.edition)
+            for code in _countries(known, task.country if country is None else country, task.country):
+                measure = shelf.measure(spec, code, options)
+                rows += score_by(measure, spec, answers[task.name], manifest.aligner.name)
+                judged = judged_scores(spec, task.name, answers[task.name], verdicts, code, options)
+                rows += [row.model_copy(update={"aligner": manifest.aligner.name}) for row in judged]
+        except UsageError:
+            _check_own(spec, task, f"{folder / submission.MANIFEST}: tasks.{number}")
+            raise
     return rows
+
+
+def _check_own(spec: TaskSpec, task: submission.AskedTask, place: str) -> None:
+    """Raise InputError where a submission itself asks for a country, edition or constants that there are not."""
+    try:
+        for code in _countries(countries_of(spec, task.edition), task.country, task.country):
+            measure_of(spec, code, options_of(task))
+    except UsageError as error:
+        raise InputError(f"{place}: {error} Or say another by a flag of `culteval score`.") from None
 
 
 def options_of(task: submission.AskedTask) -> MeasureOptions:

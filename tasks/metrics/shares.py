@@ -7,7 +7,6 @@ and accuracy against the majority and against respondents drawn at random.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,15 +25,23 @@ from ..countries import name_of
 from ..imported import imported
 from ..items import Survey
 from ..measure import MeasureOptions
+from ..reading import read_csv, read_yaml
 from ..sample import SHARE, Metric, Sample, tally
-from ..schema import Readout, SplitName
+from ..schema import Readout, SplitName, Strict
 from ..score import Score, Sheet
-from ..spec import TaskSpec, read_yaml
+from ..spec import TaskSpec, parse
 from .common import certain_answers, group_means, middle_answers, spreads, unanswered, uniform_answers
 
 SMOOTHING = 0.01  # of the uniform distribution mixed into both sides of the Kullback-Leibler divergence
 BENT = "a distance: what varies only adds to it, so that resampling is biased upward near zero"
 FIELDS = ("country", "question", "code", "share")
+
+
+class Variants(Strict):
+    """``variants.yaml``: codes that count as another one (``merge``) for some items of some ``countries``."""
+
+    merge: dict[int, int]
+    countries: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -353,13 +360,7 @@ def load_shares(path: Path) -> dict[str, dict[str, dict[int, tuple[float, int]]]
 @lru_cache(maxsize=4)  # scoring against every country reads the same file for each
 def _load_shares(path: Path, changed: int) -> dict[str, dict[str, dict[int, tuple[float, int]]]]:
     table: dict[str, dict[str, dict[int, tuple[float, int]]]] = defaultdict(lambda: defaultdict(dict))
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text. Save it as UTF-8.") from None
-    if not rows or not set(FIELDS) <= set(rows[0]):
-        raise InputError(f"{path}:1: expected the columns {', '.join(FIELDS)}, separated by commas.")
-    for line, row in enumerate(rows, start=2):
+    for line, row in enumerate(read_csv(path, FIELDS), start=2):
         try:
             share, count = float(row["share"]), int(row.get("count") or 0)
             code = int(row["code"])
@@ -386,6 +387,5 @@ def _merges(spec: TaskSpec, country: str) -> dict[str, dict[int, int]]:
     path = spec.folder / "variants.yaml"
     if not path.is_file():
         return {}
-    variants = read_yaml(path)
-    merge = {int(code): int(other) for code, other in variants["merge"].items()}
-    return {item: merge for item in variants["countries"].get(country, ())}
+    variants = parse(Variants, read_yaml(path), path)
+    return {item: variants.merge for item in variants.countries.get(country, ())}
