@@ -24,7 +24,8 @@ def score_answers(spec: TaskSpec, answers: Answers, country: str, options: Measu
     Where content-free items were answered, the read-outs of probabilities are scored calibrated too.
     """
     measure = measure_of(spec, country, options)
-    readouts = [name for name in spec.metadata.readouts if name != "text" or answers.texts is not None]
+    there = {"text": answers.texts is not None, "expected": answers.weighed, "argmax": answers.weighed}
+    readouts = [name for name in spec.metadata.readouts if there[name]]
     rows: list[Score] = []
     for split in spec.metadata.splits.named:
         asked = answers.take(of_split(spec, answers.layout, split))
@@ -33,7 +34,7 @@ def score_answers(spec: TaskSpec, answers: Answers, country: str, options: Measu
         free = is_free(asked)
         real = asked.take(~free) if free.any() else asked
         rows += [row for readout in readouts for row in measure.score(real, split, readout)]
-        if free.any():
+        if free.any() and answers.weighed:
             rows += _calibrated(measure, calibrated(spec, asked, split), split, readouts)
     return [row.model_copy(update={"aligner": aligner}) for row in rows]
 
