@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import time
@@ -20,21 +18,41 @@ from ..tasks.countries import name_of
 from ..tasks.measure import measure_of
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec
-from . import report, submission
+from . import loading, report, submission
+from .api import Api, is_remote
 from .config import DEFAULT_BUDGET, RunConfig
 from .display import TerminalDisplay
 from .planning import plan
 from .registry import find, spec_of
-from .run import FIGURE, SUBMISSION, RunResult, execute, read_config, submission_of
+from .run import FIGURE, SUBMISSION, RunResult, execute, read_config, read_usage, submission_of
 from .scoring import options_of, score_constant, score_submission
 
 COMPANIONS = ("naive", "icl", "random")
 
+_API = Api.model_fields
 _MEASURE_OPTIONS = (
     click.option("--edition", help="Edition of the reference scores [default: the task's own]."),
     click.option("--constants", help="Constants C of the indices: world or zero [default: world]."),
     click.option("--norm", help="Norm of the fitted loss: sse, l2 or l1 [default: sse]."),
 )
+
+
+_API_OPTIONS = (
+    click.option("--base-url", help="Where an API is: http://HOST:PORT/v1 [default: OpenAI's]."),
+    click.option("--key-env", help=f"Environment variable with its key [default: {_API['key_env'].default}]."),
+    click.option("--concurrency", type=int, help=f"Requests at a time [default: {_API['concurrency'].default}]."),
+    click.option("--timeout", type=float, help=f"Seconds a request may take [default: {_API['timeout'].default:g}]."),
+    click.option("--retries", type=int, help=f"Tries after a failed one [default: {_API['retries'].default}]."),
+    click.option("--price-in", type=float, help="Price of a million tokens read, to count costs."),
+    click.option("--price-out", type=float, help="Price of a million tokens written."),
+)
+
+
+def api_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Flags of a model behind an API."""
+    for option in reversed(_API_OPTIONS):
+        command = option(command)
+    return command
 
 
 def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,7 +71,10 @@ def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="What to fit; may be repeated [default: the first --task and --country].",
 )
 @click.option("--country", help="Country by name or code [default: the task's, SA for vsm13].")
-@click.option("--model", default="smollm2", show_default=True, help="Embedded model, folder, or hub id.")
+@click.option(
+    "--model", default="smollm2", show_default=True, help="Embedded model, folder, hub id, or openai-chat:NAME."
+)
+@api_options
 @click.option("--revision", help="Revision of a hub model.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
@@ -161,12 +182,8 @@ def terminal(as_json: bool) -> TerminalDisplay:
 
 def load(config: RunConfig, display: TerminalDisplay) -> Any:
     """The model of a configuration."""
-    # Nothing of the embedded model's or a local folder's loading needs a hub; silence what libraries print.
-    display.say(f"loading {config.model}")
-    from .models import load_model
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        return load_model(config.model, config.dtype, config.device, config.revision, config.threads, display.say)
+    display.say(f"asking {config.model}" if is_remote(config.model) else f"loading {config.model}")
+    return loading.load(config, display.say)
 
 
 def _show(results: list[RunResult], as_json: bool, started: float) -> None:
@@ -184,13 +201,19 @@ def _show(results: list[RunResult], as_json: bool, started: float) -> None:
             scores = [s for s in result.scores if s.task == spec.name]
             rows.append(report.Row(result.manifest.aligner.name, scores, result.manifest.budget))
         console.print(report.table(rows, f"{spec.name}, {country}: {_compared(spec, asked)}", spec))
-        from .figure import bars
+        from .figure import bars, dimensions, pictured
 
         if spec.metadata.measure == "hofstede":
-            console.print(bars([s for s in main.scores if s.task == spec.name], "expected", "heldout", country))
+            mine = [s for s in main.scores if s.task == spec.name]
+            if dimensions(mine, pictured(mine), "heldout"):
+                console.print(bars(mine, pictured(mine), "heldout", country))
     estimates = _estimates(main)
     if estimates:
         console.print(estimates, style="yellow", highlight=False)
+    for result in results:
+        if usage := read_usage(result.folder):
+            told = f"asked      {result.manifest.aligner.name}: {usage.told()}"
+            console.print(told, highlight=False, soft_wrap=True, markup=False)
     for label, path in (
         ("run", main.folder),
         ("submission", main.folder / SUBMISSION),
@@ -234,7 +257,9 @@ def _as_json(results: list[RunResult], constant: list[Score], seconds: float) ->
     main = results[-1]
     budget = main.manifest.budget.model_dump()
     scores = [*main.scores, *(row for other in results[:-1] for row in other.scores), *constant]
-    return {
+    asked = {result.manifest.aligner.name: read_usage(result.folder) for result in results}
+    usage = {name: used.model_dump() for name, used in asked.items() if used}
+    return ({"usage": usage} if usage else {}) | {
         "run": str(main.folder),
         "submission": str(main.folder / SUBMISSION),
         "seconds": round(seconds, 3),

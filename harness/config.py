@@ -15,6 +15,7 @@ from ..tasks.prompts import Asking
 from ..tasks.reading import parse_yaml
 from ..tasks.schema import Readout
 from ..tasks.spec import first_problem
+from .api import Api
 from .registry import find, spec_of
 
 DEFAULT_BUDGET = 100
@@ -32,6 +33,7 @@ class RunConfig(BaseModel):
     dtype: str = "auto"
     device: str = "cpu"
     threads: int | None = Field(None, ge=1)
+    api: Api | None = None
     fit: tuple[str, ...]
     fit_country: str
     tasks: tuple[str, ...]
@@ -54,7 +56,10 @@ class RunConfig(BaseModel):
         specs = {name: spec_of(name) for name in (*self.fit, *self.tasks)}
         edition = self.options.edition
         asked = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
-        text = json.dumps([self.model_dump(mode="json"), asked], sort_keys=True)
+        given = self.model_dump(mode="json", exclude={"api"})
+        if self.api and self.api.base_url:  # how fast an API is asked, and its prices, decide nothing
+            given["base_url"] = self.api.base_url
+        text = json.dumps([given, asked], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     def folder_name(self) -> str:

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from ..errors import RunError, UnavailableError, UsageError
 from ..tasks.answers import Answers, Layout
@@ -22,6 +21,7 @@ from ..tasks.parsing import parse_code
 from ..tasks.prompts import Prompts
 from .adapters import with_lora
 from .encoding import Encoded, as_chat, encode
+from .identity import ModelIdentity
 from .packing import Engine, PackedForward, sliding_window
 from .plain import PlainForward
 from .registry import find, table
@@ -29,20 +29,6 @@ from .stepwise import RememberedSteps, RereadSteps, Steps
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.4}  # packed against plain, log-likelihoods
-
-
-class ModelIdentity(BaseModel):
-    """What decides a model's answers, as recorded in a submission."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    revision: str
-    dtype: str
-    device: str
-    threads: int
-    chat_template: str | None
-    forward: str
 
 
 class LanguageModel:

@@ -23,16 +23,19 @@ from ..tasks.reading import read_bytes
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec, first_problem
 from . import submission
+from .api import is_remote
 from .checksums import Checksums
 from .config import RunConfig, aligner_settings
 from .files import remove_temporaries, replacing, write_json
 from .fitting import budget_of, goal_of
+from .loading import load
 from .registry import find, spec_of
+from .replies import Usage, usage_of
 from .scoring import score_submission
 
-CONFIG, MODEL, CHECKPOINT, ALIGNED, SUBMISSION, SCORES, LOG, COST, FIGURE = (
+CONFIG, MODEL, CHECKPOINT, ALIGNED, SUBMISSION, SCORES, LOG, COST, USAGE, FIGURE = (
     "config.json", "model.json", "checkpoint.npz", "adapter", "submission", "scores.json", "run.log", "cost.json",
-    "dimensions.svg",
+    "usage.json", "dimensions.svg",
 )  # fmt: skip
 
 
@@ -83,8 +86,11 @@ class _State(dict[str, np.ndarray]):
 class RunJournal:
     """Checkpoint and log of a run; saves the budget with the aligner's state and restores both."""
 
-    def __init__(self, folder: Path, budget: Any, display: Display, label: str) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, budget: Any, display: Display, label: str, other: Callable[[str], Any] | None = None
+    ) -> None:
+        """``other`` loads another model by name, as the run's own was loaded."""
+        self.folder, self.other = folder, other
         self.path, self.log_path, self.budget = folder / CHECKPOINT, folder / LOG, budget
         self.display, self.label = display, label
         self.restoring = False  # between a state that was loaded and the first one saved after it
@@ -197,6 +203,8 @@ def _clear(folder: Path) -> None:
 
 
 def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
+    if is_remote(config.model):
+        model = model.at(folder, lambda done, total: display.advance(f"{config.aligner} asking", done, total, None))
     _same_model(folder / MODEL, model)
     done = Checksums(folder)
     if not done.finished(COST):
@@ -207,6 +215,8 @@ def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display) ->
         display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
         _answer(config, folder, model)
         done.add(SUBMISSION)
+    if usage := usage_of(folder, config.api):
+        write_json(folder / USAGE, usage.model_dump(mode="json"))
     _, scores = score_submission(folder / SUBMISSION)
     from .figure import write_figure
 
@@ -237,7 +247,11 @@ def _read(path: Path, kind: type[Record]) -> Record:
 
 def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
     goal, budget = goal_of(config), budget_of(config)
-    journal = RunJournal(folder, budget, display, config.aligner)
+
+    def other(name: str) -> Any:
+        return load(config.model_copy(update={"model": name, "revision": None}), display.say)
+
+    journal = RunJournal(folder, budget, display, config.aligner, other)
     journal.log("start", command=command_line())
     aligner = find("aligners", config.aligner)
     settings = aligner_settings(config.aligner, (), config.settings)
@@ -249,7 +263,8 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{journal.path}: damaged checkpoint ({reason}). Start over with --fresh.") from error
-    _require_effect(aligned, goal)
+    if not is_remote(config.model):  # which would be asked for nothing but this
+        _require_effect(aligned, goal)
     aligned.save(folder / ALIGNED)
     write_json(folder / COST, {"allowed": budget.total, "per_survey": budget.per_survey} | budget.state())
     journal.log("aligned", **budget.state())
@@ -348,6 +363,19 @@ def read_result(folder: Path, *, reused: bool) -> RunResult:
     Checksums(folder).finished(SUBMISSION)
     manifest, scores = score_submission(folder / SUBMISSION)
     return RunResult(folder, manifest, scores, reused)
+
+
+def read_usage(folder: Path) -> Usage | None:
+    """What APIs were asked for in a finished run, None where none was.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    path = folder / USAGE
+    try:
+        return Usage.model_validate_json(path.read_bytes()) if path.exists() else None
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}. Run again with --fresh.") from None
 
 
 def read_config(folder: Path) -> RunConfig:

@@ -22,6 +22,7 @@ from ..tasks.schema import Strict
 from ..tasks.spec import first_problem, parse, read_yaml
 from .config import RunConfig
 from .files import write_json
+from .loading import load
 from .planning import plan
 from .run import SCORES, execute
 
@@ -141,28 +142,23 @@ def _end_with_parent() -> None:
 _held: dict[tuple[Any, ...], Any] = {}  # of a worker process: the one model it keeps for its next run
 
 
-def _model(*place: Any) -> Any:
+def _model(config: RunConfig) -> Any:
     """One model a worker; another one is loaded only after it was let go."""
-    import contextlib
     import gc
-    import io
 
-    from .models import load_model
-
+    place = (config.model, config.dtype, config.device, config.revision, config.threads, config.api)
     if place not in _held:
         _held.clear()
         gc.collect()
-        with contextlib.redirect_stdout(io.StringIO()):
-            _held[place] = load_model(*place, lambda text: None)
+        _held[place] = load(config, lambda text: None)
     return _held[place]
 
 
 def _work(config: RunConfig, root: Path) -> tuple[float, str | None]:
     """One run in a worker: seconds it took, and why it failed, as text, since not every exception can travel."""
     started, reason = time.monotonic(), None
-    place = (config.model, config.dtype, config.device, config.revision, config.threads)
     try:
-        execute(config, root, lambda: _model(*place), _Quiet())
+        execute(config, root, lambda: _model(config), _Quiet())
     except CultevalError as error:
         reason = str(error)
     except BaseException as error:  # whatever a run dies of is kept, and the sweep goes on
