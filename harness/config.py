@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,7 +15,8 @@ from ..tasks.measure import MeasureOptions
 from ..tasks.prompts import Asking
 from ..tasks.schema import Readout
 from ..tasks.spec import first_problem
-from .registry import find, spec_of
+from .hashes import folder_hash
+from .registry import find, spec_of, table
 
 DEFAULT_BUDGET = 100
 
@@ -49,11 +51,13 @@ class RunConfig(BaseModel):
 
     @property
     def digest(self) -> str:
-        """Ten hexadecimal digits of this configuration and these task files."""
+        """Ten hexadecimal digits of this configuration, these task files, and the files of a model that is a folder."""
         specs = {name: spec_of(name) for name in (*self.fit, *self.tasks)}
         edition = self.options.edition
         asked = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
-        text = json.dumps([self.model_dump(mode="json"), asked], sort_keys=True)
+        local = self.model not in table("models") and Path(self.model).is_dir()
+        content = [folder_hash(Path(self.model))] if local else []
+        text = json.dumps([self.model_dump(mode="json"), asked, *content], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     def folder_name(self) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,14 +22,17 @@ from ..tasks.prompts import protocol
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec, first_problem
 from . import submission
+from .answer_cache import AnswerCache
 from .config import RunConfig, aligner_settings
 from .files import replacing, write_json
 from .fitting import budget_of, goal_of
+from .log import RunLog
+from .machine import versions
 from .registry import find, spec_of
 from .scoring import score_submission
 
-CONFIG, CHECKPOINT, ALIGNED, SUBMISSION, SCORES, LOG, COST, FIGURE = (
-    "config.json", "checkpoint.npz", "adapter", "submission", "scores.json", "run.log", "cost.json", "dimensions.svg",
+CONFIG, CHECKPOINT, ALIGNED, SUBMISSION, SCORES, COST, FIGURE = (
+    "config.json", "checkpoint.npz", "adapter", "submission", "scores.json", "cost.json", "dimensions.svg",
 )  # fmt: skip
 _SCORES = TypeAdapter(list[Score])
 
@@ -45,12 +49,16 @@ class Display(Protocol):
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: its folder, what it says of itself, its scores, whether it was there before."""
+    """A finished run: its folder, what it says of itself, its scores, whether it was there before.
+
+    ``cached`` are the tasks whose answers were known from another run.
+    """
 
     folder: Path
     manifest: submission.Manifest
     scores: list[Score]
     reused: bool
+    cached: tuple[str, ...] = ()
 
 
 class _State(dict[str, np.ndarray]):
@@ -67,7 +75,7 @@ class RunJournal:
 
     def __init__(self, folder: Path, budget: Any, display: Display, label: str) -> None:
         self.folder = folder
-        self.path, self.log_path, self.budget = folder / CHECKPOINT, folder / LOG, budget
+        self.path, self.budget, self.log = folder / CHECKPOINT, budget, RunLog(folder).event
         self.display, self.label = display, label
 
     def load(self) -> dict[str, np.ndarray] | None:
@@ -97,20 +105,21 @@ class RunJournal:
         """Move the progress bar of a stage that is no search."""
         self.display.advance(f"{self.label} {stage}", done, total, None)
 
-    def log(self, event: str, **fields: Any) -> None:
-        """One JSON line in ``run.log``."""
-        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event} | fields
-        with self.log_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
 
 def execute(
-    config: RunConfig, root: Path, model_of: Callable[[], Any], display: Display, *, fresh: bool = False
+    config: RunConfig,
+    root: Path,
+    model_of: Callable[[], Any],
+    display: Display,
+    *,
+    fresh: bool = False,
+    cache: Path | None = None,
 ) -> RunResult:
     """Carry out a run in its folder under ``root``; a finished run of the same configuration is returned as it is.
 
     Args:
         model_of: loads the model when first called; called only if there is something left to do.
+        cache: folder of answers that runs share, where that is wanted.
 
     Raises:
         RunError: another process works on the folder, or the model is not the one the run began with.
@@ -127,10 +136,10 @@ def execute(
             if fresh:
                 _clear(folder)
             write_json(folder / CONFIG, config.model_dump(mode="json"))
-            _carry_out(config, folder, model, display)
+            cached = _carry_out(config, folder, model, display, cache)
     except Timeout:
         raise RunError(f"{folder}: another process works on this run. Wait for it, or change --out.") from None
-    return read_result(folder, reused=False)
+    return replace(read_result(folder, reused=False), cached=cached)
 
 
 def _clear(folder: Path) -> None:
@@ -141,17 +150,43 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
-    _same_model(folder / "model.json", model)
-    if not (folder / COST).exists():
-        _align(config, folder, model, display)
-    if not (folder / SUBMISSION).exists():
-        display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
-        _answer(config, folder, model)
-    _, scores = score_submission(folder / SUBMISSION)
+def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, cache: Path | None) -> tuple[str, ...]:
+    """All that is left of a run; the tasks whose answers came from the cache."""
+    log, started, cached = RunLog(folder), time.monotonic(), ()
+    log.event("started", command=command_line(), host=socket.gethostname(), pid=os.getpid())
+    try:
+        _same_model(folder / "model.json", model)
+        if not (folder / COST).exists():
+            log.event("stage", stage="align")
+            _align(config, folder, model, display)
+        if not (folder / SUBMISSION).exists():
+            log.event("stage", stage="answer")
+            display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
+            cached = _answer(config, folder, model, _shared_answers(cache, log, display))
+            if cached:
+                display.say(f"{config.aligner}: answers to {', '.join(cached)} were known (--no-cache asks again)")
+        log.event("stage", stage="score")
+        _score(folder, name_of(config.country))
+    except BaseException as error:
+        log.event("error", kind=type(error).__name__, reason=str(error))
+        raise
+    log.event("finished", seconds=round(time.monotonic() - started, 3), cached=cached)
+    return cached
+
+
+def _shared_answers(cache: Path | None, log: RunLog, display: Display) -> AnswerCache | None:
+    def notify(text: str) -> None:
+        display.say(text)
+        log.event("note", text=text)
+
+    return None if cache is None else AnswerCache(cache, notify)
+
+
+def _score(folder: Path, country: str) -> None:
     from .figure import write_figure
 
-    write_figure(folder / FIGURE, scores, name_of(config.country))
+    _, scores = score_submission(folder / SUBMISSION)
+    write_figure(folder / FIGURE, scores, country)
     write_json(folder / SCORES, [row.model_dump(mode="json") for row in scores])
 
 
@@ -166,7 +201,6 @@ def _same_model(path: Path, model: Any) -> None:
 def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
     goal, budget = goal_of(config), budget_of(config)
     journal = RunJournal(folder, budget, display, config.aligner)
-    journal.log("start", command=command_line())
     aligner = find("aligners", config.aligner)
     settings = aligner_settings(config.aligner, (), config.settings)
     rng = np.random.default_rng(config.seed)
@@ -189,16 +223,21 @@ def _require_effect(aligned: Any, goal: Any) -> None:
         )
 
 
-def _answer(config: RunConfig, folder: Path, model: Any) -> None:
+def _answer(config: RunConfig, folder: Path, model: Any, cache: AnswerCache | None) -> tuple[str, ...]:
+    """Answer and write the submission; the tasks whose answers came from the cache."""
     from .aligned import AlignedModel, adapter_hash
 
-    aligned = AlignedModel.load(model, folder / ALIGNED)
+    aligned, adapter = AlignedModel.load(model, folder / ALIGNED), adapter_hash(folder / ALIGNED)
     specs = {name: spec_of(name) for name in config.tasks}
-    answers = {}
+    answers, known = {}, []
     for name, spec in specs.items():
         prompts = protocol(spec, config.asking())
         most = spec.most_tokens if spec.output_type == "generate_until" else 0
-        answers[name] = aligned.answer(prompts, most_tokens=most)
+        if cache is None:
+            answers[name] = aligned.answer(prompts, most_tokens=most)
+            continue
+        answers[name], found = cache.answer(aligned, adapter, prompts, most)
+        known += [name] * found
     cost = json.loads((folder / COST).read_text(encoding="utf-8"))
     manifest = {
         "tasks": [_asked(name, spec, config) for name, spec in specs.items()],
@@ -206,7 +245,7 @@ def _answer(config: RunConfig, folder: Path, model: Any) -> None:
         "aligner": {
             "name": config.aligner,
             "settings": config.settings,
-            "adapter_sha256": adapter_hash(folder / ALIGNED),
+            "adapter_sha256": adapter,
         },
         "fitted": {
             "tasks": [spec_of(name).name for name in config.fit],
@@ -227,6 +266,7 @@ def _answer(config: RunConfig, folder: Path, model: Any) -> None:
         },
     }
     submission.write(folder / SUBMISSION, manifest, answers)
+    return tuple(known)
 
 
 def _asked(name: str, spec: TaskSpec, config: RunConfig) -> dict[str, Any]:
@@ -241,12 +281,6 @@ def _asked(name: str, spec: TaskSpec, config: RunConfig) -> dict[str, Any]:
         "limit": config.limit,
         "calibrated": config.calibrate,
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a number."""
-    packages = ("culteval", "torch", "transformers", "numpy", "cmaes")
-    return {"python": sys.version.split()[0]} | {name: version(name) for name in packages}
 
 
 def command_line() -> str:

@@ -126,8 +126,8 @@ def wait_for_line(runs: Path, seen: int, process: subprocess.Popen[bytes]) -> No
     """Until the log of the run says that a search began or went on (``seen`` times before)."""
     deadline = time.time() + 120
     while time.time() < deadline and process.poll() is None:
-        logs = list(runs.glob("*/run.log"))
-        if logs and logs[0].read_text().count('"start"') > seen:
+        logs = list(runs.glob("*/log.jsonl"))
+        if logs and logs[0].read_text().count('"stage": "align"') > seen:
             return
         time.sleep(0.02)
 
@@ -149,7 +149,7 @@ def test_every_search_killed_resumes_to_the_same_adapter_and_answers(tiny, tmp_p
     (folder,) = [path for path in (tmp_path / "killed").iterdir() if path.is_dir()]
     done = culteval("resume", folder, "--json")
     assert done.returncode == 0, done.stderr
-    assert '"resumed"' in (folder / "run.log").read_text()
+    assert '"resumed"' in (folder / "log.jsonl").read_text()
     other = Path(json.loads(whole.stdout)["run"])
     for name in ("submission/answers.jsonl", "adapter/adapter_model.safetensors"):
         assert (folder / name).read_bytes() == (other / name).read_bytes()
