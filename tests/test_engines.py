@@ -11,7 +11,6 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-
 from culteval.errors import RunError, UnavailableError, UsageError
 from culteval.harness.cli import cli
 from culteval.harness.commands import run_defaults
