@@ -50,14 +50,20 @@ class RunConfig(BaseModel):
         return Asking(self.respondents, self.seed, self.limit, self.calibrate)
 
     @property
+    def model_content(self) -> str | None:
+        """Hash of the model's files where it is a folder of the user's, whose content may change under its name."""
+        local = self.model not in table("models") and Path(self.model).is_dir()
+        return folder_hash(Path(self.model)) if local else None
+
+    @property
     def digest(self) -> str:
         """Ten hexadecimal digits of this configuration, these task files, and the files of a model that is a folder."""
         specs = {name: spec_of(name) for name in (*self.fit, *self.tasks)}
         edition = self.options.edition
         asked = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
-        local = self.model not in table("models") and Path(self.model).is_dir()
-        content = [folder_hash(Path(self.model))] if local else []
-        text = json.dumps([self.model_dump(mode="json"), asked, *content], sort_keys=True)
+        content = self.model_content
+        known = [self.model_dump(mode="json"), asked, *([content] if content else [])]
+        text = json.dumps(known, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     def folder_name(self) -> str:

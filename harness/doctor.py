@@ -129,7 +129,7 @@ def _memory() -> Check:
 def _cache() -> Check:
     folder = cache_dir()
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not os.access(there, os.W_OK):
+    if not there.is_dir() or not os.access(there, os.W_OK):
         return Check("cache", "bad", f"{folder}: cannot be written", "Set CULTEVAL_CACHE to a folder of yours.")
     cache = AnswerCache(answers_folder(), print)
     return Check("cache", "ok", f"{folder}: {len(cache.entries())} sets of answers, {_bytes(cache.size())}")

@@ -74,29 +74,34 @@ def same(one, other):
 # ---------------------------------------------------------------- who shares with whom
 
 
-def test_runs_share_answers_but_two_aligners_never_do(tiny, tmp_path, place):
-    """The same bytes with and without, for the bare model, a text, a soft prompt, and generated answers."""
-    model, tasks = tiny(), ("general", "vsm13_text")
-    bytes_of = {}
+def test_runs_share_answers_but_two_aligners_never_do(tiny, place):
+    """The same bytes with and without, for the bare model, a text and a soft prompt."""
+    model, bytes_of = tiny(), {}
     for aligner in ("naive", "icl", "random"):
-        fresh = run(model, "never", "--no-cache", aligner=aligner, tasks=tasks)
+        fresh = run(model, "never", "--no-cache", aligner=aligner)
         assert fresh["cached"] == []
         bytes_of[aligner] = answers_in(fresh)
     assert not place.exists() and len(set(bytes_of.values())) == 3
-    for folder, known in (("first", []), ("second", list(tasks))):
+    for folder, known in (("first", []), ("second", ["general"])):
         for aligner, expected in bytes_of.items():
-            result = run(model, folder, aligner=aligner, tasks=tasks)
+            result = run(model, folder, aligner=aligner)
             assert result["cached"] == known and not result["reused"]
             assert answers_in(result) == expected
-    assert len(list(place.glob("*.answers"))) == 3 * 2
+    assert len(list(place.glob("*.answers"))) == 3
     log = [json.loads(line) for line in (Path(result["run"]) / "log.jsonl").read_text().splitlines()]
-    assert log[-1]["event"] == "finished" and log[-1]["cached"] == list(tasks)
-    again = run(model, "third", "--country", "DE", tasks=tasks)
-    assert again["cached"] == list(tasks) and answers_in(again) == bytes_of["naive"]  # the bare model has no country
-    assert run(model, "third", "--country", "DE", "--fresh", tasks=tasks)["cached"] == []
-    told = culteval("run", "--aligner", "naive", "--task", "general", "--model", model, "--dtype", "float32",
-                    "--threads", 1, "--limit", 1, "--no-compare", "--out", "fourth")  # fmt: skip
-    assert "answers to general were known (--no-cache asks again)" in told.stderr
+    assert log[-1]["event"] == "finished" and log[-1]["cached"] == ["general"]
+    again = run(model, "third", "--country", "DE")
+    assert again["cached"] == ["general"] and answers_in(again) == bytes_of["naive"]  # the bare model has no country
+    assert run(model, "third", "--country", "DE", "--fresh")["cached"] == []
+
+
+def test_generated_answers_are_kept_too_and_it_is_said(tiny):
+    flags = ("--aligner", "naive", "--task", "probes", "--model", tiny(), "--dtype", "float32", "--no-compare")
+    for folder, known in (("a", False), ("b", True)):
+        told = culteval("run", *flags, "--out", folder).stderr
+        assert ("answers to probes were known (--no-cache asks again)" in told) == known
+    one, other = (next(Path(folder).glob("*/submission/answers.jsonl")).read_bytes() for folder in "ab")
+    assert one == other and b'"text"' in one
 
 
 def lora(folder, alpha):

@@ -6,6 +6,7 @@ carries configurations and outcomes of a kilobyte; weights are read from disk, w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterable, Mapping
@@ -37,16 +38,18 @@ class RayEngine:
         self._running: dict[Any, int] = {}
 
     def __enter__(self) -> Self:
-        self._ray = _connected(self._address)
-        try:
+        with contextlib.ExitStack() as stack:
+            # Ray tells of dead workers on standard output, which is ours for results; outcomes have the reason.
+            silence = stack.enter_context(Path(os.devnull).open("w"))
+            stack.enter_context(contextlib.redirect_stdout(silence))
+            self._ray = _connected(self._address)
+            stack.callback(self._ray.shutdown)  # ends the actors of this sweep, and a cluster that it started
             self.workers = self._fitting()
-        except BaseException:
-            self._ray.shutdown()
-            raise
+            self._open = stack.pop_all()
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self._ray.shutdown()  # ends the actors of this sweep, and a cluster that it started
+        self._open.close()
         self._actors.clear()
         self._running.clear()
 

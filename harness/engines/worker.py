@@ -10,6 +10,7 @@ import traceback
 from typing import Any
 
 from ...errors import CultevalError
+from ..config import RunConfig
 from ..run import execute
 from .interface import Job, Outcome
 
@@ -31,9 +32,8 @@ def work(job: Job) -> Outcome:
     """Carry out one run. Why it failed comes back as text, since not every exception can travel."""
     started, reason, cached = time.monotonic(), None, ()
     config = job.config
-    place = (config.model, config.dtype, config.device, config.revision, config.threads)
     try:
-        cached = execute(config, job.root, lambda: _model(*place), _Quiet(), cache=job.cache).cached
+        cached = execute(config, job.root, lambda: _model(config), _Quiet(), cache=job.cache).cached
     except CultevalError as error:
         reason = str(error)
     except BaseException as error:  # whatever a run dies of is kept, and the sweep goes on
@@ -41,13 +41,14 @@ def work(job: Job) -> Outcome:
     return Outcome(time.monotonic() - started, reason, cached)
 
 
-def _model(*place: Any) -> Any:
+def _model(config: RunConfig) -> Any:
     """One model a worker; another one is loaded only after it was let go."""
     from ..models import load_model
 
-    if place not in _held:
+    place = (config.model, config.dtype, config.device, config.revision, config.threads)
+    if (key := (*place, config.model_content)) not in _held:
         _held.clear()
         gc.collect()
         with contextlib.redirect_stdout(io.StringIO()):
-            _held[place] = load_model(*place, lambda text: None)
-    return _held[place]
+            _held[key] = load_model(*place, lambda text: None)
+    return _held[key]
