@@ -117,6 +117,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(line)
 
 
+@pytest.fixture(scope="session")
+def tiny_cache(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder (``CULTEVAL_CACHE``) in which the embedded model is a tiny random one, whole by its manifest."""
+    import json
+    import shutil
+
+    from culteval.harness.embedded import CONVERTER, EMBEDDED
+
+    cache, model = tmp_path_factory.mktemp("cache"), EMBEDDED["smollm2"]
+    folder = shutil.copytree(tiny(), cache / "models" / f"smollm2-{model.version}")
+    sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
+    manifest = {"wheel_sha256": model.wheel_sha256, "converter": CONVERTER, "files": sizes}
+    (folder / "culteval.json").write_text(json.dumps(manifest))
+    return cache
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests, which use the real model, run last."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
