@@ -222,7 +222,7 @@
       const label = document.createElement("label"), input = document.createElement("input");
       input.type = "checkbox";
       input.checked = shown[c.name];
-      input.addEventListener("change", () => { shown[c.name] = input.checked; table.column(i).visible(input.checked); legend(columns); });
+      input.addEventListener("change", () => { shown[c.name] = input.checked; table.column(i).visible(input.checked); table.draw(false); legend(columns); });
       label.append(input, c.title);
       return label;
     }));
