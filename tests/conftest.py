@@ -105,3 +105,36 @@ def load(tiny: Callable[..., Path]) -> Callable:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests, which use the real model, run last."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session")
+def submit() -> Callable[..., Path]:
+    """``submit(folder, {task: answers}, country, aligner, seed, ...)``: a submission, with its scores a finished run.
+
+    ``fitted`` is the country it was fitted to, the same if not given; further fields go into every asked task.
+    """
+    import json
+
+    from culteval.harness import submission
+    from culteval.harness.registry import spec_of
+    from culteval.harness.run import SCORES, SUBMISSION
+    from culteval.harness.scoring import score_submission
+
+    def write(folder, answers, country="SA", aligner="de", seed=0, allowed=0, settings=None, fitted=None, **asked):
+        tasks = [{"name": name, "hash": spec_of(name).hash, "country": country, **asked} for name in answers]
+        manifest = {
+            "tasks": tasks,
+            "model": {"name": "m", "revision": "r", "dtype": "float32", "device": "cpu", "threads": 1,
+                      "chat_template": None, "forward": "packed"},
+            "aligner": {"name": aligner, "settings": settings or {}, "adapter_sha256": None},
+            "fitted": {"tasks": list(answers), "country": fitted or country, "readout": "expected", "norm": "sse"},
+            "country": country, "seed": seed, "versions": {}, "command": "",
+            "budget": {"item_forwards_allowed": allowed, "item_forwards": allowed, "survey_evaluations": 0,
+                       "tokens": 0, "seconds": 0},
+        }  # fmt: skip
+        submission.write(folder / SUBMISSION, manifest, answers)
+        _, scores = score_submission(folder / SUBMISSION)
+        (folder / SCORES).write_text(json.dumps([row.model_dump(mode="json") for row in scores]), encoding="utf-8")
+        return folder
+
+    return write
