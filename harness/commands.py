@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ..errors import UsageError
+from ..errors import InputError
 from ..tasks.countries import name_of
 from ..tasks.measure import measure_of
 from ..tasks.score import Score
@@ -108,7 +108,7 @@ def resume(folder: str, as_json: bool) -> None:
     started, path = time.perf_counter(), Path(folder).resolve()
     config = read_config(path)
     if config.folder_name() != path.name:
-        raise UsageError(f"{path}: the tasks or the configuration changed since this run began. Run it anew.")
+        raise InputError(f"{path}: the tasks or the configuration changed since this run began. Run it anew.")
     with terminal(as_json) as display:
         result = execute(config, path.parent, lambda: load(config, display), display)
     if result.reused and not as_json:

@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import UsageError, did_you_mean
+from ..errors import InputError, UsageError, did_you_mean
 from ..tasks.measure import MeasureOptions
 from ..tasks.prompts import Asking
+from ..tasks.reading import parse_yaml
 from ..tasks.schema import Readout
 from ..tasks.spec import first_problem
 from .registry import find, spec_of
@@ -74,8 +75,6 @@ def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, A
     Raises:
         UsageError: no such aligner or setting, or a value that does not fit.
     """
-    import yaml
-
     model = find("aligners", name).Settings
     given = dict(base or {})
     for text in assignments:
@@ -83,8 +82,8 @@ def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, A
         if not sign:
             raise UsageError(f"--set {text!r}: expected key=value.")
         try:
-            given[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            given[key] = parse_yaml(value, f"--set {key}")
+        except InputError:
             raise UsageError(f"--set {key}: {value!r} is not a value.") from None
     for key in given:
         if str(key) not in model.model_fields:

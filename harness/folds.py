@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ..errors import InputError, UsageError
+from ..tasks.reading import read_bytes
 from ..tasks.schema import Strict
 from ..tasks.spec import first_problem
 from .aligned import AlignedModel
@@ -143,10 +144,10 @@ def read_folds(path: Path) -> list[Fold]:
     Raises:
         InputError: a damaged file.
     """
-    try:
-        return _FOLDS.validate_json(path.read_bytes())
-    except FileNotFoundError:
+    if not path.exists():
         return []
+    try:
+        return _FOLDS.validate_json(read_bytes(path))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}. Delete it to start over.") from None
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ..tasks.countries import name_of
 from . import submission
+from .checksums import Checksums
 from .files import write_json
 from .judge import judge as have_judged
 from .registry import spec_of
@@ -31,6 +32,8 @@ def judge(path: str, model: str, model_args: str) -> None:
     _, scores = score_submission(folder)
     if (run / SCORES).is_file():
         write_json(run / SCORES, [row.model_dump(mode="json") for row in scores])
+        if (sums := Checksums(run)).kept:
+            sums.add(SCORES)
     table = Table(title=f"{record.rows} open answers judged by {model}", box=None, title_justify="left", pad_edge=False)
     for heading in ("task", "country", "split", "metric", "value", "n"):
         table.add_column(heading)

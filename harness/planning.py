@@ -30,19 +30,21 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     """
     tasks = [_in_language(name, flags["language"]) for name in flags["tasks"]]
     specs = [spec_of(name) for name in tasks]
-    fit, fit_country = _fitted(flags["fit"] or tasks[:1])
+    fit, fit_countries = _fitted(flags["fit"] or tasks[:1])
     fit_specs = [spec_of(name) for name in fit]
     options = MeasureOptions(**{k: flags[k] for k in ("edition", "constants", "norm") if flags[k] is not None})
     known = countries_of(fit_specs[0], options.edition)
     wanted = specs[0].metadata.default_country if flags["country"] is None else flags["country"]
     country = resolve(wanted, known).code
-    fit_code = resolve(fit_country, known).code if fit_country else country
+    fit_codes = tuple(dict.fromkeys(resolve(name, known).code for name in fit_countries)) or (country,)
+    if len(fit_codes) > 1:
+        raise UsageError(f"--fit: {' and '.join(fit_codes)}; tasks fitted together have one country.")
     if flags["dtype"] not in DTYPE_NAMES:
         raise UsageError(f"--dtype {flags['dtype']!r}: not one of {', '.join(DTYPE_NAMES)}.")
     if flags["readout"] not in ("expected", "argmax"):
         raise UsageError(f"--readout {flags['readout']!r}: a fit optimises expected or argmax.")
     for spec in fit_specs:
-        measure_of(spec, fit_code, options)
+        measure_of(spec, fit_codes[0], options)
     for spec in specs:
         measure_of(spec, country, options)
     asking = Asking(flags["respondents"], flags["seed"], flags["limit"], flags["calibrate"])
@@ -58,7 +60,7 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
         **{name: flags[name] for name in copied},
         settings=chosen.model_dump(mode="json"),
         fit=fit,
-        fit_country=fit_code,
+        fit_country=fit_codes[0],
         tasks=tuple(dict.fromkeys(tasks)),
         country=country,
         options=options,
@@ -69,16 +71,11 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     return config
 
 
-def _fitted(names: str | Iterable[str]) -> tuple[tuple[str, ...], str]:
-    """Tasks and country of ``TASK[:COUNTRY]`` texts; no country where none is named.
-
-    Raises:
-        UsageError: two countries.
-    """
+def _fitted(names: str | Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tasks and countries of ``TASK[:COUNTRY]`` texts, each once; no country where none is named."""
     pairs = [text.partition(":")[::2] for text in ([names] if isinstance(names, str) else names)]
-    if len(countries := dict.fromkeys(country for _, country in pairs if country)) > 1:
-        raise UsageError(f"--fit: {' and '.join(countries)}; tasks fitted together have one country.")
-    return tuple(dict.fromkeys(name for name, _ in pairs)), next(iter(countries), "")
+    tasks, countries = zip(*pairs, strict=True)
+    return tuple(dict.fromkeys(tasks)), tuple(dict.fromkeys(filter(None, countries)))
 
 
 def _in_language(task: str, language: str | None) -> str:

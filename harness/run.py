@@ -6,31 +6,49 @@ import json
 import shutil
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import InputError, RunError
+from ..errors import InputError, RunError, UsageError
 from ..tasks.countries import name_of
 from ..tasks.prompts import protocol
+from ..tasks.reading import read_bytes
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec, first_problem
 from . import submission
+from .checksums import Checksums
 from .config import RunConfig, aligner_settings
-from .files import replacing, write_json
+from .files import remove_temporaries, replacing, write_json
 from .fitting import budget_of, goal_of
 from .registry import find, spec_of
 from .scoring import score_submission
 
-CONFIG, CHECKPOINT, ALIGNED, SUBMISSION, SCORES, LOG, COST, FIGURE = (
-    "config.json", "checkpoint.npz", "adapter", "submission", "scores.json", "run.log", "cost.json", "dimensions.svg",
+CONFIG, MODEL, CHECKPOINT, ALIGNED, SUBMISSION, SCORES, LOG, COST, FIGURE = (
+    "config.json", "model.json", "checkpoint.npz", "adapter", "submission", "scores.json", "run.log", "cost.json",
+    "dimensions.svg",
 )  # fmt: skip
-_SCORES = TypeAdapter(list[Score])
+
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+class _Cost(BaseModel):
+    """``cost.json``: item forwards allowed, items of the survey, and what the fit spent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    allowed: int = Field(ge=0)
+    per_survey: int = Field(ge=1)
+    spent: int = Field(ge=0)
+    tokens: int = Field(ge=0)
+    seconds: float = Field(ge=0)
 
 
 class Display(Protocol):
@@ -69,12 +87,14 @@ class RunJournal:
         self.folder = folder
         self.path, self.log_path, self.budget = folder / CHECKPOINT, folder / LOG, budget
         self.display, self.label = display, label
+        self.restoring = False  # between a state that was loaded and the first one saved after it
 
     def load(self) -> dict[str, np.ndarray] | None:
         """The last state, or None; InputError for a damaged file."""
         if not self.path.exists():
             return None
         try:
+            _check_unpacked(self.path)
             with np.load(self.path, allow_pickle=False) as file:
                 state = _State({name: file[name] for name in file.files})
                 state.path = self.path
@@ -82,10 +102,12 @@ class RunJournal:
         except Exception as error:  # numpy and zipfile raise many kinds on damaged bytes
             raise InputError(f"{self.path}: damaged checkpoint ({error}). Start over with --fresh.") from None
         self.log("resumed", **self.budget.state())
+        self.restoring = True
         return state
 
     def save(self, state: dict[str, np.ndarray], best: float) -> None:
         """Write the checkpoint atomically, log a line, move the progress bar."""
+        self.restoring = False
         spent = np.frombuffer(json.dumps(self.budget.state()).encode(), dtype=np.uint8)
         with replacing(self.path) as temporary, temporary.open("wb") as file:
             np.savez(file, **state, _budget=spent)
@@ -104,6 +126,25 @@ class RunJournal:
             file.write(json.dumps(line) + "\n")
 
 
+def _whole(folder: Path) -> bool:
+    """Whether a finished run can be taken as it is; False where what is made from the rest has to be made again.
+
+    Raises:
+        InputError: its adapter, cost or submission is damaged.
+    """
+    sums = Checksums(folder)
+    if not all([sums.finished(name) for name in (ALIGNED, COST, SUBMISSION)]) and sums.kept:  # each is looked at
+        return False
+    return sums.intact(CONFIG, MODEL, SCORES, *((FIGURE,) if FIGURE in sums.sums else ()))  # not every task has one
+
+
+def _check_unpacked(path: Path) -> None:
+    """Raise ValueError for an archive with compressed parts: ours has none, and a stranger's may unpack to anything."""
+    with zipfile.ZipFile(path) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("it is compressed")
+
+
 def execute(
     config: RunConfig, root: Path, model_of: Callable[[], Any], display: Display, *, fresh: bool = False
 ) -> RunResult:
@@ -118,19 +159,33 @@ def execute(
     from filelock import FileLock, Timeout
 
     folder = root / config.folder_name()
-    if not fresh and (folder / SCORES).exists():
+    if not fresh and (folder / SCORES).exists() and _whole(folder):
         return read_result(folder, reused=True)
-    model = model_of()  # before anything is written: a model that cannot be had leaves no folder
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        model = model_of()  # before anything is written: a model that cannot be had leaves no folder
+        folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0):
             if fresh:
                 _clear(folder)
+            remove_temporaries(folder)
             write_json(folder / CONFIG, config.model_dump(mode="json"))
             _carry_out(config, folder, model, display)
     except Timeout:
         raise RunError(f"{folder}: another process works on this run. Wait for it, or change --out.") from None
+    except (MemoryError, RuntimeError) as error:
+        if not _is_memory(error):
+            raise
+        raise RunError(
+            f"{folder}: memory ran out. `culteval resume {folder}` goes on from what is there, given more of it."
+        ) from error
     return read_result(folder, reused=False)
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether memory ran out, as Python says it or as torch does, which has a class of its own for cards alone."""
+    said = str(error).lower()
+    words = ("out of memory", "allocate memory", "bad_alloc")
+    return isinstance(error, MemoryError) or any(word in said for word in words)
 
 
 def _clear(folder: Path) -> None:
@@ -142,25 +197,42 @@ def _clear(folder: Path) -> None:
 
 
 def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
-    _same_model(folder / "model.json", model)
-    if not (folder / COST).exists():
+    _same_model(folder / MODEL, model)
+    done = Checksums(folder)
+    if not done.finished(COST):
         _align(config, folder, model, display)
-    if not (folder / SUBMISSION).exists():
+        done.add(ALIGNED, COST)
+    if not done.finished(SUBMISSION):
+        done.finished(ALIGNED)
         display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
         _answer(config, folder, model)
+        done.add(SUBMISSION)
     _, scores = score_submission(folder / SUBMISSION)
     from .figure import write_figure
 
     write_figure(folder / FIGURE, scores, name_of(config.country))
     write_json(folder / SCORES, [row.model_dump(mode="json") for row in scores])
+    done.add(CONFIG, MODEL, FIGURE, SCORES)
 
 
 def _same_model(path: Path, model: Any) -> None:
-    identity = model.identity.model_dump(mode="json")
-    if path.exists() and (before := json.loads(path.read_text(encoding="utf-8"))) != identity:
-        odd = ", ".join(key for key in identity if identity[key] != before.get(key))
+    now = model.identity
+    if path.exists() and (before := _read(path, type(now))) != now:
+        odd = ", ".join(key for key, value in now if value != getattr(before, key))
         raise RunError(f"{path.parent}: the run began with another model ({odd} differ). Start over with --fresh.")
-    write_json(path, identity)
+    write_json(path, now.model_dump(mode="json"))
+
+
+def _read(path: Path, kind: type[Record]) -> Record:
+    """A small JSON file of a run's folder, checked.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    try:
+        return kind.model_validate_json(read_bytes(path))
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}. Start over with --fresh.") from None
 
 
 def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
@@ -170,7 +242,13 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
     aligner = find("aligners", config.aligner)
     settings = aligner_settings(config.aligner, (), config.settings)
     rng = np.random.default_rng(config.seed)
-    aligned = aligner(settings).align(model, goal, budget, rng, journal)
+    try:
+        aligned = aligner(settings).align(model, goal, budget, rng, journal)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        if not journal.restoring:
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{journal.path}: damaged checkpoint ({reason}). Start over with --fresh.") from error
     _require_effect(aligned, goal)
     aligned.save(folder / ALIGNED)
     write_json(folder / COST, {"allowed": budget.total, "per_survey": budget.per_survey} | budget.state())
@@ -199,7 +277,7 @@ def _answer(config: RunConfig, folder: Path, model: Any) -> None:
         prompts = protocol(spec, config.asking())
         most = spec.most_tokens if spec.output_type == "generate_until" else 0
         answers[name] = aligned.answer(prompts, most_tokens=most)
-    cost = json.loads((folder / COST).read_text(encoding="utf-8"))
+    cost = _read(folder / COST, _Cost)
     manifest = {
         "tasks": [_asked(name, spec, config) for name, spec in specs.items()],
         "model": model.identity.model_dump(),
@@ -219,11 +297,11 @@ def _answer(config: RunConfig, folder: Path, model: Any) -> None:
         "versions": versions(),
         "command": command_line(),
         "budget": {
-            "item_forwards_allowed": cost["allowed"],
-            "item_forwards": cost["spent"],
-            "survey_evaluations": cost["spent"] / cost["per_survey"],
-            "tokens": cost["tokens"],
-            "seconds": round(cost["seconds"], 3),
+            "item_forwards_allowed": cost.allowed,
+            "item_forwards": cost.spent,
+            "survey_evaluations": cost.spent / cost.per_survey,
+            "tokens": cost.tokens,
+            "seconds": round(cost.seconds, 3),
         },
     }
     submission.write(folder / SUBMISSION, manifest, answers)
@@ -260,18 +338,15 @@ def submission_of(path: Path) -> Path:
 
 
 def read_result(folder: Path, *, reused: bool) -> RunResult:
-    """A finished run read back from its folder.
+    """A finished run read back from its folder; its scores are computed from its answers, not read.
 
     Raises:
         InputError: the folder is not a finished run, or its files are damaged.
     """
-    try:
-        scores = _SCORES.validate_json((folder / SCORES).read_bytes())
-    except OSError:
-        raise InputError(f"{folder}: no finished run here. `culteval resume {folder}` ends it.") from None
-    except ValidationError as error:
-        raise InputError(f"{folder / SCORES}: {first_problem(error)}. Run again with --fresh.") from None
-    manifest, _ = submission.read(folder / SUBMISSION)
+    if not (folder / SCORES).is_file():
+        raise InputError(f"{folder}: no finished run here. `culteval resume {folder}` ends it.")
+    Checksums(folder).finished(SUBMISSION)
+    manifest, scores = score_submission(folder / SUBMISSION)
     return RunResult(folder, manifest, scores, reused)
 
 
@@ -282,9 +357,12 @@ def read_config(folder: Path) -> RunConfig:
         InputError: no run folder, or a damaged configuration.
     """
     path = folder / CONFIG
+    if not path.is_file():
+        raise InputError(f"{folder}: not a run folder (no {CONFIG}).")
+    config = _read(path, RunConfig)
     try:
-        return RunConfig.model_validate_json(path.read_bytes())
-    except OSError:
-        raise InputError(f"{folder}: not a run folder (no {CONFIG}).") from None
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_problem(error)}.") from None
+        config.folder_name()
+        aligner_settings(config.aligner, (), config.settings)
+    except UsageError as error:  # the file names what there is not
+        raise InputError(f"{path}: {error}") from None
+    return config

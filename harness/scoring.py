@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from ..errors import InputError, UsageError
 from ..tasks.answers import Answers
 from ..tasks.calibration import calibrated, is_free
 from ..tasks.countries import country as resolve
@@ -17,6 +18,8 @@ from ..tasks.spec import OWN_EDITION, TaskSpec
 from . import submission
 from .judge import judged_scores, read_verdicts
 from .registry import spec_of
+
+CALIBRATED = "_calibrated"
 
 
 class Shelf:
@@ -55,27 +58,34 @@ def score_answers(spec: TaskSpec, answers: Answers, country: str, options: Measu
 
 def score_by(measure: Measure, spec: TaskSpec, answers: Answers, aligner: str) -> list[Score]:
     """As ``score_answers``, by a measure that is there already."""
-    readouts = [name for name in spec.metadata.readouts if name != "text" or answers.texts is not None]
     rows: list[Score] = []
+    for split, readout, asked in readings(spec, answers):
+        found = measure.score(asked, split, plain(readout))
+        rows += [row.model_copy(update={"aligner": aligner, "readout": readout}) for row in found]
+    return rows
+
+
+def readings(spec: TaskSpec, answers: Answers) -> Iterator[tuple[SplitName, Readout, Answers]]:
+    """The answers of each split to its real items, once for each read-out that they hold.
+
+    Where content-free items were answered, the read-outs of probabilities follow calibrated.
+    """
+    readouts = [name for name in spec.metadata.readouts if name != "text" or answers.texts is not None]
     for split in spec.metadata.splits.named:
         asked = answers.take(of_split(spec, answers.layout, split))
         if not len(asked.layout):
             continue
         free = is_free(asked)
         real = asked.take(~free) if free.any() else asked
-        rows += [row for readout in readouts for row in measure.score(real, split, readout)]
+        yield from ((split, readout, real) for readout in readouts)
         if free.any():
-            rows += _calibrated(measure, calibrated(spec, asked, split), split, readouts)
-    return [row.model_copy(update={"aligner": aligner}) for row in rows]
+            without_prior = calibrated(spec, asked, split)
+            yield from ((split, f"{name}{CALIBRATED}", without_prior) for name in readouts if name != "text")
 
 
-def _calibrated(measure: Measure, answers: Answers, split: SplitName, readouts: Iterable[Readout]) -> list[Score]:
-    rows = []
-    for readout in readouts:
-        if readout != "text":
-            name = {"readout": f"{readout}_calibrated"}
-            rows += [row.model_copy(update=name) for row in measure.score(answers, split, readout)]
-    return rows
+def plain(readout: Readout) -> Readout:
+    """The read-out that a calibrated one applies to calibrated answers; any other is itself."""
+    return readout.removesuffix(CALIBRATED)
 
 
 def score_constant(spec: TaskSpec, layout_of: Answers, country: str, options: MeasureOptions) -> list[Score]:
@@ -117,16 +127,29 @@ def score_read(
     """As ``score_submission``, of a submission that was read from a folder."""
     verdicts = read_verdicts(folder, manifest)
     rows: list[Score] = []
-    for task in manifest.tasks:
+    for number, task in enumerate(manifest.tasks):
         spec = shelf.spec(task.name)
         options = options_of(task).model_copy(update=dict(overrides or {}))
-        known = shelf.countries(spec, options.edition)
-        for code in _countries(known, country or task.country, task.country):
-            measure = shelf.measure(spec, code, options)
-            rows += score_by(measure, spec, answers[task.name], manifest.aligner.name)
-            judged = judged_scores(spec, task.name, answers[task.name], verdicts, code, options)
-            rows += [row.model_copy(update={"aligner": manifest.aligner.name}) for row in judged]
+        try:
+            known = shelf.countries(spec, options.edition)
+            for code in _countries(known, task.country if country is None else country, task.country):
+                measure = shelf.measure(spec, code, options)
+                rows += score_by(measure, spec, answers[task.name], manifest.aligner.name)
+                judged = judged_scores(spec, task.name, answers[task.name], verdicts, code, options)
+                rows += [row.model_copy(update={"aligner": manifest.aligner.name}) for row in judged]
+        except UsageError:
+            _check_own(spec, task, f"{folder / submission.MANIFEST}: tasks.{number}")
+            raise
     return rows
+
+
+def _check_own(spec: TaskSpec, task: submission.AskedTask, place: str) -> None:
+    """Raise InputError where a submission itself asks for a country, edition or constants that there are not."""
+    try:
+        for code in _countries(countries_of(spec, task.edition), task.country, task.country):
+            measure_of(spec, code, options_of(task))
+    except UsageError as error:
+        raise InputError(f"{place}: {error} Or say another by a flag of `culteval score`.") from None
 
 
 def options_of(task: submission.AskedTask) -> MeasureOptions:

@@ -17,8 +17,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from ..errors import InputError, UsageError
 from ..tasks.answers import UNPARSED, Answers
-from ..tasks.prompts import ORDERS, Asking, protocol
+from ..tasks.prompts import ORDERS, Asking, layout_of
 from ..tasks.prompts import asked as count
+from ..tasks.reading import read_bytes, read_lines
 from ..tasks.schema import Readout
 from ..tasks.spec import TaskSpec, first_problem
 from .files import replacing, write_json
@@ -28,6 +29,8 @@ SCHEMA = 1
 MANIFEST, ANSWERS = "manifest.json", "answers.jsonl"
 MOST_TEXT = 6_000  # characters of a generated answer that are kept: a line of them fits whatever the script
 MOST_MANIFEST_BYTES, MOST_LINE_BYTES, MOST_ANSWERS = 1 << 20, 1 << 15, 5_000_000
+LEAST_LINE_BYTES = 80  # the field names of an answer alone take as much
+_NOT_ASKED = -1
 
 
 def _printable(text: str) -> str:
@@ -200,9 +203,10 @@ def read(path: Path, specs: Callable[[str], TaskSpec] = spec_of) -> tuple[Manife
     path = path / MANIFEST if path.is_dir() else path
     manifest = _manifest(path)
     source = path.with_name(manifest.answers.file)
+    _check_size(source, manifest.answers.rows)
     tables = _tables(manifest, path, specs)
     digest, rows = hashlib.sha256(), 0
-    for number, line in enumerate(_raw_lines(source), start=1):
+    for number, line in enumerate(read_lines(source, MOST_LINE_BYTES), start=1):
         if number > manifest.answers.rows:
             raise InputError(f"{source}:{number}: more lines than answers.rows ({manifest.answers.rows}) says.")
         digest.update(line)
@@ -216,15 +220,7 @@ def read(path: Path, specs: Callable[[str], TaskSpec] = spec_of) -> tuple[Manife
 
 
 def _manifest(path: Path) -> Manifest:
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: not a regular file. Give a submission folder.")
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST_MANIFEST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}). Give a submission folder.") from None
-    if len(data) > MOST_MANIFEST_BYTES:
-        raise InputError(f"{path}: larger than {MOST_MANIFEST_BYTES} bytes; a manifest is small.")
+    data = read_bytes(path, MOST_MANIFEST_BYTES)
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
@@ -253,19 +249,14 @@ def _tables(manifest: Manifest, path: Path, find: Callable[[str], TaskSpec]) -> 
     return {task.name: _Table(specs[task.name], asking(task, manifest.seed)) for task in manifest.tasks}
 
 
-def _raw_lines(source: Path) -> Iterator[bytes]:
-    if source.exists() and not source.is_file():
-        raise InputError(f"{source}: not a regular file.")
+def _check_size(source: Path, rows: int) -> None:
+    """Raise InputError where a file is too short for its rows: what is built must not outgrow what was sent."""
     try:
-        with source.open("rb") as file:
-            number = 0
-            while line := file.readline(MOST_LINE_BYTES + 1):
-                number += 1
-                if len(line) > MOST_LINE_BYTES:
-                    raise InputError(f"{source}:{number}: longer than {MOST_LINE_BYTES} bytes.")
-                yield line
+        size = source.stat().st_size
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror}).") from None
+    if source.is_file() and size < rows * LEAST_LINE_BYTES:
+        raise InputError(f"{source}: {size} bytes are too few for the {rows} lines of answers.rows; it is cut short.")
 
 
 _ROW = TypeAdapter(AnswerRow)
@@ -285,9 +276,10 @@ class _Table:
     """Answers of one task being filled, in the order in which the protocol asks; each cell exactly once."""
 
     def __init__(self, spec: TaskSpec, asked: Asking) -> None:
-        self.layout = protocol(spec, asked).layout
-        cells = np.stack([getattr(self.layout, name) for name in ("item", "wording", "order", "respondent")], axis=1)
-        self.rows = {tuple(cell): number for number, cell in enumerate(cells.tolist())}
+        self.layout = layout = layout_of(spec, asked)
+        shape = (len(layout.items), len(layout.wordings), len(layout.orders), layout.respondents)
+        self.rows = np.full(shape, _NOT_ASKED, dtype=np.int32)
+        self.rows[layout.item, layout.wording, layout.order, layout.respondent] = np.arange(len(layout))
         self.levels = [{name: i for i, name in enumerate(names)} for names in (self.layout.items, self.layout.wordings)]
         self.seen = np.zeros(len(self.layout), dtype=bool)
         self.probs = np.zeros(self.layout.codes.shape)
@@ -297,8 +289,9 @@ class _Table:
 
     def put(self, row: AnswerRow, where: str) -> None:
         item, wording = self.levels[0].get(row.item), self.levels[1].get(row.wording)
-        at = self.rows.get((item, wording, ORDERS.index(row.order), row.respondent))
-        if at is None:
+        known = item is not None and wording is not None and row.respondent < self.layout.respondents
+        at = int(self.rows[item, wording, ORDERS.index(row.order), row.respondent]) if known else _NOT_ASKED
+        if at == _NOT_ASKED:
             cell = f"item {row.item[:40]!r}, wording {row.wording[:40]!r}, {row.order}, respondent {row.respondent}"
             raise InputError(f"{where}: {row.task} does not ask {cell}.")
         if self.seen[at]:

@@ -105,14 +105,19 @@ def find(folder: Path, left_out: Callable[[str], None]) -> list[Found]:
     found = []
     for name in names:
         try:
-            if (one := _found(folder / name)) is not None:
+            if (one := find_one(folder / name)) is not None:
                 found.append(one)
         except InputError as error:
             left_out(str(error))
     return found
 
 
-def _found(path: Path) -> Found | None:
+def find_one(path: Path) -> Found | None:
+    """The submission of a folder, or None where it holds no finished one.
+
+    Raises:
+        InputError: links, odd files, names that a page cannot carry.
+    """
     shown = f"{path.parent}/{path.name[:80]!r}"
     if path.is_symlink():
         raise InputError(f"{shown}: a link. Put the folder itself here.")
@@ -193,19 +198,19 @@ def conclude(folder: Path, any_good: bool, problems: list[str], changed: int, wa
         warn(f"{changed} came with scores that their answers do not give; shown is what the answers give.")
 
 
-def verified(folder: Path) -> frozenset[str]:
-    """Hashes of the answers that the board's keepers made again, from ``verified.json`` in the folder itself.
+def verified(folder: Path) -> dict[str, Any]:
+    """What the board's keepers found by asking again, by sha256 of the answers: ``verified.json`` in the folder itself.
 
     Raises:
         InputError: the file is no mapping of hashes.
     """
     path = folder / VERIFIED
     if not os.path.lexists(path):
-        return frozenset()
+        return {}
     if path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_SCORES_BYTES:
         raise InputError(f"{path}: not a regular file of at most {MOST_SCORES_BYTES} bytes.")
     try:
-        return frozenset(_VERIFIED.validate_json(path.read_bytes()))
+        return _VERIFIED.validate_json(path.read_bytes())
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}. Expected an object with sha256 hashes of answers.") from None
 

@@ -142,3 +142,84 @@ def _picture(found: list[Board], form: str, out: Path) -> None:
     left = figure.write(out, found[0], form)
     more = f", {left} rows below the best {figure.MOST_ROWS} left out" if left else ""
     click.echo(f"{found[0].title}: {out}{more}")
+
+
+@leaderboard.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--to", "board", type=click.Path(file_okay=False, path_type=Path), required=True, help="A board's folder."
+)
+def add(runs: tuple[Path, ...], board: Path) -> None:
+    """Copy finished runs into a board's folder, each under the name that its content gives it."""
+    from .publish import publish
+
+    for run in runs:
+        entry, left_out = publish(run, board)
+        click.echo(str(entry))
+        if left_out:
+            _note(left_out)
+
+
+@leaderboard.command()
+@FOLDER
+@click.option("--since", type=click.Path(exists=True, file_okay=False, path_type=Path), help="The folder as released.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.pass_context
+def check(context: click.Context, folder: Path, since: Path | None, as_json: bool) -> None:
+    """Check a board's entries as a maintainer does: exit code 3 where something is wrong.
+
+    Names, hashes, stored scores, suite, budgets and adapters have to agree with the answers; no two entries of
+    different origin may have the same; with --since nothing may be gone or changed.
+    """
+    from rich.console import Console
+
+    from ..errors import InputError
+    from ..harness.display import TerminalDisplay
+    from .check import check as check_board
+    from .suite import read_suite
+
+    with TerminalDisplay(Console(stderr=True, quiet=as_json)) as display:
+        total, problems = check_board(
+            folder, read_suite(), since, lambda done, of: display.advance("entries", done, of, None)
+        )
+    if as_json:
+        click.echo(json.dumps({"entries": total, "problems": [asdict(problem) for problem in problems]}))
+        context.exit(InputError.exit_code if problems else 0)
+    for problem in problems:
+        click.echo(f"{problem.entry}: {problem.text}" if problem.entry else problem.text)
+    if problems:
+        raise InputError(f"{folder}: {len(problems)} problems in {total} entries.")
+    click.echo(f"{total} entries, nothing wrong.")
+
+
+@leaderboard.command()
+@FOLDER
+@click.argument("names", nargs=-1)
+@click.option("--sample", type=click.IntRange(1), default=24, show_default=True, help="Prompts an entry asked again.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the prompts.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.pass_context
+def verify(context: click.Context, folder: Path, names: tuple[str, ...], sample: int, seed: int, as_json: bool) -> None:
+    """Ask a sample of each entry's prompts again, of its model with its adapter, and mark those that agree.
+
+    Marks go to verified.json in the folder. Exit code 3 where an entry does not agree.
+    """
+    from rich.console import Console
+
+    from ..errors import InputError
+    from ..harness.display import TerminalDisplay
+    from .verify import verify_all
+
+    with TerminalDisplay(Console(stderr=True, quiet=as_json)) as display:
+        verdicts, refused = verify_all(folder, names, sample, seed, display)
+    if as_json:
+        rows = [asdict(verdict) | {"holds": verdict.holds} for verdict in verdicts]
+        click.echo(json.dumps({"verdicts": rows, "not_asked": refused}))
+    for verdict in () if as_json else verdicts:
+        word = "agrees" if verdict.holds else "DIFFERS"
+        far = f"farthest probability off by {verdict.largest:.4f}, allowed {verdict.tolerance}"
+        click.echo(f"{verdict.entry}: {word}; {verdict.compared} answers, {far}")
+    for text in () if as_json else refused:
+        _note(f"not asked: {text}")
+    if any(not verdict.holds for verdict in verdicts):
+        context.exit(InputError.exit_code)

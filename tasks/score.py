@@ -18,7 +18,7 @@ class Score(BaseModel):
     (respondents of a questionnaire, questions of a knowledge set). ``note`` is a label such as ``collapsed``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: str
     country: str

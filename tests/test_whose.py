@@ -95,7 +95,6 @@ def test_every_person_is_read_once_only(monkeypatch):
 
     original = HofstedeSurvey.score
 
-
     def counted(self, answers, *rest):
         sizes.append(len(answers.layout))
         return original(self, answers, *rest)

@@ -7,10 +7,10 @@ and accuracy against the majority and against respondents drawn at random.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,23 @@ from ..countries import name_of
 from ..imported import imported
 from ..items import Survey
 from ..measure import MeasureOptions
-from ..schema import Readout, SplitName
+from ..reading import read_csv, read_yaml
+from ..sample import SHARE, Metric, Sample, tally
+from ..schema import Readout, SplitName, Strict
 from ..score import Score, Sheet
-from ..spec import TaskSpec, read_yaml
+from ..spec import TaskSpec, parse
 from .common import certain_answers, group_means, middle_answers, spreads, unanswered, uniform_answers
 
 SMOOTHING = 0.01  # of the uniform distribution mixed into both sides of the Kullback-Leibler divergence
+BENT = "a distance: what varies only adds to it, so that resampling is biased upward near zero"
 FIELDS = ("country", "question", "code", "share")
+
+
+class Variants(Strict):
+    """``variants.yaml``: codes that count as another one (``merge``) for some items of some ``countries``."""
+
+    merge: dict[int, int]
+    countries: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -166,7 +176,10 @@ class Shares:
             return rows
         each = {metric: np.array([of(p, q) for p, q, _ in pairs.values()]) for metric, of in _DISTANCES.items()}
         each["w1"] = np.array([wasserstein(p, q, codes) for p, q, codes in pairs.values()])
-        rows += [sheet.row(metric, values.mean(), metric in _HIGHER) for metric, values in each.items()]
+        sample = self.sample(answers, readout)
+        for metric, values in each.items():
+            low, high = (sample.interval(metric) if metric in sample.metrics else None) or (None, None)
+            rows.append(sheet.row(metric, values.mean(), metric in _HIGHER, low=low, high=high))
         themes = np.array([self.spec.items.items[self.spec.items.ids[i]].dimension for i in pairs])
         rows += [sheet.row(f"w1_{name}", each["w1"][themes == name].mean(), False) for name in dict.fromkeys(themes)]
         rows.append(sheet.row("items", len(pairs), None))
@@ -174,6 +187,38 @@ class Shares:
             rows.append(sheet.row("w1_split_half", self._ceiling(pairs), False))
         rows += spreads(sheet, answers, "w1", lambda part: self._headline(part, readout))
         return rows
+
+    def sample(self, answers: Answers, readout: Readout) -> Sample:
+        """How a respondent's answers to each item are spread over its options: the distances, and ``accuracy_sampled``.
+
+        Only ``accuracy_sampled`` is linear in them; a distance is not, and ``BENT`` says why it carries no interval.
+        """
+        layout, spread = answers.layout, chosen(answers, readout)
+        answered, width = spread.sum(-1) > 0, layout.codes.shape[1]
+        columns = []
+        for option in range(width):
+            values = np.where(answered, spread[:, option], np.nan)
+            columns.append(tally(layout.respondent, layout.item * width + option, values, len(layout.items) * width))
+        sums, counts = (np.sum([column[place] for column in columns], axis=0) for place in (1, 2))
+        asked = [item for item in self.items if counts[:, item * width].any()]
+        cells = np.concatenate([item * width + np.arange(len(self.codes[item])) for item in asked] or [[]]).astype(int)
+        metrics = {}
+        for name in _SAMPLED:
+            bent = None if name in _HIGHER else BENT
+            metrics[name] = Metric(cells, partial(self._mean_over, asked, name), name in _HIGHER, SHARE, bent)
+        return Sample("respondents", columns[0][0], sums, counts, metrics)
+
+    def _mean_over(self, items: list[int], metric: str, means: np.ndarray) -> np.ndarray:
+        """Mean (...,) over items of a metric of the model's shares, ``means`` (..., cells of these items)."""
+        total, start = 0.0, 0
+        for item in items:
+            stop = start + len(self.codes[item])
+            counted, place = np.unique(self.codes[item], return_inverse=True)
+            own = means[..., start:stop] @ (place[:, None] == np.arange(len(counted))).astype(float)
+            pair = own / own.sum(-1, keepdims=True), self.target[item]
+            total = total + (wasserstein(*pair, counted) if metric == "w1" else _DISTANCES[metric](*pair))
+            start = stop
+        return total / max(len(items), 1)
 
     def _headline(self, answers: Answers, readout: Readout) -> float:
         pairs = self._pairs(answers, readout)
@@ -219,36 +264,43 @@ def split_half(shares: np.ndarray, codes: np.ndarray, n: int) -> float:
     return float(apart @ steps)
 
 
-def wasserstein(p: np.ndarray, q: np.ndarray, codes: np.ndarray) -> float:
-    """Wasserstein-1 between two distributions over ascending codes, divided by their range."""
-    return float((abs(np.cumsum(p - q))[:-1] * np.diff(codes)).sum() / (codes[-1] - codes[0]))
+def wasserstein(p: np.ndarray, q: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Wasserstein-1 between distributions (..., codes) over ascending codes, divided by their range."""
+    return (abs(np.cumsum(p - q, -1))[..., :-1] * np.diff(codes)).sum(-1) / (codes[-1] - codes[0])
 
 
-def smoothed_kl(p: np.ndarray, q: np.ndarray) -> float:
+def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Jensen-Shannon distance in nats; 0 where the two are equal, whatever rounding makes of it."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isclose(p, q).all(-1), 0.0, jensenshannon(p, q, axis=-1))
+
+
+def smoothed_kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """KL(country || model) in nats, one per cent of the uniform distribution mixed into both."""
-    mixed = [(1 - SMOOTHING) * each + SMOOTHING / len(each) for each in (q, p)]
-    return float(rel_entr(*mixed).sum())
+    mixed = [(1 - SMOOTHING) * each + SMOOTHING / each.shape[-1] for each in (q, p)]
+    return rel_entr(*mixed).sum(-1)
 
 
-def kl_clca(p: np.ndarray, q: np.ndarray) -> float:
+def kl_clca(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """What CLCA's released code calls KL: a softmax is taken of what is a distribution already.
 
     ``kl_div(log_softmax(model), country)``, summed over the options; a perfect answer does not score 0. For comparison
     with published tables only (Liu, Korhonen & Gurevych 2025).
     """
-    soft = np.exp(p) / np.exp(p).sum()
-    return float(rel_entr(q, soft).sum())
+    soft = np.exp(p) / np.exp(p).sum(-1, keepdims=True)
+    return rel_entr(q, soft).sum(-1)
 
 
-_DISTANCES = {
-    "js": lambda p, q: float(jensenshannon(p, q)) if not np.allclose(p, q) else 0.0,
-    "tv": lambda p, q: float(abs(p - q).sum() / 2),
+_DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of distributions (..., codes), (codes,)
+    "js": jensen_shannon,
+    "tv": lambda p, q: abs(p - q).sum(-1) / 2,
     "kl": smoothed_kl,
     "kl_clca": kl_clca,
-    "accuracy_majority": lambda p, q: float(p.argmax() == q.argmax()),
-    "accuracy_sampled": lambda p, q: float(p @ q),
+    "accuracy_majority": lambda p, q: (p.argmax(-1) == q.argmax()).astype(float),
+    "accuracy_sampled": lambda p, q: p @ q,
 }
 _HIGHER = ("accuracy_majority", "accuracy_sampled")
+_SAMPLED = ("w1", "js", "tv", "accuracy_sampled")
 
 
 def _file(spec: TaskSpec, edition: str | None) -> tuple[Path, str]:
@@ -308,13 +360,7 @@ def load_shares(path: Path) -> dict[str, dict[str, dict[int, tuple[float, int]]]
 @lru_cache(maxsize=4)  # scoring against every country reads the same file for each
 def _load_shares(path: Path, changed: int) -> dict[str, dict[str, dict[int, tuple[float, int]]]]:
     table: dict[str, dict[str, dict[int, tuple[float, int]]]] = defaultdict(lambda: defaultdict(dict))
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text. Save it as UTF-8.") from None
-    if not rows or not set(FIELDS) <= set(rows[0]):
-        raise InputError(f"{path}:1: expected the columns {', '.join(FIELDS)}, separated by commas.")
-    for line, row in enumerate(rows, start=2):
+    for line, row in enumerate(read_csv(path, FIELDS), start=2):
         try:
             share, count = float(row["share"]), int(row.get("count") or 0)
             code = int(row["code"])
@@ -341,6 +387,5 @@ def _merges(spec: TaskSpec, country: str) -> dict[str, dict[int, int]]:
     path = spec.folder / "variants.yaml"
     if not path.is_file():
         return {}
-    variants = read_yaml(path)
-    merge = {int(code): int(other) for code, other in variants["merge"].items()}
-    return {item: merge for item in variants["countries"].get(country, ())}
+    variants = parse(Variants, read_yaml(path), path)
+    return {item: variants.merge for item in variants.countries.get(country, ())}
