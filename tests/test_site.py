@@ -5,6 +5,8 @@ import io
 import json
 import os
 import shutil
+from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from culteval.harness.cli import cli
 from culteval.harness.registry import spec_of
 from culteval.harness.scoring import Shelf, score_submission
 from culteval.leaderboards import collect, rank
+from culteval.leaderboards.proof import proven
 from culteval.leaderboards.render import site, tables
 from culteval.leaderboards.suite import current, read_suite
 from culteval.tasks.answers import Answers
@@ -321,6 +324,32 @@ def test_datatables_is_there_as_a_plain_script(monkeypatch):
 
 
 # ---------------------------------------------------------------- tables for papers
+
+
+def quiz(home, name, share, seed):
+    """Answers to the quiz, right on the given share of its questions and wrong on the others."""
+    spec = spec_of("culture_core")
+    path = write(home, name, task="culture_core", aligner=name, seed=seed)
+    manifest, given = submission.read(path)
+    layout, rng = given["culture_core"].layout, np.random.default_rng(seed)
+    knows = rng.random(len(layout.items)) < share
+    right = np.array([question.right[0] - 1 for question in spec.items.questions])
+    chosen = np.where(knows, right, (right + 1) % 4)[layout.item]
+    probs = np.where(np.arange(layout.codes.shape[1]) == chosen[:, None], 0.94, 0.02)
+    answers = Answers(layout, probs[None], given["culture_core"].outside)
+    shutil.rmtree(path)
+    submission.write(path, manifest.model_dump(mode="json", exclude={"answers"}), {"culture_core": answers})
+
+
+@pytest.mark.parametrize(("shares", "bold"), [((1.0, 0.1, 0.2), (0,)), ((1.0, 0.95, 0.1), ()), ((0.8,), ())])
+def test_bold_is_what_paired_tests_support(tmp_path, shares, bold):
+    """Twenty questions: all right against a fifth is no chance, against all but one it is."""
+    for number, share in enumerate(shares):
+        quiz(tmp_path, f"q{number}", share, number)
+    board = board_of(tmp_path)
+    assert proven(board, Shelf(), np.random.default_rng(0)) == bold
+    text = call("export", tmp_path, "--format", "md")
+    assert ("**q0**" in text, tables.BOLD_NOTE in text) == (bool(bold), bool(bold))
 
 
 def call(*words):
