@@ -27,6 +27,8 @@ _COMMANDS = {
     "ls": ("culteval.harness.listing:ls", "List tasks, aligners, models or countries."),
     "task": ("culteval.harness.authoring:task", "Begin a new task, or check one."),
     "data": ("culteval.harness.authoring:data", "Import your own copies of licensed data."),
+    "cache": ("culteval.harness.operations:cache", "Show, check or drop answers kept from one run to the next."),
+    "doctor": ("culteval.harness.operations:doctor", "Look at this machine, with a remedy for what is wrong."),
     "leaderboard": ("culteval.leaderboards.commands:leaderboard", "Put finished runs side by side."),
 }
 

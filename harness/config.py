@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,7 +16,9 @@ from ..tasks.prompts import Asking
 from ..tasks.reading import parse_yaml
 from ..tasks.schema import Readout
 from ..tasks.spec import first_problem
-from .registry import find, spec_of
+from .api import Api
+from .hashes import folder_hash
+from .registry import find, spec_of, table
 
 DEFAULT_BUDGET = 100
 
@@ -32,6 +35,7 @@ class RunConfig(BaseModel):
     dtype: str = "auto"
     device: str = "cpu"
     threads: int | None = Field(None, ge=1)
+    api: Api | None = None
     fit: tuple[str, ...]
     fit_country: str
     tasks: tuple[str, ...]
@@ -49,12 +53,22 @@ class RunConfig(BaseModel):
         return Asking(self.respondents, self.seed, self.limit, self.calibrate)
 
     @property
+    def model_content(self) -> str | None:
+        """Hash of the model's files where it is a folder of the user's, whose content may change under its name."""
+        local = self.model not in table("models") and Path(self.model).is_dir()
+        return folder_hash(Path(self.model)) if local else None
+
+    @property
     def digest(self) -> str:
-        """Ten hexadecimal digits of this configuration and these task files."""
+        """Ten hexadecimal digits of this configuration, these task files, and the files of a model that is a folder."""
         specs = {name: spec_of(name) for name in (*self.fit, *self.tasks)}
         edition = self.options.edition
         asked = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
-        text = json.dumps([self.model_dump(mode="json"), asked], sort_keys=True)
+        given = self.model_dump(mode="json", exclude={"api"})
+        if self.api and self.api.base_url:  # how fast an API is asked, and its prices, decide nothing
+            given["base_url"] = self.api.base_url
+        content = self.model_content
+        text = json.dumps([given, asked, *([content] if content else [])], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     def folder_name(self) -> str:

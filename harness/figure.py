@@ -51,9 +51,15 @@ def drawing(path: Path, width: float, height: float) -> Iterator[Any]:
         pyplot.close(figure)
 
 
+def pictured(scores: Sequence[Score]) -> str:
+    """The read-out to show: ``expected``, or ``text`` where no probabilities are known."""
+    return "expected" if any(row.readout == "expected" for row in scores) else "text"
+
+
 def write_figure(path: Path, scores: Sequence[Score], country: str) -> None:
     """An SVG of fitted and held-out indices beside the published ones; nothing where no index could be formed."""
-    points = {split: dimensions(scores, "expected", split) for split in ("fit", "heldout")}
+    readout = pictured(scores)
+    points = {split: dimensions(scores, readout, split) for split in ("fit", "heldout")}
     if not points["heldout"]:
         return
     rows = range(len(DIMENSIONS))
@@ -68,7 +74,7 @@ def write_figure(path: Path, scores: Sequence[Score], country: str) -> None:
         axes.set_ylim(len(DIMENSIONS) - 0.4, -0.6)
         axes.grid(axis="x", color="#dddddd")
         axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.set_xlabel("index (expected read-out)")
+        axes.set_xlabel(f"index ({readout} read-out)")
         axes.set_title(f"{plain(scores[0].aligner)}: indices against the published scores of {country}", loc="left")
         axes.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 

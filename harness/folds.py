@@ -21,8 +21,8 @@ from .figure import drawing
 from .files import write_json
 from .fitting import goal_of
 from .goal import TaskGoal
+from .journal import Display
 from .registry import find
-from .run import Display
 
 RESULTS = "folds.json"
 

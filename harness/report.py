@@ -41,6 +41,14 @@ HOFSTEDE = (
     Column("heldout\nskill", "skill", "expected", "heldout", ".2f"),
     Column("reversed\norder", "loss_reversed", "expected", "heldout", ",.0f"),
 )
+HOFSTEDE_TEXT = (
+    Column("fit\ntext", "loss", "text", "fit", ",.0f"),
+    Column("heldout\ntext", "loss", "text", "heldout", ",.0f"),
+    Column("heldout\nexpected", "loss", "expected", "heldout", ",.0f"),
+    Column("heldout\nskill", "skill", "text", "heldout", ".2f"),
+    Column("reversed\norder", "loss_reversed", "text", "heldout", ",.0f"),
+    Column("heldout\nunparsed", "unparsed", "text", "heldout", ".2f"),
+)
 _HOFSTEDE_NOTE = (
     "loss: sum of squared errors of the six indices, lower is better; skill: 1 - loss / loss of the constant answer\n"
 )
@@ -50,7 +58,7 @@ def columns_of(spec: TaskSpec) -> tuple[Column, ...]:
     """What a task's table shows: the headline where it was fitted, then held out in every read-out and as control,
     then the other metrics that the spec lists."""
     if spec.metadata.measure == "hofstede":
-        return HOFSTEDE
+        return HOFSTEDE_TEXT if spec.default_readout == "text" else HOFSTEDE
     headline, usual = spec.metadata.headline.metric, spec.default_readout
     columns = [Column(f"fit\n{headline}", headline, usual, "fit")]
     for readout in spec.metadata.readouts:

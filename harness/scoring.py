@@ -70,7 +70,8 @@ def readings(spec: TaskSpec, answers: Answers) -> Iterator[tuple[SplitName, Read
 
     Where content-free items were answered, the read-outs of probabilities follow calibrated.
     """
-    readouts = [name for name in spec.metadata.readouts if name != "text" or answers.texts is not None]
+    there = {"text": answers.texts is not None, "expected": answers.weighed, "argmax": answers.weighed}
+    readouts = [name for name in spec.metadata.readouts if there[name]]
     for split in spec.metadata.splits.named:
         asked = answers.take(of_split(spec, answers.layout, split))
         if not len(asked.layout):
@@ -78,7 +79,7 @@ def readings(spec: TaskSpec, answers: Answers) -> Iterator[tuple[SplitName, Read
         free = is_free(asked)
         real = asked.take(~free) if free.any() else asked
         yield from ((split, readout, real) for readout in readouts)
-        if free.any():
+        if free.any() and answers.weighed:
             without_prior = calibrated(spec, asked, split)
             yield from ((split, f"{name}{CALIBRATED}", without_prior) for name in readouts if name != "text")
 

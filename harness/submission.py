@@ -158,7 +158,7 @@ def asking(task: AskedTask, seed: int) -> Asking:
 
 
 def _lines(task: str, answers: Answers) -> Iterator[str]:
-    layout = answers.layout
+    layout, weighed = answers.layout, answers.weighed
     for row in range(len(layout)):
         line: dict[str, Any] = {
             "task": task,
@@ -166,7 +166,7 @@ def _lines(task: str, answers: Answers) -> Iterator[str]:
             "wording": layout.wordings[layout.wording[row]],
             "order": layout.orders[layout.order[row]],
             "respondent": int(layout.respondent[row]),
-            "probs": [round(float(p), 9) for p in answers.probs[0, row, : layout.widths[row]]],
+            "probs": [round(float(p), 9) for p in answers.probs[0, row, : layout.widths[row] * weighed]],
             "outside": round(float(answers.outside[0, row]), 9),
         }
         if answers.texts is not None:
@@ -280,6 +280,8 @@ class _Table:
         shape = (len(layout.items), len(layout.wordings), len(layout.orders), layout.respondents)
         self.rows = np.full(shape, _NOT_ASKED, dtype=np.int32)
         self.rows[layout.item, layout.wording, layout.order, layout.respondent] = np.arange(len(layout))
+        self.by_text = "text" in spec.metadata.readouts
+        self.weighed: bool | None = None
         self.levels = [{name: i for i, name in enumerate(names)} for names in (self.layout.items, self.layout.wordings)]
         self.seen = np.zeros(len(self.layout), dtype=bool)
         self.probs = np.zeros(self.layout.codes.shape)
@@ -297,16 +299,27 @@ class _Table:
         if self.seen[at]:
             raise InputError(f"{where}: answered twice ({row.item}, {row.wording}, {row.order}, {row.respondent}).")
         width = self.layout.widths[at]
-        if len(row.probs) != width:
+        self._same_kind(row, bool(width), where)
+        if row.probs and len(row.probs) != width:
             raise InputError(f"{where}: probs: {len(row.probs)} numbers, item {row.item} has {width} options.")
-        if width and abs(sum(row.probs) - 1) > 1e-3:
+        if row.probs and abs(sum(row.probs) - 1) > 1e-3:
             raise InputError(f"{where}: probs: they add up to {sum(row.probs):.4f}, not 1.")
         if row.parsed is not None and row.parsed != UNPARSED and row.parsed not in self.layout.codes[at, :width]:
             raise InputError(f"{where}: parsed: {row.parsed} is not a code of item {row.item}.")
         self.seen[at] = True
-        self.probs[at, :width] = row.probs
+        self.probs[at, : len(row.probs)] = row.probs
         self.outside[at], self.texts[at] = row.outside, row.text
         self.parsed[at] = UNPARSED if row.parsed is None else row.parsed
+
+    def _same_kind(self, row: AnswerRow, closed: bool, where: str) -> None:
+        """Probabilities may be left out where a task is read as text: from all its answers, or from none."""
+        if not closed:
+            return
+        if not row.probs and (not self.by_text or row.text is None):
+            raise InputError(f"{where}: probs: none; only a task that is read as text may lack them, and needs a text.")
+        if self.weighed not in (None, bool(row.probs)):
+            raise InputError(f"{where}: probs: some answers of {row.task} have them and some have none.")
+        self.weighed = bool(row.probs)
 
     def finished(self) -> Answers:
         """The answers: as many as asked, none twice, so all are there. Text only where every answer has one."""

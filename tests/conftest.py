@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["CULTEVAL_NO_CACHE"] = "1"  # what is run again is answered again; tests of the cache say otherwise
 
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -114,6 +115,22 @@ def summary(request: pytest.FixtureRequest) -> list[str]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for line in config.stash.get(SUMMARY, []):
         terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder (``CULTEVAL_CACHE``) in which the embedded model is a tiny random one, whole by its manifest."""
+    import json
+    import shutil
+
+    from culteval.harness.embedded import CONVERTER, EMBEDDED
+
+    cache, model = tmp_path_factory.mktemp("cache"), EMBEDDED["smollm2"]
+    folder = shutil.copytree(tiny(), cache / "models" / f"smollm2-{model.version}")
+    sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
+    manifest = {"wheel_sha256": model.wheel_sha256, "converter": CONVERTER, "files": sizes}
+    (folder / "culteval.json").write_text(json.dumps(manifest))
+    return cache
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -658,7 +658,7 @@ class Silent:
 @counts(200)
 def test_checkpoints(tmp_path, inputs):
     """Damaged anywhere; sums of the archive tell."""
-    from culteval.harness.run import RunJournal
+    from culteval.harness.journal import RunJournal
 
     search = searches()["de"]
     search.tell((search.ask() ** 2).sum(1))
@@ -703,7 +703,7 @@ def test_a_name_in_a_checkpoint_calls_nothing(monkeypatch):
 
 def test_a_compressed_checkpoint_is_refused(tmp_path):
     """A megabyte of zeros may unpack to gigabytes; ours are not compressed."""
-    from culteval.harness.run import RunJournal
+    from culteval.harness.journal import RunJournal
 
     np.savez_compressed(tmp_path / "checkpoint.npz", big=np.zeros(1 << 22))
     with pytest.raises(InputError, match="compressed"):
