@@ -28,7 +28,10 @@ def test_exit_codes_in_the_documents():
     "name",
     [
         "README.md",
-        *(f"docs/{name}.md" for name in ("architecture", "submission", "aligners", "clca", "operations", "sweeps")),
+        *(
+            f"docs/{name}.md"
+            for name in ("architecture", "publishing", "submission", "aligners", "clca", "operations", "sweeps")
+        ),
     ],
 )
 def test_links_and_folders_exist(name):
