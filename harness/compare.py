@@ -199,5 +199,5 @@ def correlate_command(paths: tuple[str, ...], as_markdown: bool, as_json: bool) 
 
 def _correlation(row: Correlation) -> list[str]:
     one = row.association
-    interval = f"{one.low:+.2f} to {one.high:+.2f}"
+    interval = "-" if one.low is None else f"{one.low:+.2f} to {one.high:+.2f}"
     return [row.metric, row.readout, one.statistic, f"{one.value:+.2f}", interval, _p(row.adjusted), str(one.n)]
