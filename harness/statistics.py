@@ -16,7 +16,7 @@ from scipy import stats
 
 from ..errors import UsageError
 from ..tasks.answers import Answers, Layout
-from ..tasks.intervals import LEAST_RESPONDENTS, student
+from ..tasks.intervals import LEAST_UNITS, student
 from ..tasks.measure import MeasureOptions, measure_of
 from ..tasks.prompts import Asking, render
 from ..tasks.sample import Metric, Sample, quotient, standard_error
@@ -153,8 +153,8 @@ def _interval(a: Sample, b: Sample, name: str) -> dict[str, Any]:
     found = {"n": n, "note": metric.bent, "detectable": smallest_difference(error * n**0.5, n)}
     if metric.bent:
         return found
-    if n < LEAST_RESPONDENTS:
-        return found | {"note": f"{n} {a.unit}: an interval needs {LEAST_RESPONDENTS} or more"}
+    if n < LEAST_UNITS:
+        return found | {"note": f"{n} {a.unit}: an interval needs {LEAST_UNITS} or more"}
     if differs.sum() < LEAST_DIFFERING:
         return found | {"note": f"{differs.sum()} of {n} {a.unit} differ: an interval needs {LEAST_DIFFERING} that do"}
     low, high = student(a.value(name) - b.value(name), error, n)
