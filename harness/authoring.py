@@ -10,7 +10,7 @@ import click
 import numpy as np
 from pydantic import ValidationError
 
-from ..errors import InputError, UsageError, did_you_mean
+from ..errors import InputError, UsageError, did_you_mean, shown
 from ..tasks.answers import UNPARSED, Answers
 from ..tasks.imported import data_dir
 from ..tasks.intervals import LEAST_UNITS
@@ -71,7 +71,8 @@ def validate(path: str) -> None:
     for line in _detected(spec):
         click.echo(line)
     example = render(spec, "fit")
-    click.echo(f"\nfirst prompt:\n{example.texts[0]}\n\nmay be answered: {', '.join(example.choices[0]) or 'anything'}")
+    said = f"{example.texts[0]}\n\nmay be answered: {', '.join(example.choices[0]) or 'anything'}"
+    click.echo(f"\nfirst prompt:\n{shown(said)}")
 
 
 def _detected(spec: TaskSpec) -> list[str]:
@@ -98,7 +99,9 @@ def _check_lm_eval(spec: TaskSpec, data: dict[str, object]) -> None:
     called += [row.get("aggregation") for row in metrics if isinstance(row, dict)]
     for name in called:
         if isinstance(name, str) and not name.startswith(OWN_HOOKS):
-            click.echo(f"note: {spec.path}: stock lm-eval would run {name!r}, which is not part of culteval.", err=True)
+            click.echo(
+                f"note: {spec.path}: stock lm-eval would run {name[:100]!a}, which is not part of culteval.", err=True
+            )
     if spec.metadata.headline.metric not in spec.metrics:
         raise InputError(f"{spec.path}: metric_list: lacks the headline {spec.metadata.headline.metric!r}. Add it.")
 

@@ -19,7 +19,7 @@ from ..sample import SHARE, Metric, Sample, average
 from ..schema import Readout, SplitName
 from ..score import Score, Sheet
 from ..spec import TaskSpec
-from .common import NoReference, group_means, middle_answers, spreads, unanswered
+from .common import NoReference, certain_answers, group_means, middle_answers, spreads, unanswered
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,12 @@ class Accuracy(NoReference):
     def constant(self, layout: Layout) -> Answers:
         """The same option, whatever is asked."""
         return middle_answers(layout)
+
+    def worldly(self, layout: Layout) -> dict[str, Answers]:
+        """The code that is right most often over all questions (the first of equals), whatever is asked."""
+        codes, counts = np.unique([code for q in self.questions for code in q.right], return_counts=True)
+        commonest = np.minimum(codes[counts.argmax()], layout.widths)
+        return {"majority": certain_answers(layout, commonest)}
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
         """``accuracy`` on the country's own questions (all where the task has none of it), pooled and by country."""

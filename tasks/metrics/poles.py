@@ -20,7 +20,7 @@ from ..schema import Readout, SplitName
 from ..score import Score, Sheet
 from ..spec import TaskSpec
 from .accuracy import same_content
-from .common import middle_answers, spreads, unanswered
+from .common import certain_answers, middle_answers, spreads, unanswered
 from .reference import DIMENSIONS, scores_of
 
 LEAST = 1e-9  # added to probabilities under a logarithm
@@ -87,6 +87,14 @@ class Poles:
     def constant(self, layout: Layout) -> Answers:
         """Always the second option in natural order's code, the low pole."""
         return middle_answers(layout)
+
+    def worldly(self, layout: Layout) -> dict[str, Answers]:
+        """The pole of each dimension on whose side most other countries are; open questions are left unanswered."""
+        others = [self.scores.high(code) for code in self.scores.complete if code != self.country]
+        if not others:
+            return {}
+        high = np.array([np.mean([each[name] for each in others]) > 0.5 for name in DIMENSIONS])
+        return {"majority": certain_answers(layout, np.where(high, 1, 2)[self.dimension[layout.item]])}
 
     def sheet(self, answers: Answers, split: SplitName, readout: Readout, n: int) -> Sheet:
         """The sheet of a split in one read-out."""

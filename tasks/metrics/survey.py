@@ -22,7 +22,7 @@ from ..schema import Readout, SplitName
 from ..score import Score
 from ..spec import TaskSpec
 from .common import middle_answers
-from .hofstede import CONSTANTS, ITEMS, NORMS, distance, inverse, is_collapsed, terms, total, weights
+from .hofstede import CONSTANTS, ITEMS, NORMS, distance, inverse, is_collapsed, means_with, terms, total, weights
 from .reference import DIMENSIONS, scores_of
 
 BENT = "a squared distance: what varies only adds to it, so that resampling is biased upward near zero"
@@ -102,6 +102,15 @@ class HofstedeSurvey:
     def constant(self, layout: Layout) -> Answers:
         """The middle of the scale, whatever is asked: every index equals its constant."""
         return middle_answers(layout)
+
+    def worldly(self, layout: Layout) -> dict[str, Answers]:
+        """Answers whose indices are the world's mean, between neighbouring codes; nobody has counted majorities.
+
+        Under ``world`` constants they are the constant answer, since C itself is the world's mean.
+        """
+        means = means_with(self.scores.world, self.shift)[layout.item]
+        probs = np.maximum(1 - abs(layout.codes - means[:, None]), 0)
+        return {"world mean": Answers(layout, probs[None], np.zeros((1, len(layout))))}
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
         """All metrics of one split in one read-out.
