@@ -12,9 +12,10 @@ from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.prompts import Asking
 from ..tasks.prompts import asked as count
 from . import submission
+from .api import api_of, is_remote
 from .config import RunConfig, aligner_settings
 from .fitting import budget_of, goal_of
-from .registry import find, spec_of, table
+from .registry import find, listing, spec_of, table
 
 DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
 
@@ -56,8 +57,11 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     aligner = find("aligners", flags["aligner"])
     copied = ("aligner", "model", "revision", "dtype", "device", "threads", "readout", "respondents", "seed")
     copied += ("limit", "calibrate")
+    if is_remote(flags["model"]):
+        _require_text(flags, aligner)
     config = RunConfig(
         **{name: flags[name] for name in copied},
+        api=api_of(flags, (flags["model"], *chosen.model_dump().values())),
         settings=chosen.model_dump(mode="json"),
         fit=fit,
         fit_country=fit_codes[0],
@@ -69,6 +73,22 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     if check := getattr(aligner, "check", None):
         check(aligner(chosen), goal_of(config), budget_of(config))
     return config
+
+
+def _require_text(flags: Mapping[str, Any], aligner: Any) -> None:
+    """Raise UsageError for what a model behind an API cannot have: aligners that need its weights, a place, a type."""
+    if getattr(aligner, "needs_weights", True):
+        able = ", ".join(name for name, may in listing("aligners", _by_text) if may)
+        raise UsageError(
+            f"--aligner {flags['aligner']}: needs a model's weights, and {flags['model']} is behind an API. Use {able}."
+        )
+    for name, usual in (("dtype", "auto"), ("device", "cpu"), ("revision", None), ("threads", None)):
+        if flags[name] != usual:
+            raise UsageError(f"--{name} {flags[name]}: decided by whoever runs {flags['model']}. Leave it out.")
+
+
+def _by_text(name: str) -> tuple[str, bool]:
+    return name, not getattr(find("aligners", name), "needs_weights", True)
 
 
 def _fitted(names: str | Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..errors import InputError, did_you_mean
 from .answers import Answers, Layout
+from .sample import Sample
 from .schema import Readout, SplitName
 from .score import Score
 from .spec import TaskSpec
@@ -73,11 +74,20 @@ class Measure(Protocol):
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
         """Every metric of one split in one read-out; ``answers`` are those of the split, content-free items aside."""
 
+    def sample(self, answers: Answers, readout: Readout) -> Sample:
+        """What the main metrics of one split rest on, by respondent or question; for intervals and tests."""
+
     def demonstrations(self, layout: Layout) -> np.ndarray:
         """The code (prompts,) that a person of the country would give, for in-context examples."""
 
     def constant(self, layout: Layout) -> Answers:
         """The answers of somebody who says the same whatever is asked."""
+
+    def worldly(self, layout: Layout) -> dict[str, Answers]:
+        """The answers of somebody who knows the other countries, or the key, and not this country.
+
+        ``world mean`` is their mean and ``majority`` what is commonest; whichever makes no sense is left out.
+        """
 
 
 def measure_of(spec: TaskSpec, country: str, options: MeasureOptions) -> Measure:

@@ -19,8 +19,8 @@ from .dialogues import read_dialogues
 from .scenarios import place_of
 from .settings import CLCASettings
 from .stages import Course
+from .teacher import writer_of
 from .train import LORA
-from .writer import LocalWriter
 
 if TYPE_CHECKING:
     from ...harness.models import LanguageModel
@@ -59,6 +59,8 @@ class CLCA:
             RunError: nothing was kept to learn from, or a loss that is no number.
         """
         folder, code = Path(journal.folder) / FOLDER, self.settings.country(goal.country.code)
-        writer, seed = cache(lambda: LocalWriter(model)), int(rng.integers(1 << 31))
+        teacher = self.settings.teacher
+        writer = cache(lambda: writer_of(journal.other(teacher) if teacher else model, folder, journal.tell))
+        seed = int(rng.integers(1 << 31))
         Course(folder, code, culture_of(code), self.settings, seed, lambda: model, writer, journal.tell).run()
         return AlignedModel(model, lora=folder / LORA)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ...harness.commands import load, run_defaults, terminal
+from ...harness.commands import api_options, load, run_defaults, terminal
 from ...harness.files import write_json
 from ...harness.planning import plan
 from .aligner import culture_of
 from .settings import PRESETS, CLCASettings
 from .stages import STAGES, Course
-from .writer import LocalWriter
+from .teacher import writer_of
 
 _TOLD = {
     "scenarios": "Set the seed scenarios in a country.",
@@ -44,6 +45,7 @@ def _stage(name: str) -> click.Command:
     @click.option("--preset", type=click.Choice(list(PRESETS)), default="laptop", show_default=True, help="Sizes.")
     @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner clca.")
     @click.option("--model", default="smollm2", show_default=True, help="Embedded model, folder, or hub id.")
+    @api_options
     @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
     @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
     @click.option("--threads", type=click.IntRange(1), help="Processor threads [default: all].")
@@ -61,7 +63,18 @@ def _stage(name: str) -> click.Command:
         folder = Path(out) / f"{config.country}-{config.digest}"
         write_json(folder / "config.json", config.model_dump(mode="json"))
         with terminal(as_json) as display:
-            model_of = cache(lambda: load(config, display))
+            model_of, teacher = cache(lambda: load(config, display)), settings.teacher
+
+            def teacher_of() -> Any:
+                return (
+                    load(config.model_copy(update={"model": teacher, "revision": None}), display)
+                    if teacher
+                    else model_of()
+                )
+
+            def tell(stage: str, done: int, total: int) -> None:
+                display.advance(f"clca {stage}", done, total, None)
+
             course = Course(
                 folder=folder,
                 country=code,
@@ -69,8 +82,8 @@ def _stage(name: str) -> click.Command:
                 settings=settings,
                 seed=int(np.random.default_rng(config.seed).integers(1 << 31)),
                 model_of=model_of,
-                writer_of=cache(lambda: LocalWriter(model_of())),
-                tell=lambda stage, done, total: display.advance(f"clca {stage}", done, total, None),
+                writer_of=cache(lambda: writer_of(teacher_of(), folder, tell)),
+                tell=tell,
             )
             if fresh:
                 course.clear(name)

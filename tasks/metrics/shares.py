@@ -7,15 +7,17 @@ and accuracy against the majority and against respondents drawn at random.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
+from scipy.stats import hypergeom
 
 from ...errors import InputError, UsageError, did_you_mean
 from ..answers import Answers, Layout, chosen
@@ -23,13 +25,23 @@ from ..countries import name_of
 from ..imported import imported
 from ..items import Survey
 from ..measure import MeasureOptions
-from ..schema import Readout, SplitName
+from ..reading import read_csv, read_yaml
+from ..sample import SHARE, Metric, Sample, tally
+from ..schema import Readout, SplitName, Strict
 from ..score import Score, Sheet
-from ..spec import TaskSpec, read_yaml
-from .common import group_means, middle_answers, spreads, unanswered
+from ..spec import TaskSpec, parse
+from .common import certain_answers, group_means, middle_answers, spreads, unanswered, uniform_answers
 
 SMOOTHING = 0.01  # of the uniform distribution mixed into both sides of the Kullback-Leibler divergence
+BENT = "a distance: what varies only adds to it, so that resampling is biased upward near zero"
 FIELDS = ("country", "question", "code", "share")
+
+
+class Variants(Strict):
+    """``variants.yaml``: codes that count as another one (``merge``) for some items of some ``countries``."""
+
+    merge: dict[int, int]
+    countries: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -134,6 +146,25 @@ class Shares:
         """The middle of the scale, whatever is asked."""
         return middle_answers(layout)
 
+    def worldly(self, layout: Layout) -> dict[str, Answers]:
+        """The mean of the other countries' shares, each country counting once, and their commonest answer.
+
+        Countries whose scale of an item was shortened are left out of its mean; an item that no other country was asked
+        is answered evenly.
+        """
+        table = load_shares(_file(self.spec, self.reference.edition)[0])
+        others = [(row, _merges(self.spec, code)) for code, row in table.items() if code != self.country]
+        probs = uniform_answers(layout).probs[0]
+        for item, name in enumerate(self.spec.items.ids):
+            codes = self.spec.items.codes(name)
+            known = [row[name] for row, short in others if name in row and name not in short]
+            mean = np.array([sum(shares.get(code, (0.0, 0))[0] for shares in known) for code in codes])
+            if mean.sum() > 0:
+                probs[layout.item == item, : len(codes)] = mean / mean.sum()
+        commonest = layout.codes[np.arange(len(layout)), probs.argmax(-1)]
+        mean = Answers(layout, probs[None], np.zeros((1, len(layout))))
+        return {"world mean": mean, "majority": certain_answers(layout, commonest)}
+
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
         """Distances over the items asked in the country, by theme too; ``n`` is the number of model respondents."""
         layout = answers.layout
@@ -145,7 +176,10 @@ class Shares:
             return rows
         each = {metric: np.array([of(p, q) for p, q, _ in pairs.values()]) for metric, of in _DISTANCES.items()}
         each["w1"] = np.array([wasserstein(p, q, codes) for p, q, codes in pairs.values()])
-        rows += [sheet.row(metric, values.mean(), metric in _HIGHER) for metric, values in each.items()]
+        sample = self.sample(answers, readout)
+        for metric, values in each.items():
+            low, high = (sample.interval(metric) if metric in sample.metrics else None) or (None, None)
+            rows.append(sheet.row(metric, values.mean(), metric in _HIGHER, low=low, high=high))
         themes = np.array([self.spec.items.items[self.spec.items.ids[i]].dimension for i in pairs])
         rows += [sheet.row(f"w1_{name}", each["w1"][themes == name].mean(), False) for name in dict.fromkeys(themes)]
         rows.append(sheet.row("items", len(pairs), None))
@@ -153,6 +187,38 @@ class Shares:
             rows.append(sheet.row("w1_split_half", self._ceiling(pairs), False))
         rows += spreads(sheet, answers, "w1", lambda part: self._headline(part, readout))
         return rows
+
+    def sample(self, answers: Answers, readout: Readout) -> Sample:
+        """How a respondent's answers to each item are spread over its options: the distances, and ``accuracy_sampled``.
+
+        Only ``accuracy_sampled`` is linear in them; a distance is not, and ``BENT`` says why it carries no interval.
+        """
+        layout, spread = answers.layout, chosen(answers, readout)
+        answered, width = spread.sum(-1) > 0, layout.codes.shape[1]
+        columns = []
+        for option in range(width):
+            values = np.where(answered, spread[:, option], np.nan)
+            columns.append(tally(layout.respondent, layout.item * width + option, values, len(layout.items) * width))
+        sums, counts = (np.sum([column[place] for column in columns], axis=0) for place in (1, 2))
+        asked = [item for item in self.items if counts[:, item * width].any()]
+        cells = np.concatenate([item * width + np.arange(len(self.codes[item])) for item in asked] or [[]]).astype(int)
+        metrics = {}
+        for name in _SAMPLED:
+            bent = None if name in _HIGHER else BENT
+            metrics[name] = Metric(cells, partial(self._mean_over, asked, name), name in _HIGHER, SHARE, bent)
+        return Sample("respondents", columns[0][0], sums, counts, metrics)
+
+    def _mean_over(self, items: list[int], metric: str, means: np.ndarray) -> np.ndarray:
+        """Mean (...,) over items of a metric of the model's shares, ``means`` (..., cells of these items)."""
+        total, start = 0.0, 0
+        for item in items:
+            stop = start + len(self.codes[item])
+            counted, place = np.unique(self.codes[item], return_inverse=True)
+            own = means[..., start:stop] @ (place[:, None] == np.arange(len(counted))).astype(float)
+            pair = own / own.sum(-1, keepdims=True), self.target[item]
+            total = total + (wasserstein(*pair, counted) if metric == "w1" else _DISTANCES[metric](*pair))
+            start = stop
+        return total / max(len(items), 1)
 
     def _headline(self, answers: Answers, readout: Readout) -> float:
         pairs = self._pairs(answers, readout)
@@ -174,46 +240,67 @@ class Shares:
         return pairs
 
     def _ceiling(self, pairs: dict[int, Any]) -> float:
-        """Mean distance of two random halves of the country's own sample: as near as noise lets anything come."""
-        rng = np.random.default_rng(0)  # part of the metric's definition, as the number of draws is
-        found = []
-        for item in pairs:
-            half = max(1, self.reference.counts[self.spec.items.ids[item]] // 2)
-            draws = rng.multinomial(half, self.target[item], size=(50, 2)) / half
-            found.append(np.mean([wasserstein(a, b, np.unique(self.codes[item])) for a, b in draws]))
+        """Mean distance of the two halves of the country's own sample: as near as noise lets anything come."""
+        count = self.reference.counts
+        found = [split_half(self.target[i], np.unique(self.codes[i]), count[self.spec.items.ids[i]]) for i in pairs]
         return float(np.mean(found))
 
 
-def wasserstein(p: np.ndarray, q: np.ndarray, codes: np.ndarray) -> float:
-    """Wasserstein-1 between two distributions over ascending codes, divided by their range."""
-    return float((abs(np.cumsum(p - q))[:-1] * np.diff(codes)).sum() / (codes[-1] - codes[0]))
+def split_half(shares: np.ndarray, codes: np.ndarray, n: int) -> float:
+    """The normalised Wasserstein-1 to expect between random halves of ``n`` people with these shares, exactly.
+
+    K of the n answered at or below a code. A random half of h people has k of them, which is hypergeometric (n, K, h),
+    so E|F1 - F2| = sum over k of P(k) |k / h - (K - k) / (n - h)|; the expectation of the distance is the sum over the
+    codes, by linearity, and the same people being split for all items changes no mean over items. With weighted shares
+    K is rounded from them, and what weights add to the noise is not counted.
+    """
+    if n < 2:
+        return 0.0
+    half = n // 2
+    steps = np.diff(codes) / (codes[-1] - codes[0])
+    k = np.arange(half + 1)
+    below = np.round(np.cumsum(shares)[:-1] * n).astype(int)
+    apart = [hypergeom.pmf(k, n, total, half) @ abs(k / half - (total - k) / (n - half)) for total in below]
+    return float(apart @ steps)
 
 
-def smoothed_kl(p: np.ndarray, q: np.ndarray) -> float:
+def wasserstein(p: np.ndarray, q: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Wasserstein-1 between distributions (..., codes) over ascending codes, divided by their range."""
+    return (abs(np.cumsum(p - q, -1))[..., :-1] * np.diff(codes)).sum(-1) / (codes[-1] - codes[0])
+
+
+def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Jensen-Shannon distance in nats; 0 where the two are equal, whatever rounding makes of it."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isclose(p, q).all(-1), 0.0, jensenshannon(p, q, axis=-1))
+
+
+def smoothed_kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """KL(country || model) in nats, one per cent of the uniform distribution mixed into both."""
-    mixed = [(1 - SMOOTHING) * each + SMOOTHING / len(each) for each in (q, p)]
-    return float(rel_entr(*mixed).sum())
+    mixed = [(1 - SMOOTHING) * each + SMOOTHING / each.shape[-1] for each in (q, p)]
+    return rel_entr(*mixed).sum(-1)
 
 
-def kl_clca(p: np.ndarray, q: np.ndarray) -> float:
+def kl_clca(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """What CLCA's released code calls KL: a softmax is taken of what is a distribution already.
 
     ``kl_div(log_softmax(model), country)``, summed over the options; a perfect answer does not score 0. For comparison
     with published tables only (Liu, Korhonen & Gurevych 2025).
     """
-    soft = np.exp(p) / np.exp(p).sum()
-    return float(rel_entr(q, soft).sum())
+    soft = np.exp(p) / np.exp(p).sum(-1, keepdims=True)
+    return rel_entr(q, soft).sum(-1)
 
 
-_DISTANCES = {
-    "js": lambda p, q: float(jensenshannon(p, q)) if not np.allclose(p, q) else 0.0,
-    "tv": lambda p, q: float(abs(p - q).sum() / 2),
+_DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of distributions (..., codes), (codes,)
+    "js": jensen_shannon,
+    "tv": lambda p, q: abs(p - q).sum(-1) / 2,
     "kl": smoothed_kl,
     "kl_clca": kl_clca,
-    "accuracy_majority": lambda p, q: float(p.argmax() == q.argmax()),
-    "accuracy_sampled": lambda p, q: float(p @ q),
+    "accuracy_majority": lambda p, q: (p.argmax(-1) == q.argmax()).astype(float),
+    "accuracy_sampled": lambda p, q: p @ q,
 }
 _HIGHER = ("accuracy_majority", "accuracy_sampled")
+_SAMPLED = ("w1", "js", "tv", "accuracy_sampled")
 
 
 def _file(spec: TaskSpec, edition: str | None) -> tuple[Path, str]:
@@ -264,16 +351,16 @@ def load_shares(path: Path) -> dict[str, dict[str, dict[int, tuple[float, int]]]
     Raises:
         InputError: a malformed file; names line, field and remedy.
     """
-    table: dict[str, dict[str, dict[int, tuple[float, int]]]] = defaultdict(lambda: defaultdict(dict))
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        return _load_shares(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text. Save it as UTF-8.") from None
-    if not rows or not set(FIELDS) <= set(rows[0]):
-        raise InputError(f"{path}:1: expected the columns {', '.join(FIELDS)}, separated by commas.")
-    for line, row in enumerate(rows, start=2):
+
+
+@lru_cache(maxsize=4)  # scoring against every country reads the same file for each
+def _load_shares(path: Path, changed: int) -> dict[str, dict[str, dict[int, tuple[float, int]]]]:
+    table: dict[str, dict[str, dict[int, tuple[float, int]]]] = defaultdict(lambda: defaultdict(dict))
+    for line, row in enumerate(read_csv(path, FIELDS), start=2):
         try:
             share, count = float(row["share"]), int(row.get("count") or 0)
             code = int(row["code"])
@@ -300,6 +387,5 @@ def _merges(spec: TaskSpec, country: str) -> dict[str, dict[int, int]]:
     path = spec.folder / "variants.yaml"
     if not path.is_file():
         return {}
-    variants = read_yaml(path)
-    merge = {int(code): int(other) for code, other in variants["merge"].items()}
-    return {item: merge for item in variants["countries"].get(country, ())}
+    variants = parse(Variants, read_yaml(path), path)
+    return {item: variants.merge for item in variants.countries.get(country, ())}
