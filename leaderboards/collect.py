@@ -127,7 +127,8 @@ def find_one(path: Path) -> Found | None:
     if inner.is_symlink():
         raise InputError(f"{shown}: {SUBMISSION} is a link. Put the folder itself here.")
     home = inner if inner.is_dir() else path
-    if not os.path.lexists(home / MANIFEST):
+    unfinished = home == inner and not os.path.lexists(path / SCORES)
+    if unfinished or not os.path.lexists(home / MANIFEST):
         return None
     if not _NAME.fullmatch(path.name):
         raise InputError(f"{shown}: no name for a submission; letters, digits, dots, dashes, underscores, at most 100.")

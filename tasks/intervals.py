@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scipy import stats
+from scipy.special import ndtri, stdtrit  # not scipy.stats, which takes a second to load
 
 LEAST_RESPONDENTS = 20  # the manual's minimum for a group; below it no interval is offered
 
@@ -28,11 +28,11 @@ def wilson_of_mean(share: float, error: float, n: int) -> tuple[float, float]:
     """
     if n < 2 or error <= 0 or not 0 < share < 1:
         return wilson(share, n)
-    narrowing = (stats.norm.ppf(0.975) / stats.t.ppf(0.975, n - 1)) ** 2
+    narrowing = (ndtri(0.975) / stdtrit(n - 1, 0.975)) ** 2
     return wilson(share, share * (1 - share) / error**2 * narrowing)
 
 
 def student(mean: float, error: float, n: int) -> tuple[float, float]:
     """Student's 95 % interval of a mean over ``n`` units, two or more, with standard error ``error``."""
-    half = float(stats.t.ppf(0.975, n - 1)) * error
+    half = float(stdtrit(n - 1, 0.975)) * error
     return mean - half, mean + half

@@ -67,8 +67,9 @@ def build(
     checked = verified(folder)
     found = find(folder, problems.append)
     missing = [one for one in found if not _is_kept(out, one)]
+    kept = {one.name for one in found} - {one.name for one in missing}
     problems += _renew(missing, out, advance)
-    entries = [_kept(out, one) for one in found if _is_kept(out, one)]
+    entries = [_kept(out, one) for one in found if one.name in kept or _is_kept(out, one)]
     conclude(folder, bool(entries), problems, sum(entry.differs for entry in entries), warn)
     shelf, suite = Shelf(), read_suite()
     made = boards(entries, shelf, suite, lambda entry, key: _scored_for(out, entry, key, shelf))

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
-from scipy.stats import hypergeom
 
 from ...errors import InputError, UsageError, did_you_mean
 from ..answers import Answers, Layout, chosen
@@ -254,6 +253,8 @@ def split_half(shares: np.ndarray, codes: np.ndarray, n: int) -> float:
     codes, by linearity, and the same people being split for all items changes no mean over items. With weighted shares
     K is rounded from them, and what weights add to the noise is not counted.
     """
+    from scipy.stats import hypergeom  # takes a second to load
+
     if n < 2:
         return 0.0
     half = n // 2
