@@ -91,6 +91,13 @@ class LanguageModel:
             raise RunError(f"{self.identity.name}: nobody knows where it was loaded from. Use load_model.")
         return self._again()
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Ids of the tokens that end a text."""
+        given = getattr(self.model.generation_config, "eos_token_id", None)
+        own = given if isinstance(given, list) else [given]
+        return tuple(dict.fromkeys(i for i in (*own, self.tokenizer.eos_token_id) if i is not None))
+
     def adapted(self, lora: Path) -> LanguageModel:
         """The model with a PEFT LoRA adapter that stays beside its weights, where bfloat16 would swallow it.
 
