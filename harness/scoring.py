@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ..tasks.answers import Answers
 from ..tasks.calibration import calibrated, is_free
 from ..tasks.countries import country as resolve
-from ..tasks.measure import Measure, MeasureOptions, countries_of, measure_of
+from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.prompts import of_split
 from ..tasks.schema import Readout, SplitName
 from ..tasks.score import Score
@@ -17,6 +17,8 @@ from . import submission
 from .judge import judged_scores, read_verdicts
 from .registry import spec_of
 
+CALIBRATED = "_calibrated"
+
 
 def score_answers(spec: TaskSpec, answers: Answers, country: str, options: MeasureOptions, aligner: str) -> list[Score]:
     """Every metric of every split in every read-out that the answers hold, for one country code.
@@ -24,27 +26,34 @@ def score_answers(spec: TaskSpec, answers: Answers, country: str, options: Measu
     Where content-free items were answered, the read-outs of probabilities are scored calibrated too.
     """
     measure = measure_of(spec, country, options)
-    readouts = [name for name in spec.metadata.readouts if name != "text" or answers.texts is not None]
     rows: list[Score] = []
+    for split, readout, asked in readings(spec, answers):
+        found = measure.score(asked, split, plain(readout))
+        rows += [row.model_copy(update={"aligner": aligner, "readout": readout}) for row in found]
+    return rows
+
+
+def readings(spec: TaskSpec, answers: Answers) -> Iterator[tuple[SplitName, Readout, Answers]]:
+    """The answers of each split to its real items, once for each read-out that they hold.
+
+    Where content-free items were answered, the read-outs of probabilities follow calibrated.
+    """
+    readouts = [name for name in spec.metadata.readouts if name != "text" or answers.texts is not None]
     for split in spec.metadata.splits.named:
         asked = answers.take(of_split(spec, answers.layout, split))
         if not len(asked.layout):
             continue
         free = is_free(asked)
         real = asked.take(~free) if free.any() else asked
-        rows += [row for readout in readouts for row in measure.score(real, split, readout)]
+        yield from ((split, readout, real) for readout in readouts)
         if free.any():
-            rows += _calibrated(measure, calibrated(spec, asked, split), split, readouts)
-    return [row.model_copy(update={"aligner": aligner}) for row in rows]
+            without_prior = calibrated(spec, asked, split)
+            yield from ((split, f"{name}{CALIBRATED}", without_prior) for name in readouts if name != "text")
 
 
-def _calibrated(measure: Measure, answers: Answers, split: SplitName, readouts: Iterable[Readout]) -> list[Score]:
-    rows = []
-    for readout in readouts:
-        if readout != "text":
-            name = {"readout": f"{readout}_calibrated"}
-            rows += [row.model_copy(update=name) for row in measure.score(answers, split, readout)]
-    return rows
+def plain(readout: Readout) -> Readout:
+    """The read-out that a calibrated one applies to calibrated answers; any other is itself."""
+    return readout.removesuffix(CALIBRATED)
 
 
 def score_constant(spec: TaskSpec, layout_of: Answers, country: str, options: MeasureOptions) -> list[Score]:

@@ -1,9 +1,13 @@
-"""Intervals of proportions."""
+"""Intervals of means and of proportions over what was drawn: respondents or questions."""
 
 from __future__ import annotations
 
+from scipy import stats
 
-def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+LEAST_RESPONDENTS = 20  # the manual's minimum for a group; below it no interval is offered
+
+
+def wilson(share: float, n: float, z: float = 1.959964) -> tuple[float, float]:
     """Wilson's 95 % interval of a share over ``n`` questions (Wilson 1927).
 
     A mean of fractions varies no more than one of zeros and ones, so that for those it is conservative.
@@ -13,3 +17,22 @@ def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def wilson_of_mean(share: float, error: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a mean of fractions with standard error ``error`` over ``n`` units.
+
+    The sample size is the one at which zeros and ones would vary as much, times (z / t)^2 for the spread being
+    estimated (Korn & Graubard 1998). For zeros and ones that is Wilson's own, a trifle wider; where all units are equal
+    nothing is known of their spread, and ``n`` is taken as it is.
+    """
+    if n < 2 or error <= 0 or not 0 < share < 1:
+        return wilson(share, n)
+    narrowing = (stats.norm.ppf(0.975) / stats.t.ppf(0.975, n - 1)) ** 2
+    return wilson(share, share * (1 - share) / error**2 * narrowing)
+
+
+def student(mean: float, error: float, n: int) -> tuple[float, float]:
+    """Student's 95 % interval of a mean over ``n`` units, two or more, with standard error ``error``."""
+    half = float(stats.t.ppf(0.975, n - 1)) * error
+    return mean - half, mean + half

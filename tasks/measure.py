@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..errors import InputError, did_you_mean
 from .answers import Answers, Layout
+from .sample import Sample
 from .schema import Readout, SplitName
 from .score import Score
 from .spec import TaskSpec
@@ -72,6 +73,9 @@ class Measure(Protocol):
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
         """Every metric of one split in one read-out; ``answers`` are those of the split, content-free items aside."""
+
+    def sample(self, answers: Answers, readout: Readout) -> Sample:
+        """What the main metrics of one split rest on, by respondent or question; for intervals and tests."""
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
         """The code (prompts,) that a person of the country would give, for in-context examples."""

@@ -446,11 +446,20 @@ def test_no_intervals_below_20_respondents():
     assert {score.low for score in scores} | {score.high for score in scores} == {None}
 
 
-def test_no_interval_where_somebody_left_an_item_out():
+def test_an_item_left_out_by_somebody_does_not_cost_the_interval():
+    """Respondent 4 did not answer m07; the mean of the other 19, whose spread is theirs, stands for it."""
     layout = prompts("heldout", 20).layout
-    codes = np.where((layout.item == 6) & (layout.respondent == 4), UNPARSED, HAND[layout.item])
+    codes = np.where(layout.item == 6, np.where(layout.respondent % 2, 2, 4), 3)
+    codes = np.where((layout.item == 6) & (layout.respondent == 4), UNPARSED, codes)
     scores = table(measure(constants="zero").score(texts(codes, layout), "heldout", "text"))
-    assert (scores["pdi"].value, scores["pdi"].low, scores["pdi"].high) == (-5, None, None)
+    m07 = np.array([2] * 10 + [4] * 9)
+    left_out = np.array([np.delete(m07, i).mean() for i in range(19)] + [m07.mean()])  # leaving 4 out changes nothing
+    error = 35 * (19 / 20 * ((left_out - left_out.mean()) ** 2).sum()) ** 0.5
+    half = 2.0930241 * error
+    assert scores["pdi"].value == pytest.approx(35 * (m07.mean() - 3))
+    assert (scores["pdi"].low, scores["pdi"].high) == pytest.approx(
+        (scores["pdi"].value - half, scores["pdi"].value + half), abs=1e-5
+    )
 
 
 # Inverse modelling

@@ -13,9 +13,9 @@ import numpy as np
 
 from ...errors import InputError
 from ..answers import Answers, Layout, chosen
-from ..intervals import wilson
 from ..items import Questions
 from ..measure import MeasureOptions
+from ..sample import Metric, Sample, average
 from ..schema import Readout, SplitName
 from ..score import Score, Sheet
 from ..spec import TaskSpec
@@ -78,27 +78,33 @@ class Accuracy(NoReference):
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
         """``accuracy`` on the country's own questions (all where the task has none of it), pooled and by country."""
-        units = self._units(answers, readout)
-        asked = ~np.isnan(units)
-        where = self.place_of
-        own = asked & (where == self.country) if (where[asked] == self.country).any() else asked
-        sheet = self.sheet(answers, split, readout, int(own.sum()))
-        rows = [self._accuracy(sheet, "accuracy", units[own]), unanswered(sheet, answers)]
-        if self.places:
-            rows.append(self._accuracy(sheet, "accuracy_all", units[asked]))
-            rows += [
-                self._accuracy(sheet, f"accuracy_{place}", units[asked & (where == place)])
-                for place in self.places
-                if (asked & (where == place)).any()
-            ]
+        sample = self.sample(answers, readout)
+        own = sample.of("accuracy").ids
+        sheet = self.sheet(answers, split, readout, len(own))
+        each = [self._accuracy(sheet, name, sample) for name in sample.metrics]
+        rows = [each[0], unanswered(sheet, answers), *each[1:]]
         rows += self._habits(sheet, answers, readout)
         rows += spreads(sheet, answers, "accuracy", lambda part: float(np.nanmean(self._units(part, readout)[own])))
         return rows
 
+    def sample(self, answers: Answers, readout: Readout) -> Sample:
+        """How right each question is: ``accuracy``, and where there are countries ``accuracy_all`` and by country."""
+        units = self._units(answers, readout)
+        asked, where = ~np.isnan(units), self.place_of
+        own = asked & (where == self.country) if (where[asked] == self.country).any() else asked
+        groups = {"accuracy": own}
+        if self.places:
+            groups["accuracy_all"] = asked
+            by_place = {f"accuracy_{place}": asked & (where == place) for place in self.places}
+            groups |= {name: rows for name, rows in by_place.items() if rows.any()}
+        counts = np.stack(list(groups.values()), axis=1).astype(float)
+        metrics = {name: Metric(np.array([i]), average, True, share=True) for i, name in enumerate(groups)}
+        return Sample("questions", np.arange(len(units)), np.nan_to_num(units)[:, None] * counts, counts, metrics)
+
     @staticmethod
-    def _accuracy(sheet: Sheet, metric: str, values: np.ndarray) -> Score:
-        low, high = wilson(float(values.mean()), len(values))
-        return sheet.row(metric, values.mean(), True, n=len(values), low=low, high=high)
+    def _accuracy(sheet: Sheet, metric: str, sample: Sample) -> Score:
+        low, high = sample.interval(metric) or (0.0, 1.0)
+        return sheet.row(metric, sample.value(metric), True, n=len(sample.of(metric)), low=low, high=high)
 
     def _units(self, answers: Answers, readout: Readout) -> np.ndarray:
         """How right each question or group is, 0 to 1; NaN where it was not asked."""

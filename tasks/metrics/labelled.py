@@ -10,9 +10,9 @@ import numpy as np
 
 from ...errors import InputError, UsageError, did_you_mean
 from ..answers import Answers, Layout, chosen
-from ..intervals import wilson
 from ..items import Survey
 from ..measure import MeasureOptions
+from ..sample import Metric, Sample, average, tally
 from ..schema import Readout, SplitName
 from ..score import Score, Sheet
 from ..spec import TaskSpec
@@ -57,16 +57,28 @@ class LabelledSurvey:
         return middle_answers(layout)
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
-        """``accuracy`` against the labels with Wilson's interval over the items, and the ``loss``."""
-        layout = answers.layout
-        n = len(np.unique(layout.item))
+        """``accuracy`` against the labels, and the ``loss``; intervals over the items' groups are not owed.
+
+        The paraphrases of an item go together and the items of a questionnaire are fixed, so what is drawn is its
+        respondents.
+        """
         edition = self.scores.edition
-        sheet = Sheet(self.spec.name, self.country, edition, split, readout, layout, n)
-        hit = chosen(answers, readout)[np.arange(len(layout)), self.labels[layout.item] - 1]
-        low, high = wilson(float(hit.mean()), n)
+        sample = self.sample(answers, readout)
+        sheet = Sheet(self.spec.name, self.country, edition, split, readout, answers.layout, len(sample))
         rows = [unanswered(sheet, answers)]
-        rows.append(sheet.row("accuracy", hit.mean(), True, low=low, high=high, constants=self.constants))
-        if readout == "expected":
-            loss = -np.log(hit + LEAST).mean()
-            rows.append(sheet.row("loss", loss, False, constants=self.constants))
+        for name, metric in sample.metrics.items():
+            low, high = sample.interval(name) or (None, None)
+            more = {"low": low, "high": high, "constants": self.constants}
+            rows.append(sheet.row(name, sample.value(name), metric.higher_is_better, **more))
         return rows
+
+    def sample(self, answers: Answers, readout: Readout) -> Sample:
+        """How much of a respondent's answers is on the labels, and -log of it."""
+        layout = answers.layout
+        hit = chosen(answers, readout)[np.arange(len(layout)), self.labels[layout.item] - 1]
+        found = {"accuracy": hit} | ({"loss": -np.log(hit + LEAST)} if readout == "expected" else {})
+        columns = [tally(layout.respondent, np.zeros_like(layout.item), values, 1) for values in found.values()]
+        sums, counts = (np.concatenate(each, axis=1) for each in list(zip(*columns, strict=True))[1:])
+        accuracy = Metric(np.array([0]), average, True, share=True)
+        metrics = {"accuracy": accuracy, "loss": Metric(np.array([1]), average, False)}
+        return Sample("respondents", columns[0][0], sums, counts, {name: metrics[name] for name in found})

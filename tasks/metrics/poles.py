@@ -13,14 +13,14 @@ import numpy as np
 
 from ...errors import InputError
 from ..answers import UNPARSED, Answers, Layout, chosen
-from ..intervals import wilson
 from ..items import Questions
 from ..measure import MeasureOptions
+from ..sample import Metric, Sample, average, quotient, tally
 from ..schema import Readout, SplitName
 from ..score import Score, Sheet
 from ..spec import TaskSpec
 from .accuracy import same_content
-from .common import group_means, middle_answers, spreads, unanswered
+from .common import middle_answers, spreads, unanswered
 from .reference import DIMENSIONS, scores_of
 
 LEAST = 1e-9  # added to probabilities under a logarithm
@@ -105,16 +105,11 @@ class Poles:
         rows = [unanswered(sheet, closed)]
         if not answered.any():
             return rows
-        side, n = self._mean_side(closed, readout), len(np.unique(layout.item[answered]))
-        low, high = wilson(side, n)
-        rows.append(sheet.row("side", side, True, n=n, low=low, high=high))
-        for number, name in enumerate(DIMENSIONS):
-            mine = (self.dimension[layout.item] == number) & answered
-            if mine.any():
-                items = np.unique(layout.item[mine])
-                share = float(np.nanmean(group_means(spread[mine, 0], layout.item[mine], len(self.questions))[items]))
-                low, high = wilson(share, len(items))
-                rows.append(sheet.row(f"high_{name}", share, None, n=len(items), low=low, high=high))
+        sample = self.sample(answers, readout)
+        for name, metric in sample.metrics.items():
+            low, high = sample.interval(name) or (None, None)
+            more = {"n": len(sample.of(name)), "low": low, "high": high}
+            rows.append(sheet.row(name, sample.value(name), metric.higher_is_better, **more))
         if readout == "expected":
             rows += self._losses(sheet, closed)
         rows.append(sheet.row("position_bias", abs(2 * self._first(layout, spread)[answered].mean() - 1), False))
@@ -123,21 +118,34 @@ class Poles:
         rows += spreads(sheet, closed, "side", lambda part: self._mean_side(part, readout))
         return rows
 
-    def _mean_side(self, closed: Answers, readout: Readout) -> float:
-        """Share of choices on the country's side, a question counting once; unanswered ones are left out.
+    def sample(self, answers: Answers, readout: Readout) -> Sample:
+        """Choices by question, each counting once; unanswered ones are left out.
 
-        The mean over dimensions on whose high pole the country stands and that over the others count alike, so that
-        whoever always takes the same pole stands at one half.
+        In ``side`` the mean over dimensions on whose high pole the country stands and that over the others count
+        alike, so that whoever always takes the same pole stands at one half.
         """
+        closed = answers.take(answers.layout.widths == 2)
         layout, spread = closed.layout, chosen(closed, readout)[:, :2]
-        answered = spread.sum(-1) > 0
-        if not answered.any():
-            return float("nan")
-        on_side = np.take_along_axis(spread, self._side(layout)[:, None], 1)[answered, 0]
-        each = group_means(on_side, layout.item[answered], len(self.questions))
-        low = np.array([not self.high[DIMENSIONS[d]] if d >= 0 else False for d in self.dimension])
-        sides = [each[low == pole] for pole in (False, True)]
-        return float(np.mean([np.nanmean(side) for side in sides if not np.isnan(side).all()]))
+        on_side = np.take_along_axis(spread, self._side(layout)[:, None], 1)[:, 0]
+        found = [np.where(spread.sum(-1) > 0, values, np.nan) for values in (on_side, spread[:, 0])]
+        nothing = np.zeros_like(layout.item)
+        (ids, *side), (_, *high) = (tally(layout.item, nothing, values, 1) for values in found)
+        dimension = self.dimension[ids]
+        low = np.array([not self.high[name] for name in DIMENSIONS])[dimension]
+        # a question counts once, however often it was asked: means first
+        once, choice, is_high = side[1] > 0, quotient(*side), quotient(*high)
+        groups = [(low == pole)[:, None] & once for pole in (False, True)]
+        groups += [(dimension == number)[:, None] & once for number in range(len(DIMENSIONS))]
+        counts = np.concatenate(groups, axis=1).astype(float)
+        sums = np.nan_to_num(np.concatenate([choice, choice, *[is_high] * len(DIMENSIONS)], axis=1)) * counts
+        metrics = {"side": Metric(np.flatnonzero(counts[:, :2].any(0)), average, True, share=True)}
+        for number, name in enumerate(DIMENSIONS):
+            if counts[:, 2 + number].any():
+                metrics[f"high_{name}"] = Metric(np.array([2 + number]), average, None, share=True)
+        return Sample("questions", ids, sums, counts, metrics)
+
+    def _mean_side(self, closed: Answers, readout: Readout) -> float:
+        return self.sample(closed, readout).value("side")
 
     @staticmethod
     def _first(layout: Layout, spread: np.ndarray) -> np.ndarray:

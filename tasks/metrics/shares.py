@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,14 @@ from ..countries import name_of
 from ..imported import imported
 from ..items import Survey
 from ..measure import MeasureOptions
+from ..sample import Metric, Sample, tally
 from ..schema import Readout, SplitName
 from ..score import Score, Sheet
 from ..spec import TaskSpec, read_yaml
 from .common import group_means, middle_answers, spreads, unanswered
 
 SMOOTHING = 0.01  # of the uniform distribution mixed into both sides of the Kullback-Leibler divergence
+BENT = "a distance: what varies only adds to it, so that resampling is biased upward near zero"
 FIELDS = ("country", "question", "code", "share")
 
 
@@ -145,7 +149,10 @@ class Shares:
             return rows
         each = {metric: np.array([of(p, q) for p, q, _ in pairs.values()]) for metric, of in _DISTANCES.items()}
         each["w1"] = np.array([wasserstein(p, q, codes) for p, q, codes in pairs.values()])
-        rows += [sheet.row(metric, values.mean(), metric in _HIGHER) for metric, values in each.items()]
+        sample = self.sample(answers, readout)
+        for metric, values in each.items():
+            low, high = (sample.interval(metric) if metric in sample.metrics else None) or (None, None)
+            rows.append(sheet.row(metric, values.mean(), metric in _HIGHER, low=low, high=high))
         themes = np.array([self.spec.items.items[self.spec.items.ids[i]].dimension for i in pairs])
         rows += [sheet.row(f"w1_{name}", each["w1"][themes == name].mean(), False) for name in dict.fromkeys(themes)]
         rows.append(sheet.row("items", len(pairs), None))
@@ -153,6 +160,38 @@ class Shares:
             rows.append(sheet.row("w1_split_half", self._ceiling(pairs), False))
         rows += spreads(sheet, answers, "w1", lambda part: self._headline(part, readout))
         return rows
+
+    def sample(self, answers: Answers, readout: Readout) -> Sample:
+        """How a respondent's answers to each item are spread over its options: the distances, and ``accuracy_sampled``.
+
+        Only ``accuracy_sampled`` is linear in them; a distance is not, and ``BENT`` says why it carries no interval.
+        """
+        layout, spread = answers.layout, chosen(answers, readout)
+        answered, width = spread.sum(-1) > 0, layout.codes.shape[1]
+        columns = []
+        for option in range(width):
+            values = np.where(answered, spread[:, option], np.nan)
+            columns.append(tally(layout.respondent, layout.item * width + option, values, len(layout.items) * width))
+        sums, counts = (np.sum([column[place] for column in columns], axis=0) for place in (1, 2))
+        asked = [item for item in self.items if counts[:, item * width].any()]
+        cells = np.concatenate([item * width + np.arange(len(self.codes[item])) for item in asked] or [[]]).astype(int)
+        metrics = {}
+        for name in _SAMPLED:
+            bent = None if name in _HIGHER else BENT
+            metrics[name] = Metric(cells, partial(self._mean_over, asked, name), name in _HIGHER, bent=bent)
+        return Sample("respondents", columns[0][0], sums, counts, metrics)
+
+    def _mean_over(self, items: list[int], metric: str, means: np.ndarray) -> np.ndarray:
+        """Mean (...,) over items of a metric of the model's shares, ``means`` (..., cells of these items)."""
+        total, start = 0.0, 0
+        for item in items:
+            stop = start + len(self.codes[item])
+            counted, place = np.unique(self.codes[item], return_inverse=True)
+            own = means[..., start:stop] @ (place[:, None] == np.arange(len(counted))).astype(float)
+            pair = own / own.sum(-1, keepdims=True), self.target[item]
+            total = total + (wasserstein(*pair, counted) if metric == "w1" else _DISTANCES[metric](*pair))
+            start = stop
+        return total / max(len(items), 1)
 
     def _headline(self, answers: Answers, readout: Readout) -> float:
         pairs = self._pairs(answers, readout)
@@ -184,36 +223,43 @@ class Shares:
         return float(np.mean(found))
 
 
-def wasserstein(p: np.ndarray, q: np.ndarray, codes: np.ndarray) -> float:
-    """Wasserstein-1 between two distributions over ascending codes, divided by their range."""
-    return float((abs(np.cumsum(p - q))[:-1] * np.diff(codes)).sum() / (codes[-1] - codes[0]))
+def wasserstein(p: np.ndarray, q: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Wasserstein-1 between distributions (..., codes) over ascending codes, divided by their range."""
+    return (abs(np.cumsum(p - q, -1))[..., :-1] * np.diff(codes)).sum(-1) / (codes[-1] - codes[0])
 
 
-def smoothed_kl(p: np.ndarray, q: np.ndarray) -> float:
+def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Jensen-Shannon distance in nats; 0 where the two are equal, whatever rounding makes of it."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isclose(p, q).all(-1), 0.0, jensenshannon(p, q, axis=-1))
+
+
+def smoothed_kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """KL(country || model) in nats, one per cent of the uniform distribution mixed into both."""
-    mixed = [(1 - SMOOTHING) * each + SMOOTHING / len(each) for each in (q, p)]
-    return float(rel_entr(*mixed).sum())
+    mixed = [(1 - SMOOTHING) * each + SMOOTHING / each.shape[-1] for each in (q, p)]
+    return rel_entr(*mixed).sum(-1)
 
 
-def kl_clca(p: np.ndarray, q: np.ndarray) -> float:
+def kl_clca(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """What CLCA's released code calls KL: a softmax is taken of what is a distribution already.
 
     ``kl_div(log_softmax(model), country)``, summed over the options; a perfect answer does not score 0. For comparison
     with published tables only (Liu, Korhonen & Gurevych 2025).
     """
-    soft = np.exp(p) / np.exp(p).sum()
-    return float(rel_entr(q, soft).sum())
+    soft = np.exp(p) / np.exp(p).sum(-1, keepdims=True)
+    return rel_entr(q, soft).sum(-1)
 
 
-_DISTANCES = {
-    "js": lambda p, q: float(jensenshannon(p, q)) if not np.allclose(p, q) else 0.0,
-    "tv": lambda p, q: float(abs(p - q).sum() / 2),
+_DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of distributions (..., codes), (codes,)
+    "js": jensen_shannon,
+    "tv": lambda p, q: abs(p - q).sum(-1) / 2,
     "kl": smoothed_kl,
     "kl_clca": kl_clca,
-    "accuracy_majority": lambda p, q: float(p.argmax() == q.argmax()),
-    "accuracy_sampled": lambda p, q: float(p @ q),
+    "accuracy_majority": lambda p, q: (p.argmax(-1) == q.argmax()).astype(float),
+    "accuracy_sampled": lambda p, q: p @ q,
 }
 _HIGHER = ("accuracy_majority", "accuracy_sampled")
+_SAMPLED = ("w1", "js", "tv", "accuracy_sampled")
 
 
 def _file(spec: TaskSpec, edition: str | None) -> tuple[Path, str]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from ...errors import InputError, UsageError, did_you_mean
 from ..answers import Answers, Layout, item_means, read
 from ..countries import name_of
 from ..measure import MeasureOptions
+from ..sample import Metric, Sample, quotient, tally
 from ..schema import Readout, SplitName
 from ..score import Score
 from ..spec import TaskSpec
@@ -24,7 +25,7 @@ from .common import middle_answers
 from .hofstede import CONSTANTS, ITEMS, NORMS, distance, inverse, is_collapsed, terms, total, weights
 from .reference import DIMENSIONS, scores_of
 
-LEAST_RESPONDENTS = 20  # the manual's minimum for a group; below it no interval is offered
+BENT = "a squared distance: what varies only adds to it, so that resampling is biased upward near zero"
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,7 @@ class HofstedeSurvey:
         ``loss_<order>``. Unparsed texts are left out of the means and counted in ``unparsed``.
         """
         wordings, orders = answers.layout.asked_wordings, answers.layout.asked_orders
-        fitted = self.spec.metadata.splits.fit.orders
-        usual = tuple(order for order in orders if order in fitted) or orders
+        usual = self._usual(answers)
         rows = list(self._aggregate(answers, readout, wordings, usual))
         for order in orders:
             if order not in usual:
@@ -118,6 +118,27 @@ class HofstedeSurvey:
         base = {"task": self.spec.name, "country": self.country, "readout": readout, "split": split}
         identity = {"edition": self.scores.edition, "constants": self.options.constants}
         return [Score(**base, **identity, **{"wordings": wordings, "orders": usual} | row) for row in rows]
+
+    def _usual(self, answers: Answers) -> tuple[str, ...]:
+        """The orders that fitting may use, of those that were asked; all where none of them was."""
+        orders, fitted = answers.layout.asked_orders, self.spec.metadata.splits.fit.orders
+        return tuple(order for order in orders if order in fitted) or orders
+
+    def sample(self, answers: Answers, readout: Readout) -> Sample:
+        """Item means of every respondent in the orders that fitting may use: ``loss`` and the six indices."""
+        asked = answers.take(answers.layout.where(answers.layout.asked_wordings, self._usual(answers)))
+        layout = asked.layout
+        found = tally(layout.respondent, layout.item, asked.values(readout)[0], len(ITEMS))
+        matrix = weights()
+        metrics = {"loss": Metric(np.arange(len(ITEMS)), self._distance, higher_is_better=False, bent=BENT)}
+        for row, name in enumerate(DIMENSIONS):
+            cells = np.flatnonzero(matrix[row])
+            metrics[name] = Metric(cells, partial(_index, matrix[row, cells], self.shift[row]))
+        return Sample("respondents", *found, metrics)
+
+    def _distance(self, means: np.ndarray) -> np.ndarray:
+        """The loss (...,) of item means (..., 24)."""
+        return distance(means @ weights().T + self.shift - self.target, "sse")
 
     def _aggregate(
         self, answers: Answers, readout: Readout, wordings: tuple[str, ...], orders: tuple[str, ...]
@@ -155,16 +176,12 @@ class HofstedeSurvey:
         yield base | {"metric": "skill", "norm": "sse", "value": skill, "higher_is_better": True}
 
     def _indices(self, asked: Answers, readout: Readout, base: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Each index and its error; with 20 respondents or more, Student's interval of the mean over them."""
+        """Each index and its error; with 20 respondents or more, Student's interval over them."""
         index = weights() @ self._item_means(asked, readout) + self.shift
-        low = high = [None] * len(DIMENSIONS)
-        if base["n"] >= LEAST_RESPONDENTS:
-            each = self._by_respondent(asked, readout) @ weights().T + self.shift
-            if not np.isnan(each).any():
-                half = stats.t.ppf(0.975, len(each) - 1) * each.std(0, ddof=1) / len(each) ** 0.5
-                low, high = index - half, index + half
+        sample = self.sample(asked, readout)
         for row, name in enumerate(DIMENSIONS):
-            yield base | {"metric": name, "value": float(index[row]), "low": low[row], "high": high[row]}
+            low, high = sample.interval(name) or (None, None)
+            yield base | {"metric": name, "value": float(index[row]), "low": low, "high": high}
             yield base | {"metric": f"{name}_error", "value": float(index[row] - self.target[row])}
 
     def _turned(
@@ -192,20 +209,11 @@ class HofstedeSurvey:
     @staticmethod
     def _item_means(asked: Answers, readout: Readout) -> np.ndarray:
         """Mean valid answer (24,) of each item; NaN for an item without one."""
-        return _grouped_means(asked, readout, np.zeros(len(asked.layout), dtype=int))[0]
-
-    @staticmethod
-    def _by_respondent(asked: Answers, readout: Readout) -> np.ndarray:
-        """Mean valid answers (respondents, 24)."""
-        return _grouped_means(asked, readout, np.unique(asked.layout.respondent, return_inverse=True)[1])
+        item = asked.layout.item
+        _, sums, counts = tally(np.zeros_like(item), item, asked.values(readout)[0], len(ITEMS))
+        return quotient(sums, counts)[0]
 
 
-def _grouped_means(asked: Answers, readout: Readout, group: np.ndarray) -> np.ndarray:
-    """Mean valid answer (groups, items) by group (prompts,) of integers from zero."""
-    values = asked.values(readout)[0]
-    valid = ~np.isnan(values)
-    cell = (group * len(ITEMS) + asked.layout.item)[valid]
-    size = (group.max() + 1) * len(ITEMS)
-    sums, counts = np.bincount(cell, values[valid], minlength=size), np.bincount(cell, minlength=size)
-    means = np.divide(sums, counts, out=np.full(size, np.nan), where=counts > 0)
-    return means.reshape(-1, len(ITEMS))
+def _index(factors: np.ndarray, constant: float, means: np.ndarray) -> np.ndarray:
+    """An index (...,) of the means (..., items) of its four items."""
+    return means @ factors + constant

@@ -1,0 +1,118 @@
+"""What a metric rests on, unit by unit: the respondents of a questionnaire, the questions of a knowledge set.
+
+A unit is what another survey of the same kind would draw anew, so it is what is resampled; the items of a
+questionnaire, its wordings and its orders are fixed. Every metric here is a function of means over the units, cell by
+cell, a cell being an item, an option of an item or a group of questions. A unit that did not answer an item counts in
+the other cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from .intervals import LEAST_RESPONDENTS, student, wilson_of_mean
+
+Unit = Literal["respondents", "questions"]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number made of some cells' means.
+
+    ``value`` takes means (..., cells) to (...,) and ``cells`` are the indices of those it takes. A ``share`` lies
+    between 0 and 1. ``bent`` says why a metric that is not linear in its means carries no interval; else it is None.
+    """
+
+    cells: np.ndarray
+    value: Callable[[np.ndarray], np.ndarray]
+    higher_is_better: bool | None = None
+    share: bool = False
+    bent: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sums and counts (units, cells) of valid answers, and the metrics made of their quotients.
+
+    ``ids`` (units,) name the units, so that two samples can be paired.
+    """
+
+    unit: Unit
+    ids: np.ndarray
+    sums: np.ndarray
+    counts: np.ndarray
+    metrics: Mapping[str, Metric]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: np.ndarray) -> Sample:
+        """Some of the units (mask or indices, with repetitions for a bootstrap)."""
+        return replace(self, ids=self.ids[rows], sums=self.sums[rows], counts=self.counts[rows])
+
+    def of(self, name: str) -> Sample:
+        """The units that a metric rests on, with its cells alone."""
+        metric = self.metrics[name]
+        counts = self.counts[:, metric.cells]
+        rows = counts.any(1)
+        whole = replace(metric, cells=np.arange(len(metric.cells)))
+        return Sample(self.unit, self.ids[rows], self.sums[rows][:, metric.cells], counts[rows], {name: whole})
+
+    def value(self, name: str) -> float:
+        """The metric over all units; NaN where one of its cells has no valid answer."""
+        metric = self.metrics[name]
+        means = quotient(self.sums.sum(0), self.counts.sum(0))
+        return float(metric.value(means[metric.cells]))
+
+    def without_one(self, name: str) -> np.ndarray:
+        """The metric (units,) with each unit left out in turn."""
+        metric = self.metrics[name]
+        means = quotient(self.sums.sum(0) - self.sums, self.counts.sum(0) - self.counts)
+        return metric.value(means[:, metric.cells])
+
+    def interval(self, name: str) -> Interval | None:
+        """A 95 % interval from the units, or None where none is owed.
+
+        The standard error is the jackknife's, which for complete answers is the standard deviation over the units by
+        the root of their number. None for a metric that is not linear, and for other than shares below 20 units.
+        """
+        metric, units = self.metrics[name], self.of(name)
+        if metric.bent or not len(units) or np.isnan(value := units.value(name)):
+            return None
+        error = standard_error(units.without_one(name)) if len(units) > 1 else 0.0
+        if np.isnan(error):
+            return None
+        if metric.share and self.unit == "questions":
+            return wilson_of_mean(value, error, len(units))
+        return student(value, error, len(units)) if len(units) >= LEAST_RESPONDENTS else None
+
+
+def average(means: np.ndarray) -> np.ndarray:
+    """The mean (...,) of cells' means (..., cells), each counting alike."""
+    return means.mean(-1)
+
+
+def quotient(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Means of sums and counts of equal shape; NaN where nothing was counted."""
+    return np.divide(sums, counts, out=np.full(np.shape(sums), np.nan), where=counts > 0)
+
+
+def standard_error(without_one: np.ndarray) -> float:
+    """The jackknife's standard error of a number, given its values (units,) with each unit left out (Tukey 1958)."""
+    n = len(without_one)
+    return float(np.sqrt((n - 1) / n * ((without_one - without_one.mean()) ** 2).sum()))
+
+
+def tally(unit: np.ndarray, cell: np.ndarray, values: np.ndarray, cells: int) -> tuple[np.ndarray, ...]:
+    """``ids`` (units,), ``sums`` and ``counts`` (units, cells) of values (prompts,), those that are NaN left out."""
+    ids, row = np.unique(unit, return_inverse=True)
+    valid = ~np.isnan(values)
+    at, size = (row * cells + cell)[valid], len(ids) * cells
+    sums = np.bincount(at, values[valid], minlength=size).reshape(len(ids), cells)
+    counts = np.bincount(at, minlength=size).reshape(len(ids), cells).astype(float)
+    return ids, sums, counts
