@@ -62,7 +62,8 @@ def _row(model: LanguageModel, dtype: str, repeats: int, scenarios: int, alone: 
     times = alternate(works, repeats, processor)
     each = {name: [t / n for t, n in zip(times[name], written[name][1:], strict=True)] for name in works}
     middle = {name: float(np.median(values)) for name, values in each.items()}
-    note = f"{1 / middle['together']:.0f} tokens a second together, {1 / middle['alone']:.0f} alone; {len(going)} dialogues"
+    speeds = [f"{1 / middle[name]:.1f} {name}" for name in works]
+    note = f"{len(going)} dialogues; tokens a second of processor time: {', '.join(speeds)}"
     return Row(
         name="dialogues",
         dtype=dtype,

@@ -27,7 +27,7 @@ class Heads:
 
 
 class Attention(Protocol):
-    """Attended values (population, rows, query heads x width) of queries and of keys, then values, of each row so far."""
+    """Attended values (population, rows, query heads x width) of queries, and of keys and values of each row so far."""
 
     def __call__(self, queries: torch.Tensor, keys: torch.Tensor, heads: Heads) -> torch.Tensor: ...
 

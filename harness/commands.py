@@ -15,7 +15,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from ..tasks.countries import name_of
 from ..tasks.measure import measure_of
 from ..tasks.score import Score
@@ -55,6 +55,9 @@ def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--country", help="Country by name or code [default: the task's, SA for vsm13].")
 @click.option("--model", default="smollm2", show_default=True, help="Embedded model, folder, or hub id.")
 @click.option("--revision", help="Revision of a hub model.")
+@click.option(
+    "--lora", type=click.Path(file_okay=False), help="PEFT LoRA adapter that the model carries from the start."
+)
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
 @click.option("--threads", type=click.IntRange(1), help="Processor threads [default: all].")
@@ -68,6 +71,8 @@ def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--language", help="Language of tasks that have several: ar, de, es, hi, zh [default: English].")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner.")
+@click.option("--preset", help="Sizes of an aligner that has several (clca: laptop or paper).")
+@click.option("--dialogues", type=click.Path(dir_okay=False), help="Your own dialogues, for clca.")
 @click.option(
     "--config", type=click.Path(dir_okay=False), help="YAML file with settings of the aligner, or a shipped name."
 )
@@ -167,7 +172,13 @@ def load(config: RunConfig, display: TerminalDisplay) -> Any:
     from .models import load_model
 
     with contextlib.redirect_stdout(io.StringIO()):
-        return load_model(config.model, config.dtype, config.device, config.revision, config.threads, display.say)
+        model = load_model(config.model, config.dtype, config.device, config.revision, config.threads, display.say)
+        if not config.lora:
+            return model
+        model = model.adapted(Path(config.lora))
+    if model.identity.adapter_sha256 != config.lora_sha256:
+        raise InputError(f"--lora {config.lora}: not the adapter that this run began with. Run it anew.")
+    return model
 
 
 def _show(results: list[RunResult], as_json: bool, started: float) -> None:

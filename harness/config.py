@@ -20,7 +20,10 @@ DEFAULT_BUDGET = 100
 
 
 class RunConfig(BaseModel):
-    """What was asked for, defaults filled in. Countries are two-letter codes; ``budget`` is in survey evaluations."""
+    """What was asked for, defaults filled in. Countries are two-letter codes; ``budget`` is in survey evaluations.
+
+    ``lora`` is the folder of a PEFT adapter that the model carries from the start, ``lora_sha256`` the hash of it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -31,6 +34,8 @@ class RunConfig(BaseModel):
     dtype: str = "auto"
     device: str = "cpu"
     threads: int | None = Field(None, ge=1)
+    lora: str | None = None
+    lora_sha256: str | None = None
     fit: tuple[str, ...]
     fit_country: str
     tasks: tuple[str, ...]
@@ -53,7 +58,9 @@ class RunConfig(BaseModel):
         specs = {name: spec_of(name) for name in (*self.fit, *self.tasks)}
         edition = self.options.edition
         asked = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
-        text = json.dumps([self.model_dump(mode="json"), asked], sort_keys=True)
+        # An adapter counts by its content, wherever it lies; without one a run is called as ever.
+        mine = self.model_dump(mode="json", exclude={"lora"} if self.lora else {"lora", "lora_sha256"})
+        text = json.dumps([mine, asked], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     def folder_name(self) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from .attention import Heads, TreeAttention
 from .encoding import Encoded
@@ -111,7 +110,9 @@ class _Room:
             part[:, self.stop - 1] = own.reshape(-1, heads.width)
         k, v = (part[:, : self.stop] for part in kept)
         grouped = queries.reshape(rows * heads.keys, -1, heads.width)
-        scores = torch.baddbmm(self.mask.expand(-1, grouped.shape[1], -1), grouped, k.transpose(1, 2), alpha=heads.scaling)
+        scores = torch.baddbmm(
+            self.mask.expand(-1, grouped.shape[1], -1), grouped, k.transpose(1, 2), alpha=heads.scaling
+        )
         return torch.bmm(scores.softmax(-1), v).view(rows, 1, -1)
 
 

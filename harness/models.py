@@ -20,7 +20,7 @@ from ..errors import RunError, UnavailableError, UsageError
 from ..tasks.answers import Answers, Layout
 from ..tasks.parsing import parse_code
 from ..tasks.prompts import Prompts
-from .adapters import with_lora
+from .adapters import lora_hash, with_lora
 from .encoding import Encoded, as_chat, encode
 from .packing import Engine, PackedForward, sliding_window
 from .plain import PlainForward
@@ -43,6 +43,7 @@ class ModelIdentity(BaseModel):
     threads: int
     chat_template: str | None
     forward: str
+    adapter_sha256: str | None = None
 
 
 class LanguageModel:
@@ -59,6 +60,7 @@ class LanguageModel:
         revision: str,
         notify: Callable[[str], None],
         again: Callable[[], Any] | None = None,
+        adapter: str | None = None,
     ) -> None:
         self._again, self._notify = again, notify
         self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
@@ -79,14 +81,17 @@ class LanguageModel:
             threads=torch.get_num_threads(),
             chat_template=hashlib.sha256(str(template).encode()).hexdigest()[:16] if template else None,
             forward=self.engine.kind if self.engine else "plain",
+            adapter_sha256=adapter,
         )
 
     def fresh(self) -> Any:
         """The same model loaded once more, as transformers has it: to be trained, or to carry an adapter.
 
         Raises:
-            RunError: it was not made by ``load_model``.
+            UsageError: it carries an adapter. RunError: it was not made by ``load_model``.
         """
+        if self.identity.adapter_sha256:
+            raise UsageError("--lora: the model carries an adapter already, and takes no second one.")
         if self._again is None:
             raise RunError(f"{self.identity.name}: nobody knows where it was loaded from. Use load_model.")
         return self._again()
@@ -104,10 +109,8 @@ class LanguageModel:
         Raises:
             InputError: the adapter is damaged or made for another model.
         """
-        tuned = with_lora(self.fresh(), lora)
-        return LanguageModel(
-            tuned, self.tokenizer, self.identity.name, self.identity.revision, self._notify, self._again
-        )
+        tuned, name, revision = with_lora(self.fresh(), lora), self.identity.name, self.identity.revision
+        return LanguageModel(tuned, self.tokenizer, name, revision, self._notify, adapter=lora_hash(lora).hex())
 
     def _forward_of(self, prompts: Prompts, preamble: str, virtual: int) -> PackedForward | PlainForward:
         encoded = encode(self.tokenizer, prompts, preamble)

@@ -12,10 +12,12 @@ from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.prompts import Asking
 from ..tasks.prompts import asked as count
 from . import submission
+from .adapters import lora_hash
 from .config import RunConfig, aligner_settings
 from .fitting import budget_of, goal_of
 from .registry import find, spec_of, table
 
+SHORT = ("preset", "dialogues")  # settings with a flag of their own
 DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -50,12 +52,15 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     if asked > submission.MOST_ANSWERS:
         raise UsageError(f"--respondents: {asked} answers; a submission holds {submission.MOST_ANSWERS} at most.")
     base = _settings_file(flags["config"], flags["aligner"]) if flags["config"] else settings
+    base = dict(base or {}) | {name: flags[name] for name in SHORT if flags.get(name) is not None}
     chosen = aligner_settings(flags["aligner"], flags["assignments"], base)
     aligner = find("aligners", flags["aligner"])
     copied = ("aligner", "model", "revision", "dtype", "device", "threads", "readout", "respondents", "seed")
     copied += ("limit", "calibrate")
     config = RunConfig(
         **{name: flags[name] for name in copied},
+        lora=flags.get("lora"),
+        lora_sha256=lora_hash(Path(flags["lora"])).hex() if flags.get("lora") else None,
         settings=chosen.model_dump(mode="json"),
         fit=fit,
         fit_country=fit_code,

@@ -22,7 +22,7 @@ from ..tasks.score import Score
 from ..tasks.spec import TaskSpec, first_problem
 from . import submission
 from .config import RunConfig, aligner_settings
-from .files import replacing, write_json
+from .files import locked, replacing, write_json
 from .fitting import budget_of, goal_of
 from .registry import find, spec_of
 from .scoring import score_submission
@@ -115,21 +115,15 @@ def execute(
     Raises:
         RunError: another process works on the folder, or the model is not the one the run began with.
     """
-    from filelock import FileLock, Timeout
-
     folder = root / config.folder_name()
     if not fresh and (folder / SCORES).exists():
         return read_result(folder, reused=True)
     model = model_of()  # before anything is written: a model that cannot be had leaves no folder
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            if fresh:
-                _clear(folder)
-            write_json(folder / CONFIG, config.model_dump(mode="json"))
-            _carry_out(config, folder, model, display)
-    except Timeout:
-        raise RunError(f"{folder}: another process works on this run. Wait for it, or change --out.") from None
+    with locked(folder):
+        if fresh:
+            _clear(folder)
+        write_json(folder / CONFIG, config.model_dump(mode="json"))
+        _carry_out(config, folder, model, display)
     return read_result(folder, reused=False)
 
 
@@ -142,7 +136,7 @@ def _clear(folder: Path) -> None:
 
 
 def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
-    _same_model(folder / "model.json", model)
+    same_model(folder / "model.json", model)
     if not (folder / COST).exists():
         _align(config, folder, model, display)
     if not (folder / SUBMISSION).exists():
@@ -155,10 +149,11 @@ def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display) ->
     write_json(folder / SCORES, [row.model_dump(mode="json") for row in scores])
 
 
-def _same_model(path: Path, model: Any) -> None:
+def same_model(path: Path, model: Any) -> None:
+    """Write down which model works in a folder; RunError where it was another one before."""
     identity = model.identity.model_dump(mode="json")
-    if path.exists() and (before := json.loads(path.read_text(encoding="utf-8"))) != identity:
-        odd = ", ".join(key for key in identity if identity[key] != before.get(key))
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else identity
+    if odd := ", ".join(key for key in identity if identity[key] != before.get(key)):
         raise RunError(f"{path.parent}: the run began with another model ({odd} differ). Start over with --fresh.")
     write_json(path, identity)
 

@@ -76,7 +76,7 @@ def test_agents_see_their_own_goal_and_secret_and_never_the_other_s():
         assert chat[0]["role"] == "system" and chat[1]["role"] == "user"
         whole = json.dumps(chat)
         [scene] = [s for s in scenes() if s.setting[:40] in chat[0]["content"]]
-        me, other = sorted(scene.people, key=lambda p: not chat[0]["content"].startswith(f"You play {p.name}"))
+        me, other = sorted(scene.people, key=lambda p: f"You play {p.name}" not in chat[0]["content"])
         assert me.goal in chat[0]["content"] and me.secret in chat[0]["content"] and CULTURE in chat[0]["content"]
         assert json.dumps(other.goal)[1:-1] not in whole and json.dumps(other.secret)[1:-1] not in whole
         assert other.background in chat[0]["content"]  # profiles are shared
@@ -271,7 +271,7 @@ def test_whoever_is_drawn_to_leave_is_not_asked():
 
 def test_intents_are_one_sentence_a_turn_with_words():
     writer = Script(talk)
-    [found] = with_intents([told()], writer, 0)
+    [found] = with_intents([told()], writer, 0, heard=lambda *at: None)
     assert [t.intent for t in found.turns] == ["They want to settle it kindly."] * 3
     assert len(writer.shown) == 3 and "Ann Lee wants" in writer.shown[0][0]["content"]
     assert first_sentence("\n\n A. B. C") == "A." and first_sentence("") == ""

@@ -142,3 +142,18 @@ def merged(chat: Iterable[Message]) -> list[Message]:
 
 Tell = Callable[[str, int, int], None]
 """Told what is under way, how much of it is done, and how much there is."""
+Heard = Callable[[int, int], None]
+"""Told how much is done of how much there is."""
+PART = 40  # chats that are told of together
+
+
+def in_parts(writer: Writer, chats: Sequence[Sequence[Message]], style: Style, seed: int, heard: Heard) -> list[str]:
+    """One text a chat, as ``Writer.write`` gives them, told of part by part; chats of like length go together."""
+    order = sorted(range(len(chats)), key=lambda i: sum(len(message["content"]) for message in chats[i]))
+    texts = [""] * len(chats)
+    for start in range(0, len(chats), PART):
+        rows = order[start : start + PART]
+        heard(start, len(chats))
+        for row, text in zip(rows, writer.write([chats[i] for i in rows], style, seed + start), strict=True):
+            texts[row] = text
+    return texts
