@@ -39,7 +39,7 @@ def with_lora(model: Any, folder: Path) -> Any:
     config = LoraConfig(task_type="CAUSAL_LM", inference_mode=True, **given)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about one another
+            warnings.simplefilter("ignore")  # of the libraries, about one another
             tuned = get_peft_model(model, config)
     except ValueError as error:
         raise InputError(f"{folder / CONFIG}: {str(error).splitlines()[0][:200]}") from None

@@ -31,6 +31,7 @@ class Arm(NamedTuple):
 
 
 NAIVE, WHOLE, CONTROL, WRONG = "naive", "whole", "unrelated text", "wrong country"
+COMPARED = ("kl", "js", "accuracy")  # what is tested, beside general ability
 # What tells most comes first, so that a study that is stopped early is of use.
 ARMS = (
     Arm(WHOLE, "scenarios", {}),
@@ -88,7 +89,7 @@ class Study:
         return ask(model_of, self.personas, self.seed, folder, heard)
 
     def _compared(self, code: str, naive: Replies, replies: Mapping[tuple[str, str], Replies]) -> list[dict[str, Any]]:
-        """Rows of one country: every arm's metrics, and its change from the bare model and from the control."""
+        """Rows of one country: every arm's metrics and its change from the control, the whole's from ``naive`` too."""
         country, other = Country(code), self.countries[(self.countries.index(code) + 1) % len(self.countries)]
         arms = {NAIVE: naive} | {arm.name: replies[code, arm.name] for arm in ARMS}
         if other != code:
@@ -96,9 +97,10 @@ class Study:
         rows = []
         for name, mine in arms.items():
             row: dict[str, Any] = {"country": code, "arm": name, "metrics": values(country, mine)}
-            for against, theirs in (("from_naive", naive), ("from_control", arms[CONTROL])):
+            against = {"from_control": arms[CONTROL]} | ({"from_naive": naive} if name == WHOLE else {})
+            for key, theirs in against.items():
                 if mine is not theirs:
-                    row[against] = change(country, theirs, mine, np.random.default_rng(self.seed))
+                    row[key] = change(country, theirs, mine, np.random.default_rng(self.seed), COMPARED)
             rows.append(row)
         return rows
 
@@ -112,7 +114,5 @@ def verdict(rows: list[dict[str, Any]], code: str, metric: str = "kl") -> str:
         return f"{code}: {metric}: the whole and the control answer alike."
     beats = (size > 0) == bool(found["higher_is_better"])
     said = "beats" if beats else "does not beat"
-    return (
-        f"{code}: {metric}: the whole {said} the control, by {size:+.4f}, "
-        f"{abs(size) / error:.1f} standard errors (p {found['p']:.3g})."
-    )
+    p = "" if found["p"] is None else f", p {found['p']:.3g}"
+    return f"{code}: {metric}: the whole {said} the control: {size:+.4f}, {abs(size) / error:.1f} standard errors{p}."

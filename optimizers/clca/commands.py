@@ -195,7 +195,7 @@ def ablate(as_json: bool, personas: int | None, countries: tuple[str, ...], **fl
         click.echo(json.dumps({"folder": str(folder), "personas": people, "verdicts": said, "rows": rows}))
         return
     console = Console()
-    console.print(tables.rich(*tables.arms(rows), f"What each part is worth: {people} personas"))
+    console.print(tables.rich(*tables.arms(rows, tables.NARROW), f"What each part is worth: {people} personas"))
     for line in (tables.LEGEND, *said):
         console.print(line, highlight=False)
     console.print(f"table      {folder / 'ablation.md'}", highlight=False, soft_wrap=True, markup=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -115,7 +116,7 @@ class Country:
         sums = np.concatenate(columns, axis=1)
         cells = np.arange(sums.shape[1])
         metrics = {}
-        for name in _METRICS:
+        for name in METRICS:
             bent = None if name in _LINEAR else BENT
             metrics[name] = Metric(cells, partial(self._mean, name), name == "accuracy", not bent, bent)
         return Sample("respondents", np.arange(len(people)), sums, np.ones_like(sums), metrics)
@@ -124,13 +125,13 @@ class Country:
         """Mean (...,) over items of a metric of shares (..., cells)."""
         values, start = [], 0
         for target in self.targets:
-            values.append(_METRICS[metric](means[..., start : start + len(target)], target))
+            values.append(METRICS[metric](means[..., start : start + len(target)], target))
             start += len(target)
         return np.mean(values, axis=0)
 
 
 _LINEAR = ("accuracy", "none")
-_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of shares (..., options and none)
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of shares (..., options and none)
     "kl": smoothed_kl,
     "kl_clca": kl_clca,
     "js": jensen_shannon,
@@ -139,10 +140,11 @@ _METRICS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of sh
 }
 
 
-def samples(country: Country, replies: Replies) -> tuple[Sample, Sample]:
-    """What the metrics of a model rest on: personas, and the questions of general ability."""
-    ability = Accuracy(spec_of(GENERAL), country.code, MeasureOptions())
-    return country.sample(replies.people), ability.sample(replies.general, "argmax")
+def samples(country: Country, replies: Replies, names: Sequence[str] = tuple(METRICS)) -> tuple[Sample, Sample]:
+    """What some metrics of a model rest on: personas, and the questions of general ability."""
+    people = country.sample(replies.people)
+    ability = Accuracy(spec_of(GENERAL), country.code, MeasureOptions()).sample(replies.general, "argmax")
+    return replace(people, metrics={name: people.metrics[name] for name in names}), ability
 
 
 def values(country: Country, replies: Replies) -> dict[str, float]:
@@ -151,14 +153,16 @@ def values(country: Country, replies: Replies) -> dict[str, float]:
     return {name: people.value(name) for name in people.metrics} | {GENERAL: ability.value("accuracy")}
 
 
-def change(country: Country, a: Replies, b: Replies, rng: np.random.Generator) -> list[dict]:
-    """Every metric of ``b`` and ``a``: the difference b - a, its standard error and p over the same personas.
+def change(
+    country: Country, a: Replies, b: Replies, rng: np.random.Generator, names: Sequence[str] = tuple(METRICS)
+) -> list[dict]:
+    """Some metrics of ``b`` and ``a``: the difference b - a, its standard error and p over the same personas.
 
     The test exchanges the answers of both persona by persona (of ``general``: question by question); the error is the
     jackknife's.
     """
     rows = []
-    for one, two in zip(samples(country, a), samples(country, b), strict=True):
+    for one, two in zip(samples(country, a, names), samples(country, b, names), strict=True):
         for row in compared(two, one, rng, paired=True):
             name = row["metric"]
             error = standard_error(two.without_one(name) - one.without_one(name)) if len(one) > 1 else None

@@ -14,7 +14,8 @@ LEGEND = (
     "js: distance in nats; accuracy: expected; none: no valid number; general: accuracy on questions without culture. "
     "SE: standard error over personas (general: questions); p: paired permutation test."
 )
-_SHOWN = ("kl", "js", "accuracy", "kl_clca", "none", "general")
+SHOWN = ("kl", "js", "accuracy", "kl_clca", "none", "general")
+NARROW = ("kl", "js", "accuracy", "none", "general")  # what a terminal has room for
 
 
 def report(found: dict[str, Any], stage: str) -> Table:
@@ -32,26 +33,25 @@ def changes(rows: Sequence[dict[str, Any]]) -> Cells:
     headings = ["metric", "better", "before", "after", "difference", "SE", "p", "n"]
     better = {True: "higher", False: "lower", None: ""}
     cells = []
-    for row in sorted(rows, key=lambda row: _SHOWN.index(row["metric"]) if row["metric"] in _SHOWN else len(_SHOWN)):
+    for row in sorted(rows, key=lambda row: SHOWN.index(row["metric"]) if row["metric"] in SHOWN else len(SHOWN)):
         numbers = [f"{row[key]:.4f}" for key in ("before", "after")] + [f"{row['difference']:+.4f}"]
         last = [_number(row["standard_error"], ".4f"), _number(row["p"], ".3g"), str(row["n"])]
         cells.append([row["metric"], better[row["higher_is_better"]], *numbers, *last])
     return headings, cells
 
 
-def arms(rows: Sequence[dict[str, Any]]) -> Cells:
-    """Arms by country, each with its change in KL from the control in standard errors."""
-    headings = ["country", "arm", *_SHOWN, "kl - control", "in SE", "p"]
+def arms(rows: Sequence[dict[str, Any]], shown: Sequence[str] = SHOWN) -> Cells:
+    """Arms with some metrics, and their change in KL from the control, in standard errors too."""
     cells = []
     for row in rows:
-        numbers = [f"{row['metrics'][name]:.4f}" for name in _SHOWN]
+        numbers = [f"{row['metrics'][name]:.3f}" for name in shown]
         found = next((each for each in row.get("from_control", ()) if each["metric"] == "kl"), None)
         last = ["", "", ""]
         if found:
             size, error = found["difference"], found["standard_error"]
-            last = [f"{size:+.4f}", f"{size / error:+.1f}" if error else "-", _number(found["p"], ".3g")]
+            last = [f"{size:+.3f}", f"{size / error:+.1f}" if error else "-", _number(found["p"], ".2g")]
         cells.append([row["country"], row["arm"], *numbers, *last])
-    return headings, cells
+    return ["", "arm", *shown, "kl-control", "in SE", "p"], cells
 
 
 def rich(headings: list[str], cells: list[list[str]], title: str) -> Table:
