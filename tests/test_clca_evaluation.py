@@ -1,4 +1,4 @@
-"""The published evaluation and the ablations: metrics by hand, answers taken up again, arms that share what is alike."""
+"""The published evaluation and the ablations: metrics by hand, answers taken up again, arms that share."""
 
 import json
 from dataclasses import replace

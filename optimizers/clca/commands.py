@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from ...errors import RunError
+from ...harness.adapters import lora_hash
 from ...harness.commands import load, run_defaults, terminal
 from ...harness.config import RunConfig
 from ...harness.files import locked, write_json, write_text
@@ -140,13 +141,14 @@ def evaluate(as_json: bool, personas: int | None, lora: str | None, **flags: Any
     """
     from .evaluate import PERSONAS, Country, ask, change
 
+    folder_name = f"evaluation-{lora_hash(Path(lora)).hex()[:10]}" if lora else "evaluation"
     with _desk(flags, as_json) as desk:
         country, seed = Country(desk.config.country), desk.config.seed
         adapter = Path(lora) if lora else desk.folder / LORA
         if not lora:
             desk.course(country.code, desk.folder).run()
         people, replies = personas or PERSONAS[desk.settings.preset], []
-        after = desk.folder / ("evaluation" if not lora else f"evaluation-{_hash(adapter)}")
+        after = desk.folder / folder_name
         for name, folder, model_of in (
             ("before", desk.folder / "naive", desk.model_of),
             ("after", after, lambda: desk.model_of().adapted(adapter)),
@@ -209,12 +211,6 @@ def _same_study(path: Path, config: dict[str, Any]) -> None:
     if odd := [name for name in flat[0] if flat[0][name] != flat[1].get(name) and name != "settings"]:
         raise RunError(f"{path.parent}: a study of other settings is here ({', '.join(odd)} differ). Change --out.")
     write_json(path, config)
-
-
-def _hash(adapter: Path) -> str:
-    from ...harness.adapters import lora_hash
-
-    return lora_hash(adapter).hex()[:10]
 
 
 for _name in STAGES:
