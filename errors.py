@@ -5,11 +5,30 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_SHOWN = 2_000  # characters of a message
+
+
+def shown(text: str) -> str:
+    """A text as a terminal may see it: what is no printable character is escaped, but for line feeds.
+
+    Strangers' names and texts are quoted in messages; escape sequences in them could rewrite the screen, and marks that
+    turn the reading direction could make a line say something else.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
+
 
 class CultevalError(Exception):
-    """Base of all errors shown without a traceback; ``exit_code`` is what the command line returns."""
+    """Base of all errors shown without a traceback; ``exit_code`` is what the command line returns.
+
+    As text it is at most two lines without control characters, whatever a stranger's file put into it.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        first, *rest = shown(super().__str__()).splitlines() or [""]
+        text = "\n".join([first, " ".join(rest)] if rest else [first])
+        return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} ..."
 
 
 class UsageError(CultevalError):

@@ -19,6 +19,7 @@ NAMES = (
     "fewshot",
     "gpu",
     "dialogues",
+    "engines",
 )  # modules here, each with measure(settings) -> list[Row]
 DTYPES = ("float32", "bfloat16", "float16")
 

@@ -5,6 +5,8 @@
     gradient descent learned from the synthetic survey, and behind one that evolution found on the survey itself.
 
     python -m benchmarks.paper --out paper
+
+Table (b) with the paper's own model, constants and form of evolution is the sweep ``llama3-8b.yaml``.
 """
 
 from __future__ import annotations
@@ -95,11 +97,13 @@ def pair_rows(model: Any, seeds: int) -> Iterator[list[str]]:
             yield [name, trained, *(f"{value:.3f}" for value in found.mean(0).ravel())]
 
 
-def survey_rows(model_of: Any, out: Path, display: TerminalDisplay, seeds: int) -> Iterator[list[str]]:
-    """Rows of table (b): means over the seeds, a country after the other."""
+def survey_rows(
+    model_of: Any, place: dict[str, str], out: Path, display: TerminalDisplay, seeds: int
+) -> Iterator[list[str]]:
+    """Rows of table (b): means over the seeds, a country after the other; ``place`` says which model and where."""
     for code in COUNTRIES:
         for row, (aligner, fit) in ARMS.items():
-            flags = {"aligner": aligner, "tasks": ("vsm13",), "fit": (fit,), "country": code, "budget": SURVEY_BUDGET}
+            flags = place | {"aligner": aligner, "tasks": ("vsm13",), "fit": (fit,), "country": code, "budget": SURVEY_BUDGET}
             found = []
             for seed in range(seeds if aligner in ("gd", "de") else 1):
                 config = plan(run_defaults() | flags | {"seed": seed})
@@ -123,16 +127,19 @@ def markdown(heading: list[str], rows: Iterator[list[str]]) -> None:
 @click.command()
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="paper", help="Where runs go.")
 @click.option("--seeds", type=click.IntRange(1), default=2, show_default=True)
-def main(out: Path, seeds: int) -> None:
+@click.option("--model", default="smollm2", show_default=True, help="Embedded model, folder, or hub id.")
+@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
+def main(out: Path, seeds: int, **place: str) -> None:
     """Print both tables; what is in the folder already is not run again."""
     display = TerminalDisplay(Console(stderr=True))
-    config = plan(run_defaults())
+    config = plan(run_defaults() | place)
     model_of = cache(lambda: load(config, display))
     tested = [f"{name} {what}" for name in DIMENSIONS for what in ("loss", "accuracy")]
     markdown(["method", "trained on", *tested], pair_rows(model_of(), seeds))
     click.echo()
     columns = ["fit", "fit argmax", "heldout", "heldout argmax", "argmax collapsed"]
-    markdown(["country", "method", *columns], survey_rows(model_of, out, display, seeds))
+    markdown(["country", "method", *columns], survey_rows(model_of, place, out, display, seeds))
 
 
 if __name__ == "__main__":

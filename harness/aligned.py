@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ import numpy as np
 from ..errors import InputError
 from ..tasks.answers import Answers
 from ..tasks.prompts import Prompts
+from ..tasks.reading import read_bytes
 from .adapters import CONFIG, lora_hash
 from .adapters import WEIGHTS as LORA_WEIGHTS
 from .files import replacing, write_json, write_text
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 WEIGHTS = "adapter_model.safetensors"
 KEY = "prompt_embeddings"  # what peft calls the virtual tokens of prompt tuning
 TEXT, LORA = "preamble.txt", "lora"
+MOST_PREAMBLE, MOST_TOKENS = 1 << 20, 10_000
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,14 @@ class AlignedModel:
 
     def save(self, folder: Path) -> None:
         """Write the folder atomically: a PEFT prompt-tuning adapter, the preamble, a LoRA adapter, as there are."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         with replacing(folder) as temporary:
             temporary.mkdir()
             write_text(temporary / TEXT, self.preamble)
             if self.soft is not None:
-                save_file({KEY: np.ascontiguousarray(self.soft, dtype=np.float32)}, temporary / WEIGHTS)
+                data = save({KEY: np.ascontiguousarray(self.soft, dtype=np.float32)})
+                (temporary / WEIGHTS).write_bytes(data)  # a full disk is then an OSError like any other
                 write_json(temporary / "adapter_config.json", self._peft_config())
             if self.lora is not None:
                 (temporary / LORA).mkdir()
@@ -89,10 +91,17 @@ class AlignedModel:
             InputError: a file is damaged or does not fit the model.
         """
         text = folder / TEXT
-        preamble = text.read_text(encoding="utf-8") if text.is_file() else ""
+        preamble = _read_preamble(text) if text.exists() else ""
         weights = folder / WEIGHTS
         soft = read_soft_prompt(weights, model.dim) if weights.is_file() else None
         return AlignedModel(model, soft, preamble, folder / LORA if (folder / LORA).is_dir() else None)
+
+
+def _read_preamble(path: Path) -> str:
+    try:
+        return read_bytes(path, MOST_PREAMBLE).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start}).") from None
 
 
 def read_soft_prompt(path: Path, dim: int) -> np.ndarray:
@@ -109,10 +118,12 @@ def read_soft_prompt(path: Path, dim: int) -> np.ndarray:
             if names != [KEY]:
                 raise InputError(f"{path}: holds {names[:3]}, expected one tensor {KEY!r} (prompt tuning).")
             shape = file.get_slice(KEY).get_shape()
-            if len(shape) != 2 or shape[1] != dim:
-                raise InputError(f"{path}: {KEY} has shape {shape}; this model needs (tokens, {dim}).")
+            if len(shape) != 2 or shape[1] != dim or not 1 <= shape[0] <= MOST_TOKENS:
+                raise InputError(
+                    f"{path}: {KEY} has shape {shape}; this model needs (tokens, {dim}), {MOST_TOKENS} tokens at most."
+                )
             soft = file.get_tensor(KEY).astype(np.float32)
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # types that numpy has not
         raise InputError(f"{path}: not a safetensors adapter ({error}).") from None
     if not np.isfinite(soft).all():
         raise InputError(f"{path}: {KEY} holds NaN or infinite numbers.")

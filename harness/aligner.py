@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -27,6 +27,10 @@ class Journal(Protocol):
 
     folder: Path
 
+    def other(self, name: str) -> Any:
+        """Another model by name, such as a teacher, loaded as the run's own was: a ``LanguageModel``, or one behind an
+        API."""
+
     def load(self) -> dict[str, np.ndarray] | None:
         """The last saved state, the budget being restored with it; None at a fresh start."""
 
@@ -42,7 +46,8 @@ class Aligner(Protocol):
 
     ``summary`` is one line for ``culteval ls aligners``; ``budgeted`` says whether it searches, so that a budget
     applies. Randomness comes from ``rng`` alone. An aligner may have ``check(goal, budget)`` too, which raises what can
-    be known to be wrong before a model is loaded.
+    be known to be wrong before a model is loaded, and ``needs_weights = False`` if it works in words alone: only such
+    aligners are handed a model behind an API.
     """
 
     Settings: ClassVar[type[Settings]]

@@ -10,9 +10,10 @@ import click
 import numpy as np
 from pydantic import ValidationError
 
-from ..errors import InputError, UsageError, did_you_mean
+from ..errors import InputError, UsageError, did_you_mean, shown
 from ..tasks.answers import UNPARSED, Answers
 from ..tasks.imported import data_dir
+from ..tasks.intervals import LEAST_RESPONDENTS
 from ..tasks.items import Presented, Question
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.prompts import Asking, protocol, render
@@ -20,6 +21,7 @@ from ..tasks.spec import TaskSpec, first_problem, load_spec, read_yaml
 from .files import replacing, write_json, write_text
 from .registry import table
 from .scoring import score_answers
+from .statistics import detectable
 
 TEMPLATE = Path(__file__).parent.parent / "tasks" / "template"
 OWN_HOOKS = "culteval.tasks.hooks."
@@ -66,8 +68,26 @@ def validate(path: str) -> None:
     reach = f"{len(countries)} countries" if countries else "any country"
     total = len(protocol(spec, Asking()))
     click.echo(f"{path}: valid ({len(spec.items.ids)} items, {len(spec.wordings)} wordings, {reach}, {total} answers).")
+    for line in _detected(spec):
+        click.echo(line)
     example = render(spec, "fit")
-    click.echo(f"\nfirst prompt:\n{example.texts[0]}\n\nmay be answered: {', '.join(example.choices[0]) or 'anything'}")
+    said = f"{example.texts[0]}\n\nmay be answered: {', '.join(example.choices[0]) or 'anything'}"
+    click.echo(f"\nfirst prompt:\n{shown(said)}")
+
+
+def _detected(spec: TaskSpec) -> list[str]:
+    """The smallest difference that the held-out protocol detects at worst: as it stands, or with 20 respondents."""
+    rows = detectable(spec)
+    if rows and rows[0].unit == "respondents":
+        asked = "--respondents 20"
+        told = ["asked of one respondent, it can test no difference"]
+        rows = detectable(spec, LEAST_RESPONDENTS)
+    else:
+        asked, told = "as it stands", []
+    found = [f"{row.metric} {row.difference:.3g} ({row.n} {row.unit})" for row in rows if row.difference is not None]
+    if found:
+        told.append(f"smallest difference found four times in five, at worst, {asked}: {', '.join(found)}")
+    return told
 
 
 def _check_lm_eval(spec: TaskSpec, data: dict[str, object]) -> None:
@@ -79,7 +99,9 @@ def _check_lm_eval(spec: TaskSpec, data: dict[str, object]) -> None:
     called += [row.get("aggregation") for row in metrics if isinstance(row, dict)]
     for name in called:
         if isinstance(name, str) and not name.startswith(OWN_HOOKS):
-            click.echo(f"note: {spec.path}: stock lm-eval would run {name!r}, which is not part of culteval.", err=True)
+            click.echo(
+                f"note: {spec.path}: stock lm-eval would run {name[:100]!a}, which is not part of culteval.", err=True
+            )
     if spec.metadata.headline.metric not in spec.metrics:
         raise InputError(f"{spec.path}: metric_list: lacks the headline {spec.metadata.headline.metric!r}. Add it.")
 

@@ -57,5 +57,8 @@ class Budget:
         return {"spent": self.spent, "tokens": self.tokens, "seconds": self.seconds}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Go on from a checkpoint."""
-        self.spent, self.tokens, self.seconds = int(state["spent"]), int(state["tokens"]), float(state["seconds"])
+        """Go on from a checkpoint; ValueError for what no meter said."""
+        spent, tokens, seconds = int(state["spent"]), int(state["tokens"]), float(state["seconds"])
+        if not (0 <= spent <= self.total and tokens >= 0 and 0 <= seconds < float("inf")):
+            raise ValueError("more spent than there was")
+        self.spent, self.tokens, self.seconds = spent, tokens, seconds

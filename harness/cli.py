@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 
 import click
 
-from ..errors import CultevalError
+from ..errors import CultevalError, shown
 
 _COMMANDS = {
     "run": ("culteval.harness.commands:run", "Align a model to a country, answer tasks, write and score a submission."),
@@ -16,10 +17,18 @@ _COMMANDS = {
     "clca": ("culteval.optimizers.clca.commands:clca", "Learn a culture from simulated interactions, stage by stage."),
     "cross-validate": ("culteval.harness.crossval:command", "Choose the length of a soft prompt by left-out items."),
     "score": ("culteval.harness.commands:score", "Score a submission again, also against other countries."),
+    "compare": ("culteval.harness.compare:compare_command", "Compare submissions: differences, tests, moved answers."),
+    "correlate": (
+        "culteval.harness.compare:correlate_command",
+        "Rank countries by a model's indices and as published.",
+    ),
+    "whose": ("culteval.harness.whose:whose", "Score submissions against every country: whose values are they?"),
     "judge": ("culteval.harness.judging:judge", "Have a model judge the open answers of a submission."),
     "ls": ("culteval.harness.listing:ls", "List tasks, aligners, models or countries."),
     "task": ("culteval.harness.authoring:task", "Begin a new task, or check one."),
     "data": ("culteval.harness.authoring:data", "Import your own copies of licensed data."),
+    "cache": ("culteval.harness.operations:cache", "Show, check or drop answers kept from one run to the next."),
+    "doctor": ("culteval.harness.operations:doctor", "Look at this machine, with a remedy for what is wrong."),
     "leaderboard": ("culteval.leaderboards.commands:leaderboard", "Put finished runs side by side."),
 }
 
@@ -69,6 +78,7 @@ def cli(debug: bool) -> None:
 def main() -> None:
     """Entry point of the ``culteval`` command."""
     debug = "--debug" in sys.argv
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C: cleaned up, with the same word
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -94,9 +104,10 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        _fail(f"internal error: {type(error).__name__}: {error}. Run again with --debug and report it.", 1)
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        _fail(f"internal error: {what}. Run again with --debug and report it.", 1)
 
 
 def _fail(text: str, code: int) -> None:
-    click.echo(f"Error: {text}", err=True)
+    click.echo(f"Error: {shown(text)}", err=True)
     sys.exit(code)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import time
@@ -15,25 +13,51 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ..errors import InputError, UsageError
+from ..errors import InputError
 from ..tasks.countries import name_of
 from ..tasks.measure import measure_of
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec
-from . import report, submission
+from . import loading, log, report, submission
+from .answer_cache import answers_folder
+from .api import Api, is_remote
 from .config import DEFAULT_BUDGET, RunConfig
-from .display import TerminalDisplay
+from .display import TerminalDisplay, verbosity
 from .planning import plan
 from .registry import find, spec_of
-from .run import FIGURE, SUBMISSION, RunResult, execute, read_config
+from .run import FIGURE, SUBMISSION, RunResult, execute, read_config, read_usage, submission_of
 from .scoring import options_of, score_constant, score_submission
 
 COMPANIONS = ("naive", "icl", "random")
 
+_API = Api.model_fields
 _MEASURE_OPTIONS = (
     click.option("--edition", help="Edition of the reference scores [default: the task's own]."),
     click.option("--constants", help="Constants C of the indices: world or zero [default: world]."),
     click.option("--norm", help="Norm of the fitted loss: sse, l2 or l1 [default: sse]."),
+)
+
+
+_API_OPTIONS = (
+    click.option("--base-url", help="Where an API is: http://HOST:PORT/v1 [default: OpenAI's]."),
+    click.option("--key-env", help=f"Environment variable with its key [default: {_API['key_env'].default}]."),
+    click.option("--concurrency", type=int, help=f"Requests at a time [default: {_API['concurrency'].default}]."),
+    click.option("--timeout", type=float, help=f"Seconds a request may take [default: {_API['timeout'].default:g}]."),
+    click.option("--retries", type=int, help=f"Tries after a failed one [default: {_API['retries'].default}]."),
+    click.option("--price-in", type=float, help="Price of a million tokens read, to count costs."),
+    click.option("--price-out", type=float, help="Price of a million tokens written."),
+)
+
+
+def api_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Flags of a model behind an API."""
+    for option in reversed(_API_OPTIONS):
+        command = option(command)
+    return command
+
+
+no_cache = click.option(
+    "--no-cache", is_flag=True, envvar="CULTEVAL_NO_CACHE", help="Neither use nor keep answers of other runs."
 )
 
 
@@ -53,7 +77,10 @@ def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="What to fit; may be repeated [default: the first --task and --country].",
 )
 @click.option("--country", help="Country by name or code [default: the task's, SA for vsm13].")
-@click.option("--model", default="smollm2", show_default=True, help="Embedded model, folder, or hub id.")
+@click.option(
+    "--model", default="smollm2", show_default=True, help="Embedded model, folder, hub id, or openai-chat:NAME."
+)
+@api_options
 @click.option("--revision", help="Revision of a hub model.")
 @click.option(
     "--lora", type=click.Path(file_okay=False), help="PEFT LoRA adapter that the model carries from the start."
@@ -81,18 +108,21 @@ def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--out", type=click.Path(file_okay=False), default="culteval-runs", show_default=True, help="Where runs go."
 )
 @click.option("--fresh", is_flag=True, help="Start over even if this run is there already.")
+@no_cache
 @click.option("--compare/--no-compare", default=True, help="Also run naive, icl and random.", show_default=True)
+@verbosity
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def run(**flags: Any) -> None:
     """Align a model to a country, answer tasks, write and score a submission."""
     started = time.perf_counter()
     config = plan(flags)
     others = [config.with_aligner(name) for name in _companions(config.aligner) if flags["compare"]]
-    with terminal(flags["as_json"]) as display:
+    answers = None if flags["no_cache"] or flags["fresh"] else answers_folder()
+    with terminal(flags["as_json"], flags["talk"]) as display:
         model_of = cache(lambda: load(config, display))
         results = []
         for each in (*others, config):
-            result = execute(each, Path(flags["out"]), model_of, display, fresh=flags["fresh"])
+            result = execute(each, Path(flags["out"]), model_of, display, fresh=flags["fresh"], cache=answers)
             if result.reused:
                 display.say(f"{each.aligner}: finished before in {result.folder}; --fresh starts over")
             results.append(result)
@@ -102,21 +132,27 @@ def run(**flags: Any) -> None:
 def run_defaults() -> dict[str, Any]:
     """The flags of ``culteval run`` that decide a configuration, with their defaults."""
     flags = run.make_context("run", ["--aligner", "naive", "--task", "vsm13"]).params
-    return {name: value for name, value in flags.items() if name not in ("fresh", "out", "as_json", "compare")}
+    rest = ("fresh", "out", "as_json", "compare", "no_cache", "talk")
+    return {name: value for name, value in flags.items() if name not in rest}
 
 
 @click.command()
 @click.argument("folder", metavar="RUN", type=click.Path(file_okay=False))
+@no_cache
+@verbosity
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def resume(folder: str, as_json: bool) -> None:
+def resume(folder: str, no_cache: bool, talk: str | None, as_json: bool) -> None:
     """Go on with a run that was interrupted; ends with the answers of an undisturbed run."""
     started, path = time.perf_counter(), Path(folder).resolve()
     config = read_config(path)
     if config.folder_name() != path.name:
-        raise UsageError(f"{path}: the tasks or the configuration changed since this run began. Run it anew.")
-    with terminal(as_json) as display:
-        result = execute(config, path.parent, lambda: load(config, display), display)
-    if result.reused and not as_json:
+        raise InputError(
+            f"{path}: tasks, configuration or the model's files changed since this run began. Run it anew."
+        )
+    answers = None if no_cache else answers_folder()
+    with terminal(as_json, talk) as display:
+        result = execute(config, path.parent, lambda: load(config, display), display, cache=answers)
+    if result.reused and not as_json and talk != "quiet":
         click.echo(f"{folder}: finished before.", err=True)
     _show([result], as_json, started)
 
@@ -125,13 +161,15 @@ def resume(folder: str, as_json: bool) -> None:
 @click.argument("path", metavar="SUBMISSION", type=click.Path())
 @click.option("--country", help="Another country by name or code, or all.")
 @_measure_options
+@verbosity
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def score(path: str, country: str | None, as_json: bool, **options: str | None) -> None:
+def score(path: str, country: str | None, talk: str | None, as_json: bool, **options: str | None) -> None:
     """Score a submission folder again: no model is needed."""
     given = {name: value for name, value in options.items() if value is not None}
-    folder = Path(path)
-    folder = folder / SUBMISSION if (folder / SUBMISSION).is_dir() else folder
-    manifest, scores = score_submission(folder, country, given)
+    folder = submission_of(Path(path))
+    with terminal(as_json, talk):
+        manifest, scores = score_submission(folder, country, given)
+        log.tell(path, "scored", answers=manifest.answers.rows, scores=len(scores))
     if as_json:
         click.echo(
             json.dumps(
@@ -160,25 +198,16 @@ def _companions(aligner: str) -> list[str]:
     return [name for name in order if name != aligner] if aligner != "naive" else []
 
 
-def terminal(as_json: bool) -> TerminalDisplay:
-    """Where a command tells what it is doing; nothing where JSON goes to no terminal."""
-    return TerminalDisplay(Console(stderr=True, quiet=as_json and not os.isatty(2)))
+def terminal(as_json: bool, talk: str | None = None) -> TerminalDisplay:
+    """Where a command tells what it is doing; nothing where JSON goes to no terminal, unless ``talk`` is verbose."""
+    silent = talk == "quiet" or (talk is None and as_json and not os.isatty(2))
+    return TerminalDisplay(Console(stderr=True, quiet=silent), verbose=talk == "verbose")
 
 
 def load(config: RunConfig, display: TerminalDisplay) -> Any:
     """The model of a configuration."""
-    # Nothing of the embedded model's or a local folder's loading needs a hub; silence what libraries print.
-    display.say(f"loading {config.model}")
-    from .models import load_model
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        model = load_model(config.model, config.dtype, config.device, config.revision, config.threads, display.say)
-        if not config.lora:
-            return model
-        model = model.adapted(Path(config.lora))
-    if model.identity.adapter_sha256 != config.lora_sha256:
-        raise InputError(f"--lora {config.lora}: not the adapter that this run began with. Run it anew.")
-    return model
+    display.say(f"asking {config.model}" if is_remote(config.model) else f"loading {config.model}")
+    return loading.load(config, display.say)
 
 
 def _show(results: list[RunResult], as_json: bool, started: float) -> None:
@@ -196,13 +225,19 @@ def _show(results: list[RunResult], as_json: bool, started: float) -> None:
             scores = [s for s in result.scores if s.task == spec.name]
             rows.append(report.Row(result.manifest.aligner.name, scores, result.manifest.budget))
         console.print(report.table(rows, f"{spec.name}, {country}: {_compared(spec, asked)}", spec))
-        from .figure import bars
+        from .figure import bars, dimensions, pictured
 
         if spec.metadata.measure == "hofstede":
-            console.print(bars([s for s in main.scores if s.task == spec.name], "expected", "heldout", country))
+            mine = [s for s in main.scores if s.task == spec.name]
+            if dimensions(mine, pictured(mine), "heldout"):
+                console.print(bars(mine, pictured(mine), "heldout", country))
     estimates = _estimates(main)
     if estimates:
         console.print(estimates, style="yellow", highlight=False)
+    for result in results:
+        if usage := read_usage(result.folder):
+            told = f"asked      {result.manifest.aligner.name}: {usage.told()}"
+            console.print(told, highlight=False, soft_wrap=True, markup=False)
     for label, path in (
         ("run", main.folder),
         ("submission", main.folder / SUBMISSION),
@@ -246,11 +281,14 @@ def _as_json(results: list[RunResult], constant: list[Score], seconds: float) ->
     main = results[-1]
     budget = main.manifest.budget.model_dump()
     scores = [*main.scores, *(row for other in results[:-1] for row in other.scores), *constant]
-    return {
+    asked = {result.manifest.aligner.name: read_usage(result.folder) for result in results}
+    usage = {name: used.model_dump() for name, used in asked.items() if used}
+    return ({"usage": usage} if usage else {}) | {
         "run": str(main.folder),
         "submission": str(main.folder / SUBMISSION),
         "seconds": round(seconds, 3),
         "reused": main.reused,
+        "cached": main.cached,
         "budget": budget,
         "scores": [row.model_dump() for row in scores],
     }

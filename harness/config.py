@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import UsageError, did_you_mean
+from ..errors import InputError, UsageError, did_you_mean
 from ..tasks.measure import MeasureOptions
 from ..tasks.prompts import Asking
+from ..tasks.reading import parse_yaml
 from ..tasks.schema import Readout
 from ..tasks.spec import first_problem
-from .registry import find, spec_of
+from .api import Api
+from .hashes import folder_hash
+from .registry import find, spec_of, table
 
 DEFAULT_BUDGET = 100
 
@@ -36,6 +40,7 @@ class RunConfig(BaseModel):
     threads: int | None = Field(None, ge=1)
     lora: str | None = None
     lora_sha256: str | None = None
+    api: Api | None = None
     fit: tuple[str, ...]
     fit_country: str
     tasks: tuple[str, ...]
@@ -53,14 +58,23 @@ class RunConfig(BaseModel):
         return Asking(self.respondents, self.seed, self.limit, self.calibrate)
 
     @property
+    def model_content(self) -> str | None:
+        """Hash of the model's files where it is a folder of the user's, whose content may change under its name."""
+        local = self.model not in table("models") and Path(self.model).is_dir()
+        return folder_hash(Path(self.model)) if local else None
+
+    @property
     def digest(self) -> str:
-        """Ten hexadecimal digits of this configuration and these task files."""
+        """Ten hexadecimal digits of this configuration, these task files, and the files of a model that is a folder."""
         specs = {name: spec_of(name) for name in (*self.fit, *self.tasks)}
         edition = self.options.edition
         asked = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
         # An adapter counts by its content, wherever it lies; without one a run is called as ever.
-        mine = self.model_dump(mode="json", exclude={"lora"} if self.lora else {"lora", "lora_sha256"})
-        text = json.dumps([mine, asked], sort_keys=True)
+        given = self.model_dump(mode="json", exclude={"api", "lora"} | (set() if self.lora else {"lora_sha256"}))
+        if self.api and self.api.base_url:  # how fast an API is asked, and its prices, decide nothing
+            given["base_url"] = self.api.base_url
+        content = self.model_content
+        text = json.dumps([given, asked, *([content] if content else [])], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     def folder_name(self) -> str:
@@ -81,8 +95,6 @@ def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, A
     Raises:
         UsageError: no such aligner or setting, or a value that does not fit.
     """
-    import yaml
-
     model = find("aligners", name).Settings
     given = dict(base or {})
     for text in assignments:
@@ -90,8 +102,8 @@ def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, A
         if not sign:
             raise UsageError(f"--set {text!r}: expected key=value.")
         try:
-            given[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            given[key] = parse_yaml(value, f"--set {key}")
+        except InputError:
             raise UsageError(f"--set {key}: {value!r} is not a value.") from None
     for key in given:
         if str(key) not in model.model_fields:

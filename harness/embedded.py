@@ -119,6 +119,21 @@ def _complete(folder: Path, model: EmbeddedModel) -> bool:
         return False
 
 
+def damaged(name: str) -> str | None:
+    """What is wrong with the files of an embedded model in the cache: None for nothing, "" where it is not there yet.
+
+    Reads and hashes the weights, which ``fetch`` does not.
+    """
+    model = EMBEDDED[name]
+    folder = cache_dir() / "models" / f"{name}-{model.version}"
+    if not folder.exists():
+        return ""
+    if not _complete(folder, model):
+        return f"{folder} is not whole"
+    known = json.loads((folder / "culteval.json").read_text(encoding="utf-8")).get("model_sha256")
+    return None if _sha256(folder / "model.safetensors") == known else f"{folder / 'model.safetensors'} has changed"
+
+
 def _only_one(target: Path, console: Console) -> contextlib.AbstractContextManager:
     """Return the held lock of ``target``: of two processes one fetches, and the other one waits for it here."""
     from filelock import FileLock, Timeout

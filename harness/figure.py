@@ -1,13 +1,17 @@
-"""Pictures of the six dimensions against the target: SVG for the run folder, bars for the terminal."""
+"""Pictures: the six dimensions against the target, distances to countries; SVG for files, bars for the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from ..tasks.countries import name_of
 from ..tasks.metrics.reference import DIMENSIONS
 from ..tasks.score import Score
 from .files import replacing
@@ -29,35 +33,92 @@ def dimensions(scores: Sequence[Score], readout: str, split: str) -> dict[str, t
     return {name: (found[name], found[name] - found[f"{name}_error"]) for name in DIMENSIONS if name in found}
 
 
-def write_figure(path: Path, scores: Sequence[Score], country: str) -> None:
-    """An SVG of fitted and held-out indices beside the published ones; nothing where no index could be formed."""
-    points = {split: dimensions(scores, "expected", split) for split in ("fit", "heldout")}
-    if not points["heldout"]:
-        return
+@contextmanager
+def drawing(path: Path, width: float, height: float) -> Iterator[Any]:
+    """Axes that become an SVG of so many inches when the block ends well: same data, same bytes."""
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "culteval"  # same scores, same bytes
+    matplotlib.rcParams["svg.hashsalt"] = "culteval"
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
+    try:
+        yield axes
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="svg", metadata={"Date": None})
+    finally:
+        pyplot.close(figure)
+
+
+def pictured(scores: Sequence[Score]) -> str:
+    """The read-out to show: ``expected``, or ``text`` where no probabilities are known."""
+    return "expected" if any(row.readout == "expected" for row in scores) else "text"
+
+
+def write_figure(path: Path, scores: Sequence[Score], country: str) -> None:
+    """An SVG of fitted and held-out indices beside the published ones; nothing where no index could be formed."""
+    readout = pictured(scores)
+    points = {split: dimensions(scores, readout, split) for split in ("fit", "heldout")}
+    if not points["heldout"]:
+        return
     rows = range(len(DIMENSIONS))
     targets = [points["heldout"][name][1] for name in DIMENSIONS]
-    axes.scatter(targets, rows, marker="|", s=400, linewidths=3, color="#222222", label="published", zorder=2)
-    for split, colour, marker in (("fit", "#0072b2", "o"), ("heldout", "#d55e00", "D")):
-        if points[split]:
-            values = [points[split][name][0] for name in DIMENSIONS]
-            axes.scatter(values, rows, color=colour, marker=marker, s=45, label=split, zorder=3)
-    axes.set_yticks(rows, [LABELS[name] for name in DIMENSIONS])
-    axes.set_ylim(len(DIMENSIONS) - 0.4, -0.6)
-    axes.grid(axis="x", color="#dddddd")
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.set_xlabel("index (expected read-out)")
-    axes.set_title(f"{scores[0].aligner}: indices against the published scores of {country}", loc="left")
-    axes.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
-    with replacing(path) as temporary:
-        pyplot.savefig(temporary, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
+    with drawing(path, 7, 3.6) as axes:
+        axes.scatter(targets, rows, marker="|", s=400, linewidths=3, color="#222222", label="published", zorder=2)
+        for split, colour, marker in (("fit", "#0072b2", "o"), ("heldout", "#d55e00", "D")):
+            if points[split]:
+                values = [points[split][name][0] for name in DIMENSIONS]
+                axes.scatter(values, rows, color=colour, marker=marker, s=45, label=split, zorder=3)
+        axes.set_yticks(rows, [LABELS[name] for name in DIMENSIONS])
+        axes.set_ylim(len(DIMENSIONS) - 0.4, -0.6)
+        axes.grid(axis="x", color="#dddddd")
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.set_xlabel(f"index ({readout} read-out)")
+        axes.set_title(f"{plain(scores[0].aligner)}: indices against the published scores of {country}", loc="left")
+        axes.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+
+
+def write_distances(path: Path, distances: Mapping[str, float], own: str, title: str, label: str) -> None:
+    """An SVG with a bar a country, the nearest at the top, ``own`` in another colour."""
+    places = range(len(distances))
+    with drawing(path, 7, 1 + 0.19 * len(distances)) as axes:
+        colours = ["#d55e00" if code == own else "#0072b2" for code in distances]
+        axes.barh(places, list(distances.values()), color=colours, height=0.75)
+        axes.set_yticks(places, [plain(name_of(code)) for code in distances], fontsize=8)
+        axes.set_ylim(len(distances) - 0.4, -0.6)
+        axes.grid(axis="x", color="#dddddd")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.set_xlabel(plain(label))
+        axes.set_title(plain(title), loc="left", fontsize=10)
+
+
+def write_matrix(path: Path, countries: Sequence[str], matrix: np.ndarray, title: str) -> None:
+    """An SVG of a matrix (submissions, countries) as a heat map around zero: blue is nearer than expected."""
+    size = len(countries)
+    most = float(abs(matrix).max()) or 1.0
+    with drawing(path, 2.6 + 0.5 * size, 1.6 + 0.42 * size) as axes:
+        image = axes.imshow(matrix, cmap="RdBu_r", vmin=-most, vmax=most)
+        for row in range(size):  # the true country of each submission
+            axes.add_patch(_frame(row))
+        axes.set_xticks(range(size), countries)
+        axes.set_yticks(range(size), [plain(name_of(code)) for code in countries])
+        axes.set_xlabel("scored against")
+        axes.set_ylabel("aligned to")
+        axes.set_title(plain(title), loc="left", fontsize=9)
+        axes.figure.colorbar(image, ax=axes, label="distance, double-centred")
+
+
+def _frame(row: int) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((row - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="#111111", linewidth=2)
+
+
+def plain(text: str) -> str:
+    """A stranger's text without the dollar signs that matplotlib reads as mathematics."""
+    return text.replace("$", "\\$")
 
 
 def bars(scores: Sequence[Score], readout: str, split: str, country: str) -> Table:

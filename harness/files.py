@@ -20,7 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The block may make it a file or a folder; a folder replaces what stood there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # as ``remove_temporaries`` knows them
     try:
         yield temporary
         if temporary.is_dir() and path.exists():
@@ -52,6 +52,15 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed processes left under a folder that nobody else works on."""
+    for path in sorted(folder.rglob(".*.tmp")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

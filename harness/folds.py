@@ -11,16 +11,18 @@ import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ..errors import InputError, UsageError
+from ..tasks.reading import read_bytes
 from ..tasks.schema import Strict
 from ..tasks.spec import first_problem
 from .aligned import AlignedModel
 from .budget import Budget
 from .config import RunConfig, aligner_settings
-from .files import replacing, write_json
+from .figure import drawing
+from .files import write_json
 from .fitting import goal_of
 from .goal import TaskGoal
+from .journal import Display
 from .registry import find
-from .run import Display
 
 RESULTS = "folds.json"
 
@@ -142,35 +144,26 @@ def read_folds(path: Path) -> list[Fold]:
     Raises:
         InputError: a damaged file.
     """
-    try:
-        return _FOLDS.validate_json(path.read_bytes())
-    except FileNotFoundError:
+    if not path.exists():
         return []
+    try:
+        return _FOLDS.validate_json(read_bytes(path))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}. Delete it to start over.") from None
 
 
 def draw(folds: Sequence[Fold], column: str, path: Path, heading: str) -> None:
     """An SVG of a loss against the prompt's length: folds as points, their means as lines, the bare model dotted."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "culteval"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
     lengths = sorted({each.tokens for each in folds if each.tokens})
-    for name, colour in (("train", "#0072b2"), ("validation", "#d55e00")):
-        values = {n: [getattr(f, f"{name}_{column}") for f in folds if f.tokens == n] for n in (0, *lengths)}
-        axes.scatter(
-            [n for n in lengths for _ in values[n]], [v for n in lengths for v in values[n]], s=12, color=colour
-        )
-        axes.plot(lengths, [np.mean(values[n]) for n in lengths], color=colour, label=name)
-        axes.axhline(np.mean(values[0]), color=colour, linestyle=":", label=f"{name}, no prompt")
-    axes.set_xlabel("soft tokens")
-    axes.set_ylabel(heading)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
+    with drawing(path, 6, 3.6) as axes:
+        for name, colour in (("train", "#0072b2"), ("validation", "#d55e00")):
+            values = {n: [getattr(f, f"{name}_{column}") for f in folds if f.tokens == n] for n in (0, *lengths)}
+            axes.scatter(
+                [n for n in lengths for _ in values[n]], [v for n in lengths for v in values[n]], s=12, color=colour
+            )
+            axes.plot(lengths, [np.mean(values[n]) for n in lengths], color=colour, label=name)
+            axes.axhline(np.mean(values[0]), color=colour, linestyle=":", label=f"{name}, no prompt")
+        axes.set_xlabel("soft tokens")
+        axes.set_ylabel(heading)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)

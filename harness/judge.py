@@ -21,12 +21,14 @@ from ..tasks.items import Question, Questions
 from ..tasks.measure import MeasureOptions
 from ..tasks.metrics.reference import DIMENSIONS, scores_of
 from ..tasks.prompts import of_split
+from ..tasks.reading import read_bytes, read_lines
 from ..tasks.score import Score, Sheet
 from ..tasks.spec import TaskSpec, first_problem, read_yaml
 from .files import replacing, write_json
 from .submission import MOST_LINE_BYTES, Manifest
 
 JUDGE, VERDICTS, PROMPTS = "judge.json", "verdicts.jsonl", "judge.yaml"
+MOST_RECORD_BYTES = 1 << 16
 _POLES = {"A": "high", "B": "low", "C": "neither"}
 
 
@@ -147,24 +149,20 @@ def read_verdicts(folder: Path, manifest: Manifest) -> list[Verdict]:
     if not path.is_file():
         return []
     try:
-        with path.open("rb") as file:
-            record = JudgeRecord.model_validate_json(file.read(1 << 16))
+        record = JudgeRecord.model_validate_json(read_bytes(path, MOST_RECORD_BYTES))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}. Judge again.") from None
     if record.answers_sha256 != manifest.answers.sha256:
         raise InputError(f"{path}: judges other answers than these. Judge again, or remove it.")
     verdicts, digest, source = [], hashlib.sha256(), folder / VERDICTS
     try:
-        with source.open("rb") as file:
-            while line := file.readline(2 * MOST_LINE_BYTES):
-                if len(verdicts) == record.rows:
-                    raise InputError(f"{source}: more verdicts than {JUDGE} says. Judge again.")
-                digest.update(line)
-                verdicts.append(verdict := _VERDICT.validate_json(line))
-                if verdict.verdict != read_verdict(verdict.reply):
-                    raise InputError(f"{source}:{len(verdicts)}: the verdict is not what the reply says. Judge again.")
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror}). Judge again.") from None
+        for line in read_lines(source, 2 * MOST_LINE_BYTES):
+            if len(verdicts) == record.rows:
+                raise InputError(f"{source}: more verdicts than {JUDGE} says. Judge again.")
+            digest.update(line)
+            verdicts.append(verdict := _VERDICT.validate_json(line))
+            if verdict.verdict != read_verdict(verdict.reply):
+                raise InputError(f"{source}:{len(verdicts)}: the verdict is not what the reply says. Judge again.")
     except ValidationError as error:
         raise InputError(f"{source}:{len(verdicts) + 1}: {first_problem(error)}. Judge again.") from None
     if digest.hexdigest() != record.verdicts_sha256:

@@ -10,10 +10,11 @@ from rich.table import Table
 
 from ..tasks.countries import name_of
 from . import submission
+from .checksums import Checksums
 from .files import write_json
 from .judge import judge as have_judged
 from .registry import spec_of
-from .run import SCORES, SUBMISSION
+from .run import SCORES, submission_of
 from .scoring import score_submission
 
 
@@ -24,13 +25,15 @@ from .scoring import score_submission
 def judge(path: str, model: str, model_args: str) -> None:
     """Have a model say towards which pole each open answer leans; its verdicts are kept beside the answers."""
     run = Path(path)
-    folder = run / SUBMISSION if (run / SUBMISSION).is_dir() else run
+    folder = submission_of(run)
     manifest, answers = submission.read(folder)
     specs = {task.name: spec_of(task.name) for task in manifest.tasks}
     record = have_judged(folder, manifest, specs, answers, model, model_args)
     _, scores = score_submission(folder)
     if (run / SCORES).is_file():
         write_json(run / SCORES, [row.model_dump(mode="json") for row in scores])
+        if (sums := Checksums(run)).kept:
+            sums.add(SCORES)
     table = Table(title=f"{record.rows} open answers judged by {model}", box=None, title_justify="left", pad_edge=False)
     for heading in ("task", "country", "split", "metric", "value", "n"):
         table.add_column(heading)

@@ -13,6 +13,7 @@ from rich.text import Text
 from ..tasks.countries import name_of
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.spec import NotImportedError
+from .api import NOTES
 from .registry import find, listing, local_tasks, spec_of, table
 
 _TASK_COLUMNS = ("headline", "read-outs", "default country")
@@ -64,7 +65,8 @@ def _models() -> list[dict[str, Any]]:
 
     notes = {name: f"{model.name}, {model.license}; {model.note}" for name, model in EMBEDDED.items()}
     rows = [{"model": name, "what": notes.get(name, "plug-in")} for name in table("models")]
-    return [*rows, {"model": "FOLDER or hub id", "what": "any causal language model of transformers"}]
+    rows.append({"model": "FOLDER or hub id", "what": "any causal language model of transformers"})
+    return [*rows, *({"model": name, "what": what} for name, what in NOTES.items())]
 
 
 def _countries(task: str, edition: str | None) -> list[dict[str, Any]]:

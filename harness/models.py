@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from ..errors import RunError, UnavailableError, UsageError
 from ..tasks.answers import Answers, Layout
@@ -22,6 +21,8 @@ from ..tasks.parsing import parse_code
 from ..tasks.prompts import Prompts
 from .adapters import lora_hash, with_lora
 from .encoding import Encoded, as_chat, encode
+from .hashes import file_hash, folder_hash
+from .identity import ModelIdentity
 from .packing import Engine, PackedForward, sliding_window
 from .plain import PlainForward
 from .registry import find, table
@@ -31,25 +32,11 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.4}  # packed against plain, log-likelihoods
 
 
-class ModelIdentity(BaseModel):
-    """What decides a model's answers, as recorded in a submission."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    revision: str
-    dtype: str
-    device: str
-    threads: int
-    chat_template: str | None
-    forward: str
-    adapter_sha256: str | None = None
-
-
 class LanguageModel:
     """A frozen causal language model that answers prompts, alone or behind soft prompts.
 
-    ``dim`` is the width of its embeddings; ``tokens`` and ``seconds`` count what it has read so far.
+    ``dim`` is the width of its embeddings; ``tokens`` and ``seconds`` count what it has read so far. ``content`` stands
+    for all of its files, and is None where nobody knows what they hold.
     """
 
     def __init__(
@@ -60,9 +47,10 @@ class LanguageModel:
         revision: str,
         notify: Callable[[str], None],
         again: Callable[[], Any] | None = None,
+        content: str | None = None,
         adapter: str | None = None,
     ) -> None:
-        self._again, self._notify = again, notify
+        self._again, self._notify, self.content = again, notify, content
         self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
         self.dim = model.get_input_embeddings().weight.shape[1]
         self.tokens, self.seconds = 0, 0.0
@@ -110,7 +98,9 @@ class LanguageModel:
             InputError: the adapter is damaged or made for another model.
         """
         tuned, name, revision = with_lora(self.fresh(), lora), self.identity.name, self.identity.revision
-        return LanguageModel(tuned, self.tokenizer, name, revision, self._notify, adapter=lora_hash(lora).hex())
+        return LanguageModel(
+            tuned, self.tokenizer, name, revision, self._notify, content=self.content, adapter=lora_hash(lora).hex()
+        )
 
     def _forward_of(self, prompts: Prompts, preamble: str, virtual: int) -> PackedForward | PlainForward:
         encoded = encode(self.tokenizer, prompts, preamble)
@@ -339,7 +329,9 @@ def load_model(
             raise UsageError(f"--device {device!r}: {str(error).splitlines()[0]}") from None
 
     model, tokenizer = again()
-    return LanguageModel(model, tokenizer, name, _revision(Path(source), model), notify, lambda: again()[0])
+    folder = Path(source)
+    content = folder_hash(folder) if folder.is_dir() else getattr(model.config, "_commit_hash", None)
+    return LanguageModel(model, tokenizer, name, _revision(folder, model), notify, lambda: again()[0], content)
 
 
 def _from_pretrained(source: str, dtype: torch.dtype, revision: str | None) -> tuple[Any, Any]:
@@ -385,6 +377,5 @@ def _revision(folder: Path, model: Any) -> str:
         return getattr(model.config, "_commit_hash", None) or "unknown"
     digest = hashlib.sha256()
     for path in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
-        with path.open("rb") as file:
-            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+        digest.update(path.name.encode() + bytes.fromhex(file_hash(path)))
     return digest.hexdigest()[:16]

@@ -13,9 +13,10 @@ from ..tasks.prompts import Asking
 from ..tasks.prompts import asked as count
 from . import submission
 from .adapters import lora_hash
+from .api import api_of, is_remote
 from .config import RunConfig, aligner_settings
 from .fitting import budget_of, goal_of
-from .registry import find, spec_of, table
+from .registry import find, listing, spec_of, table
 
 SHORT = ("preset", "dialogues")  # settings with a flag of their own
 DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
@@ -32,19 +33,21 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     """
     tasks = [_in_language(name, flags["language"]) for name in flags["tasks"]]
     specs = [spec_of(name) for name in tasks]
-    fit, fit_country = _fitted(flags["fit"] or tasks[:1])
+    fit, fit_countries = _fitted(flags["fit"] or tasks[:1])
     fit_specs = [spec_of(name) for name in fit]
     options = MeasureOptions(**{k: flags[k] for k in ("edition", "constants", "norm") if flags[k] is not None})
     known = countries_of(fit_specs[0], options.edition)
     wanted = specs[0].metadata.default_country if flags["country"] is None else flags["country"]
     country = resolve(wanted, known).code
-    fit_code = resolve(fit_country, known).code if fit_country else country
+    fit_codes = tuple(dict.fromkeys(resolve(name, known).code for name in fit_countries)) or (country,)
+    if len(fit_codes) > 1:
+        raise UsageError(f"--fit: {' and '.join(fit_codes)}; tasks fitted together have one country.")
     if flags["dtype"] not in DTYPE_NAMES:
         raise UsageError(f"--dtype {flags['dtype']!r}: not one of {', '.join(DTYPE_NAMES)}.")
     if flags["readout"] not in ("expected", "argmax"):
         raise UsageError(f"--readout {flags['readout']!r}: a fit optimises expected or argmax.")
     for spec in fit_specs:
-        measure_of(spec, fit_code, options)
+        measure_of(spec, fit_codes[0], options)
     for spec in specs:
         measure_of(spec, country, options)
     asking = Asking(flags["respondents"], flags["seed"], flags["limit"], flags["calibrate"])
@@ -57,13 +60,16 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     aligner = find("aligners", flags["aligner"])
     copied = ("aligner", "model", "revision", "dtype", "device", "threads", "readout", "respondents", "seed")
     copied += ("limit", "calibrate")
+    if is_remote(flags["model"]):
+        _require_text(flags, aligner)
     config = RunConfig(
         **{name: flags[name] for name in copied},
         lora=flags.get("lora"),
         lora_sha256=lora_hash(Path(flags["lora"])).hex() if flags.get("lora") else None,
+        api=api_of(flags, (flags["model"], *chosen.model_dump().values())),
         settings=chosen.model_dump(mode="json"),
         fit=fit,
-        fit_country=fit_code,
+        fit_country=fit_codes[0],
         tasks=tuple(dict.fromkeys(tasks)),
         country=country,
         options=options,
@@ -74,16 +80,27 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     return config
 
 
-def _fitted(names: str | Iterable[str]) -> tuple[tuple[str, ...], str]:
-    """Tasks and country of ``TASK[:COUNTRY]`` texts; no country where none is named.
+def _require_text(flags: Mapping[str, Any], aligner: Any) -> None:
+    """Raise UsageError for what a model behind an API cannot have: aligners that need its weights, a place, a type."""
+    if getattr(aligner, "needs_weights", True):
+        able = ", ".join(name for name, may in listing("aligners", _by_text) if may)
+        raise UsageError(
+            f"--aligner {flags['aligner']}: needs a model's weights, and {flags['model']} is behind an API. Use {able}."
+        )
+    for name, usual in (("dtype", "auto"), ("device", "cpu"), ("revision", None), ("threads", None)):
+        if flags[name] != usual:
+            raise UsageError(f"--{name} {flags[name]}: decided by whoever runs {flags['model']}. Leave it out.")
 
-    Raises:
-        UsageError: two countries.
-    """
+
+def _by_text(name: str) -> tuple[str, bool]:
+    return name, not getattr(find("aligners", name), "needs_weights", True)
+
+
+def _fitted(names: str | Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tasks and countries of ``TASK[:COUNTRY]`` texts, each once; no country where none is named."""
     pairs = [text.partition(":")[::2] for text in ([names] if isinstance(names, str) else names)]
-    if len(countries := dict.fromkeys(country for _, country in pairs if country)) > 1:
-        raise UsageError(f"--fit: {' and '.join(countries)}; tasks fitted together have one country.")
-    return tuple(dict.fromkeys(name for name, _ in pairs)), next(iter(countries), "")
+    tasks, countries = zip(*pairs, strict=True)
+    return tuple(dict.fromkeys(tasks)), tuple(dict.fromkeys(filter(None, countries)))
 
 
 def _in_language(task: str, language: str | None) -> str:

@@ -98,15 +98,29 @@ def local_tasks() -> dict[str, Path]:
     return {name: path for name, path in found.items() if name.isidentifier() and path.is_file()}
 
 
+_specs: dict[tuple[Path, Path], tuple[list[int], TaskSpec]] = {}  # a board names the same task once a run
+
+
 def spec_of(name: str) -> TaskSpec:
-    """The spec of a task by name, as ``spec_path`` finds it.
+    """The spec of a task by name, as ``spec_path`` finds it; read again only where one of its files has changed.
 
     Raises:
         UsageError: as ``spec_path``. InputError: the spec is malformed.
     """
+    from ..tasks.imported import data_dir
     from ..tasks.spec import load_spec
 
-    return load_spec(spec_path(name))
+    key = (spec_path(name), data_dir())
+    if key in _specs and _specs[key][0] == _changed(_specs[key][1]):
+        return _specs[key][1]
+    spec = load_spec(key[0])
+    _specs[key] = (_changed(spec), spec)
+    return spec
+
+
+def _changed(spec: TaskSpec) -> list[int]:
+    """When each file of a spec was last changed; -1 for one that is gone."""
+    return [path.stat().st_mtime_ns if path.exists() else -1 for path in spec.sources]
 
 
 def spec_path(name: str) -> Path:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from ..tasks.score import Score
+from ..tasks.score import Place, Score, place
 from ..tasks.spec import TaskSpec
 from .submission import Spent
 
@@ -41,6 +41,14 @@ HOFSTEDE = (
     Column("heldout\nskill", "skill", "expected", "heldout", ".2f"),
     Column("reversed\norder", "loss_reversed", "expected", "heldout", ",.0f"),
 )
+HOFSTEDE_TEXT = (
+    Column("fit\ntext", "loss", "text", "fit", ",.0f"),
+    Column("heldout\ntext", "loss", "text", "heldout", ",.0f"),
+    Column("heldout\nexpected", "loss", "expected", "heldout", ",.0f"),
+    Column("heldout\nskill", "skill", "text", "heldout", ".2f"),
+    Column("reversed\norder", "loss_reversed", "text", "heldout", ",.0f"),
+    Column("heldout\nunparsed", "unparsed", "text", "heldout", ".2f"),
+)
 _HOFSTEDE_NOTE = (
     "loss: sum of squared errors of the six indices, lower is better; skill: 1 - loss / loss of the constant answer\n"
 )
@@ -50,7 +58,7 @@ def columns_of(spec: TaskSpec) -> tuple[Column, ...]:
     """What a task's table shows: the headline where it was fitted, then held out in every read-out and as control,
     then the other metrics that the spec lists."""
     if spec.metadata.measure == "hofstede":
-        return HOFSTEDE
+        return HOFSTEDE_TEXT if spec.default_readout == "text" else HOFSTEDE
     headline, usual = spec.metadata.headline.metric, spec.default_readout
     columns = [Column(f"fit\n{headline}", headline, usual, "fit")]
     for readout in spec.metadata.readouts:
@@ -63,11 +71,18 @@ def columns_of(spec: TaskSpec) -> tuple[Column, ...]:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: an aligner's scores for one task and country, and what it cost."""
+    """One line of the table: an aligner's scores for one task and country, and what it cost.
+
+    ``spread`` is the standard deviation by place where the scores are means over runs; ``gain`` whether the headline
+    is better than what any random prefix does, None where that is not known; ``rank`` its rank on a board.
+    """
 
     aligner: str
     scores: Sequence[Score]
     spent: Spent | None
+    spread: Mapping[Place, float] | None = None
+    gain: bool | None = None
+    rank: str = ""
 
     def cells(self, columns: Sequence[Column]) -> list[str]:
         """Aligner, the columns in order, survey evaluations and seconds; * marks collapsed answers."""
@@ -75,17 +90,22 @@ class Row:
         for column in columns:
             found = column.find(self.scores)
             mark = "*" if found and found.note == "collapsed" else ""
-            cells.append("-" if found is None else f"{found.value:{column.form}}{mark}")
+            spread = f" ± {self.spread[place(found)]:{column.form}}" if found and self.spread else ""
+            cells.append("-" if found is None else f"{found.value:{column.form}}{spread}{mark}")
         cells.append(f"{self.spent.survey_evaluations:.0f}" if self.spent else "0")
         cells.append(f"{self.spent.seconds:.0f}" if self.spent else "0")
         return cells
 
 
+def headline_of(spec: TaskSpec) -> Column:
+    """What a board ranks by: the headline on held-out prompts in the task's first read-out."""
+    return Column("", spec.metadata.headline.metric, spec.default_readout, "heldout")
+
+
 def ranked(rows: Iterable[Row], spec: TaskSpec) -> list[Row]:
     """The rows by the held-out headline in the task's first read-out, the best first; those without it last."""
-    headline = spec.metadata.headline
-    column = Column("", headline.metric, spec.default_readout, "heldout")
-    sign = -1 if headline.higher_is_better else 1
+    column = headline_of(spec)
+    sign = -1 if spec.metadata.headline.higher_is_better else 1
 
     def place(row: Row) -> float:
         found = column.find(row.scores)
@@ -111,13 +131,27 @@ def table(rows: Iterable[Row], title: str, spec: TaskSpec, first: str = "aligner
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    width = len(headings(columns)) if first == "aligner" else 1 + len(columns)
+    names, cells = _filled(rows, columns)
+    width = len(names) if first == "aligner" else 1 + len(columns)
     result.add_column(first, no_wrap=True)
-    for heading in headings(columns)[1:width]:
+    for heading in names[1:width]:
         result.add_column(heading, justify="right", overflow="fold")
-    for row in rows:
-        result.add_row(*map(Text, row.cells(columns)[:width]))
+    for line in cells:
+        result.add_row(*map(Text, line[:width]))
     return result
+
+
+def _filled(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells, with last columns ``gain`` and ``rank`` where those are known of any row."""
+    names, cells = headings(columns), [row.cells(columns) for row in rows]
+    if any(row.gain is not None for row in rows):
+        names = [*names, "gain"]
+        says = {True: "yes", False: "no gain", None: ""}
+        cells = [[*line, says[row.gain]] for line, row in zip(cells, rows, strict=True)]
+    if any(row.rank for row in rows):
+        names = [*names, "rank"]
+        cells = [[*line, row.rank] for line, row in zip(cells, rows, strict=True)]
+    return names, cells
 
 
 def caption(rows: Sequence[Row], spec: TaskSpec) -> str:
@@ -129,11 +163,17 @@ def caption(rows: Sequence[Row], spec: TaskSpec) -> str:
     else:
         better = "higher" if headline.higher_is_better else "lower"
         text = f"{headline.metric}: {better} is better\n"
-    found = Column("", headline.metric, spec.default_readout, "heldout").find(rows[-1].scores) if rows else None
+    found = headline_of(spec).find(rows[-1].scores) if rows else None
     if found and found.low is not None:
         text += f"{rows[-1].aligner}, heldout: {found.value:.3f}, 95 % interval {found.low:.3f} to {found.high:.3f}\n"
     if any("*" in cell for row in rows for cell in row.cells(columns)):
         text += "* collapsed: all 24 answers within a quarter of a scale step\n"
+    if any(row.rank for row in rows):
+        text += "rank: 1 + the rows better beyond interval or seeds; (in brackets) by value alone\n"
+    if any(row.gain is not None for row in rows):
+        text += (
+            "no gain: not better than rows without alignment, or within two standard deviations of random prefixes\n"
+        )
     return text.rstrip("\n")
 
 
@@ -144,8 +184,8 @@ def escape(text: str) -> str:
 
 def markdown(rows: Iterable[Row], spec: TaskSpec) -> str:
     """The rows as a Markdown table."""
-    columns = columns_of(spec)
-    names = [heading.replace("\n", " ") for heading in headings(columns)]
+    names, cells = _filled(list(rows), columns_of(spec))
+    names = [heading.replace("\n", " ") for heading in names]
     lines = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
-    escaped = ([escape(cell) for cell in row.cells(columns)] for row in rows)
+    escaped = ([escape(cell) for cell in line] for line in cells)
     return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in escaped)]) + "\n"

@@ -2,129 +2,130 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import InputError, RunError
+from ..errors import InputError, RunError, UsageError
 from ..tasks.countries import name_of
 from ..tasks.prompts import protocol
+from ..tasks.reading import read_bytes
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec, first_problem
 from . import submission
+from .answer_cache import AnswerCache
+from .api import is_remote
+from .checksums import Checksums
 from .config import RunConfig, aligner_settings
-from .files import locked, replacing, write_json
+from .files import locked, remove_temporaries, write_json
 from .fitting import budget_of, goal_of
+from .journal import Display, RunJournal
+from .loading import load
+from .log import RunLog
+from .machine import versions
 from .registry import find, spec_of
+from .replies import Usage, usage_of
 from .scoring import score_submission
 
-CONFIG, CHECKPOINT, ALIGNED, SUBMISSION, SCORES, LOG, COST, FIGURE = (
-    "config.json", "checkpoint.npz", "adapter", "submission", "scores.json", "run.log", "cost.json", "dimensions.svg",
+CONFIG, MODEL, ALIGNED, SUBMISSION, SCORES, COST, USAGE, FIGURE = (
+    "config.json", "model.json", "adapter", "submission", "scores.json", "cost.json", "usage.json",
+    "dimensions.svg",
 )  # fmt: skip
-_SCORES = TypeAdapter(list[Score])
 
 
-class Display(Protocol):
-    """Where a run tells what it is doing."""
+Record = TypeVar("Record", bound=BaseModel)
 
-    def say(self, text: str) -> None:
-        """One line to a person."""
 
-    def advance(self, label: str, spent: float, allowed: float, best: float | None) -> None:
-        """A search has spent so many of its survey evaluations; its best loss so far."""
+class _Cost(BaseModel):
+    """``cost.json``: item forwards allowed, items of the survey, and what the fit spent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    allowed: int = Field(ge=0)
+    per_survey: int = Field(ge=1)
+    spent: int = Field(ge=0)
+    tokens: int = Field(ge=0)
+    seconds: float = Field(ge=0)
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: its folder, what it says of itself, its scores, whether it was there before."""
+    """A finished run: its folder, what it says of itself, its scores, whether it was there before.
+
+    ``cached`` are the tasks whose answers were known from another run.
+    """
 
     folder: Path
     manifest: submission.Manifest
     scores: list[Score]
     reused: bool
+    cached: tuple[str, ...] = ()
 
 
-class _State(dict[str, np.ndarray]):
-    """A checkpoint's arrays; one that is missed is damage of the file at ``path``."""
+def _whole(folder: Path) -> bool:
+    """Whether a finished run can be taken as it is; False where what is made from the rest has to be made again.
 
-    path: Path
-
-    def __missing__(self, key: str) -> np.ndarray:
-        raise InputError(f"{self.path}: damaged checkpoint (no {key!r}). Start over with --fresh.")
-
-
-class RunJournal:
-    """Checkpoint and log of a run; saves the budget with the aligner's state and restores both."""
-
-    def __init__(self, folder: Path, budget: Any, display: Display, label: str) -> None:
-        self.folder = folder
-        self.path, self.log_path, self.budget = folder / CHECKPOINT, folder / LOG, budget
-        self.display, self.label = display, label
-
-    def load(self) -> dict[str, np.ndarray] | None:
-        """The last state, or None; InputError for a damaged file."""
-        if not self.path.exists():
-            return None
-        try:
-            with np.load(self.path, allow_pickle=False) as file:
-                state = _State({name: file[name] for name in file.files})
-                state.path = self.path
-            self.budget.restore(json.loads(bytes(state.pop("_budget")).decode()))
-        except Exception as error:  # numpy and zipfile raise many kinds on damaged bytes
-            raise InputError(f"{self.path}: damaged checkpoint ({error}). Start over with --fresh.") from None
-        self.log("resumed", **self.budget.state())
-        return state
-
-    def save(self, state: dict[str, np.ndarray], best: float) -> None:
-        """Write the checkpoint atomically, log a line, move the progress bar."""
-        spent = np.frombuffer(json.dumps(self.budget.state()).encode(), dtype=np.uint8)
-        with replacing(self.path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **state, _budget=spent)
-        self.log("generation", best=best, **self.budget.state())
-        allowed = self.budget.total / self.budget.per_survey
-        self.display.advance(self.label, self.budget.evaluations, allowed, best)
-
-    def tell(self, stage: str, done: int, total: int) -> None:
-        """Move the progress bar of a stage that is no search."""
-        self.display.advance(f"{self.label} {stage}", done, total, None)
-
-    def log(self, event: str, **fields: Any) -> None:
-        """One JSON line in ``run.log``."""
-        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event} | fields
-        with self.log_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    Raises:
+        InputError: its adapter, cost or submission is damaged.
+    """
+    sums = Checksums(folder)
+    if not all([sums.finished(name) for name in (ALIGNED, COST, SUBMISSION)]) and sums.kept:  # each is looked at
+        return False
+    return sums.intact(CONFIG, MODEL, SCORES, *((FIGURE,) if FIGURE in sums.sums else ()))  # not every task has one
 
 
 def execute(
-    config: RunConfig, root: Path, model_of: Callable[[], Any], display: Display, *, fresh: bool = False
+    config: RunConfig,
+    root: Path,
+    model_of: Callable[[], Any],
+    display: Display,
+    *,
+    fresh: bool = False,
+    cache: Path | None = None,
 ) -> RunResult:
     """Carry out a run in its folder under ``root``; a finished run of the same configuration is returned as it is.
 
     Args:
         model_of: loads the model when first called; called only if there is something left to do.
+        cache: folder of answers that runs share, where that is wanted.
 
     Raises:
         RunError: another process works on the folder, or the model is not the one the run began with.
     """
     folder = root / config.folder_name()
-    if not fresh and (folder / SCORES).exists():
+    if not fresh and (folder / SCORES).exists() and _whole(folder):
         return read_result(folder, reused=True)
-    model = model_of()  # before anything is written: a model that cannot be had leaves no folder
-    with locked(folder):
-        if fresh:
-            _clear(folder)
-        write_json(folder / CONFIG, config.model_dump(mode="json"))
-        _carry_out(config, folder, model, display)
-    return read_result(folder, reused=False)
+    try:
+        model = model_of()  # before anything is written: a model that cannot be had leaves no folder
+        with locked(folder):
+            if fresh:
+                _clear(folder)
+            remove_temporaries(folder)
+            write_json(folder / CONFIG, config.model_dump(mode="json"))
+            cached = _carry_out(config, folder, model, display, cache)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_memory(error):
+            raise
+        raise RunError(
+            f"{folder}: memory ran out. `culteval resume {folder}` goes on from what is there, given more of it."
+        ) from error
+    return replace(read_result(folder, reused=False), cached=cached)
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether memory ran out, as Python says it or as torch does, which has a class of its own for cards alone."""
+    said = str(error).lower()
+    words = ("out of memory", "allocate memory", "bad_alloc")
+    return isinstance(error, MemoryError) or any(word in said for word in words)
 
 
 def _clear(folder: Path) -> None:
@@ -135,38 +136,97 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
-    same_model(folder / "model.json", model)
-    if not (folder / COST).exists():
-        _align(config, folder, model, display)
-    if not (folder / SUBMISSION).exists():
-        display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
-        _answer(config, folder, model)
-    _, scores = score_submission(folder / SUBMISSION)
+def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, cache: Path | None) -> tuple[str, ...]:
+    """All that is left of a run; the tasks whose answers came from the cache."""
+    log, started, cached = RunLog(folder), time.monotonic(), ()
+    log.event("started", command=command_line(), host=socket.gethostname(), pid=os.getpid())
+    try:
+        if is_remote(config.model):  # which keeps its replies in the run's folder
+            cache = None
+            model = model.at(folder, lambda done, total: display.advance(f"{config.aligner} asking", done, total, None))
+        same_model(folder / MODEL, model)
+        done = Checksums(folder)
+        if not done.finished(COST):
+            log.event("stage", stage="align")
+            _align(config, folder, model, display)
+            done.add(ALIGNED, COST)
+        if not done.finished(SUBMISSION):
+            done.finished(ALIGNED)
+            log.event("stage", stage="answer")
+            display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
+            cached = _answer(config, folder, model, _shared_answers(cache, log, display))
+            if cached:
+                display.say(f"{config.aligner}: answers to {', '.join(cached)} were known (--no-cache asks again)")
+            done.add(SUBMISSION)
+        log.event("stage", stage="score")
+        _score(config, folder)
+        done.add(CONFIG, MODEL, FIGURE, SCORES)
+    except BaseException as error:
+        log.event("error", kind=type(error).__name__, reason=str(error))
+        raise
+    log.event("finished", seconds=round(time.monotonic() - started, 3), cached=cached)
+    return cached
+
+
+def _shared_answers(cache: Path | None, log: RunLog, display: Display) -> AnswerCache | None:
+    def notify(text: str) -> None:
+        display.say(text)
+        log.event("note", text=text)
+
+    return None if cache is None else AnswerCache(cache, notify)
+
+
+def _score(config: RunConfig, folder: Path) -> None:
+    """What is made from the submission and, behind an API, from its replies: scores, picture, usage."""
     from .figure import write_figure
 
+    if usage := usage_of(folder, config.api):
+        write_json(folder / USAGE, usage.model_dump(mode="json"))
+    _, scores = score_submission(folder / SUBMISSION)
     write_figure(folder / FIGURE, scores, name_of(config.country))
     write_json(folder / SCORES, [row.model_dump(mode="json") for row in scores])
 
 
 def same_model(path: Path, model: Any) -> None:
     """Write down which model works in a folder; RunError where it was another one before."""
-    identity = model.identity.model_dump(mode="json")
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else identity
-    if odd := ", ".join(key for key in identity if identity[key] != before.get(key)):
+    now = model.identity
+    if path.exists() and (before := _read(path, type(now))) != now:
+        odd = ", ".join(key for key, value in now if value != getattr(before, key))
         raise RunError(f"{path.parent}: the run began with another model ({odd} differ). Start over with --fresh.")
-    write_json(path, identity)
+    write_json(path, now.model_dump(mode="json"))
+
+
+def _read(path: Path, kind: type[Record]) -> Record:
+    """A small JSON file of a run's folder, checked.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    try:
+        return kind.model_validate_json(read_bytes(path))
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}. Start over with --fresh.") from None
 
 
 def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
     goal, budget = goal_of(config), budget_of(config)
-    journal = RunJournal(folder, budget, display, config.aligner)
-    journal.log("start", command=command_line())
+
+    def other(name: str) -> Any:
+        return load(config.model_copy(update={"model": name, "revision": None}), display.say)
+
+    journal = RunJournal(folder, budget, display, config.aligner, other)
     aligner = find("aligners", config.aligner)
     settings = aligner_settings(config.aligner, (), config.settings)
     rng = np.random.default_rng(config.seed)
-    aligned = aligner(settings).align(model, goal, budget, rng, journal)
-    _require_effect(aligned, goal)
+    try:
+        aligned = aligner(settings).align(model, goal, budget, rng, journal)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        if not journal.restoring:
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{journal.path}: damaged checkpoint ({reason}). Start over with --fresh.") from error
+    if not is_remote(config.model):  # which would be asked for nothing but this
+        _require_effect(aligned, goal)
     aligned.save(folder / ALIGNED)
     write_json(folder / COST, {"allowed": budget.total, "per_survey": budget.per_survey} | budget.state())
     journal.log("aligned", **budget.state())
@@ -184,24 +244,29 @@ def _require_effect(aligned: Any, goal: Any) -> None:
         )
 
 
-def _answer(config: RunConfig, folder: Path, model: Any) -> None:
+def _answer(config: RunConfig, folder: Path, model: Any, cache: AnswerCache | None) -> tuple[str, ...]:
+    """Answer and write the submission; the tasks whose answers came from the cache."""
     from .aligned import AlignedModel, adapter_hash
 
-    aligned = AlignedModel.load(model, folder / ALIGNED)
+    aligned, adapter = AlignedModel.load(model, folder / ALIGNED), adapter_hash(folder / ALIGNED)
     specs = {name: spec_of(name) for name in config.tasks}
-    answers = {}
+    answers, known = {}, []
     for name, spec in specs.items():
         prompts = protocol(spec, config.asking())
         most = spec.most_tokens if spec.output_type == "generate_until" else 0
-        answers[name] = aligned.answer(prompts, most_tokens=most)
-    cost = json.loads((folder / COST).read_text(encoding="utf-8"))
+        if cache is None:
+            answers[name] = aligned.answer(prompts, most_tokens=most)
+            continue
+        answers[name], found = cache.answer(aligned, adapter, prompts, most)
+        known += [name] * found
+    cost = _read(folder / COST, _Cost)
     manifest = {
         "tasks": [_asked(name, spec, config) for name, spec in specs.items()],
         "model": model.identity.model_dump(),
         "aligner": {
             "name": config.aligner,
             "settings": config.settings,
-            "adapter_sha256": adapter_hash(folder / ALIGNED),
+            "adapter_sha256": adapter,
         },
         "fitted": {
             "tasks": [spec_of(name).name for name in config.fit],
@@ -214,14 +279,15 @@ def _answer(config: RunConfig, folder: Path, model: Any) -> None:
         "versions": versions(),
         "command": command_line(),
         "budget": {
-            "item_forwards_allowed": cost["allowed"],
-            "item_forwards": cost["spent"],
-            "survey_evaluations": cost["spent"] / cost["per_survey"],
-            "tokens": cost["tokens"],
-            "seconds": round(cost["seconds"], 3),
+            "item_forwards_allowed": cost.allowed,
+            "item_forwards": cost.spent,
+            "survey_evaluations": cost.spent / cost.per_survey,
+            "tokens": cost.tokens,
+            "seconds": round(cost.seconds, 3),
         },
     }
     submission.write(folder / SUBMISSION, manifest, answers)
+    return tuple(known)
 
 
 def _asked(name: str, spec: TaskSpec, config: RunConfig) -> dict[str, Any]:
@@ -238,31 +304,40 @@ def _asked(name: str, spec: TaskSpec, config: RunConfig) -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
-    """Versions of what decides a number."""
-    packages = ("culteval", "torch", "transformers", "numpy", "cmaes")
-    return {"python": sys.version.split()[0]} | {name: version(name) for name in packages}
-
-
 def command_line() -> str:
     """The command as typed, without the folder of the program."""
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:4000]
 
 
+def submission_of(path: Path) -> Path:
+    """The folder of a submission, given it or the folder of its run."""
+    return path / SUBMISSION if (path / SUBMISSION).is_dir() else path
+
+
 def read_result(folder: Path, *, reused: bool) -> RunResult:
-    """A finished run read back from its folder.
+    """A finished run read back from its folder; its scores are computed from its answers, not read.
 
     Raises:
         InputError: the folder is not a finished run, or its files are damaged.
     """
-    try:
-        scores = _SCORES.validate_json((folder / SCORES).read_bytes())
-    except OSError:
-        raise InputError(f"{folder}: no finished run here. `culteval resume {folder}` ends it.") from None
-    except ValidationError as error:
-        raise InputError(f"{folder / SCORES}: {first_problem(error)}. Run again with --fresh.") from None
-    manifest, _ = submission.read(folder / SUBMISSION)
+    if not (folder / SCORES).is_file():
+        raise InputError(f"{folder}: no finished run here. `culteval resume {folder}` ends it.")
+    Checksums(folder).finished(SUBMISSION)
+    manifest, scores = score_submission(folder / SUBMISSION)
     return RunResult(folder, manifest, scores, reused)
+
+
+def read_usage(folder: Path) -> Usage | None:
+    """What APIs were asked for in a finished run, None where none was.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    path = folder / USAGE
+    try:
+        return Usage.model_validate_json(path.read_bytes()) if path.exists() else None
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}. Run again with --fresh.") from None
 
 
 def read_config(folder: Path) -> RunConfig:
@@ -272,9 +347,12 @@ def read_config(folder: Path) -> RunConfig:
         InputError: no run folder, or a damaged configuration.
     """
     path = folder / CONFIG
+    if not path.is_file():
+        raise InputError(f"{folder}: not a run folder (no {CONFIG}).")
+    config = _read(path, RunConfig)
     try:
-        return RunConfig.model_validate_json(path.read_bytes())
-    except OSError:
-        raise InputError(f"{folder}: not a run folder (no {CONFIG}).") from None
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_problem(error)}.") from None
+        config.folder_name()
+        aligner_settings(config.aligner, (), config.settings)
+    except UsageError as error:  # the file names what there is not
+        raise InputError(f"{path}: {error}") from None
+    return config

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
+from ..errors import InputError, UsageError
 from ..tasks.answers import Answers
 from ..tasks.calibration import calibrated, is_free
 from ..tasks.countries import country as resolve
-from ..tasks.measure import MeasureOptions, countries_of, measure_of
+from ..tasks.measure import Measure, MeasureOptions, countries_of, measure_of
 from ..tasks.prompts import of_split
 from ..tasks.schema import Readout, SplitName
 from ..tasks.score import Score
@@ -20,12 +22,42 @@ from .registry import spec_of
 CALIBRATED = "_calibrated"
 
 
+class Shelf:
+    """Specs and measures as the functions of these names give them, each read from disk once.
+
+    For who scores many submissions; make a new one where files may have changed.
+    """
+
+    def __init__(self) -> None:
+        self.spec = cache(spec_of)
+        self._countries: dict[tuple[str, str | None], tuple[str, ...]] = {}
+        self._measures: dict[tuple[str, str, MeasureOptions], Measure] = {}
+
+    def measure(self, spec: TaskSpec, country: str, options: MeasureOptions) -> Measure:
+        """As ``measure_of``."""
+        key = (spec.name, country, options)
+        if key not in self._measures:
+            self._measures[key] = measure_of(spec, country, options)
+        return self._measures[key]
+
+    def countries(self, spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
+        """As ``countries_of``."""
+        key = (spec.name, edition)
+        if key not in self._countries:
+            self._countries[key] = countries_of(spec, edition)
+        return self._countries[key]
+
+
 def score_answers(spec: TaskSpec, answers: Answers, country: str, options: MeasureOptions, aligner: str) -> list[Score]:
     """Every metric of every split in every read-out that the answers hold, for one country code.
 
     Where content-free items were answered, the read-outs of probabilities are scored calibrated too.
     """
-    measure = measure_of(spec, country, options)
+    return score_by(measure_of(spec, country, options), spec, answers, aligner)
+
+
+def score_by(measure: Measure, spec: TaskSpec, answers: Answers, aligner: str) -> list[Score]:
+    """As ``score_answers``, by a measure that is there already."""
     rows: list[Score] = []
     for split, readout, asked in readings(spec, answers):
         found = measure.score(asked, split, plain(readout))
@@ -38,7 +70,8 @@ def readings(spec: TaskSpec, answers: Answers) -> Iterator[tuple[SplitName, Read
 
     Where content-free items were answered, the read-outs of probabilities follow calibrated.
     """
-    readouts = [name for name in spec.metadata.readouts if name != "text" or answers.texts is not None]
+    there = {"text": answers.texts is not None, "expected": answers.weighed, "argmax": answers.weighed}
+    readouts = [name for name in spec.metadata.readouts if there[name]]
     for split in spec.metadata.splits.named:
         asked = answers.take(of_split(spec, answers.layout, split))
         if not len(asked.layout):
@@ -46,7 +79,7 @@ def readings(spec: TaskSpec, answers: Answers) -> Iterator[tuple[SplitName, Read
         free = is_free(asked)
         real = asked.take(~free) if free.any() else asked
         yield from ((split, readout, real) for readout in readouts)
-        if free.any():
+        if free.any() and answers.weighed:
             without_prior = calibrated(spec, asked, split)
             yield from ((split, f"{name}{CALIBRATED}", without_prior) for name in readouts if name != "text")
 
@@ -63,28 +96,61 @@ def score_constant(spec: TaskSpec, layout_of: Answers, country: str, options: Me
 
 
 def score_submission(
-    path: Path, country: str | None = None, overrides: Mapping[str, str] | None = None
+    path: Path,
+    country: str | None = None,
+    overrides: Mapping[str, str] | None = None,
+    shelf: Shelf | None = None,
 ) -> tuple[submission.Manifest, list[Score]]:
     """Score a submission folder.
 
     Args:
         country: a name or code instead of the submission's own; ``all`` for every country of the reference.
         overrides: edition, constants or norm instead of the submission's own.
+        shelf: specs and measures kept from one submission to the next.
 
     Raises:
         InputError: a bad submission. UsageError: a country or option the reference does not have.
     """
-    manifest, answers = submission.read(path)
-    verdicts = read_verdicts(path if path.is_dir() else path.parent, manifest)
+    shelf = shelf or Shelf()
+    manifest, answers = submission.read(path, shelf.spec)
+    folder = path if path.is_dir() else path.parent
+    return manifest, score_read(folder, manifest, answers, shelf, country, overrides)
+
+
+def score_read(
+    folder: Path,
+    manifest: submission.Manifest,
+    answers: Mapping[str, Answers],
+    shelf: Shelf,
+    country: str | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> list[Score]:
+    """As ``score_submission``, of a submission that was read from a folder."""
+    verdicts = read_verdicts(folder, manifest)
     rows: list[Score] = []
-    for task in manifest.tasks:
-        spec = spec_of(task.name)
+    for number, task in enumerate(manifest.tasks):
+        spec = shelf.spec(task.name)
         options = options_of(task).model_copy(update=dict(overrides or {}))
-        for code in _countries(spec, country or task.country, task.country, options):
-            rows += score_answers(spec, answers[task.name], code, options, manifest.aligner.name)
-            judged = judged_scores(spec, task.name, answers[task.name], verdicts, code, options)
-            rows += [row.model_copy(update={"aligner": manifest.aligner.name}) for row in judged]
-    return manifest, rows
+        try:
+            known = shelf.countries(spec, options.edition)
+            for code in _countries(known, task.country if country is None else country, task.country):
+                measure = shelf.measure(spec, code, options)
+                rows += score_by(measure, spec, answers[task.name], manifest.aligner.name)
+                judged = judged_scores(spec, task.name, answers[task.name], verdicts, code, options)
+                rows += [row.model_copy(update={"aligner": manifest.aligner.name}) for row in judged]
+        except UsageError:
+            _check_own(spec, task, f"{folder / submission.MANIFEST}: tasks.{number}")
+            raise
+    return rows
+
+
+def _check_own(spec: TaskSpec, task: submission.AskedTask, place: str) -> None:
+    """Raise InputError where a submission itself asks for a country, edition or constants that there are not."""
+    try:
+        for code in _countries(countries_of(spec, task.edition), task.country, task.country):
+            measure_of(spec, code, options_of(task))
+    except UsageError as error:
+        raise InputError(f"{place}: {error} Or say another by a flag of `culteval score`.") from None
 
 
 def options_of(task: submission.AskedTask) -> MeasureOptions:
@@ -93,8 +159,7 @@ def options_of(task: submission.AskedTask) -> MeasureOptions:
     return MeasureOptions(edition=edition, constants=task.constants)
 
 
-def _countries(spec: TaskSpec, country: str, own: str, options: MeasureOptions) -> Iterable[str]:
-    known = countries_of(spec, options.edition)
+def _countries(known: tuple[str, ...], country: str, own: str) -> Iterable[str]:
     if country == "all":
         return known or [own]
     return [resolve(country, known).code]

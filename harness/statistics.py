@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from ..errors import UsageError
 from ..tasks.answers import Answers, Layout
 from ..tasks.intervals import LEAST_RESPONDENTS, student
 from ..tasks.measure import MeasureOptions, measure_of
+from ..tasks.prompts import Asking, render
 from ..tasks.sample import Metric, Sample, quotient, standard_error
 from ..tasks.schema import Readout, SplitName
 from ..tasks.spec import TaskSpec
@@ -23,6 +26,8 @@ from .scoring import plain, readings
 
 DRAWS = 9_999
 LEAST_PAIRS = 6  # with fewer, no arrangement of labels is rare enough: 2 / 2^5 is above .05
+LEAST_DIFFERING = 5
+LEAST_COUNTRIES = 10
 _CHUNK = 1_000
 
 
@@ -90,75 +95,93 @@ def differences(
     return [replace(row, adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
 
 
-def compared(a: Sample, b: Sample, rng: np.random.Generator, *, paired: bool) -> list[dict]:
-    """For each metric that both have: values, difference, interval, p, n, unit, note, direction, detectable."""
-    names = [name for name in a.metrics if name in b.metrics]
+def compared(a: Sample, b: Sample, rng: np.random.Generator, *, paired: bool) -> list[dict[str, Any]]:
+    """For each metric that both have, the fields of a ``Difference`` but where it was measured, and ``adjusted``."""
     if paired:
-        _, rows, others = np.intersect1d(a.ids, b.ids, return_indices=True)
-        a, b = a.take(rows), b.take(others)
-    found = []
+        a, b = _same_units(a, b)
+    names = [name for name in a.metrics if name in b.metrics and not np.isnan(a.value(name) - b.value(name))]
+    found, none_owed = [], dict.fromkeys(("low", "high", "p", "detectable"))
     for name in names:
         one, two = a.value(name), b.value(name)
-        if np.isnan([one, two]).any():
-            continue
-        row = {"metric": name, "a": one, "b": two, "difference": one - two, "unit": a.unit}
-        row |= {"higher_is_better": a.metrics[name].higher_is_better, "p": None}
-        row |= {"low": None, "high": None, "detectable": None}
+        row = {"metric": name, "a": one, "b": two, "difference": one - two, "unit": a.unit, **none_owed}
+        row |= {"higher_is_better": a.metrics[name].higher_is_better}
         if paired:
-            found.append(row | _tested(a, b, name, rng))
+            row |= _interval(a, b, name)
         else:
-            note = "other respondents on either side: nothing to pair"
-            found.append(row | {"n": min(len(a.of(name)), len(b.of(name))), "note": note})
+            row |= {"n": min(len(a.of(name)), len(b.of(name)))}
+            row |= {"note": "other respondents on either side: nothing to pair"}
+        found.append(row)
+    tested = [row for row in found if paired and row["n"] >= LEAST_PAIRS]
+    p = permutation(a, b, [a.metrics[row["metric"]] for row in tested], rng) if tested else ()
+    for row, value in zip(tested, p, strict=True):
+        row["p"] = float(value)
     return found
 
 
-def _tested(a: Sample, b: Sample, name: str, rng: np.random.Generator) -> dict:
-    """Interval, test and detectable difference of one metric of two samples with the same units."""
-    cells = a.metrics[name].cells
-    rows = (a.counts[:, cells] + b.counts[:, cells]).any(1)
+def _same_units(a: Sample, b: Sample) -> tuple[Sample, Sample]:
+    """The units that both have, in the same order."""
+    _, rows, others = np.intersect1d(a.ids, b.ids, return_indices=True)
+    return a.take(rows), b.take(others)
+
+
+def _interval(a: Sample, b: Sample, name: str) -> dict[str, Any]:
+    """``n``, ``note``, and where they are owed ``low``, ``high`` and ``detectable``, of two samples of the same units.
+
+    Student's interval of the mean of the units' differences, whose error is the jackknife's. It covers what it says
+    from 20 units on, if five or more of them differ.
+    """
+    metric = a.metrics[name]
+    rows = (a.counts[:, metric.cells] + b.counts[:, metric.cells]).any(1)
     a, b, n = a.take(rows), b.take(rows), int(rows.sum())
     if n < LEAST_PAIRS:
         who = "one respondent" if (n, a.unit) == (1, "respondents") else f"{n} {a.unit}"
         return {"n": n, "note": f"{who}: a paired test needs {LEAST_PAIRS} or more"}
-    found = {"n": n, "note": a.metrics[name].bent, "p": permutation(a, b, a.metrics[name], rng)}
+    differs = np.zeros(n, dtype=bool)
+    for one, two in ((a.sums, b.sums), (a.counts, b.counts)):
+        differs |= (one[:, metric.cells] != two[:, metric.cells]).any(1)
+    if not differs.any():
+        return {"n": n, "note": "the answers do not differ"}
     without = a.without_one(name) - b.without_one(name)
     if np.isnan(without).any():
-        return found | {"note": "an item was answered by one of the units only"}
-    difference = a.value(name) - b.value(name)
+        return {"n": n, "note": f"an item was answered by one of the {a.unit} only"}
     error = standard_error(without)
-    if (a.sums == b.sums).all() and (a.counts == b.counts).all():
-        return found | {"note": "the answers do not differ"}
-    found["detectable"] = smallest_difference(error * n**0.5, n)
-    if not a.metrics[name].bent and n < LEAST_RESPONDENTS:
+    found = {"n": n, "note": metric.bent, "detectable": smallest_difference(error * n**0.5, n)}
+    if metric.bent:
+        return found
+    if n < LEAST_RESPONDENTS:
         return found | {"note": f"{n} {a.unit}: an interval needs {LEAST_RESPONDENTS} or more"}
-    if not a.metrics[name].bent:
-        found["low"], found["high"] = student(difference, error, n)
-    return found
+    if differs.sum() < LEAST_DIFFERING:
+        return found | {"note": f"{differs.sum()} of {n} {a.unit} differ: an interval needs {LEAST_DIFFERING} that do"}
+    low, high = student(a.value(name) - b.value(name), error, n)
+    return found | {"low": low, "high": high}
 
 
-def permutation(a: Sample, b: Sample, metric: Metric, rng: np.random.Generator, draws: int = DRAWS) -> float:
-    """Two-sided p of the paired permutation test: the labels A and B of each unit are exchanged at random.
+def permutation(
+    a: Sample, b: Sample, metrics: Sequence[Metric], rng: np.random.Generator, draws: int = DRAWS
+) -> np.ndarray:
+    """Two-sided p (metrics,) of the paired permutation test: labels A and B of each unit are exchanged at random.
 
     Exact in level for the hypothesis that A and B answer alike; the observed arrangement counts as one of ``draws`` + 1
     (Phipson & Smyth 2010). Both samples have the same units in the same order.
     """
-    cells = metric.cells
-    sums, counts = [np.stack([getattr(s, name)[:, cells] for s in (a, b)]) for name in ("sums", "counts")]
+    both = [(x.sum(0), y.sum(0), y - x) for x, y in ((a.sums, b.sums), (a.counts, b.counts))]
 
-    def difference(exchanged: np.ndarray) -> np.ndarray:
-        """A minus B (draws,) where ``exchanged`` (draws, units) is 1 for units whose labels are swapped."""
-        values = []
-        for mine, other in ((0, 1), (1, 0)):
-            moved = [part[mine].sum(0) + exchanged @ (part[other] - part[mine]) for part in (sums, counts)]
-            values.append(metric.value(quotient(*moved)))
-        return values[0] - values[1]
+    def distances(exchanged: np.ndarray) -> np.ndarray:
+        """|A - B| (metrics, draws) where ``exchanged`` (draws, units) is 1 for units whose labels are swapped."""
+        mine, other = [], []
+        for first, second, gap in both:
+            moved = exchanged @ gap if gap.any() else np.zeros((len(exchanged), gap.shape[1]))
+            mine.append(first + moved)
+            other.append(second - moved)
+        one, two = quotient(*mine), quotient(*other)
+        return np.stack([abs(m.value(one[:, m.cells]) - m.value(two[:, m.cells])) for m in metrics])
 
-    observed = abs(difference(np.zeros((1, len(a))))[0])
-    least = observed - 1e-9 * max(1.0, observed)  # rounding must not make an equal arrangement a smaller one
-    beyond = 0
+    observed = distances(np.zeros((1, len(a))))
+    least = observed - 1e-9 * np.maximum(1.0, observed)  # rounding must not make an equal arrangement a smaller one
+    beyond = np.zeros(len(metrics))
     for start in range(0, draws, _CHUNK):
         some = rng.integers(0, 2, (min(_CHUNK, draws - start), len(a))).astype(float)
-        beyond += int((~(abs(difference(some)) < least)).sum())  # an arrangement without a value counts against
+        beyond += (~(distances(some) < least)).sum(1)  # an arrangement without a value counts against
     return (1 + beyond) / (1 + draws)
 
 
@@ -181,6 +204,85 @@ def smallest_difference(deviation: float, n: int, power: float = 0.8, level: flo
     if n < 2:
         return float("inf")
     return float((stats.t.ppf(1 - level / 2, n - 1) + stats.t.ppf(power, n - 1)) * deviation / n**0.5)
+
+
+@dataclass(frozen=True)
+class Detectable:
+    """The smallest difference in a metric that a protocol finds with 80 % power at the 5 % level, at worst.
+
+    At worst: half of the units differ as much as they can, the other half as much the other way. ``difference`` is None
+    where there are too few units to find any.
+    """
+
+    metric: str
+    unit: str
+    n: int
+    difference: float | None
+
+
+def detectable(spec: TaskSpec, respondents: int = 0) -> list[Detectable]:
+    """What a task's held-out protocol detects at worst, for its default country and each metric with bounds.
+
+    Raises:
+        UsageError, InputError: as ``measure_of``.
+    """
+    measure = measure_of(spec, spec.metadata.default_country, MeasureOptions())
+    layout = render(spec, "heldout", Asking(respondents)).layout
+    sample = measure.sample(measure.constant(layout), "expected")
+    found = []
+    for name, metric in sample.metrics.items():
+        if metric.bounds and not metric.bent:
+            n, width = len(sample.of(name)), metric.bounds[1] - metric.bounds[0]
+            found.append(Detectable(name, sample.unit, n, smallest_difference(width, n) if n >= LEAST_PAIRS else None))
+    return found
+
+
+@dataclass(frozen=True)
+class Association:
+    """A rank correlation over countries with its 95 % interval and p; ``statistic`` is kendall or spearman."""
+
+    statistic: str
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def associations(x: np.ndarray, y: np.ndarray) -> tuple[Association, ...]:
+    """Kendall's tau-b and Spearman's rho of two rows of numbers (countries,), one a country.
+
+    Intervals are of Fisher's z, with the standard errors of Fieller, Hartley & Pearson (1957) for tau and of Bonett &
+    Wright (2000) for rho; none where one side has the same rank everywhere.
+
+    Raises:
+        UsageError: fewer than ten countries.
+    """
+    n = len(x)
+    if n < LEAST_COUNTRIES:
+        raise UsageError(f"rank correlation over {n} countries: it means little; give {LEAST_COUNTRIES} or more.")
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return ()
+    tau, rho = stats.kendalltau(x, y), stats.spearmanr(x, y)
+    errors = {"kendall": (0.437 / (n - 4)) ** 0.5, "spearman": ((1 + rho.statistic**2 / 2) / (n - 3)) ** 0.5}
+    found = []
+    for name, test in (("kendall", tau), ("spearman", rho)):
+        middle = np.arctanh(np.clip(test.statistic, -1 + 1e-12, 1 - 1e-12))
+        low, high = np.tanh([middle - 1.959964 * errors[name], middle + 1.959964 * errors[name]])
+        found.append(Association(name, float(test.statistic), float(low), float(high), float(test.pvalue), n))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Points:
+    """The values of runs that differ in their seed alone: shown one by one, never averaged into an interval."""
+
+    values: tuple[float, ...]
+
+    def shown(self, form: str) -> str:
+        """All of them, and their range where there are two or more."""
+        each = ", ".join(f"{value:{form}}" for value in self.values)
+        return f"{each} ({min(self.values):{form}} to {max(self.values):{form}})" if len(self.values) > 1 else each
 
 
 def shared(a: Answers, b: Answers, *, paired: bool = True) -> tuple[Answers, Answers]:

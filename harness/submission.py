@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,8 +17,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from ..errors import InputError, UsageError
 from ..tasks.answers import UNPARSED, Answers
-from ..tasks.prompts import ORDERS, Asking, protocol
+from ..tasks.prompts import ORDERS, Asking, layout_of
 from ..tasks.prompts import asked as count
+from ..tasks.reading import read_bytes, read_lines
 from ..tasks.schema import Readout
 from ..tasks.spec import TaskSpec, first_problem
 from .files import replacing, write_json
@@ -28,6 +29,8 @@ SCHEMA = 1
 MANIFEST, ANSWERS = "manifest.json", "answers.jsonl"
 MOST_TEXT = 6_000  # characters of a generated answer that are kept: a line of them fits whatever the script
 MOST_MANIFEST_BYTES, MOST_LINE_BYTES, MOST_ANSWERS = 1 << 20, 1 << 15, 5_000_000
+LEAST_LINE_BYTES = 80  # the field names of an answer alone take as much
+_NOT_ASKED = -1
 
 
 def _printable(text: str) -> str:
@@ -123,6 +126,11 @@ class Manifest(_Strict):
     budget: Spent
     answers: AnswersFile
 
+    @property
+    def aligned_to(self) -> str:
+        """The country it was fitted to, which need not be the one it is scored for."""
+        return self.fitted.country if self.fitted else self.country
+
     @model_validator(mode="after")
     def _tasks_once(self) -> Manifest:
         names = [task.name for task in self.tasks]
@@ -151,7 +159,7 @@ def asking(task: AskedTask, seed: int) -> Asking:
 
 
 def _lines(task: str, answers: Answers) -> Iterator[str]:
-    layout = answers.layout
+    layout, weighed = answers.layout, answers.weighed
     for row in range(len(layout)):
         line: dict[str, Any] = {
             "task": task,
@@ -159,7 +167,7 @@ def _lines(task: str, answers: Answers) -> Iterator[str]:
             "wording": layout.wordings[layout.wording[row]],
             "order": layout.orders[layout.order[row]],
             "respondent": int(layout.respondent[row]),
-            "probs": [round(float(p), 9) for p in answers.probs[0, row, : layout.widths[row]]],
+            "probs": [round(float(p), 9) for p in answers.probs[0, row, : layout.widths[row] * weighed]],
             "outside": round(float(answers.outside[0, row]), 9),
         }
         if answers.texts is not None:
@@ -183,8 +191,11 @@ def write(folder: Path, manifest: dict[str, Any], answers: dict[str, Answers]) -
     return whole
 
 
-def read(path: Path) -> tuple[Manifest, dict[str, Answers]]:
+def read(path: Path, specs: Callable[[str], TaskSpec] = spec_of) -> tuple[Manifest, dict[str, Answers]]:
     """Read and check a submission, given its folder or its manifest.
+
+    Args:
+        specs: finds a task's spec by name; who reads many submissions gives one that reads each spec once.
 
     Raises:
         InputError: anything missing, malformed, out of bounds or not what the task asked; names file and field.
@@ -193,9 +204,10 @@ def read(path: Path) -> tuple[Manifest, dict[str, Answers]]:
     path = path / MANIFEST if path.is_dir() else path
     manifest = _manifest(path)
     source = path.with_name(manifest.answers.file)
-    tables = _tables(manifest, path)
+    _check_size(source, manifest.answers.rows)
+    tables = _tables(manifest, path, specs)
     digest, rows = hashlib.sha256(), 0
-    for number, line in enumerate(_raw_lines(source), start=1):
+    for number, line in enumerate(read_lines(source, MOST_LINE_BYTES), start=1):
         if number > manifest.answers.rows:
             raise InputError(f"{source}:{number}: more lines than answers.rows ({manifest.answers.rows}) says.")
         digest.update(line)
@@ -209,27 +221,19 @@ def read(path: Path) -> tuple[Manifest, dict[str, Answers]]:
 
 
 def _manifest(path: Path) -> Manifest:
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path}: not a regular file. Give a submission folder.")
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST_MANIFEST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}). Give a submission folder.") from None
-    if len(data) > MOST_MANIFEST_BYTES:
-        raise InputError(f"{path}: larger than {MOST_MANIFEST_BYTES} bytes; a manifest is small.")
+    data = read_bytes(path, MOST_MANIFEST_BYTES)
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}. See docs/submission.md.") from None
 
 
-def _tables(manifest: Manifest, path: Path) -> dict[str, _Table]:
+def _tables(manifest: Manifest, path: Path, find: Callable[[str], TaskSpec]) -> dict[str, _Table]:
     """An empty table a task, once the numbers fit: nothing large is built for a manifest that cannot be right."""
     specs, asked = {}, 0
     for number, task in enumerate(manifest.tasks):
         try:
-            spec = spec_of(task.name)
+            spec = find(task.name)
         except UsageError as error:
             raise InputError(f"{path}: tasks.{number}.name: {error}") from None
         if spec.hash != task.hash:
@@ -246,19 +250,14 @@ def _tables(manifest: Manifest, path: Path) -> dict[str, _Table]:
     return {task.name: _Table(specs[task.name], asking(task, manifest.seed)) for task in manifest.tasks}
 
 
-def _raw_lines(source: Path) -> Iterator[bytes]:
-    if source.exists() and not source.is_file():
-        raise InputError(f"{source}: not a regular file.")
+def _check_size(source: Path, rows: int) -> None:
+    """Raise InputError where a file is too short for its rows: what is built must not outgrow what was sent."""
     try:
-        with source.open("rb") as file:
-            number = 0
-            while line := file.readline(MOST_LINE_BYTES + 1):
-                number += 1
-                if len(line) > MOST_LINE_BYTES:
-                    raise InputError(f"{source}:{number}: longer than {MOST_LINE_BYTES} bytes.")
-                yield line
+        size = source.stat().st_size
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror}).") from None
+    if source.is_file() and size < rows * LEAST_LINE_BYTES:
+        raise InputError(f"{source}: {size} bytes are too few for the {rows} lines of answers.rows; it is cut short.")
 
 
 _ROW = TypeAdapter(AnswerRow)
@@ -278,9 +277,12 @@ class _Table:
     """Answers of one task being filled, in the order in which the protocol asks; each cell exactly once."""
 
     def __init__(self, spec: TaskSpec, asked: Asking) -> None:
-        self.layout = protocol(spec, asked).layout
-        cells = np.stack([getattr(self.layout, name) for name in ("item", "wording", "order", "respondent")], axis=1)
-        self.rows = {tuple(cell): number for number, cell in enumerate(cells.tolist())}
+        self.layout = layout = layout_of(spec, asked)
+        shape = (len(layout.items), len(layout.wordings), len(layout.orders), layout.respondents)
+        self.rows = np.full(shape, _NOT_ASKED, dtype=np.int32)
+        self.rows[layout.item, layout.wording, layout.order, layout.respondent] = np.arange(len(layout))
+        self.by_text = "text" in spec.metadata.readouts
+        self.weighed: bool | None = None
         self.levels = [{name: i for i, name in enumerate(names)} for names in (self.layout.items, self.layout.wordings)]
         self.seen = np.zeros(len(self.layout), dtype=bool)
         self.probs = np.zeros(self.layout.codes.shape)
@@ -290,23 +292,35 @@ class _Table:
 
     def put(self, row: AnswerRow, where: str) -> None:
         item, wording = self.levels[0].get(row.item), self.levels[1].get(row.wording)
-        at = self.rows.get((item, wording, ORDERS.index(row.order), row.respondent))
-        if at is None:
+        known = item is not None and wording is not None and row.respondent < self.layout.respondents
+        at = int(self.rows[item, wording, ORDERS.index(row.order), row.respondent]) if known else _NOT_ASKED
+        if at == _NOT_ASKED:
             cell = f"item {row.item[:40]!r}, wording {row.wording[:40]!r}, {row.order}, respondent {row.respondent}"
             raise InputError(f"{where}: {row.task} does not ask {cell}.")
         if self.seen[at]:
             raise InputError(f"{where}: answered twice ({row.item}, {row.wording}, {row.order}, {row.respondent}).")
         width = self.layout.widths[at]
-        if len(row.probs) != width:
+        self._same_kind(row, bool(width), where)
+        if row.probs and len(row.probs) != width:
             raise InputError(f"{where}: probs: {len(row.probs)} numbers, item {row.item} has {width} options.")
-        if width and abs(sum(row.probs) - 1) > 1e-3:
+        if row.probs and abs(sum(row.probs) - 1) > 1e-3:
             raise InputError(f"{where}: probs: they add up to {sum(row.probs):.4f}, not 1.")
         if row.parsed is not None and row.parsed != UNPARSED and row.parsed not in self.layout.codes[at, :width]:
             raise InputError(f"{where}: parsed: {row.parsed} is not a code of item {row.item}.")
         self.seen[at] = True
-        self.probs[at, :width] = row.probs
+        self.probs[at, : len(row.probs)] = row.probs
         self.outside[at], self.texts[at] = row.outside, row.text
         self.parsed[at] = UNPARSED if row.parsed is None else row.parsed
+
+    def _same_kind(self, row: AnswerRow, closed: bool, where: str) -> None:
+        """Probabilities may be left out where a task is read as text: from all its answers, or from none."""
+        if not closed:
+            return
+        if not row.probs and (not self.by_text or row.text is None):
+            raise InputError(f"{where}: probs: none; only a task that is read as text may lack them, and needs a text.")
+        if self.weighed not in (None, bool(row.probs)):
+            raise InputError(f"{where}: probs: some answers of {row.task} have them and some have none.")
+        self.weighed = bool(row.probs)
 
     def finished(self) -> Answers:
         """The answers: as many as asked, none twice, so all are there. Text only where every answer has one."""

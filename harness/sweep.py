@@ -1,16 +1,10 @@
-"""A grid of runs by local workers: what is done is skipped, what fails is tried again and its reason kept."""
+"""A grid of runs by the workers of an engine: what is done is skipped, what fails is tried again, its reason kept."""
 
 from __future__ import annotations
 
 import itertools
-import multiprocessing
 import os
-import threading
-import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +14,13 @@ from pydantic import Field, ValidationError, field_validator
 from ..errors import CultevalError, InputError
 from ..tasks.schema import Strict
 from ..tasks.spec import first_problem, parse, read_yaml
+from . import log
 from .config import RunConfig
+from .engines.interface import Engine, Job, Outcome, Resources
+from .engines.local import LocalEngine
 from .files import write_json
 from .planning import plan
-from .run import SCORES, execute
+from .run import SCORES
 
 STATUS = "sweep.json"
 _OWN = {"model", "tasks", "country", "seed", "budget", "aligner", "assignments", "config"}  # fields of the grid
@@ -41,7 +38,8 @@ class Arm(Strict):
 class Grid(Strict):
     """A sweep file: one run for every combination. ``tasks`` entries may be lists, answered by the same run.
 
-    ``options`` are further flags of ``culteval run`` by their parameter names (dtype, readout, respondents, fit ...).
+    ``options`` are further flags of ``culteval run`` by their parameter names (dtype, readout, respondents, fit ...);
+    ``resources`` are those of one worker.
     """
 
     models: tuple[str, ...] = ("smollm2",)
@@ -51,6 +49,7 @@ class Grid(Strict):
     seeds: tuple[int, ...] = (0,)
     budget: int = Field(100, ge=0)
     options: dict[str, Any] = Field(default_factory=dict)
+    resources: Resources = Resources()
 
     @field_validator("aligners", mode="before")
     @classmethod
@@ -73,12 +72,14 @@ class Cell:
     attempts: int = 0
     seconds: float = 0.0
     reasons: list[str] = field(default_factory=list)
+    cached: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """What ``sweep.json`` keeps."""
         kept = {name: getattr(self.config, name) for name in ("model", "aligner", "country", "seed", "budget")}
         told = {"state": self.state, "attempts": self.attempts, "seconds": round(self.seconds, 1)}
-        return {"run": self.name, "tasks": self.config.tasks} | kept | told | {"reasons": self.reasons}
+        told |= {"reasons": self.reasons, "cached": self.cached}
+        return {"run": self.name, "tasks": self.config.tasks} | kept | told
 
 
 def read_grid(path: Path) -> Grid:
@@ -118,132 +119,53 @@ def cells(grid: Grid, defaults: Mapping[str, Any], source: Path) -> list[Cell]:
     return list(found.values())
 
 
-class _Quiet:
-    """The display of a worker: it says nothing, since the table of the sweep does."""
-
-    def say(self, text: str) -> None:
-        """Nothing."""
-
-    def advance(self, label: str, spent: float, allowed: float, best: float | None) -> None:
-        """Nothing."""
-
-
-def _end_with_parent() -> None:
-    """In a worker: end at once where the sweep is gone, rather than hold a model and a run's lock for nobody."""
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-_held: dict[tuple[Any, ...], Any] = {}  # of a worker process: the one model it keeps for its next run
-
-
-def _model(*place: Any) -> Any:
-    """One model a worker; another one is loaded only after it was let go."""
-    import contextlib
-    import gc
-    import io
-
-    from .models import load_model
-
-    if place not in _held:
-        _held.clear()
-        gc.collect()
-        with contextlib.redirect_stdout(io.StringIO()):
-            _held[place] = load_model(*place, lambda text: None)
-    return _held[place]
-
-
-def _work(config: RunConfig, root: Path) -> tuple[float, str | None]:
-    """One run in a worker: seconds it took, and why it failed, as text, since not every exception can travel."""
-    started, reason = time.monotonic(), None
-    place = (config.model, config.dtype, config.device, config.revision, config.threads)
-    try:
-        execute(config, root, lambda: _model(*place), _Quiet())
-    except CultevalError as error:
-        reason = str(error)
-    except BaseException as error:  # whatever a run dies of is kept, and the sweep goes on
-        reason = "".join(traceback.format_exception_only(error)).strip()
-    return time.monotonic() - started, reason
-
-
 def run_cells(
-    grid: Sequence[Cell], root: Path, workers: int, retries: int, tell: Callable[[Sequence[Cell]], None]
+    grid: Sequence[Cell],
+    root: Path,
+    engine: Engine,
+    retries: int,
+    tell: Callable[[Sequence[Cell]], None],
+    cache: Path | None = None,
 ) -> None:
     """Run every cell that is not done; ``sweep.json`` in ``root`` is kept up to date, and ``tell`` called on news.
 
     A worker that dies is replaced; its run goes on from its checkpoint. A run that fails is tried ``retries`` times
-    more and then left, with its reasons.
+    more, after the others, and then left, with its reasons. ``cache`` is the folder of cached answers, if they are
+    used.
     """
     for cell in grid:
         if (root / cell.name / SCORES).exists():
             cell.state = "skipped"
     waiting = [cell for cell in grid if cell.state == "waiting"]
-    root.mkdir(parents=True, exist_ok=True)
-    while waiting:
-        # After a death among several, one at a time: then it is plain whose run kills workers.
-        suspected = any("beside it" in reason for cell in waiting for reason in cell.reasons[-1:])
-        waiting = list(_round(waiting, grid, root, 1 if suspected else workers, retries, tell))
-    _tell(grid, root, tell)
+    idle, running = list(range(engine.workers)), {}
+    _keep(grid, root, tell)
+    while waiting or running:
+        while waiting and idle:
+            cell = running[worker := idle.pop(0)] = waiting.pop(0)
+            cell.state, cell.attempts = "running", cell.attempts + 1
+            engine.start(worker, Job(cell.config, root, cache))
+            _keep(grid, root, tell)
+        for worker, outcome in engine.finished(1.0):
+            cell = running.pop(worker)
+            idle.append(worker)
+            if _settle(cell, outcome, retries):
+                waiting.append(cell)
+            _keep(grid, root, tell)
 
 
-def _round(
-    waiting: list[Cell],
-    grid: Sequence[Cell],
-    root: Path,
-    workers: int,
-    retries: int,
-    tell: Callable[[Sequence[Cell]], None],
-) -> Iterator[Cell]:
-    """One pool's life: until all is done or a worker dies; yields what is to be tried again."""
-    again: list[Cell] = []
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
-        jobs: dict[Future[tuple[float, str | None]], Cell] = {}
-        queue, changed = list(waiting), True
-        try:
-            while queue or jobs:
-                while queue and len(jobs) < workers:
-                    job = pool.submit(_work, queue[0].config, root)  # raises where the pool is broken: nothing is lost
-                    cell = jobs[job] = queue.pop(0)
-                    cell.state, cell.attempts = "running", cell.attempts + 1
-                if changed:
-                    _tell(grid, root, tell)
-                done, _ = wait(jobs, timeout=1, return_when=FIRST_COMPLETED)
-                changed = bool(done)
-                alone = len(jobs) == 1
-                for job in done:
-                    cell = jobs.pop(job)
-                    if _settle(cell, job, retries, alone):
-                        again.append(cell)
-        except BrokenProcessPool:
-            pass
-        for job, cell in jobs.items():  # a worker died: what was under way is tried again
-            if _settle(cell, job, retries, len(jobs) == 1):
-                again.append(cell)
-        again += queue
-    yield from again
-
-
-def _settle(cell: Cell, job: Future[tuple[float, str | None]], retries: int, alone: bool) -> bool:
-    """Take a job's outcome into its cell; whether to try again. ``alone``: no other run was under way."""
-    try:
-        cell.seconds, reason = job.result(timeout=0)
-    except (BrokenProcessPool, TimeoutError, CancelledError):
-        reason = "its worker died" if alone else "a worker died beside it"
-        cell.attempts -= 0 if alone else 1  # nobody knows whose fault it was
-    if reason is None:
+def _settle(cell: Cell, outcome: Outcome, retries: int) -> bool:
+    """Take an outcome into its cell; whether to try again."""
+    cell.seconds, cell.cached = outcome.seconds, outcome.cached
+    if outcome.reason is None:
         cell.state = "done"
-        return False
-    cell.reasons.append(reason[:2000])
-    cell.state = "waiting" if cell.attempts <= retries else "failed"
+    else:
+        cell.reasons.append(outcome.reason[:2000])
+        cell.state = "waiting" if cell.attempts <= retries else "failed"
+    log.tell(cell.name, cell.state, attempt=cell.attempts, seconds=round(cell.seconds, 1), reason=outcome.reason)
     return cell.state == "waiting"
 
 
-def _tell(grid: Sequence[Cell], root: Path, tell: Callable[[Sequence[Cell]], None]) -> None:
+def _keep(grid: Sequence[Cell], root: Path, tell: Callable[[Sequence[Cell]], None]) -> None:
     write_json(root / STATUS, [cell.record() for cell in grid])
     tell(grid)
 
@@ -251,3 +173,14 @@ def _tell(grid: Sequence[Cell], root: Path, tell: Callable[[Sequence[Cell]], Non
 def default_workers() -> int:
     """One: a run uses all processors by itself. More pay on machines with many."""
     return max(1, (os.cpu_count() or 1) // 8)
+
+
+def engine_of(name: str, grid: Sequence[Cell], resources: Resources, workers: int | None, address: str) -> Engine:
+    """The engine of a name, ``local`` or ``ray``, not yet entered. ``workers``: None for the engine's own number."""
+    if name == "local":
+        return LocalEngine(workers or default_workers(), resources)
+    from .engines.ray import RayEngine
+
+    if resources.cpus is None:  # what a run was asked to use, its worker needs
+        resources = resources.model_copy(update={"cpus": float(max(cell.config.threads or 1 for cell in grid))})
+    return RayEngine(workers, resources, address, any(cell.config.device.startswith("cuda") for cell in grid))

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import RunError
+from ..errors import RunError, UsageError
 from ..tasks.countries import name_of
-from .commands import run_defaults
-from .sweep import STATUS, Cell, cells, default_workers, read_grid, run_cells
+from .answer_cache import answers_folder
+from .commands import no_cache, run_defaults, terminal
+from .display import verbosity
+from .engines.interface import Engine
+from .sweep import STATUS, Cell, cells, engine_of, read_grid, run_cells
 
 _STYLES = {"waiting": "dim", "running": "bold cyan", "done": "green", "skipped": "green dim", "failed": "red"}
 
@@ -26,27 +30,59 @@ _STYLES = {"waiting": "dim", "running": "bold cyan", "done": "green", "skipped":
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option("--out", type=click.Path(file_okay=False), help="Where runs go [default: the file's name without .yaml].")
-@click.option("--workers", type=click.IntRange(1), default=default_workers, help="Processes with a model each.")
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="What has the workers."
+)
+@click.option(
+    "--address",
+    envvar="RAY_ADDRESS",
+    default="local",
+    show_default=True,
+    help="Ray's cluster: auto, HOST:6379, or local for one of this machine that ends with the sweep.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="How many runs at once, with a model each [default: one for every 8 processors; with Ray, what has room].",
+)
 @click.option("--retries", type=click.IntRange(0), default=1, show_default=True, help="Further tries of a failed run.")
 @click.option("--dry-run", is_flag=True, help="Check the file and list its runs; nothing is run.")
+@no_cache
+@verbosity
 @click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON and nothing else.")
-def sweep(file: str, out: str | None, workers: int, retries: int, dry_run: bool, as_json: bool) -> None:
+@click.pass_context
+def sweep(ctx: click.Context, file: str, out: str | None, dry_run: bool, as_json: bool, **flags: Any) -> None:
     """Run a grid of models, aligners, tasks, countries and seeds; stopped anywhere, the same command goes on."""
     path = Path(file)
     root = Path(out) if out else Path(path.stem)
-    grid = cells(read_grid(path), run_defaults(), path)
-    console = Console(stderr=True, quiet=as_json and not os.isatty(2))
+    given = ctx.get_parameter_source("address") is ParameterSource.COMMANDLINE
+    if given and flags["engine"] != "ray":
+        raise UsageError("--address goes with --engine ray.")
+    asked = read_grid(path)
+    grid = cells(asked, run_defaults(), path)
     if not dry_run:
-        started = time.monotonic()
-        with Live(console=console, refresh_per_second=2, transient=True) as live:
-            run_cells(grid, root, workers, retries, lambda now: live.update(_table(now, started, workers)))
+        engine = engine_of(flags["engine"], grid, asked.resources, flags["workers"], flags["address"])
+        _carry_out(grid, root.absolute(), engine, as_json, flags)
     if as_json:
         click.echo(json.dumps([cell.record() for cell in grid], indent=2))
     else:
-        Console().print(_table(grid, None, workers))
+        Console().print(_table(grid, None, 1))
         click.echo(f"next       culteval leaderboard show {root}")
     if failed := [cell for cell in grid if cell.state == "failed"]:
         raise RunError(f"{len(failed)} of {len(grid)} runs failed; their reasons are in {root / STATUS}.")
+
+
+def _carry_out(grid: Sequence[Cell], root: Path, engine: Engine, as_json: bool, flags: Mapping[str, Any]) -> None:
+    """Run what is not done, with a table that is kept up to date."""
+    started, answers = time.monotonic(), None if flags["no_cache"] else answers_folder()
+    with terminal(as_json, flags["talk"]) as display, engine:
+        show = Live(console=display.console, refresh_per_second=2, transient=True)
+
+        def tell(now: Sequence[Cell]) -> None:
+            show.update(_table(now, started, engine.workers))
+
+        with show:
+            run_cells(grid, root, engine, flags["retries"], tell, answers)
 
 
 def _table(grid: Sequence[Cell], started: float | None, workers: int) -> Group:

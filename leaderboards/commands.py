@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
-from .board import boards
+from ..errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from .rank import Board
+
+FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default="culteval-runs")
 
 
 @click.group()
@@ -16,19 +23,203 @@ def leaderboard() -> None:
     """Put finished runs side by side."""
 
 
-@leaderboard.command()
-@click.argument("folder", type=click.Path(file_okay=False), default="culteval-runs")
-@click.option("--format", "form", type=click.Choice(["terminal", "md", "json"]), default="terminal", show_default=True)
-def show(folder: str, form: str) -> None:
-    """Rank the finished runs of a folder by their held-out headline, a table a task and country."""
-    found = boards(Path(folder), lambda text: click.echo(f"note: {text}", err=True))
-    if form == "json":
-        click.echo(json.dumps([score.model_dump() for board in found for row in board.rows for score in row.scores]))
-        return
-    from ..harness import report
+def _note(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
 
-    for board in found:
-        if form == "md":
-            click.echo(f"### {report.escape(board.title)}\n\n{report.markdown(board.rows, board.spec)}")
-        else:
-            Console().print(report.table(board.rows, board.title, board.spec))
+
+@leaderboard.command()
+@FOLDER
+@click.option("--format", "form", type=click.Choice(["terminal", "md", "json"]), default="terminal", show_default=True)
+def show(folder: Path, form: str) -> None:
+    """Rank the finished runs of a folder by their held-out headline, a table a task and country."""
+    from rich.console import Console
+
+    from ..harness.scoring import Shelf
+    from .collect import entries
+    from .rank import boards
+    from .render import terminal
+    from .sets import aligned_sets
+    from .suite import read_suite
+
+    shelf, runs = Shelf(), list(entries(folder, _note))
+    found = boards(runs, shelf, read_suite())
+    if form == "json":
+        rows = [score.model_dump() for board in found for row in board.rows() for score in row.scores]
+        click.echo(json.dumps(rows))
+    elif form == "md":
+        click.echo(terminal.markdown(found))
+    else:
+        terminal.show(found, aligned_sets(runs, shelf), Console())
+
+
+@leaderboard.command()
+@FOLDER
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Where the site goes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def build(folder: Path, out: Path, as_json: bool) -> None:
+    """Make a site of a folder of runs or submissions: one folder of pages that open from disk.
+
+    Scores are made from the answers. Built again, only what is new is read.
+    """
+    from rich.console import Console
+
+    from ..harness.display import TerminalDisplay
+    from .render import site
+
+    with TerminalDisplay(Console(stderr=True)) as display:
+        made = site.build(folder, out, _note, lambda done, total: display.advance("submissions", done, total, None))
+    page = out / "index.html"
+    if as_json:
+        click.echo(json.dumps(asdict(made) | {"page": str(page)}))
+        return
+    click.echo(f"{made.submissions} submissions on {made.boards} boards, {made.renewed} read anew.\nopen {page}")
+
+
+@leaderboard.command()
+@FOLDER
+@click.option("--format", "form", type=click.Choice(["md", "csv", "latex", "json", "png", "svg"]), required=True)
+@click.option("--task", help="Only boards of this task.")
+@click.option("--country", help="Only boards of this country, by name or code.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write  [default: print].")
+def export(folder: Path, form: str, task: str | None, country: str | None, out: Path | None) -> None:
+    """Write boards as tables for a paper, or one board as a figure.
+
+    A row is bold only where paired tests say that it is better than every other.
+    """
+    from ..harness.files import write_text
+    from ..harness.scoring import Shelf
+    from .collect import entries, verified
+    from .rank import boards
+    from .suite import read_suite
+
+    if form in ("png", "svg") and out is None:
+        raise UsageError(f"--format {form}: a picture needs a file. Add --out board.{form}.")
+    suite, checked = read_suite(), verified(folder)
+    found = _chosen(boards(entries(folder, _note), Shelf(), suite), task, country)
+    if form in ("png", "svg"):
+        _picture(found, form, out)
+        return
+    from .render import tables
+
+    if form in ("csv", "json"):
+        records = tables.records(found, checked, suite.version)
+        text = tables.as_csv(records) if form == "csv" else json.dumps(records, indent=2, allow_nan=False) + "\n"
+    else:
+        write = tables.markdown if form == "md" else tables.latex
+        text = "\n".join(write(board, ()) for board in found)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_text(out, text)
+        click.echo(f"{len(found)} boards in {out}")
+
+
+def _chosen(found: list[Board], task: str | None, country: str | None) -> list[Board]:
+    from ..tasks.countries import country as resolve
+
+    if task is not None and task not in (known := {board.key.task for board in found}):
+        raise UsageError(f"--task {task!r}: no board of it here.{did_you_mean(task, known)} There are {_list(known)}.")
+    found = [board for board in found if task in (None, board.key.task)]
+    if country is None:
+        return found
+    known = {board.key.country for board in found}
+    code = resolve(country, known).code
+    if code not in known:
+        raise UsageError(f"--country {country!r}: no board of it here. There are {_list(known)}.")
+    return [board for board in found if board.key.country == code]
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _picture(found: list[Board], form: str, out: Path) -> None:
+    from .render import figure
+
+    if len(found) > 1:
+        titles = "; ".join(board.title for board in found[:4])
+        raise UsageError(f"--format {form}: shows one board, here are {len(found)} ({titles}). Add --task, --country.")
+    left = figure.write(out, found[0], form)
+    more = f", {left} rows below the best {figure.MOST_ROWS} left out" if left else ""
+    click.echo(f"{found[0].title}: {out}{more}")
+
+
+@leaderboard.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--to", "board", type=click.Path(file_okay=False, path_type=Path), required=True, help="A board's folder."
+)
+def add(runs: tuple[Path, ...], board: Path) -> None:
+    """Copy finished runs into a board's folder, each under the name that its content gives it."""
+    from .publish import publish
+
+    for run in runs:
+        entry, left_out = publish(run, board)
+        click.echo(str(entry))
+        if left_out:
+            _note(left_out)
+
+
+@leaderboard.command()
+@FOLDER
+@click.option("--since", type=click.Path(exists=True, file_okay=False, path_type=Path), help="The folder as released.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.pass_context
+def check(context: click.Context, folder: Path, since: Path | None, as_json: bool) -> None:
+    """Check a board's entries as a maintainer does: exit code 3 where something is wrong.
+
+    Names, hashes, stored scores, suite, budgets and adapters have to agree with the answers; no two entries of
+    different origin may have the same; with --since nothing may be gone or changed.
+    """
+    from rich.console import Console
+
+    from ..errors import InputError
+    from ..harness.display import TerminalDisplay
+    from .check import check as check_board
+    from .suite import read_suite
+
+    with TerminalDisplay(Console(stderr=True, quiet=as_json)) as display:
+        total, problems = check_board(
+            folder, read_suite(), since, lambda done, of: display.advance("entries", done, of, None)
+        )
+    if as_json:
+        click.echo(json.dumps({"entries": total, "problems": [asdict(problem) for problem in problems]}))
+        context.exit(InputError.exit_code if problems else 0)
+    for problem in problems:
+        click.echo(f"{problem.entry}: {problem.text}" if problem.entry else problem.text)
+    if problems:
+        raise InputError(f"{folder}: {len(problems)} problems in {total} entries.")
+    click.echo(f"{total} entries, nothing wrong.")
+
+
+@leaderboard.command()
+@FOLDER
+@click.argument("names", nargs=-1)
+@click.option("--sample", type=click.IntRange(1), default=24, show_default=True, help="Prompts an entry asked again.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the prompts.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@click.pass_context
+def verify(context: click.Context, folder: Path, names: tuple[str, ...], sample: int, seed: int, as_json: bool) -> None:
+    """Ask a sample of each entry's prompts again, of its model with its adapter, and mark those that agree.
+
+    Marks go to verified.json in the folder. Exit code 3 where an entry does not agree.
+    """
+    from rich.console import Console
+
+    from ..errors import InputError
+    from ..harness.display import TerminalDisplay
+    from .verify import verify_all
+
+    with TerminalDisplay(Console(stderr=True, quiet=as_json)) as display:
+        verdicts, refused = verify_all(folder, names, sample, seed, display)
+    if as_json:
+        rows = [asdict(verdict) | {"holds": verdict.holds} for verdict in verdicts]
+        click.echo(json.dumps({"verdicts": rows, "not_asked": refused}))
+    for verdict in () if as_json else verdicts:
+        word = "agrees" if verdict.holds else "DIFFERS"
+        far = f"farthest probability off by {verdict.largest:.4f}, allowed {verdict.tolerance}"
+        click.echo(f"{verdict.entry}: {word}; {verdict.compared} answers, {far}")
+    for text in () if as_json else refused:
+        _note(f"not asked: {text}")
+    if any(not verdict.holds for verdict in verdicts):
+        context.exit(InputError.exit_code)

@@ -60,6 +60,8 @@ class BestOfN:
         judged, best, loss = 0, 0, np.inf
         if state := journal.load():
             judged, best, loss = int(state["judged"]), int(state["best"]), float(state["loss"])
+            if judged * goal.cost != budget.spent or not 0 <= best < judged:
+                raise ValueError("another number of preambles than was paid for")
         kept: list[str] = [next(texts) for _ in range(judged)]
         most = np.inf if self.settings.n is None else self.settings.n
         while budget.affordable(goal.cost) and judged < most:

@@ -54,5 +54,8 @@ class CovarianceAdaptationPrompt(BlackBox):
         )
 
     def restore(self, model: LanguageModel, space: Space, state: Mapping[str, np.ndarray]) -> CovarianceAdaptation:
-        """The search of a checkpoint."""
+        """The search of a checkpoint; ValueError for one of another population or space."""
+        population = -1 if self.settings.population is None else self.settings.population
+        if int(state["cma_population"]) != population or state["cma_start"].shape != (space.dim,):
+            raise ValueError("a search of another population or space")
         return CovarianceAdaptation.from_state(state)

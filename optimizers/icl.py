@@ -30,6 +30,7 @@ class InContext:
     Settings: ClassVar = InContextSettings
     summary: ClassVar = "persona sentence, optionally answered examples, before the question"
     budgeted: ClassVar = False
+    needs_weights: ClassVar = False
 
     def __init__(self, settings: InContextSettings) -> None:
         self.settings = settings

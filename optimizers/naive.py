@@ -21,6 +21,7 @@ class Naive:
     Settings: ClassVar = Settings
     summary: ClassVar = "the model as it is"
     budgeted: ClassVar = False
+    needs_weights: ClassVar = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -72,7 +72,8 @@ class Answers:
     ``probs`` (population, prompts, options) are the options' probabilities in code order, normalised over the options;
     ``outside`` (population, prompts) is the probability mass on anything else. Where text was generated, ``texts`` has
     one string a prompt and ``parsed`` (prompts,) the code read from it, or ``UNPARSED``. A presentation in reversed
-    order changes nothing here: answers are always in code order.
+    order changes nothing here: answers are always in code order. Where no probabilities are known, ``probs`` are zeros
+    and ``outside`` is one.
     """
 
     layout: Layout
@@ -80,6 +81,12 @@ class Answers:
     outside: np.ndarray
     texts: tuple[str, ...] | None = None
     parsed: np.ndarray | None = None
+
+    @property
+    def weighed(self) -> bool:
+        """Whether there are option probabilities: an API may tell none, and then texts are all there is."""
+        closed = self.layout.widths > 0
+        return not closed.any() or bool(self.probs[:, closed].any())
 
     def take(self, rows: np.ndarray) -> Answers:
         """The answers to some prompts (mask or indices)."""

@@ -83,6 +83,12 @@ class Measure(Protocol):
     def constant(self, layout: Layout) -> Answers:
         """The answers of somebody who says the same whatever is asked."""
 
+    def worldly(self, layout: Layout) -> dict[str, Answers]:
+        """The answers of somebody who knows the other countries, or the key, and not this country.
+
+        ``world mean`` is their mean and ``majority`` what is commonest; whichever makes no sense is left out.
+        """
+
 
 def measure_of(spec: TaskSpec, country: str, options: MeasureOptions) -> Measure:
     """The measure a spec names, for one two-letter country code.

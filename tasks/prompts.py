@@ -68,22 +68,27 @@ class Prompts:
 
 def render(spec: TaskSpec, split: SplitName, asking: Asking = Asking()) -> Prompts:
     """All prompts of a split: every item of it in every wording and order, asked of every respondent."""
-    names = all_items(spec, asking)
+    shown = [spec.items.present(item, name, order) for name, order, item in _cells(spec, split, asking)]
+    texts: list[str] = []
+    for persona in panel(spec, asking.people(), asking.seed, split) or ("",):
+        texts += [f"{persona}\n{text}" if persona else text for text, _ in shown]
+    choices = tuple(may for _, may in shown) * max(1, asking.people())
+    return Prompts(spec.name, tuple(texts), choices, _split_layout(spec, split, asking))
+
+
+def _split_layout(spec: TaskSpec, split: SplitName, asking: Asking) -> Layout:
+    """The columns of ``render``'s prompts: one respondent's cells, as often as there are respondents."""
+    names, wordings, people = all_items(spec, asking), spec.wordings, max(1, asking.people())
     number = {name: index for index, name in enumerate(names)}
-    wordings, people = spec.wordings, panel(spec, asking.people(), asking.seed, split)
-    texts, choices, rows = [], [], []
-    for respondent, persona in enumerate(people or ("",)):
-        for name, order, item in _cells(spec, split, asking):
-            text, may = spec.items.present(item, name, order)
-            texts.append(f"{persona}\n{text}" if persona else text)
-            choices.append(may)
-            rows.append((number[item], wordings.index(name), ORDERS.index(order), respondent))
-    item, wording, order, respondent = np.array(rows, dtype=np.int32).T
-    codes = [spec.items.codes(names[i]) for i in item]
-    sizes = np.array([len(row) for row in codes], dtype=np.int32)
-    table = _padded(codes)
-    layout = Layout(names, wordings, ORDERS, max(1, len(people)), item, wording, order, respondent, table, sizes)
-    return Prompts(spec.name, tuple(texts), tuple(choices), layout)
+    cells = [
+        (number[item], wordings.index(name), ORDERS.index(order)) for name, order, item in _cells(spec, split, asking)
+    ]
+    item, wording, order = np.tile(np.array(cells, dtype=np.int32).T, people)
+    respondent = np.repeat(np.arange(people, dtype=np.int32), len(cells))
+    codes = [spec.items.codes(names[i]) for i, _, _ in cells]
+    sizes = np.tile(np.array([len(row) for row in codes], dtype=np.int32), people)
+    table = np.tile(_padded(codes), (people, 1))
+    return Layout(names, wordings, ORDERS, people, item, wording, order, respondent, table, sizes)
 
 
 def _cells(spec: TaskSpec, split: SplitName, asking: Asking) -> Iterator[tuple[str, str, str]]:
@@ -128,6 +133,14 @@ def protocol(spec: TaskSpec, asking: Asking) -> Prompts:
     return result
 
 
+def layout_of(spec: TaskSpec, asking: Asking) -> Layout:
+    """The layout of ``protocol``, without a text being written."""
+    first, *others = _equally_wide([_split_layout(spec, name, asking) for name in spec.metadata.splits.named])
+    for other in others:
+        first = first.join(other)
+    return first
+
+
 def asked(spec: TaskSpec, asking: Asking) -> int:
     """How many answers ``protocol`` asks for, without building it."""
     return max(1, asking.people()) * sum(1 for name in spec.metadata.splits.named for _ in _cells(spec, name, asking))
@@ -141,11 +154,10 @@ def _padded(codes: Sequence[Sequence[int]]) -> np.ndarray:
 
 def join(first: Prompts, second: Prompts) -> Prompts:
     """Two sets of prompts of one task as one, ``first`` before ``second``."""
-    width = max(first.layout.codes.shape[1], second.layout.codes.shape[1])
-    layouts = [_widened(each.layout, width) for each in (first, second)]
-    return Prompts(first.task, first.texts + second.texts, first.choices + second.choices, layouts[0].join(layouts[1]))
+    one, other = _equally_wide([first.layout, second.layout])
+    return Prompts(first.task, first.texts + second.texts, first.choices + second.choices, one.join(other))
 
 
-def _widened(layout: Layout, width: int) -> Layout:
-    missing = width - layout.codes.shape[1]
-    return replace(layout, codes=np.pad(layout.codes, ((0, 0), (0, missing)))) if missing else layout
+def _equally_wide(layouts: Sequence[Layout]) -> list[Layout]:
+    width = max(each.codes.shape[1] for each in layouts)
+    return [replace(each, codes=np.pad(each.codes, ((0, 0), (0, width - each.codes.shape[1])))) for each in layouts]

@@ -18,20 +18,22 @@ from .intervals import LEAST_RESPONDENTS, student, wilson_of_mean
 
 Unit = Literal["respondents", "questions"]
 Interval = tuple[float, float]
+SHARE = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
 class Metric:
     """A number made of some cells' means.
 
-    ``value`` takes means (..., cells) to (...,) and ``cells`` are the indices of those it takes. A ``share`` lies
-    between 0 and 1. ``bent`` says why a metric that is not linear in its means carries no interval; else it is None.
+    ``value`` takes means (..., cells) to (...,) and ``cells`` are the indices of those it takes. ``bounds`` are the
+    least and the most that one unit's answers can make of it. ``bent`` says why a metric that is not linear in its
+    means carries no interval; else it is None.
     """
 
     cells: np.ndarray
     value: Callable[[np.ndarray], np.ndarray]
     higher_is_better: bool | None = None
-    share: bool = False
+    bounds: tuple[float, float] | None = None
     bent: str | None = None
 
 
@@ -87,7 +89,7 @@ class Sample:
         error = standard_error(units.without_one(name)) if len(units) > 1 else 0.0
         if np.isnan(error):
             return None
-        if metric.share and self.unit == "questions":
+        if metric.bounds == SHARE and self.unit == "questions":
             return wilson_of_mean(value, error, len(units))
         return student(value, error, len(units)) if len(units) >= LEAST_RESPONDENTS else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -10,6 +10,10 @@ Order = Literal["natural", "reversed"]
 SplitName = Literal["fit", "heldout", "control"]
 Readout = Literal["expected", "argmax", "text", "expected_calibrated", "argmax_calibrated"]
 OWN_READOUTS = ("expected", "argmax", "text")  # those that a spec names; calibrated ones follow from the answers
+
+
+FileName = Annotated[str, Field(pattern=r"^[^/\\\\]{1,200}$")]
+"""A file beside the spec: a stranger's task must not make anybody read (and send to a model) a file of its choice."""
 
 
 class Strict(BaseModel):
@@ -102,9 +106,9 @@ class Metadata(Strict):
     title: str
     construct_text: str = Field(alias="construct")
     measure: str
-    items: str
+    items: FileName
     frames: dict[str, str] = Field(default_factory=dict)
-    personas: str | None = None
+    personas: FileName | None = None
     imported: str | None = None
     languages: tuple[str, ...]
     splits: Splits

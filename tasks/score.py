@@ -18,7 +18,7 @@ class Score(BaseModel):
     (respondents of a questionnaire, questions of a knowledge set). ``note`` is a label such as ``collapsed``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: str
     country: str
@@ -37,6 +37,14 @@ class Score(BaseModel):
     wordings: tuple[str, ...]
     orders: tuple[str, ...]
     note: str | None = None
+
+
+Place = tuple[str, str, str]
+
+
+def place(score: Score) -> Place:
+    """What a score is of: metric, read-out, split."""
+    return score.metric, score.readout, score.split
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..errors import InputError
 from .imported import imported
 from .items import Items, Question, Questions, Survey, Wording
+from .reading import MOST_TABLE, line_of, read_bytes, read_text, read_yaml
 from .schema import Metadata, Readout
 
 OWN_EDITION = "own"  # of tasks whose answers need no reference, or carry it in their items
-MOST_BYTES = 20 << 20  # of a spec or an item file
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # it becomes part of folder names
 OUTPUT_TYPES = ("multiple_choice", "generate_until")
 
@@ -85,62 +84,8 @@ class TaskSpec:
 def _digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(path.name.encode() + b"\0" + read_bytes(path, MOST_TABLE) + b"\0")
     return digest.hexdigest()
-
-
-def read_text(path: Path) -> str:
-    """A text file of bounded size.
-
-    Raises:
-        InputError: missing, too large, or not UTF-8 without a byte-order mark.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    if len(data) > MOST_BYTES:
-        raise InputError(f"{path}: larger than {MOST_BYTES >> 20} MB; a spec or item file is small.")
-    if not data.strip():
-        raise InputError(f"{path}: empty. Write its fields, or restore the file.")
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}:{line}: not UTF-8 text. Save it as UTF-8 without a byte-order mark.") from None
-    if text.startswith("\ufeff"):
-        raise InputError(f"{path}: begins with a byte-order mark. Save it as UTF-8 without one.")
-    return text
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads lm-eval's ``!function`` tag as a plain string."""
-
-
-_Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read one YAML mapping as plain data.
-
-    Raises:
-        InputError: the file is missing, not UTF-8, not YAML or not a mapping.
-    """
-    text = read_text(path)
-    try:
-        data = yaml.load(text, _Loader)
-    except RecursionError:
-        raise InputError(f"{path}: nested too deeply.") from None
-    except ValueError as error:  # an impossible date or number
-        raise InputError(f"{path}: not valid YAML ({error}). Put quotes around it.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise InputError(f"{where}: not valid YAML ({getattr(error, 'problem', None) or error}).") from None
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: expected a mapping of fields at the top level.")
-    return data
 
 
 def first_problem(error: ValidationError) -> str:
@@ -164,28 +109,10 @@ def parse(model: type[Model], data: Any, path: Path, within: tuple[str, ...] = (
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        where = f"{path}{_line(path, (*within, *error.errors()[0]['loc']))}"
+        field = (*within, *error.errors()[0]["loc"])
+        where = f"{path}:{line_of(path, field)}" if path.suffix in (".yaml", ".yml") else path
         above = "".join(f"{part}." for part in within)
         raise InputError(f"{where}: {above}{first_problem(error)}. Mend this field.") from None
-
-
-def _line(path: Path, field: tuple[str | int, ...]) -> str:
-    """``:line`` of a field in a YAML file, or of the innermost field around it that is there."""
-    if path.suffix not in (".yaml", ".yml"):
-        return ""
-    node = yaml.compose(path.read_text(encoding="utf-8"), _Loader)
-    line = 1
-    for part in field:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            found = (node.value[part], node.value[part])
-        else:
-            found = None
-        if found is None:
-            break
-        line, node = found[0].start_mark.line + 1, found[1]
-    return f":{line}"
 
 
 def _with_includes(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any], tuple[Path, ...]]:

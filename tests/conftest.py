@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["CULTEVAL_NO_CACHE"] = "1"  # what is run again is answered again; tests of the cache say otherwise
 
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -102,6 +103,69 @@ def load(tiny: Callable[..., Path]) -> Callable:
     return loaded
 
 
+SUMMARY = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def summary(request: pytest.FixtureRequest) -> list[str]:
+    """Lines that are printed after the last test."""
+    return request.config.stash.setdefault(SUMMARY, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(SUMMARY, []):
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder (``CULTEVAL_CACHE``) in which the embedded model is a tiny random one, whole by its manifest."""
+    import json
+    import shutil
+
+    from culteval.harness.embedded import CONVERTER, EMBEDDED
+
+    cache, model = tmp_path_factory.mktemp("cache"), EMBEDDED["smollm2"]
+    folder = shutil.copytree(tiny(), cache / "models" / f"smollm2-{model.version}")
+    sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
+    manifest = {"wheel_sha256": model.wheel_sha256, "converter": CONVERTER, "files": sizes}
+    (folder / "culteval.json").write_text(json.dumps(manifest))
+    return cache
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests, which use the real model, run last."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session")
+def submit() -> Callable[..., Path]:
+    """``submit(folder, {task: answers}, country, aligner, seed, ...)``: a submission, with its scores a finished run.
+
+    ``fitted`` is the country it was fitted to, the same if not given; further fields go into every asked task.
+    """
+    import json
+
+    from culteval.harness import submission
+    from culteval.harness.registry import spec_of
+    from culteval.harness.run import SCORES, SUBMISSION
+    from culteval.harness.scoring import score_submission
+
+    def write(folder, answers, country="SA", aligner="de", seed=0, allowed=0, settings=None, fitted=None, **asked):
+        tasks = [{"name": name, "hash": spec_of(name).hash, "country": country, **asked} for name in answers]
+        manifest = {
+            "tasks": tasks,
+            "model": {"name": "m", "revision": "r", "dtype": "float32", "device": "cpu", "threads": 1,
+                      "chat_template": None, "forward": "packed"},
+            "aligner": {"name": aligner, "settings": settings or {}, "adapter_sha256": None},
+            "fitted": {"tasks": list(answers), "country": fitted or country, "readout": "expected", "norm": "sse"},
+            "country": country, "seed": seed, "versions": {}, "command": "",
+            "budget": {"item_forwards_allowed": allowed, "item_forwards": allowed, "survey_evaluations": 0,
+                       "tokens": 0, "seconds": 0},
+        }  # fmt: skip
+        submission.write(folder / SUBMISSION, manifest, answers)
+        _, scores = score_submission(folder / SUBMISSION)
+        (folder / SCORES).write_text(json.dumps([row.model_dump(mode="json") for row in scores]), encoding="utf-8")
+        return folder
+
+    return write

@@ -176,7 +176,7 @@ SURVEY = {
     "an item without a text": (swap('      Q2: "', '      Q2b: "'), "Q2"),
     "a scale that is not there": (swap("Q1: {scale: importance", "Q1: {scale: weight"), "weight"),
     "shares that add up to 0.9": (None, "add up to"),
-    "wrong separator": (None, "separated by commas"),
+    "wrong separator": (None, "separated by ';'"),
 }
 
 

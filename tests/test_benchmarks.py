@@ -78,6 +78,15 @@ def test_dialogues(bench):
     assert row["seconds_peer"] and "together" in row["note"] and "4 dialogues" in row["note"]
 
 
+@pytest.mark.slow
+def test_engines(bench):
+    rows = bench("engines", budget=4, countries=("SA",))
+    assert list(rows) == ["clock", "processors"]
+    assert all(row["seconds_peer"] and row["ratio"] for row in rows.values())
+    assert "2 runs, 2 workers; answers equal" in rows["processors"]["note"]
+    assert "ray starts and ends in" in rows["clock"]["note"]
+
+
 def test_gpu_runs_where_there_is_none(bench, tiny):
     from transformers import AutoConfig, AutoTokenizer
 

@@ -58,6 +58,7 @@ WRONG = {
     "unknown second task": ([*DE, "--task", "vsm14"], "vsm13"),
     "unknown fit task": ([*DE, "--fit", "vms13"], "vsm13"),
     "unknown fit country": ([*DE, "--fit", "vsm13:Jpan"], "Did you mean 'Japan'"),
+    "two fit countries": ([*DE, "--fit", "vsm13:US", "--fit", "probes:SA"], "US and SA; tasks fitted together"),
     "unknown country": ([*DE, "--country", "Saudi Arabai"], "Did you mean 'Saudi Arabia'"),
     "all countries": ([*DE, "--country", "all"], "all"),
     "country without a dimension": ([*DE, "--country", "EG"], "ivr"),

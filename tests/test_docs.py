@@ -25,7 +25,11 @@ def test_exit_codes_in_the_documents():
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", *(f"docs/{name}.md" for name in ("architecture", "submission", "aligners", "clca"))]
+    "name",
+    [
+        "README.md",
+        *(f"docs/{name}.md" for name in ("architecture", "submission", "aligners", "clca", "operations", "sweeps")),
+    ],
 )
 def test_links_and_folders_exist(name):
     import re
@@ -34,6 +38,26 @@ def test_links_and_folders_exist(name):
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), target
+
+
+def test_the_batch_script_is_one_and_its_command_parses():
+    import subprocess
+
+    text = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    script = text.partition("```bash\n")[2].partition("```")[0]
+    assert script.startswith("#!/bin/bash\n#SBATCH")
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    parsed(script.partition("-- \\\n")[2].strip())
+
+
+def test_the_sweep_file_in_the_documents_is_one(tmp_path):
+    from culteval.harness.commands import run_defaults
+    from culteval.harness.sweep import cells, read_grid
+
+    text = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    file = tmp_path / "grid.yaml"
+    file.write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    assert len(cells(read_grid(file), run_defaults(), file)) == 4 * 2 * 2 * 2
 
 
 def test_public_face_is_pinned():
@@ -52,6 +76,10 @@ def documented_commands():
 @pytest.mark.parametrize("line", documented_commands())
 def test_documented_commands_parse(line):
     """Every flag in the documents exists; what they do is tested where they are."""
+    parsed(line)
+
+
+def parsed(line):
     import shlex
 
     from culteval.harness.cli import cli

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -260,19 +259,3 @@ def test_the_guide_s_commands_run_as_they_stand(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "accuracy" in done.stdout
-
-
-@pytest.mark.slow
-def test_a_task_in_a_package_of_its_own(tiny, tmp_path):
-    source = shutil.copytree(ROOT / "examples" / "breakfast", tmp_path / "breakfast")
-    site = tmp_path / "site"
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(site), str(source)]
-    subprocess.run(pip, check=True, capture_output=True, timeout=300)
-    command = [sys.executable, "-m", "culteval", "run", "--aligner", "naive", "--task", "breakfast", "--json"]
-    environment = {"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    flags = ["--model", str(tiny()), "--no-compare"]
-    done = subprocess.run(
-        [*command, *flags], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert {row["task"] for row in json.loads(done.stdout)["scores"]} == {"breakfast"}

@@ -57,11 +57,11 @@ def test_the_walk_sees_imports_of_every_kind(tmp_path, monkeypatch):
     path.write_text(
         "import torch.nn\nfrom ...harness import run\nfrom ..spec import load\nfrom . import y\n"
         "if TYPE_CHECKING:\n    import peft\n"
-        "def f():\n    from culteval.leaderboards.board import boards\n    import lm_eval\n"
+        "def f():\n    from culteval.leaderboards.rank import boards\n    import lm_eval\n"
     )
     every = {"torch.nn", "culteval.harness.run", "culteval.tasks.spec.load", "culteval.tasks.metrics.y"}
     assert set(imported(path, module_level=True)) == every
-    assert set(imported(path)) == every | {"peft", "culteval.leaderboards.board.boards", "lm_eval"}
+    assert set(imported(path)) == every | {"peft", "culteval.leaderboards.rank.boards", "lm_eval"}
 
 
 @pytest.mark.parametrize("path", sources(*FLOORS), ids=lambda p: str(p.relative_to(ROOT)))
@@ -191,7 +191,7 @@ def test_help_is_quick():
     [
         ("import culteval", "culteval"),
         ("from culteval.harness import registry, submission, scoring", "pydantic"),
-        ("from culteval.leaderboards import board, commands", "pydantic"),
+        ("from culteval.leaderboards import collect, commands, rank", "pydantic"),
         ("import culteval.tasks.hooks", "numpy"),
     ],
 )

@@ -231,8 +231,8 @@ HEADER = "iso2,pdi,idv,mas,uai,lto,ivr,source\n"
     ("body", "words"),
     [
         (HEADER + "US,1,2,3,4,5,6,matrix-2015\nSA,1,2,x,4,5,6,s\n", r"scores\.csv:3: .*'x'"),
-        ("iso2,pdi\nUS,1\n", r"scores\.csv:2: 'idv'"),
-        (HEADER.replace(",source", "") + "US,1,2,3,4,5,6\n", r"scores\.csv:2: 'source'"),
+        ("iso2,pdi\nUS,1\n", r"scores\.csv:1: no column 'idv'"),
+        (HEADER.replace(",source", "") + "US,1,2,3,4,5,6\n", r"scores\.csv:1: no column 'source'"),
     ],
 )
 def test_malformed_scores_name_line_and_field(tmp_path, body, words):

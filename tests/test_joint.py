@@ -182,3 +182,12 @@ def test_the_least_budget_is_that_of_all_tasks_together():
     with pytest.raises(UsageError, match="Give at least 2"):
         planned(fit=("vsm13", "cdeval_core"), country="US", budget=1)
     assert planned(fit=("vsm13", "cdeval_core"), country="US", budget=2).budget == 2
+
+
+def test_one_country_by_two_names_is_one_country():
+    from culteval.harness.commands import run_defaults
+    from culteval.harness.planning import plan
+
+    given = run_defaults() | {"aligner": "random", "tasks": ("vsm13",)}
+    planned = plan(given | {"fit": ("vsm13:US", "probes:United States")})
+    assert (planned.fit, planned.fit_country) == (("vsm13", "probes"), "US")

@@ -126,8 +126,8 @@ def wait_for_line(runs: Path, seen: int, process: subprocess.Popen[bytes]) -> No
     """Until the log of the run says that a search began or went on (``seen`` times before)."""
     deadline = time.time() + 120
     while time.time() < deadline and process.poll() is None:
-        logs = list(runs.glob("*/run.log"))
-        if logs and logs[0].read_text().count('"start"') > seen:
+        logs = list(runs.glob("*/log.jsonl"))
+        if logs and logs[0].read_text().count('"stage": "align"') > seen:
             return
         time.sleep(0.02)
 
@@ -149,7 +149,7 @@ def test_every_search_killed_resumes_to_the_same_adapter_and_answers(tiny, tmp_p
     (folder,) = [path for path in (tmp_path / "killed").iterdir() if path.is_dir()]
     done = culteval("resume", folder, "--json")
     assert done.returncode == 0, done.stderr
-    assert '"resumed"' in (folder / "run.log").read_text()
+    assert '"resumed"' in (folder / "log.jsonl").read_text()
     other = Path(json.loads(whole.stdout)["run"])
     for name in ("submission/answers.jsonl", "adapter/adapter_model.safetensors"):
         assert (folder / name).read_bytes() == (other / name).read_bytes()
@@ -158,7 +158,7 @@ def test_every_search_killed_resumes_to_the_same_adapter_and_answers(tiny, tmp_p
 def test_a_checkpoint_without_an_array_is_named(tmp_path):
     from culteval.errors import InputError
     from culteval.harness.budget import Budget
-    from culteval.harness.run import RunJournal
+    from culteval.harness.journal import RunJournal
 
     class Silent:
         def advance(self, *told):
@@ -174,7 +174,7 @@ def test_a_checkpoint_without_an_array_is_named(tmp_path):
 def test_a_damaged_checkpoint_is_named(tiny, tmp_path):
     from culteval.errors import InputError
     from culteval.harness.budget import Budget
-    from culteval.harness.run import RunJournal
+    from culteval.harness.journal import RunJournal
 
     (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 not a checkpoint")
     with pytest.raises(InputError, match=r"checkpoint\.npz: damaged checkpoint.*--fresh"):

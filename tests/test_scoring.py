@@ -348,14 +348,27 @@ def test_leaderboard_escapes_names(tmp_path, name, form, monkeypatch, capsys):
 
 def test_a_damaged_run_on_a_board_is_named(tmp_path, bare):
     finished_run(tmp_path / "r", "de")
-    (tmp_path / "r" / "scores.json").write_text("[{]")
+    with (tmp_path / "r" / "submission" / "answers.jsonl").open("ab") as file:
+        file.write(b"{}\n")
     done = bare("leaderboard", "show", tmp_path)
     one_line_error(done, 3)
-    assert "scores.json" in done.stderr
+    assert "answers.jsonl:145" in done.stderr
     finished_run(tmp_path / "whole", "naive")
     done = bare("leaderboard", "show", tmp_path)
     assert done.returncode == 0 and "naive s0" in done.stdout and "de s0" not in done.stdout
-    assert done.stderr.startswith("note: left out: ") and "scores.json" in done.stderr
+    assert done.stderr.startswith("note: left out: ") and "answers.jsonl" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["[]", "[{]", None])
+def test_scores_are_computed_and_not_believed(tmp_path, bare, text):
+    """A stranger's run folder may say what it likes in scores.json."""
+    told = finished_run(tmp_path / "r", "de")
+    forged = [row.model_dump(mode="json") | {"value": 0.0} for row in told]
+    (tmp_path / "r" / "scores.json").write_text(json.dumps(forged) if text is None else text)
+    done = bare("leaderboard", "show", tmp_path, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    shown = [row for row in json.loads(done.stdout) if row["aligner"] == "de"]
+    assert shown == [row.model_dump(mode="json") for row in told]
 
 
 def test_hash_is_the_one_documented():

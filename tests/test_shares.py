@@ -322,8 +322,8 @@ def test_an_imported_edition_and_a_country_without_items(small, tmp_path):
 @pytest.mark.parametrize(
     "text, says",
     [
-        ("", ":1: expected the columns"), ("country,question,code\nSE,a,0\n", ":1: expected the columns"),
-        ("country;question;code;share\nSE;a;0;1\n", ":1: expected the columns"),
+        ("", "empty"), ("country,question,code\nSE,a,0\n", ":1: no column 'share'. It needs country, question"),
+        ("country;question;code;share\nSE;a;0;1\n", ":1: columns are separated by ';'"),
         ("country,question,code,share\nSE,a,0,0.5\nSE,a,0,0.5\n", ":3: a code 0 of SE is there twice"),
         ("country,question,code,share\nSE,a,0,0.5\nSE,a,1,0.4\n", "a of SE: shares add up to 0.900"),
         ("country,question,code,share\nSE,a,0,1.5\nSE,a,1,-0.5\n", ":2: share 1.5"),

@@ -20,8 +20,8 @@ from .dialogues import read_dialogues
 from .scenarios import place_of
 from .settings import CLCASettings
 from .stages import Course
+from .teacher import writer_of
 from .train import LORA
-from .writer import LocalWriter
 
 if TYPE_CHECKING:
     from ...harness.models import LanguageModel
@@ -62,7 +62,9 @@ class CLCA:
         if model.identity.adapter_sha256:
             raise UsageError("--lora: clca trains an adapter of its own; run it without --lora.")
         folder, code = Path(journal.folder) / FOLDER, self.settings.country(goal.country.code)
-        writer, seed = cache(lambda: LocalWriter(model)), int(rng.integers(1 << 31))
+        teacher = self.settings.teacher
+        writer = cache(lambda: writer_of(journal.other(teacher) if teacher else model, folder, journal.tell))
+        seed = int(rng.integers(1 << 31))
         course = Course(folder, code, culture_of(code), self.settings, seed, lambda: model, writer, journal.tell)
         course.run()
         budget.tokens = int(sum(cost["tokens"] for cost in course.spent().values()))

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ...errors import RunError
 from ...harness.adapters import lora_hash
-from ...harness.commands import load, run_defaults, terminal
+from ...harness.commands import api_options, load, run_defaults, terminal
 from ...harness.config import RunConfig
 from ...harness.files import locked, write_json, write_text
 from ...harness.planning import plan
@@ -25,8 +25,8 @@ from . import tables
 from .aligner import culture_of
 from .settings import PRESETS, CLCASettings
 from .stages import STAGES, Course
+from .teacher import writer_of
 from .train import LORA
-from .writer import LocalWriter
 
 _TOLD = {
     "scenarios": "Set the seed scenarios in a country.",
@@ -56,7 +56,7 @@ _PERSONAS = click.option(
 def _flags(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_FLAGS):
         command = option(command)
-    return command
+    return api_options(command)
 
 
 @click.group()
@@ -82,7 +82,13 @@ class _Desk:
     def __init__(self, config: RunConfig, folder: Path, display: Any) -> None:
         self.config, self.folder, self.display = config, folder, display
         self.settings = CLCASettings.model_validate(config.settings)
-        self.model_of, self.writer_of = cache(self._load), cache(lambda: LocalWriter(self.model_of()))
+        self.model_of, self.teacher_of = cache(self._load), cache(self._load_teacher)
+
+    def _load_teacher(self) -> Any:
+        teacher = self.settings.teacher
+        if not teacher:
+            return self.model_of()
+        return load(self.config.model_copy(update={"model": teacher, "revision": None}), self.display)
 
     def _load(self) -> Any:
         model = load(self.config, self.display)
@@ -98,7 +104,8 @@ class _Desk:
         code = self.settings.country(country)
         seed = int(np.random.default_rng(self.config.seed).integers(1 << 31))
         culture = culture_of(code)
-        return Course(folder, code, culture, self.settings, seed, self.model_of, self.writer_of, self.tell)
+        writer = cache(lambda: writer_of(self.teacher_of(), folder, self.tell))
+        return Course(folder, code, culture, self.settings, seed, self.model_of, writer, self.tell)
 
 
 @contextmanager
@@ -141,14 +148,15 @@ def evaluate(as_json: bool, personas: int | None, lora: str | None, **flags: Any
     """
     from .evaluate import PERSONAS, Country, ask, change
 
-    folder_name = f"evaluation-{lora_hash(Path(lora)).hex()[:10]}" if lora else "evaluation"
+    if lora:
+        lora_hash(Path(lora))  # so that a bad one leaves nothing behind
     with _desk(flags, as_json) as desk:
         country, seed = Country(desk.config.country), desk.config.seed
         adapter = Path(lora) if lora else desk.folder / LORA
         if not lora:
             desk.course(country.code, desk.folder).run()
         people, replies = personas or PERSONAS[desk.settings.preset], []
-        after = desk.folder / folder_name
+        after = desk.folder / f"evaluation-{lora_hash(adapter).hex()[:10]}"
         for name, folder, model_of in (
             ("before", desk.folder / "naive", desk.model_of),
             ("after", after, lambda: desk.model_of().adapted(adapter)),

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ...errors import InputError
 from ...harness.files import replacing, write_text
+from ...tasks.reading import read_lines
 from ...tasks.schema import Strict
 from ...tasks.spec import first_problem
 
@@ -155,20 +156,14 @@ def read_dialogues(path: Path) -> list[Dialogue]:
     Raises:
         InputError: too large, no dialogue, or a line that is none; names the line.
     """
-    try:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file. Give a file of dialogues, one JSON object a line.")
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"{path}: {path.stat().st_size} bytes; {MOST_BYTES} at most. Split the file.")
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}. Give a file of dialogues, one JSON object a line.") from None
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. Give a file of dialogues, one JSON object a line.")
+    if path.stat().st_size > MOST_BYTES:
+        raise InputError(f"{path}: {path.stat().st_size} bytes; {MOST_BYTES} at most. Split the file.")
     found: list[Dialogue] = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path, MOST_LINE), start=1):
         if not line.strip():
             continue
-        if len(line) > MOST_LINE:
-            raise InputError(f"{path}:{number}: {len(line)} bytes; a dialogue has {MOST_LINE} at most.")
         if len(found) == MOST_DIALOGUES:
             raise InputError(f"{path}: more than {MOST_DIALOGUES} dialogues. Split the file.")
         found.append(_parsed(line, f"{path}:{number}"))

@@ -32,9 +32,10 @@ class CLCASettings(Settings):
     drawn with ``top_p``. ``actions``: the agents choose what they do in free text (``free``, as published), or the kind
     is drawn and they find the words (``drawn``), for models that cannot keep to a format. ``dialogues``: a file of
     people's own dialogues, instead of simulated ones; its hash is noted beside it. ``judge`` applies the three
-    judgements and the drop rule,
-    ``checks`` are those that need no judge. ``parts``: what is learned. For controls: ``culture`` is another country
-    whose interactions are learned, and ``unrelated`` learns as much arithmetic instead.
+    judgements and the drop rule, ``checks`` are those that need no judge. ``teacher`` plays the agents, judges, and
+    names intents, if the model that learns shall not: a name, folder or hub id, or one behind an API. ``parts``: what
+    is learned. For controls: ``culture`` is another country whose interactions are learned, and ``unrelated`` learns as
+    much arithmetic instead.
 
     Training: LoRA of ``rank`` and ``alpha`` with ``dropout`` on ``modules``, with ``save_embeddings`` the head and the
     embeddings in full too; ``epochs`` over batches of ``batch`` examples of at most ``length`` tokens at a learning
@@ -53,6 +54,7 @@ class CLCASettings(Settings):
     dialogues_sha256: str | None = None
     checks: tuple[Check, ...] = CHECKS
     judge: bool = True
+    teacher: str | None = None
     parts: tuple[Part, ...] = Field(("dialogue", "intent"), min_length=1)
     culture: str | None = None
     unrelated: bool = False

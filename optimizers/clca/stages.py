@@ -38,7 +38,7 @@ Made = TypeVar("Made")
 # What each stage leaves behind; what a stage makes anew, later ones must.
 _MADE = {
     "scenarios": ("scenarios.jsonl",),
-    "simulate": ("playing.jsonl", "dialogues.jsonl", "simulated.json"),
+    "simulate": ("responses.jsonl", "endpoint.json", "playing.jsonl", "dialogues.jsonl", "simulated.json"),
     "filter": ("decisions.jsonl",),
     "intents": ("intents.jsonl", "dataset"),
     "train": ("checkpoints", "lora", "losses.json", "loss.svg"),

@@ -97,8 +97,11 @@ class CovarianceAdaptation:
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
-        """Tell a fresh search all again."""
-        population = int(state["cma_population"])
+        """Tell a fresh search all again; ValueError for a state that no search gave."""
+        population, sizes, told = int(state["cma_population"]), state["cma_sizes"], state["cma_told"]
+        fits = told.ndim == sizes.ndim == 1 and sizes.dtype == np.int64
+        if not fits or (sizes < 0).any() or sizes.sum() != len(told):
+            raise ValueError("the losses and the sizes of generations do not fit together")
         search = cls(
             state["cma_start"],
             sigma=float(state["cma_sigma"]),
@@ -106,9 +109,7 @@ class CovarianceAdaptation:
             population=None if population < 0 else population,
             separable=bool(state["cma_separable"]),
         )
-        for losses in (
-            np.split(state["cma_told"], np.cumsum(state["cma_sizes"])[:-1]) if len(state["cma_sizes"]) else ()
-        ):
+        for losses in np.split(told, np.cumsum(sizes)[:-1]) if len(sizes) else ():
             search.ask()
             search.tell(losses)
         return search

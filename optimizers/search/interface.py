@@ -44,8 +44,11 @@ def pack_rng(rng: np.random.Generator) -> np.ndarray:
 
 
 def unpack_rng(data: np.ndarray) -> np.random.Generator:
-    """The generator of ``pack_rng``."""
+    """The generator of ``pack_rng``; ValueError for anything else."""
     saved = json.loads(data.tobytes())
-    rng = np.random.Generator(getattr(np.random, saved["bit_generator"])())
+    kind = getattr(np.random, str(saved["bit_generator"]), None)
+    if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):  # a name in a file calls nothing else
+        raise ValueError(f"no generator {str(saved['bit_generator'])[:40]!r}")
+    rng = np.random.Generator(kind())
     rng.bit_generator.state = saved
     return rng

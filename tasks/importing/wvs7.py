@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
+from ..reading import check_columns
 from ..schema import Strict
 from ..spec import load_spec
-from .tables import check_columns
 
 FAMILY = "wvs"
 COUNTRY, WEIGHT = "B_COUNTRY_ALPHA", "W_WEIGHT"

@@ -15,11 +15,11 @@ from ...errors import InputError
 from ..answers import Answers, Layout, chosen
 from ..items import Questions
 from ..measure import MeasureOptions
-from ..sample import Metric, Sample, average
+from ..sample import SHARE, Metric, Sample, average
 from ..schema import Readout, SplitName
 from ..score import Score, Sheet
 from ..spec import TaskSpec
-from .common import NoReference, group_means, middle_answers, spreads, unanswered
+from .common import NoReference, certain_answers, group_means, middle_answers, spreads, unanswered
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,12 @@ class Accuracy(NoReference):
         """The same option, whatever is asked."""
         return middle_answers(layout)
 
+    def worldly(self, layout: Layout) -> dict[str, Answers]:
+        """The code that is right most often over all questions (the first of equals), whatever is asked."""
+        codes, counts = np.unique([code for q in self.questions for code in q.right], return_counts=True)
+        commonest = np.minimum(codes[counts.argmax()], layout.widths)
+        return {"majority": certain_answers(layout, commonest)}
+
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
         """``accuracy`` on the country's own questions (all where the task has none of it), pooled and by country."""
         sample = self.sample(answers, readout)
@@ -98,7 +104,7 @@ class Accuracy(NoReference):
             by_place = {f"accuracy_{place}": asked & (where == place) for place in self.places}
             groups |= {name: rows for name, rows in by_place.items() if rows.any()}
         counts = np.stack(list(groups.values()), axis=1).astype(float)
-        metrics = {name: Metric(np.array([i]), average, True, share=True) for i, name in enumerate(groups)}
+        metrics = {name: Metric(np.array([i]), average, True, SHARE) for i, name in enumerate(groups)}
         return Sample("questions", np.arange(len(units)), np.nan_to_num(units)[:, None] * counts, counts, metrics)
 
     @staticmethod

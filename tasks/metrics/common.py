@@ -36,6 +36,18 @@ def middle_answers(layout: Layout) -> Answers:
     return Answers(layout, probs[None], np.zeros((1, len(layout))))
 
 
+def uniform_answers(layout: Layout) -> Answers:
+    """Every option equally probable, whatever is asked; nothing for open questions."""
+    probs = layout.inside / np.maximum(layout.widths, 1)[:, None]
+    return Answers(layout, probs[None], np.zeros((1, len(layout))))
+
+
+def certain_answers(layout: Layout, codes: np.ndarray) -> Answers:
+    """All probability on the option with the given code (prompts,); none where no option has it."""
+    probs = ((layout.codes == codes[:, None]) & layout.inside).astype(float)
+    return Answers(layout, probs[None], np.zeros((1, len(layout))))
+
+
 def group_means(values: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
     """Mean (size, ...) of values (prompts, ...) by group (prompts,); NaN for a group without any."""
     counts = np.bincount(group, minlength=size).astype(float)

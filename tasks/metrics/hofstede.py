@@ -58,6 +58,15 @@ def is_collapsed(item_means: np.ndarray) -> bool:
     return bool(np.ptp(item_means) < COLLAPSED_RANGE)
 
 
+def means_with(index: np.ndarray, constants: np.ndarray) -> np.ndarray:
+    """Item means (24,) with exactly these indices (6,): those nearest to the middle of the scale, kept within it.
+
+    No two indices share an item, so the least-norm solution of weights @ (m - 3) = index - C needs no inversion.
+    """
+    matrix = weights()
+    return np.clip(3 + ((index - constants) / (matrix**2).sum(1)) @ matrix, 1, 5)
+
+
 def inverse(target: np.ndarray, constants: np.ndarray) -> np.ndarray:
     """Integer answers (24,) whose indices come nearest to ``target``: inverse modelling, exact by enumeration.
 

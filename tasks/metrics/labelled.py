@@ -12,11 +12,11 @@ from ...errors import InputError, UsageError, did_you_mean
 from ..answers import Answers, Layout, chosen
 from ..items import Survey
 from ..measure import MeasureOptions
-from ..sample import Metric, Sample, average, tally
+from ..sample import SHARE, Metric, Sample, average, tally
 from ..schema import Readout, SplitName
 from ..score import Score, Sheet
 from ..spec import TaskSpec
-from .common import middle_answers, unanswered
+from .common import certain_answers, middle_answers, unanswered
 from .hofstede import CONSTANTS, ITEMS, inverse
 from .poles import LEAST, ChosenLoss
 from .reference import DIMENSIONS, scores_of
@@ -36,8 +36,13 @@ class LabelledSurvey:
             raise UsageError(f"--constants {options.constants!r}: not one of {', '.join(CONSTANTS)}.{hint}")
         self.spec, self.country, self.constants = spec, country, options.constants
         self.scores = scores_of(spec, options.edition)
-        shift = self.scores.world if options.constants == "world" else np.zeros(len(DIMENSIONS))
-        self.labels = inverse(self.scores.target(country), shift)[[ITEMS.index(group) for group in groups]]
+        self.shift = self.scores.world if options.constants == "world" else np.zeros(len(DIMENSIONS))
+        self.places = [ITEMS.index(group) for group in groups]
+        self.labels = self._labels(self.scores.target(country))
+
+    def _labels(self, target: np.ndarray) -> np.ndarray:
+        """What somebody with these six scores would say, (items,)."""
+        return inverse(target, self.shift)[self.places]
 
     @staticmethod
     def countries(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
@@ -55,6 +60,14 @@ class LabelledSurvey:
     def constant(self, layout: Layout) -> Answers:
         """The middle of the scale, whatever is asked."""
         return middle_answers(layout)
+
+    def worldly(self, layout: Layout) -> dict[str, Answers]:
+        """The labels of the world's mean, and the commonest label over the other countries (the lowest of equals)."""
+        others = [self._labels(self.scores.target(code)) for code in self.scores.complete if code != self.country]
+        labels = {"world mean": self._labels(self.scores.world)}
+        if others:
+            labels["majority"] = np.array([np.bincount(column).argmax() for column in np.stack(others, axis=1)])
+        return {name: certain_answers(layout, each[layout.item]) for name, each in labels.items()}
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
         """``accuracy`` against the labels, and the ``loss``; intervals over the items' groups are not owed.
@@ -79,6 +92,6 @@ class LabelledSurvey:
         found = {"accuracy": hit} | ({"loss": -np.log(hit + LEAST)} if readout == "expected" else {})
         columns = [tally(layout.respondent, np.zeros_like(layout.item), values, 1) for values in found.values()]
         sums, counts = (np.concatenate(each, axis=1) for each in list(zip(*columns, strict=True))[1:])
-        accuracy = Metric(np.array([0]), average, True, share=True)
+        accuracy = Metric(np.array([0]), average, True, SHARE)
         metrics = {"accuracy": accuracy, "loss": Metric(np.array([1]), average, False)}
         return Sample("respondents", columns[0][0], sums, counts, {name: metrics[name] for name in found})

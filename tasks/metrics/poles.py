@@ -15,12 +15,12 @@ from ...errors import InputError
 from ..answers import UNPARSED, Answers, Layout, chosen
 from ..items import Questions
 from ..measure import MeasureOptions
-from ..sample import Metric, Sample, average, quotient, tally
+from ..sample import SHARE, Metric, Sample, average, quotient, tally
 from ..schema import Readout, SplitName
 from ..score import Score, Sheet
 from ..spec import TaskSpec
 from .accuracy import same_content
-from .common import middle_answers, spreads, unanswered
+from .common import certain_answers, middle_answers, spreads, unanswered
 from .reference import DIMENSIONS, scores_of
 
 LEAST = 1e-9  # added to probabilities under a logarithm
@@ -88,6 +88,14 @@ class Poles:
         """Always the second option in natural order's code, the low pole."""
         return middle_answers(layout)
 
+    def worldly(self, layout: Layout) -> dict[str, Answers]:
+        """The pole of each dimension on whose side most other countries are; open questions are left unanswered."""
+        others = [self.scores.high(code) for code in self.scores.complete if code != self.country]
+        if not others:
+            return {}
+        high = np.array([np.mean([each[name] for each in others]) > 0.5 for name in DIMENSIONS])
+        return {"majority": certain_answers(layout, np.where(high, 1, 2)[self.dimension[layout.item]])}
+
     def sheet(self, answers: Answers, split: SplitName, readout: Readout, n: int) -> Sheet:
         """The sheet of a split in one read-out."""
         return Sheet(self.spec.name, self.country, self.scores.edition, split, readout, answers.layout, n)
@@ -138,10 +146,10 @@ class Poles:
         groups += [(dimension == number)[:, None] & once for number in range(len(DIMENSIONS))]
         counts = np.concatenate(groups, axis=1).astype(float)
         sums = np.nan_to_num(np.concatenate([choice, choice, *[is_high] * len(DIMENSIONS)], axis=1)) * counts
-        metrics = {"side": Metric(np.flatnonzero(counts[:, :2].any(0)), average, True, share=True)}
+        metrics = {"side": Metric(np.flatnonzero(counts[:, :2].any(0)), average, True, SHARE)}
         for number, name in enumerate(DIMENSIONS):
             if counts[:, 2 + number].any():
-                metrics[f"high_{name}"] = Metric(np.array([2 + number]), average, None, share=True)
+                metrics[f"high_{name}"] = Metric(np.array([2 + number]), average, None, SHARE)
         return Sample("questions", ids, sums, counts, metrics)
 
     def _mean_side(self, closed: Answers, readout: Readout) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from ...errors import InputError, UsageError, did_you_mean
 from ..countries import name_of
+from ..reading import read_csv
 from ..spec import TaskSpec
 
 DIMENSIONS = ("pdi", "idv", "mas", "uai", "lto", "ivr")
@@ -74,16 +74,8 @@ def load_scores(path: Path, edition: str) -> Scores:
     Raises:
         InputError: a malformed file; names line and field.
     """
-    try:
-        lines = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}). The spec's metadata.reference.file names it."
-        ) from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text. Save it as UTF-8.") from None
     rows, sources = {}, {}
-    for line, row in enumerate(lines, start=2):
+    for line, row in enumerate(read_csv(path, ("iso2", *DIMENSIONS, "source")), start=2):
         try:
             values = np.array([float(row[name] if row[name] != "" else "nan") for name in DIMENSIONS])
             code, source = row["iso2"], row["source"]

@@ -7,17 +7,17 @@ and accuracy against the majority and against respondents drawn at random.
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
+from scipy.stats import hypergeom
 
 from ...errors import InputError, UsageError, did_you_mean
 from ..answers import Answers, Layout, chosen
@@ -25,15 +25,23 @@ from ..countries import name_of
 from ..imported import imported
 from ..items import Survey
 from ..measure import MeasureOptions
-from ..sample import Metric, Sample, tally
-from ..schema import Readout, SplitName
+from ..reading import read_csv, read_yaml
+from ..sample import SHARE, Metric, Sample, tally
+from ..schema import Readout, SplitName, Strict
 from ..score import Score, Sheet
-from ..spec import TaskSpec, read_yaml
-from .common import group_means, middle_answers, spreads, unanswered
+from ..spec import TaskSpec, parse
+from .common import certain_answers, group_means, middle_answers, spreads, unanswered, uniform_answers
 
 SMOOTHING = 0.01  # of the uniform distribution mixed into both sides of the Kullback-Leibler divergence
 BENT = "a distance: what varies only adds to it, so that resampling is biased upward near zero"
 FIELDS = ("country", "question", "code", "share")
+
+
+class Variants(Strict):
+    """``variants.yaml``: codes that count as another one (``merge``) for some items of some ``countries``."""
+
+    merge: dict[int, int]
+    countries: dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,25 @@ class Shares:
         """The middle of the scale, whatever is asked."""
         return middle_answers(layout)
 
+    def worldly(self, layout: Layout) -> dict[str, Answers]:
+        """The mean of the other countries' shares, each country counting once, and their commonest answer.
+
+        Countries whose scale of an item was shortened are left out of its mean; an item that no other country was asked
+        is answered evenly.
+        """
+        table = load_shares(_file(self.spec, self.reference.edition)[0])
+        others = [(row, _merges(self.spec, code)) for code, row in table.items() if code != self.country]
+        probs = uniform_answers(layout).probs[0]
+        for item, name in enumerate(self.spec.items.ids):
+            codes = self.spec.items.codes(name)
+            known = [row[name] for row, short in others if name in row and name not in short]
+            mean = np.array([sum(shares.get(code, (0.0, 0))[0] for shares in known) for code in codes])
+            if mean.sum() > 0:
+                probs[layout.item == item, : len(codes)] = mean / mean.sum()
+        commonest = layout.codes[np.arange(len(layout)), probs.argmax(-1)]
+        mean = Answers(layout, probs[None], np.zeros((1, len(layout))))
+        return {"world mean": mean, "majority": certain_answers(layout, commonest)}
+
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
         """Distances over the items asked in the country, by theme too; ``n`` is the number of model respondents."""
         layout = answers.layout
@@ -178,7 +205,7 @@ class Shares:
         metrics = {}
         for name in _SAMPLED:
             bent = None if name in _HIGHER else BENT
-            metrics[name] = Metric(cells, partial(self._mean_over, asked, name), name in _HIGHER, bent=bent)
+            metrics[name] = Metric(cells, partial(self._mean_over, asked, name), name in _HIGHER, SHARE, bent)
         return Sample("respondents", columns[0][0], sums, counts, metrics)
 
     def _mean_over(self, items: list[int], metric: str, means: np.ndarray) -> np.ndarray:
@@ -213,14 +240,28 @@ class Shares:
         return pairs
 
     def _ceiling(self, pairs: dict[int, Any]) -> float:
-        """Mean distance of two random halves of the country's own sample: as near as noise lets anything come."""
-        rng = np.random.default_rng(0)  # part of the metric's definition, as the number of draws is
-        found = []
-        for item in pairs:
-            half = max(1, self.reference.counts[self.spec.items.ids[item]] // 2)
-            draws = rng.multinomial(half, self.target[item], size=(50, 2)) / half
-            found.append(np.mean([wasserstein(a, b, np.unique(self.codes[item])) for a, b in draws]))
+        """Mean distance of the two halves of the country's own sample: as near as noise lets anything come."""
+        count = self.reference.counts
+        found = [split_half(self.target[i], np.unique(self.codes[i]), count[self.spec.items.ids[i]]) for i in pairs]
         return float(np.mean(found))
+
+
+def split_half(shares: np.ndarray, codes: np.ndarray, n: int) -> float:
+    """The normalised Wasserstein-1 to expect between random halves of ``n`` people with these shares, exactly.
+
+    K of the n answered at or below a code. A random half of h people has k of them, which is hypergeometric (n, K, h),
+    so E|F1 - F2| = sum over k of P(k) |k / h - (K - k) / (n - h)|; the expectation of the distance is the sum over the
+    codes, by linearity, and the same people being split for all items changes no mean over items. With weighted shares
+    K is rounded from them, and what weights add to the noise is not counted.
+    """
+    if n < 2:
+        return 0.0
+    half = n // 2
+    steps = np.diff(codes) / (codes[-1] - codes[0])
+    k = np.arange(half + 1)
+    below = np.round(np.cumsum(shares)[:-1] * n).astype(int)
+    apart = [hypergeom.pmf(k, n, total, half) @ abs(k / half - (total - k) / (n - half)) for total in below]
+    return float(apart @ steps)
 
 
 def wasserstein(p: np.ndarray, q: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -310,16 +351,16 @@ def load_shares(path: Path) -> dict[str, dict[str, dict[int, tuple[float, int]]]
     Raises:
         InputError: a malformed file; names line, field and remedy.
     """
-    table: dict[str, dict[str, dict[int, tuple[float, int]]]] = defaultdict(lambda: defaultdict(dict))
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        return _load_shares(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text. Save it as UTF-8.") from None
-    if not rows or not set(FIELDS) <= set(rows[0]):
-        raise InputError(f"{path}:1: expected the columns {', '.join(FIELDS)}, separated by commas.")
-    for line, row in enumerate(rows, start=2):
+
+
+@lru_cache(maxsize=4)  # scoring against every country reads the same file for each
+def _load_shares(path: Path, changed: int) -> dict[str, dict[str, dict[int, tuple[float, int]]]]:
+    table: dict[str, dict[str, dict[int, tuple[float, int]]]] = defaultdict(lambda: defaultdict(dict))
+    for line, row in enumerate(read_csv(path, FIELDS), start=2):
         try:
             share, count = float(row["share"]), int(row.get("count") or 0)
             code = int(row["code"])
@@ -346,6 +387,5 @@ def _merges(spec: TaskSpec, country: str) -> dict[str, dict[int, int]]:
     path = spec.folder / "variants.yaml"
     if not path.is_file():
         return {}
-    variants = read_yaml(path)
-    merge = {int(code): int(other) for code, other in variants["merge"].items()}
-    return {item: merge for item in variants["countries"].get(country, ())}
+    variants = parse(Variants, read_yaml(path), path)
+    return {item: variants.merge for item in variants.countries.get(country, ())}

@@ -22,7 +22,7 @@ from ..schema import Readout, SplitName
 from ..score import Score
 from ..spec import TaskSpec
 from .common import middle_answers
-from .hofstede import CONSTANTS, ITEMS, NORMS, distance, inverse, is_collapsed, terms, total, weights
+from .hofstede import CONSTANTS, ITEMS, NORMS, distance, inverse, is_collapsed, means_with, terms, total, weights
 from .reference import DIMENSIONS, scores_of
 
 BENT = "a squared distance: what varies only adds to it, so that resampling is biased upward near zero"
@@ -103,6 +103,15 @@ class HofstedeSurvey:
         """The middle of the scale, whatever is asked: every index equals its constant."""
         return middle_answers(layout)
 
+    def worldly(self, layout: Layout) -> dict[str, Answers]:
+        """Answers whose indices are the world's mean, between neighbouring codes; nobody has counted majorities.
+
+        Under ``world`` constants they are the constant answer, since C itself is the world's mean.
+        """
+        means = means_with(self.scores.world, self.shift)[layout.item]
+        probs = np.maximum(1 - abs(layout.codes - means[:, None]), 0)
+        return {"world mean": Answers(layout, probs[None], np.zeros((1, len(layout))))}
+
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
         """All metrics of one split in one read-out.
 
@@ -133,7 +142,9 @@ class HofstedeSurvey:
         metrics = {"loss": Metric(np.arange(len(ITEMS)), self._distance, higher_is_better=False, bent=BENT)}
         for row, name in enumerate(DIMENSIONS):
             cells = np.flatnonzero(matrix[row])
-            metrics[name] = Metric(cells, partial(_index, matrix[row, cells], self.shift[row]))
+            reach = 2 * abs(matrix[row]).sum()  # each of its four answers lies within two of the middle
+            bounds = (self.shift[row] - reach, self.shift[row] + reach)
+            metrics[name] = Metric(cells, partial(_index, matrix[row, cells], self.shift[row]), bounds=bounds)
         return Sample("respondents", *found, metrics)
 
     def _distance(self, means: np.ndarray) -> np.ndarray:

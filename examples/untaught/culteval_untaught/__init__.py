@@ -1,0 +1,23 @@
+"""A model that was taught nothing: the embedded model's shape and tokenizer, its weights drawn at random."""
+
+from pathlib import Path
+
+from culteval.harness.embedded import cache_dir, fetch
+from culteval.harness.files import replacing
+
+SEED = 0
+
+
+def folder() -> Path:
+    """The model's folder, made once (540 MB): all that culteval asks of a model plug-in."""
+    target = cache_dir() / "models" / f"untaught-{SEED}"
+    if not target.exists():
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+        source = fetch("smollm2")
+        with torch.random.fork_rng(devices=()), replacing(target) as temporary:
+            torch.manual_seed(SEED)
+            AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source)).save_pretrained(temporary)
+            AutoTokenizer.from_pretrained(source).save_pretrained(temporary)
+    return target

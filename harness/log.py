@@ -1,0 +1,64 @@
+"""What happened, as JSON lines: ``log.jsonl`` in a run's folder, and the standard logger ``culteval``.
+
+Nothing is sent anywhere. Whoever embeds the package attaches handlers to ``logging.getLogger("culteval")``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+LOG = "log.jsonl"
+LOGGER = logging.getLogger("culteval")
+LOGGER.addHandler(logging.NullHandler())  # a library says nothing until it is asked to
+
+
+class JsonLine(logging.Formatter):
+    """A record as one JSON object: time (ISO 8601 with its zone), level, run, event, and the event's own fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line without its end."""
+        when = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+        line = {"time": when, "level": record.levelname.lower(), "run": record.run, "event": record.event}
+        return json.dumps(line | {name: _plain(value) for name, value in record.fields.items()}, ensure_ascii=False)
+
+
+class RunLog:
+    """The log of one run, named after its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.run = folder / LOG, folder.name
+
+    def event(self, name: str, /, **fields: Any) -> None:
+        """Append one line, and tell the logger ``culteval``."""
+        record = _record(self.run, name, fields)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(JsonLine().format(record) + "\n")
+        _pass_on(record)
+
+
+def tell(run: str, event: str, /, **fields: Any) -> None:
+    """An event that belongs to no run's folder, to the logger alone."""
+    _pass_on(_record(run, event, fields))
+
+
+def _pass_on(record: logging.LogRecord) -> None:
+    if LOGGER.isEnabledFor(record.levelno):
+        LOGGER.handle(record)
+
+
+def _record(run: str, event: str, fields: dict[str, Any]) -> logging.LogRecord:
+    text = " ".join([run, event, *(f"{name}={_plain(value)}" for name, value in fields.items())])
+    level = logging.ERROR if event == "error" else logging.INFO
+    record = logging.LogRecord(LOGGER.name, level, __file__, 0, text, None, None)
+    record.run, record.event, record.fields = run, event, fields
+    return record
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no number for, as text."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,299 @@
+"""The command ``whose``: which countries' people a model answers like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import UsageError
+from ..tasks.countries import name_of
+from ..tasks.measure import MeasureOptions, countries_of, measure_of
+from ..tasks.schema import OWN_READOUTS, Readout
+from ..tasks.spec import TaskSpec
+from . import submission
+from .centred import ALL, LEAST_COUNTRIES, Centred, centred
+from .figure import WIDTH, write_distances, write_matrix
+from .nearest import Identification, distances, heldout, identification
+from .registry import spec_of
+from .run import submission_of
+from .scoring import options_of
+from .submission import Manifest
+
+WIDE = 12  # countries up to which the matrix is shown with numbers
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A submission and its distance to every country, the nearest first."""
+
+    path: Path
+    manifest: Manifest
+    distances: dict[str, float]
+
+    @property
+    def own(self) -> str:
+        """The country it is aligned to."""
+        return self.manifest.aligned_to
+
+    @property
+    def rank(self) -> int | None:
+        """The place of its own country among all; None where the reference lacks it."""
+        return [*self.distances].index(self.own) + 1 if self.own in self.distances else None
+
+    @property
+    def name(self) -> str:
+        return f"{self.manifest.aligner.name} s{self.manifest.seed}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was asked and what came of it.
+
+    ``identified`` is there for an aligned set, else ``why`` not; ``between`` for six countries of Hofstede's indices.
+    """
+
+    spec: TaskSpec
+    readout: Readout
+    options: MeasureOptions
+    placed: tuple[Placed, ...]
+    why: str | None
+    identified: Identification | None
+    between: Centred | None
+
+    @property
+    def hofstede(self) -> bool:
+        return self.spec.metadata.measure == "hofstede"
+
+    @property
+    def metric(self) -> str:
+        """What distances are, in words."""
+        headline = self.spec.metadata.headline.metric
+        kind = "squared distance of the six indices" if self.hofstede else f"distance ({headline})"
+        return f"{self.spec.name}, heldout, {self.readout}: {kind}"
+
+    def number(self, value: float) -> str:
+        """A distance as it is shown."""
+        return f"{value:,.0f}" if self.hofstede else f"{value:.3f}"
+
+
+@click.command()
+@click.argument("paths", metavar="SUBMISSION...", nargs=-1, required=True, type=click.Path())
+@click.option("--task", help="Which of their tasks [default: the first that has countries to compare with].")
+@click.option("--readout", type=click.Choice(OWN_READOUTS), help="Read-out to score [default: the task's first].")
+@click.option("--edition", help="Edition of the reference [default: the submission's].")
+@click.option("--top", type=click.IntRange(1), default=12, show_default=True, help="Countries to show.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of permutations drawn at random.")
+@click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE.svg", help="Also write a picture.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def whose(paths: tuple[str, ...], plot: str | None, top: int, as_json: bool, **flags: Any) -> None:
+    """Whose values? Score submissions against every country at once: the nearest first.
+
+    Of several submissions, each aligned to another country, also whether the right country is identified.
+    """
+    if plot and Path(plot).suffix != ".svg":
+        raise UsageError(f"--plot {plot!r}: pictures are SVG; name it FILE.svg.")
+    found = compare(tuple(dict.fromkeys(submission_of(Path(text)) for text in paths)), **flags)
+    if plot:
+        _draw(Path(plot), found)
+    if as_json:
+        click.echo(json.dumps(_as_json(found), indent=2, allow_nan=False))
+        return
+    _show(found, top)
+    if plot:
+        Console().print(f"picture    {plot}", highlight=False, soft_wrap=True, markup=False)
+
+
+def compare(
+    paths: Sequence[Path], task: str | None, readout: Readout | None, edition: str | None, seed: int
+) -> Comparison:
+    """Submissions against every country of the reference, all under the first one's edition and constants.
+
+    Raises:
+        UsageError: no task in common, or one without countries; a read-out or edition that it lacks.
+        InputError: a bad submission.
+    """
+    read = [(path, *submission.read(path)) for path in paths]
+    spec = _task([manifest for _, manifest, _ in read], task)
+    if readout is not None and readout not in spec.metadata.readouts:
+        raise UsageError(f"--readout {readout!r}: {spec.name} has {', '.join(spec.metadata.readouts)}.")
+    readout = readout or spec.default_readout
+    options = options_of(next(asked for asked in read[0][1].tasks if asked.name == spec.name))
+    options = options.model_copy(update={"edition": edition}) if edition else options
+    placed, indices = [], {}
+    for path, manifest, answers in read:
+        own = manifest.aligned_to
+        each = Placed(path, manifest, distances(spec, answers[spec.name], readout, options, own))
+        placed.append(each)
+        if each.rank and spec.metadata.measure == "hofstede":
+            asked = heldout(spec, answers[spec.name])
+            indices[own] = measure_of(spec, own, options).score(asked, "heldout", readout)
+    if why := _no_set(placed):
+        return Comparison(spec, readout, options, tuple(placed), why, None, None)
+    found = identification({each.own: each.distances for each in placed}, np.random.default_rng(seed))
+    between = centred(indices, readout) if indices else None
+    return Comparison(spec, readout, options, tuple(placed), None, found, between)
+
+
+def _task(manifests: Sequence[Manifest], name: str | None) -> TaskSpec:
+    """The task that is compared: the named one, or the first that all share and that has countries."""
+    answered = [[task.name for task in manifest.tasks] for manifest in manifests]
+    shared = [task for task in answered[0] if all(task in tasks for tasks in answered)]
+    if name is not None and name not in shared:
+        raise UsageError(f"--task {name!r}: not answered by all of them; they share {', '.join(shared) or 'none'}.")
+    if not shared:
+        tasks = ", ".join(dict.fromkeys(task for tasks in answered for task in tasks))
+        raise UsageError(f"no task that all of the submissions answer (they answer {tasks}). Compare one at a time.")
+    specs = [spec_of(task) for task in ([name] if name else shared)]
+    known = [spec for spec in specs if countries_of(spec, None)]
+    if not known:
+        raise UsageError(f"{specs[0].name}: it has no countries to compare with; vsm13 and wvs, for two, do.")
+    return known[0]
+
+
+def _no_set(placed: Sequence[Placed]) -> str | None:
+    """Why submissions are no aligned set, of which a matrix could be made; None where they are one."""
+    if len(placed) < 2:
+        return "that takes several submissions, each aligned to another country"
+    if lost := [each.own for each in placed if each.rank is None]:
+        return f"the reference has no {name_of(lost[0])}"
+    kinds = {(each.manifest.aligner.name, each.manifest.model.name, each.manifest.model.dtype) for each in placed}
+    if len(kinds) > 1:
+        return "they are of more than one aligner or model"
+    own = [each.own for each in placed]
+    if twice := [code for code in own if own.count(code) > 1]:
+        return f"more than one is aligned to {name_of(twice[0])}"
+    return None
+
+
+def _draw(path: Path, found: Comparison) -> None:
+    first = found.placed[0]
+    if found.identified:
+        about = f"{found.spec.name}: {first.manifest.aligner.name}, {len(found.placed)} countries"
+        title = f"{about}, mean rank {found.identified.mean_rank:.2f}"
+        write_matrix(path, found.identified.countries, found.identified.centred, title)
+    elif len(found.placed) == 1:
+        title = f"{first.name} ({first.manifest.model.name}), aligned to {name_of(first.own)}"
+        write_distances(path, first.distances, first.own, title, found.metric)
+    else:
+        raise UsageError(f"--plot: no picture of these: {found.why}. Give one submission, or an aligned set.")
+
+
+def _as_json(found: Comparison) -> dict[str, Any]:
+    shown = {"task": found.spec.name, "readout": found.readout, "split": "heldout"}
+    shown |= {"metric": found.spec.metadata.headline.metric}
+    shown |= {"edition": found.options.edition or found.spec.default_edition, "constants": found.options.constants}
+    rows = []
+    for each in found.placed:
+        about = {"submission": str(each.path), "aligner": each.manifest.aligner.name, "seed": each.manifest.seed}
+        nearest = [{"country": code, "distance": value} for code, value in each.distances.items()]
+        rows.append(about | {"aligned_to": each.own, "rank": each.rank, "nearest": nearest})
+    between = asdict(found.between) if found.between else None
+    return shown | {"submissions": rows, "identification": _matrix(found.identified), "centred": between}
+
+
+def _matrix(found: Identification | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    arrays = {"distances": found.distances, "centred": found.centred, "ranks": found.ranks}
+    about = {"countries": found.countries} | {name: array.tolist() for name, array in arrays.items()}
+    return about | {"mean_rank": found.mean_rank, "p": found.p, "permutations": found.permutations}
+
+
+# ---------------------------------------------------------------- the terminal
+
+
+def _show(found: Comparison, top: int) -> None:
+    console = Console()
+
+    def say(text: str, style: str = "") -> None:
+        console.print(text, style=style, highlight=False, markup=False)
+
+    if len(found.placed) == 1:
+        each = found.placed[0]
+        say(f"{each.name} ({each.manifest.model.name}), aligned to {name_of(each.own)}", "bold")
+        say(f"{found.metric}, the nearest of {len(each.distances)} countries first")
+        console.print(_bars(found, each, top))
+    else:
+        console.print(_summary(found))
+    if found.identified:
+        console.print(_heat_map(found.identified))
+        say(_verdict(found))
+    else:
+        say(f"no matrix: {found.why}", "dim")
+
+
+def _bars(found: Comparison, each: Placed, top: int) -> Table:
+    """The nearest countries, a bar as long as the distance; its own country too where it is farther."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for justify in ("right", "left", "right", "left"):
+        table.add_column(justify=justify, no_wrap=True)
+    shown = [pair for rank, pair in enumerate(each.distances.items()) if rank < top or pair[0] == each.own]
+    most = max(value for _, value in shown) or 1.0
+    for code, value in shown:
+        style = "bold yellow" if code == each.own else "cyan"
+        bar = Text("━" * max(1, round(value / most * WIDTH)) + ("  ◆ aligned to" if code == each.own else ""), style)
+        table.add_row(str([*each.distances].index(code) + 1), Text(name_of(code)), found.number(value), bar)
+    return table
+
+
+def _summary(found: Comparison) -> Table:
+    """A row a submission: the three nearest of all countries, and the place of its own among all and in the set."""
+    table = Table(title=Text(found.metric), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("aligned to", "aligner", "nearest of all", "own, of all", "own, in the set"):
+        table.add_column(heading, justify="right" if "own" in heading else "left")
+    for each in found.placed:
+        nearest = ", ".join(name_of(code) for code in [*each.distances][:3])
+        whole, inside = f"{each.rank} of {len(each.distances)}" if each.rank else "-", "-"
+        if found.identified:
+            countries = found.identified.countries
+            inside = f"{found.identified.ranks[countries.index(each.own)]:g} of {len(countries)}"
+        table.add_row(*map(Text, (name_of(each.own), each.name, nearest, whole, inside)))
+    return table
+
+
+def _heat_map(found: Identification) -> Table:
+    """The double-centred matrix, blue where nearer than expected and red where farther; numbers while they fit."""
+    table = Table(box=None, pad_edge=False, padding=(0, 0))
+    table.add_column("", no_wrap=True)
+    for code in found.countries:
+        table.add_column(code, justify="right", no_wrap=True)
+    most = float(abs(found.centred).max()) or 1.0
+    form = ",.0f" if most >= 10 else ".3f"
+    for row, code in enumerate(found.countries):
+        cells = []
+        for column, value in enumerate(found.centred[row]):
+            mark = "◆" if row == column else " "
+            text = f" {value:{form}}{mark}" if len(found.countries) <= WIDE else f" {mark}"
+            cells.append(Text(text, _shade(value / most) + (" bold" if row == column else "")))
+        table.add_row(f"{code} ", *cells)
+    return table
+
+
+def _shade(share: float) -> str:
+    fade = round(255 * (1 - 0.7 * abs(share)))
+    return "black on " + (f"rgb({fade},{fade},255)" if share < 0 else f"rgb(255,{fade},{fade})")
+
+
+def _verdict(found: Comparison) -> str:
+    """What the matrix comes to, in a line or two."""
+    set_, n = found.identified, len(found.identified.countries)
+    text = "aligned to (rows), scored against (columns), double-centred: below zero is nearer than expected\n"
+    text += (
+        f"mean rank of the true country {set_.mean_rank:.2f} of {n} (1: all identified, {(n + 1) / 2:g}: by chance); "
+    )
+    text += f"p = {set_.p:.4f}, {set_.permutations:,} labellings" if set_.p else f"p needs {LEAST_COUNTRIES} countries"
+    if found.between:
+        r = found.between.correlation[ALL]
+        text += f"\nbetween countries, free of C: explained variance {found.between.explained_variance[ALL]:.2f}, "
+        text += "no differences" if r is None else f"correlation {r:.2f}"
+    return text

@@ -1,0 +1,251 @@
+"""Submissions from a folder of runs or of strangers' submissions: found, checked, and scored from their answers.
+
+What a submission says of its own scores is compared with what its answers give, and never shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ..errors import CultevalError, InputError
+from ..harness.judge import JUDGE, VERDICTS
+from ..harness.run import SCORES, SUBMISSION
+from ..harness.scoring import Shelf, score_read
+from ..harness.submission import ANSWERS, MANIFEST, AskedTask, Manifest, read
+from ..tasks.answers import Answers
+from ..tasks.imported import data_dir
+from ..tasks.score import Score
+from ..tasks.spec import first_problem
+
+VERIFIED = "verified.json"  # beside the submissions, where no submitter can write it
+MOST_BYTES = 1 << 30  # of a file on a board; a million answers take a fifth of it
+MOST_SCORES, MOST_SCORES_BYTES = 20_000, 16 << 20
+TOLERANCE = 1e-6  # by which a stored score may differ from that of the answers, relative to it
+ROOT = Path(__file__).parent.parent
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it becomes part of pages and addresses
+_STORED = TypeAdapter(list[Score])
+_VERIFIED = TypeAdapter(dict[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], Any])
+
+
+class Entry(BaseModel):
+    """A submission on a board: its folder's name, its manifest, the scores of its answers.
+
+    ``key`` is a sha256 over its files and over the code and figures that scored it; ``differs`` says that the scores
+    it came with are not those of its answers. ``folder`` is where its manifest and answers lie on this machine.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    key: str
+    manifest: Manifest
+    scores: tuple[Score, ...]
+    differs: bool = False
+    folder: Path = Field(Path(), exclude=True)
+
+    def of(self, task: str) -> list[Score]:
+        """The scores of one task."""
+        return [score for score in self.scores if score.task == task]
+
+    def asked(self, task: str) -> AskedTask:
+        """What the manifest says of one task."""
+        return next(asked for asked in self.manifest.tasks if asked.name == task)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder that holds a submission, checked for links and sizes only.
+
+    ``folder`` is where manifest and answers lie, ``files`` are all that its entry is made of, ``key`` is a sha256 over
+    them and over ``judging_hash``: with another key, the entry has to be made anew.
+    """
+
+    name: str
+    folder: Path
+    files: tuple[Path, ...]
+    key: str
+
+
+@cache
+def judging_hash() -> str:
+    """sha256 over the code and the figures that turn answers into scores and pages."""
+    digest = hashlib.sha256()
+    floors = (path for name in ("tasks", "harness", "leaderboards") for path in (ROOT / name).rglob("*"))
+    for path in sorted(path for path in [*floors, *data_dir().rglob("*")] if path.is_file()):
+        if path.suffix != ".pyc" and "results" not in path.parts:
+            digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def find(folder: Path, left_out: Callable[[str], None]) -> list[Found]:
+    """The submissions right under a folder by name; runs that are not finished are passed over.
+
+    Args:
+        left_out: told of each that is refused, in one line that names it.
+
+    Raises:
+        InputError: no such folder.
+    """
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder))
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be read ({error.strerror}). Give a folder of runs or submissions."
+        ) from None
+    found = []
+    for name in names:
+        try:
+            if (one := find_one(folder / name)) is not None:
+                found.append(one)
+        except InputError as error:
+            left_out(str(error))
+    return found
+
+
+def find_one(path: Path) -> Found | None:
+    """The submission of a folder, or None where it holds no finished one.
+
+    Raises:
+        InputError: links, odd files, names that a page cannot carry.
+    """
+    shown = f"{path.parent}/{path.name[:80]!r}"
+    if path.is_symlink():
+        raise InputError(f"{shown}: a link. Put the folder itself here.")
+    if not path.is_dir() or path.name.startswith("."):
+        return None
+    inner = path / SUBMISSION
+    if inner.is_symlink():
+        raise InputError(f"{shown}: {SUBMISSION} is a link. Put the folder itself here.")
+    home = inner if inner.is_dir() else path
+    if not os.path.lexists(home / MANIFEST):
+        return None
+    if not _NAME.fullmatch(path.name):
+        raise InputError(f"{shown}: no name for a submission; letters, digits, dots, dashes, underscores, at most 100.")
+    files = [home / MANIFEST, home / ANSWERS, home / JUDGE, home / VERDICTS, path / SCORES]
+    there = tuple(file for file in files if os.path.lexists(file))
+    for file in there:
+        if file.is_symlink() or not file.is_file():
+            raise InputError(f"{shown}: {file.name} is not a regular file.")
+        if (size := file.stat().st_size) > MOST_BYTES:
+            raise InputError(f"{shown}: {file.name} has {size:,} bytes, a board takes {MOST_BYTES:,}.")
+    return Found(path.name, home, there, _key(path.name, there))
+
+
+def _key(name: str, files: Iterable[Path]) -> str:
+    digest = hashlib.sha256(f"{judging_hash()}\0{name}\0".encode())
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+    return digest.hexdigest()
+
+
+def entry_of(found: Found, shelf: Shelf) -> tuple[Entry, dict[str, Answers]]:
+    """Read, check and score one submission; its answers by task beside it.
+
+    Raises:
+        InputError, UsageError: as ``score_submission``; also stored scores that are malformed or out of bounds.
+    """
+    stored = next((stored_scores(path) for path in found.files if path.name == SCORES), None)
+    manifest, answers = read(found.folder, shelf.spec)
+    scores = score_read(found.folder, manifest, answers, shelf)
+    for score in scores:
+        if not _finite(score):
+            raise InputError(f"{found.folder}: its answers give no finite {score.metric}.")
+    differs = stored is not None and _differ(stored, scores)
+    made = {"name": found.name, "key": found.key, "manifest": manifest, "scores": tuple(scores), "differs": differs}
+    return Entry(**made, folder=found.folder), answers
+
+
+def entries(folder: Path, warn: Callable[[str], None]) -> Iterator[Entry]:
+    """All submissions of a folder, scored; those that are refused are warned about and left out.
+
+    Raises:
+        InputError: the folder holds none, or none but refused ones.
+    """
+    problems: list[str] = []
+    shelf, any_good, changed = Shelf(), False, 0
+    for found in find(folder, problems.append):
+        try:
+            entry, _ = entry_of(found, shelf)
+        except CultevalError as error:
+            problems.append(str(error))
+            continue
+        any_good, changed = True, changed + entry.differs
+        yield entry
+    conclude(folder, any_good, problems, changed, warn)
+
+
+def conclude(folder: Path, any_good: bool, problems: list[str], changed: int, warn: Callable[[str], None]) -> None:
+    """Warn about what was left out; raise InputError where nothing is left."""
+    if problems and not any_good:
+        more = f" ({len(problems) - 1} more are refused too.)" if len(problems) > 1 else ""
+        raise InputError(problems[0] + more)
+    for problem in problems:
+        warn(f"left out: {problem}")
+    if not any_good:
+        raise InputError(f"{folder}: no finished runs. `culteval run` makes some; give its --out folder.")
+    if changed:
+        warn(f"{changed} came with scores that their answers do not give; shown is what the answers give.")
+
+
+def verified(folder: Path) -> dict[str, Any]:
+    """What the board's keepers found by asking again, by sha256 of the answers: ``verified.json`` in the folder itself.
+
+    Raises:
+        InputError: the file is no mapping of hashes.
+    """
+    path = folder / VERIFIED
+    if not os.path.lexists(path):
+        return {}
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_SCORES_BYTES:
+        raise InputError(f"{path}: not a regular file of at most {MOST_SCORES_BYTES} bytes.")
+    try:
+        return _VERIFIED.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}. Expected an object with sha256 hashes of answers.") from None
+
+
+def stored_scores(path: Path) -> list[Score]:
+    """The scores that a submission came with: bounded, well formed, finite; nothing more is known of them.
+
+    Raises:
+        InputError: anything else.
+    """
+    with path.open("rb") as file:
+        data = file.read(MOST_SCORES_BYTES + 1)
+    if len(data) > MOST_SCORES_BYTES:
+        raise InputError(f"{path}: larger than {MOST_SCORES_BYTES} bytes; scores are small.")
+    try:
+        scores = _STORED.validate_json(data)
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}. Run again with --fresh, or remove the file.") from None
+    if len(scores) > MOST_SCORES:
+        raise InputError(f"{path}: {len(scores)} scores, a board takes {MOST_SCORES}.")
+    for number, score in enumerate(scores):
+        if not _finite(score):
+            raise InputError(f"{path}: {number}.value: not a finite number. Remove the file; scores are made anew.")
+    return scores
+
+
+def _finite(score: Score) -> bool:
+    return all(number is None or math.isfinite(number) for number in (score.value, score.low, score.high))
+
+
+def _differ(stored: Iterable[Score], scores: Iterable[Score]) -> bool:
+    """Whether a stored score is not what the answers give; metrics that only one side has do not count."""
+    told = {(s.task, s.country, s.metric, s.readout, s.split): s.value for s in stored}
+    for score in scores:
+        value = told.get((score.task, score.country, score.metric, score.readout, score.split))
+        if value is not None and not math.isclose(value, score.value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            return True
+    return False

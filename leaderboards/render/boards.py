@@ -1,0 +1,133 @@
+"""Boards as the data that the page shows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from ...harness.trivial import TrivialRow
+from ...tasks.countries import name_of
+from ...tasks.score import Place, Score, place
+from ..collect import Entry
+from ..detail import number
+from ..glossary import MARKS, READOUTS, SPLITS, board_metrics, explanation, label, precision, usual_metrics
+from ..rank import CEILING, Board, Standing
+from ..reported import Reported, reported_for
+from ..suite import Suite
+
+_SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s?([MB])(?![a-z])", re.IGNORECASE)
+_EMBEDDED = {"smollm2": 135e6}
+
+
+def size_of(model: str) -> float | None:
+    """Parameters of a model by its name, such as 8e9 of ``Llama-3.1-8B``; None where the name does not say."""
+    if model in _EMBEDDED:
+        return _EMBEDDED[model]
+    found = _SIZE.findall(model.replace("-", " ").replace("_", " "))
+    return float(found[-1][0]) * (1e9 if found[-1][1] in "Bb" else 1e6) if found else None
+
+
+def board_data(
+    boards: Sequence[Board], entries: Sequence[Entry], verified: Collection[str], suite: Suite
+) -> dict[str, Any]:
+    """All boards and submissions, and a line on each thing a reader may wonder about."""
+    standing = {one.entry.name for board in boards for one in board.standings}
+    entries = [entry for entry in entries if entry.name in standing]  # a control's runs are a row of their own
+    ids = {entry.name: index for index, entry in enumerate(entries)}
+    metrics = sorted({name for board in boards for name in board_metrics(board.spec)})
+    return {
+        "suite": {"version": suite.version, "tasks": list(suite.tasks)},
+        "submissions": [_submission(entry, entry.manifest.answers.sha256 in verified) for entry in entries],
+        "boards": [_board(board, ids) for board in boards],
+        "metrics": {name: [label(name), explanation(name), precision(name)] for name in metrics},
+        "splits": SPLITS,
+        "readouts": READOUTS,
+        "marks": MARKS,
+    }
+
+
+def _submission(entry: Entry, verified: bool) -> dict[str, Any]:
+    manifest = entry.manifest
+    fitted = manifest.fitted
+    return {
+        "name": entry.name,
+        "aligner": manifest.aligner.name,
+        "seed": manifest.seed,
+        "model": manifest.model.name,
+        "dtype": manifest.model.dtype,
+        "size": size_of(manifest.model.name),
+        "fitted": f"{', '.join(fitted.tasks)} ({fitted.country})" if fitted else "nothing",
+        "evaluations": number(manifest.budget.survey_evaluations),
+        "seconds": number(manifest.budget.seconds),
+        "verified": verified,
+        "differs": entry.differs,
+    }
+
+
+def _board(board: Board, ids: dict[str, int]) -> dict[str, Any]:
+    spec, metrics = board.spec, board_metrics(board.spec)
+    places = {
+        place(s): s.higher_is_better
+        for scores in [*(standing.row.scores for standing in board.standings), *(row.scores for row in board.trivial)]
+        for s in scores
+        if s.metric in metrics
+    }
+    order = sorted(places, key=lambda where: metrics.index(where[0]))
+    headline = spec.metadata.headline
+    return {
+        "task": spec.name,
+        "title": spec.metadata.title,
+        "construct": " ".join(spec.metadata.construct_text.split()),
+        "citation": " ".join(spec.metadata.citation.split()),
+        "licence": spec.metadata.licence.data,
+        "country": board.key.country,
+        "countryName": name_of(board.key.country),
+        "variant": board.variant,
+        "edition": board.key.edition,
+        "inSuite": board.in_suite,
+        "hash": spec.hash,
+        "caution": board.caution,
+        "readouts": list(dict.fromkeys(where[1] for where in order)),
+        "splits": [name for name in ("heldout", "fit", "control") if any(where[2] == name for where in order)],
+        "headline": [headline.metric, spec.default_readout, "heldout"],
+        "places": [[*where, places[where]] for where in order],
+        "usual": usual_metrics(spec),
+        "rows": [_standing(standing, order, ids) for standing in board.standings],
+        "trivial": [_trivial(row, order) for row in board.trivial],
+        "notes": [note for note in board.notes],
+        "reported": [_reported(row) for row in reported_for(spec.name)],
+    }
+
+
+def _standing(standing: Standing, places: Sequence[Place], ids: dict[str, int]) -> dict[str, Any]:
+    bounds = [number(standing.low), number(standing.high)] if standing.basis else None
+    return {
+        "s": ids[standing.entry.name],
+        "rank": standing.rank,
+        "basis": standing.basis,
+        "bounds": bounds,
+        "gain": standing.row.gain,
+    } | _values(standing.row.scores, places)
+
+
+def _trivial(row: TrivialRow, places: Sequence[Place]) -> dict[str, Any]:
+    spread = row.spread or {}
+    spreads = {i: number(spread[place]) for i, place in enumerate(places) if place in spread}
+    about = {"name": row.name, "note": row.note, "ceiling": row.name == CEILING, "sd": spreads}
+    return about | _values(row.scores, places)
+
+
+def _reported(row: Reported) -> dict[str, str]:
+    figures = ", ".join(f"{method} {figure:,g}" for method, figure in row.figures.items())
+    model = f", {row.model}" if row.model else ""
+    return {"metric": row.metric + model, "figures": figures, "mark": row.mark, "source": row.source}
+
+
+def _values(given: Iterable[Score], places: Sequence[Place]) -> dict[str, Any]:
+    """Values in the order of the places; intervals and labels where there are some."""
+    found = {place(score): score for score in given}
+    scores = [found.get(place) for place in places]
+    bounds = {i: [number(s.low), number(s.high)] for i, s in enumerate(scores) if s and s.low is not None}
+    notes = {i: s.note for i, s in enumerate(scores) if s and s.note}
+    return {"v": [number(s.value) if s else None for s in scores], "ci": bounds, "notes": notes}

@@ -1,0 +1,221 @@
+"""A board as a folder of static pages: opened from disk, nothing fetched, rebuilt where something changed.
+
+Pages are two templates; what they show is data in ``.js`` files, one a submission. ``.build`` in the site keeps what
+was made of each submission under a key over its files and our code, so that only new ones are read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from ...errors import CultevalError, UnavailableError, UsageError
+from ...harness.files import replacing, write_text
+from ...harness.scoring import Shelf
+from ...harness.submission import ANSWERS, MANIFEST
+from ...tasks.score import Score
+from .. import detail
+from ..collect import Entry, Found, conclude, entry_of, find, judging_hash, verified
+from ..glossary import board_metrics
+from ..rank import Key, boards, scored_for
+from ..suite import read_suite
+from .boards import board_data
+
+KEPT, PAGES, FILES, DATA, ASSETS = ".build", "pages", "files", "data", "assets"
+TEMPLATES = Path(__file__).parent.parent / "templates"
+HTML = ("index.html", "submission.html")
+OWN = ("site.css", "common.js", "board.js", "submission.js")
+_SCORES = TypeAdapter(list[Score])
+SEVERAL = 40  # submissions from which a second process pays for its start
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build did: submissions and boards on the site, how many submissions were read anew."""
+
+    submissions: int
+    boards: int
+    renewed: int
+
+
+def build(
+    folder: Path, out: Path, warn: Callable[[str], None], advance: Callable[[int, int], None] = lambda done, total: None
+) -> Built:
+    """Make or renew the site of a folder of submissions.
+
+    Args:
+        warn: told of each submission that is left out, in a line that names it.
+        advance: told how many of the submissions that had to be read have been.
+
+    Raises:
+        InputError: no submission, or none but refused ones. UsageError: ``out`` is a folder of something else.
+        UnavailableError: a library that the pages use is not installed.
+    """
+    _claim(out)
+    problems: list[str] = []
+    checked = verified(folder)
+    found = find(folder, problems.append)
+    missing = [one for one in found if not _is_kept(out, one)]
+    problems += _renew(missing, out, advance)
+    entries = [_kept(out, one) for one in found if _is_kept(out, one)]
+    conclude(folder, bool(entries), problems, sum(entry.differs for entry in entries), warn)
+    shelf, suite = Shelf(), read_suite()
+    made = boards(entries, shelf, suite, lambda entry, key: _scored_for(out, entry, key, shelf))
+    _write(out / DATA / "boards.js", script("boards", board_data(made, entries, checked, suite)))
+    for number, board in enumerate(made):
+        data = detail.items(board.spec, board.asked, shelf)
+        _write(out / DATA / f"items-{number}.js", script("items", data))
+    _write_assets(out, suite.version)
+    _sweep(out, {entry.name for entry in entries}, len(made))
+    return Built(len(entries), len(made), len(missing))
+
+
+def script(name: str, data: Any) -> str:
+    """Data as a script that no browser can read as anything else: ASCII only, no character that markup knows."""
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for mark in "<>&":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return f"culteval.{name}={text};\n"
+
+
+def _claim(out: Path) -> None:
+    if out.is_dir() and any(out.iterdir()) and not (out / KEPT).is_dir():
+        raise UsageError(f"--out {out}: holds something that is not a board's site. Name an empty or a new folder.")
+    (out / KEPT).mkdir(parents=True, exist_ok=True)
+
+
+def _is_kept(out: Path, found: Found) -> bool:
+    kept = out / KEPT / f"{found.name}.key"
+    return kept.is_file() and kept.read_text(encoding="ascii") == found.key and _page(out, found.name).is_file()
+
+
+def _kept(out: Path, found: Found) -> Entry:
+    entry = Entry.model_validate_json((out / KEPT / f"{found.name}.json").read_bytes())
+    return entry.model_copy(update={"folder": found.folder})
+
+
+def _scored_for(out: Path, entry: Entry, key: Key, shelf: Shelf) -> list[Score]:
+    """A control's scores for another board's country, kept from build to build."""
+    path = out / KEPT / "control" / f"{hashlib.sha256('/'.join((entry.key, *key)).encode()).hexdigest()}.json"
+    if path.is_file():
+        return _SCORES.validate_json(path.read_bytes())
+    shown = board_metrics(shelf.spec(key.task))
+    scores = [score for score in scored_for(entry, key, shelf) if score.metric in shown]
+    write_text(path, _SCORES.dump_json(scores).decode())
+    return scores
+
+
+def _page(out: Path, name: str) -> Path:
+    return out / PAGES / f"{name}.js"
+
+
+def _renew(missing: Sequence[Found], out: Path, advance: Callable[[int, int], None]) -> Iterator[str]:
+    """Read, score and write submissions, in several processes where that is quicker; the problems of refused ones."""
+    workers = min(os.cpu_count() or 1, len(missing) // SEVERAL)
+    if workers < 2:
+        shelf = Shelf()
+        for number, one in enumerate(missing, start=1):
+            yield from _make([one], out, shelf)
+            advance(number, len(missing))
+        return
+    size = max(1, min(SEVERAL, len(missing) // (4 * workers)))
+    parts = [missing[start : start + size] for start in range(0, len(missing), size)]
+    done = 0
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = {pool.submit(_make, part, out): len(part) for part in parts}
+        for job in as_completed(jobs):
+            yield from job.result()
+            done += jobs[job]
+            advance(done, len(missing))
+
+
+def _make(part: Sequence[Found], out: Path, shelf: Shelf | None = None) -> list[str]:
+    """Score some submissions and write all that the site has of each; problems of those that are refused."""
+    shelf, problems = shelf or Shelf(), []
+    for one in part:
+        try:
+            entry, answers = entry_of(one, shelf)
+        except CultevalError as error:
+            problems.append(str(error))
+            continue
+        _write(_page(out, one.name), script("page", detail.page(entry, answers, shelf)))
+        with replacing(out / FILES / one.name) as temporary:
+            temporary.mkdir()
+            for name in (MANIFEST, ANSWERS):
+                shutil.copyfile(one.folder / name, temporary / name)
+        shown = {name for task in entry.manifest.tasks for name in board_metrics(shelf.spec(task.name))}
+        few = tuple(score for score in entry.scores if score.metric in shown)
+        write_text(out / KEPT / f"{one.name}.json", entry.model_copy(update={"scores": few}).model_dump_json())
+        write_text(out / KEPT / f"{one.name}.key", one.key)  # last: with it, the rest is whole
+    return problems
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file where it says something else already, or is not there."""
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_text(path, text)
+
+
+def _write_assets(out: Path, suite: str) -> None:
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    for name in HTML:
+        _write(out / name, pages.get_template(name).render(suite=suite))
+    for name in OWN:
+        _write(out / ASSETS / name, (TEMPLATES / name).read_text(encoding="utf-8"))
+    stamp, current = out / KEPT / "libraries", judging_hash()
+    if not stamp.is_file() or stamp.read_text(encoding="ascii") != current:
+        _write(out / ASSETS / "datatables.js", datatables())
+        _write(out / ASSETS / "plotly.min.js", _packaged("plotly", "package_data", "plotly.min.js"))
+        write_text(stamp, current)
+
+
+def datatables() -> str:
+    """DataTables (MIT) with jQuery from the package itables, as a plain script that sets ``window.DataTable``.
+
+    The package has it as a module, and browsers load no modules from disk.
+    """
+    text = _packaged("itables", "html", "dt_bundle.js")
+    exports = re.findall(r"^export\s*\{([^{}]*)\};?$|(?<=[;}])export\s*\{([^{}]*)\};?", text, flags=re.MULTILINE)
+    names = dict(re.findall(r"([\w$]+) as ([\w$]+)", "".join(exports[0]))) if len(exports) == 1 else {}
+    table = next((inner for inner, outer in names.items() if outer == "default"), None)
+    if table is None:
+        raise UnavailableError("itables: its bundle of DataTables has another form. Install itables 2.9.")
+    plain = re.sub(r"(?:^|(?<=[;}]))export\s*\{[^{}]*\};?", "", text, count=1, flags=re.MULTILINE)
+    return f"(()=>{{\n{plain}\nwindow.DataTable={table};\n}})();\n"
+
+
+def _packaged(package: str, *parts: str) -> str:
+    from importlib.util import find_spec
+
+    spec = find_spec(package)  # found, not imported: both packages take a second to load
+    path = Path(spec.origin).parent.joinpath(*parts) if spec and spec.origin else None
+    if path is None or not path.is_file():
+        raise UnavailableError(f"{package}: not installed, or without {'/'.join(parts)}. `pip install {package}`.")
+    return path.read_text(encoding="utf-8")
+
+
+def _sweep(out: Path, names: set[str], boards: int) -> None:
+    """Remove what was made of submissions and boards that are gone."""
+    for path in [*(out / PAGES).iterdir(), *(out / KEPT).glob("*.key"), *(out / KEPT).glob("*.json")]:
+        if path.stem not in names:
+            path.unlink()
+    for path in (out / FILES).iterdir():
+        if path.name not in names:
+            shutil.rmtree(path)
+    for path in (out / DATA).glob("items-*.js"):
+        if int(path.stem.removeprefix("items-")) >= boards:
+            path.unlink()

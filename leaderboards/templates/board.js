@@ -1,0 +1,264 @@
+// The board: one task and country at a time, rows drawn by DataTables.
+"use strict";
+(() => {
+  const { esc, show, size, mark, marks, place } = culteval;
+  const data = culteval.boards;
+  const $ = (id) => document.getElementById(id);
+  const BUDGETS = [["none", 0], ["up to 10", 10], ["up to 100", 100], ["up to 1,000", 1000], ["more than 1,000", Infinity]];
+  const budgetOf = (evaluations) => BUDGETS.find(([, most]) => evaluations <= most)[0];
+  const NARROW = matchMedia("(max-width: 640px)");
+  let table = null, board = null, shown = null;
+
+  const state = new Proxy(new URLSearchParams(location.hash.slice(1)), {
+    get: (params, name) => params.get(name) ?? "",
+    set: (params, name, value) => {
+      if (value) params.set(name, value); else params.delete(name);
+      history.replaceState(null, "", `#${params}`);
+      return true;
+    },
+  });
+
+  function options(id, values, chosen, text = (v) => v) {
+    $(id).replaceChildren(...values.map((value) => {
+      const option = new Option(text(value), value);
+      option.selected = value === chosen;
+      return option;
+    }));
+  }
+
+  const order = (sign) => (a, b) => (a === "" ? (b === "" ? 0 : 1) : b === "" ? -1 : sign * (a - b)); // without a figure: last
+  DataTable.type("figure", "order", { asc: order(1), desc: order(-1) });
+
+  const unique = (values) => [...new Set(values)];
+  const boardsOf = (task) => data.boards.map((b, i) => [b, i]).filter(([b]) => b.task === task);
+
+  function chooseTask(task) {
+    const tasks = unique(data.boards.map((b) => b.task));
+    if (!tasks.includes(task)) task = tasks[0];
+    options("task", tasks, task, (t) => (data.suite.tasks.includes(t) ? t : `${t} (not in the suite)`));
+    const mine = boardsOf(task);
+    const index = Number(state.board || NaN);
+    const fullest = mine.reduce((best, one) => (one[0].inSuite >= best[0].inSuite && one[0].rows.length > best[0].rows.length ? one : best));
+    const found = mine.find(([, i]) => i === index) || mine.find(([b]) => b.country === state.country) || fullest;
+    const twice = (b) => mine.filter(([other]) => other.country === b.country).length > 1;
+    options("country", mine.map(([, i]) => String(i)), String(found[1]),
+      (i) => data.boards[i].countryName + (twice(data.boards[i]) ? `, ${data.boards[i].variant}` : ""));
+    chooseBoard(found[1]);
+  }
+
+  function chooseBoard(index) {
+    board = data.boards[index];
+    shown = null;
+    state.task = board.task;
+    state.country = board.country;
+    state.board = boardsOf(board.task).filter(([b]) => b.country === board.country).length > 1 ? String(index) : "";
+    const pick = (wanted, known, usual) => (known.includes(wanted) ? wanted : usual);
+    options("readout", board.readouts, pick(state.readout, board.readouts, board.headline[1]), (r) => r.replace("_", ", "));
+    options("split", board.splits, pick(state.split, board.splits, "heldout"), (s) => ({ heldout: "held out", fit: "fitted" })[s] || s);
+    const members = board.rows.map((row) => data.submissions[row.s]);
+    for (const [id, values] of [
+      ["model", unique(members.map((s) => s.model)).sort()],
+      ["aligner", unique(members.map((s) => s.aligner)).sort()],
+      ["budget", BUDGETS.map(([name]) => name).filter((name) => members.some((s) => budgetOf(s.evaluations) === name))],
+      ["mark", ["verified", "gain"]],
+    ]) {
+      const names = { mark: { "": "all", verified: "verified only", gain: "with a gain only" } }[id] || { "": "all" };
+      options(id, ["", ...values], pick(state[id], values, ""), (v) => names[v] ?? v);
+    }
+    const [title, more] = board.title.split(/ \((.*)\)/);
+    $("title").textContent = `${title}: ${board.countryName}`;
+    $("construct").textContent = `${more ? `${more[0].toUpperCase()}${more.slice(1)}. ` : ""}${board.construct}`;
+    $("caution").hidden = !board.caution;
+    $("caution").textContent = board.caution ? `Note: ${board.caution}.` : "";
+    draw();
+  }
+
+  const at = (metric, readout, split) => board.places.findIndex((p) => p[0] === metric && p[1] === readout && p[2] === split);
+
+  function rowsOf() {
+    const trivial = board.trivial.map((row) => ({ row, name: row.name }));
+    return [...board.rows.map((row) => ({ row, submission: data.submissions[row.s] })), ...trivial];
+  }
+
+  // The places of the chosen read-out and split, the number that decides first; then where the headline was fitted.
+  function placesShown() {
+    const readout = $("readout").value, split = $("split").value;
+    return board.places.map((p, i) => [p, i]).filter(([p]) => p[1] === readout && p[2] === split);
+  }
+
+  // What bounds a value: its interval; for the number that decides, or skill, which is that number on another axis, the range over seeds.
+  function boundsOf(row, index) {
+    if (row.ci[index]) return row.ci[index];
+    if (row.sd?.[index]) return [row.v[index] - row.sd[index], row.v[index] + row.sd[index]];
+    if (!row.bounds) return null;
+    const headline = at(...board.headline);
+    if (index === headline) return row.bounds;
+    if (board.places[index].slice(0, 3).join() !== ["skill", ...board.headline.slice(1)].join()) return null;
+    const constant = board.trivial.find((r) => r.name === "constant")?.v[headline];
+    return constant ? [1 - row.bounds[1] / constant, 1 - row.bounds[0] / constant] : null;
+  }
+
+  function whiskers(index) {
+    const rows = rowsOf();
+    const values = rows.flatMap(({ row }) => [row.v[index], ...(boundsOf(row, index) || [])]).filter((v) => v !== null).sort((a, b) => a - b);
+    if (values.length < 2) return null;
+    const at5 = values[Math.floor(0.03 * (values.length - 1))], top = values[values.length - 1];
+    const low = board.places[index][3] === false ? values[0] : at5;
+    const high = board.places[index][3] === false ? values[Math.ceil(0.97 * (values.length - 1))] : top;
+    const pad = (high - low || 1) * 0.04;
+    const x = (v) => 4 + 132 * Math.min(1, Math.max(0, (v - low + pad) / (high - low + 2 * pad)));
+    const better = board.places[index][3] === false ? -1 : 1;
+    const nulls = board.trivial.filter((row) => !row.ceiling).map((row) => row.v[index]).filter((v) => v !== null);
+    const line = nulls.length ? x(nulls.reduce((a, b) => (better * b > better * a ? b : a))) : null;
+    return (row) => {
+      const value = row.v[index];
+      if (value === null) return "";
+      const bounds = boundsOf(row, index);
+      const seeds = !row.ci[index] && bounds;
+      return `<svg class="whisker${row.s === undefined ? " trivial" : ""}" viewBox="0 0 140 18" width="140" height="18" aria-hidden="true">`
+        + (line === null ? "" : `<line class="null" x1="${line}" x2="${line}" y1="0" y2="18"/>`)
+        + (bounds ? `<line class="${seeds ? "seeds" : "ci"}" x1="${x(bounds[0])}" x2="${x(bounds[1])}" y1="9" y2="9"/>` : "")
+        + `<circle cx="${x(value)}" cy="9" r="4"/></svg>`;
+    };
+  }
+
+  function columnsOf() {
+    const places = placesShown();
+    const noise = places.length ? places[0][1] : at(...board.headline);
+    const draw = places.length ? whiskers(noise) : null;
+    const numeric = (name, title, about, value, text, extra = {}) => ({
+      name, title, about, className: "number", type: "figure", data: null,
+      render: (_, type, r) => {
+        if (type === "display") return text(r);
+        return value(r) ?? "";
+      }, ...extra,
+    });
+    const words = (name, title, about, text, extra = {}) => ({
+      name, title, about, data: null, render: (_, type, r) => (type === "display" ? esc(text(r)) : text(r)), ...extra,
+    });
+    const of = (r, field) => (r.submission ? r.submission[field] : null);
+    const value = ([p, i], k) => numeric(`m:${p[0]}`, data.metrics[p[0]][0],
+      `${data.metrics[p[0]][1]}${p[3] === true ? "; higher is better" : p[3] === false ? "; lower is better" : ""}`,
+      (r) => r.row.v[i],
+      (r) => {
+        const range = k === 0 ? boundsOf(r.row, i) : r.row.ci[i];
+        const places = data.metrics[p[0]][2];
+        return `${show(r.row.v[i], places)}${r.row.notes[i] === "collapsed" ? '<abbr title="collapsed">*</abbr>' : ""}`
+          + (range ? `<small>${r.row.ci[i] ? "" : r.submission ? "seeds " : "± 1 sd "}${show(range[0], places)} to ${show(range[1], places)}</small>` : "");
+      },
+      { className: k === 0 ? "number main" : "number", off: k > 0 && !board.usual.includes(p[0]), phone: k === 0,
+        orderSequence: p[3] === false ? ["asc", "desc"] : ["desc", "asc"] });
+    return [
+      numeric("rank", "Rank", "one more than the rows that are better beyond doubt; rows that cannot be told apart share it, in brackets it rests on the value alone",
+        (r) => r.row.rank, (r) => `<span class="rank${r.row.basis ? "" : " unsure"}">${place(r.row)}</span>`, { phone: true, orderSequence: ["asc", "desc"] }),
+      { name: "name", title: "Submission", about: "aligner and seed; the folder's name leads to its page", data: null, phone: true,
+        render: (_, type, r) => {
+          if (!r.submission) return type === "display" ? `<span class="base">${esc(r.name)}</span>${r.row.note ? `<small>${esc(r.row.note)}</small>` : ""}` : r.name;
+          const s = r.submission;
+          if (type !== "display") return `${s.aligner} ${s.seed} ${s.name}`;
+          return `<a href="submission.html#${encodeURIComponent(s.name)}">${esc(s.aligner)} <span class="seed">seed ${esc(s.seed)}</span></a><small>${esc(s.name)}</small>`;
+        } },
+      words("model", "Model", "the model that answered, and its size where its name tells it", (r) => of(r, "model") ?? "no model"),
+      numeric("size", "Size", "parameters, where the model's name tells them", (r) => of(r, "size"), (r) => size(of(r, "size"))),
+      ...(places.length ? [value(places[0], 0)] : []),
+      { name: "noise", title: "Noise", orderable: false, data: null, phone: false,
+        about: `${data.metrics[board.places[noise][0]][0]} on one axis: bar, its 95 % interval; thin bar, the range over seeds; dotted line, the best row that needs no alignment`,
+        render: (_, type, r) => (type === "display" && draw ? draw(r.row) : "") },
+      ...places.slice(1).map((p, k) => value(p, k + 1)),
+      words("fitted", "Fitted to", "tasks and country that the aligner was given", (r) => of(r, "fitted") ?? "–", { off: true }),
+      numeric("budget", "Budget", "survey evaluations spent on fitting", (r) => of(r, "evaluations"), (r) => show(of(r, "evaluations"), 0)),
+      numeric("seconds", "Seconds", "time of fitting, on the submitter's machine", (r) => of(r, "seconds"), (r) => show(of(r, "seconds"), 0), { off: true }),
+      { name: "marks", title: "Marks", about: "explained below", data: null,
+        render: (_, type, r) => {
+          if (!r.submission) return type === "display" ? '<span class="mark base">reference row</span>' : "reference row";
+          const names = marks(r.submission, r.row, r.row.notes[noise] === "collapsed");
+          return type === "display" ? names.map(mark).join(" ") : names.join(" ");
+        } },
+    ];
+  }
+
+  function draw() {
+    const columns = columnsOf();
+    const before = shown;
+    const isOn = (c) => (before && c.name in before ? before[c.name] : NARROW.matches ? !!c.phone : !c.off);
+    shown = Object.fromEntries(columns.map((c) => [c.name, isOn(c)]));
+    if (table) { table.destroy(); $("table").replaceChildren($("caption")); }
+    $("caption").textContent = `${board.title}, ${board.countryName}; ${$("readout").value}, ${$("split").value}`;
+    const main = columns.findIndex((c) => (c.className || "").includes("main"));
+    const direction = main < 0 ? "asc" : columns[main].orderSequence[0];
+    table = new DataTable("#table", {
+      data: rowsOf(),
+      columns: columns.map(({ about, off, phone, ...c }) => ({ ...c, visible: shown[c.name] })),
+      order: [[main < 0 ? 0 : main, direction]],
+      orderMulti: true, deferRender: true, autoWidth: false, pageLength: 100, processing: false,
+      layout: { topStart: null, topEnd: null, bottomStart: "info", bottomEnd: { paging: { firstLast: false } } },
+      language: { zeroRecords: "Nothing fits these filters.", emptyTable: "No submission here yet.", info: "_START_ to _END_ of _TOTAL_", infoEmpty: "", infoFiltered: "(of _MAX_)",
+        paginate: { previous: "Back", next: "Next" } },
+      createdRow: (tr, r) => { if (!r.submission) tr.className = "trivial"; },
+      headerCallback: (thead) => thead.querySelectorAll("th").forEach((th) => {
+        const c = columns.find((one) => one.title === th.textContent.trim());
+        if (c) th.title = c.about;
+      }),
+    });
+    table.search.fixed("filters", (_, r) => passes(r));
+    table.search($("search").value).draw();
+    chooser(columns);
+    legend(columns);
+  }
+
+  function passes(r) {
+    const wanted = (id) => $(id).value;
+    if (!r.submission) return !wanted("model") && !wanted("aligner") && !wanted("budget") && wanted("mark") !== "verified";
+    return (!wanted("model") || r.submission.model === wanted("model"))
+      && (!wanted("aligner") || r.submission.aligner === wanted("aligner"))
+      && (!wanted("budget") || budgetOf(r.submission.evaluations) === wanted("budget"))
+      && (wanted("mark") !== "verified" || r.submission.verified)
+      && (wanted("mark") !== "gain" || r.row.gain === true);
+  }
+
+  function chooser(columns) {
+    const box = $("columns").querySelector("fieldset");
+    box.replaceChildren(box.querySelector("legend"), ...columns.map((c, i) => {
+      const label = document.createElement("label"), input = document.createElement("input");
+      input.type = "checkbox";
+      input.checked = shown[c.name];
+      input.addEventListener("change", () => { shown[c.name] = input.checked; table.column(i).visible(input.checked); legend(columns); });
+      label.append(input, c.title);
+      return label;
+    }));
+  }
+
+  function legend(columns) {
+    const term = (html, text) => `<div><dt>${html}</dt><dd>${esc(text)}</dd></div>`;
+    const usedMarks = unique(board.rows.flatMap((r) => marks(data.submissions[r.s], r, Object.values(r.notes).includes("collapsed"))));
+    $("legend").innerHTML = columns.filter((c) => shown[c.name] && c.name !== "marks").map((c) => term(esc(c.title), c.about)).join("")
+      + term(esc($("readout").value.replace("_", ", ")), data.readouts[$("readout").value] || "")
+      + term(esc(({ heldout: "held out", fit: "fitted" })[$("split").value] || $("split").value), data.splits[$("split").value] || "")
+      + usedMarks.map((name) => term(mark(name), data.marks[name])).join("");
+    const [metric, readout] = board.headline;
+    const decides = at("skill", readout, "heldout") >= 0 ? "skill" : data.metrics[metric][0];
+    $("ranking").textContent = `Ranked by held-out ${decides} in the ${readout} read-out, whatever is shown; `
+      + (board.inSuite ? `task and protocol are those of suite ${data.suite.version}.` : "not a board of the suite: another task, edition or protocol.")
+      + " No mean over tasks is formed.";
+    $("notes").replaceChildren(...board.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
+    $("reported").hidden = !board.reported.length;
+    $("reported-list").innerHTML = board.reported.map((r) => `<div><dt>${esc(r.metric)}</dt><dd>${esc(r.figures)}<br>${esc(r.mark)}. ${esc(r.source)}</dd></div>`).join("");
+    $("source").textContent = `${board.citation} Data: ${board.licence}. Variant: ${board.variant}. Task hash ${board.hash.slice(0, 12)}.`;
+  }
+
+  if (!data.boards.length) {
+    $("filters").hidden = $("board").hidden = true;
+    document.querySelector(".legend").hidden = true;
+    $("empty").hidden = false;
+    return;
+  }
+  $("task").addEventListener("change", () => { state.board = ""; chooseTask($("task").value); });
+  $("country").addEventListener("change", () => chooseBoard(Number($("country").value)));
+  for (const id of ["readout", "split"]) $(id).addEventListener("change", () => { state[id] = $(id).value; draw(); });
+  for (const id of ["model", "aligner", "budget", "mark"]) $(id).addEventListener("change", () => { state[id] = $(id).value; table.draw(); });
+  $("search").addEventListener("input", () => table.search($("search").value).draw());
+  $("more").addEventListener("click", () => $("more").setAttribute("aria-expanded", $("filters").classList.toggle("all")));
+  $("filters").addEventListener("submit", (event) => event.preventDefault());
+  chooseTask(state.task);
+  culteval.table = () => table;
+})();

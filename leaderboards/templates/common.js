@@ -1,0 +1,56 @@
+// What both pages share: the data's home, colours, safe text, numbers.
+"use strict";
+var culteval = {};
+
+(() => {
+  const NAMES = { auto: "as the system", light: "light", dark: "dark" };
+  const stored = () => { try { return localStorage.getItem("culteval-theme") || "auto"; } catch { return "auto"; } };
+  let theme = NAMES[stored()] ? stored() : "auto";
+  const apply = () => {
+    if (theme === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+    const button = document.getElementById("theme");
+    if (button) {
+      button.textContent = { auto: "◐ Auto", light: "○ Light", dark: "● Dark" }[theme];
+      button.setAttribute("aria-label", `Colours: ${NAMES[theme]}. Change`);
+    }
+    document.dispatchEvent(new Event("culteval-theme"));
+  };
+  apply();
+  document.addEventListener("DOMContentLoaded", () => {
+    apply();
+    document.getElementById("theme").addEventListener("click", () => {
+      theme = { auto: "dark", dark: "light", light: "auto" }[theme];
+      try { localStorage.setItem("culteval-theme", theme); } catch { /* private windows keep nothing */ }
+      apply();
+    });
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", apply);
+})();
+
+// Text as inert HTML. Everything that a submitter wrote goes through here or through textContent.
+culteval.esc = (text) => String(text).replace(/[&<>"'`]/g, (c) => `&#${c.charCodeAt(0)};`);
+
+culteval.show = (value, places = 3) => {
+  if (value === null || value === undefined) return "–";
+  const text = Math.abs(value).toLocaleString("en", { minimumFractionDigits: places, maximumFractionDigits: places });
+  return value < 0 && /[1-9]/.test(text) ? `\u2212${text}` : text;
+};
+
+culteval.size = (n) => (n === null ? "–" : n >= 1e9 ? `${+(n / 1e9).toPrecision(3)}B` : `${Math.round(n / 1e6)}M`);
+
+culteval.colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+culteval.mark = (name) =>
+  `<span class="mark ${name.replace(/\W/g, "-")}" title="${culteval.esc(culteval.boards.marks[name])}">${name}</span>`;
+
+// The marks of a row: verified or not, whether it gained anything, whether it came with other scores.
+culteval.marks = (submission, row, collapsed) => [
+  submission.verified ? "verified" : "self-reported",
+  ...(row && row.gain === true ? ["gain"] : []),
+  ...(row && row.gain === false ? ["no gain"] : []),
+  ...(collapsed ? ["collapsed"] : []),
+  ...(submission.differs ? ["rescored"] : []),
+];
+
+culteval.place = (row) => (row.rank === null || row.rank === undefined ? "–" : row.basis ? `${row.rank}` : `(${row.rank})`);

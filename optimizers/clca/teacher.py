@@ -1,0 +1,42 @@
+"""Who plays the agents and the judge: the model that learns, another one here, or one behind an API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .writer import LocalWriter, Message, Style, Tell, Writer
+
+if TYPE_CHECKING:
+    from ...harness.api_model import ApiModel
+
+
+class ApiWriter:
+    """A model behind an API; all chats of a call are asked side by side, and each reply is kept as it arrives."""
+
+    def __init__(self, model: ApiModel) -> None:
+        self.model, self.name, self.tokens = model, model.identity.name, 0
+
+    def write(
+        self, chats: Sequence[Sequence[Message]], style: Style, seed: int, begun: Sequence[str] = ()
+    ) -> list[str]:
+        """One text a chat; kept replies are the same again, whatever the API would say now."""
+        from ...harness.replies import Ask
+
+        starts = begun or ("",) * len(chats)
+        # Each chat has a seed of its own: two dialogues may begin alike, and need not go on alike.
+        asks = [
+            Ask(tuple(chat), style.most, (), style.top_p, seed + number, start)
+            for number, (chat, start) in enumerate(zip(chats, starts, strict=True))
+        ]
+        replies = self.model.ask(asks)
+        self.tokens += sum(reply.tokens_out or 0 for reply in replies)
+        return [reply.text.strip() for reply in replies]
+
+
+def writer_of(model: Any, folder: Path, tell: Tell) -> Writer:
+    """The writer that a model makes; one behind an API keeps its replies in ``folder``."""
+    if model.identity.device != "api":
+        return LocalWriter(model)
+    return ApiWriter(model.at(folder, lambda done, total: tell("asking", done, total)))

@@ -1,0 +1,231 @@
+"""Files that strangers wrote, read within bounds: text, YAML, tables. What is out of bounds or no such file is named.
+
+Nothing here trusts a size: at most so many bytes are read, and what they stand for is bounded too (YAML's aliases and
+merge keys can make a kilobyte mean gigabytes).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import InputError
+
+MOST_BYTES = 20 << 20  # of an item file
+MOST_YAML, MOST_NODES, MOST_DEPTH, MOST_NUMBER = 1 << 20, 50_000, 50, 100
+MOST_TABLE, MOST_ROWS, MOST_CELL = 32 << 20, 500_000, 100_000
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for tab and line feed: they can steer a terminal
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        InputError: missing, unreadable, not a regular file, or larger than ``most`` bytes.
+    """
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise InputError(f"{path}: cannot be read (not a regular file).")
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error}).") from None
+    if len(data) > most:
+        raise InputError(f"{path}: larger than {_size(most)}; such a file is small.")
+    return data
+
+
+def _size(count: int) -> str:
+    return f"{count >> 20} MB" if count >= 1 << 20 else f"{count} bytes"
+
+
+def read_lines(path: Path, most: int) -> Iterator[bytes]:
+    """The lines of a regular file one after another, so that no more than one is held.
+
+    Raises:
+        InputError: missing, unreadable, not a regular file, or a line longer than ``most`` bytes; names the line.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: cannot be read (not a regular file).")
+        with path.open("rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(most + 1), b""), start=1):
+                if len(line) > most:
+                    raise InputError(f"{path}:{number}: longer than {most} bytes.")
+                yield line
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def read_text(path: Path, most: int = MOST_BYTES) -> str:
+    """A text file of bounded size.
+
+    Raises:
+        InputError: missing, too large, empty, or not UTF-8 without a byte-order mark.
+    """
+    data = read_bytes(path, most)
+    if not data.strip():
+        raise InputError(f"{path}: empty. Write its fields, or restore the file.")
+    text = _decoded(data, path)
+    if text.startswith("\ufeff"):
+        raise InputError(f"{path}: begins with a byte-order mark. Save it as UTF-8 without one.")
+    return text
+
+
+def _decoded(data: bytes, path: Path) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: not UTF-8 text. Save it as UTF-8 without a byte-order mark.") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader within bounds, which reads lm-eval's ``!function`` tag as a plain string.
+
+    An alias counts as all that it stands for, so that what is built is never larger than what was counted.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = self._count = 0
+        self._sizes: dict[yaml.Node, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        """The next node, counted with all it holds."""
+        mark, alias, before = self.peek_event().start_mark, self.check_event(yaml.AliasEvent), self._count
+        self._depth, self._count = self._depth + 1, self._count + 1
+        if self._depth > MOST_DEPTH:
+            raise _refused("nested too deeply", mark)
+        node = super().compose_node(parent, index)
+        if alias:
+            if node not in self._sizes:
+                raise _refused("an alias of what it stands in", mark)
+            self._count += self._sizes[node]
+        if self._count > MOST_NODES:
+            raise _refused(f"more than {MOST_NODES} values, aliases counted as what they stand for", mark)
+        self._sizes.setdefault(node, self._count - before)
+        self._depth -= 1
+        return node
+
+    def compose_scalar_node(self, anchor: str | None) -> yaml.ScalarNode:
+        """A scalar: no control characters, and no endless numbers (those in base 60 take quadratic time)."""
+        node = super().compose_scalar_node(anchor)
+        if _CONTROL.search(node.value):
+            raise _refused("a control character in a text", node.start_mark)
+        if len(node.value) > MOST_NUMBER and node.tag not in ("tag:yaml.org,2002:str", "!function"):
+            raise _refused(f"a number or date of {len(node.value)} characters", node.start_mark)
+        return node
+
+
+_Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+
+
+def _refused(problem: str, mark: yaml.Mark) -> yaml.composer.ComposerError:
+    return yaml.composer.ComposerError(None, None, problem, mark)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Plain data from YAML within bounds; nothing is executed.
+
+    Args:
+        where: what the text is called in messages, such as its path.
+
+    Raises:
+        InputError: not YAML, or out of bounds; names the line.
+    """
+    if len(text) > MOST_YAML:
+        raise InputError(f"{where}: larger than {_size(MOST_YAML)} of YAML; such a file is small.")
+    try:
+        return _Loader(text).get_single_data()
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        place = f"{where}:{mark.line + 1}" if mark else where
+        raise InputError(f"{place}: not valid YAML ({problem or str(error).splitlines()[0]}).") from None
+    except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:  # of its constructors
+        raise InputError(
+            f"{where}: not valid YAML (an impossible date or number: {error}). Put quotes around it."
+        ) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read one YAML mapping as plain data.
+
+    Raises:
+        InputError: the file is missing, not UTF-8, not YAML, out of bounds or not a mapping.
+    """
+    data = parse_yaml(read_text(path, MOST_YAML), str(path))
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected a mapping of fields at the top level.")
+    return data
+
+
+def line_of(path: Path, field: Sequence[str | int]) -> int:
+    """The line of a field in a YAML file, or of the innermost field around it that is there; 1 where none is.
+
+    Raises:
+        InputError: as ``read_yaml``.
+    """
+    node = _Loader(read_text(path, MOST_YAML)).get_single_node()
+    line = 1
+    for part in field:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            found = (node.value[part], node.value[part])
+        else:
+            found = None
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return line
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a CSV file with a header that has at least these columns, every row as many cells as the header.
+
+    Raises:
+        InputError: no such table, or out of bounds; names line, column and remedy.
+    """
+    data = read_bytes(path, MOST_TABLE).removeprefix(b"\xef\xbb\xbf")
+    if not data.strip():
+        raise InputError(f"{path}: empty. Give the whole file.")
+    csv.field_size_limit(MOST_CELL)  # the library has one for all readers, and nobody else here sets it
+    reader = csv.DictReader(io.StringIO(_decoded(data, path), newline=""), strict=True)
+    rows: list[dict[str, str]] = []
+    try:
+        check_columns(reader.fieldnames or (), columns, str(path))
+        for row in reader:
+            if None in row or None in row.values():
+                problem = "another number of cells than the header has. Mend this line."
+                raise InputError(f"{path}:{reader.line_num}: {problem}")
+            if len(rows) == MOST_ROWS:
+                raise InputError(f"{path}: more than {MOST_ROWS:,} rows; this is not the file. Give the official one.")
+            rows.append(row)
+    except csv.Error as error:
+        raise InputError(f"{path}:{reader.line_num}: not CSV ({error}). Mend this line.") from None
+    if not rows:
+        raise InputError(f"{path}: a header and no rows. Give the whole file.")
+    return rows
+
+
+def check_columns(found: Sequence[str], columns: Sequence[str], where: str) -> None:
+    """Raise InputError where a column is missing or there twice; says so where the separator is another one."""
+    if missing := [name for name in columns if name not in found]:
+        other = next((mark for mark in (";", "\t", "|") if len(found) == 1 and mark in found[0]), None)
+        if other:
+            name = "tabs" if other == "\t" else repr(other)
+            raise InputError(f"{where}:1: columns are separated by {name}. Save it with commas.")
+        raise InputError(f"{where}:1: no column {missing[0]!r}. It needs {_some(columns)}.")
+    if twice := [name for name in columns if list(found).count(name) > 1]:
+        raise InputError(f"{where}:1: column {twice[0]!r} is there twice. Remove one.")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,0 +1,214 @@
+"""Boards that are kept: runs added under their names, contributed entries checked, answers asked again."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from culteval.errors import CultevalError, InputError
+from culteval.harness.cli import cli
+
+BASE = ["run", "--task", "vsm13", "--country", "US", "--dtype", "float32", "--threads", 1, "--no-compare"]
+
+
+def culteval(*arguments):
+    """Exit code, standard output and error line of a command."""
+    done = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    if isinstance(done.exception, CultevalError):
+        return done.exception.exit_code, done.stdout, str(done.exception)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def published(tiny, tmp_path_factory):
+    """A board of three runs of one tiny model: left alone, behind a text, behind a soft prompt."""
+    home = tmp_path_factory.mktemp("published")
+    for flags in (["naive"], ["icl"], ["random", "--set", "tokens=2", "--budget", 12]):
+        code, _, error = culteval(*BASE, "--model", tiny(), "--out", home / "runs", "--aligner", *flags)
+        assert code == 0, error
+    code, out, error = culteval("leaderboard", "add", *sorted((home / "runs").iterdir()), "--to", home / "board")
+    assert (code, len(out.split())) == (0, 3), error
+    return home / "board"
+
+
+@pytest.fixture
+def board(published, tmp_path):
+    """A copy that a test may spoil."""
+    shutil.copytree(published, tmp_path / "board")
+    return tmp_path / "board"
+
+
+def entry(board, aligner):
+    return next(board.glob(f"vsm13-US-{aligner}-*"))
+
+
+def rewrite(folder, change_manifest=lambda manifest: None, change_answers=lambda rows: None):
+    """Change an entry and make its hash and name right again, as somebody who cheats would."""
+    rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    change_answers(rows)
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    (folder / "answers.jsonl").write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["answers"]["sha256"] = hashlib.sha256(data).hexdigest()
+    change_manifest(manifest)
+    (folder / "manifest.json").write_text(text := json.dumps(manifest))
+    (folder / "scores.json").unlink(missing_ok=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return folder.rename(folder.with_name(f"vsm13-US-{manifest['aligner']['name']}-{digest}"))
+
+
+def test_what_add_made_is_in_order(published):
+    code, out, _ = culteval("leaderboard", "check", published, "--since", published)
+    assert (code, out) == (0, "3 entries, nothing wrong.\n")
+    names = {path.name for path in entry(published, "random").iterdir()}
+    assert names == {"manifest.json", "answers.jsonl", "scores.json", "adapter"}
+
+
+def test_a_run_is_added_once_and_only_when_finished(published, tmp_path):
+    code, _, error = culteval("leaderboard", "add", entry(published, "naive"), "--to", published)
+    assert code == 2 and "already" in error
+    (tmp_path / "empty").mkdir()
+    code, _, error = culteval("leaderboard", "add", tmp_path / "empty", "--to", tmp_path / "new")
+    assert code == 3 and "no finished run" in error and not (tmp_path / "new").exists()
+
+
+def loud(folder):
+    scores = json.loads((folder / "scores.json").read_text())
+    scores[0]["value"] -= 1
+    (folder / "scores.json").write_text(json.dumps(scores))
+
+
+def cut(folder):
+    (folder / "answers.jsonl").write_bytes((folder / "answers.jsonl").read_bytes()[:-40])
+
+
+def free(manifest):
+    manifest["budget"] |= {"item_forwards": 0, "survey_evaluations": 0.0}
+
+
+def overspent(manifest):
+    manifest["budget"]["item_forwards"] = manifest["budget"]["item_forwards_allowed"] + 1
+
+
+SPOILED = {
+    "another name": (lambda board: entry(board, "naive").rename(board / "vsm13-US-naive-0123456789"), "rename it so"),
+    "better scores": (lambda board: loud(entry(board, "random")), "not the scores that its answers give"),
+    "answers cut short": (lambda board: cut(entry(board, "random")), "answers.jsonl"),
+    "a search for nothing": (lambda board: rewrite(entry(board, "random"), free), "spent nothing"),
+    "more than allowed": (lambda board: rewrite(entry(board, "random"), overspent), "allowed"),
+    "a budget without a search": (
+        lambda board: rewrite(entry(board, "naive"), lambda m: m["budget"].update(item_forwards_allowed=240)),
+        "does not search",
+    ),
+    "another adapter": (
+        lambda board: (entry(board, "random") / "adapter" / "preamble.txt").write_text("Hello."),
+        "not the adapter that the manifest names",
+    ),
+    "a link": (lambda board: (board / "vsm13-US-x-0000000000").symlink_to(entry(board, "naive")), "a link"),
+    "a damaged adapter": (
+        lambda board: (entry(board, "random") / "adapter" / "lora").mkdir(),
+        "adapter_config.json",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_what_is_spoiled_is_named(case, board):
+    spoil, text = SPOILED[case]
+    spoil(board)
+    code, out, error = culteval("leaderboard", "check", board)
+    assert code == 3 and text in out and "1 problems" in error
+    code, out, _ = culteval("leaderboard", "check", board, "--json")
+    assert code == 3 and text in json.loads(out)["problems"][0]["text"]
+
+
+@pytest.mark.parametrize("noise", [0, 4e-4, 0.05])
+def test_copied_answers_are_found_even_behind_a_little_noise(noise, board):
+    rng = np.random.default_rng(0)
+
+    def blur(rows):
+        for row in rows:
+            probs = np.array(row["probs"]) + noise * rng.uniform(-1, 1, len(row["probs"]))
+            row["probs"] = (probs.clip(0) / probs.clip(0).sum()).tolist()
+
+    copy = board / "copy"
+    shutil.copytree(entry(board, "random"), copy)
+    shutil.rmtree(copy / "adapter")
+    mine = rewrite(copy, lambda manifest: manifest["aligner"].update(name="mine", adapter_sha256="0" * 64), blur)
+    code, out, _ = culteval("leaderboard", "check", board)
+    if noise > 0.01:  # no longer the same answers
+        assert code == 0, out
+    else:
+        assert code == 3 and "are those of" in out and (mine.name in out or entry(board, "random").name in out)
+
+
+def test_one_model_left_alone_answers_alike_for_every_country(published, tiny, tmp_path):
+    """That is no copy: naive says nothing of a country."""
+    shutil.copytree(published, tmp_path / "board")
+    flags = [*BASE, "--model", tiny(), "--out", tmp_path / "runs", "--aligner", "naive", "--country", "SA"]
+    assert culteval(*flags)[0] == 0
+    assert culteval("leaderboard", "add", *(tmp_path / "runs").iterdir(), "--to", tmp_path / "board")[0] == 0
+    assert culteval("leaderboard", "check", tmp_path / "board")[1] == "4 entries, nothing wrong.\n"
+
+
+def test_nothing_disappears_and_nothing_changes(published, board):
+    shutil.rmtree(entry(board, "naive"))
+    folder = entry(board, "random")
+    (folder / "manifest.json").write_text((folder / "manifest.json").read_text() + " ")
+    code, out, _ = culteval("leaderboard", "check", board, "--since", published)
+    assert code == 3 and "was released and is gone" in out and "with other content" in out
+
+
+def test_an_empty_board(tmp_path):
+    code, _, error = culteval("leaderboard", "check", tmp_path)
+    assert code == 3 and "no entries" in error
+
+
+def test_verify_marks_what_the_model_says_again(board):
+    code, out, error = culteval("leaderboard", "verify", board, "--json")
+    assert code == 0, error
+    told = json.loads(out)
+    assert [verdict["compared"] for verdict in told["verdicts"]] == [24] * 3 and not told["not_asked"]
+    assert all(verdict["holds"] and verdict["largest"] < 1e-4 for verdict in told["verdicts"])
+    kept = json.loads((board / "verified.json").read_text())
+    assert set(kept) == {verdict["answers_sha256"] for verdict in told["verdicts"]}
+
+
+def test_invented_answers_are_not_verified_and_lose_their_mark(board):
+    def invent(rows):
+        for row in rows:
+            row["probs"] = row["probs"][1:] + row["probs"][:1]
+
+    culteval("leaderboard", "verify", board)
+    name = entry(board, "random").name
+    folder = rewrite(entry(board, "random"), change_answers=invent)
+    code, out, _ = culteval("leaderboard", "verify", board, folder.name)
+    assert code == 3 and "DIFFERS" in out and len(json.loads((board / "verified.json").read_text())) == 3
+    kept = json.loads((board / "verified.json").read_text())
+    sha = json.loads((folder / "manifest.json").read_text())["answers"]["sha256"]
+    (board / "verified.json").write_text(json.dumps(kept | {sha: {}}))  # a mark from elsewhere goes
+    culteval("leaderboard", "verify", board, folder.name)
+    assert sha not in json.loads((board / "verified.json").read_text())
+    code, _, error = culteval("leaderboard", "verify", board, name)
+    assert code == 2 and "no entry" in error
+
+
+def test_without_its_adapter_nobody_can_ask_again(board):
+    shutil.rmtree(entry(board, "random") / "adapter")
+    code, out, error = culteval("leaderboard", "verify", board)
+    assert code == 0 and out.count("agrees") == 2 and "not there" in error
+
+
+def test_another_revision_is_not_asked(board):
+    rewrite(entry(board, "naive"), lambda manifest: manifest["model"].update(revision="f" * 16))
+    code, out, error = culteval("leaderboard", "verify", board)
+    assert code == 0 and out.count("agrees") == 2 and "ffff" in error
+
+
+def test_a_damaged_mark_file_is_named(board):
+    (board / "verified.json").write_text("[]")
+    code, _, error = culteval("leaderboard", "verify", board)
+    assert code == InputError.exit_code and "verified.json" in error
