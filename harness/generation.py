@@ -16,7 +16,7 @@ from .encoding import Encoded
 from .packing import Engine
 from .prefix_tree import PrefixTree, build_trees
 
-NUCLEUS = 256  # most probable tokens among which a nucleus is looked for before all are sorted
+NUCLEUS = 256  # most probable tokens among which a nucleus is looked for first
 
 
 def generate(
@@ -120,9 +120,11 @@ def _draw(logs: torch.Tensor, top_p: float, luck: np.random.Generator) -> np.nda
     """One token a row (rows,) of log-probabilities (rows, vocabulary)."""
     if not top_p:
         return logs.argmax(-1).cpu().numpy()
-    best, tokens = logs.topk(min(NUCLEUS, logs.shape[-1]))
-    if (best.exp().sum(-1) < top_p).any():
-        best, tokens = logs.sort(descending=True)
+    most, vocabulary = NUCLEUS, logs.shape[-1]
+    best, tokens = logs.topk(min(most, vocabulary))
+    while most < vocabulary and (best.exp().sum(-1) < top_p).any():
+        most *= 8
+        best, tokens = logs.topk(min(most, vocabulary))
     mass = best.double().exp().cumsum(-1)
     size = (mass < top_p).sum(-1, keepdim=True).clamp(max=mass.shape[-1] - 1)  # place of the nucleus' last token
     wanted = torch.from_numpy(luck.random((len(logs), 1))).to(mass) * mass.gather(1, size)

@@ -178,7 +178,7 @@ def test_one_process_a_folder_and_one_model(tiny, tmp_path):
     folder = Path(first["folder"])
     with FileLock(folder / ".lock"):
         refused = culteval("clca", "train", *base)
-    assert refused.returncode == 5 and "another process works here" in refused.stderr
+    assert refused.returncode == 5 and "another process works on this run" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
     identity = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(identity | {"revision": "other"}))

@@ -33,7 +33,6 @@ def test_the_same_seed_draws_the_same_text(load):
     model = load()
     one, same, other = (generate(model.engine, ROWS, 7, 0.9, (), seed) for seed in (1, 1, 2))
     assert one == same != other
-    # What is written together does not change what a row's own tokens are drawn from.
     narrow = generate(model.engine, ROWS, 7, 1e-9, (), 3)
     assert narrow == generate(model.engine, ROWS, 7, 0, (), 0)
 
@@ -50,7 +49,7 @@ def test_draws_have_the_nucleus_shares(size):
     np.testing.assert_allclose(shares[:2], [0.4 / 0.65, 0.25 / 0.65], atol=0.03)
 
 
-def test_a_flat_distribution_is_sorted_whole():
+def test_a_flat_distribution_is_drawn_from_all_over():
     logs = torch.full((2000, 1000), -np.log(1000.0))
     drawn = _draw(logs, 0.9, np.random.default_rng(0))
     assert len(set(drawn.tolist())) > 500
