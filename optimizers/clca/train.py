@@ -21,7 +21,7 @@ from .writer import Tell
 if TYPE_CHECKING:
     from ...harness.models import LanguageModel
 
-MICRO_TOKENS = 2048  # tokens of one forward and backward, which bounds memory; a batch is made of several
+MICRO_TOKENS = 1024  # tokens of one forward and backward, which bounds memory; a batch is made of several
 LORA, _CHECKPOINTS = "lora", "checkpoints"
 
 
