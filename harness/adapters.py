@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def with_lora(model: Any, folder: Path) -> Any:
     given = read_lora_config(folder)
     config = LoraConfig(task_type="CAUSAL_LM", inference_mode=True, **given)
     try:
-        tuned = get_peft_model(model, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries, about one another
+            tuned = get_peft_model(model, config)
     except ValueError as error:
         raise InputError(f"{folder / CONFIG}: {str(error).splitlines()[0][:200]}") from None
     _check_shapes(tuned, folder / WEIGHTS)
