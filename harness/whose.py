@@ -22,13 +22,14 @@ from ..tasks.schema import OWN_READOUTS, Readout
 from ..tasks.spec import TaskSpec
 from . import submission
 from .centred import ALL, LEAST_COUNTRIES, Centred, centred
-from .figure import WIDTH, write_distances, write_matrix
+from .figure import write_distances, write_matrix
 from .nearest import Identification, distances, heldout, identification
 from .registry import spec_of
 from .run import submission_of
 from .scoring import options_of
 from .submission import Manifest
 
+BAR = 30  # characters of the longest bar
 WIDE = 12  # countries up to which the matrix is shown with numbers
 
 
@@ -247,8 +248,10 @@ def _bars(found: Comparison, each: Placed, top: int) -> Table:
     most = max(shown.values()) or 1.0
     for code, value in shown.items():
         style = "bold yellow" if code == each.own else "cyan"
-        bar = Text("━" * max(1, round(value / most * WIDTH)) + ("  ◆ aligned to" if code == each.own else ""), style)
-        table.add_row(str([*each.distances].index(code) + 1), Text(name_of(code)), found.number(value), bar)
+        bar = "━" * max(1, round(value / most * BAR)) + (" ◆ own" if code == each.own else "")
+        name = Text(name_of(code))
+        name.truncate(24, overflow="ellipsis")
+        table.add_row(str([*each.distances].index(code) + 1), name, found.number(value), Text(bar, style))
     return table
 
 
