@@ -21,6 +21,7 @@ from ..harness.submission import AskedTask, Manifest, read
 from ..harness.trivial import CONTROL, TrivialRow, is_gain, random_prefix, trivial_rows
 from ..tasks.answers import Answers
 from ..tasks.countries import name_of
+from ..tasks.measure import measure_of
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec
 
@@ -103,6 +104,8 @@ def entries(folder: Path, warn: Callable[[str], None] = lambda text: None) -> li
     for path in sorted(folder.glob(f"*/{SCORES}")):
         try:
             result = read_result(path.parent, reused=True)
+            for task in result.manifest.tasks:  # its country and edition are there, or it could not be scored again
+                measure_of(spec_of(task.name), task.country, options_of(task))
         except (InputError, UsageError) as error:  # one outdated run must not take the board down
             problems.append(error)
             continue
