@@ -198,7 +198,7 @@ class ApiModel:
         if self._replies.folder is None:
             return None
         try:
-            found = json.loads(self._replies.folder / ENDPOINT.read_bytes())
+            found = json.loads((self._replies.folder / ENDPOINT).read_bytes())
             return Dialect.model_validate(found["understands"]) if found["model"] == self.address.name else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
