@@ -195,6 +195,9 @@ def test_answers_in_prose_have_no_option_among_their_first_tokens(server, monkey
     monkeypatch.setattr(api_server, "shares_of", lambda text: {"Well": 0.8})
     with pytest.raises(RunError, match="answers in sentences"):
         model_at(server).answer(prompts)
+    server.says = lambda text: "I would say 2."
+    answers = model_at(server).generate(some(task="vsm13_text"))
+    assert not answers.weighed and set(answers.parsed) == {2}
 
 
 def test_a_first_token_cannot_tell_one_from_ten(server):
@@ -216,6 +219,15 @@ def test_what_an_endpoint_refuses_is_left_out_and_recorded(server, tmp_path):
     before = len(server.bodies)
     model_at(server, tmp_path).answer(some())
     assert len(server.bodies) == before  # nothing is found out twice
+
+
+def test_any_text_can_be_kept_and_read_back(server, tmp_path):
+    texts = {"1": "\ud800 half a pair", "2": "\u2028\x00\x1b[31m", "3": "\U0001f600" * 50_000, "4": ""}
+    server.says = texts.get
+    asks = [Ask(({"role": "user", "content": each},), 4) for each in texts]
+    first = model_at(server, tmp_path).ask(asks)
+    assert [reply.text for reply in model_at(server, tmp_path).ask(asks)] == [reply.text for reply in first]
+    assert len(server.bodies) == 4 and first[2].text == texts["3"]
 
 
 def test_a_filtered_prompt_is_an_answer_without_words(server):
@@ -583,7 +595,7 @@ def test_the_embedded_model_behind_transformers_serve(tmp_path):
     from culteval.harness.embedded import fetch
     from culteval.harness.models import load_model
 
-    folder, (port,) = str(fetch()), free_ports(1)
+    folder, port = str(fetch()), free_port()
     script = "from transformers.cli.transformers import main; main()"
     command = [sys.executable, "-c", script, "serve", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
     with (tmp_path / "serve.log").open("wb") as log:
@@ -604,14 +616,11 @@ def test_the_embedded_model_behind_transformers_serve(tmp_path):
     assert all(reply["tokens_in"] > 30 and reply["tokens_out"] <= 4 for reply in kept)
 
 
-def free_ports(count):
+def free_port():
     import socket
 
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
 
 
 def wait_for(port, process, log):
