@@ -138,7 +138,8 @@ def _clear(folder: Path) -> None:
 
 def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, cache: Path | None) -> tuple[str, ...]:
     """All that is left of a run; the tasks whose answers came from the cache."""
-    log, started, cached = RunLog(folder), time.monotonic(), ()
+    log, started = RunLog(folder), time.monotonic()
+    cached: tuple[str, ...] = ()
     log.event("started", command=command_line(), host=socket.gethostname(), pid=os.getpid())
     try:
         if is_remote(config.model):  # which keeps its replies in the run's folder
@@ -250,7 +251,7 @@ def _answer(config: RunConfig, folder: Path, model: Any, cache: AnswerCache | No
 
     aligned, adapter = AlignedModel.load(model, folder / ALIGNED), adapter_hash(folder / ALIGNED)
     specs = {name: spec_of(name) for name in config.tasks}
-    answers, known = {}, []
+    answers, known = {}, list[str]()
     for name, spec in specs.items():
         prompts = protocol(spec, config.asking())
         most = spec.most_tokens if spec.output_type == "generate_until" else 0
