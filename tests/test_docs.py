@@ -25,7 +25,8 @@ def test_exit_codes_in_the_documents():
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", *(f"docs/{name}.md" for name in ("architecture", "submission", "aligners", "clca"))]
+    "name",
+    ["README.md", *(f"docs/{name}.md" for name in ("architecture", "submission", "aligners", "clca", "robustness"))],
 )
 def test_links_and_folders_exist(name):
     import re
