@@ -137,7 +137,7 @@ def run_cells(
         if (root / cell.name / SCORES).exists():
             cell.state = "skipped"
     waiting = [cell for cell in grid if cell.state == "waiting"]
-    idle, running = list(range(engine.workers)), {}
+    idle, running = list(range(engine.workers)), dict[int, Cell]()
     _keep(grid, root, tell)
     while waiting or running:
         while waiting and idle:
