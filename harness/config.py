@@ -32,9 +32,9 @@ class RunConfig(BaseModel):
     dtype: str = "auto"
     device: str = "cpu"
     threads: int | None = Field(None, ge=1)
-    fit: tuple[str, ...]
+    fit: tuple[str, ...] = Field(min_length=1)
     fit_country: str
-    tasks: tuple[str, ...]
+    tasks: tuple[str, ...] = Field(min_length=1)
     country: str
     options: MeasureOptions
     readout: Readout

@@ -36,6 +36,7 @@ CONFIG, MODEL, CHECKPOINT, ALIGNED, SUBMISSION, SCORES, LOG, COST, FIGURE = (
 )  # fmt: skip
 
 
+_ODD_STATE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)  # of libraries too
 Record = TypeVar("Record", bound=BaseModel)
 
 
@@ -244,7 +245,7 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
     rng = np.random.default_rng(config.seed)
     try:
         aligned = aligner(settings).align(model, goal, budget, rng, journal)
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+    except _ODD_STATE as error:
         if not journal.restoring:
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
