@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 
-
 MOST_TRIALS = 10_000  # a generation in a saved state
 
 
