@@ -200,11 +200,10 @@ def _clear(folder: Path) -> None:
 def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
     _same_model(folder / MODEL, model)
     done = Checksums(folder)
-    if not done.finished(COST):
+    if not (done.finished(COST) and done.finished(ALIGNED)):
         _align(config, folder, model, display)
         done.add(ALIGNED, COST)
     if not done.finished(SUBMISSION):
-        done.finished(ALIGNED)
         display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
         _answer(config, folder, model)
         done.add(SUBMISSION)
