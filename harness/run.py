@@ -153,7 +153,6 @@ def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, ca
             _align(config, folder, model, display)
             done.add(ALIGNED, COST)
         if not done.finished(SUBMISSION):
-            done.finished(ALIGNED)
             log.event("stage", stage="answer")
             display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
             cached = _answer(config, folder, model, _shared_answers(cache, log, display))
