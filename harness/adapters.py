@@ -46,7 +46,7 @@ def with_lora(model: Any, folder: Path) -> Any:
         raise InputError(f"{folder / CONFIG}: {str(error).splitlines()[0][:200]}") from None
     _check_shapes(tuned, folder / WEIGHTS)
     set_peft_model_state_dict(tuned, load_file(folder / WEIGHTS), low_cpu_mem_usage=True)
-    return tuned.base_model.model.eval().requires_grad_(False)
+    return tuned.get_base_model().eval().requires_grad_(False)
 
 
 def read_lora_config(folder: Path) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def read_lora_config(folder: Path) -> dict[str, Any]:
     rank, alpha, modules = found.get("r"), found.get("lora_alpha"), found.get("target_modules")
     if type(rank) is not int or not 1 <= rank <= MOST_RANK:
         raise InputError(f"{path}: r: a whole number from 1 to {MOST_RANK}.")
-    if type(alpha) not in (int, float) or not -MOST_ALPHA <= alpha <= MOST_ALPHA:
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not -MOST_ALPHA <= alpha <= MOST_ALPHA:
         raise InputError(f"{path}: lora_alpha: a number up to {MOST_ALPHA}.")
     if (
         not isinstance(modules, list)

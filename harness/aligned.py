@@ -70,6 +70,7 @@ class AlignedModel:
 
     def _peft_config(self) -> dict[str, object]:
         config = self.model.model.config
+        assert self.soft is not None
         return {
             "peft_type": "PROMPT_TUNING",
             "task_type": "CAUSAL_LM",
@@ -122,7 +123,7 @@ def read_soft_prompt(path: Path, dim: int) -> np.ndarray:
                 raise InputError(
                     f"{path}: {KEY} has shape {shape}; this model needs (tokens, {dim}), {MOST_TOKENS} tokens at most."
                 )
-            soft = file.get_tensor(KEY).astype(np.float32)
+            soft: np.ndarray = file.get_tensor(KEY).astype(np.float32)
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # types that numpy has not
         raise InputError(f"{path}: not a safetensors adapter ({error}).") from None
     if not np.isfinite(soft).all():

@@ -22,6 +22,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+AnySettings = Settings  # within an aligner ``Settings`` is its own
+
+
 class Journal(Protocol):
     """Where an aligner keeps its state, so that a killed run goes on exactly; ``folder`` may hold files of it."""
 
@@ -50,11 +53,11 @@ class Aligner(Protocol):
     aligners are handed a model behind an API.
     """
 
-    Settings: ClassVar[type[Settings]]
+    Settings: ClassVar[type[AnySettings]]
     summary: ClassVar[str]
     budgeted: ClassVar[bool]
 
-    def __init__(self, settings: Settings) -> None: ...
+    def __init__(self, settings: AnySettings) -> None: ...
 
     def align(
         self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal

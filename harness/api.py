@@ -85,7 +85,7 @@ def api_of(flags: Mapping[str, Any], models: Iterable[object]) -> Api | None:
         UnavailableError: a key that is wanted is not there.
     """
     models = list(models)
-    remote = [name for name in models if is_remote(name)]
+    remote = [str(name) for name in models if is_remote(name)]
     given = {name: flags[name] for name in Api.model_fields if flags.get(name) is not None}
     if not remote:
         for name in models:

@@ -7,7 +7,7 @@ their ancestors, a twelfth of all keys, and blocks with about equally many keys 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class TreeAttention:
         blocks.sort(key=lambda block: int(block[1].any(0).sum()))
         parts = np.array_split(np.arange(len(blocks)), min(GROUPS, len(blocks)))
         self._groups = [_group([blocks[i] for i in part]) for part in parts]
-        self._plans: dict[tuple, _Plan] = {}
+        self._plans: dict[tuple[Any, ...], _Plan] = {}
 
     def __call__(self, queries: torch.Tensor, keys: torch.Tensor, heads: Heads) -> torch.Tensor:
         """Attended values (population, rows, query heads x width).
@@ -122,8 +122,8 @@ class _Plan:
             mask = queries.new_zeros(allowed.shape).masked_fill(~allowed, -torch.inf)
             mask = mask[:, None, None].expand(-1, population, heads.keys, -1, -1).flatten(0, 2)
             mask = mask.repeat(1, heads.queries // heads.keys, 1)
-            rows = (index.to(queries.device) for index in (query.flatten(), key, key + heads.keys))
-            self.parts.append(_Part(*rows, mask))
+            query, key = query.flatten().to(queries.device), key.to(queries.device)
+            self.parts.append(_Part(query, key, key + heads.keys, mask))
         self.place = place.flatten().to(queries.device)
 
     def __call__(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import click
 import numpy as np
@@ -90,7 +91,7 @@ def _detected(spec: TaskSpec) -> list[str]:
     return told
 
 
-def _check_lm_eval(spec: TaskSpec, data: dict[str, object]) -> None:
+def _check_lm_eval(spec: TaskSpec, data: dict[str, Any]) -> None:
     """What stock lm-eval needs of the file; functions that are not ours are named, not run."""
     if "include" not in data and "custom_dataset" not in data:
         raise InputError(f"{spec.path}: custom_dataset: missing. Write `custom_dataset: !function {OWN_HOOKS}dataset`.")

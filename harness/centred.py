@@ -14,8 +14,9 @@ same minus their means over c:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from .figure import dimensions
 
 LEAST_COUNTRIES = 6
 ALL = "all"  # the key of all dimensions together
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def centred(scores: Mapping[str, Sequence[Score]], readout: str, split: str = "h
     )
 
 
-def _each(of, model: np.ndarray, published: np.ndarray) -> dict:
+def _each(of: Callable[[np.ndarray, np.ndarray], Value], model: np.ndarray, published: np.ndarray) -> dict[str, Value]:
     """A statistic of all dimensions together and of each."""
     columns = {name: (model[:, d], published[:, d]) for d, name in enumerate(DIMENSIONS)}
     return {name: of(*pair) for name, pair in ({ALL: (model, published)} | columns).items()}

@@ -66,7 +66,9 @@ def _show(each: Comparison, printed: _Terminal | _Markdown) -> None:
     printed.heading(f"{each.task}, {name_of(each.country)}: {each.a} minus {each.b}")
     for caution in each.cautions:
         printed.line(f"note: {caution}")
-    heads = ("metric", "read-out", each.a, each.b, "difference", "95 % interval", "p", "detectable", "n")
+    if not each.differences and not each.moved:
+        return  # no read-out that both have, says a note
+    heads = ["metric", "read-out", each.a, each.b, "difference", "95 % interval", "p", "detectable", "n"]
     printed.table("", heads, [_difference(row) for row in each.differences])
     for note in _notes(each.differences):
         printed.line(note)
@@ -75,13 +77,13 @@ def _show(each: Comparison, printed: _Terminal | _Markdown) -> None:
         printed.line(f"no answer moved ({each.readout})")
         return
     title = f"Answers that moved most ({each.readout}; {min(SHOWN, len(moved))} of {len(each.moved)} items)"
-    heads = ("item", "asked", each.a, each.b, "shift", "p")
+    heads = ["item", "asked", each.a, each.b, "shift", "p"]
     rows = [_moved(row) for row in moved[:SHOWN]]
     if moved[0].p is None:
         heads, rows = heads[:-1], [row[:-1] for row in rows]
     if moved[0].text_a is not None:
-        heads += (f"{each.a}, text", f"{each.b}, text")
-        rows = [[*cells, _cut(m.text_a), _cut(m.text_b)] for cells, m in zip(rows, moved, strict=False)]
+        heads += [f"{each.a}, text", f"{each.b}, text"]
+        rows = [[*cells, _cut(m.text_a or ""), _cut(m.text_b or "")] for cells, m in zip(rows, moved, strict=False)]
     printed.table(title, heads, rows, left=4)
 
 

@@ -13,9 +13,10 @@ from ..errors import UsageError
 from ..tasks.answers import Answers, chosen
 from ..tasks.countries import country as resolve
 from ..tasks.countries import name_of
-from ..tasks.items import Survey
+from ..tasks.items import Questions, Survey
 from ..tasks.measure import countries_of
 from ..tasks.sample import Metric, Sample, average, quotient, tally
+from ..tasks.schema import Readout
 from ..tasks.spec import TaskSpec
 from . import submission
 from .registry import spec_of
@@ -164,19 +165,28 @@ def _compare(spec: TaskSpec, side: Side, base: Side, country: str | None, rng: n
     total = max(len(mine.layout), len(other.layout))
     if len(one.layout) < total and paired:
         cautions.append(f"{len(one.layout):,} of {total:,} prompts were put to both; the others are left out")
+    both, alone = _readouts(spec, one, two)
+    if alone:
+        cautions.append(f"answers of one side only can be read as {', '.join(alone)}; that is left out")
     rows = differences(spec, one, two, code, options, rng, paired=paired)
-    moved = moved_items(spec, one, two, rng, paired=paired)
+    moved = moved_items(spec, one, two, both[0], rng, paired=paired) if both else []
     return Comparison(
         spec.name,
         code,
         side.name,
         base.name,
-        spec.default_readout,
+        both[0] if both else spec.default_readout,
         tuple(cautions),
         len(one.layout),
         tuple(rows),
         tuple(moved),
     )
+
+
+def _readouts(spec: TaskSpec, a: Answers, b: Answers) -> tuple[list[Readout], list[Readout]]:
+    """The read-outs that answers of both sides hold, the spec's first before others; and those of one side only."""
+    mine, other = (dict.fromkeys(readout for _, readout, _ in readings(spec, each)) for each in (a, b))
+    return [name for name in mine if name in other], sorted(mine.keys() ^ other.keys())
 
 
 def _respondents(asked: AskedTask, seed: int) -> tuple[int, int | None]:
@@ -208,32 +218,45 @@ def _cautions(side: Manifest, base: Manifest, a: AskedTask, b: AskedTask, countr
     return found
 
 
-def moved_items(spec: TaskSpec, a: Answers, b: Answers, rng: np.random.Generator, *, paired: bool) -> list[Moved]:
-    """The items of the held-out split by how far their answers moved, the farthest first, in the spec's read-out.
+def moved_items(
+    spec: TaskSpec, a: Answers, b: Answers, readout: Readout, rng: np.random.Generator, *, paired: bool
+) -> list[Moved]:
+    """The items of the held-out split by how far their answers moved, the farthest first, in one read-out.
 
     ``a`` and ``b`` are answers to the same prompts.
     """
-    first = ("heldout", spec.default_readout)
-    parts = [next((asked for *key, asked in readings(spec, each) if tuple(key) == first), None) for each in (a, b)]
-    if None in parts:
+    wanted = ("heldout", readout)
+    parts = [asked for each in (a, b) for *key, asked in readings(spec, each) if tuple(key) == wanted]
+    if len(parts) < 2:
         return []
     survey = isinstance(spec.items, Survey)
-    spreads = [_spreads(each, spec.default_readout) for each in parts]
-    codes = [_codes_sample(each, spec.default_readout) for each in parts]
+    spreads = [_spreads(each, readout) for each in parts]
+    codes = [_codes_sample(each, readout) for each in parts]
     means = [quotient(each.sums.sum(0), each.counts.sum(0)) for each in codes]
     items = [i for i in range(len(spec.items.ids)) if not any(np.isnan(spread[i]).any() for spread in spreads)]
-    rows = []
+    rows, spoken = [], all(each.texts is not None for each in parts)
     for item in items:
         width = len(spec.items.codes(spec.items.ids[item]))
         pair = [spread[item, :width] for spread in spreads]
         likely = [_option(spec, spec.items.ids[item], int(each.argmax())) for each in pair]
-        mean_a, mean_b = (float(each[item]) for each in means) if survey else (None, None)
-        shift = mean_a - mean_b if survey else float(abs(pair[0] - pair[1]).sum() / 2)
-        said = [_first_text(each, item) for each in parts]
-        rows.append(Moved(spec.items.ids[item], _asked(spec, item), *likely, mean_a, mean_b, shift,
-                          text_a=said[0], text_b=said[1]))  # fmt: skip
+        mean_a, mean_b = (float(each[item]) for each in means)
+        apart = float(abs(pair[0] - pair[1]).sum() / 2)
+        said = [_first_text(each, item) if spoken else None for each in parts]
+        rows.append(
+            Moved(
+                spec.items.ids[item],
+                _asked(spec, item),
+                likely_a=likely[0],
+                likely_b=likely[1],
+                mean_a=mean_a if survey else None,
+                mean_b=mean_b if survey else None,
+                shift=mean_a - mean_b if survey else apart,
+                text_a=said[0],
+                text_b=said[1],
+            )
+        )
     if survey and paired and len(codes[0]) >= LEAST_PAIRS and rows:
-        p = permutation(*codes, [Metric(np.array([item]), average) for item in items], rng).tolist()
+        p = permutation(codes[0], codes[1], [Metric(np.array([item]), average) for item in items], rng).tolist()
         rows = [replace(r, p=x, adjusted=y) for r, x, y in zip(rows, p, holm(p), strict=True)]
     return sorted(rows, key=lambda row: -abs(row.shift))
 
@@ -261,6 +284,7 @@ def _asked(spec: TaskSpec, item: int) -> str:
     """What an item asks: in a survey's first held-out wording, or the question."""
     if isinstance(spec.items, Survey):
         return spec.items.wordings[spec.metadata.splits.heldout.wordings[0]].items[spec.items.ids[item]]
+    assert isinstance(spec.items, Questions)
     return spec.items.questions[item].question
 
 
@@ -268,6 +292,7 @@ def _option(spec: TaskSpec, item: str, place: int) -> str:
     """An option by its code in a survey, by its words in a question."""
     if isinstance(spec.items, Survey):
         return str(spec.items.codes(item)[place])
+    assert isinstance(spec.items, Questions)
     return spec.items.by_id[item].options[place]
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -40,7 +41,7 @@ MOST_TOKENS = 1000
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner.")
 @click.option("--out", type=click.Path(file_okay=False), default="culteval-folds", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def command(aligner: str, fit: str, tokens: str, folds: int, out: str, as_json: bool, **flags: object) -> None:
+def command(aligner: str, fit: str, tokens: str, folds: int, out: str, as_json: bool, **flags: Any) -> None:
     """Choose the length of a soft prompt: losses on items it was fitted to and on items left out."""
     lengths = _lengths(tokens)
     if "tokens" not in find("aligners", aligner).Settings.model_fields:

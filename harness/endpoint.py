@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -87,7 +88,7 @@ class Endpoint:
                     if self._over.is_set():
                         return
                     try:
-                        await self._tried(session, body, lambda reply, number=number: read(number, reply))
+                        await self._tried(session, body, partial(read, number))
                     except Refused as error:
                         if not spared(number, error):
                             failures.append(error)

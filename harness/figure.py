@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -125,7 +126,9 @@ def bars(scores: Sequence[Score], readout: str, split: str, country: str) -> Tab
     """The same picture in a terminal: a bar to the model's index, a mark at the published one."""
     title = f"Dimensions, {split} ({readout}):  ━ model  ◆ published, {country}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for heading, justify in (("", "left"), ("", "left"), ("model", "right"), ("published", "right")):
+    columns: tuple[tuple[str, JustifyMethod], ...]
+    columns = (("", "left"), ("", "left"), ("model", "right"), ("published", "right"))
+    for heading, justify in columns:
         table.add_column(heading, justify=justify, no_wrap=True)
     points = dimensions(scores, readout, split)
     for name, (value, target) in points.items():

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ..errors import InputError, UsageError
 from ..tasks.reading import read_bytes
-from ..tasks.schema import Strict
+from ..tasks.schema import Readout, Strict
 from ..tasks.spec import first_problem
 from .aligned import AlignedModel
 from .budget import Budget
@@ -44,6 +44,7 @@ class Fold(Strict):
 
 
 _FOLDS = TypeAdapter(list[Fold])
+_READOUTS: tuple[tuple[str, Readout], ...] = (("loss", "expected"), ("argmax", "argmax"))  # what losses are called
 
 
 class _Memory:
@@ -89,6 +90,7 @@ def cross_validate(
         UsageError: the task's loss needs all its items, or too many folds. InputError: a damaged file.
     """
     goal = goal_of(config)
+    assert isinstance(goal, TaskGoal), "one --fit"
     parts = divide(goal.groups, count, np.random.default_rng(config.seed))
     goal.take(parts[0])  # raises now where the loss needs all items
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +136,7 @@ def _fold(
 
 def _losses(aligned: AlignedModel, goal: TaskGoal) -> Iterator[tuple[str, float]]:
     probs = aligned.answer(goal.prompts).probs
-    for key, readout in (("loss", "expected"), ("argmax", "argmax")):
+    for key, readout in _READOUTS:
         yield key, float(np.asarray(goal.read_as(readout).objective(probs))[0])
 
 

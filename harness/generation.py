@@ -46,7 +46,7 @@ def generate(
             if ended.all() or step + 1 == most:
                 break
             embeds = engine.embed(torch.from_numpy(tokens).to(device))[:, None]
-            hidden = engine.decoder(embeds, (lengths + step)[:, None], room, first)[:, 0]
+            hidden = engine.fused(embeds, (lengths + step)[:, None], room, first)[:, 0]
     return found
 
 
@@ -55,12 +55,12 @@ def _read(engine: Engine, rows: Sequence[Sequence[int]], room: _Room) -> torch.T
     device, done = engine.model.device, []
     encoded = Encoded([list(row) for row in rows], [[[0]]] * len(rows))
     for tree in build_trees(encoded, engine.most_tokens()):
-        memory = engine.decoder.memory(1, len(tree), engine.embed.weight)
+        memory = engine.fused.memory(1, len(tree), engine.embed.weight)
         embeds = engine.embed(torch.from_numpy(tree.tokens).to(device))[None]
         positions = torch.from_numpy(tree.depth).to(device)
         leaves, place = np.unique(tree.read_node, return_inverse=True)
         sight = TreeAttention(tree.ancestors())
-        hidden = engine.decoder(embeds, positions, sight, torch.from_numpy(leaves).to(device), memory)
+        hidden = engine.fused(embeds, positions, sight, torch.from_numpy(leaves).to(device), memory)
         done.append(hidden[0, torch.from_numpy(place).to(device)])
         for row, leaf in enumerate(tree.read_node.tolist(), start=tree.first):
             room.fill(row, memory, torch.from_numpy(_path(tree, leaf)).to(device))
@@ -83,11 +83,11 @@ class _Room:
     """
 
     def __init__(self, engine: Engine, lengths: torch.Tensor, most: int) -> None:
-        heads, like = engine.decoder.heads, engine.embed.weight
+        heads, like = engine.fused.heads, engine.embed.weight
         self.stop, self.layer = int(lengths.max()), 0
         self.first = self.stop - lengths
         shape = (len(lengths) * heads.keys, self.stop + most, heads.width)
-        self.layers = [(like.new_zeros(shape), like.new_zeros(shape)) for _ in engine.decoder.layers]
+        self.layers = [(like.new_zeros(shape), like.new_zeros(shape)) for _ in engine.fused.layers]
 
     def fill(self, row: int, memory: list[torch.Tensor], path: torch.Tensor) -> None:
         """Take over a row's keys and values from the nodes ``path`` of a tree's memory."""

@@ -26,11 +26,20 @@ class Goal(Protocol):
     candidate. ``language`` is that of the prompts.
     """
 
-    task: str
-    language: str
-    country: Country
-    readout: Readout
-    null: float
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def language(self) -> str: ...
+
+    @property
+    def country(self) -> Country: ...
+
+    @property
+    def readout(self) -> Readout: ...
+
+    @property
+    def null(self) -> float: ...
 
     @property
     def prompts(self) -> Prompts: ...
@@ -108,7 +117,8 @@ class TaskGoal:
         """Numbers (prompts,): prompts of one number ask the same thing and belong in one fold."""
         layout = self.prompts.layout
         names = [self.spec.items.group(item) for item in layout.items]
-        return np.unique(names, return_inverse=True)[1][layout.item]
+        groups: np.ndarray = np.unique(names, return_inverse=True)[1][layout.item]
+        return groups
 
     def retold(self, rng: np.random.Generator, order: Order) -> TaskGoal:
         """The same goal in words of its own: a survey's wordings of ``fit`` mixed at random, asked in one order.
@@ -166,5 +176,6 @@ def fit_only(spec: TaskSpec) -> TaskSpec:
 
 
 def _asking_only(spec: TaskSpec, part: Split) -> TaskSpec:
-    splits = Splits.model_construct(fit=part, heldout=None, control=None)
+    none: Any = None  # a Splits that was read has a heldout part; this one is not to have any
+    splits = Splits.model_construct(fit=part, heldout=none, control=None)
     return replace(spec, metadata=spec.metadata.model_copy(update={"splits": splits}))

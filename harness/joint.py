@@ -97,7 +97,8 @@ def _stacked(named: Sequence[tuple[str, Layout]]) -> Layout:
     layouts = [layout for _, layout in named]
     width = max(layout.codes.shape[1] for layout in layouts)
     columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
-    items, wordings = [], []
+    items: list[str] = []
+    wordings: list[str] = []
     for name, layout in named:
         moved = {"item": layout.item + len(items), "wording": layout.wording + len(wordings)}
         moved["codes"] = np.pad(layout.codes, ((0, 0), (0, width - layout.codes.shape[1])))

@@ -68,8 +68,9 @@ class RunJournal:
         """Write the checkpoint atomically, log a line, move the progress bar."""
         self.restoring = False
         spent = np.frombuffer(json.dumps(self.budget.state()).encode(), dtype=np.uint8)
+        arrays: dict[str, Any] = {**state, "_budget": spent}
         with replacing(self.path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **state, _budget=spent)
+            np.savez(file, **arrays)
         self.log("generation", best=best, **self.budget.state())
         allowed = self.budget.total / self.budget.per_survey
         self.display.advance(self.label, self.budget.evaluations, allowed, best)

@@ -154,7 +154,8 @@ def read_verdicts(folder: Path, manifest: Manifest) -> list[Verdict]:
         raise InputError(f"{path}: {first_problem(error)}. Judge again.") from None
     if record.answers_sha256 != manifest.answers.sha256:
         raise InputError(f"{path}: judges other answers than these. Judge again, or remove it.")
-    verdicts, digest, source = [], hashlib.sha256(), folder / VERDICTS
+    verdicts: list[Verdict] = []
+    digest, source = hashlib.sha256(), folder / VERDICTS
     try:
         for line in read_lines(source, 2 * MOST_LINE_BYTES):
             if len(verdicts) == record.rows:
@@ -181,6 +182,7 @@ def judged_scores(
         return []
     reference = scores_of(spec, options.edition)
     high = reference.high(country)
+    of_country = {i: high[q.dimension] for i, q in questions.items() if q.dimension}  # whether its pole is the high one
     rows: list[Score] = []
     for split in spec.metadata.splits.named:
         inside = np.flatnonzero(of_split(spec, answers.layout, split))
@@ -190,7 +192,7 @@ def judged_scores(
         layout = answers.layout.take(np.array(list(said)))
         sheet = Sheet(spec.name, country, reference.edition, split, "text", layout, len(said))
         side = [
-            (verdict == "high") == high[questions[int(answers.layout.item[row])].dimension]
+            (verdict == "high") == of_country[int(answers.layout.item[row])]
             for row, verdict in said.items()
             if verdict in ("high", "low")
         ]

@@ -120,9 +120,10 @@ class CultevalLM(HFLM):
             row = options.setdefault(tuple(context), {})
             row.setdefault(tuple(continuation), len(row))
         encoded = Encoded([list(context) for context in options], [[list(o) for o in row] for row in options.values()])
-        logs, greedy = PackedForward(self._engine, encoded, MOST_NODES).read(self._soft)
+        assert self._engine is not None
+        found = PackedForward(self._engine, encoded, MOST_NODES).read(self._soft)
         at = {context: p for p, context in enumerate(options)}
-        logs, greedy = logs[0].tolist(), greedy[0].tolist()
+        logs, greedy = (each[0].tolist() for each in found)
         cells = [(at[tuple(c)], options[tuple(c)][tuple(o)]) for _, c, o in requests]
         return [(logs[p][o], greedy[p][o]) for p, o in cells]
 

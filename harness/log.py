@@ -23,8 +23,9 @@ class JsonLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line without its end."""
         when = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
-        line = {"time": when, "level": record.levelname.lower(), "run": record.run, "event": record.event}
-        return json.dumps(line | {name: _plain(value) for name, value in record.fields.items()}, ensure_ascii=False)
+        own = vars(record)  # with what was handed over as ``extra``
+        line = {"time": when, "level": record.levelname.lower(), "run": own["run"], "event": own["event"]}
+        return json.dumps(line | {name: _plain(value) for name, value in own["fields"].items()}, ensure_ascii=False)
 
 
 class RunLog:

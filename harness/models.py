@@ -169,8 +169,8 @@ class LanguageModel:
         forward = self._encoded(prompts, "", virtual)
         if len(steps) == 1:
             return RereadSteps([forward], (tuple(range(len(prompts))),), virtual)
-        if self.remembers and len(forward.passes) == 1:
-            return RememberedSteps(self.engine, forward.passes[0].tree, forward.options, steps, virtual)
+        if self.remembers and isinstance(forward, PackedForward) and len(forward.passes) == 1:
+            return RememberedSteps(forward.engine, forward.passes[0].tree, forward.options, steps, virtual)
         return RereadSteps([self._encoded(prompts.take(np.array(step)), "", virtual) for step in steps], steps, virtual)
 
     def generate(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "", most: int = 8) -> Answers:

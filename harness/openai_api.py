@@ -263,8 +263,9 @@ def _log_sum(logs: Sequence[float]) -> float | None:
 def _echoed(completion: _Completion, ask: Ask) -> tuple[float, ...] | None:
     """Log-probability of each option after the prompt, over all its tokens; None where prompts are not repeated."""
     by_index: Mapping[int, _Choice] = {choice.index: choice for choice in completion.choices}
-    found = [_tail(by_index[i], option) for i, option in enumerate(ask.options) if i in by_index]
-    return tuple(found) if len(found) == len(ask.options) and None not in found else None
+    tails = (_tail(by_index[i], option) for i, option in enumerate(ask.options) if i in by_index)
+    found = tuple(log for log in tails if log is not None)
+    return found if len(found) == len(ask.options) else None
 
 
 def _tail(choice: _Choice, option: str) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import click
 from rich.console import Console
@@ -64,7 +65,7 @@ def info(as_json: bool) -> None:
     """Where the cache is, and how much is in it."""
     answers, models = _opened(), cache_dir() / "models"
     files = [path for path in models.rglob("*") if path.is_file()]
-    facts = {
+    facts: dict[str, Any] = {
         "answers": str(answers.folder),
         "sets": len(answers.entries()),
         "bytes": answers.size(),

@@ -44,6 +44,12 @@ class Engine:
         """``fused`` or ``packed``: who runs the layers."""
         return "packed" if self.decoder is None else "fused"
 
+    @property
+    def fused(self) -> Decoder:
+        """The layers of a fused engine."""
+        assert self.decoder is not None, "transformers runs the layers of this one"
+        return self.decoder
+
     def log_softmax(self, hidden: torch.Tensor) -> torch.Tensor:
         """Log-probabilities (..., vocabulary) in float32 of the next token after hidden states (..., dim).
 

@@ -58,8 +58,8 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     base = dict(base or {}) | {name: flags[name] for name in SHORT if flags.get(name) is not None}
     chosen = aligner_settings(flags["aligner"], flags["assignments"], base)
     aligner = find("aligners", flags["aligner"])
-    copied = ("aligner", "model", "revision", "dtype", "device", "threads", "readout", "respondents", "seed")
-    copied += ("limit", "calibrate")
+    copied = ["aligner", "model", "revision", "dtype", "device", "threads", "readout", "respondents", "seed"]
+    copied += ["limit", "calibrate"]
     if is_remote(flags["model"]):
         _require_text(flags, aligner)
     config = RunConfig(

@@ -90,7 +90,7 @@ class Replies:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self._kept = dict(_lines(folder / REPLIES)) if folder else {}
-        self._torn = bool(folder) and _torn(folder / REPLIES)
+        self._torn = folder is not None and _torn(folder / REPLIES)
 
     def get(self, key: str) -> Reply | None:
         """A kept reply, if any."""

@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ..tasks.schema import Readout
 from ..tasks.score import Place, Score, place
 from ..tasks.spec import TaskSpec
 from .submission import Spent
@@ -23,7 +24,7 @@ class Column:
 
     heading: str
     metric: str
-    readout: str
+    readout: Readout
     split: str
     form: str = ".3f"
 

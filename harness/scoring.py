@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from ..errors import InputError, UsageError
 from ..tasks.answers import Answers
@@ -81,12 +82,14 @@ def readings(spec: TaskSpec, answers: Answers) -> Iterator[tuple[SplitName, Read
         yield from ((split, readout, real) for readout in readouts)
         if free.any() and answers.weighed:
             without_prior = calibrated(spec, asked, split)
-            yield from ((split, f"{name}{CALIBRATED}", without_prior) for name in readouts if name != "text")
+            for name in readouts:
+                if name != "text":
+                    yield split, cast(Readout, f"{name}{CALIBRATED}"), without_prior
 
 
 def plain(readout: Readout) -> Readout:
     """The read-out that a calibrated one applies to calibrated answers; any other is itself."""
-    return readout.removesuffix(CALIBRATED)
+    return cast(Readout, readout.removesuffix(CALIBRATED))
 
 
 def score_constant(spec: TaskSpec, layout_of: Answers, country: str, options: MeasureOptions) -> list[Score]:

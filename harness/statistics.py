@@ -85,11 +85,12 @@ def differences(
     a, b = shared(a, b, paired=paired)
     wanted = spec.metadata.readouts if readouts is None else readouts
     rows = []
-    for (split, readout, mine), (_, _, other) in zip(readings(spec, a), readings(spec, b), strict=True):
-        if split in splits and readout in wanted:
+    others = {(split, readout): asked for split, readout, asked in readings(spec, b)}
+    for split, readout, mine in readings(spec, a):
+        if split in splits and readout in wanted and (other := others.get((split, readout))) is not None:
             one, two = (_listed(spec, measure.sample(each, plain(readout))) for each in (mine, other))
             found = compared(one, two, rng, paired=paired or one.unit == "questions")
-            where = {"task": spec.name, "country": country, "readout": readout, "split": split}
+            where: dict[str, Any] = {"task": spec.name, "country": country, "readout": readout, "split": split}
             rows += [Difference(**where, adjusted=None, **row) for row in found]
     adjusted = holm([row.p for row in rows])
     return [replace(row, adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
@@ -105,10 +106,11 @@ def compared(a: Sample, b: Sample, rng: np.random.Generator, *, paired: bool) ->
     if paired:
         a, b = _same_units(a, b)
     names = [name for name in a.metrics if name in b.metrics and not np.isnan(a.value(name) - b.value(name))]
-    found, none_owed = [], dict.fromkeys(("low", "high", "p", "detectable"))
+    found: list[dict[str, Any]] = []
+    none_owed = dict.fromkeys(("low", "high", "p", "detectable"))
     for name in names:
         one, two = a.value(name), b.value(name)
-        row = {"metric": name, "a": one, "b": two, "difference": one - two, "unit": a.unit, **none_owed}
+        row: dict[str, Any] = {"metric": name, "a": one, "b": two, "difference": one - two, "unit": a.unit, **none_owed}
         row |= {"higher_is_better": a.metrics[name].higher_is_better}
         if paired:
             row |= _interval(a, b, name)
@@ -301,9 +303,9 @@ def shared(a: Answers, b: Answers, *, paired: bool = True) -> tuple[Answers, Ans
 
     Without ``paired`` respondents are different people, and what is shared is items, wordings and orders.
     """
-    keys = [_keys(each.layout, a.layout, paired) for each in (a, b)]
+    one, two = (_keys(each.layout, a.layout, paired) for each in (a, b))
     kept = []
-    for each, mine, other in ((a, *keys), (b, *keys[::-1])):
+    for each, mine, other in ((a, one, two), (b, two, one)):
         rows = np.flatnonzero(np.isin(mine, other))
         kept.append(each.take(rows[np.argsort(mine[rows], kind="stable")]))
     return kept[0], kept[1]

@@ -89,7 +89,7 @@ class _Remembered:
     def __init__(self, plan: RememberedSteps, soft: torch.Tensor) -> None:
         self.plan, self.soft, self.next = plan, soft, 0
         like = plan.engine.embed.weight
-        self.memory = plan.engine.decoder.memory(len(soft), plan.rows, like)
+        self.memory = plan.engine.fused.memory(len(soft), plan.rows, like)
         self.total: Any = None
 
     def advance(self) -> torch.Tensor:
@@ -100,7 +100,7 @@ class _Remembered:
         embeds = engine.embed(step.tokens)[None].expand(len(self.memory[0]), -1, -1)
         if step.start == 0:
             embeds = torch.cat([self.soft.to(embeds), embeds], dim=1)
-        hidden = engine.decoder(embeds, step.positions, step.sight, step.leaves, self.memory, step.start)
+        hidden = engine.fused(embeds, step.positions, step.sight, step.leaves, self.memory, step.start)
         logs, _ = step.readings.sums(engine.log_softmax(hidden))
         self.total = logs if self.total is None else self.total + logs
         return step.readings.without_absent(self.total)

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -25,8 +25,9 @@ from ..tasks.spec import TaskSpec, first_problem
 from .files import replacing, write_json
 from .registry import spec_of
 
-SCHEMA = 1
-MANIFEST, ANSWERS = "manifest.json", "answers.jsonl"
+SCHEMA: Final = 1
+MANIFEST = "manifest.json"
+ANSWERS: Final = "answers.jsonl"
 MOST_TEXT = 6_000  # characters of a generated answer that are kept: a line of them fits whatever the script
 MOST_MANIFEST_BYTES, MOST_LINE_BYTES, MOST_ANSWERS = 1 << 20, 1 << 15, 5_000_000
 LEAST_LINE_BYTES = 80  # the field names of an answer alone take as much
@@ -170,7 +171,7 @@ def _lines(task: str, answers: Answers) -> Iterator[str]:
             "probs": [round(float(p), 9) for p in answers.probs[0, row, : layout.widths[row] * weighed]],
             "outside": round(float(answers.outside[0, row]), 9),
         }
-        if answers.texts is not None:
+        if answers.texts is not None and answers.parsed is not None:
             line |= {"text": answers.texts[row][:MOST_TEXT], "parsed": int(answers.parsed[row])}
         yield json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -324,9 +325,10 @@ class _Table:
 
     def finished(self) -> Answers:
         """The answers: as many as asked, none twice, so all are there. Text only where every answer has one."""
-        full = all(text is not None for text in self.texts)
-        texts, parsed = (tuple(self.texts), self.parsed) if full else (None, None)
-        return Answers(self.layout, self.probs[None], self.outside[None], texts, parsed)
+        texts = tuple(text for text in self.texts if text is not None)
+        if len(texts) < len(self.texts):
+            return Answers(self.layout, self.probs[None], self.outside[None])
+        return Answers(self.layout, self.probs[None], self.outside[None], texts, self.parsed)
 
 
 def json_schema() -> dict[str, Any]:

@@ -92,7 +92,7 @@ class Cell:
     def record(self) -> dict[str, Any]:
         """What ``sweep.json`` keeps."""
         kept = {name: getattr(self.config, name) for name in ("model", "aligner", "country", "seed", "budget")}
-        told = {"state": self.state, "attempts": self.attempts, "seconds": round(self.seconds, 1)}
+        told: dict[str, Any] = {"state": self.state, "attempts": self.attempts, "seconds": round(self.seconds, 1)}
         told |= {"reasons": self.reasons, "cached": self.cached}
         return {"run": self.name, "tasks": self.config.tasks} | kept | told
 

@@ -234,7 +234,7 @@ def _show(found: Comparison, top: int) -> None:
         console.print(_summary(found))
     if found.identified:
         console.print(_heat_map(found.identified))
-        say(_verdict(found))
+        say(_verdict(found.identified, found.between))
     else:
         say(f"no matrix: {found.why}", "dim")
 
@@ -293,16 +293,18 @@ def _shade(share: float) -> str:
     return "black on " + (f"rgb({fade},{fade},255)" if share < 0 else f"rgb(255,{fade},{fade})")
 
 
-def _verdict(found: Comparison) -> str:
+def _verdict(found: Identification, between: Centred | None) -> str:
     """What the matrix comes to, in a line or two."""
-    set_, n = found.identified, len(found.identified.countries)
+    n = len(found.countries)
     text = "aligned to (rows), scored against (columns), double-centred: below zero is nearer than expected\n"
     text += (
-        f"mean rank of the true country {set_.mean_rank:.2f} of {n} (1: all identified, {(n + 1) / 2:g}: by chance); "
+        f"mean rank of the true country {found.mean_rank:.2f} of {n} (1: all identified, {(n + 1) / 2:g}: by chance); "
     )
-    text += f"p = {set_.p:.4f}, {set_.permutations:,} labellings" if set_.p else f"p needs {LEAST_COUNTRIES} countries"
-    if found.between:
-        r = found.between.correlation[ALL]
-        text += f"\nbetween countries, free of C: explained variance {found.between.explained_variance[ALL]:.2f}, "
+    text += (
+        f"p = {found.p:.4f}, {found.permutations:,} labellings" if found.p else f"p needs {LEAST_COUNTRIES} countries"
+    )
+    if between:
+        r = between.correlation[ALL]
+        text += f"\nbetween countries, free of C: explained variance {between.explained_variance[ALL]:.2f}, "
         text += "no differences" if r is None else f"correlation {r:.2f}"
     return text

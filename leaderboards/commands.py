@@ -97,6 +97,7 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
     suite, checked, shelf = read_suite(), verified(folder), Shelf()
     found = _chosen(boards(entries(folder, _note), shelf, suite), task, country)
     if form in ("png", "svg"):
+        assert out is not None, "refused above"
         _picture(found, form, out)
         return
     import numpy as np

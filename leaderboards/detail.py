@@ -96,7 +96,7 @@ def item_answers(spec: TaskSpec, answers: Answers) -> dict[str, Any]:
             for i, spec_id in enumerate(spec.items.ids[:MOST_ITEMS])
             if np.isfinite(means[i]).all()
         }
-    texts = {}
+    texts: dict[str, str] = {}
     for row, text in enumerate(answers.texts or ()):
         texts.setdefault(layout.items[layout.item[row]], visible(text[:MOST_SHOWN]))
     return {"shares": found, "texts": texts}
@@ -111,15 +111,15 @@ def items(spec: TaskSpec, asked: AskedTask, shelf: Shelf) -> list[dict[str, Any]
     own = spec.metadata.imported is None
     reference = spec.metadata.reference
     shipped = reference is not None and (asked.edition or spec.default_edition) in reference.editions
-    people = measure.reference.shares if isinstance(measure, Shares) and shipped else {}
+    survey = measure if isinstance(measure, Shares) and shipped else None
     rows = []
     for item in spec.items.ids[:MOST_ITEMS]:
         codes = spec.items.codes(item)
         text, options = _text(spec, item) if own else (item, [str(code) for code in codes])
         row: dict[str, Any] = {"id": item, "text": text, "options": options}
-        if item in people:
-            row["people"] = [round(people[item].get(code, 0.0), 4) for code in codes]
-            counts_as = measure.codes[spec.items.ids.index(item)].tolist()
+        if survey is not None and item in survey.reference.shares:
+            row["people"] = [round(survey.reference.shares[item].get(code, 0.0), 4) for code in codes]
+            counts_as = survey.codes[spec.items.ids.index(item)].tolist()
             if counts_as != list(codes):  # the country was asked a shorter scale
                 row["as"] = [codes.index(code) for code in counts_as]
         if isinstance(spec.items, Questions) and own and spec.items.by_id[item].right:
@@ -136,5 +136,6 @@ def _text(spec: TaskSpec, item: str) -> tuple[str, list[str]]:
         stem = f"{words.stems[key.stem]} " if key.stem else ""
         labels = zip(spec.items.codes(item), words.scales[key.scale], strict=True)
         return stem + words.items[item], [label or str(code) for code, label in labels]
+    assert isinstance(spec.items, Questions)
     question = spec.items.by_id[item]
     return question.question, list(question.options)

@@ -270,7 +270,7 @@ def _ranked(
         worst, best = sorted((sign * low, sign * high))
         rank = 1 + len(least) - bisect_left(least, np.nextafter(best, np.inf))
         row = replace(row, gain=_gain(score, controls.get(_model(entry), ())))
-        known = (low, high) if basis else (None, None)
+        known: tuple[float | None, float | None] = (low, high) if basis else (None, None)
         standings.append(Standing(entry, row, rank, basis, *known, bool(worst > beaten)))
     return tuple(sorted(standings, key=lambda one: (one.rank is None, _place(one.row.scores, spec), one.entry.name)))
 

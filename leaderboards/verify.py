@@ -117,7 +117,8 @@ class _Models:
     """The models of manifests; the last one stays loaded, since entries of one model stand together."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self._say, self._key, self._model = say, ("", ""), None
+        self._say, self._key = say, ("", "")
+        self._model: Any = None
 
     def __call__(self, manifest: Manifest) -> Any:
         from ..harness.models import load_model

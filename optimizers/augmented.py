@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..harness.aligner import Journal
 from ..harness.budget import Budget
 from ..harness.goal import Goal
 from ..tasks.countries import Country, country
+from ..tasks.schema import Order
 from .descent import (
     PASSES,
     DescentSettings,
@@ -98,7 +100,7 @@ class AugmentedPrompt:
         """
         self.check(goal, budget)
         others, cost = self._others(goal), self._cost(goal)
-        orders = ("natural", "reversed") if self.settings.orders == "both" else ("natural",)
+        orders: tuple[Order, ...] = ("natural", "reversed") if self.settings.orders == "both" else ("natural",)
         steps = budget.total // cost
         first = int(steps * (1 - self.settings.averaged))
         start = start_prompt(model, goal, self.settings.start, self.settings.tokens, rng)
@@ -113,7 +115,7 @@ class AugmentedPrompt:
             started, tokens = time.perf_counter(), model.tokens
             retold = goal.retold(np.random.default_rng(rng.integers(1 << 62)), orders[adam.steps % len(orders)])
             asked = [retold, *map(retold.toward, others)]
-            loss = adam.step(lambda soft, asked=asked: self._loss(model, asked, soft))
+            loss = adam.step(partial(self._loss, model, asked))
             if adam.steps > first:
                 mean += (adam.prompt - mean) / (adam.steps - first)
             budget.record(model.tokens - tokens, started)

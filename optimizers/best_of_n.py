@@ -70,7 +70,7 @@ class BestOfN:
             if value < loss:
                 best, loss = judged, value
             judged += 1
-            journal.save({"judged": np.int64(judged), "best": np.int64(best), "loss": np.float64(loss)}, loss)
+            journal.save({"judged": np.array(judged), "best": np.array(best), "loss": np.array(loss)}, loss)
         return AlignedModel(model, preamble=kept[best])
 
     @staticmethod

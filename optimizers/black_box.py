@@ -39,6 +39,9 @@ class Searching(Protocol):
 
     settings: BlackBoxSettings
 
+    def check(self, goal: Goal, budget: Budget) -> None:
+        """As ``BlackBox`` has it."""
+
     def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> Search:
         """A search in a space just laid; ``rng`` is its own to keep."""
 
@@ -114,8 +117,9 @@ class _Course:
 
     def state(self) -> dict[str, np.ndarray]:
         """Plain arrays for a checkpoint."""
-        own = {"best": self.best, "loss": np.float64(self.loss), "rng": pack_rng(self.rng)}
-        own |= {"since": np.int64(self.since), "generation": np.int64(self.generation)}
+        assert self.search is not None, "there is a state once there was a step"
+        own = {"best": self.best, "loss": np.array(self.loss), "rng": pack_rng(self.rng)}
+        own |= {"since": np.array(self.since), "generation": np.array(self.generation)}
         parts = {f"search_{key}": value for key, value in self.search.state().items()}
         return own | self.space.state() | parts | (self.race.state() if self.race else {})
 

@@ -41,6 +41,7 @@ class CovarianceAdaptationPrompt(BlackBox):
 
     Settings: ClassVar = CMASettings
     summary: ClassVar = "soft prompt by CMA-ES in a subspace (or separable CMA-ES), model frozen, no gradients"
+    settings: CMASettings
 
     def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> CovarianceAdaptation:
         """A Gaussian around the space's first prompt."""

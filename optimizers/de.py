@@ -45,6 +45,7 @@ class DifferentialEvolutionPrompt(BlackBox):
 
     Settings: ClassVar = DESettings
     summary: ClassVar = "soft prompt by Differential Evolution, model frozen, no gradients"
+    settings: DESettings
 
     def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> DifferentialEvolution:
         """A population around the space's first prompt, which is a member."""

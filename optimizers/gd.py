@@ -150,7 +150,7 @@ class _Descent:
 
     def state(self) -> dict[str, np.ndarray]:
         """Plain arrays for a checkpoint."""
-        kept = {"gd_best": self.best, "gd_best_loss": np.float64(self.best_loss), "gd_since": np.int64(self.since)}
+        kept = {"gd_best": self.best, "gd_best_loss": np.array(self.best_loss), "gd_since": np.array(self.since)}
         return self.adam.state() | kept | {"gd_rng": pack_rng(self.rng)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..harness.aligned import AlignedModel
-from ..harness.aligner import Journal, Settings
+from ..harness.aligner import AnySettings, Journal
 from ..harness.budget import Budget
 from ..harness.goal import Goal
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 class Naive:
     """Nothing before the question: what every alignment is compared with."""
 
-    Settings: ClassVar = Settings
+    Settings: ClassVar = AnySettings
     summary: ClassVar = "the model as it is"
     budgeted: ClassVar = False
     needs_weights: ClassVar = False
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: AnySettings) -> None:
         self.settings = settings
 
     def align(

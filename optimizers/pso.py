@@ -27,6 +27,7 @@ class ParticleSwarmPrompt(BlackBox):
 
     Settings: ClassVar = PSOSettings
     summary: ClassVar = "soft prompt by particle swarm optimisation, model frozen, no gradients"
+    settings: PSOSettings
 
     def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> ParticleSwarm:
         """Particles around the space's first prompt, which is one of them."""

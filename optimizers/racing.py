@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,8 +45,9 @@ class Race:
 
     def __init__(self, model: LanguageModel, goal: Goal, budget: Budget) -> None:
         self.model, self.goal, self.budget = model, goal, budget
-        self.objective: SeparableObjective = goal.objective
-        self.parts = self.objective.parts
+        objective = goal.objective
+        assert isinstance(objective, SeparableObjective), "see can_race"
+        self.objective, self.parts = objective, objective.parts
         self.sums, self.counts = np.zeros(len(self.parts)), np.zeros(len(self.parts))
         self.lasting, self.begun = np.ones(len(self.parts)), np.zeros((), dtype=np.int64)
 
@@ -53,7 +55,7 @@ class Race:
         """Plain arrays for a checkpoint."""
         return {f"race_{name}": getattr(self, name).copy() for name in _LEARNED}
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a checkpoint."""
         self.sums, self.counts, self.lasting, self.begun = (state[f"race_{name}"].copy() for name in _LEARNED)
 

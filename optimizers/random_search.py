@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from .black_box import BlackBox, BlackBoxSettings
-from .search.random import RandomDraws
+from .search.random import Draw, RandomDraws
 from .spaces import Space, draw_vectors, first_vectors
 
 if TYPE_CHECKING:
@@ -40,5 +40,5 @@ class RandomSearch(BlackBox):
         """The search of a checkpoint."""
         return RandomDraws.from_state(state, self._draw(model, space))
 
-    def _draw(self, model, space):
+    def _draw(self, model: LanguageModel, space: Space) -> Draw:
         return lambda rng, count: draw_vectors(model, space, self.settings, rng, count)

@@ -60,7 +60,11 @@ class Space:
     def state(self) -> dict[str, np.ndarray]:
         """Plain arrays for a checkpoint."""
         basis = np.zeros((0, 0)) if self.basis is None else self.basis
-        return {"space_centre": self.centre, "space_scale": np.float64(self.scale), "space_basis": basis}
+        return {
+            "space_centre": self.centre,
+            "space_scale": np.array(self.scale, dtype=np.float64),
+            "space_basis": basis,
+        }
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:

@@ -61,7 +61,9 @@ class Layout:
 
     def join(self, other: Layout) -> Layout:
         """The rows of both, which share their levels."""
-        columns = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in COLUMNS}
+        columns: dict[str, Any] = {
+            name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in COLUMNS
+        }
         return replace(self, respondents=max(self.respondents, other.respondents), **columns)
 
 
@@ -100,7 +102,8 @@ class Answers:
             if self.parsed is None:
                 raise ValueError("these answers hold no generated text")
             return np.where(self.parsed == UNPARSED, np.nan, self.parsed.astype(float))[None]
-        return read(self.probs, self.layout.codes, readout)
+        values: np.ndarray = read(self.probs, self.layout.codes, readout)
+        return values
 
 
 def read(probs: Any, codes: Any, readout: str) -> Any:
@@ -119,8 +122,9 @@ def read(probs: Any, codes: Any, readout: str) -> Any:
 
 def item_means(layout: Layout) -> np.ndarray:
     """The averaging matrix (items, prompts): row i averages item i over wordings, orders and respondents."""
-    matrix = (layout.item[None] == np.arange(len(layout.items))[:, None]).astype(np.float64)
-    return matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    matrix: np.ndarray = (layout.item[None] == np.arange(len(layout.items))[:, None]).astype(np.float64)
+    matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
+    return matrix
 
 
 def chosen(answers: Answers, readout: str) -> np.ndarray:
@@ -129,12 +133,12 @@ def chosen(answers: Answers, readout: str) -> np.ndarray:
     ``expected``: the probabilities; ``argmax``: all on the most probable option; ``text``: all on the option that was
     read, zeros where none was.
     """
-    codes, probs = answers.layout.codes, answers.probs[0]
-    inside = answers.layout.inside
+    codes, inside = answers.layout.codes, answers.layout.inside
+    spread: np.ndarray = answers.probs[0]
     if readout == "text":
         if answers.parsed is None:
             raise ValueError("these answers hold no generated text")
-        return ((codes == answers.parsed[:, None]) & inside).astype(float)
-    if readout == "expected":
-        return probs
-    return (np.arange(codes.shape[1]) == probs.argmax(-1)[:, None]) & inside
+        spread = ((codes == answers.parsed[:, None]) & inside).astype(float)
+    elif readout != "expected":
+        spread = (np.arange(codes.shape[1]) == spread.argmax(-1)[:, None]) & inside
+    return spread

@@ -21,6 +21,7 @@ from .countries import country as resolve
 from .measure import MeasureOptions, measure_of
 from .parsing import parse_code
 from .prompts import Asking, Prompts, render
+from .schema import SplitName
 from .spec import TaskSpec, load_spec
 
 SETTINGS = ("spec", "country", "edition", "constants", "respondents", "seed")
@@ -46,7 +47,8 @@ def dataset(spec: str, **metadata: Any) -> dict[str, Any]:
         "respondents": int(metadata.get("respondents", 0)),
         "seed": int(metadata.get("seed", 0)),
     }
-    splits = {}
+    splits: dict[str, Any] = {}
+    split: SplitName
     for split in ("fit", "heldout"):
         prompts = _prompts(task, split, setting)
         rows = zip(prompts.texts, prompts.choices, strict=True)
@@ -66,7 +68,7 @@ def process_text(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
     return dict.fromkeys(_spec(doc["spec"]).metrics, (doc, [1.0] * len(doc["choices"]), results[0]))
 
 
-def _prompts(spec: TaskSpec, split: str, setting: dict[str, Any]) -> Prompts:
+def _prompts(spec: TaskSpec, split: SplitName, setting: dict[str, Any]) -> Prompts:
     return render(spec, split, Asking(setting["respondents"], setting["seed"]))
 
 

@@ -5,6 +5,7 @@ Both present an item as text and what may be answered, in code order; the rest o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -205,7 +206,8 @@ class Survey(Strict):
 
 def _scale_lines(codes: Iterable[int], labels: Iterable[str], reverse: bool) -> list[str]:
     """One line a labelled option; neighbours without a label share a line of numbers."""
-    lines, bare = [], []
+    lines: list[str] = []
+    bare: list[str] = []
     pairs = list(zip(codes, labels, strict=True))
     for code, label in reversed(pairs) if reverse else pairs:
         if label and bare:
@@ -270,8 +272,7 @@ class Questions(Strict):
     @model_validator(mode="after")
     def _once(self) -> Questions:
         if len(self.by_id) < len(self.questions):
-            seen: set[str] = set()
-            twice = next(q.id for q in self.questions if q.id in seen or seen.add(q.id))
+            twice = next(name for name, times in Counter(q.id for q in self.questions).items() if times > 1)
             raise ValueError(f"questions: id {twice!r} is there twice")
         for name, frame in self.frames.items():
             if "{question}" not in frame and "{options}" not in frame:

@@ -97,7 +97,8 @@ def measure_of(spec: TaskSpec, country: str, options: MeasureOptions) -> Measure
         InputError: the spec names a measure that does not exist.
         UsageError: the reference has no figures for the country, or an option is unknown.
     """
-    return _measure_class(spec)(spec, country, options)
+    measure: Measure = _measure_class(spec)(spec, country, options)
+    return measure
 
 
 def countries_of(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
@@ -106,7 +107,8 @@ def countries_of(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
     Raises:
         InputError, UsageError: as ``measure_of``.
     """
-    return _measure_class(spec).countries(spec, edition)
+    countries: tuple[str, ...] = _measure_class(spec).countries(spec, edition)
+    return countries
 
 
 def _measure_class(spec: TaskSpec) -> Any:

@@ -110,7 +110,9 @@ def standard_error(without_one: np.ndarray) -> float:
     return float(np.sqrt((n - 1) / n * ((without_one - without_one.mean()) ** 2).sum()))
 
 
-def tally(unit: np.ndarray, cell: np.ndarray, values: np.ndarray, cells: int) -> tuple[np.ndarray, ...]:
+def tally(
+    unit: np.ndarray, cell: np.ndarray, values: np.ndarray, cells: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``ids`` (units,), ``sums`` and ``counts`` (units, cells) of values (prompts,), those that are NaN left out."""
     ids, row = np.unique(unit, return_inverse=True)
     valid = ~np.isnan(values)

@@ -61,7 +61,7 @@ class Splits(Strict):
     @property
     def named(self) -> dict[SplitName, Split]:
         """The splits that there are, by name, in the order in which they are asked."""
-        parts = {"fit": self.fit, "heldout": self.heldout, "control": self.control}
+        parts: dict[SplitName, Split | None] = {"fit": self.fit, "heldout": self.heldout, "control": self.control}
         return {name: part for name, part in parts.items() if part is not None}
 
 

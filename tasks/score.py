@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat
 
 from pydantic import BaseModel, ConfigDict
 
@@ -59,7 +59,7 @@ class Sheet:
     layout: Layout
     n: int
 
-    def row(self, metric: str, value: float, higher_is_better: bool | None, **more: Any) -> Score:
+    def row(self, metric: str, value: SupportsFloat, higher_is_better: bool | None, **more: Any) -> Score:
         """One score; ``more`` overrides or adds fields."""
         fields = {
             "task": self.task,

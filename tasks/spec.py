@@ -154,20 +154,20 @@ def load_spec(path: Path) -> TaskSpec:
         raise InputError(f"{path}: output_type: {data['output_type']!r} is not one of {', '.join(OUTPUT_TYPES)}.")
     metadata = parse(Metadata, data["metadata"], path, ("metadata",))
     item_path = path.resolve().parent / metadata.items
-    questions = metadata.imported is not None and item_path.suffix == ".jsonl"
-    if questions:
-        item_path = _imported_file(metadata.imported, ".jsonl", item_path.parent.name, path)
+    questions = metadata.imported if item_path.suffix == ".jsonl" else None
+    if questions is not None:
+        item_path = _imported_file(questions, ".jsonl", item_path.parent.name, path)
     items = _read_items(item_path, metadata, path)
-    own = ()
-    if metadata.imported is not None and not questions:
-        items, own = _with_imported(items, metadata, path)
+    own: tuple[Path, ...] = ()
+    if metadata.imported is not None and questions is None:
+        items, own = _with_imported(items, metadata.imported, path)
     _check_splits(items, metadata, path)
     metrics = data.get("metric_list", [])
     if not isinstance(metrics, list) or not all(isinstance(row, dict) and "metric" in row for row in metrics):
         raise InputError(f"{path}: metric_list: expected a list of mappings with a field 'metric'.")
     names = tuple(str(row["metric"]) for row in metrics)
     most = _most_tokens(data, path)
-    people = (item_path.parent / metadata.personas,) if metadata.personas and not questions else ()
+    people = (item_path.parent / metadata.personas,) if metadata.personas and questions is None else ()
     files = (*files, item_path, *own, *people)
     return TaskSpec(data["task"], path.resolve(), data["output_type"], metadata, items, names, most, files)
 
@@ -207,10 +207,10 @@ class NotImportedError(InputError):
     """A task whose data users import, which nobody has done here."""
 
 
-def _with_imported(items: Items, metadata: Metadata, path: Path) -> tuple[Items, tuple[Path, ...]]:
+def _with_imported(items: Items, name: str, path: Path) -> tuple[Items, tuple[Path, ...]]:
     """A survey with the wording set that the user imported, and the file it came from."""
-    name, family = metadata.imported, path.resolve().parent.name
-    file = _imported_file(name, ".yaml", family, path)
+    assert isinstance(items, Survey), "as read from any file but one of JSON lines"
+    file = _imported_file(name, ".yaml", path.resolve().parent.name, path)
     wording = parse(Wording, read_yaml(file), file)
     whole = items.model_dump(by_alias=True) | {"wordings": items.wordings | {name: wording}}
     return parse(Survey, whole, file), (file,)

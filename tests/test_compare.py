@@ -16,8 +16,8 @@ from culteval.tasks.spec import OWN_EDITION
 HOSTILE = ("[/bold] [red]x[/red]", "[link=http://x]y", "<script>alert(1)</script>", "a|b", "\\[x]", ":smile:")
 
 
-def write(folder, tasks=("vsm13",), people=0, seed=0, country="SA", aligner="de", answers=None, **more):
-    """A submission with random answers (drawn from ``answers``, by default the seed)."""
+def write(folder, tasks=("vsm13",), people=0, seed=0, country="SA", aligner="de", answers=None, texts=None, **more):
+    """A submission with random answers (drawn from ``answers``, by default the seed), ``texts`` beside or alone."""
     rng, given, asked = np.random.default_rng(seed if answers is None else answers), {}, []
     asking = {key: more.pop(key) for key in ("limit",) if key in more}
     for name in tasks:
@@ -26,6 +26,10 @@ def write(folder, tasks=("vsm13",), people=0, seed=0, country="SA", aligner="de"
         probs = rng.random(layout.codes.shape) ** 3 * layout.inside
         probs = probs / np.maximum(probs.sum(-1, keepdims=True), 1e-300)
         given[name] = Answers(layout, probs[None], np.zeros((1, len(layout))))
+        if texts:
+            kept = probs * (texts == "beside")
+            parsed = np.take_along_axis(layout.codes, probs.argmax(-1)[:, None], 1)[:, 0]
+            given[name] = Answers(layout, kept[None], np.zeros((1, len(layout))), tuple(map(str, parsed)), parsed)
         row = {
             "name": name,
             "hash": spec.hash,
@@ -103,6 +107,20 @@ def test_questions_move_by_their_options(tmp_path):
     assert row.likely_a in spec.items.by_id[row.item].options and row.asked == spec.items.by_id[row.item].question
     assert 0 < row.shift <= 1 and row.p is None and row.mean_a is None
     assert found.differences[0].unit == "questions" and found.differences[0].p is not None
+
+
+@pytest.mark.parametrize("said", ["beside", "alone"])
+def test_text_on_one_side_only(tmp_path, said, monkeypatch, capsys):
+    """What both sides can be read as is compared: the other side's text, or its probabilities, are left out."""
+    weighed = write(tmp_path / "a", ("vsm13_text",), people=8, answers=1)
+    texts = write(tmp_path / "b", ("vsm13_text",), people=8, answers=2, texts=said)
+    for order in ((weighed, texts), (texts, weighed)):
+        (found,) = compared(*order)
+        assert {row.readout for row in found.differences} == ({"expected", "argmax"} if said == "beside" else set())
+        assert all(row.text_a is None and row.text_b is None for row in found.moved)
+        code, told, _ = run(monkeypatch, capsys, "compare", *order)
+        assert code == 0 and "of one side only" in told
+        assert ("no answer moved" in told or "moved most (text" in told) is False
 
 
 def test_holm_runs_over_all_that_is_shown(tmp_path):

@@ -63,8 +63,9 @@ class LocalEngine:
 
     def finished(self, seconds: float) -> list[tuple[int, Outcome]]:
         """Workers that ended their run; see ``Engine``."""
-        pipes = {worker.pipe: number for number, worker in self._at.items() if worker.busy}
-        return [(pipes[pipe], self._outcome(pipes[pipe])) for pipe in wait(list(pipes), seconds)]
+        pipes = {number: worker.pipe for number, worker in self._at.items() if worker.busy}
+        ready = wait(list(pipes.values()), seconds)
+        return [(number, self._outcome(number)) for number, pipe in pipes.items() if pipe in ready]
 
     def _outcome(self, number: int) -> Outcome:
         worker = self._at[number]
@@ -93,5 +94,7 @@ def _serve(pipe: Connection, threads: int | None) -> None:
 
 def _end_with_parent() -> None:
     """End at once where the sweep is gone, rather than hold a model and a run's lock for nobody."""
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "workers are started by a sweep"
+    parent.join()
     os._exit(1)

@@ -7,6 +7,7 @@ carries configurations and outcomes of a kilobyte; weights are read from disk, w
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Iterable, Mapping
@@ -130,12 +131,12 @@ def _connected(address: str) -> Any:
         import ray.exceptions
     except ImportError:
         raise UnavailableError("Ray is not installed. `pip install culteval[ray]`, or use --engine local.") from None
-    own = {"object_store_memory": _STORE, "include_dashboard": False} if address == "local" else {}
+    own: dict[str, Any] = {"object_store_memory": _STORE, "include_dashboard": False} if address == "local" else {}
     host, _, port = address.rpartition(":")
     try:
         if host and port.isdecimal():  # Ray itself asks for minutes
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (RuntimeError, ValueError, OverflowError, OSError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise UnavailableError(

@@ -24,13 +24,14 @@ def write(path: Path, board: Board, form: str) -> int:
 
     column = headline_of(board.spec)
     rated = [standing for standing in board.standings if standing.rank is not None]
-    shown, trivial = rated[:MOST_ROWS], [(row.name, column.find(row.scores)) for row in board.trivial]
-    trivial = [(name, score.value) for name, score in trivial if score is not None]
+    shown, lines = rated[:MOST_ROWS], [(row.name, column.find(row.scores)) for row in board.trivial]
+    trivial = [(name, score.value) for name, score in lines if score is not None]
     height = 1.3 + 0.27 * len(shown)
     figure, axes = pyplot.subplots(figsize=(6.8, height), layout="constrained")
     for place, standing in enumerate(shown):
         score = column.find(standing.row.scores)
-        if standing.low is not None:
+        assert score is not None, "a row with a rank has a headline"
+        if standing.low is not None and standing.high is not None:
             width = 3.5 if standing.basis == "interval" else 1.2
             axes.hlines(place, standing.low, standing.high, color=ACCENT, linewidth=width, alpha=0.55)
         axes.plot(score.value, place, "o", color=ACCENT, markersize=5)

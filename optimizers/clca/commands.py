@@ -162,7 +162,7 @@ def evaluate(as_json: bool, personas: int | None, lora: str | None, **flags: Any
             ("after", after, lambda: desk.model_of().adapted(adapter)),
         ):
             replies.append(ask(model_of, people, seed, folder, lambda *at, name=name: desk.tell(f"asking {name}", *at)))
-        rows = change(country, *replies, np.random.default_rng(seed))
+        rows = change(country, replies[0], replies[1], np.random.default_rng(seed))
         write_json(after / "evaluation.json", rows)
         write_text(after / "evaluation.md", tables.markdown(*tables.changes(rows)))
     if as_json:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,14 +29,15 @@ from ...tasks.parsing import parse_code
 from ...tasks.prompts import Asking, Prompts, render
 from ...tasks.respondents import panel
 from ...tasks.sample import Metric, Sample, standard_error
-from ...tasks.schema import Strict
+from ...tasks.schema import SplitName, Strict
 from .rows import read_rows, write_rows
 from .writer import Heard, LocalWriter, Style
 
 if TYPE_CHECKING:
     from ...harness.models import LanguageModel
 
-TASK, SPLIT, GENERAL = "wvs_text", "heldout", "general"
+TASK, GENERAL = "wvs_text", "general"
+SPLIT: SplitName = "heldout"
 PERSONAS = {"laptop": 50, "paper": 1000}
 
 
@@ -118,7 +119,7 @@ class Country:
         metrics = {}
         for name in METRICS:
             bent = None if name in _LINEAR else BENT
-            metrics[name] = Metric(cells, partial(self._mean, name), name == "accuracy", not bent, bent)
+            metrics[name] = Metric(cells, partial(self._mean, name), name == "accuracy", bent=bent)
         return Sample("respondents", np.arange(len(people)), sums, np.ones_like(sums), metrics)
 
     def _mean(self, metric: str, means: np.ndarray) -> np.ndarray:
@@ -155,7 +156,7 @@ def values(country: Country, replies: Replies) -> dict[str, float]:
 
 def change(
     country: Country, a: Replies, b: Replies, rng: np.random.Generator, names: Sequence[str] = tuple(METRICS)
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Some metrics of ``b`` and ``a``: the difference b - a, its standard error and p over the same personas.
 
     The test exchanges the answers of both persona by persona (of ``general``: question by question); the error is the

@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -23,7 +23,8 @@ from .writer import Heard, Style, Writer, in_parts
 
 LEAST_TURNS, LEAST_WORDS, MOST_REPEATED, LEAST_IN_SCRIPT = 3, 12, 0.5, 0.8
 LATIN = "LATIN"  # the script of what agents write, who are told everything in English
-CHECKS = ("length", "both spoke", "repetition", "language", "culture words")
+Check = Literal["length", "both spoke", "repetition", "language", "culture words"]
+CHECKS: tuple[Check, ...] = get_args(Check)
 CONFIDENCE = ("very confident", "confident", "not sure")
 QUESTIONS = ("quality", "culture", "meta")
 _UNSPACED = "[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]"  # Thai, Japanese and Chinese characters

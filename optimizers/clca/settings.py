@@ -11,9 +11,7 @@ from pydantic import Field, model_validator
 from ...harness.aligner import Settings
 from ...tasks.countries import country
 from .examples import Part
-from .judging import CHECKS
-
-Check = Literal["length", "both spoke", "repetition", "language", "culture words"]
+from .judging import CHECKS, Check
 
 # The laptop's model cannot keep to a format and rarely names what is around it. The paper: about 200 dialogues.
 PRESETS: dict[str, dict[str, Any]] = {

@@ -68,7 +68,7 @@ def train(
     learned, left = divide(examples, settings.heldout, np.random.default_rng(seed))
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # annotated as int, a factor all the same
         lora_dropout=settings.dropout,
         target_modules=list(settings.modules),
         modules_to_save=["lm_head", "embed_tokens"] if settings.save_embeddings else None,
@@ -98,7 +98,7 @@ def train(
     if not all(np.isfinite(point.loss) for point in points):
         raise RunError("clca: the training loss is not a number. Try --dtype float32, or a lower rate.")
     with replacing(folder / LORA) as temporary:
-        tuned.save_pretrained(temporary)
+        tuned.save_pretrained(str(temporary))
     tokens = round(trainer.state.epoch * sum(len(each.ids) for each in learned))
     shutil.rmtree(checkpoints, ignore_errors=True)
     return Trained(points, tokens)

@@ -39,7 +39,12 @@ class CovarianceAdaptation:
         self._start = np.array(start, dtype=np.float64)
         if self._start.ndim != 1 or not len(self._start) or not np.isfinite(self._start).all() or not sigma > 0:
             raise ValueError("start must be a finite vector and sigma above 0")
-        self._settings = {"sigma": sigma, "seed": seed, "population": population, "separable": separable}
+        self._settings: dict[str, Any] = {
+            "sigma": sigma,
+            "seed": seed,
+            "population": population,
+            "separable": separable,
+        }
         self._told: list[np.ndarray] = []
         self._best, self._loss = self._start.copy(), np.inf
         self._restarts = 0

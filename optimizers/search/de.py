@@ -58,8 +58,8 @@ class DifferentialEvolution:
             raise ValueError(f"strategy must be one of {', '.join(_MIN_MEMBERS)}, not {strategy!r}")
         if len(x) < _MIN_MEMBERS[strategy] or x.shape[1] < 1:
             raise ValueError(f"{strategy} needs n >= {_MIN_MEMBERS[strategy]} and dim >= 1; start has shape {x.shape}")
-        scale = (mutation, mutation) if np.ndim(mutation) == 0 else tuple(mutation)
-        if len(scale) != 2 or not 0 <= scale[0] <= scale[1] <= 2:
+        scale = np.array([mutation, mutation] if np.ndim(mutation) == 0 else mutation, dtype=float)
+        if scale.shape != (2,) or not 0 <= scale[0] <= scale[1] <= 2:
             raise ValueError(f"mutation must be a number in [0, 2] or (low, high) in [0, 2], not {mutation!r}")
         if not 0 <= recombination <= 1:
             raise ValueError(f"recombination must be in [0, 1], not {recombination!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -32,13 +33,14 @@ Row = dict[str, object]
 def culturalbench_hard(source: str, seed: int) -> list[Row]:
     """Four true/false judgements a question, judged together (``group``)."""
     rows = read_table(source, HARD, "CulturalBench-Hard")
-    found, judged = [], Counter()
+    found: list[Row] = []
+    judged: Counter[str] = Counter()
     for line, row in enumerate(rows, start=2):
         truth = _truth(row["answer"], f"{source}:{line}")
         text = f"{row['prompt_question']}\nProposed answer: {row['prompt_option']}\nIs this answer right?"
         group = f"q{row['question_idx']}"
         judged[group] += 1
-        asked = {"id": f"{group}_{judged[group]}", "group": group}
+        asked: Row = {"id": f"{group}_{judged[group]}", "group": group}
         asked |= {"country": _country(row, source, line), "question": text, "options": ["True", "False"]}
         found.append(asked | {"answer": 1 if truth else 2})
     return _split(found, seed)
@@ -64,7 +66,8 @@ def culturalbench_easy(source: str, seed: int) -> list[Row]:
 
 
 def _easy_from_hard(source: str, seed: int) -> list[Row]:
-    rng, groups = np.random.default_rng(seed), {}
+    rng = np.random.default_rng(seed)
+    groups: dict[str, dict[str, Any]] = {}
     for line, row in enumerate(read_table(source, HARD), start=2):
         group = groups.setdefault(row["question_idx"], {"row": row, "line": line, "options": [], "right": []})
         if _truth(row["answer"], f"{source}:{line}"):
@@ -81,7 +84,7 @@ def _easy_from_hard(source: str, seed: int) -> list[Row]:
 
 def cdeval(source: str, seed: int) -> list[Row]:
     """Preference pairs; option 1 is the high pole."""
-    found = []
+    found: list[Row] = []
     for line, row in enumerate(read_table(source, CDEVAL), start=2):
         name = row["Dimension"].strip().lower()
         dimension = _DIMENSIONS.get(name) or next(

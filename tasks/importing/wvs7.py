@@ -53,7 +53,7 @@ def convert(source: Path, by: Sequence[str] = ()) -> tuple[Imported, Iterator[st
 
 def _questions() -> dict[str, tuple[int, ...]]:
     """Every question we ask, and the codes that count."""
-    valid = {}
+    valid: dict[str, tuple[int, ...]] = {}
     for name in ("wvs.yaml", "wvs_themes.yaml"):
         items = load_spec(_FOLDER / name).items
         valid |= {item: items.codes(item) for item in items.ids}

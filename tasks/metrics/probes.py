@@ -30,14 +30,15 @@ class Probes(Poles):
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
         """Scores of the forced choices, then those of the text."""
         rows = super().score(answers, split, readout)
-        if readout != "text" or answers.texts is None:
+        if readout != "text":
             return rows
         sheet = self.sheet(answers, split, readout, len(np.unique(answers.layout.item)))
         return rows + self._text(sheet, answers)
 
     def _text(self, sheet: Sheet, answers: Answers) -> list[Score]:
-        texts = list(answers.texts)
-        layout = answers.layout
+        texts, parsed, layout = answers.texts, answers.parsed, answers.layout
+        if texts is None or parsed is None:
+            return []
         rows = [sheet.row("refusal", np.mean([refuses(text) for text in texts]), False)]
         rows.append(sheet.row("empty", np.mean([not text.strip() for text in texts]), False))
         spoken = [text for text, width in zip(texts, layout.widths, strict=True) if width == 0]
@@ -46,10 +47,10 @@ class Probes(Poles):
             rows.append(sheet.row("distinct_2", distinct(spoken, 2), True))
             rows.append(sheet.row("identical", identical(spoken), False))
             rows.append(sheet.row("repetition", np.mean([repetition(text) for text in spoken]), False))
-        read = (layout.widths > 0) & (answers.parsed != UNPARSED)
+        read = (layout.widths > 0) & (parsed != UNPARSED)
         if read.any():
             best = np.take_along_axis(layout.codes, answers.probs[0].argmax(-1)[:, None], 1)[:, 0]
-            agreement = (best[read] == answers.parsed[read]).mean()
+            agreement = (best[read] == parsed[read]).mean()
             rows.append(sheet.row("agreement", agreement, True, n=int(read.sum())))
         return rows
 

@@ -81,7 +81,7 @@ class Shares:
     def __init__(self, spec: TaskSpec, country: str, options: MeasureOptions) -> None:
         if not isinstance(spec.items, Survey):
             raise InputError(f"{spec.path}: metadata.measure: shares needs a survey with scales.")
-        self.spec, self.country = spec, country
+        self.spec, self.survey, self.country = spec, spec.items, country
         self.merged = _merges(spec, country)
         self.reference = reference_of(spec, country, options.edition)
         missing = "no item of it was asked there"
@@ -161,8 +161,8 @@ class Shares:
             if mean.sum() > 0:
                 probs[layout.item == item, : len(codes)] = mean / mean.sum()
         commonest = layout.codes[np.arange(len(layout)), probs.argmax(-1)]
-        mean = Answers(layout, probs[None], np.zeros((1, len(layout))))
-        return {"world mean": mean, "majority": certain_answers(layout, commonest)}
+        average = Answers(layout, probs[None], np.zeros((1, len(layout))))
+        return {"world mean": average, "majority": certain_answers(layout, commonest)}
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
         """Distances over the items asked in the country, by theme too; ``n`` is the number of model respondents."""
@@ -179,7 +179,7 @@ class Shares:
         for metric, values in each.items():
             low, high = (sample.interval(metric) if metric in sample.metrics else None) or (None, None)
             rows.append(sheet.row(metric, values.mean(), metric in _HIGHER, low=low, high=high))
-        themes = np.array([self.spec.items.items[self.spec.items.ids[i]].dimension for i in pairs])
+        themes = np.array([self.survey.items[self.survey.ids[i]].dimension for i in pairs])
         rows += [sheet.row(f"w1_{name}", each["w1"][themes == name].mean(), False) for name in dict.fromkeys(themes)]
         rows.append(sheet.row("items", len(pairs), None))
         if set(pairs) <= set(self.halves):  # as near as noise lets anything come
@@ -209,7 +209,7 @@ class Shares:
 
     def _mean_over(self, items: list[int], metric: str, means: np.ndarray) -> np.ndarray:
         """Mean (...,) over items of a metric of the model's shares, ``means`` (..., cells of these items)."""
-        total, start = 0.0, 0
+        total, start = np.zeros(means.shape[:-1]), 0
         for item in items:
             stop = start + len(self.codes[item])
             counted, place = np.unique(self.codes[item], return_inverse=True)

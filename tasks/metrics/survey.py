@@ -156,7 +156,7 @@ class HofstedeSurvey:
     ) -> Iterator[dict[str, Any]]:
         asked = answers.take(answers.layout.where(wordings, orders))
         people = len(np.unique(asked.layout.respondent))
-        base = {"n": people, "higher_is_better": None}
+        base: dict[str, Any] = {"n": people, "higher_is_better": None}
         if readout == "text":
             unparsed = float(np.isnan(asked.values("text")).mean())
             yield base | {"metric": "unparsed", "value": unparsed, "higher_is_better": False}
