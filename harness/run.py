@@ -42,6 +42,7 @@ CONFIG, MODEL, ALIGNED, SUBMISSION, SCORES, COST, USAGE, FIGURE = (
 )  # fmt: skip
 
 
+_ODD_STATE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)  # of libraries too
 Record = TypeVar("Record", bound=BaseModel)
 
 
@@ -147,12 +148,11 @@ def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, ca
             model = model.at(folder, lambda done, total: display.advance(f"{config.aligner} asking", done, total, None))
         same_model(folder / MODEL, model)
         done = Checksums(folder)
-        if not done.finished(COST):
+        if not (done.finished(COST) and done.finished(ALIGNED)):
             log.event("stage", stage="align")
             _align(config, folder, model, display)
             done.add(ALIGNED, COST)
         if not done.finished(SUBMISSION):
-            done.finished(ALIGNED)
             log.event("stage", stage="answer")
             display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
             cached = _answer(config, folder, model, _shared_answers(cache, log, display))
@@ -221,7 +221,7 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
     rng = np.random.default_rng(config.seed)
     try:
         aligned = aligner(settings).align(model, goal, budget, rng, journal)
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+    except _ODD_STATE as error:
         if not journal.restoring:
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]

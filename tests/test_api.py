@@ -550,6 +550,20 @@ def test_a_teacher_behind_an_api_plays_judges_and_names_intents(server, tmp_path
     assert len(server.bodies) == before  # every reply was kept
 
 
+@pytest.mark.slow
+def test_a_model_here_learns_from_a_teacher_behind_an_api(server, tiny, tmp_path):
+    server.says = speak
+    sizes = ["--set", "scenarios=2", "--set", "turns=4", "--set", "checks=[]", "--set", "judge=false"]
+    flags = ["--task", "vsm13", "--limit", 1, "--country", "US", "--no-compare", "--json", "--out", tmp_path]
+    teacher = ["--set", "teacher=openai-chat:tiny", "--base-url", server.url, "--price-out", 1]
+    done = culteval("run", "--aligner", "clca", "--model", tiny(), "--dtype", "float32", *sizes, *flags, *teacher)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["usage"]["clca"]["requests"] == len(server.bodies) > 16 and result["usage"]["clca"]["cost"] > 0
+    manifest = json.loads((Path(result["submission"]) / "manifest.json").read_text())
+    assert manifest["aligner"]["settings"]["teacher"] == "openai-chat:tiny" and manifest["model"]["device"] == "cpu"
+
+
 def test_an_interrupted_round_asks_only_for_the_missing_turns(server, tmp_path):
     server.says, server.plan, server.always = speak, [None] * 6, status(500)
     done = stage(server, tmp_path, "simulate", "--retries", 0, "--concurrency", 1)

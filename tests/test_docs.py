@@ -57,7 +57,9 @@ def test_the_sweep_file_in_the_documents_is_one(tmp_path):
     text = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
     file = tmp_path / "grid.yaml"
     file.write_text(text.partition("```yaml\n")[2].partition("```")[0])
-    assert len(cells(read_grid(file), run_defaults(), file)) == 4 * 2 * 2 * 2
+    grid = cells(read_grid(file), run_defaults(), file)
+    assert len(grid) == 4 * 2 * 2 * 2 + 2
+    assert {cell.config.tasks for cell in grid if cell.config.country == "DE"} == {("vsm13",), ("wvs",)}
 
 
 def test_public_face_is_pinned():

@@ -214,7 +214,8 @@ def halves(workshop):
         home = workshop.home()
         workshop.ask(home, {"kind": "kill", "at": at})
         names = frozenset(path.name for path in home.glob("runs/*/*") if not path.name.startswith("."))
-        found.setdefault(names, home)
+        if names:  # a folder had been made
+            found.setdefault(names, home)
     assert len(found) >= 5  # a search under way, aligned, answered, scored ...
     return [*found.values(), workshop.first]
 

@@ -48,9 +48,9 @@ JUNK = (
 )  # fmt: skip
 
 
-def counts(fast):
+def counts(fast, slow=10_000):
     """Numbers of inputs: with the fast tests, and with the slow ones."""
-    return pytest.mark.parametrize("inputs", [fast, pytest.param(10_000, marks=pytest.mark.slow)])
+    return pytest.mark.parametrize("inputs", [fast, pytest.param(slow, marks=pytest.mark.slow)])
 
 
 def mutated(data, rng):
@@ -173,7 +173,7 @@ def test_task_folders(home, inputs):
     fuzz(inputs, task_changer(home / "mytask"), lambda: load_spec(home / "mytask" / "mytask.yaml"))
 
 
-@counts(150)
+@counts(100, 1_000)
 def test_task_validate(home, inputs):
     """All that ``task validate`` does: rendering, leakage, measures, one prompt shown."""
 
@@ -696,6 +696,8 @@ def test_checkpoints(tmp_path, inputs):
 @pytest.mark.parametrize("kind", ["de", "pso", "cma"])
 def test_a_forged_state_ends_a_run_in_one_line(tmp_path, kind):
     """What no search has written, as a stranger's run folder may have it: ``_align`` takes these errors for damage."""
+    from culteval.harness.run import _ODD_STATE
+
     search, rng = searches()[kind], random.Random(0)
     for _ in range(3):
         search.tell((search.ask() ** 2).sum(1))
@@ -708,7 +710,7 @@ def test_a_forged_state_ends_a_run_in_one_line(tmp_path, kind):
         try:
             again = type(search).from_state(state)
             again.tell((again.ask() ** 2).sum(1))
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
+        except _ODD_STATE:
             pass
         assert time.process_time() - started < 1
 

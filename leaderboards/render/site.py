@@ -97,8 +97,11 @@ def _claim(out: Path) -> None:
 
 
 def _is_kept(out: Path, found: Found) -> bool:
-    kept = out / KEPT / f"{found.name}.key"
-    return kept.is_file() and kept.read_text(encoding="ascii") == found.key and _page(out, found.name).is_file()
+    try:
+        key = (out / KEPT / f"{found.name}.key").read_text(encoding="ascii")
+    except OSError:
+        return False
+    return key == found.key and _page(out, found.name).is_file()
 
 
 def _kept(out: Path, found: Found) -> Entry:

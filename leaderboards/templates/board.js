@@ -191,7 +191,7 @@
       data: rowsOf(),
       columns: columns.map(({ about, off, phone, ...c }) => ({ ...c, visible: shown[c.name] })),
       order: [[main < 0 ? 0 : main, direction]],
-      orderMulti: true, deferRender: true, autoWidth: false, pageLength: 100, processing: false,
+      orderMulti: true, deferRender: true, autoWidth: false, pageLength: 50, processing: false,
       layout: { topStart: null, topEnd: null, bottomStart: "info", bottomEnd: { paging: { firstLast: false } } },
       language: { zeroRecords: "Nothing fits these filters.", emptyTable: "No submission here yet.", info: "_START_ to _END_ of _TOTAL_", infoEmpty: "", infoFiltered: "(of _MAX_)",
         paginate: { previous: "Back", next: "Next" } },
