@@ -18,6 +18,7 @@ NAMES = (
     "startup",
     "fewshot",
     "gpu",
+    "dialogues",
     "engines",
 )  # modules here, each with measure(settings) -> list[Row]
 DTYPES = ("float32", "bfloat16", "float16")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,14 @@ def with_lora(model: Any, folder: Path) -> Any:
     given = read_lora_config(folder)
     config = LoraConfig(task_type="CAUSAL_LM", inference_mode=True, **given)
     try:
-        tuned = get_peft_model(model, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries, about one another
+            # Without memory of its own until the file's shapes are known to be those that the configuration promises.
+            tuned = get_peft_model(model, config, low_cpu_mem_usage=True)
     except ValueError as error:
         raise InputError(f"{folder / CONFIG}: {str(error).splitlines()[0][:200]}") from None
     _check_shapes(tuned, folder / WEIGHTS)
-    set_peft_model_state_dict(tuned, load_file(folder / WEIGHTS))
+    set_peft_model_state_dict(tuned, load_file(folder / WEIGHTS), low_cpu_mem_usage=True)
     return tuned.base_model.model.eval().requires_grad_(False)
 
 

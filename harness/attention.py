@@ -7,6 +7,7 @@ their ancestors, a twelfth of all keys, and blocks with about equally many keys 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,6 +24,12 @@ class Heads:
     keys: int
     width: int
     scaling: float
+
+
+class Attention(Protocol):
+    """Attended values (population, rows, query heads x width) of queries, and of keys and values of each row so far."""
+
+    def __call__(self, queries: torch.Tensor, keys: torch.Tensor, heads: Heads) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,6 +82,9 @@ def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @api_options
 @click.option("--revision", help="Revision of a hub model.")
+@click.option(
+    "--lora", type=click.Path(file_okay=False), help="PEFT LoRA adapter that the model carries from the start."
+)
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
 @click.option("--threads", type=click.IntRange(1), help="Processor threads [default: all].")
@@ -95,6 +98,8 @@ def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--language", help="Language of tasks that have several: ar, de, es, hi, zh [default: English].")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner.")
+@click.option("--preset", help="Sizes of an aligner that has several (clca: laptop or paper).")
+@click.option("--dialogues", type=click.Path(dir_okay=False), help="Your own dialogues, for clca.")
 @click.option(
     "--config", type=click.Path(dir_okay=False), help="YAML file with settings of the aligner, or a shipped name."
 )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from .attention import Heads, TreeAttention
+from .attention import Attention, Heads
 from .products import plus, silu, times
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -34,7 +34,7 @@ class Decoder:
         self,
         embeds: torch.Tensor,
         positions: torch.Tensor,
-        attention: TreeAttention,
+        attention: Attention,
         rows: torch.Tensor,
         memory: list[torch.Tensor] | None = None,
         start: int = 0,
@@ -43,14 +43,14 @@ class Decoder:
 
         Args:
             embeds: (population, new, dim).
-            positions: (new,) int64.
+            positions: (new,) int64, or (population, new) where each candidate has its own.
             attention: how the new rows see the rows so far.
             memory: keys and values a layer, (population, all rows, 2 x key heads, width); the new ones are written
                 from row ``start`` on. None: only the new rows see one another.
         """
         population, new, dim = embeds.shape
-        cos, sin = self.rotary(embeds, positions[None])
-        cos, sin = cos[0, :, None], sin[0, :, None]
+        cos, sin = self.rotary(embeds, positions.view(-1, new))
+        cos, sin = cos[:, :, None], sin[:, :, None]
         x = embeds.reshape(-1, dim)
         for number, layer in enumerate(self.layers):
             inner = _normed(layer.input_layernorm, x).view(population, new, dim)

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..errors import RunError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -21,6 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # as ``remove_temporaries`` knows them
     try:
         yield temporary
+        _to_disk(temporary)
         if temporary.is_dir() and path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
@@ -29,6 +32,38 @@ def replacing(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """A folder, made if need be, that no other process works in while the block lasts.
+
+    Raises:
+        RunError: another one does.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(f"{folder}: another process works on this run. Wait for it, or change --out.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _to_disk(path: Path) -> None:
+    """Have files on the disk before they get their names: a loss of power then leaves the old ones or the new ones."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def remove_temporaries(folder: Path) -> None:

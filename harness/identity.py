@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 
 class ModelIdentity(BaseModel):
-    """What decides a model's answers. Of a model behind an API not all is known."""
+    """What decides a model's answers. Of a model behind an API not all is known; ``adapter_sha256``
+    is that of a LoRA adapter that it carries."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -17,3 +18,4 @@ class ModelIdentity(BaseModel):
     threads: int
     chat_template: str | None
     forward: str
+    adapter_sha256: str | None = None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from ..errors import InputError, UsageError
 from .api import Api, is_remote
 from .config import RunConfig
 
@@ -15,13 +17,21 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Any:
     """A ``LanguageModel``, or an ``ApiModel`` where the name stands for one.
 
     Raises:
-        UsageError, UnavailableError: as ``load_model`` and ``ApiModel``.
+        InputError: the adapter does not fit or has changed. Others as ``load_model`` and ``ApiModel``.
     """
     if is_remote(config.model):
+        if config.lora:
+            raise UsageError("--lora: a model behind an API carries no adapter of ours.")
         from .api_model import ApiModel
 
         return ApiModel(config.model, config.api or Api(), say)
     from .models import load_model
 
     with contextlib.redirect_stdout(io.StringIO()):  # what libraries print
-        return load_model(config.model, config.dtype, config.device, config.revision, config.threads, say)
+        model = load_model(config.model, config.dtype, config.device, config.revision, config.threads, say)
+        if not config.lora:
+            return model
+        model = model.adapted(Path(config.lora))
+    if model.identity.adapter_sha256 != config.lora_sha256:
+        raise InputError(f"--lora {config.lora}: not the adapter that this run began with. Run it anew.")
+    return model

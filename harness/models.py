@@ -19,7 +19,7 @@ from ..errors import RunError, UnavailableError, UsageError
 from ..tasks.answers import Answers, Layout
 from ..tasks.parsing import parse_code
 from ..tasks.prompts import Prompts
-from .adapters import with_lora
+from .adapters import lora_hash, with_lora
 from .encoding import Encoded, as_chat, encode
 from .hashes import file_hash, folder_hash
 from .identity import ModelIdentity
@@ -48,6 +48,7 @@ class LanguageModel:
         notify: Callable[[str], None],
         again: Callable[[], Any] | None = None,
         content: str | None = None,
+        adapter: str | None = None,
     ) -> None:
         self._again, self._notify, self.content = again, notify, content
         self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
@@ -68,17 +69,27 @@ class LanguageModel:
             threads=torch.get_num_threads(),
             chat_template=hashlib.sha256(str(template).encode()).hexdigest()[:16] if template else None,
             forward=self.engine.kind if self.engine else "plain",
+            adapter_sha256=adapter,
         )
 
     def fresh(self) -> Any:
         """The same model loaded once more, as transformers has it: to be trained, or to carry an adapter.
 
         Raises:
-            RunError: it was not made by ``load_model``.
+            UsageError: it carries an adapter. RunError: it was not made by ``load_model``.
         """
+        if self.identity.adapter_sha256:
+            raise UsageError("--lora: the model carries an adapter already, and takes no second one.")
         if self._again is None:
             raise RunError(f"{self.identity.name}: nobody knows where it was loaded from. Use load_model.")
         return self._again()
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Ids of the tokens that end a text."""
+        given = getattr(self.model.generation_config, "eos_token_id", None)
+        own = given if isinstance(given, list) else [given]
+        return tuple(dict.fromkeys(i for i in (*own, self.tokenizer.eos_token_id) if i is not None))
 
     def adapted(self, lora: Path) -> LanguageModel:
         """The model with a PEFT LoRA adapter that stays beside its weights, where bfloat16 would swallow it.
@@ -86,9 +97,9 @@ class LanguageModel:
         Raises:
             InputError: the adapter is damaged or made for another model.
         """
-        tuned = with_lora(self.fresh(), lora)
+        tuned, name, revision = with_lora(self.fresh(), lora), self.identity.name, self.identity.revision
         return LanguageModel(
-            tuned, self.tokenizer, self.identity.name, self.identity.revision, self._notify, self._again
+            tuned, self.tokenizer, name, revision, self._notify, content=self.content, adapter=lora_hash(lora).hex()
         )
 
     def _forward_of(self, prompts: Prompts, preamble: str, virtual: int) -> PackedForward | PlainForward:

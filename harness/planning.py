@@ -12,11 +12,13 @@ from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.prompts import Asking
 from ..tasks.prompts import asked as count
 from . import submission
+from .adapters import lora_hash
 from .api import api_of, is_remote
 from .config import RunConfig, aligner_settings
 from .fitting import budget_of, goal_of
 from .registry import find, listing, spec_of, table
 
+SHORT = ("preset", "dialogues")  # settings with a flag of their own
 DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -53,6 +55,7 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     if asked > submission.MOST_ANSWERS:
         raise UsageError(f"--respondents: {asked} answers; a submission holds {submission.MOST_ANSWERS} at most.")
     base = _settings_file(flags["config"], flags["aligner"]) if flags["config"] else settings
+    base = dict(base or {}) | {name: flags[name] for name in SHORT if flags.get(name) is not None}
     chosen = aligner_settings(flags["aligner"], flags["assignments"], base)
     aligner = find("aligners", flags["aligner"])
     copied = ("aligner", "model", "revision", "dtype", "device", "threads", "readout", "respondents", "seed")
@@ -61,6 +64,8 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
         _require_text(flags, aligner)
     config = RunConfig(
         **{name: flags[name] for name in copied},
+        lora=flags.get("lora"),
+        lora_sha256=lora_hash(Path(flags["lora"])).hex() if flags.get("lora") else None,
         api=api_of(flags, (flags["model"], *chosen.model_dump().values())),
         settings=chosen.model_dump(mode="json"),
         fit=fit,

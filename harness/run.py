@@ -26,7 +26,7 @@ from .answer_cache import AnswerCache
 from .api import is_remote
 from .checksums import Checksums
 from .config import RunConfig, aligner_settings
-from .files import remove_temporaries, write_json
+from .files import locked, remove_temporaries, write_json
 from .fitting import budget_of, goal_of
 from .journal import Display, RunJournal
 from .loading import load
@@ -42,6 +42,7 @@ CONFIG, MODEL, ALIGNED, SUBMISSION, SCORES, COST, USAGE, FIGURE = (
 )  # fmt: skip
 
 
+_ODD_STATE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)  # of libraries too
 Record = TypeVar("Record", bound=BaseModel)
 
 
@@ -101,22 +102,17 @@ def execute(
     Raises:
         RunError: another process works on the folder, or the model is not the one the run began with.
     """
-    from filelock import FileLock, Timeout
-
     folder = root / config.folder_name()
     if not fresh and (folder / SCORES).exists() and _whole(folder):
         return read_result(folder, reused=True)
     try:
         model = model_of()  # before anything is written: a model that cannot be had leaves no folder
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
+        with locked(folder):
             if fresh:
                 _clear(folder)
             remove_temporaries(folder)
             write_json(folder / CONFIG, config.model_dump(mode="json"))
             cached = _carry_out(config, folder, model, display, cache)
-    except Timeout:
-        raise RunError(f"{folder}: another process works on this run. Wait for it, or change --out.") from None
     except (MemoryError, RuntimeError) as error:
         if not _is_memory(error):
             raise
@@ -143,20 +139,20 @@ def _clear(folder: Path) -> None:
 
 def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, cache: Path | None) -> tuple[str, ...]:
     """All that is left of a run; the tasks whose answers came from the cache."""
-    log, started, cached = RunLog(folder), time.monotonic(), ()
+    log, started = RunLog(folder), time.monotonic()
+    cached: tuple[str, ...] = ()
     log.event("started", command=command_line(), host=socket.gethostname(), pid=os.getpid())
     try:
         if is_remote(config.model):  # which keeps its replies in the run's folder
             cache = None
             model = model.at(folder, lambda done, total: display.advance(f"{config.aligner} asking", done, total, None))
-        _same_model(folder / MODEL, model)
+        same_model(folder / MODEL, model)
         done = Checksums(folder)
-        if not done.finished(COST):
+        if not (done.finished(COST) and done.finished(ALIGNED)):
             log.event("stage", stage="align")
             _align(config, folder, model, display)
             done.add(ALIGNED, COST)
         if not done.finished(SUBMISSION):
-            done.finished(ALIGNED)
             log.event("stage", stage="answer")
             display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
             cached = _answer(config, folder, model, _shared_answers(cache, log, display))
@@ -192,7 +188,8 @@ def _score(config: RunConfig, folder: Path) -> None:
     write_json(folder / SCORES, [row.model_dump(mode="json") for row in scores])
 
 
-def _same_model(path: Path, model: Any) -> None:
+def same_model(path: Path, model: Any) -> None:
+    """Write down which model works in a folder; RunError where it was another one before."""
     now = model.identity
     if path.exists() and (before := _read(path, type(now))) != now:
         odd = ", ".join(key for key, value in now if value != getattr(before, key))
@@ -224,7 +221,7 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
     rng = np.random.default_rng(config.seed)
     try:
         aligned = aligner(settings).align(model, goal, budget, rng, journal)
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+    except _ODD_STATE as error:
         if not journal.restoring:
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
@@ -254,7 +251,7 @@ def _answer(config: RunConfig, folder: Path, model: Any, cache: AnswerCache | No
 
     aligned, adapter = AlignedModel.load(model, folder / ALIGNED), adapter_hash(folder / ALIGNED)
     specs = {name: spec_of(name) for name in config.tasks}
-    answers, known = {}, []
+    answers, known = {}, list[str]()
     for name, spec in specs.items():
         prompts = protocol(spec, config.asking())
         most = spec.most_tokens if spec.output_type == "generate_until" else 0

@@ -73,7 +73,7 @@ class Fitted(_Strict):
 
 
 class UsedModel(_Strict):
-    """The model and everything about it that decides an answer."""
+    """The model and everything about it that decides an answer; ``adapter_sha256`` if it carried a LoRA adapter."""
 
     name: Name
     revision: Name
@@ -82,6 +82,7 @@ class UsedModel(_Strict):
     threads: Count
     chat_template: Name | None
     forward: Name
+    adapter_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
 class UsedAligner(_Strict):

@@ -112,6 +112,17 @@ def summary(request: pytest.FixtureRequest) -> list[str]:
     return request.config.stash.setdefault(SUMMARY, [])
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In one of several processes: hand the lines to the one that prints."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["summary"] = session.config.stash.get(SUMMARY, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    node.config.stash.setdefault(SUMMARY, []).extend(getattr(node, "workeroutput", {}).get("summary", []))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     for line in config.stash.get(SUMMARY, []):
         terminalreporter.write_line(line)

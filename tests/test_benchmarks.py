@@ -73,6 +73,11 @@ def test_racing(bench):
     assert "read 100% of their items" in rows["not raced"]["note"]
 
 
+def test_dialogues(bench):
+    (row,) = bench("dialogues", scenarios=2, alone=1, before=1, words=4).values()
+    assert row["seconds_peer"] and "together" in row["note"] and "4 dialogues" in row["note"]
+
+
 @pytest.mark.slow
 def test_engines(bench):
     rows = bench("engines", budget=4, countries=("SA",))

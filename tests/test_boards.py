@@ -148,3 +148,12 @@ def test_reported_figures_have_source_and_mark():
             spec_of(task) if task != "culturalbench_hard" else None
     llama = next(row for row in reported_for("wvs") if "exact match" in row.metric)
     assert llama.figures == {"no training": 0.3162, "CLCA": 0.3973} and llama.higher_is_better
+
+
+def test_a_run_that_cannot_be_scored_here_is_left_out(folder):
+    """An edition that only its maker has imported: named on standard error, the others stand."""
+    path = folder / "deUS" / "submission" / "manifest.json"
+    path.write_text(path.read_text().replace('"edition": null', '"edition": "theirs"'))
+    done = CliRunner().invoke(cli, ["leaderboard", "show", str(folder)])
+    assert done.exit_code == 0 and "note: left out: --edition 'theirs'" in done.stderr
+    assert "random prefix (5)" in done.stdout

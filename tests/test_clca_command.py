@@ -45,6 +45,9 @@ def test_a_run_keeps_every_stage_and_says_what_it_made(whole):
     }  # fmt: skip
     manifest = json.loads((folder / "submission" / "manifest.json").read_text())
     assert manifest["aligner"]["name"] == "clca" and manifest["aligner"]["adapter_sha256"]
+    spent = json.loads((folder / "clca" / "spent.json").read_text())
+    assert manifest["budget"]["tokens"] == sum(cost["tokens"] for cost in spent.values()) > 0
+    assert manifest["budget"]["seconds"] == pytest.approx(sum(cost["seconds"] for cost in spent.values()), abs=0.01)
     assert manifest["budget"]["item_forwards"] == 0 and manifest["aligner"]["settings"]["rank"] == 4
 
 
@@ -71,7 +74,7 @@ def test_killed_it_ends_in_the_same_adapter_and_answers(whole, tiny, tmp_path):
     run = ["run", "--aligner", "clca", "--task", "vsm13", *flags(tiny(), tmp_path / "runs"), "--no-compare", "--json"]
     command = [sys.executable, "-m", "culteval", *map(str, run)]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.time() + 120
+    deadline = time.time() + 600
     while time.time() < deadline and not list((tmp_path / "runs").glob("*/clca/checkpoints/checkpoint-*")):
         assert process.poll() is None, "the run was through before it could be killed"
         time.sleep(0.01)
@@ -117,6 +120,129 @@ def test_what_cannot_be_done_is_told_before_a_model_is_loaded(tmp_path, given, t
         done = culteval(*command, "--model", "/nowhere", *given, "--out", tmp_path / "out")
         assert done.returncode == UsageError.exit_code and told in done.stderr, done.stderr
     assert not (tmp_path / "out").exists()
+
+
+# flags, locks, identity
+
+
+def own_dialogues(path, count=3):
+    from culteval.optimizers.clca.dialogues import write_dialogues
+
+    from .test_clca_scenes import BOTH, dialogue, turn
+
+    made = dialogue(tuple(turn(name) for name in (*BOTH, *BOTH)))
+    write_dialogues(path, [made.model_copy(update={"id": f"d{i}"}) for i in range(count)])
+    return path
+
+
+def test_preset_and_dialogues_are_flags_of_run_and_of_clca(tiny, tmp_path):
+    from culteval.harness.commands import run_defaults
+    from culteval.harness.planning import plan
+
+    own = own_dialogues(tmp_path / "own: a.jsonl")
+    given = run_defaults() | {"aligner": "clca", "tasks": ("vsm13",), "country": "US"}
+    config = plan(given | {"preset": "paper", "dialogues": str(own)})
+    assert (config.settings["preset"], config.settings["turns"]) == ("paper", 10)
+    assert config.settings["dialogues"] == str(own) and len(config.settings["dialogues_sha256"]) == 64
+    assert plan(given | {"preset": "paper", "assignments": ("turns=3",)}).settings["turns"] == 3
+    base = flags(tiny(), tmp_path / "out")
+    done = culteval("clca", "filter", "--dialogues", own, *base, "--set", "judge=false", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["simulated"] == {"source": str(own), "dialogues": 3}
+    refused = culteval("run", "--aligner", "de", "--task", "vsm13", "--preset", "laptop")
+    assert refused.returncode == UsageError.exit_code and "de has no such setting" in refused.stderr
+    refused = culteval("clca", "simulate", "--dialogues", tmp_path / "none.jsonl", *base)
+    assert refused.returncode == 3 and "no such file" in refused.stderr
+
+
+def test_a_changed_file_of_dialogues_is_another_run(tmp_path):
+    from culteval.harness.commands import run_defaults
+    from culteval.harness.config import aligner_settings
+    from culteval.harness.planning import plan
+
+    own = own_dialogues(tmp_path / "own.jsonl")
+    given = run_defaults() | {"aligner": "clca", "tasks": ("vsm13",), "country": "US", "dialogues": str(own)}
+    config = plan(given)
+    assert plan(given).digest == config.digest
+    own_dialogues(own, 4)
+    assert plan(given).digest != config.digest
+    with pytest.raises(UsageError, match="not the file that this began with"):
+        aligner_settings("clca", (), config.settings)
+
+
+def test_one_process_a_folder_and_one_model(tiny, tmp_path):
+    from filelock import FileLock
+
+    base = flags(tiny(), tmp_path / "stages")
+    first = json.loads(culteval("clca", "simulate", *base, "--json").stdout)
+    folder = Path(first["folder"])
+    with FileLock(folder / ".lock"):
+        refused = culteval("clca", "train", *base)
+    assert refused.returncode == 5 and "another process works on this run" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    identity = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(identity | {"revision": "other"}))
+    refused = culteval("clca", "train", *base)
+    assert refused.returncode == 5 and "another model (revision differ)" in refused.stderr
+    assert not (folder / "lora").exists()
+
+
+# the published evaluation and the ablations, as commands
+
+
+def test_evaluate_shows_before_and_after_and_keeps_both(whole, tiny, tmp_path):
+    lora = Path(whole["run"]) / "adapter" / "lora"
+    base = [*flags(tiny(), tmp_path / "out"), "--lora", lora, "--personas", 6]
+    done = culteval("clca", "evaluate", *base, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    found = {row["metric"]: row for row in told["metrics"]}
+    assert {"kl", "kl_clca", "js", "accuracy", "none", "general"} == set(found) and told["personas"] == 6
+    folder = Path(told["folder"])
+    assert json.loads((folder / "evaluation.json").read_text()) == told["metrics"]
+    assert (folder / "evaluation.md").read_text().startswith("| metric | better | before |")
+    shown = culteval("clca", "evaluate", *base)
+    assert "before and after" in shown.stdout and "accuracy" in shown.stdout
+    assert not list(folder.parent.glob("scenarios.jsonl"))
+    refused = culteval("clca", "evaluate", *base[:-4], "--lora", tmp_path / "nowhere")
+    assert refused.returncode == 3 and len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_ablate_refuses_other_settings_in_its_folder(tiny, tmp_path):
+    base = ["clca", "ablate", "--country", "US", "--model", tiny(), "--out", tmp_path / "study"]
+    (tmp_path / "study").mkdir()
+    from culteval.optimizers.clca import commands
+
+    config = commands._planned({"country": "US", "model": str(tiny())})
+    commands._same_study(tmp_path / "study" / "config.json", {"personas": 6} | config.model_dump(mode="json"))
+    refused = culteval(*base, "--personas", 7, "--set", "turns=3")
+    assert refused.returncode == 5 and "(personas, setting turns differ)" in refused.stderr
+    assert culteval("clca", "ablate").returncode == 2
+    refused = culteval("clca", "ablate", "--country", "SA", "--out", tmp_path / "new")
+    assert refused.returncode == 2 and "not in wave 7" in refused.stderr and not (tmp_path / "new").exists()
+
+
+# an adapter that the model carries
+
+
+def test_a_soft_prompt_is_fitted_on_a_model_with_an_adapter(whole, tiny, tmp_path):
+    lora, out = Path(whole["run"]) / "adapter" / "lora", tmp_path / "runs"
+    fit = ["run", "--aligner", "gd", "--task", "vsm13", "--country", "US", "--model", tiny(), "--dtype", "float32"]
+    fit += ["--threads", 1, "--set", "tokens=3", "--budget", 12, "--no-compare", "--json", "--out", out]
+    both, alone = culteval(*fit, "--lora", lora), culteval(*fit)
+    assert both.returncode == 0, both.stderr
+    told = [json.loads(done.stdout) for done in (both, alone)]
+    adapted, bare = [json.loads((Path(each["submission"]) / "manifest.json").read_text()) for each in told]
+    assert len(adapted["model"]["adapter_sha256"]) == 64 and bare["model"]["adapter_sha256"] is None
+    assert len(adapted["aligner"]["adapter_sha256"]) == 64 and told[0]["run"] != told[1]["run"]
+    values = [[row["value"] for row in each["scores"] if row["aligner"] == "gd"] for each in told]
+    assert values[0] != values[1]
+    assert json.loads(culteval(*fit, "--lora", lora).stdout)["reused"]
+    more = ["run", "--aligner", "clca", "--task", "vsm13", *flags(tiny(), out), "--no-compare"]
+    refused = culteval(*more, "--lora", lora)
+    assert refused.returncode == 2 and "without --lora" in refused.stderr
+    refused = culteval(*fit, "--lora", tmp_path / "nowhere")
+    assert refused.returncode == 3 and "cannot be read" in refused.stderr
 
 
 @pytest.mark.slow

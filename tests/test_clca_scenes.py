@@ -351,3 +351,35 @@ def test_reasons_are_counted():
     kept = judging.decide(long(), [], {})
     dropped = judging.decide(long(id="x"), ["length: short", "length: few words", "repetition: much"], {})
     assert judging.tally([kept, kept, dropped]) == {"kept": 2, "length": 1, "repetition": 1}
+
+
+# own dialogues in other scripts
+
+
+def chinese(count=4):
+    lines = (
+        "早上好，你家的饺子还有吗？",
+        "有的，妈妈昨天包了很多，你要多少？",
+        "给我二十个，谢谢，多少钱？",
+        "不用钱，我们是邻居。",
+    )
+    people = ("王芳", "李明")
+    turns = tuple(Turn(speaker=people[i % 2], kind="speak", text=lines[i % 4]) for i in range(count))
+    return Dialogue(id="zh", scenario="厨房", people=people, backgrounds=("", ""), goals=("", ""), turns=turns)
+
+
+def test_dialogues_of_another_script_pass_where_it_is_theirs():
+    one, china = chinese(), place_of("CN")
+    assert judging.script_of([one]) == "CJK"
+    assert judging.check(one, china, judging.CHECKS[:-1], "CJK") == []
+    assert [each.partition(":")[0] for each in judging.check(one, china, ("language",))] == ["language"]
+    english = dialogue(tuple(turn(name) for name in (*BOTH, *BOTH)))
+    assert [each.partition(":")[0] for each in judging.check(english, china, ("language",), "CJK")] == ["language"]
+    named = one.model_copy(update={"turns": (*one.turns, Turn(speaker="王芳", kind="speak", text="李明真好"))})
+    assert judging.names_culture(named, china) and not judging.names_culture(one, china)
+
+
+def test_words_of_scripts_without_spaces_are_characters():
+    assert judging.split_words("你好 Ann, fine") == ["你", "好", "Ann,", "fine"]
+    assert judging.scripts("かなカナ漢字") == {"CJK": 6} and judging.scripts("1, 2!") == {}
+    assert judging.script_of([]) == judging.LATIN

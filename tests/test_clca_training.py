@@ -76,7 +76,7 @@ def test_agents_see_their_own_goal_and_secret_and_never_the_other_s():
         assert chat[0]["role"] == "system" and chat[1]["role"] == "user"
         whole = json.dumps(chat)
         [scene] = [s for s in scenes() if s.setting[:40] in chat[0]["content"]]
-        me, other = sorted(scene.people, key=lambda p: not chat[0]["content"].startswith(f"You play {p.name}"))
+        me, other = sorted(scene.people, key=lambda p: f"You play {p.name}" not in chat[0]["content"])
         assert me.goal in chat[0]["content"] and me.secret in chat[0]["content"] and CULTURE in chat[0]["content"]
         assert json.dumps(other.goal)[1:-1] not in whole and json.dumps(other.secret)[1:-1] not in whole
         assert other.background in chat[0]["content"]  # profiles are shared
@@ -271,7 +271,7 @@ def test_whoever_is_drawn_to_leave_is_not_asked():
 
 def test_intents_are_one_sentence_a_turn_with_words():
     writer = Script(talk)
-    [found] = with_intents([told()], writer, 0)
+    [found] = with_intents([told()], writer, 0, heard=lambda *at: None)
     assert [t.intent for t in found.turns] == ["They want to settle it kindly."] * 3
     assert len(writer.shown) == 3 and "Ann Lee wants" in writer.shown[0][0]["content"]
     assert first_sentence("\n\n A. B. C") == "A." and first_sentence("") == ""
@@ -354,6 +354,52 @@ def test_stopped_in_any_stage_it_ends_the_same(load, tmp_path, monkeypatch):
             replace(course(folder, load), tell=stopping(after)).run()
         course(folder, load).run()
         assert weights(folder) == weights(tmp_path / "whole"), after
+
+
+def test_killed_after_the_judgement_that_ends_training_it_ends_the_same(load, tmp_path, monkeypatch):
+    """The trainer alone would go on from its last checkpoint, though it had stopped early."""
+    from culteval.optimizers.clca import train as module
+
+    early = {"rate": 0.9, "alpha": 500, "heldout": 0.3, "patience": 1, "epochs": 6}
+    course(tmp_path / "whole", load, **early).run()
+    points = json.loads((tmp_path / "whole" / "losses.json").read_text())
+    judged = [point["loss"] for point in points if point["heldout"]]
+    assert judged[-1] >= min(judged[:-1]) and len(judged) < 24  # it did stop early
+
+    def killed(history):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_points", killed)
+        with pytest.raises(KeyboardInterrupt):
+            course(tmp_path / "killed", load, **early).run()
+    one = course(tmp_path / "killed", load, **early)
+    one.run()
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    assert json.loads((tmp_path / "killed" / "losses.json").read_text()) == points
+    assert one.spent()["train"]["tokens"] == course(tmp_path / "whole", load, **early).spent()["train"]["tokens"] > 0
+
+
+def test_what_every_stage_took_is_noted(load, tmp_path):
+    model = load("llama", True)
+    one = course(tmp_path, load, writer=LocalWriter(model), actions="drawn", checks=())
+    one.run()
+    spent = one.spent()
+    assert list(spent) == list(stages.STAGES) and spent["scenarios"]["tokens"] == 0
+    assert all(spent[stage]["tokens"] > 0 < spent[stage]["seconds"] for stage in stages.STAGES[1:])
+    assert one.report()["tokens"]["train"] == spent["train"]["tokens"]
+    one.clear("intents")
+    assert list(one.spent()) == ["scenarios", "simulate", "filter"]
+
+
+def test_judges_and_intents_tell_how_far_they_are(load, tmp_path):
+    from dataclasses import replace
+
+    heard = []
+    one = replace(course(tmp_path, load, scenarios=25), tell=lambda *told: heard.append(told))
+    one.run("intents")
+    assert ("judging", 50, 150) in heard and ("judging", 140, 150) in heard
+    assert [done for stage, done, _ in heard if stage == "intents"] == [0, 40, 80, 120, 160]
 
 
 def test_a_stage_done_anew_takes_later_ones_with_it(load, tmp_path):

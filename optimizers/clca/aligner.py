@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ...errors import UsageError
 from ...harness.aligned import AlignedModel
 from ...harness.aligner import Journal
 from ...harness.budget import Budget
@@ -53,14 +54,19 @@ class CLCA:
     def align(
         self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
     ) -> AlignedModel:
-        """Every stage that is not done yet; spends no survey evaluations.
+        """Every stage that is not done yet. No item is asked, so no item forward is spent; tokens and seconds are.
 
         Raises:
             RunError: nothing was kept to learn from, or a loss that is no number.
         """
+        if model.identity.adapter_sha256:
+            raise UsageError("--lora: clca trains an adapter of its own; run it without --lora.")
         folder, code = Path(journal.folder) / FOLDER, self.settings.country(goal.country.code)
         teacher = self.settings.teacher
         writer = cache(lambda: writer_of(journal.other(teacher) if teacher else model, folder, journal.tell))
         seed = int(rng.integers(1 << 31))
-        Course(folder, code, culture_of(code), self.settings, seed, lambda: model, writer, journal.tell).run()
+        course = Course(folder, code, culture_of(code), self.settings, seed, lambda: model, writer, journal.tell)
+        course.run()
+        budget.tokens = int(sum(cost["tokens"] for cost in course.spent().values()))
+        budget.seconds = sum(cost["seconds"] for cost in course.spent().values())
         return AlignedModel(model, lora=folder / LORA)

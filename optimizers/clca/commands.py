@@ -1,8 +1,10 @@
-"""The command ``clca``: its stages one by one."""
+"""The command ``clca``: its stages one by one, the published evaluation, and what each part is worth."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,21 @@ from typing import Any
 import click
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
+from ...errors import RunError
+from ...harness.adapters import lora_hash
 from ...harness.commands import api_options, load, run_defaults, terminal
-from ...harness.files import write_json
+from ...harness.config import RunConfig
+from ...harness.files import locked, write_json, write_text
 from ...harness.planning import plan
+from ...harness.run import same_model
+from ...tasks.countries import country as resolve
+from . import tables
 from .aligner import culture_of
 from .settings import PRESETS, CLCASettings
 from .stages import STAGES, Course
 from .teacher import writer_of
+from .train import LORA
 
 _TOLD = {
     "scenarios": "Set the seed scenarios in a country.",
@@ -27,6 +35,28 @@ _TOLD = {
     "intents": "Ask for the intent behind every turn.",
     "train": "Learn from what was kept: a LoRA adapter.",
 }
+_FLAGS = (
+    click.option("--preset", type=click.Choice(list(PRESETS)), default="laptop", show_default=True, help="Sizes."),
+    click.option("--dialogues", type=click.Path(dir_okay=False), help="Your own dialogues in place of simulated ones."),
+    click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner clca."),
+    click.option("--model", default="smollm2", show_default=True, help="Embedded model, folder, or hub id."),
+    click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16."),
+    click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ..."),
+    click.option("--threads", type=click.IntRange(1), help="Processor threads [default: all]."),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+    click.option("--out", type=click.Path(file_okay=False), default="culteval-clca", show_default=True),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."),
+)
+_ONE = click.option("--country", default="US", show_default=True, help="Country by name or code.")
+_PERSONAS = click.option(
+    "--personas", type=click.IntRange(2, 100_000), help="Who answers [default: 50, with --preset paper 1000]."
+)
+
+
+def _flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_FLAGS):
+        command = option(command)
+    return api_options(command)
 
 
 @click.group()
@@ -36,71 +66,159 @@ def clca() -> None:
     \b
     All at once, with answers and scores:
       culteval run --aligner clca --task wvs --country US
+    The published evaluation, before and after:
+      culteval clca evaluate --country US
     """
+
+
+def _planned(flags: dict[str, Any]) -> RunConfig:
+    given = run_defaults() | {"aligner": "clca", "tasks": ("vsm13",), "fit": ()}
+    return plan(given | {name: value for name, value in flags.items() if name in given})
+
+
+class _Desk:
+    """What the commands work with: the configuration, the model once it is wanted, and courses."""
+
+    def __init__(self, config: RunConfig, folder: Path, display: Any) -> None:
+        self.config, self.folder, self.display = config, folder, display
+        self.settings = CLCASettings.model_validate(config.settings)
+        self.model_of, self.teacher_of = cache(self._load), cache(self._load_teacher)
+
+    def _load_teacher(self) -> Any:
+        teacher = self.settings.teacher
+        if not teacher:
+            return self.model_of()
+        return load(self.config.model_copy(update={"model": teacher, "revision": None}), self.display)
+
+    def _load(self) -> Any:
+        model = load(self.config, self.display)
+        same_model(self.folder / "model.json", model)
+        return model
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        """Move the bar of a stage."""
+        self.display.advance(f"clca {stage}", done, total, None)
+
+    def course(self, country: str, folder: Path) -> Course:
+        """A country's course in a folder."""
+        code = self.settings.country(country)
+        seed = int(np.random.default_rng(self.config.seed).integers(1 << 31))
+        culture = culture_of(code)
+        writer = cache(lambda: writer_of(self.teacher_of(), folder, self.tell))
+        return Course(folder, code, culture, self.settings, seed, self.model_of, writer, self.tell)
+
+
+@contextmanager
+def _desk(flags: dict[str, Any], as_json: bool) -> Iterator[_Desk]:
+    """The desk of one country, in a folder named after all that decides what comes of it."""
+    config = _planned(flags)
+    folder = Path(flags["out"]) / f"{config.country}-{config.digest}"
+    with locked(folder), terminal(as_json) as display:
+        write_json(folder / "config.json", config.model_dump(mode="json"))
+        yield _Desk(config, folder, display)
 
 
 def _stage(name: str) -> click.Command:
     @click.command(name, help=_TOLD[name])
-    @click.option("--country", default="US", show_default=True, help="Country by name or code.")
-    @click.option("--preset", type=click.Choice(list(PRESETS)), default="laptop", show_default=True, help="Sizes.")
-    @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner clca.")
-    @click.option("--model", default="smollm2", show_default=True, help="Embedded model, folder, or hub id.")
-    @api_options
-    @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
-    @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
-    @click.option("--threads", type=click.IntRange(1), help="Processor threads [default: all].")
-    @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-    @click.option("--out", type=click.Path(file_okay=False), default="culteval-clca", show_default=True)
+    @_ONE
+    @_flags
     @click.option("--fresh", is_flag=True, help="Do this stage and those after it anew.")
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-    def command(
-        preset: str, assignments: tuple[str, ...], out: str, fresh: bool, as_json: bool, **flags: object
-    ) -> None:
-        given = run_defaults() | flags | {"aligner": "clca", "tasks": ("vsm13",), "fit": ()}
-        config = plan(given | {"assignments": (f"preset={preset}", *assignments)})
-        settings = CLCASettings.model_validate(config.settings)
-        code = settings.country(config.country)
-        folder = Path(out) / f"{config.country}-{config.digest}"
-        write_json(folder / "config.json", config.model_dump(mode="json"))
-        with terminal(as_json) as display:
-            model_of, teacher = cache(lambda: load(config, display)), settings.teacher
-
-            def teacher_of() -> Any:
-                return (
-                    load(config.model_copy(update={"model": teacher, "revision": None}), display)
-                    if teacher
-                    else model_of()
-                )
-
-            def tell(stage: str, done: int, total: int) -> None:
-                display.advance(f"clca {stage}", done, total, None)
-
-            course = Course(
-                folder=folder,
-                country=code,
-                culture=culture_of(code),
-                settings=settings,
-                seed=int(np.random.default_rng(config.seed).integers(1 << 31)),
-                model_of=model_of,
-                writer_of=cache(lambda: writer_of(teacher_of(), folder, tell)),
-                tell=tell,
-            )
+    def command(fresh: bool, as_json: bool, **flags: Any) -> None:
+        with _desk(flags, as_json) as desk:
+            course = desk.course(desk.config.country, desk.folder)
             if fresh:
                 course.clear(name)
             course.run(name)
         report = course.report()
-        click.echo(json.dumps(report, indent=2)) if as_json else Console().print(_table(report, name))
+        click.echo(json.dumps(report, indent=2)) if as_json else Console().print(tables.report(report, name))
 
     return command
 
 
-def _table(report: dict[str, object], stage: str) -> Table:
-    table = Table(title=f"clca, up to {stage}", title_justify="left", box=None, pad_edge=False, show_header=False)
-    for name, value in report.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {number}" for key, number in value.items())
-        table.add_row(name, " -> ".join(map(str, value)) if isinstance(value, list) else str(value))
-    return table
+@clca.command()
+@_ONE
+@_flags
+@_PERSONAS
+@click.option("--lora", type=click.Path(file_okay=False), help="Evaluate this adapter; nothing is simulated.")
+def evaluate(as_json: bool, personas: int | None, lora: str | None, **flags: Any) -> None:
+    """Ask WVS of personas before and after, as published: greedy numbers, KL, Jensen-Shannon, accuracy.
+
+    Does the stages that are missing. The same personas answer before and after, so that differences are tested in
+    pairs; the small task of general ability shows what the training cost.
+    """
+    from .evaluate import PERSONAS, Country, ask, change
+
+    if lora:
+        lora_hash(Path(lora))  # so that a bad one leaves nothing behind
+    with _desk(flags, as_json) as desk:
+        country, seed = Country(desk.config.country), desk.config.seed
+        adapter = Path(lora) if lora else desk.folder / LORA
+        if not lora:
+            desk.course(country.code, desk.folder).run()
+        people, replies = personas or PERSONAS[desk.settings.preset], []
+        after = desk.folder / f"evaluation-{lora_hash(adapter).hex()[:10]}"
+        for name, folder, model_of in (
+            ("before", desk.folder / "naive", desk.model_of),
+            ("after", after, lambda: desk.model_of().adapted(adapter)),
+        ):
+            replies.append(ask(model_of, people, seed, folder, lambda *at, name=name: desk.tell(f"asking {name}", *at)))
+        rows = change(country, *replies, np.random.default_rng(seed))
+        write_json(after / "evaluation.json", rows)
+        write_text(after / "evaluation.md", tables.markdown(*tables.changes(rows)))
+    if as_json:
+        click.echo(json.dumps({"folder": str(after), "country": country.code, "personas": people, "metrics": rows}))
+        return
+    console = Console()
+    console.print(tables.rich(*tables.changes(rows), f"wvs_text, {country.code}: {people} personas, before and after"))
+    console.print(tables.LEGEND, style="dim", highlight=False)
+    console.print(f"table      {after / 'evaluation.md'}", highlight=False, soft_wrap=True, markup=False)
+
+
+@clca.command()
+@click.option("--country", "countries", multiple=True, required=True, help="Country by name or code; may be repeated.")
+@_flags
+@_PERSONAS
+def ablate(as_json: bool, personas: int | None, countries: tuple[str, ...], **flags: Any) -> None:
+    """Compare CLCA with itself without a part, and with controls; the same command goes on where it was stopped.
+
+    Every country is simulated once. Two countries or more give the arm "wrong country".
+    """
+    from .ablate import Study, verdict
+    from .evaluate import PERSONAS, Country
+
+    codes = tuple(dict.fromkeys(resolve(name).code for name in countries))
+    configs = [_planned(flags | {"country": code}) for code in codes]
+    for code in codes:
+        Country(code)
+    folder = Path(flags["out"])
+    people = personas or PERSONAS[CLCASettings.model_validate(configs[0].settings).preset]
+    with locked(folder), terminal(as_json) as display:
+        _same_study(folder / "config.json", {"personas": people} | configs[0].model_dump(mode="json"))
+        desk = _Desk(configs[0], folder, display)
+        study = Study(folder, codes, desk.course, desk.model_of, people, configs[0].seed, desk.tell)
+        rows = study.run()
+        write_json(folder / "ablation.json", rows)
+        said = [verdict(rows, code) for code in codes]
+        text = "\n".join([tables.markdown(*tables.arms(rows)), *(f"- {line}" for line in said)])
+        write_text(folder / "ablation.md", f"{text}\n")
+    if as_json:
+        click.echo(json.dumps({"folder": str(folder), "personas": people, "verdicts": said, "rows": rows}))
+        return
+    console = Console()
+    console.print(tables.rich(*tables.arms(rows, tables.NARROW), f"What each part is worth: {people} personas"))
+    for line in (tables.LEGEND, *said):
+        console.print(line, highlight=False)
+    console.print(f"table      {folder / 'ablation.md'}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _same_study(path: Path, config: dict[str, Any]) -> None:
+    """Raise RunError where a study of other settings was begun in this folder; countries may be added."""
+    config = {name: value for name, value in config.items() if name not in ("country", "fit_country")}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else config
+    flat = [each | {f"setting {name}": value for name, value in each["settings"].items()} for each in (config, before)]
+    if odd := [name for name in flat[0] if flat[0][name] != flat[1].get(name) and name != "settings"]:
+        raise RunError(f"{path.parent}: a study of other settings is here ({', '.join(odd)} differ). Change --out.")
+    write_json(path, config)
 
 
 for _name in STAGES:

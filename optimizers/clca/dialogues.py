@@ -190,7 +190,9 @@ def write_dialogues(path: Path, dialogues: Iterable[Dialogue]) -> None:
 
 def save_dataset(folder: Path, dialogues: Sequence[Dialogue]) -> None:
     """A folder that ``datasets.load_from_disk`` opens: a row a dialogue, turns as lists of equal length."""
-    from datasets import Dataset
+    from datasets import Dataset, disable_progress_bars
+
+    disable_progress_bars()
 
     rows = [each.model_dump(mode="json") for each in dialogues]
     columns = {name: [row[name] for row in rows] for name in rows[0] if name != "turns"}

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from ...tasks.spec import read_yaml
 from .dialogues import Dialogue
-from .writer import Style, Writer
+from .writer import Heard, Style, Writer, in_parts
 
 MOST = 400  # characters of an intent
 _TEXTS = Path(__file__).with_name("agents.yaml")
 
 
-def with_intents(dialogues: Sequence[Dialogue], writer: Writer, seed: int) -> list[Dialogue]:
-    """The dialogues with an intent at every turn that has words; all are asked together, likeliest answers."""
+def with_intents(dialogues: Sequence[Dialogue], writer: Writer, seed: int, heard: Heard) -> list[Dialogue]:
+    """The dialogues with an intent at every turn that has words; all are asked for, likeliest answers."""
     ask = read_yaml(_TEXTS)["intent"]
     places = [(i, k) for i, each in enumerate(dialogues) for k, turn in enumerate(each.turns) if turn.text]
     chats = []
@@ -24,7 +24,7 @@ def with_intents(dialogues: Sequence[Dialogue], writer: Writer, seed: int) -> li
         so_far = "\n".join(turn.told() for turn in turns[max(0, k - 4) : k]) or "(nothing yet)"
         words = {"scene": dialogues[i].scenario, "so_far": so_far, "turn": turns[k].told(), "speaker": turns[k].speaker}
         chats.append([{"role": "user", "content": ask.format_map(words)}])
-    intents = [first_sentence(text) for text in writer.write(chats, Style(most=40, top_p=0), seed)]
+    intents = [first_sentence(text) for text in in_parts(writer, chats, Style(most=40, top_p=0), seed, heard)]
     found = [list(each.turns) for each in dialogues]
     for (i, k), intent in zip(places, intents, strict=True):
         found[i][k] = found[i][k].model_copy(update={"intent": intent})

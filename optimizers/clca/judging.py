@@ -19,12 +19,14 @@ from ...tasks.schema import Strict
 from ...tasks.spec import read_yaml
 from .dialogues import Dialogue
 from .scenarios import Place
-from .writer import Style, Writer
+from .writer import Heard, Style, Writer, in_parts
 
-LEAST_TURNS, LEAST_WORDS, MOST_REPEATED, LEAST_LATIN = 3, 12, 0.5, 0.8
+LEAST_TURNS, LEAST_WORDS, MOST_REPEATED, LEAST_IN_SCRIPT = 3, 12, 0.5, 0.8
+LATIN = "LATIN"  # the script of what agents write, who are told everything in English
 CHECKS = ("length", "both spoke", "repetition", "language", "culture words")
 CONFIDENCE = ("very confident", "confident", "not sure")
 QUESTIONS = ("quality", "culture", "meta")
+_UNSPACED = "[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]"  # Thai, Japanese and Chinese characters
 _TEXTS = Path(__file__).with_name("agents.yaml")
 
 
@@ -63,13 +65,16 @@ def read_judgement(reply: str) -> Judgement:
     return Judgement(verdict=found[1].lower() if found else None, confidence=confidence, reply=reply[:4000])
 
 
-def check(dialogue: Dialogue, place: Place, checks: Sequence[str] = CHECKS) -> list[str]:
+def check(dialogue: Dialogue, place: Place, checks: Sequence[str] = CHECKS, script: str = LATIN) -> list[str]:
     """What is wrong with a dialogue that can be seen without a judge; nothing where all is well.
 
     Each problem begins with the name of its check and a colon.
+
+    Args:
+        script: of the language that is expected, as ``scripts`` names it.
     """
     spoken = [turn for turn in dialogue.turns if turn.kind == "speak"]
-    words = " ".join(turn.text for turn in dialogue.turns).lower().split()
+    words = split_words(said(dialogue).lower())
     problems = []
     if len(dialogue.turns) < LEAST_TURNS:
         problems.append(f"length: {len(dialogue.turns)} turns, fewer than {LEAST_TURNS}")
@@ -79,11 +84,22 @@ def check(dialogue: Dialogue, place: Place, checks: Sequence[str] = CHECKS) -> l
         problems.append(f"both spoke: {' and '.join(silent)} said nothing")
     if (share := repeated(words)) > MOST_REPEATED:
         problems.append(f"repetition: {share:.0%} of word triples occur before")
-    if (share := latin(" ".join(words))) < LEAST_LATIN:
-        problems.append(f"language: {share:.0%} of letters are Latin")
+    found = scripts(said(dialogue))
+    if (share := found[script] / found.total() if found else 1.0) < LEAST_IN_SCRIPT:
+        problems.append(f"language: {share:.0%} of letters are {script.capitalize()}")
     if not names_culture(dialogue, place):
         problems.append("culture words: no name, place or thing of the country is mentioned")
     return [problem for problem in problems if problem.partition(":")[0] in checks]
+
+
+def said(dialogue: Dialogue) -> str:
+    """The words of all turns."""
+    return " ".join(turn.text for turn in dialogue.turns)
+
+
+def split_words(text: str) -> list[str]:
+    """Words between spaces; of scripts without spaces, characters."""
+    return re.findall(rf"{_UNSPACED}|(?:(?!{_UNSPACED})\S)+", text)
 
 
 def repeated(words: Sequence[str]) -> float:
@@ -92,18 +108,29 @@ def repeated(words: Sequence[str]) -> float:
     return 1 - len(set(triples)) / len(triples) if triples else 0.0
 
 
-def latin(text: str) -> float:
-    """The share of letters that are Latin; 1 where there are none."""
-    letters = [char for char in text if char.isalpha()]
-    return sum("LATIN" in unicodedata.name(char, "") for char in letters) / len(letters) if letters else 1.0
+def scripts(text: str) -> Counter[str]:
+    """How many letters are of each script, by the first word of their Unicode names; Japanese counts as one."""
+    names = (unicodedata.name(char, "?").split()[0].partition("-")[0] for char in text if char.isalpha())
+    return Counter("CJK" if name in ("HIRAGANA", "KATAKANA") else name for name in names)
+
+
+def script_of(dialogues: Iterable[Dialogue]) -> str:
+    """The script that most letters of some dialogues are of; Latin where there are none."""
+    found = scripts(" ".join(said(each) for each in dialogues))
+    return found.most_common(1)[0][0] if found else LATIN
 
 
 def names_culture(dialogue: Dialogue, place: Place) -> bool:
     """Whether the turns mention a person by a name, or a word of the country; accents and case aside."""
-    said = _plain(" ".join(turn.text for turn in dialogue.turns))
+    told = _plain(said(dialogue))
     names = [part for name in dialogue.people for part in name.split()]
-    listed = (*place.words, *place.cities, *place.foods, *names)
-    return any(re.search(rf"\b{re.escape(_plain(word))}s?\b", said) for word in listed)
+    listed = [_plain(word) for word in (*place.words, *place.cities, *place.foods, *names)]
+    return any(re.search(_bounded(word), told) for word in listed)
+
+
+def _bounded(word: str) -> str:
+    """A pattern of a word on its own; within others where its script has no spaces."""
+    return re.escape(word) if re.match(_UNSPACED, word) else rf"\b{re.escape(word)}s?\b"
 
 
 def _plain(text: str) -> str:
@@ -111,18 +138,25 @@ def _plain(text: str) -> str:
     return "".join(char for char in apart if not unicodedata.combining(char))
 
 
-def judge(dialogues: Sequence[Dialogue], culture: str, writer: Writer, seed: int) -> list[dict[str, Judgement]]:
-    """Three judgements a dialogue, every question put to all dialogues together; the likeliest answers."""
+def judge(
+    dialogues: Sequence[Dialogue], culture: str, writer: Writer, seed: int, heard: Heard
+) -> list[dict[str, Judgement]]:
+    """Three judgements a dialogue, question by question; the likeliest answers."""
     texts, told = read_yaml(_TEXTS), [as_text(each) for each in dialogues]
     found: list[dict[str, Judgement]] = [{} for _ in dialogues]
-    for question in QUESTIONS:
+    for number, question in enumerate(QUESTIONS):
         chats = []
         for text, known in zip(told, found, strict=True):
             words = {"dialogue": text, "culture": culture}
             if question == "meta":
                 words |= {"quality": known["quality"].told(), "fit": known["culture"].told()}
             chats.append([{"role": "user", "content": texts[question].format_map(words)}])
-        for known, reply in zip(found, writer.write(chats, Style(most=12, top_p=0), seed), strict=True):
+
+        def heard_of(done: int, total: int, before: int = number * len(chats)) -> None:
+            heard(before + done, total * len(QUESTIONS))
+
+        replies = in_parts(writer, chats, Style(most=12, top_p=0), seed, heard_of)
+        for known, reply in zip(found, replies, strict=True):
             known[question] = read_judgement(reply)
     return found
 

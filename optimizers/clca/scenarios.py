@@ -83,6 +83,11 @@ class Person(Strict):
     goal: Text
     secret: Text
 
+    @property
+    def profile(self) -> str:
+        """What everybody in the scene knows of the person."""
+        return f"{self.name} ({self.age}, {self.occupation}). {self.background}"
+
 
 class Scenario(Strict):
     """A scene set in a country, ready to be played."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -29,10 +31,11 @@ class CLCASettings(Settings):
     Simulation: so many ``scenarios``, each played ``repeats`` times for at most ``turns`` turns of ``words`` tokens,
     drawn with ``top_p``. ``actions``: the agents choose what they do in free text (``free``, as published), or the kind
     is drawn and they find the words (``drawn``), for models that cannot keep to a format. ``dialogues``: a file of
-    people's own dialogues, instead of simulated ones. ``judge`` applies the three judgements and the drop rule,
-    ``checks`` are those that need no judge. ``teacher`` plays the agents, judges, and names intents, if the model that
-    learns shall not: a name, folder or hub id, or one behind an API. ``parts``: what is learned. For controls:
-    ``culture`` is another country whose interactions are learned, and ``unrelated`` learns as much arithmetic instead.
+    people's own dialogues, instead of simulated ones; its hash is noted beside it. ``judge`` applies the three
+    judgements and the drop rule, ``checks`` are those that need no judge. ``teacher`` plays the agents, judges, and
+    names intents, if the model that learns shall not: a name, folder or hub id, or one behind an API. ``parts``: what
+    is learned. For controls: ``culture`` is another country whose interactions are learned, and ``unrelated`` learns as
+    much arithmetic instead.
 
     Training: LoRA of ``rank`` and ``alpha`` with ``dropout`` on ``modules``, with ``save_embeddings`` the head and the
     embeddings in full too; ``epochs`` over batches of ``batch`` examples of at most ``length`` tokens at a learning
@@ -48,6 +51,7 @@ class CLCASettings(Settings):
     top_p: float = Field(0.7, gt=0, le=1)
     actions: Literal["free", "drawn"] = "free"
     dialogues: str | None = None
+    dialogues_sha256: str | None = None
     checks: tuple[Check, ...] = CHECKS
     judge: bool = True
     teacher: str | None = None
@@ -69,10 +73,17 @@ class CLCASettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _sized(cls, given: Any) -> Any:
-        """Sizes of the preset where none are given."""
+        """Sizes of the preset where none are given; the content of a file, so that a changed one is another setting."""
         if not isinstance(given, dict):
             return given
-        return PRESETS.get(given.get("preset", "laptop"), {}) | given
+        sized = PRESETS.get(given.get("preset", "laptop"), {}) | given
+        path = given.get("dialogues")
+        if isinstance(path, str) and Path(path).is_file():
+            found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+            if given.get("dialogues_sha256") not in (None, found):
+                raise ValueError(f"dialogues: {path} is not the file that this began with. Begin anew.")
+            sized["dialogues_sha256"] = found
+        return sized
 
     def country(self, own: str) -> str:
         """The code of the country whose interactions are learned, ``own`` unless another is set."""

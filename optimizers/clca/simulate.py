@@ -45,7 +45,7 @@ class Playing(Strict):
             country=self.scenario.country,
             scenario=self.scenario.setting,
             people=(one.name, two.name),
-            backgrounds=tuple(f"{p.name} ({p.age}, {p.occupation}). {p.background}" for p in (one, two)),
+            backgrounds=(one.profile, two.profile),
             goals=(one.goal, two.goal),
             turns=self.turns,
         )
@@ -59,11 +59,10 @@ def begin(scenarios: Sequence[Scenario], repeats: int) -> list[Playing]:
 def chat_of(playing: Playing, culture: str) -> list[Message]:
     """What the one whose turn it is sees: own actions as the assistant's, the other's as the user's."""
     texts = read_yaml(_TEXTS)
-    me, other = playing.scenario.people[playing.mover], playing.scenario.people[1 - playing.mover]
+    scene, me = playing.scenario, playing.scenario.people[playing.mover]
     system = texts["system"].format(
-        name=me.name, age=me.age, occupation=me.occupation, background=me.background, goal=me.goal, secret=me.secret,
-        other=other.name, other_age=other.age, other_occupation=other.occupation, other_background=other.background,
-        setting=playing.scenario.setting, culture=culture, customs=" ".join(playing.scenario.customs), format=FORMAT,
+        format=FORMAT, culture=culture, setting=scene.setting, customs=" ".join(scene.customs),
+        people="\n".join(p.profile for p in scene.people), name=me.name, goal=me.goal, secret=me.secret,
     )  # fmt: skip
     messages = [{"role": "system", "content": system}]
     if not playing.turns or playing.turns[0].speaker == me.name:

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ...errors import InputError, RunError
-from ...harness.files import replacing, write_json, write_text
-from ...tasks.spec import first_problem
+from ...errors import RunError
+from ...harness.files import replacing, write_json
 from .dialogues import Dialogue, read_dialogues, save_dataset, write_dialogues
 from .examples import examples, unrelated
 from .intents import with_intents
-from .judging import Decision, check, decide, judge, tally
+from .judging import LATIN, Decision, check, decide, judge, script_of, tally
+from .rows import read_rows, write_rows
 from .scenarios import Scenario, adapted, place_of
 from .settings import CLCASettings
 from .simulate import Playing, begin, play_round, round_seeds
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     from ...harness.models import LanguageModel
 
 STAGES = ("scenarios", "simulate", "filter", "intents", "train")
-Row = TypeVar("Row", bound=BaseModel)
+SPENT = "spent.json"
+Made = TypeVar("Made")
 # What each stage leaves behind; what a stage makes anew, later ones must.
 _MADE = {
     "scenarios": ("scenarios.jsonl",),
@@ -65,29 +67,56 @@ class Course:
             for name in _MADE[stage]:
                 path = self.folder / name
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        write_json(
+            self.folder / SPENT, {s: cost for s, cost in self.spent().items() if s in STAGES[: STAGES.index(first)]}
+        )
+
+    def share(self, other: Course, own: str) -> None:
+        """Take over from another course what the stages before ``own`` made there, where it is not here yet."""
+        for stage in STAGES[: STAGES.index(own)]:
+            for name in _MADE[stage]:
+                source, target = other.folder / name, self.folder / name
+                if source.exists() and not target.exists():
+                    with replacing(target) as temporary:
+                        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, temporary)
 
     def run(self, last: str = STAGES[-1]) -> None:
-        """Do every stage up to ``last`` that is not done."""
+        """Do every stage up to ``last`` that is not done; ``spent`` adds up what that takes."""
         for stage in STAGES[: STAGES.index(last) + 1]:
             if not self.done(stage):
-                getattr(self, f"_{stage}")()
+                self.folder.mkdir(parents=True, exist_ok=True)
+                start = time.perf_counter()
+                tokens = getattr(self, f"_{stage}")()
+                spent = self.spent()
+                before = spent.get(stage, {"tokens": 0, "seconds": 0.0})
+                seconds = before["seconds"] + time.perf_counter() - start
+                spent[stage] = {"tokens": before["tokens"] + tokens, "seconds": round(seconds, 3)}
+                write_json(self.folder / SPENT, spent)
+
+    def spent(self) -> dict[str, dict[str, float]]:
+        """Tokens written (by agents, judges) or trained on, and seconds, by finished stage; of a stage that was killed,
+        what it took after it was taken up again."""
+        path = self.folder / SPENT
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def done(self, stage: str) -> bool:
         """Whether a stage has left its last artefact."""
         final = {"simulate": "simulated.json", "intents": "dataset", "train": "losses.json"}
         return (self.folder / final.get(stage, _MADE[stage][0])).exists()
 
-    def _scenarios(self) -> None:
+    def _scenarios(self) -> int:
         found = adapted(self.country, self.settings.scenarios, np.random.default_rng(self.seed))
         write_rows(self.folder / "scenarios.jsonl", found)
+        return 0
 
-    def _simulate(self) -> None:
+    def _simulate(self) -> int:
         """Dialogues by the agents, a checkpoint a round; or people's own from a file."""
         counts: dict[str, Any] = {"source": self.settings.dialogues or "simulated"}
+        tokens = 0
         if self.settings.dialogues:
             dialogues = read_dialogues(Path(self.settings.dialogues))
         else:
-            played = self._played()
+            played, tokens = self._written(self._played)
             dialogues = [each.dialogue() for each in played if each.ended != "malformed"]
             if not dialogues:
                 raise RunError("clca: every dialogue was malformed. Use --set actions=drawn, or a larger model.")
@@ -95,6 +124,12 @@ class Course:
             counts |= {f"ended: {why}": sum(e.ended == why for e in played) for why in ("left", "turns", "malformed")}
         write_dialogues(self.folder / "dialogues.jsonl", dialogues)
         write_json(self.folder / "simulated.json", counts | {"dialogues": len(dialogues)})
+        return tokens
+
+    def _written(self, work: Callable[[], Made]) -> tuple[Made, int]:
+        """What some work makes, and how many tokens the writer wrote for it."""
+        before = self.writer_of().tokens
+        return work(), self.writer_of().tokens - before
 
     def _played(self) -> list[Playing]:
         path, settings = self.folder / "playing.jsonl", self.settings
@@ -112,36 +147,40 @@ class Course:
             write_rows(path, playing)
         return playing
 
-    def _filter(self) -> None:
+    def _filter(self) -> int:
         place, dialogues = place_of(self.country), read_dialogues(self.folder / "dialogues.jsonl")
-        problems = [check(each, place, self.settings.checks) for each in dialogues]
+        script = script_of(dialogues) if self.settings.dialogues else LATIN
+        problems = [check(each, place, self.settings.checks, script) for each in dialogues]
         passed = [each for each, wrong in zip(dialogues, problems, strict=True) if not wrong]
-        self.tell("judging", 0, len(passed))
-        found: dict[str, Any] = {}
+        found, tokens = {}, 0
         if self.settings.judge and passed:
-            judgements = judge(passed, self.culture, self.writer_of(), self.seed)
+            heard = partial(self.tell, "judging")
+            judgements, tokens = self._written(lambda: judge(passed, self.culture, self.writer_of(), self.seed, heard))
             found = {each.id: said for each, said in zip(passed, judgements, strict=True)}
         decisions = [
             decide(each, wrong, found.get(each.id, {})) for each, wrong in zip(dialogues, problems, strict=True)
         ]
         write_rows(self.folder / "decisions.jsonl", decisions)
+        return tokens
 
     def kept(self) -> list[Dialogue]:
         """The dialogues that the filter kept."""
         names = {each.id for each in read_rows(self.folder / "decisions.jsonl", Decision) if each.kept}
         return [each for each in read_dialogues(self.folder / "dialogues.jsonl") if each.id in names]
 
-    def _intents(self) -> None:
-        kept = self.kept()
-        self.tell("intents", 0, len(kept))
-        told = with_intents(kept, self.writer_of(), self.seed) if "intent" in self.settings.parts else kept
+    def _intents(self) -> int:
+        told, tokens = self.kept(), 0
+        if told and "intent" in self.settings.parts:
+            kept, heard = told, partial(self.tell, "intents")
+            told, tokens = self._written(lambda: with_intents(kept, self.writer_of(), self.seed, heard))
         write_dialogues(self.folder / "intents.jsonl", told)
         if told:
             save_dataset(self.folder / "dataset", told)
         else:
             (self.folder / "dataset").mkdir()
+        return tokens
 
-    def _train(self) -> None:
+    def _train(self) -> int:
         path = self.folder / "intents.jsonl"
         told = read_dialogues(path) if path.stat().st_size else []
         model = self.model_of()
@@ -149,9 +188,10 @@ class Course:
         if self.settings.unrelated:
             rng = np.random.default_rng(self.seed)
             learned = unrelated(model.tokenizer, learned, self.settings.length, rng)
-        points = train(model, learned, self.settings, self.folder, self.seed, self.tell)
+        points, tokens = train(model, learned, self.settings, self.folder, self.seed, self.tell)
         draw_losses(self.folder / "loss.svg", points)
         write_json(self.folder / "losses.json", [point._asdict() for point in points])
+        return tokens
 
     def report(self) -> dict[str, Any]:
         """What every finished stage made, in numbers."""
@@ -165,31 +205,10 @@ class Course:
             for name, left in (("loss", False), ("heldout loss", True)):
                 values = [point.loss for point in points if point.heldout == left]
                 found |= {name: [round(values[0], 4), round(values[-1], 4)]} if values else {}
+        if spent := self.spent():
+            found["tokens"] = {stage: cost["tokens"] for stage, cost in spent.items()}
+            found["seconds"] = {stage: round(cost["seconds"]) for stage, cost in spent.items()}
         return found
-
-
-def write_rows(path: Path, rows: Sequence[BaseModel]) -> None:
-    """One JSON object a line, atomically."""
-    write_text(path, "".join(row.model_dump_json() + "\n" for row in rows))
-
-
-def read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """The rows of ``write_rows``.
-
-    Raises:
-        InputError: a missing or damaged file; names the line.
-    """
-    adapter, found = TypeAdapter(kind), []
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}. Run the stage before again.") from None
-    for number, line in enumerate(lines, start=1):
-        try:
-            found.append(adapter.validate_json(line))
-        except ValidationError as error:
-            raise InputError(f"{path}:{number}: {first_problem(error)}. Run its stage again with --fresh.") from None
-    return found
 
 
 def draw_losses(path: Path, points: Sequence[Point]) -> None:

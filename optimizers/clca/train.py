@@ -21,7 +21,7 @@ from .writer import Tell
 if TYPE_CHECKING:
     from ...harness.models import LanguageModel
 
-MICRO_TOKENS = 4096  # tokens of one forward and backward; a batch is made of several
+MICRO_TOKENS = 1024  # tokens of one forward and backward, which bounds memory; a batch is made of several
 LORA, _CHECKPOINTS = "lora", "checkpoints"
 
 
@@ -31,6 +31,13 @@ class Point(NamedTuple):
     step: int
     loss: float
     heldout: bool
+
+
+class Trained(NamedTuple):
+    """The loss curve of a training, and how many tokens went through it, forward and back."""
+
+    points: list[Point]
+    tokens: int
 
 
 def divide(examples: Sequence[Example], share: float, rng: np.random.Generator) -> tuple[list[Example], list[Example]]:
@@ -47,11 +54,8 @@ def train(
     folder: Path,
     seed: int,
     tell: Tell,
-) -> list[Point]:
+) -> Trained:
     """Train and save a PEFT LoRA adapter to ``folder / LORA``; the model itself is left as it was.
-
-    Returns:
-        The loss curve.
 
     Raises:
         RunError: nothing to learn from, no such modules, or a loss that is no number.
@@ -86,14 +90,18 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         last = _last_whole(checkpoints)
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        if last and _stopped_early(last, settings.patience):
+            trainer.state = _take_best(tuned, last)
+        else:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
     points = _points(trainer.state.log_history)
     if not all(np.isfinite(point.loss) for point in points):
         raise RunError("clca: the training loss is not a number. Try --dtype float32, or a lower rate.")
     with replacing(folder / LORA) as temporary:
         tuned.save_pretrained(temporary)
+    tokens = round(trainer.state.epoch * sum(len(each.ids) for each in learned))
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return points
+    return Trained(points, tokens)
 
 
 def _last_whole(checkpoints: Path) -> Path | None:
@@ -105,6 +113,25 @@ def _last_whole(checkpoints: Path) -> Path | None:
         except (OSError, ValueError, KeyError):
             shutil.rmtree(path)
     return whole[max(whole)] if whole else None
+
+
+def _stopped_early(checkpoint: Path, patience: int) -> bool:
+    """Whether training ended with the judgement before this checkpoint; the trainer itself would go on from it."""
+    state = json.loads((checkpoint / "trainer_state.json").read_bytes())
+    callback = state["stateful_callbacks"].get("EarlyStoppingCallback", {"attributes": {}})
+    return callback["attributes"].get("early_stopping_patience_counter", 0) >= patience
+
+
+def _take_best(tuned: Any, checkpoint: Path) -> Any:
+    """Load the best checkpoint's weights into the model; the state in which training ended."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+    from transformers import TrainerState
+
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    best = checkpoint.parent / Path(state.best_model_checkpoint).name
+    set_peft_model_state_dict(tuned, load_file(best / "adapter_model.safetensors"))
+    return state
 
 
 def _arguments(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-
-import numpy as np
 
 if TYPE_CHECKING:
     from ...harness.models import LanguageModel
@@ -46,13 +45,13 @@ class LocalWriter:
     def write(
         self, chats: Sequence[Sequence[Message]], style: Style, seed: int, begun: Sequence[str] = ()
     ) -> list[str]:
-        """Chats of like length are put together; texts come back in the order of the chats."""
+        """Chats that begin alike are put together; texts come back in the order of the chats."""
         begun = begun or ("",) * len(chats)
         encoded = [self._encode(chat, style.most, start) for chat, start in zip(chats, begun, strict=True)]
-        order = np.argsort([len(ids) for ids in encoded], kind="stable")
+        order = sorted(range(len(chats)), key=lambda i: encoded[i])
         texts = [""] * len(chats)
         for start in range(0, len(order), self.batch):
-            rows = order[start : start + self.batch].tolist()
+            rows = order[start : start + self.batch]
             for row, text in zip(rows, self._batch([encoded[i] for i in rows], style, seed + start), strict=True):
                 texts[row] = f"{begun[row]} {text}" if begun[row] else text
         return texts
@@ -67,10 +66,22 @@ class LocalWriter:
             del kept[1:3]
 
     def _batch(self, rows: Sequence[Sequence[int]], style: Style, seed: int) -> list[str]:
+        from ...harness.generation import generate
+
+        engine, tokenizer = self.model.engine, self.model.tokenizer
+        if engine is not None and engine.decoder is not None:
+            new = generate(engine, rows, style.most, style.top_p, self.model.ends, seed)
+        else:
+            new = self._by_transformers(rows, style, seed)
+        self.tokens += sum(map(len, new))
+        self.model.tokens += sum(map(len, [*rows, *new]))
+        return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in new]
+
+    def _by_transformers(self, rows: Sequence[Sequence[int]], style: Style, seed: int) -> list[list[int]]:
+        """The same for models whose layers the engine does not run."""
         import torch
 
-        tokenizer, model = self.model.tokenizer, self.model.model
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        model, pad = self.model.model, self.model.ends[0]
         width = max(map(len, rows))
         ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows], device=model.device)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=model.device)
@@ -80,11 +91,14 @@ class LocalWriter:
         with torch.no_grad(), torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             torch.manual_seed(seed)
             out = model.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=style.most, pad_token_id=pad, **drawn
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=style.most,
+                pad_token_id=pad,
+                eos_token_id=list(self.model.ends),
+                **drawn,
             )
-        new = out[:, width:]
-        self.tokens += int((new != pad).sum())
-        return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in new]
+        return [list(takewhile(lambda token: token not in self.model.ends, row)) for row in out[:, width:].tolist()]
 
 
 def template(tokenizer: Any, chat: Sequence[Message], opened: bool = True) -> list[int]:
@@ -128,3 +142,18 @@ def merged(chat: Iterable[Message]) -> list[Message]:
 
 Tell = Callable[[str, int, int], None]
 """Told what is under way, how much of it is done, and how much there is."""
+Heard = Callable[[int, int], None]
+"""Told how much is done of how much there is."""
+PART = 40  # chats that are told of together
+
+
+def in_parts(writer: Writer, chats: Sequence[Sequence[Message]], style: Style, seed: int, heard: Heard) -> list[str]:
+    """One text a chat, as ``Writer.write`` gives them, told of part by part; chats of like length go together."""
+    order = sorted(range(len(chats)), key=lambda i: sum(len(message["content"]) for message in chats[i]))
+    texts = [""] * len(chats)
+    for start in range(0, len(chats), PART):
+        rows = order[start : start + PART]
+        heard(start, len(chats))
+        for row, text in zip(rows, writer.write([chats[i] for i in rows], style, seed + start), strict=True):
+            texts[row] = text
+    return texts

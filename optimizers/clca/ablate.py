@@ -1,0 +1,118 @@
+"""What each part of CLCA is worth: the whole against the same without a part, and against controls.
+
+A country's dialogues are simulated once; what differs later takes over what is the same. The arm ``wrong country`` is
+the adapter of another of the given countries, scored against this one, and costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .evaluate import Country, Replies, ask, change, values
+from .settings import CLCASettings
+from .stages import Course
+from .train import LORA
+
+if TYPE_CHECKING:
+    from ...harness.models import LanguageModel
+
+
+class Arm(NamedTuple):
+    """A course that differs from the whole from the stage ``own`` on, by some settings."""
+
+    name: str
+    own: str
+    changes: dict[str, Any]
+
+
+NAIVE, WHOLE, CONTROL, WRONG = "naive", "whole", "unrelated text", "wrong country"
+COMPARED = ("kl", "js", "accuracy")  # what is tested, beside general ability
+# What tells most comes first, so that a study that is stopped early is of use.
+ARMS = (
+    Arm(WHOLE, "scenarios", {}),
+    Arm(CONTROL, "train", {"unrelated": True}),
+    Arm("dialogue only", "train", {"parts": ("dialogue",)}),
+    Arm("intent only", "train", {"parts": ("intent",)}),
+    Arm("no filter", "filter", {"checks": (), "judge": False}),
+    Arm("embeddings too", "train", {"save_embeddings": True}),
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Arms by country in a folder, each asked the same questions as the bare model.
+
+    ``course_of`` gives a country's course in a folder, and ``model_of`` the bare model; ``tell`` hears what is done.
+    """
+
+    folder: Path
+    countries: tuple[str, ...]
+    course_of: Callable[[str, Path], Course]
+    model_of: Callable[[], LanguageModel]
+    personas: int
+    seed: int
+    tell: Callable[[str, int, int], None]
+
+    def run(self) -> list[dict[str, Any]]:
+        """Do what is not done, and compare; a row a country and arm."""
+        steps, done = 1 + len(self.countries) * len(ARMS), 1
+        self.tell("ablation", 0, steps)
+        naive = self._ask(self.folder / NAIVE, self.model_of)
+        replies: dict[tuple[str, str], Replies] = {}
+        for arm in ARMS:
+            for code in self.countries:
+                self.tell("ablation", done, steps)
+                replies[code, arm.name] = self._arm(code, arm)
+                done += 1
+        self.tell("ablation", steps, steps)
+        return [row for code in self.countries for row in self._compared(code, naive, replies)]
+
+    def _arm(self, code: str, arm: Arm) -> Replies:
+        folder = self.folder / code / arm.name.replace(" ", "-")
+        whole = self.course_of(code, self.folder / code / WHOLE)
+        settings = CLCASettings.model_validate(whole.settings.model_dump() | arm.changes)
+        course = replace(whole, folder=folder, settings=settings)
+        if arm.name != WHOLE:
+            course.share(whole, arm.own)
+        course.run()
+        return self._ask(folder, lambda: self.model_of().adapted(folder / LORA))
+
+    def _ask(self, folder: Path, model_of: Callable[[], LanguageModel]) -> Replies:
+        def heard(done: int, total: int) -> None:
+            self.tell(f"asking {folder.relative_to(self.folder)}", done, total)
+
+        return ask(model_of, self.personas, self.seed, folder, heard)
+
+    def _compared(self, code: str, naive: Replies, replies: Mapping[tuple[str, str], Replies]) -> list[dict[str, Any]]:
+        """Rows of one country: every arm's metrics and its change from the control, the whole's from ``naive`` too."""
+        country, other = Country(code), self.countries[(self.countries.index(code) + 1) % len(self.countries)]
+        arms = {NAIVE: naive} | {arm.name: replies[code, arm.name] for arm in ARMS}
+        if other != code:
+            arms[WRONG] = replies[other, WHOLE]
+        rows = []
+        for name, mine in arms.items():
+            row: dict[str, Any] = {"country": code, "arm": name, "metrics": values(country, mine)}
+            against = {"from_control": arms[CONTROL]} | ({"from_naive": naive} if name == WHOLE else {})
+            for key, theirs in against.items():
+                if mine is not theirs:
+                    row[key] = change(country, theirs, mine, np.random.default_rng(self.seed), COMPARED)
+            rows.append(row)
+        return rows
+
+
+def verdict(rows: list[dict[str, Any]], code: str, metric: str = "kl") -> str:
+    """Whether the whole beats the control in a country, and by how many standard errors."""
+    [whole] = [row for row in rows if (row["country"], row["arm"]) == (code, WHOLE)]
+    [found] = [each for each in whole["from_control"] if each["metric"] == metric]
+    size, error = found["difference"], found["standard_error"]
+    if not error:
+        return f"{code}: {metric}: the whole and the control answer alike."
+    beats = (size > 0) == bool(found["higher_is_better"])
+    said = "beats" if beats else "does not beat"
+    p = "" if found["p"] is None else f", p {found['p']:.3g}"
+    return f"{code}: {metric}: the whole {said} the control: {size:+.4f}, {abs(size) / error:.1f} standard errors{p}."
