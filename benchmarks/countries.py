@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 
 import click
-import numpy as np
 from culteval.harness import report
 from culteval.harness.config import RunConfig, aligner_settings
 from culteval.harness.display import TerminalDisplay
@@ -21,6 +20,7 @@ from culteval.harness.registry import find, spec_of
 from culteval.harness.run import SUBMISSION, RunResult, execute
 from culteval.harness.scoring import score_constant, score_submission
 from culteval.harness.submission import read
+from culteval.harness.trivial import random_prefix
 from culteval.tasks.countries import name_of
 from culteval.tasks.measure import MeasureOptions
 from rich.console import Console
@@ -47,16 +47,12 @@ def config(aligner: str, country: str, budget: int, seed: int) -> RunConfig:
     )
 
 
-def control_row(runs: list[RunResult], country: str) -> list[str]:
-    """Mean and standard deviation over the unselected random prompts, column by column."""
-    rows = [report.Row("", score_submission(run.folder / SUBMISSION, country)[1], None) for run in runs]
-    cells = []
-    for column in report.HOFSTEDE:
-        values = [found.value for row in rows if (found := column.find(row.scores))]
-        mean, deviation = np.mean(values), np.std(values, ddof=1)
-        cells.append(f"{mean:{column.form}} ± {deviation:{column.form}}" if values else f"no {column.heading}")
-    collapsed = sum(s.value for row in rows for s in row.scores if _is_heldout_collapse(s))
-    return [f"random-prefix control ({len(runs)}, {collapsed:.0f} collapsed)", *cells, "2 each", "-"]
+def control_row(runs: list[RunResult], country: str) -> report.Row:
+    """Mean and standard deviation over the unselected random prompts."""
+    control = random_prefix([score_submission(run.folder / SUBMISSION, country)[1] for run in runs])
+    collapsed = len(runs) * next(score.value for score in control.scores if _is_heldout_collapse(score))
+    name = f"random-prefix control ({len(runs)}, {collapsed:.0f} collapsed)"
+    return report.Row(name, control.scores, runs[0].manifest.budget, control.spread)
 
 
 def _is_heldout_collapse(score: report.Score) -> bool:
@@ -68,10 +64,9 @@ def country_lines(results: list[RunResult], controls: list[RunResult], country: 
     spec = spec_of("vsm13")
     _, answers = read(results[0].folder / SUBMISSION)
     constant = score_constant(spec, answers["vsm13"], country, MeasureOptions())
-    rows = [report.Row("constant answer", constant, None)]
+    rows = [report.Row("constant answer", constant, None), control_row(controls, country)]
     rows += [report.Row(r.manifest.aligner.name, r.scores, r.manifest.budget) for r in results]
     lines = report.markdown(rows, spec).splitlines()
-    lines.insert(3, "| " + " | ".join(control_row(controls, country)) + " |")
     return ["| country " + lines[0], "|---" + lines[1], *(f"| {name_of(country)} {line}" for line in lines[2:])]
 
 

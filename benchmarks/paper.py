@@ -103,10 +103,10 @@ def survey_rows(
     """Rows of table (b): means over the seeds, a country after the other; ``place`` says which model and where."""
     for code in COUNTRIES:
         for row, (aligner, fit) in ARMS.items():
-            flags = place | {"aligner": aligner, "tasks": ("vsm13",), "fit": (fit,), "country": code, "budget": SURVEY_BUDGET}
+            flags = {"aligner": aligner, "tasks": ("vsm13",), "fit": (fit,), "country": code, "budget": SURVEY_BUDGET}
             found = []
             for seed in range(seeds if aligner in ("gd", "de") else 1):
-                config = plan(run_defaults() | flags | {"seed": seed})
+                config = plan(run_defaults() | place | flags | {"seed": seed})
                 scores = execute(config, out, model_of, display).scores
                 found.append({(s.metric, s.readout, s.split): s.value for s in scores})
             cells = []

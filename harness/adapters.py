@@ -40,11 +40,12 @@ def with_lora(model: Any, folder: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the libraries, about one another
-            tuned = get_peft_model(model, config)
+            # Without memory of its own until the file's shapes are known to be those that the configuration promises.
+            tuned = get_peft_model(model, config, low_cpu_mem_usage=True)
     except ValueError as error:
         raise InputError(f"{folder / CONFIG}: {str(error).splitlines()[0][:200]}") from None
     _check_shapes(tuned, folder / WEIGHTS)
-    set_peft_model_state_dict(tuned, load_file(folder / WEIGHTS))
+    set_peft_model_state_dict(tuned, load_file(folder / WEIGHTS), low_cpu_mem_usage=True)
     return tuned.base_model.model.eval().requires_grad_(False)
 
 

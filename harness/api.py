@@ -166,7 +166,8 @@ def key_for(address: Address, api: Api) -> str:
 
 
 def redacted(text: str, key: str = "") -> str:
-    """A text without the key and without any secret of the environment."""
+    """A text without the key, without any secret of the environment, and without halves of characters."""
+    text = text.encode(errors="replace").decode()
     for name, value in os.environ.items():
         if _SECRET_VARIABLE.search(name) and len(value) >= 2 * _LEAST_SECRET and value in text:
             text = text.replace(value, "[key]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -57,8 +58,8 @@ class ApiModel:
 
     def at(self, folder: Path, tell: Tell) -> ApiModel:
         """The same model, keeping its replies in a folder and telling how far it is."""
-        bound = ApiModel.__new__(ApiModel)
-        bound.__dict__ = self.__dict__ | {"_replies": Replies(folder), "_tell": tell, "_dialect": Dialect()}
+        bound = copy.copy(self)
+        bound._replies, bound._tell, bound._dialect = Replies(folder), tell, Dialect()
         return bound
 
     @property
@@ -92,8 +93,8 @@ class ApiModel:
     def generate(self, prompts: Prompts, soft: None = None, preamble: str = "", most: int = 8) -> Answers:
         """Generated texts, ending at the first line break, beside the probabilities where there are any."""
         logs, texts = self._read(prompts, preamble, most)
-        if logs is None:
-            self.say(f"{self.address.host} gives no option probabilities: {prompts.task} is read as text alone")
+        if logs is None or (prompts.layout.widths.any() and not np.isfinite(logs).any()):
+            self.say(f"{self.address.host} tells no option probabilities: {prompts.task} is read as text alone")
             probs, outside = np.zeros((1, *prompts.layout.codes.shape)), np.ones((1, len(prompts)))
         else:
             probs, outside = self._shares(logs, prompts)
@@ -160,19 +161,19 @@ class ApiModel:
         keys = [self._key(ask) for ask in asks]
         found = {key: reply for key in keys if (reply := self._replies.get(key)) is not None}
         missing = list({key: ask for key, ask in zip(keys, asks, strict=True) if key not in found}.items())
-        start = time.perf_counter()
+        total, start = len(set(keys)), time.perf_counter()
 
         def got(number: int, reply: Reply) -> None:
             key = missing[number][0]
             self._keep(key, reply)
             found[key] = reply
-            self._tell(len(found), len(set(keys)))
+            self._tell(len(found), total)
 
         try:
             if missing:
                 self.source.ask([ask for _, ask in missing], self._dialect, got)
         except CultevalError as error:
-            raise type(error)(f"{error}\n{self._told_kept(len(found), len(set(keys)))}") from None
+            raise type(error)(f"{error}\n{self._told_kept(len(found), total)}") from None
         finally:
             self.seconds += time.perf_counter() - start
         return [found[key] for key in keys]
@@ -198,7 +199,7 @@ class ApiModel:
         if self._replies.folder is None:
             return None
         try:
-            found = json.loads(self._replies.folder / ENDPOINT.read_bytes())
+            found = json.loads((self._replies.folder / ENDPOINT).read_bytes())
             return Dialect.model_validate(found["understands"]) if found["model"] == self.address.name else None
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ..errors import InputError, UsageError, did_you_mean, shown
 from ..tasks.answers import UNPARSED, Answers
 from ..tasks.imported import data_dir
-from ..tasks.intervals import LEAST_RESPONDENTS
+from ..tasks.intervals import LEAST_UNITS
 from ..tasks.items import Presented, Question
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.prompts import Asking, protocol, render
@@ -81,7 +81,7 @@ def _detected(spec: TaskSpec) -> list[str]:
     if rows and rows[0].unit == "respondents":
         asked = "--respondents 20"
         told = ["asked of one respondent, it can test no difference"]
-        rows = detectable(spec, LEAST_RESPONDENTS)
+        rows = detectable(spec, LEAST_UNITS)
     else:
         asked, told = "as it stands", []
     found = [f"{row.metric} {row.difference:.3g} ({row.n} {row.unit})" for row in rows if row.difference is not None]

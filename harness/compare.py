@@ -75,12 +75,14 @@ def _show(each: Comparison, printed: _Terminal | _Markdown) -> None:
         printed.line(f"no answer moved ({each.readout})")
         return
     title = f"Answers that moved most ({each.readout}; {min(SHOWN, len(moved))} of {len(each.moved)} items)"
-    heads = ("item", "asked", f"{each.a}", f"{each.b}", "shift", "p")
+    heads = ("item", "asked", each.a, each.b, "shift", "p")
     rows = [_moved(row) for row in moved[:SHOWN]]
+    if moved[0].p is None:
+        heads, rows = heads[:-1], [row[:-1] for row in rows]
     if moved[0].text_a is not None:
         heads += (f"{each.a}, text", f"{each.b}, text")
         rows = [[*cells, _cut(m.text_a), _cut(m.text_b)] for cells, m in zip(rows, moved, strict=False)]
-    printed.table(title, heads, rows)
+    printed.table(title, heads, rows, left=4)
 
 
 def _form(values: Iterable[float]) -> str:
@@ -148,10 +150,11 @@ class _Terminal:
     def line(self, text: str) -> None:
         self.console.print(Text(text, style="dim"))
 
-    def table(self, title: str, heads: Sequence[str], rows: Rows) -> None:
+    def table(self, title: str, heads: Sequence[str], rows: Rows, left: int = 2) -> None:
+        """The first ``left`` columns are words, the others numbers."""
         table = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for place, head in enumerate(heads):
-            table.add_column(Text(head), overflow="fold", justify="left" if place < 2 else "right")
+            table.add_column(Text(head), overflow="fold", justify="left" if place < left else "right")
         for row in rows:
             table.add_row(*map(Text, row))
         self.console.print(table)
@@ -166,10 +169,11 @@ class _Markdown:
     def line(self, text: str) -> None:
         click.echo(f"{escape(text)}\n")
 
-    def table(self, title: str, heads: Sequence[str], rows: Rows) -> None:
+    def table(self, title: str, heads: Sequence[str], rows: Rows, left: int = 2) -> None:
+        """The first ``left`` columns are words, the others numbers."""
         if title:
             click.echo(f"{escape(title)}\n")
-        click.echo("| " + " | ".join(map(escape, heads)) + " |\n" + "|---|---|" + "---:|" * (len(heads) - 2))
+        click.echo("| " + " | ".join(map(escape, heads)) + " |\n" + "|" + "---|" * left + "---:|" * (len(heads) - left))
         for row in rows:
             click.echo("| " + " | ".join(map(escape, row)) + " |")
         click.echo()
@@ -199,5 +203,5 @@ def correlate_command(paths: tuple[str, ...], as_markdown: bool, as_json: bool) 
 
 def _correlation(row: Correlation) -> list[str]:
     one = row.association
-    interval = f"{one.low:+.2f} to {one.high:+.2f}"
+    interval = "-" if one.low is None else f"{one.low:+.2f} to {one.high:+.2f}"
     return [row.metric, row.readout, one.statistic, f"{one.value:+.2f}", interval, _p(row.adjusted), str(one.n)]

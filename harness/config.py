@@ -41,9 +41,9 @@ class RunConfig(BaseModel):
     lora: str | None = None
     lora_sha256: str | None = None
     api: Api | None = None
-    fit: tuple[str, ...]
+    fit: tuple[str, ...] = Field(min_length=1)
     fit_country: str
-    tasks: tuple[str, ...]
+    tasks: tuple[str, ...] = Field(min_length=1)
     country: str
     options: MeasureOptions
     readout: Readout

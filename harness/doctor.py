@@ -22,10 +22,9 @@ from .machine import PACKAGES, processor
 
 LEAST_DISK = 2 << 30  # bytes: the embedded model is made in less
 LEAST_MEMORY = 2 << 30
-LEAST_SHARE = 0.4  # of a packed pass's work that bare matrix products of its shapes are; 0.65 to 0.73 was measured
+LEAST_SHARE = 0.3  # of a packed pass's work that bare matrix products of its shapes are; undisturbed 0.65 to 0.73
 LEAST_BUSY = 0.7  # of its threads' time that a pass is worked on
 MEASURED = 10.0  # seconds
-_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -184,26 +183,26 @@ def _embedded(name: str = "smollm2") -> Check:
 
 
 def _speed() -> Check:
-    """A packed pass of the embedded model beside bare matrix products of the same shapes, pair by pair."""
+    """A packed pass over VSM13 by the embedded model beside bare matrix products of the same shapes, pair by pair."""
     import torch
 
-    from .encoding import Encoded
+    from ..tasks.prompts import render
     from .models import load_model
-    from .packing import PackedForward
+    from .registry import spec_of
 
     model = load_model("smollm2", "auto", "cpu", None, None, lambda text: None)
-    ids = [int(i) for i in model.ordinary_tokens()[:_TOKENS]]
-    forward = PackedForward(model.engine, Encoded([ids], [[[ids[0]], [ids[1]]]]))
-    products = _products(model.model, _TOKENS)
+    prompts = render(spec_of("vsm13"), "fit")
+    tokens = model.cost(prompts)
+    products = _products(model.model, tokens)
     ours, floor = [], []
     with torch.no_grad():
         began = time.perf_counter()
         while time.perf_counter() - began < MEASURED or len(ours) < 3:
             floor.append(_timed(products))
-            ours.append(_timed(lambda: forward.logprobs(None)))
+            ours.append(_timed(lambda: model.logprobs(prompts)))
     share = statistics.median(low.worked / high.worked for low, high in zip(floor, ours, strict=True))
     busy = sum(one.worked for one in ours) / sum(one.passed for one in ours) / torch.get_num_threads()
-    rate = _TOKENS / statistics.median(one.passed for one in ours)
+    rate = tokens / statistics.median(one.passed for one in ours)
     found = f"{rate:,.0f} tokens/s in {model.identity.dtype}, {model.identity.forward}; bare products take {share:.0%}"
     if share < LEAST_SHARE:
         remedy = f"At least {LEAST_SHARE:.0%} is expected: report it with this table."

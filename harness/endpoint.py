@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from email.utils import parsedate_to_datetime
@@ -144,8 +145,8 @@ class Endpoint:
         except TimeoutError:
             raise Passing(f"no whole reply within {self.api.timeout:g} seconds") from None
         except aiohttp.ClientConnectorError as error:
-            reason = error.strerror or type(error.os_error).__name__
-            raise Passing(f"cannot be reached ({shown(reason, 80)}). Is the server there?", None, False) from None
+            reason = os.strerror(error.errno) if error.errno else shown(error.strerror or type(error.os_error).__name__)
+            raise Passing(f"cannot be reached ({reason}); check that the server is there", None, False) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Passing(f"the connection broke ({type(error).__name__})") from None
         reply = self._parsed(data)

@@ -80,7 +80,7 @@ def write_figure(path: Path, scores: Sequence[Score], country: str) -> None:
 
 
 def write_distances(path: Path, distances: Mapping[str, float], own: str, title: str, label: str) -> None:
-    """An SVG with a bar a country, the nearest at the top, ``own`` in another colour."""
+    """An SVG with a bar a country, the nearest at the top as they are given, ``own`` in another colour."""
     places = range(len(distances))
     with drawing(path, 7, 1 + 0.19 * len(distances)) as axes:
         colours = ["#d55e00" if code == own else "#0072b2" for code in distances]
@@ -98,8 +98,8 @@ def write_matrix(path: Path, countries: Sequence[str], matrix: np.ndarray, title
     """An SVG of a matrix (submissions, countries) as a heat map around zero: blue is nearer than expected."""
     size = len(countries)
     most = float(abs(matrix).max()) or 1.0
-    with drawing(path, 2.6 + 0.5 * size, 1.6 + 0.42 * size) as axes:
-        image = axes.imshow(matrix, cmap="RdBu_r", vmin=-most, vmax=most)
+    with drawing(path, 3.2 + 0.5 * size, 1.4 + 0.42 * size) as axes:
+        image = axes.imshow(matrix, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
         for row in range(size):  # the true country of each submission
             axes.add_patch(_frame(row))
         axes.set_xticks(range(size), countries)

@@ -23,6 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # as ``remove_temporaries`` knows them
     try:
         yield temporary
+        _to_disk(temporary)
         if temporary.is_dir() and path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
@@ -52,6 +53,17 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _to_disk(path: Path) -> None:
+    """Have files on the disk before they get their names: a loss of power then leaves the old ones or the new ones."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -18,6 +18,10 @@ from .openai_api import Dialect, opened, transcript
 from .replies import Ask, Reply
 
 
+class _NoLikelihoods(RunError):
+    """A model that gave no log-likelihoods; many of those behind an API never do."""
+
+
 class LmEvalSource:
     """Asks one model of lm-eval, loaded when first asked."""
 
@@ -43,8 +47,6 @@ class LmEvalSource:
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 yield
-        except (NotImplementedError, AssertionError):
-            raise
         except Exception as error:  # a model of lm-eval may fail in any way
             text = str(error).strip().splitlines() or [type(error).__name__]
             raise kind(f"lm-eval {self.kind}: {failed} ({shown(redacted(text[0]))}).") from None
@@ -63,7 +65,7 @@ class LmEvalSource:
         dialect = dialect.model_copy(update=known)
         try:
             self.ask([ask], dialect, lambda _, reply: got.append(reply))
-        except (NotImplementedError, AssertionError):
+        except _NoLikelihoods:
             dialect = dialect.model_copy(update={"echo": False})
             self.ask([ask], dialect, lambda _, reply: got.append(reply))
         return dialect, got[0]
@@ -105,5 +107,5 @@ class LmEvalSource:
         from lm_eval.api.instance import Instance
 
         model = self._model
-        with self._quiet("failed", RunError):
+        with self._quiet("failed", _NoLikelihoods if method == "loglikelihood" else RunError):
             return getattr(model, method)([Instance(method, {}, pair, i) for i, pair in enumerate(arguments)])

@@ -31,7 +31,7 @@ from ..tasks.schema import Readout
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec
 
-MEASURES = ("hofstede", "shares")  # those whose headline is a distance of mean answers to a country's figures
+MEASURES = ("hofstede", "shares")  # whose headline is their objective, a distance of mean answers to figures
 LEAST_COUNTRIES = 6
 MOST_EXACT = 8  # countries up to which all permutations are tried: 40,320
 PERMUTATIONS = 9_999
@@ -77,8 +77,10 @@ def distances(
     if first is None:
         raise InputError(f"{spec.name}: no answer in the read-out {readout} can be scored. Take another --readout.")
     mean = pooled(asked.take(asked.layout.where(first.wordings, first.orders)), readout)
-    rows = {code: _headline(spec, measure_of(spec, code, options).score(mean, "heldout", "expected")) for code in known}
-    found = {code: row.value for code, row in rows.items() if row is not None}
+    found = {}
+    for code in known:
+        objective = measure_of(spec, code, options).objective(mean.layout, "expected")
+        found[code] = float(objective(mean.probs)[0])
     return dict(sorted(found.items(), key=lambda pair: pair[1]))
 
 

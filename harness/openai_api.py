@@ -219,14 +219,14 @@ def reply_of(given: Any, ask: Ask, dialect: Dialect, address: Address) -> Reply:
     except ValidationError as error:
         raise BadReply(f"a reply that is no completion ({first_problem(error)[:150]})") from None
     used, choice = completion.usage or _Used(), completion.choices[0]
+    if choice.message is None and choice.text is None:
+        raise BadReply("a reply that is no completion (choices.0: neither text nor message)")
     logs = None
     if ask.options and dialect.probabilities:
         logs = _echoed(completion, ask) if dialect.echo else _told(choice, ask.options)
         if logs is None:
             raise _NoProbabilities(f"{address.host}: a reply without the probabilities that earlier ones had.")
     said = choice.message.content or choice.message.refusal if choice.message else choice.text
-    if choice.message is None and choice.text is None:
-        raise BadReply("a reply that is no completion (choices.0: neither text nor message)")
     text = "" if ask.options and dialect.echo else (said or "")[: 1 << 17]
     return Reply(
         text=opened(text, ask.begun),

@@ -171,9 +171,7 @@ def caption(rows: Sequence[Row], spec: TaskSpec) -> str:
     if any(row.rank for row in rows):
         text += "rank: 1 + the rows better beyond interval or seeds; (in brackets) by value alone\n"
     if any(row.gain is not None for row in rows):
-        text += (
-            "no gain: not better than rows without alignment, or within two standard deviations of random prefixes\n"
-        )
+        text += "no gain: within two standard deviations of what unselected random prefixes do, or worse\n"
     return text.rstrip("\n")
 
 

@@ -42,6 +42,7 @@ CONFIG, MODEL, ALIGNED, SUBMISSION, SCORES, COST, USAGE, FIGURE = (
 )  # fmt: skip
 
 
+_ODD_STATE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)  # of libraries too
 Record = TypeVar("Record", bound=BaseModel)
 
 
@@ -138,7 +139,8 @@ def _clear(folder: Path) -> None:
 
 def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, cache: Path | None) -> tuple[str, ...]:
     """All that is left of a run; the tasks whose answers came from the cache."""
-    log, started, cached = RunLog(folder), time.monotonic(), ()
+    log, started = RunLog(folder), time.monotonic()
+    cached: tuple[str, ...] = ()
     log.event("started", command=command_line(), host=socket.gethostname(), pid=os.getpid())
     try:
         if is_remote(config.model):  # which keeps its replies in the run's folder
@@ -146,12 +148,11 @@ def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, ca
             model = model.at(folder, lambda done, total: display.advance(f"{config.aligner} asking", done, total, None))
         same_model(folder / MODEL, model)
         done = Checksums(folder)
-        if not done.finished(COST):
+        if not (done.finished(COST) and done.finished(ALIGNED)):
             log.event("stage", stage="align")
             _align(config, folder, model, display)
             done.add(ALIGNED, COST)
         if not done.finished(SUBMISSION):
-            done.finished(ALIGNED)
             log.event("stage", stage="answer")
             display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
             cached = _answer(config, folder, model, _shared_answers(cache, log, display))
@@ -220,7 +221,7 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
     rng = np.random.default_rng(config.seed)
     try:
         aligned = aligner(settings).align(model, goal, budget, rng, journal)
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+    except _ODD_STATE as error:
         if not journal.restoring:
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
@@ -250,7 +251,7 @@ def _answer(config: RunConfig, folder: Path, model: Any, cache: AnswerCache | No
 
     aligned, adapter = AlignedModel.load(model, folder / ALIGNED), adapter_hash(folder / ALIGNED)
     specs = {name: spec_of(name) for name in config.tasks}
-    answers, known = {}, []
+    answers, known = {}, list[str]()
     for name, spec in specs.items():
         prompts = protocol(spec, config.asking())
         most = spec.most_tokens if spec.output_type == "generate_until" else 0

@@ -16,7 +16,7 @@ from scipy import stats
 
 from ..errors import UsageError
 from ..tasks.answers import Answers, Layout
-from ..tasks.intervals import LEAST_RESPONDENTS, student
+from ..tasks.intervals import LEAST_UNITS, student
 from ..tasks.measure import MeasureOptions, measure_of
 from ..tasks.prompts import Asking, render
 from ..tasks.sample import Metric, Sample, quotient, standard_error
@@ -72,7 +72,7 @@ def differences(
     readouts: Sequence[Readout] | None = None,
     paired: bool = True,
 ) -> list[Difference]:
-    """Every main metric of two sets of answers to a task, compared over the prompts that both answered.
+    """Every metric that a spec lists and that rests on units, compared over the prompts that both sides answered.
 
     Args:
         readouts: those to compare [default: the spec's, where both sides have them].
@@ -87,12 +87,17 @@ def differences(
     rows = []
     for (split, readout, mine), (_, _, other) in zip(readings(spec, a), readings(spec, b), strict=True):
         if split in splits and readout in wanted:
-            one, two = (measure.sample(each, plain(readout)) for each in (mine, other))
+            one, two = (_listed(spec, measure.sample(each, plain(readout))) for each in (mine, other))
             found = compared(one, two, rng, paired=paired or one.unit == "questions")
             where = {"task": spec.name, "country": country, "readout": readout, "split": split}
             rows += [Difference(**where, adjusted=None, **row) for row in found]
     adjusted = holm([row.p for row in rows])
     return [replace(row, adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
+
+
+def _listed(spec: TaskSpec, sample: Sample) -> Sample:
+    """A sample with those of its metrics that the spec lists."""
+    return replace(sample, metrics={name: metric for name, metric in sample.metrics.items() if name in spec.metrics})
 
 
 def compared(a: Sample, b: Sample, rng: np.random.Generator, *, paired: bool) -> list[dict[str, Any]]:
@@ -148,8 +153,8 @@ def _interval(a: Sample, b: Sample, name: str) -> dict[str, Any]:
     found = {"n": n, "note": metric.bent, "detectable": smallest_difference(error * n**0.5, n)}
     if metric.bent:
         return found
-    if n < LEAST_RESPONDENTS:
-        return found | {"note": f"{n} {a.unit}: an interval needs {LEAST_RESPONDENTS} or more"}
+    if n < LEAST_UNITS:
+        return found | {"note": f"{n} {a.unit}: an interval needs {LEAST_UNITS} or more"}
     if differs.sum() < LEAST_DIFFERING:
         return found | {"note": f"{differs.sum()} of {n} {a.unit} differ: an interval needs {LEAST_DIFFERING} that do"}
     low, high = student(a.value(name) - b.value(name), error, n)
@@ -165,6 +170,8 @@ def permutation(
     (Phipson & Smyth 2010). Both samples have the same units in the same order.
     """
     both = [(x.sum(0), y.sum(0), y - x) for x, y in ((a.sums, b.sums), (a.counts, b.counts))]
+    if not any(gap.any() for _, _, gap in both):
+        return np.ones(len(metrics))
 
     def distances(exchanged: np.ndarray) -> np.ndarray:
         """|A - B| (metrics, draws) where ``exchanged`` (draws, units) is 1 for units whose labels are swapped."""
@@ -228,7 +235,7 @@ def detectable(spec: TaskSpec, respondents: int = 0) -> list[Detectable]:
     """
     measure = measure_of(spec, spec.metadata.default_country, MeasureOptions())
     layout = render(spec, "heldout", Asking(respondents)).layout
-    sample = measure.sample(measure.constant(layout), "expected")
+    sample = _listed(spec, measure.sample(measure.constant(layout), "expected"))
     found = []
     for name, metric in sample.metrics.items():
         if metric.bounds and not metric.bent:
@@ -239,12 +246,15 @@ def detectable(spec: TaskSpec, respondents: int = 0) -> list[Detectable]:
 
 @dataclass(frozen=True)
 class Association:
-    """A rank correlation over countries with its 95 % interval and p; ``statistic`` is kendall or spearman."""
+    """A rank correlation over countries with its 95 % interval and p; ``statistic`` is kendall or spearman.
+
+    ``low`` and ``high`` are None where the ranks are the same or opposite: nothing varies.
+    """
 
     statistic: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p: float
     n: int
 
@@ -267,9 +277,10 @@ def associations(x: np.ndarray, y: np.ndarray) -> tuple[Association, ...]:
     errors = {"kendall": (0.437 / (n - 4)) ** 0.5, "spearman": ((1 + rho.statistic**2 / 2) / (n - 3)) ** 0.5}
     found = []
     for name, test in (("kendall", tau), ("spearman", rho)):
-        middle = np.arctanh(np.clip(test.statistic, -1 + 1e-12, 1 - 1e-12))
-        low, high = np.tanh([middle - 1.959964 * errors[name], middle + 1.959964 * errors[name]])
-        found.append(Association(name, float(test.statistic), float(low), float(high), float(test.pvalue), n))
+        value, low, high = float(test.statistic), None, None
+        if abs(value) < 1 - 1e-9:
+            low, high = np.tanh(np.arctanh(value) + np.array([-1.959964, 1.959964]) * errors[name]).tolist()
+        found.append(Association(name, value, low, high, float(test.pvalue), n))
     return tuple(found)
 
 

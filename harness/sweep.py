@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from ..errors import CultevalError, InputError
+from ..errors import CultevalError, InputError, did_you_mean
 from ..tasks.schema import Strict
 from ..tasks.spec import first_problem, parse, read_yaml
 from . import log
@@ -28,16 +28,19 @@ State = Literal["waiting", "running", "done", "failed", "skipped"]
 
 
 class Arm(Strict):
-    """An aligner of a grid, with settings and a budget of its own where they are given."""
+    """An aligner of a grid, with settings, a budget, countries and seeds of its own where they are given."""
 
     name: str
     settings: dict[str, Any] = Field(default_factory=dict)
     budget: int | None = Field(None, ge=0)
+    countries: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
 
 
 class Grid(Strict):
     """A sweep file: one run for every combination. ``tasks`` entries may be lists, answered by the same run.
 
+    ``without`` names by country the tasks that its runs leave out, such as those that have no figures of it.
     ``options`` are further flags of ``culteval run`` by their parameter names (dtype, readout, respondents, fit ...);
     ``resources`` are those of one worker.
     """
@@ -47,6 +50,7 @@ class Grid(Strict):
     tasks: tuple[tuple[str, ...], ...] = Field(min_length=1)
     countries: tuple[str | None, ...] = (None,)
     seeds: tuple[int, ...] = (0,)
+    without: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     budget: int = Field(100, ge=0)
     options: dict[str, Any] = Field(default_factory=dict)
     resources: Resources = Resources()
@@ -60,6 +64,17 @@ class Grid(Strict):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [[task] if isinstance(task, str) else task for task in value] if isinstance(value, list) else value
+
+    def combinations(self) -> Iterator[tuple[str, tuple[str, ...], str | None, int, Arm]]:
+        """Model, tasks, country, seed and aligner of every run."""
+        countries = dict.fromkeys(itertools.chain(self.countries, *(arm.countries or () for arm in self.aligners)))
+        seeds = dict.fromkeys(itertools.chain(self.seeds, *(arm.seeds or () for arm in self.aligners)))
+        for model, asked, country, seed, arm in itertools.product(
+            self.models, self.tasks, countries, seeds, self.aligners
+        ):
+            tasks = tuple(task for task in asked if task not in self.without.get(country or "", ()))
+            if tasks and country in (arm.countries or self.countries) and seed in (arm.seeds or self.seeds):
+                yield model, tasks, country, seed, arm
 
 
 @dataclass
@@ -98,13 +113,17 @@ def cells(grid: Grid, defaults: Mapping[str, Any], source: Path) -> list[Cell]:
         defaults: the flags of ``culteval run`` and their default values.
 
     Raises:
-        InputError: an option that ``run`` does not have, or a combination that cannot be run.
+        InputError: an option that ``run`` does not have, a task in ``without`` that the grid has not, or a combination
+            that cannot be run.
     """
     if odd := sorted(set(grid.options) - (set(defaults) - _OWN)):
         raise InputError(f"{source}: options.{odd[0]}: not a flag of `culteval run`, or a field of the file itself.")
+    known = set(itertools.chain(*grid.tasks))
+    if missing := [name for name in itertools.chain(*grid.without.values()) if name not in known]:
+        hint = did_you_mean(missing[0], known)
+        raise InputError(f"{source}: without: {missing[0]!r} is no task of the grid.{hint}")
     found: dict[str, Cell] = {}
-    axes = itertools.product(grid.models, grid.tasks, grid.countries, grid.seeds, grid.aligners)
-    for model, tasks, country, seed, arm in axes:
+    for model, tasks, country, seed, arm in grid.combinations():
         budget = grid.budget if arm.budget is None else arm.budget
         flags = dict(defaults) | grid.options
         flags |= {"model": model, "tasks": tasks, "country": country, "seed": seed, "budget": budget}
@@ -137,7 +156,7 @@ def run_cells(
         if (root / cell.name / SCORES).exists():
             cell.state = "skipped"
     waiting = [cell for cell in grid if cell.state == "waiting"]
-    idle, running = list(range(engine.workers)), {}
+    idle, running = list(range(engine.workers)), dict[int, Cell]()
     _keep(grid, root, tell)
     while waiting or running:
         while waiting and idle:

@@ -22,13 +22,14 @@ from ..tasks.schema import OWN_READOUTS, Readout
 from ..tasks.spec import TaskSpec
 from . import submission
 from .centred import ALL, LEAST_COUNTRIES, Centred, centred
-from .figure import WIDTH, write_distances, write_matrix
+from .figure import write_distances, write_matrix
 from .nearest import Identification, distances, heldout, identification
 from .registry import spec_of
 from .run import submission_of
 from .scoring import options_of
 from .submission import Manifest
 
+BAR = 30  # characters of the longest bar
 WIDE = 12  # countries up to which the matrix is shown with numbers
 
 
@@ -50,8 +51,14 @@ class Placed:
         """The place of its own country among all; None where the reference lacks it."""
         return [*self.distances].index(self.own) + 1 if self.own in self.distances else None
 
+    def shown(self, top: int) -> dict[str, float]:
+        """The nearest countries, and its own where that is farther."""
+        places = enumerate(self.distances.items())
+        return dict(pair for place, pair in places if place < top or pair[0] == self.own)
+
     @property
     def name(self) -> str:
+        """Aligner and seed."""
         return f"{self.manifest.aligner.name} s{self.manifest.seed}"
 
 
@@ -104,7 +111,7 @@ def whose(paths: tuple[str, ...], plot: str | None, top: int, as_json: bool, **f
         raise UsageError(f"--plot {plot!r}: pictures are SVG; name it FILE.svg.")
     found = compare(tuple(dict.fromkeys(submission_of(Path(text)) for text in paths)), **flags)
     if plot:
-        _draw(Path(plot), found)
+        _draw(Path(plot), found, top)
     if as_json:
         click.echo(json.dumps(_as_json(found), indent=2, allow_nan=False))
         return
@@ -175,7 +182,7 @@ def _no_set(placed: Sequence[Placed]) -> str | None:
     return None
 
 
-def _draw(path: Path, found: Comparison) -> None:
+def _draw(path: Path, found: Comparison, top: int) -> None:
     first = found.placed[0]
     if found.identified:
         about = f"{found.spec.name}: {first.manifest.aligner.name}, {len(found.placed)} countries"
@@ -183,7 +190,7 @@ def _draw(path: Path, found: Comparison) -> None:
         write_matrix(path, found.identified.countries, found.identified.centred, title)
     elif len(found.placed) == 1:
         title = f"{first.name} ({first.manifest.model.name}), aligned to {name_of(first.own)}"
-        write_distances(path, first.distances, first.own, title, found.metric)
+        write_distances(path, first.shown(top), first.own, title, found.metric)
     else:
         raise UsageError(f"--plot: no picture of these: {found.why}. Give one submission, or an aligned set.")
 
@@ -233,16 +240,18 @@ def _show(found: Comparison, top: int) -> None:
 
 
 def _bars(found: Comparison, each: Placed, top: int) -> Table:
-    """The nearest countries, a bar as long as the distance; its own country too where it is farther."""
+    """A bar a country, as long as the distance."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for justify in ("right", "left", "right", "left"):
         table.add_column(justify=justify, no_wrap=True)
-    shown = [pair for rank, pair in enumerate(each.distances.items()) if rank < top or pair[0] == each.own]
-    most = max(value for _, value in shown) or 1.0
-    for code, value in shown:
+    shown = each.shown(top)
+    most = max(shown.values()) or 1.0
+    for code, value in shown.items():
         style = "bold yellow" if code == each.own else "cyan"
-        bar = Text("━" * max(1, round(value / most * WIDTH)) + ("  ◆ aligned to" if code == each.own else ""), style)
-        table.add_row(str([*each.distances].index(code) + 1), Text(name_of(code)), found.number(value), bar)
+        bar = "━" * max(1, round(value / most * BAR)) + (" ◆ own" if code == each.own else "")
+        name = Text(name_of(code))
+        name.truncate(24, overflow="ellipsis")
+        table.add_row(str([*each.distances].index(code) + 1), name, found.number(value), Text(bar, style))
     return table
 
 

@@ -9,6 +9,7 @@ import hashlib
 import math
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -119,26 +120,42 @@ def find_one(path: Path) -> Found | None:
         InputError: links, odd files, names that a page cannot carry.
     """
     shown = f"{path.parent}/{path.name[:80]!r}"
-    if path.is_symlink():
+    kind = _kind(path)
+    if kind == "link":
         raise InputError(f"{shown}: a link. Put the folder itself here.")
-    if not path.is_dir() or path.name.startswith("."):
+    if kind != "folder" or path.name.startswith("."):
         return None
     inner = path / SUBMISSION
-    if inner.is_symlink():
+    if (kind := _kind(inner)) == "link":
         raise InputError(f"{shown}: {SUBMISSION} is a link. Put the folder itself here.")
-    home = inner if inner.is_dir() else path
-    if not os.path.lexists(home / MANIFEST):
+    home = inner if kind == "folder" else path
+    wanted = (home / MANIFEST, home / ANSWERS, home / JUDGE, home / VERDICTS, path / SCORES)
+    kinds = {file: kind for file in wanted if (kind := _kind(file))}
+    unfinished = home == inner and path / SCORES not in kinds
+    if unfinished or home / MANIFEST not in kinds:
         return None
     if not _NAME.fullmatch(path.name):
         raise InputError(f"{shown}: no name for a submission; letters, digits, dots, dashes, underscores, at most 100.")
-    files = [home / MANIFEST, home / ANSWERS, home / JUDGE, home / VERDICTS, path / SCORES]
-    there = tuple(file for file in files if os.path.lexists(file))
-    for file in there:
-        if file.is_symlink() or not file.is_file():
+    for file, kind in kinds.items():
+        if kind == "large":
+            raise InputError(f"{shown}: {file.name} is larger than {MOST_BYTES:,} bytes.")
+        if kind != "file":
             raise InputError(f"{shown}: {file.name} is not a regular file.")
-        if (size := file.stat().st_size) > MOST_BYTES:
-            raise InputError(f"{shown}: {file.name} has {size:,} bytes, a board takes {MOST_BYTES:,}.")
-    return Found(path.name, home, there, _key(path.name, there))
+    try:
+        return Found(path.name, home, tuple(kinds), _key(path.name, kinds))
+    except OSError as error:
+        raise InputError(f"{shown}: cannot be read ({error.strerror}).") from None
+
+
+def _kind(path: Path) -> str | None:
+    """What lies at a path, links not followed: link, folder, file, large for a file too large, or other."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    if stat.S_ISREG(found.st_mode):
+        return "large" if found.st_size > MOST_BYTES else "file"
+    return "link" if stat.S_ISLNK(found.st_mode) else "folder" if stat.S_ISDIR(found.st_mode) else "other"
 
 
 def _key(name: str, files: Iterable[Path]) -> str:

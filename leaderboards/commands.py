@@ -94,11 +94,14 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
 
     if form in ("png", "svg") and out is None:
         raise UsageError(f"--format {form}: a picture needs a file. Add --out board.{form}.")
-    suite, checked = read_suite(), verified(folder)
-    found = _chosen(boards(entries(folder, _note), Shelf(), suite), task, country)
+    suite, checked, shelf = read_suite(), verified(folder), Shelf()
+    found = _chosen(boards(entries(folder, _note), shelf, suite), task, country)
     if form in ("png", "svg"):
         _picture(found, form, out)
         return
+    import numpy as np
+
+    from .proof import proven
     from .render import tables
 
     if form in ("csv", "json"):
@@ -106,7 +109,7 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
         text = tables.as_csv(records) if form == "csv" else json.dumps(records, indent=2, allow_nan=False) + "\n"
     else:
         write = tables.markdown if form == "md" else tables.latex
-        text = "\n".join(write(board, ()) for board in found)
+        text = "\n".join(write(board, proven(board, shelf, np.random.default_rng(0))) for board in found)
     if out is None:
         click.echo(text, nl=False)
     else:

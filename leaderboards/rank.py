@@ -22,7 +22,7 @@ from ..harness.submission import AskedTask, asking, read
 from ..harness.trivial import CONTROL, PREFIXES, TrivialRow, is_gain, random_prefix, trivial_rows
 from ..tasks.answers import Answers
 from ..tasks.countries import name_of
-from ..tasks.prompts import protocol
+from ..tasks.prompts import layout_of
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec
 from .collect import Entry
@@ -52,8 +52,8 @@ class Standing:
 
     ``low`` and ``high`` bound the headline by its 95 % interval, or by the range of three seeds or more of the same
     configuration; ``basis`` says which, and without either nothing bounds it and its rank is one by value alone.
-    ``row.gain`` is False where it is not better than every row that needs no alignment, or than the random-prefix
-    control of its model; True where it is better than both; None where there is no such control.
+    ``above`` is whether it is better beyond doubt than every row that no model made, ``row.gain`` whether it is better
+    than the random-prefix control of its model; None where that cannot be said.
     """
 
     entry: Entry
@@ -62,6 +62,12 @@ class Standing:
     basis: Basis
     low: float | None
     high: float | None
+    above: bool | None
+
+    @property
+    def no_gain(self) -> bool:
+        """Whether the row shows nothing that comes without alignment too."""
+        return self.above is False or self.row.gain is False
 
     @property
     def place(self) -> str:
@@ -102,8 +108,14 @@ class Board:
         for standing in self.standings:
             more = f" {standing.entry.manifest.model.name}" if several else ""
             named.append(replace(standing.row, aligner=standing.row.aligner + more, rank=standing.place))
-        others = [Row(row.name, row.scores, None, row.spread) for row in self.trivial]
+        others = [Row(row.name, row.scores, None, row.spread, self.gain_of(row)) for row in self.trivial]
         return sorted([*named, *others], key=lambda row: _place(row.scores, self.spec))
+
+    def gain_of(self, row: TrivialRow) -> bool | None:
+        """As ``Standing.row.gain``, of a row that no model made, where the board has controls."""
+        score = headline_of(self.spec).find(row.scores)
+        controls = [other for other in self.trivial if other.spread is not None]
+        return _gain(score, controls) if score is not None and row.spread is None else None
 
 
 def key_of(task: AskedTask, spec: TaskSpec) -> Key:
@@ -194,7 +206,7 @@ def _board(
     suite: Suite,
 ) -> Board:
     spec, asked = shelf.spec(key.task), members[0].asked(key.task)
-    layout = protocol(spec, asking(asked, members[0].manifest.seed)).layout
+    layout = layout_of(spec, asking(asked, members[0].manifest.seed))
     nobody = Answers(layout, np.zeros((1, *layout.codes.shape)), np.zeros((1, len(layout))))
     trivial = trivial_rows(spec, nobody, key.country, options_of(asked))
     kind = f", {key.constants} constants" if spec.metadata.measure == "hofstede" else ""
@@ -252,14 +264,14 @@ def _ranked(
     for entry in members:
         row = Row(f"{entry.manifest.aligner.name} s{entry.manifest.seed}", entry.of(spec.name), entry.manifest.budget)
         if (score := scores[entry.name]) is None:
-            standings.append(Standing(entry, row, None, None, None, None))
+            standings.append(Standing(entry, row, None, None, None, None, None))
             continue
         low, high, basis = bounds[entry.name]
         worst, best = sorted((sign * low, sign * high))
         rank = 1 + len(least) - bisect_left(least, np.nextafter(best, np.inf))
-        row = replace(row, gain=_gain(score, worst > beaten, controls.get(_model(entry), ())))
+        row = replace(row, gain=_gain(score, controls.get(_model(entry), ())))
         known = (low, high) if basis else (None, None)
-        standings.append(Standing(entry, row, rank, basis, *known))
+        standings.append(Standing(entry, row, rank, basis, *known, bool(worst > beaten)))
     return tuple(sorted(standings, key=lambda one: (one.rank is None, _place(one.row.scores, spec), one.entry.name)))
 
 
@@ -269,9 +281,7 @@ def _references(trivial: Iterable[TrivialRow], column: Column) -> list[Score]:
     return [score for score in found if score is not None]
 
 
-def _gain(score: Score, above: bool, controls: Sequence[TrivialRow]) -> bool | None:
-    if not above:
-        return False
+def _gain(score: Score, controls: Iterable[TrivialRow]) -> bool | None:
     known = [gain for control in controls if (gain := is_gain(score, control)) is not None]
     return all(known) if known else None
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scipy import stats
+from scipy.special import ndtri, stdtrit  # not scipy.stats, which takes a second to load
 
-LEAST_RESPONDENTS = 20  # the manual's minimum for a group; below it no interval is offered
+LEAST_UNITS = 20  # the manual's minimum for a group of respondents; with fewer, how they vary is a guess
 
 
 def wilson(share: float, n: float, z: float = 1.959964) -> tuple[float, float]:
@@ -23,16 +23,16 @@ def wilson_of_mean(share: float, error: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a mean of fractions with standard error ``error`` over ``n`` units.
 
     The sample size is the one at which zeros and ones would vary as much, times (z / t)^2 for the spread being
-    estimated (Korn & Graubard 1998). For zeros and ones that is Wilson's own, a trifle wider; where all units are equal
-    nothing is known of their spread, and ``n`` is taken as it is.
+    estimated (Korn & Graubard 1998). For zeros and ones that is Wilson's own, a trifle wider. Below 20 units, and where
+    all are equal, too little is known of their spread, and ``n`` is taken as it is.
     """
-    if n < 2 or error <= 0 or not 0 < share < 1:
+    if n < LEAST_UNITS or error <= 0 or not 0 < share < 1:
         return wilson(share, n)
-    narrowing = (stats.norm.ppf(0.975) / stats.t.ppf(0.975, n - 1)) ** 2
+    narrowing = (ndtri(0.975) / stdtrit(n - 1, 0.975)) ** 2
     return wilson(share, share * (1 - share) / error**2 * narrowing)
 
 
 def student(mean: float, error: float, n: int) -> tuple[float, float]:
     """Student's 95 % interval of a mean over ``n`` units, two or more, with standard error ``error``."""
-    half = float(stats.t.ppf(0.975, n - 1)) * error
+    half = float(stdtrit(n - 1, 0.975)) * error
     return mean - half, mean + half

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from .intervals import LEAST_RESPONDENTS, student, wilson_of_mean
+from .intervals import LEAST_UNITS, student, wilson_of_mean
 
 Unit = Literal["respondents", "questions"]
 Interval = tuple[float, float]
@@ -91,7 +91,7 @@ class Sample:
             return None
         if metric.bounds == SHARE and self.unit == "questions":
             return wilson_of_mean(value, error, len(units))
-        return student(value, error, len(units)) if len(units) >= LEAST_RESPONDENTS else None
+        return student(value, error, len(units)) if len(units) >= LEAST_UNITS else None
 
 
 def average(means: np.ndarray) -> np.ndarray:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process for every processor, so a thread for every process
+    os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["CULTEVAL_NO_CACHE"] = "1"  # what is run again is answered again; tests of the cache say otherwise
 
 CHAT = (
@@ -98,7 +100,7 @@ def load(tiny: Callable[..., Path]) -> Callable:
 
     def loaded(shape: str = "llama", chat: bool = True, notes: list[str] | None = None):
         say = (lambda text: notes.append(text)) if notes is not None else (lambda text: None)
-        return load_model(str(tiny(shape, chat)), "float32", "cpu", None, 2, say)
+        return load_model(str(tiny(shape, chat)), "float32", "cpu", None, 1, say)
 
     return loaded
 
@@ -110,6 +112,17 @@ SUMMARY = pytest.StashKey[list[str]]()
 def summary(request: pytest.FixtureRequest) -> list[str]:
     """Lines that are printed after the last test."""
     return request.config.stash.setdefault(SUMMARY, [])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In one of several processes: hand the lines to the one that prints."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["summary"] = session.config.stash.get(SUMMARY, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    node.config.stash.setdefault(SUMMARY, []).extend(getattr(node, "workeroutput", {}).get("summary", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -1,7 +1,6 @@
 """Models behind an API, asked over the wire from a small server that answers, stumbles and lies as told."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from culteval.errors import RunError, UnavailableError, UsageError
+from culteval.errors import CultevalError, RunError, UnavailableError, UsageError
 from culteval.harness.api import Api, address_of, api_of, key_for
 from culteval.harness.api_model import ApiModel
 from culteval.harness.registry import spec_of
@@ -196,6 +195,9 @@ def test_answers_in_prose_have_no_option_among_their_first_tokens(server, monkey
     monkeypatch.setattr(api_server, "shares_of", lambda text: {"Well": 0.8})
     with pytest.raises(RunError, match="answers in sentences"):
         model_at(server).answer(prompts)
+    server.says = lambda text: "I would say 2."
+    answers = model_at(server).generate(some(task="vsm13_text"))
+    assert not answers.weighed and set(answers.parsed) == {2}
 
 
 def test_a_first_token_cannot_tell_one_from_ten(server):
@@ -211,13 +213,21 @@ def test_what_an_endpoint_refuses_is_left_out_and_recorded(server, tmp_path):
     model = model_at(server, tmp_path, notes=notes)
     model.answer(some())
     assert server.bodies[-1]["max_completion_tokens"] == 1 and "temperature" not in server.bodies[-1]
-    assert "without max_tokens, seed, temperature" in " ".join(
-        sorted(model.identity.forward.replace(",", "").split())
-    ) or set(model.identity.forward.split("without ")[1].split(", ")) == {"max_tokens", "temperature", "seed"}
+    assert model.identity.forward.startswith("first token, 20 likeliest without ")
+    assert set(model.identity.forward.split("without ")[1].split(", ")) == {"max_tokens", "temperature", "seed"}
     assert len(notes) == 3
     before = len(server.bodies)
     model_at(server, tmp_path).answer(some())
     assert len(server.bodies) == before  # nothing is found out twice
+
+
+def test_any_text_can_be_kept_and_read_back(server, tmp_path):
+    texts = {"1": "\ud800 half a pair", "2": "\u2028\x00\x1b[31m", "3": "\U0001f600" * 50_000, "4": ""}
+    server.says = texts.get
+    asks = [Ask(({"role": "user", "content": each},), 4) for each in texts]
+    first = model_at(server, tmp_path).ask(asks)
+    assert [reply.text for reply in model_at(server, tmp_path).ask(asks)] == [reply.text for reply in first]
+    assert len(server.bodies) == 4 and first[2].text == texts["3"]
 
 
 def test_a_filtered_prompt_is_an_answer_without_words(server):
@@ -282,19 +292,30 @@ def test_passing_trouble_ends_in_the_right_result(server, trick):
     ],
 )
 def test_lasting_trouble_ends_in_one_line_and_what_was_kept_is_not_asked_again(server, tmp_path, trick, code, said):
-    server.plan = [None] * 10
-    server.always = trick
-    flags = ["--retries", 1, "--timeout", 0.5, "--concurrency", 2]
-    done = run(server, tmp_path / "runs", *flags)
-    assert done.returncode == code and said in done.stderr, done.stderr
-    assert done.stderr.strip().count("\n") == 1 and f"10 of {PROMPTS} replies are kept in" in done.stderr
-    failed = len(server.bodies)
-    assert failed <= 10 + 4  # two requests under way, two tries each
+    prompts = some(12)
+    server.plan, server.always = [None] * 6, trick
+    with pytest.raises(CultevalError) as failed:
+        model_at(server, tmp_path, retries=1, timeout=0.5, concurrency=2).answer(prompts)
+    text = str(failed.value)
+    assert failed.value.exit_code == code and said in text and text.count("\n") == 1
+    assert f"6 of 12 replies are kept in {tmp_path / REPLIES}" in text
+    asked = len(server.bodies)
+    assert asked <= 6 + 4  # two requests under way, two tries each
     server.always = None
-    folder = next((tmp_path / "runs").glob("vsm13-*"))
-    resumed = culteval("resume", folder, "--json")
-    assert resumed.returncode == 0, resumed.stderr
-    assert len(server.bodies) - failed == PROMPTS - 10
+    found = model_at(server, tmp_path).answer(prompts).probs
+    assert len(server.bodies) - asked == 6
+    np.testing.assert_array_equal(found, model_at(server).answer(prompts).probs)
+
+
+@pytest.mark.parametrize(("trick", "code"), [(status(429), 4), (raw(b"Sure!"), 5)])
+def test_a_run_that_failed_is_resumed(server, tmp_path, trick, code):
+    server.plan, server.always = [None] * 10, trick
+    done = run(server, tmp_path / "runs", "--retries", 0, "--concurrency", 2)
+    assert done.returncode == code and f"10 of {PROMPTS} replies are kept" in done.stderr
+    assert done.stderr.strip().count("\n") == 1
+    asked, server.always = len(server.bodies), None
+    resumed = culteval("resume", next((tmp_path / "runs").glob("vsm13-*")), "--json")
+    assert resumed.returncode == 0 and len(server.bodies) - asked == PROMPTS - 10
     assert json.loads(resumed.stdout)["usage"]["naive"]["requests"] == PROMPTS
 
 
@@ -334,8 +355,7 @@ def test_requests_go_side_by_side_and_never_more_than_asked_for(server):
 def test_a_killed_run_asks_only_for_what_is_missing(server, tmp_path):
     server.wait = 0.05
     flags = ["--aligner", "naive", "--task", "vsm13", "--limit", "1", "--json", "--out", "runs", "--concurrency", "2"]
-    code = "import sys; from culteval.harness.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
-    command = [sys.executable, "-c", code, "run", *flags, "--model", "openai-chat:tiny", "--base-url", server.url]
+    command = [sys.executable, "-m", "culteval", "run", *flags, "--model", "openai-chat:tiny", "--base-url", server.url]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     for _ in range(600):
         if len(server.bodies) >= 12 or process.poll() is not None:
@@ -355,8 +375,8 @@ def test_a_killed_run_asks_only_for_what_is_missing(server, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(server.bodies) - before == PROMPTS - kept
     undisturbed = json.loads(run(server, tmp_path / "other").stdout)
-    for name in ("answers.jsonl",):
-        assert (folder / "submission" / name).read_bytes() == (Path(undisturbed["submission"]) / name).read_bytes()
+    answers = (Path(undisturbed["submission"]) / "answers.jsonl").read_bytes()
+    assert (folder / "submission" / "answers.jsonl").read_bytes() == answers
 
 
 def test_another_model_prompt_or_endpoint_is_another_reply(server, tmp_path):
@@ -440,7 +460,7 @@ def test_without_a_key_none_is_sent(server, monkeypatch):
     model_at(server).answer(some(2))
     assert not any("Authorization" in headers for headers in server.headers)
     server.always = status(401)
-    with pytest.raises(UnavailableError, match="it wants a key; set OPENAI_API_KEY"):
+    with pytest.raises(UnavailableError, match="it wants a key: set OPENAI_API_KEY"):
         model_at(server).answer(some(2))
 
 
@@ -472,6 +492,7 @@ def test_probabilities_are_in_all_answers_or_in_none(server, tmp_path, spoil, sa
 # lm-eval's models
 
 
+@pytest.mark.slow
 def test_lm_eval_s_model_gives_what_the_local_one_gives(tiny, load, tmp_path):
     prompts = some(4)
     for chat in (False, True):
@@ -529,6 +550,20 @@ def test_a_teacher_behind_an_api_plays_judges_and_names_intents(server, tmp_path
     assert len(server.bodies) == before  # every reply was kept
 
 
+@pytest.mark.slow
+def test_a_model_here_learns_from_a_teacher_behind_an_api(server, tiny, tmp_path):
+    server.says = speak
+    sizes = ["--set", "scenarios=2", "--set", "turns=4", "--set", "checks=[]", "--set", "judge=false"]
+    flags = ["--task", "vsm13", "--limit", 1, "--country", "US", "--no-compare", "--json", "--out", tmp_path]
+    teacher = ["--set", "teacher=openai-chat:tiny", "--base-url", server.url, "--price-out", 1]
+    done = culteval("run", "--aligner", "clca", "--model", tiny(), "--dtype", "float32", *sizes, *flags, *teacher)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["usage"]["clca"]["requests"] == len(server.bodies) > 16 and result["usage"]["clca"]["cost"] > 0
+    manifest = json.loads((Path(result["submission"]) / "manifest.json").read_text())
+    assert manifest["aligner"]["settings"]["teacher"] == "openai-chat:tiny" and manifest["model"]["device"] == "cpu"
+
+
 def test_an_interrupted_round_asks_only_for_the_missing_turns(server, tmp_path):
     server.says, server.plan, server.always = speak, [None] * 6, status(500)
     done = stage(server, tmp_path, "simulate", "--retries", 0, "--concurrency", 1)
@@ -561,3 +596,55 @@ def test_another_local_model_may_teach(tiny, tmp_path):
         assert done.returncode == 0, done.stderr
         written.append((Path(json.loads(done.stdout)["folder"]) / "dialogues.jsonl").read_text())
     assert written[0] != written[1]
+
+
+# A real server
+
+
+@pytest.mark.slow
+def test_the_embedded_model_behind_transformers_serve(tmp_path):
+    """Its texts are those of the model here; it tells no probabilities, which is found out and said."""
+    for package in ("fastapi", "uvicorn", "openai"):
+        pytest.importorskip(package, reason="pip install transformers[serving]")
+    from culteval.harness.embedded import fetch
+    from culteval.harness.models import load_model
+
+    folder, port = str(fetch()), free_port()
+    script = "from transformers.cli.transformers import main; main()"
+    command = [sys.executable, "-c", script, "serve", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
+    with (tmp_path / "serve.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        api, notes, prompts = Api(base_url=f"http://localhost:{port}/v1", concurrency=1), [], some(2, "vsm13_text")
+        wait_for(port, process, tmp_path / "serve.log")
+        model = ApiModel(f"openai-chat:{folder}", api, notes.append).at(tmp_path, lambda *_: None)
+        answers = model.generate(prompts, most=4)
+    finally:
+        process.kill()
+        process.wait()
+    local = load_model("smollm2", "float32", "cpu", None, None, print).generate(prompts, most=4)
+    assert answers.texts == local.texts and not answers.weighed
+    assert any("read as text alone" in note for note in notes)
+    assert model.identity.forward == "text" and folder in model.identity.revision
+    kept = [json.loads(line)["reply"] for line in (tmp_path / REPLIES).read_text().splitlines()]
+    assert all(reply["tokens_in"] > 30 and reply["tokens_out"] <= 4 for reply in kept)
+
+
+def free_port():
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def wait_for(port, process, log):
+    import socket
+
+    for _ in range(600):
+        assert process.poll() is None, log.read_text()[-2000:]
+        try:
+            socket.create_connection(("localhost", port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("the server did not start in two minutes")

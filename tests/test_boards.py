@@ -11,9 +11,12 @@ from click.testing import CliRunner
 from culteval.harness.cli import cli
 from culteval.harness.registry import spec_of
 from culteval.harness.report import headline_of
-from culteval.harness.scoring import score_submission
-from culteval.leaderboards.board import aligned_sets, boards, entries
+from culteval.harness.scoring import Shelf, score_submission
+from culteval.leaderboards.collect import entries
+from culteval.leaderboards.rank import boards
 from culteval.leaderboards.reported import reported, reported_for
+from culteval.leaderboards.sets import aligned_sets
+from culteval.leaderboards.suite import read_suite
 from culteval.tasks.answers import Answers
 from culteval.tasks.prompts import Asking, protocol
 
@@ -40,11 +43,11 @@ def folder(tmp_path, submit):
 
 
 def by_country(folder):
-    return {board.rows[0].scores[0].country: board for board in boards(entries(folder))}
+    return {board.key.country: board for board in boards(entries(folder, print), Shelf(), read_suite())}
 
 
 def rows_of(board):
-    return {row.aligner: row for row in board.rows}
+    return {row.aligner: row for row in board.rows()}
 
 
 @pytest.mark.parametrize("country", ["US", "BR"])
@@ -71,7 +74,7 @@ def test_the_control_is_one_row_for_every_country(folder, country):
 def test_rows_are_ranked_among_each_other(folder):
     board = by_country(folder)["US"]
     assert {"constant", "random prefix (5)", "naive s0", "de s0", "random s0"} == set(rows_of(board))
-    values = [headline_of(board.spec).find(row.scores).value for row in board.rows]
+    values = [headline_of(board.spec).find(row.scores).value for row in board.rows()]
     assert values == sorted(values)
 
 
@@ -83,7 +86,7 @@ def test_what_a_board_owes_is_said(folder, submit):
         (path / "scores.json").unlink()
     for board in by_country(folder).values():  # one prefix has no spread: it stands as the run it is
         assert "no random-prefix control" in " | ".join(board.notes)
-        assert {row.gain for row in board.rows} == {None}
+        assert {row.gain for row in board.rows()} == {None}
     assert "untrained s0" in rows_of(by_country(folder)["US"])
 
 
@@ -125,7 +128,7 @@ def test_sets_of_six_countries(folder, submit, monkeypatch):
         submit(folder / f"icl{code}", answers(1), code, "icl")  # says the same everywhere
     submit(folder / "icl1", answers(1), "US", "icl", seed=1)
     submit(folder / "elsewhere", answers(1), "FR", "icl", fitted="US")
-    sets = {each.aligner: each for each in aligned_sets(entries(folder))}
+    sets = {each.aligner: each for each in aligned_sets(entries(folder, print), Shelf())}
     assert sets["icl s0"].countries == tuple(sorted(codes)) and sets["icl s1"].centred is None
     assert sets["icl s0"].centred.explained_variance["all"] == pytest.approx(0)
     assert not any(name.startswith("untrained") for name in sets)
@@ -145,3 +148,12 @@ def test_reported_figures_have_source_and_mark():
             spec_of(task) if task != "culturalbench_hard" else None
     llama = next(row for row in reported_for("wvs") if "exact match" in row.metric)
     assert llama.figures == {"no training": 0.3162, "CLCA": 0.3973} and llama.higher_is_better
+
+
+def test_a_run_that_cannot_be_scored_here_is_left_out(folder):
+    """An edition that only its maker has imported: named on standard error, the others stand."""
+    path = folder / "deUS" / "submission" / "manifest.json"
+    path.write_text(path.read_text().replace('"edition": null', '"edition": "theirs"'))
+    done = CliRunner().invoke(cli, ["leaderboard", "show", str(folder)])
+    assert done.exit_code == 0 and "note: left out: --edition 'theirs'" in done.stderr
+    assert "random prefix (5)" in done.stdout

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -161,6 +162,12 @@ def test_what_cannot_be_had_is_said_with_a_remedy(file, cluster, monkeypatch):
     with pytest.raises(UnavailableError, match=r"--address auto: no cluster .*running Ray instance") as caught:
         CliRunner().invoke(cli, ["sweep", str(file), "--engine", "ray", "--address", "auto"], catch_exceptions=False)
     assert str(caught.value).count("\n") == 1 and caught.value.exit_code == 4
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]  # and nobody listens there any more
+    cluster.init = lambda **given: pytest.fail("Ray was made to wait")
+    for place in (f"127.0.0.1:{free}", "127.0.0.1:99999"):
+        with pytest.raises(UnavailableError, match=rf"--address {place}: no cluster"):
+            CliRunner().invoke(cli, ["sweep", str(file), "--engine", "ray", "--address", place], catch_exceptions=False)
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
     with pytest.raises(UnavailableError, match=r"culteval\[ray\]"):
         CliRunner().invoke(cli, ["sweep", str(file), "--engine", "ray"], catch_exceptions=False)

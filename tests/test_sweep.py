@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from culteval.errors import CultevalError
+from culteval.errors import CultevalError, InputError
 from culteval.harness.cli import cli
 from culteval.harness.commands import run_defaults
 from culteval.harness.run import SCORES
@@ -53,6 +53,25 @@ def test_a_grid_is_every_combination_checked_first(file):
     assert {(c.aligner, c.country, c.budget, c.limit) for c in both} == {
         (name, code, 4 if name == "random" else 0, 1) for name in ("naive", "random") for code in ("US", "SA")
     }
+    file.write_text(file.read_text() + "without: {SA: [vsm13_text]}\n")
+    grid = cells(read_grid(file), run_defaults(), file)
+    assert {(c.config.country, c.config.tasks) for c in grid if "vsm13_text" in c.config.tasks} == {
+        ("US", ("vsm13", "vsm13_text"))
+    }
+    file.write_text(file.read_text().replace("without: {SA: [vsm13_text]", "without: {SA: [vsm13_test]"))
+    with pytest.raises(InputError, match=r"'vsm13_test' is no task of the grid.*'vsm13_text'"):
+        cells(read_grid(file), run_defaults(), file)
+
+
+def test_an_aligner_has_countries_and_seeds_of_its_own(file):
+    given = file.read_text().replace("- naive", "- {name: naive, countries: [US, CN], seeds: [3]}")
+    file.write_text(given)
+    grid = [cell.config for cell in cells(read_grid(file), run_defaults(), file)]
+    assert {(c.country, c.seed) for c in grid if c.aligner == "naive"} == {("US", 3), ("CN", 3)}
+    assert {c.seed for c in grid if c.aligner == "random"} == {0}
+
+
+def test_a_dry_run_lists_what_there_is_to_do(file):
     listed = json.loads(call("sweep", file, "--dry-run", "--json"))
     assert [row["state"] for row in listed] == ["waiting"] * 8
     assert not (file.parent / "grid").exists()

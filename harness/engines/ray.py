@@ -131,9 +131,12 @@ def _connected(address: str) -> Any:
     except ImportError:
         raise UnavailableError("Ray is not installed. `pip install culteval[ray]`, or use --engine local.") from None
     own = {"object_store_memory": _STORE, "include_dashboard": False} if address == "local" else {}
+    host, _, port = address.rpartition(":")
     try:
+        if host and port.isdecimal():  # Ray itself asks for minutes
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **own)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OverflowError, OSError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise UnavailableError(
             f"--address {address}: no cluster of Ray answers ({line}).\n"

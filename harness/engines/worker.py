@@ -29,8 +29,9 @@ _held: dict[tuple[Any, ...], Any] = {}  # of a worker process: the one model it 
 
 def work(job: Job) -> Outcome:
     """Carry out one run. Why it failed comes back as text, since not every exception can travel."""
-    started, reason, cached = time.monotonic(), None, ()
-    config = job.config
+    started, config = time.monotonic(), job.config
+    reason: str | None = None
+    cached: tuple[str, ...] = ()
     try:
         cached = execute(config, job.root, lambda: _model(config), _Quiet(), cache=job.cache).cached
     except CultevalError as error:

@@ -107,7 +107,7 @@ def _standing(standing: Standing, places: Sequence[Place], ids: dict[str, int]) 
         "rank": standing.rank,
         "basis": standing.basis,
         "bounds": bounds,
-        "gain": standing.row.gain,
+        "gain": False if standing.no_gain else standing.row.gain,
     } | _values(standing.row.scores, places)
 
 

@@ -67,8 +67,9 @@ def build(
     checked = verified(folder)
     found = find(folder, problems.append)
     missing = [one for one in found if not _is_kept(out, one)]
+    kept = {one.name for one in found} - {one.name for one in missing}
     problems += _renew(missing, out, advance)
-    entries = [_kept(out, one) for one in found if _is_kept(out, one)]
+    entries = [_kept(out, one) for one in found if one.name in kept or _is_kept(out, one)]
     conclude(folder, bool(entries), problems, sum(entry.differs for entry in entries), warn)
     shelf, suite = Shelf(), read_suite()
     made = boards(entries, shelf, suite, lambda entry, key: _scored_for(out, entry, key, shelf))
@@ -92,12 +93,14 @@ def script(name: str, data: Any) -> str:
 def _claim(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / KEPT).is_dir():
         raise UsageError(f"--out {out}: holds something that is not a board's site. Name an empty or a new folder.")
-    (out / KEPT).mkdir(parents=True, exist_ok=True)
 
 
 def _is_kept(out: Path, found: Found) -> bool:
-    kept = out / KEPT / f"{found.name}.key"
-    return kept.is_file() and kept.read_text(encoding="ascii") == found.key and _page(out, found.name).is_file()
+    try:
+        key = (out / KEPT / f"{found.name}.key").read_text(encoding="ascii")
+    except OSError:
+        return False
+    return key == found.key and _page(out, found.name).is_file()
 
 
 def _kept(out: Path, found: Found) -> Entry:
@@ -149,6 +152,7 @@ def _make(part: Sequence[Found], out: Path, shelf: Shelf | None = None) -> list[
         except CultevalError as error:
             problems.append(str(error))
             continue
+        (out / KEPT).mkdir(parents=True, exist_ok=True)  # first: with it, the folder is a board's
         _write(_page(out, one.name), script("page", detail.page(entry, answers, shelf)))
         with replacing(out / FILES / one.name) as temporary:
             temporary.mkdir()

@@ -181,7 +181,7 @@ def _numbers(board: Board, scores: Any, base: dict[str, Any], standing: Standing
         low, high, basis = score.low, score.high, "interval" if score.low is not None else None
         if standing and column == headline_of(board.spec):
             low, high, basis = standing.low, standing.high, standing.basis
-            base = base | {"gain": standing.row.gain}
+            base = base | {"gain": False if standing.no_gain else standing.row.gain}
         number = {"metric": score.metric, "readout": score.readout, "split": score.split, "value": score.value}
         rows.append(base | number | {"low": low, "high": high, "basis": basis, "note": score.note})
     return rows

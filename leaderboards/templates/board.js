@@ -156,7 +156,8 @@
           if (!r.submission) return type === "display" ? `<span class="base">${esc(r.name)}</span>${r.row.note ? `<small>${esc(r.row.note)}</small>` : ""}` : r.name;
           const s = r.submission;
           if (type !== "display") return `${s.aligner} ${s.seed} ${s.name}`;
-          return `<a href="submission.html#${encodeURIComponent(s.name)}">${esc(s.aligner)} <span class="seed">seed ${esc(s.seed)}</span></a><small>${esc(s.name)}</small>`;
+          return `<a href="submission.html#${encodeURIComponent(s.name)}">${esc(s.aligner)} <span class="seed">seed ${esc(s.seed)}</span></a><small>${esc(s.name)}</small>`
+            + `<span class="inline">${marks(s, r.row, r.row.notes[noise] === "collapsed").filter((m) => m !== "self-reported").map(mark).join(" ")}</span>`;
         } },
       words("model", "Model", "the model that answered, and its size where its name tells it", (r) => of(r, "model") ?? "no model"),
       numeric("size", "Size", "parameters, where the model's name tells them", (r) => of(r, "size"), (r) => size(of(r, "size"))),
@@ -190,7 +191,7 @@
       data: rowsOf(),
       columns: columns.map(({ about, off, phone, ...c }) => ({ ...c, visible: shown[c.name] })),
       order: [[main < 0 ? 0 : main, direction]],
-      orderMulti: true, deferRender: true, autoWidth: false, pageLength: 100, processing: false,
+      orderMulti: true, deferRender: true, autoWidth: false, pageLength: 50, processing: false,
       layout: { topStart: null, topEnd: null, bottomStart: "info", bottomEnd: { paging: { firstLast: false } } },
       language: { zeroRecords: "Nothing fits these filters.", emptyTable: "No submission here yet.", info: "_START_ to _END_ of _TOTAL_", infoEmpty: "", infoFiltered: "(of _MAX_)",
         paginate: { previous: "Back", next: "Next" } },
@@ -222,7 +223,7 @@
       const label = document.createElement("label"), input = document.createElement("input");
       input.type = "checkbox";
       input.checked = shown[c.name];
-      input.addEventListener("change", () => { shown[c.name] = input.checked; table.column(i).visible(input.checked); legend(columns); });
+      input.addEventListener("change", () => { shown[c.name] = input.checked; table.column(i).visible(input.checked); table.draw(false); legend(columns); });
       label.append(input, c.title);
       return label;
     }));

@@ -7,6 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 
+MOST_TRIALS = 10_000  # a generation in a saved state
+
 
 class CovarianceAdaptation:
     """Minimise by adapting a Gaussian; where the library says it has converged, begin anew around the best.
@@ -102,6 +104,8 @@ class CovarianceAdaptation:
         fits = told.ndim == sizes.ndim == 1 and sizes.dtype == np.int64
         if not fits or (sizes < 0).any() or sizes.sum() != len(told):
             raise ValueError("the losses and the sizes of generations do not fit together")
+        if population != -1 and not 2 <= population <= MOST_TRIALS:
+            raise ValueError(f"a population of {population:.3g}")
         search = cls(
             state["cma_start"],
             sigma=float(state["cma_sigma"]),

@@ -88,7 +88,7 @@ def _lines(
 
 def _columns(source: Path, names: list[str]) -> Any:
     """The columns of the file that are needed, as an arrow table; labels behind a colon in the header are dropped."""
-    from pyarrow import ArrowInvalid, csv
+    from pyarrow import ArrowException, csv
 
     try:
         size = source.stat().st_size
@@ -111,7 +111,7 @@ def _columns(source: Path, names: list[str]) -> Any:
             parse_options=csv.ParseOptions(delimiter=mark),
             convert_options=csv.ConvertOptions(include_columns=wanted, strings_can_be_null=True),
         )
-    except ArrowInvalid as error:
+    except (ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{source}: {str(error).splitlines()[0][:160]}. Give the official file unchanged.") from None
     if table.num_rows == 0:
         raise InputError(f"{source}: a header and no rows. Give the whole file.")
@@ -120,11 +120,11 @@ def _columns(source: Path, names: list[str]) -> Any:
 
 def _numbers(table: Any, name: str, source: Path) -> np.ndarray:
     """A column as float64, NaN where empty."""
-    from pyarrow import ArrowInvalid, float64
+    from pyarrow import ArrowException, float64
 
     try:
         return table[name].cast(float64()).to_numpy(zero_copy_only=False)
-    except ArrowInvalid as error:
+    except ArrowException as error:
         raise InputError(f"{source}: {name}: not numbers ({str(error).splitlines()[0][:80]}).") from None
 
 

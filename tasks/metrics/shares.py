@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
-from scipy.stats import hypergeom
 
 from ...errors import InputError, UsageError, did_you_mean
 from ..answers import Answers, Layout, chosen
@@ -183,8 +182,8 @@ class Shares:
         themes = np.array([self.spec.items.items[self.spec.items.ids[i]].dimension for i in pairs])
         rows += [sheet.row(f"w1_{name}", each["w1"][themes == name].mean(), False) for name in dict.fromkeys(themes)]
         rows.append(sheet.row("items", len(pairs), None))
-        if set(pairs) <= {i for i in pairs if self.reference.counts.get(self.spec.items.ids[i])}:
-            rows.append(sheet.row("w1_split_half", self._ceiling(pairs), False))
+        if set(pairs) <= set(self.halves):  # as near as noise lets anything come
+            rows.append(sheet.row("w1_split_half", np.mean([self.halves[i] for i in pairs]), False))
         rows += spreads(sheet, answers, "w1", lambda part: self._headline(part, readout))
         return rows
 
@@ -239,11 +238,11 @@ class Shares:
                 pairs[item] = (model, self.target[item], counted)
         return pairs
 
-    def _ceiling(self, pairs: dict[int, Any]) -> float:
-        """Mean distance of the two halves of the country's own sample: as near as noise lets anything come."""
-        count = self.reference.counts
-        found = [split_half(self.target[i], np.unique(self.codes[i]), count[self.spec.items.ids[i]]) for i in pairs]
-        return float(np.mean(found))
+    @cached_property
+    def halves(self) -> dict[int, float]:
+        """Distance to expect between two halves of the country's own sample, by item; of items with counts."""
+        counts = {i: self.reference.counts.get(self.spec.items.ids[i]) for i in self.items}
+        return {i: split_half(self.target[i], np.unique(self.codes[i]), n) for i, n in counts.items() if n}
 
 
 def split_half(shares: np.ndarray, codes: np.ndarray, n: int) -> float:
@@ -254,13 +253,15 @@ def split_half(shares: np.ndarray, codes: np.ndarray, n: int) -> float:
     codes, by linearity, and the same people being split for all items changes no mean over items. With weighted shares
     K is rounded from them, and what weights add to the noise is not counted.
     """
+    from scipy.stats import hypergeom  # takes a second to load
+
     if n < 2:
         return 0.0
     half = n // 2
     steps = np.diff(codes) / (codes[-1] - codes[0])
-    k = np.arange(half + 1)
+    k = np.arange(half + 1)[:, None]
     below = np.round(np.cumsum(shares)[:-1] * n).astype(int)
-    apart = [hypergeom.pmf(k, n, total, half) @ abs(k / half - (total - k) / (n - half)) for total in below]
+    apart = (hypergeom.pmf(k, n, below, half) * abs(k / half - (below - k) / (n - half))).sum(0)
     return float(apart @ steps)
 
 
