@@ -34,7 +34,7 @@ NUMBERS = [
     "8",
 ]
 SIGNALS = {"term": 130, "interrupt": 130, "kill": -9, "cut": -25}
-STATE = {"checkpoint.npz", "run.log", ".lock"}  # of a run under way: another way to the same end leaves others
+STATE = {"checkpoint.npz", "log.jsonl", ".lock"}  # of a run under way: another way to the same end leaves others
 
 
 class Workshop:
@@ -241,7 +241,7 @@ def test_damaged_files(workshop, halves, count):
     for number in range(count):
         home = workshop.home(halves[number % len(halves)])
         files = [
-            p for p in home.glob("runs/*/**/*") if p.is_file() and p.name not in ("run.log", ".lock", "checksums.json")
+            p for p in home.glob("runs/*/**/*") if p.is_file() and p.name not in ("log.jsonl", ".lock", "checksums.json")
         ]
         path = rng.choice(sorted(files))
         kind = damage(path, rng)
