@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class RunConfig(BaseModel):
     @property
     def model_content(self) -> str | None:
         """Hash of the model's files where it is a folder of the user's, whose content may change under its name."""
-        local = self.model not in table("models") and Path(self.model).is_dir()
+        local = self.model not in table("models") and os.path.isdir(self.model)  # False for what is no path at all
         return folder_hash(Path(self.model)) if local else None
 
     @property

@@ -36,20 +36,20 @@ def dimensions(scores: Sequence[Score], readout: str, split: str) -> dict[str, t
 
 @contextmanager
 def drawing(path: Path, width: float, height: float) -> Iterator[Any]:
-    """Axes that become an SVG of so many inches when the block ends well: same data, same bytes."""
+    """Axes that become a picture of so many inches when the block ends well: same data, same bytes.
+
+    PNG where the path says so, else SVG. No backend and no setting of matplotlib is changed for others.
+    """
     import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "culteval"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
-    try:
-        yield axes
+    form = "png" if path.suffix == ".png" else "svg"
+    with matplotlib.rc_context({"svg.hashsalt": "culteval", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure.subplots()
+        metadata = {"Software": None} if form == "png" else {"Date": None}
         with replacing(path) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None})
-    finally:
-        pyplot.close(figure)
+            figure.savefig(temporary, format=form, dpi=200, metadata=metadata)
 
 
 def pictured(scores: Sequence[Score]) -> str:

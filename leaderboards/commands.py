@@ -92,8 +92,8 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
     from .rank import boards
     from .suite import read_suite
 
-    if form in ("png", "svg") and out is None:
-        raise UsageError(f"--format {form}: a picture needs a file. Add --out board.{form}.")
+    if form in ("png", "svg") and (out is None or out.suffix != f".{form}"):
+        raise UsageError(f"--format {form}: a picture needs a file of that kind. Add --out board.{form}.")
     suite, checked, shelf = read_suite(), verified(folder), Shelf()
     found = _chosen(boards(entries(folder, _note), shelf, suite), task, country)
     if form in ("png", "svg"):
@@ -143,7 +143,7 @@ def _picture(found: list[Board], form: str, out: Path) -> None:
     if len(found) > 1:
         titles = "; ".join(board.title for board in found[:4])
         raise UsageError(f"--format {form}: shows one board, here are {len(found)} ({titles}). Add --task, --country.")
-    left = figure.write(out, found[0], form)
+    left = figure.write(out, found[0])
     more = f", {left} rows below the best {figure.MOST_ROWS} left out" if left else ""
     click.echo(f"{found[0].title}: {out}{more}")
 

@@ -72,17 +72,17 @@ def explanation(metric: str) -> str:
 
 
 def board_metrics(spec: TaskSpec) -> list[str]:
-    """The metrics that a task's board offers, in order: the number that decides first."""
+    """The metrics that a task's board offers, in order: the number that decides first; indices are on the pages."""
     headline = spec.metadata.headline.metric
     first = ["skill", headline] if spec.metadata.measure == "hofstede" else [headline]
     rest = [column.metric for column in columns_of(spec)]
-    return list(dict.fromkeys([*first, *rest, *spec.metrics, "loss_wording_spread", "outside_mass", "unparsed"]))
+    names = dict.fromkeys([*first, *rest, *spec.metrics, "loss_wording_spread", "outside_mass", "unparsed"])
+    return [name for name in names if name not in LABELS]
 
 
 def usual_metrics(spec: TaskSpec) -> list[str]:
     """The few that are shown before a reader chooses."""
-    plain = [name for name in board_metrics(spec) if name not in LABELS]
-    return [*plain[:3], "outside_mass", "unparsed"]
+    return [*board_metrics(spec)[:3], "outside_mass", "unparsed"]
 
 
 def precision(metric: str) -> int:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process for every processor, so a thread for every process
+    os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["CULTEVAL_NO_CACHE"] = "1"  # what is run again is answered again; tests of the cache say otherwise
 
 CHAT = (
@@ -98,7 +100,7 @@ def load(tiny: Callable[..., Path]) -> Callable:
 
     def loaded(shape: str = "llama", chat: bool = True, notes: list[str] | None = None):
         say = (lambda text: notes.append(text)) if notes is not None else (lambda text: None)
-        return load_model(str(tiny(shape, chat)), "float32", "cpu", None, 2, say)
+        return load_model(str(tiny(shape, chat)), "float32", "cpu", None, 1, say)
 
     return loaded
 

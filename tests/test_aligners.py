@@ -84,9 +84,9 @@ def align(case, model, goal, budget, journal=None, seed=0):
 @pytest.mark.parametrize("case", CASES)
 def test_budget_seed_and_gain(case, load):
     model, (goal, items) = load("llama", True), goal_of()
-    found = []
+    found, enough = [], 61 if case == "labels" else 45
     for seed in (0, 0, 1):
-        budget = Budget(45 * items, items)
+        budget = Budget(enough * items, items)
         journal = Memory(budget)
         found.append(align(case, model, goal, budget, journal, seed))
         step = goal.cost * (3 if CASES[case][0] in DESCENTS else 1) // (2 if "one" in case else 1)
@@ -97,7 +97,7 @@ def test_budget_seed_and_gain(case, load):
     assert made(found[0]) != made(found[2]) or case == "descent from the persona"
     if "one" not in case and CASES[case][0] != "augmented":
         loss = goal.objective(found[0].answer(goal.prompts).probs)[0]
-        last = Memory(Budget(45 * items, items))
+        last = Memory(Budget(enough * items, items))
         align(case, model, goal, last.budget, last)
         assert loss == pytest.approx(last.best[-1], rel=1e-4)
         assert last.best[-1] < last.best[0] or (CASES[case][0] == "random" and last.best[-1] == last.best[0])

@@ -208,6 +208,12 @@ def test_another_revision_is_not_asked(board):
     assert code == 0 and out.count("agrees") == 2 and "ffff" in error
 
 
+def test_a_model_behind_an_adapter_that_is_not_there_is_not_asked(board):
+    rewrite(entry(board, "naive"), lambda manifest: manifest["model"].update(adapter_sha256="f" * 64))
+    code, out, error = culteval("leaderboard", "verify", board)
+    assert code == 0 and out.count("agrees") == 2 and "LoRA" in error
+
+
 def test_a_damaged_mark_file_is_named(board):
     (board / "verified.json").write_text("[]")
     code, _, error = culteval("leaderboard", "verify", board)

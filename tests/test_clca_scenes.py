@@ -242,7 +242,7 @@ GOOD = as_episode(dialogue())
         ([json.dumps(GOOD | {"agents_background": {"A": ""}})], "agents_background"),
         ([json.dumps(GOOD | {"scenario": "x" * 9000})], "scenario"),
         (["[" * 100_000], ":1: "),
-        (["x" * ((4 << 20) + 1)], "4194304 at most"),
+        (["x" * ((4 << 20) + 1)], "longer than 4194304 bytes"),
         ([json.dumps(GOOD | {"social_interactions": "Ann did nothing\n\n" * 500})], "turns"),
         ([json.dumps(GOOD).replace("At the gate", "\ud800")], ":1: "),
     ],

@@ -214,6 +214,7 @@ def test_only_bad_ones_are_an_error(tmp_path):
     with pytest.raises(InputError, match="no finished runs"):
         (tmp_path / "empty").mkdir()
         site.build(tmp_path / "empty", tmp_path / "out", print)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_something_else_is_not_written_into(tmp_path, folder):

@@ -119,7 +119,7 @@ def test_the_nearest_are_listed_and_drawn(tmp_path, submit, monkeypatch):
     assert [line[0] for line in bars][:3] == ["1", "2", "3"] and len(bars) == 3 + (row["rank"] > 3)
     assert "◆ own" in text and "no matrix" in text
     svg = (tmp_path / "n.svg").read_text(encoding="utf-8")
-    assert svg.count("</svg>") == 1 and "<!-- Japan -->" in svg
+    assert svg.count("</svg>") == 1 and ">Japan<" in svg
 
 
 # ---------------------------------------------------------------- an aligned set

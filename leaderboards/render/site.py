@@ -93,7 +93,6 @@ def script(name: str, data: Any) -> str:
 def _claim(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / KEPT).is_dir():
         raise UsageError(f"--out {out}: holds something that is not a board's site. Name an empty or a new folder.")
-    (out / KEPT).mkdir(parents=True, exist_ok=True)
 
 
 def _is_kept(out: Path, found: Found) -> bool:
@@ -153,6 +152,7 @@ def _make(part: Sequence[Found], out: Path, shelf: Shelf | None = None) -> list[
         except CultevalError as error:
             problems.append(str(error))
             continue
+        (out / KEPT).mkdir(parents=True, exist_ok=True)  # first: with it, the folder is a board's
         _write(_page(out, one.name), script("page", detail.page(entry, answers, shelf)))
         with replacing(out / FILES / one.name) as temporary:
             temporary.mkdir()

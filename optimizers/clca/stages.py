@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ...errors import RunError
+from ...harness.figure import drawing
 from ...harness.files import replacing, write_json
 from .dialogues import Dialogue, read_dialogues, save_dataset, write_dialogues
 from .examples import examples, unrelated
@@ -213,22 +214,13 @@ class Course:
 
 def draw_losses(path: Path, points: Sequence[Point]) -> None:
     """An SVG of the loss curve."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "culteval"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 3.2), layout="constrained")
-    for left, colour, name in ((False, "#0072b2", "trained on"), (True, "#d55e00", "left out")):
-        mine = [point for point in points if point.heldout == left]
-        axes.plot(
-            [p.step for p in mine], [p.loss for p in mine], color=colour, label=name, marker="o" if left else None
-        )
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss per token")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
+    with drawing(path, 6, 3.2) as axes:
+        for left, colour, name in ((False, "#0072b2", "trained on"), (True, "#d55e00", "left out")):
+            mine = [point for point in points if point.heldout == left]
+            axes.plot(
+                [p.step for p in mine], [p.loss for p in mine], color=colour, label=name, marker="o" if left else None
+            )
+        axes.set_xlabel("step")
+        axes.set_ylabel("loss per token")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)

@@ -56,7 +56,7 @@ def arms(rows: Sequence[dict[str, Any]], shown: Sequence[str] = SHOWN) -> Cells:
 
 def rich(headings: list[str], cells: list[list[str]], title: str) -> Table:
     """A table for the terminal."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="left" if place < 2 else "right", no_wrap=True)
     for row in cells:
