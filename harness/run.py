@@ -113,7 +113,7 @@ def execute(
             remove_temporaries(folder)
             write_json(folder / CONFIG, config.model_dump(mode="json"))
             cached = _carry_out(config, folder, model, display, cache)
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         if not _is_memory(error):
             raise
         raise RunError(
@@ -125,7 +125,7 @@ def execute(
 def _is_memory(error: Exception) -> bool:
     """Whether memory ran out, as Python says it or as torch does, which has a class of its own for cards alone."""
     said = str(error).lower()
-    words = ("out of memory", "allocate memory", "bad_alloc")
+    words = ("out of memory", "allocate memory", "bad_alloc", "failed to map segment")
     return isinstance(error, MemoryError) or any(word in said for word in words)
 
 

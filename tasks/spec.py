@@ -193,7 +193,7 @@ def _read_items(path: Path, metadata: Metadata, spec: Path) -> Items:
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also a number of thousands of digits
             raise InputError(f"{path}:{number}: not JSON ({error}). Write one object a line.") from None
         try:
             questions.append(Question.model_validate(row))

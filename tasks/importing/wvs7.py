@@ -88,7 +88,7 @@ def _lines(
 
 def _columns(source: Path, names: list[str]) -> Any:
     """The columns of the file that are needed, as an arrow table; labels behind a colon in the header are dropped."""
-    from pyarrow import ArrowException, csv
+    from pyarrow import ArrowException, csv, string
 
     try:
         size = source.stat().st_size
@@ -109,7 +109,11 @@ def _columns(source: Path, names: list[str]) -> Any:
         table = csv.read_csv(
             source,
             parse_options=csv.ParseOptions(delimiter=mark),
-            convert_options=csv.ConvertOptions(include_columns=wanted, strings_can_be_null=True),
+            convert_options=csv.ConvertOptions(
+                include_columns=wanted,
+                strings_can_be_null=True,
+                column_types={wanted[names.index(COUNTRY)]: string()},  # what is not UTF-8 would come as bytes
+            ),
         )
     except (ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{source}: {str(error).splitlines()[0][:160]}. Give the official file unchanged.") from None
