@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 
@@ -77,6 +78,14 @@ def cli(debug: bool) -> None:
 
 def main() -> None:
     """Entry point of the ``culteval`` command."""
+    try:
+        _main()
+    except MemoryError:  # even telling of an error takes some
+        os.write(2, _NO_MEMORY)
+        raise SystemExit(5) from None
+
+
+def _main() -> None:
     debug = "--debug" in sys.argv
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C: cleaned up, with the same word
     try:
@@ -101,11 +110,16 @@ def main() -> None:
         if debug:
             raise
         _fail(f"{error.filename or 'disk'}: {error.strerror}. Check path, permissions and free space.", 5)
+    except MemoryError:
+        raise
     except Exception as error:
         if debug:
             raise
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
         _fail(f"internal error: {what}. Run again with --debug and report it.", 1)
+
+
+_NO_MEMORY = b"Error: memory ran out. Give it more; `culteval resume RUN` goes on with a run.\n"
 
 
 def _fail(text: str, code: int) -> None:
