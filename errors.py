@@ -59,3 +59,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the nearest of ``known``, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def is_memory(error: Exception) -> bool:
+    """Whether memory ran out, as Python says it, or as torch and the loader of libraries do, without a class."""
+    said = str(error).lower()
+    words = ("out of memory", "allocate memory", "bad_alloc", "failed to map segment")
+    return isinstance(error, MemoryError) or any(word in said for word in words)

@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from ..errors import CultevalError, shown
+from ..errors import CultevalError, is_memory, shown
 
 _COMMANDS = {
     "run": ("culteval.harness.commands:run", "Align a model to a country, answer tasks, write and score a submission."),
@@ -110,11 +110,11 @@ def _main() -> None:
         if debug:
             raise
         _fail(f"{error.filename or 'disk'}: {error.strerror}. Check path, permissions and free space.", 5)
-    except MemoryError:
-        raise
     except Exception as error:
         if debug:
             raise
+        if is_memory(error):
+            raise MemoryError from None
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
         _fail(f"internal error: {what}. Run again with --debug and report it.", 1)
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import InputError, RunError, UsageError
+from ..errors import InputError, RunError, UsageError, is_memory
 from ..tasks.countries import name_of
 from ..tasks.prompts import protocol
 from ..tasks.reading import read_bytes
@@ -114,19 +114,12 @@ def execute(
             write_json(folder / CONFIG, config.model_dump(mode="json"))
             cached = _carry_out(config, folder, model, display, cache)
     except (MemoryError, RuntimeError, ImportError) as error:
-        if not _is_memory(error):
+        if not is_memory(error):
             raise
         raise RunError(
             f"{folder}: memory ran out. `culteval resume {folder}` goes on from what is there, given more of it."
         ) from error
     return replace(read_result(folder, reused=False), cached=cached)
-
-
-def _is_memory(error: Exception) -> bool:
-    """Whether memory ran out, as Python says it or as torch does, which has a class of its own for cards alone."""
-    said = str(error).lower()
-    words = ("out of memory", "allocate memory", "bad_alloc", "failed to map segment")
-    return isinstance(error, MemoryError) or any(word in said for word in words)
 
 
 def _clear(folder: Path) -> None:
