@@ -21,7 +21,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..tasks.metrics.reference import DIMENSIONS
-from ..tasks.score import Score
+from ..tasks.score import Score, find
 from .figure import dimensions
 
 LEAST_COUNTRIES = 6
@@ -57,7 +57,7 @@ def centred(scores: Mapping[str, Sequence[Score]], readout: str, split: str = "h
         return None
     both = np.array([[points[code][name] for name in DIMENSIONS] for code in codes])
     model, published = np.moveaxis(both - both.mean(0), 2, 0)
-    usual = {code: _find(scores[code], "skill", readout, split) for code in codes}
+    usual = {code: row for code in codes if (row := find(scores[code], ("skill", readout, split))) is not None}
     return Centred(
         codes,
         _each(lambda x, y: 1 - float(((x - y) ** 2).sum() / (y**2).sum()), model, published),
@@ -76,7 +76,3 @@ def _each(of: Callable[[np.ndarray, np.ndarray], Value], model: np.ndarray, publ
 def _correlation(x: np.ndarray, y: np.ndarray) -> float | None:
     size = float(((x**2).sum() * (y**2).sum()) ** 0.5)
     return float((x * y).sum()) / size if (x**2).mean() > 1e-12 else None
-
-
-def _find(scores: Sequence[Score], metric: str, readout: str, split: str) -> Score:
-    return next(row for row in scores if (row.metric, row.readout, row.split) == (metric, readout, split))

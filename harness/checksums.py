@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from ..errors import InputError
 from ..tasks.reading import read_bytes
 from ..tasks.spec import first_problem
-from .files import write_json
+from .files import sha256, write_json
 
 SUMS = "checksums.json"
 _SUMS = TypeAdapter(dict[str, str])
@@ -67,13 +66,8 @@ class Checksums:
     def _found(self, name: str) -> dict[str, str]:
         path = self.folder / name
         files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        return {file.relative_to(self.folder).as_posix(): _sum(file) for file in files if file.is_file()}
+        return {file.relative_to(self.folder).as_posix(): sha256(file) for file in files if file.is_file()}
 
 
 def _is_in(file: str, name: str) -> bool:
     return file == name or file.startswith(f"{name}/")
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

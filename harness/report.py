@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..tasks.schema import Readout
-from ..tasks.score import Place, Score, place
+from ..tasks.score import Place, Score, find, place
 from ..tasks.spec import TaskSpec
 from .submission import Spent
 
@@ -30,8 +30,7 @@ class Column:
 
     def find(self, scores: Iterable[Score]) -> Score | None:
         """The score that belongs into this column."""
-        wanted = (self.metric, self.readout, self.split)
-        return next((s for s in scores if (s.metric, s.readout, s.split) == wanted), None)
+        return find(scores, (self.metric, self.readout, self.split))
 
 
 HOFSTEDE = (

@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -112,14 +112,13 @@ def execute(
                 _clear(folder)
             remove_temporaries(folder)
             write_json(folder / CONFIG, config.model_dump(mode="json"))
-            cached = _carry_out(config, folder, model, display, cache)
+            return _carry_out(config, folder, model, display, cache)
     except (MemoryError, RuntimeError, ImportError) as error:
         if not is_memory(error):
             raise
         raise RunError(
             f"{folder}: memory ran out. `culteval resume {folder}` goes on from what is there, given more of it."
         ) from error
-    return replace(read_result(folder, reused=False), cached=cached)
 
 
 def _clear(folder: Path) -> None:
@@ -130,8 +129,8 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, cache: Path | None) -> tuple[str, ...]:
-    """All that is left of a run; the tasks whose answers came from the cache."""
+def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, cache: Path | None) -> RunResult:
+    """All that is left of a run, and what came of it."""
     log, started = RunLog(folder), time.monotonic()
     cached: tuple[str, ...] = ()
     log.event("started", command=command_line(), host=socket.gethostname(), pid=os.getpid())
@@ -153,13 +152,13 @@ def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, ca
                 display.say(f"{config.aligner}: answers to {', '.join(cached)} were known (--no-cache asks again)")
             done.add(SUBMISSION)
         log.event("stage", stage="score")
-        _score(config, folder)
+        manifest, scores = _score(config, folder)
         done.add(CONFIG, MODEL, FIGURE, SCORES)
     except BaseException as error:
         log.event("error", kind=type(error).__name__, reason=str(error))
         raise
     log.event("finished", seconds=round(time.monotonic() - started, 3), cached=cached)
-    return cached
+    return RunResult(folder, manifest, scores, reused=False, cached=cached)
 
 
 def _shared_answers(cache: Path | None, log: RunLog, display: Display) -> AnswerCache | None:
@@ -170,15 +169,16 @@ def _shared_answers(cache: Path | None, log: RunLog, display: Display) -> Answer
     return None if cache is None else AnswerCache(cache, notify)
 
 
-def _score(config: RunConfig, folder: Path) -> None:
+def _score(config: RunConfig, folder: Path) -> tuple[submission.Manifest, list[Score]]:
     """What is made from the submission and, behind an API, from its replies: scores, picture, usage."""
     from .figure import write_figure
 
     if usage := usage_of(folder, config.api):
         write_json(folder / USAGE, usage.model_dump(mode="json"))
-    _, scores = score_submission(folder / SUBMISSION)
+    manifest, scores = score_submission(folder / SUBMISSION)
     write_figure(folder / FIGURE, scores, name_of(config.country))
     write_json(folder / SCORES, [row.model_dump(mode="json") for row in scores])
+    return manifest, scores
 
 
 def same_model(path: Path, model: Any) -> None:
@@ -328,10 +328,7 @@ def read_usage(folder: Path) -> Usage | None:
         InputError: a damaged file.
     """
     path = folder / USAGE
-    try:
-        return Usage.model_validate_json(path.read_bytes()) if path.exists() else None
-    except ValidationError as error:
-        raise InputError(f"{path}: {first_problem(error)}. Run again with --fresh.") from None
+    return _read(path, Usage) if path.exists() else None
 
 
 def read_config(folder: Path) -> RunConfig:

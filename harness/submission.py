@@ -132,6 +132,18 @@ class Manifest(_Strict):
         """The country it was fitted to, which need not be the one it is scored for."""
         return self.fitted.country if self.fitted else self.country
 
+    @property
+    def configuration(self) -> str:
+        """A hash over everything that was chosen but the seed: runs that share it differ by chance alone."""
+        parts = self.model_dump(mode="json", include={"tasks", "model", "fitted", "country"})
+        parts |= {"aligner": self.aligner.name, "settings": self.aligner.settings}
+        parts["budget"] = self.budget.item_forwards_allowed
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def asked(self, task: str) -> AskedTask:
+        """What is said of one of its tasks."""
+        return next(asked for asked in self.tasks if asked.name == task)
+
     @model_validator(mode="after")
     def _tasks_once(self) -> Manifest:
         names = [task.name for task in self.tasks]

@@ -16,7 +16,7 @@ from ..tasks.calibration import is_free
 from ..tasks.measure import Measure, MeasureOptions, measure_of
 from ..tasks.metrics.common import uniform_answers
 from ..tasks.prompts import of_split
-from ..tasks.score import Place, Score, place
+from ..tasks.score import Place, Score, find, place
 from ..tasks.spec import TaskSpec
 
 CONTROL = "untrained"  # the aligner whose runs are the random-prefix control
@@ -132,8 +132,8 @@ def is_gain(score: Score, control: TrivialRow) -> bool | None:
     None where the control has no such score or the metric no better side. Two standard deviations to the letter are
     no gain.
     """
-    mean = next((row.value for row in control.scores if place(row) == place(score)), None)
+    mean = find(control.scores, place(score))
     if mean is None or control.spread is None or score.higher_is_better is None:
         return None
-    better = score.value - mean if score.higher_is_better else mean - score.value
+    better = score.value - mean.value if score.higher_is_better else mean.value - score.value
     return better > BAND * control.spread[place(score)]

@@ -134,7 +134,7 @@ def compare(
     if readout is not None and readout not in spec.metadata.readouts:
         raise UsageError(f"--readout {readout!r}: {spec.name} has {', '.join(spec.metadata.readouts)}.")
     readout = readout or spec.default_readout
-    options = options_of(next(asked for asked in read[0][1].tasks if asked.name == spec.name))
+    options = options_of(read[0][1].asked(spec.name))
     options = options.model_copy(update={"edition": edition}) if edition else options
     placed, indices = [], {}
     for path, manifest, answers in read:

@@ -19,10 +19,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..errors import CultevalError, InputError
+from ..harness.files import sha256
 from ..harness.judge import JUDGE, VERDICTS
 from ..harness.run import SCORES, SUBMISSION
 from ..harness.scoring import Shelf, score_read
-from ..harness.submission import ANSWERS, MANIFEST, AskedTask, Manifest, read
+from ..harness.submission import ANSWERS, MANIFEST, Manifest, read
 from ..tasks.answers import Answers
 from ..tasks.imported import data_dir
 from ..tasks.score import Score
@@ -57,10 +58,6 @@ class Entry(BaseModel):
     def of(self, task: str) -> list[Score]:
         """The scores of one task."""
         return [score for score in self.scores if score.task == task]
-
-    def asked(self, task: str) -> AskedTask:
-        """What the manifest says of one task."""
-        return next(asked for asked in self.manifest.tasks if asked.name == task)
 
 
 @dataclass(frozen=True)
@@ -161,8 +158,7 @@ def _kind(path: Path) -> str | None:
 def _key(name: str, files: Iterable[Path]) -> str:
     digest = hashlib.sha256(f"{judging_hash()}\0{name}\0".encode())
     for path in files:
-        with path.open("rb") as file:
-            digest.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\0".encode())
+        digest.update(f"{path.name}\0{sha256(path)}\0".encode())
     return digest.hexdigest()
 
 

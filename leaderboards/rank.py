@@ -6,7 +6,6 @@ those whose whole range lies on the better side of one's own range. Rows that ra
 
 from __future__ import annotations
 
-import hashlib
 import json
 from bisect import bisect_left
 from collections import defaultdict
@@ -131,15 +130,6 @@ def settings_of(entry: Entry) -> str:
     return json.dumps(entry.manifest.aligner.settings, sort_keys=True)
 
 
-def configuration(entry: Entry) -> str:
-    """A hash over everything that was chosen but the seed: runs that share it differ by chance alone."""
-    manifest = entry.manifest
-    parts = manifest.model_dump(mode="json", include={"tasks", "model", "fitted", "country"})
-    parts |= {"aligner": manifest.aligner.name, "settings": manifest.aligner.settings}
-    parts["budget"] = manifest.budget.item_forwards_allowed
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def boards(entries: Iterable[Entry], shelf: Shelf, suite: Suite, against: Against | None = None) -> list[Board]:
     """All boards of some submissions, by task and country; those of the suite first.
 
@@ -165,7 +155,7 @@ def scored_for(entry: Entry, key: Key, shelf: Shelf) -> list[Score]:
     Raises:
         InputError: its files are no longer there.
     """
-    spec, task = shelf.spec(key.task), entry.asked(key.task)
+    spec, task = shelf.spec(key.task), entry.manifest.asked(key.task)
     options = options_of(task.model_copy(update={"edition": key.edition, "constants": key.constants}))
     answers = read(entry.folder, shelf.spec)[1][key.task]
     return score_by(shelf.measure(spec, key.country, options), spec, answers, CONTROL)
@@ -193,7 +183,7 @@ def _controls(key: Key, runs: Iterable[Entry], against: Against) -> dict[tuple[s
 
 
 def _as_one_of(entry: Entry, key: Key, against: Against) -> Sequence[Score]:
-    own = entry.asked(key.task)
+    own = entry.manifest.asked(key.task)
     same = (own.country, own.edition, own.constants) == (key.country, key.edition, key.constants)
     return entry.of(key.task) if same else against(entry, key)
 
@@ -205,7 +195,7 @@ def _board(
     shelf: Shelf,
     suite: Suite,
 ) -> Board:
-    spec, asked = shelf.spec(key.task), members[0].asked(key.task)
+    spec, asked = shelf.spec(key.task), members[0].manifest.asked(key.task)
     layout = layout_of(spec, asking(asked, members[0].manifest.seed))
     nobody = Answers(layout, np.zeros((1, *layout.codes.shape)), np.zeros((1, len(layout))))
     trivial = trivial_rows(spec, nobody, key.country, options_of(asked))
@@ -289,7 +279,7 @@ def _gain(score: Score, controls: Iterable[TrivialRow]) -> bool | None:
 def _bounds(members: Sequence[Entry], scores: dict[str, Score | None]) -> dict[str, tuple[float, float, Basis]]:
     """Least and greatest value that each headline may have, and why; the value itself where nothing is known."""
     seeds: dict[str, dict[int, float]] = defaultdict(dict)
-    which = {entry.name: configuration(entry) for entry in members}
+    which = {entry.name: entry.manifest.configuration for entry in members}
     for entry in members:
         if (score := scores[entry.name]) is not None:
             seeds[which[entry.name]][entry.manifest.seed] = score.value

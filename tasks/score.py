@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
@@ -45,6 +46,11 @@ Place = tuple[str, str, str]
 def place(score: Score) -> Place:
     """What a score is of: metric, read-out, split."""
     return score.metric, score.readout, score.split
+
+
+def find(scores: Iterable[Score], where: Place) -> Score | None:
+    """The first score of a metric, read-out and split, if there is one."""
+    return next((score for score in scores if place(score) == where), None)
 
 
 @dataclass(frozen=True)
