@@ -14,11 +14,13 @@ from pathlib import Path
 import click
 import numpy as np
 from culteval.harness.config import aligner_settings
+from culteval.harness.figure import drawing
+from culteval.harness.report import markdown_table
 from culteval.harness.run import SCORES, SUBMISSION, read_result
 from culteval.harness.scoring import score_submission
 from culteval.harness.submission import UsedAligner
 from culteval.tasks.countries import name_of
-from culteval.tasks.score import Score
+from culteval.tasks.score import Score, find
 
 OTHERS = ("US", "SA", "CN", "IN", "DE", "BR", "JP", "NG")  # against which an alignment to one country is a wrong one
 COLUMNS = (
@@ -30,6 +32,7 @@ COLUMNS = (
     ("skill", "skill", "expected", "heldout", ".2f"),
     ("outside", "outside_mass", "expected", "heldout", ".2f"),
 )
+SPLITS = ("fit", "heldout")
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class Point:
 
     def value(self, metric: str, readout: str, split: str) -> float:
         """A score, NaN where there is none."""
-        found = (s.value for s in self.scores if (s.metric, s.readout, s.split) == (metric, readout, split))
-        return next(found, float("nan"))
+        found = find(self.scores, (metric, readout, split))
+        return float("nan") if found is None else found.value
 
     @property
     def collapsed(self) -> bool:
@@ -96,35 +99,26 @@ def table(points: Sequence[Point]) -> str:
         "sec",
         "seeds",
     ]
-    lines = ["| " + " | ".join(names) + " |", "|---|---|" + "---:|" * (len(names) - 2)]
+    rows = []
     for (country, aligner, budget), group in sorted(groups.items()):
         cells = [name_of(country), aligner, str(budget)]
         cells += [f"{np.mean([p.value(*wanted) for p in group]):{form}}" for _, *wanted, form in COLUMNS]
         cells += [f"{np.mean([p.wrong for p in group]):.2f}", str(sum(p.collapsed for p in group))]
-        lines.append("| " + " | ".join([*cells, f"{np.mean([p.seconds for p in group]):.0f}", str(len(group))]) + " |")
-    return "\n".join(lines)
+        rows.append([*cells, f"{np.mean([p.seconds for p in group]):.0f}", str(len(group))])
+    return markdown_table(names, rows, words=range(2))
 
 
 def plot(points: Sequence[Point], path: Path) -> None:
     """Loss against budget, fitted and held out, a panel a country; seeds as points, their mean as a line."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "culteval"
-    from matplotlib import pyplot
-
     countries = sorted({point.country for point in points})
     searched = sorted({point.aligner for point in points if point.budget})
-    figure, axes = pyplot.subplots(
-        2, len(countries), figsize=(5 * len(countries), 7), layout="constrained", squeeze=False
-    )
-    for column, country in enumerate(countries):
-        for row, split in enumerate(("fit", "heldout")):
-            _panel(axes[row][column], [p for p in points if p.country == country], searched, split)
-            axes[row][column].set_title(f"{name_of(country)}, {split}", loc="left")
-    axes[0][-1].legend(frameon=False, fontsize=8)
-    figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
+    with drawing(path, 5 * len(countries), 7, (len(SPLITS), len(countries))) as axes:
+        panels = np.reshape(axes, (len(SPLITS), len(countries)))
+        for column, country in enumerate(countries):
+            for row, split in enumerate(SPLITS):
+                _panel(panels[row, column], [p for p in points if p.country == country], searched, split)
+                panels[row, column].set_title(f"{name_of(country)}, {split}", loc="left")
+        panels[0, -1].legend(frameon=False, fontsize=8)
 
 
 def _panel(axes, points: Sequence[Point], searched: Sequence[str], split: str) -> None:
@@ -151,7 +145,7 @@ def _panel(axes, points: Sequence[Point], searched: Sequence[str], split: str) -
 def main(folder: str, picture: str | None) -> None:
     """Print the table; draw the curves."""
     points = read(Path(folder))
-    click.echo(table(points))
+    click.echo(table(points), nl=False)
     if picture:
         plot(points, Path(picture))
 

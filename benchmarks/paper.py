@@ -26,6 +26,7 @@ from culteval.harness.display import TerminalDisplay
 from culteval.harness.goal import Goal, TaskGoal, fit_goal
 from culteval.harness.planning import plan
 from culteval.harness.registry import find, spec_of
+from culteval.harness.report import markdown_lines
 from culteval.harness.run import execute
 from culteval.tasks.countries import country, name_of
 from culteval.tasks.measure import MeasureOptions, measure_of
@@ -117,11 +118,9 @@ def survey_rows(
             yield [name_of(code), row, *cells, f"{collapsed:.0f} of {len(found)}"]
 
 
-def markdown(heading: list[str], rows: Iterator[list[str]]) -> None:
-    """Print a table, a line as soon as it is known."""
-    click.echo("| " + " | ".join(heading) + " |\n|---|---|" + "---:|" * (len(heading) - 2))
-    for row in rows:
-        click.echo("| " + " | ".join(row) + " |")
+def _print(headings: list[str], rows: Iterator[list[str]]) -> None:
+    for line in markdown_lines(headings, rows, words=range(2)):
+        click.echo(line)
 
 
 @click.command()
@@ -136,10 +135,10 @@ def main(out: Path, seeds: int, **place: str) -> None:
     config = plan(run_defaults() | place)
     model_of = cache(lambda: load(config, display))
     tested = [f"{name} {what}" for name in DIMENSIONS for what in ("loss", "accuracy")]
-    markdown(["method", "trained on", *tested], pair_rows(model_of(), seeds))
+    _print(["method", "trained on", *tested], pair_rows(model_of(), seeds))
     click.echo()
     columns = ["fit", "fit argmax", "heldout", "heldout argmax", "argmax collapsed"]
-    markdown(["country", "method", *columns], survey_rows(model_of, place, out, display, seeds))
+    _print(["country", "method", *columns], survey_rows(model_of, place, out, display, seeds))
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ def redacted(text: str, key: str = "") -> str:
     return text.replace(key, "[key]") if len(key) >= _LEAST_SECRET else text
 
 
-def shown(text: object, most: int = 200) -> str:
+def one_line(text: object, most: int = 200) -> str:
     """A stranger's text as one short line."""
     line = " ".join(str(text).split())[:most]
     return "".join(char for char in line if char.isprintable())

@@ -13,7 +13,6 @@ import numpy as np
 
 from ..errors import CultevalError, RunError, UnavailableError
 from ..tasks.answers import Answers
-from ..tasks.parsing import parse_code
 from ..tasks.prompts import Prompts
 from .api import Address, Api, address_of
 from .files import write_json
@@ -99,9 +98,7 @@ class ApiModel:
         else:
             probs, outside = self._shares(logs, prompts)
         texts = [text.lstrip().partition("\n")[0] for text in texts]
-        codes = [tuple(map(int, row[:n])) for row, n in zip(prompts.layout.codes, prompts.layout.widths, strict=True)]
-        parsed = np.array([parse_code(*cell) for cell in zip(texts, prompts.choices, codes, strict=True)])
-        return Answers(prompts.layout, probs, outside, tuple(texts), parsed)
+        return Answers(prompts.layout, probs, outside, tuple(texts), prompts.parse(texts))
 
     def _read(self, prompts: Prompts, preamble: str, most: int) -> tuple[np.ndarray | None, list[str]]:
         """Log-probabilities (prompts, options), -inf where none is told, or None; and texts, if ``most`` is not 0.

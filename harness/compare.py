@@ -19,7 +19,7 @@ from ..tasks.countries import name_of
 from .commands import terminal
 from .comparing import Comparison, Moved, by_seed, compare, read_sides
 from .correlating import Correlation, correlate
-from .report import escape
+from .report import escape, markdown_table
 from .statistics import Difference
 
 SHOWN = 10  # items that moved, of which a table shows the farthest
@@ -175,10 +175,8 @@ class _Markdown:
         """The first ``left`` columns are words, the others numbers."""
         if title:
             click.echo(f"{escape(title)}\n")
-        click.echo("| " + " | ".join(map(escape, heads)) + " |\n" + "|" + "---|" * left + "---:|" * (len(heads) - left))
-        for row in rows:
-            click.echo("| " + " | ".join(map(escape, row)) + " |")
-        click.echo()
+        cells = ([escape(cell) for cell in row] for row in rows)
+        click.echo(markdown_table([escape(head) for head in heads], cells, words=range(left)))
 
 
 @click.command(name="correlate")

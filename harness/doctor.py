@@ -130,19 +130,21 @@ def _memory() -> Check:
 
 def _cache() -> Check:
     folder = cache_dir()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = _existing(folder)
     if not there.is_dir() or not os.access(there, os.W_OK):
         return Check("cache", "bad", f"{folder}: cannot be written", "Set CULTEVAL_CACHE to a folder of yours.")
     cache = AnswerCache(answers_folder(), print)
     return Check("cache", "ok", f"{folder}: {len(cache.entries())} sets of answers, {_bytes(cache.size())}")
 
 
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
 def _disk() -> Check:
     places = {"cache": cache_dir(), "here": Path.cwd()}
-    free = {}
-    for name, place in places.items():
-        there = next(path for path in (place, *place.parents) if path.exists())
-        free[name] = shutil.disk_usage(there).free
+    free = {name: shutil.disk_usage(_existing(place)).free for name, place in places.items()}
     found = ", ".join(f"{name} {_bytes(size)} free" for name, size in free.items())
     if min(free.values()) < LEAST_DISK:
         return Check("disk", "bad", found, "Free 2 GB, or move: CULTEVAL_CACHE for the cache, --out for runs.")

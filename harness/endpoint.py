@@ -22,7 +22,7 @@ import aiohttp
 import tenacity
 
 from ..errors import RunError, UnavailableError
-from .api import Address, Api, key_for, redacted, shown
+from .api import Address, Api, key_for, one_line, redacted
 
 MOST_BODY = 4 << 20
 LONGEST_WAIT = 300.0  # seconds; who asks for more is not waited for
@@ -146,7 +146,9 @@ class Endpoint:
         except TimeoutError:
             raise Passing(f"no whole reply within {self.api.timeout:g} seconds") from None
         except aiohttp.ClientConnectorError as error:
-            reason = os.strerror(error.errno) if error.errno else shown(error.strerror or type(error.os_error).__name__)
+            reason = (
+                os.strerror(error.errno) if error.errno else one_line(error.strerror or type(error.os_error).__name__)
+            )
             raise Passing(f"cannot be reached ({reason}); check that the server is there", None, False) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Passing(f"the connection broke ({type(error).__name__})") from None
@@ -227,7 +229,7 @@ def _message(reply: Any) -> tuple[str, str]:
     code = ""
     if isinstance(found, dict):
         code, found = found.get("code") or found.get("type") or "", found.get("message", "")
-    return shown(found).rstrip("."), code if isinstance(code, str) else ""
+    return one_line(found).rstrip("."), code if isinstance(code, str) else ""
 
 
 def _cleaned(found: Any, clean: Callable[[str], str]) -> Any:

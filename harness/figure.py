@@ -35,10 +35,11 @@ def dimensions(scores: Sequence[Score], readout: str, split: str) -> dict[str, t
 
 
 @contextmanager
-def drawing(path: Path, width: float, height: float) -> Iterator[Any]:
+def drawing(path: Path, width: float, height: float, panels: tuple[int, int] = (1, 1)) -> Iterator[Any]:
     """Axes that become a picture of so many inches when the block ends well: same data, same bytes.
 
-    PNG where the path says so, else SVG. No backend and no setting of matplotlib is changed for others.
+    More ``panels`` than one, rows by columns, give an array of axes. PNG where the path says so, else SVG. No backend
+    and no setting of matplotlib is changed for others.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -46,7 +47,7 @@ def drawing(path: Path, width: float, height: float) -> Iterator[Any]:
     form = "png" if path.suffix == ".png" else "svg"
     with matplotlib.rc_context({"svg.hashsalt": "culteval", "svg.fonttype": "none"}):
         figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure.subplots()
+        yield figure.subplots(*panels)
         metadata = {"Software": None} if form == "png" else {"Date": None}
         with replacing(path) as temporary:
             figure.savefig(temporary, format=form, dpi=200, metadata=metadata)

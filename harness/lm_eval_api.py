@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from ..errors import RunError, UnavailableError
-from .api import Address, Api, redacted, shown
+from .api import Address, Api, one_line, redacted
 from .openai_api import Dialect, opened, transcript
 from .replies import Ask, Reply
 
@@ -49,7 +49,7 @@ class LmEvalSource:
                 yield
         except Exception as error:  # a model of lm-eval may fail in any way
             text = str(error).strip().splitlines() or [type(error).__name__]
-            raise kind(f"lm-eval {self.kind}: {failed} ({shown(redacted(text[0]))}).") from None
+            raise kind(f"lm-eval {self.kind}: {failed} ({one_line(redacted(text[0]))}).") from None
         finally:
             logging.disable(level)
             log.disabled = before

@@ -35,3 +35,9 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Any:
     if model.identity.adapter_sha256 != config.lora_sha256:
         raise InputError(f"--lora {config.lora}: not the adapter that this run began with. Run it anew.")
     return model
+
+
+def load_other(config: RunConfig, name: str, say: Callable[[str], None]) -> Any:
+    """As ``load``, another model under the same options: without the revision and the adapter of the run's own."""
+    say(f"loading {name}")
+    return load(config.model_copy(update={"model": name, "revision": None, "lora": None, "lora_sha256": None}), say)

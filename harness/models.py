@@ -17,7 +17,6 @@ import torch
 
 from ..errors import RunError, UnavailableError, UsageError
 from ..tasks.answers import Answers, Layout
-from ..tasks.parsing import parse_code
 from ..tasks.prompts import Prompts
 from .adapters import lora_hash, with_lora
 from .encoding import Encoded, as_chat, encode
@@ -186,9 +185,7 @@ class LanguageModel:
         for at in range(0, len(prompts), 16):
             texts += self._greedy([f"{preamble}{text}" for text in prompts.texts[at : at + 16]], soft, most)
         self.seconds += time.perf_counter() - start
-        codes = [tuple(map(int, row[:n])) for row, n in zip(prompts.layout.codes, prompts.layout.widths, strict=True)]
-        parsed = np.array([parse_code(*cell) for cell in zip(texts, prompts.choices, codes, strict=True)])
-        return Answers(answers.layout, answers.probs, answers.outside, tuple(texts), parsed)
+        return Answers(answers.layout, answers.probs, answers.outside, tuple(texts), prompts.parse(texts))
 
     @torch.no_grad()
     def _greedy(self, texts: list[str], soft: np.ndarray | None, most: int) -> list[str]:

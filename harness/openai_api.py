@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ..errors import RunError
 from ..tasks.schema import Strict
 from ..tasks.spec import first_problem
-from .api import Address, Api, shown
+from .api import Address, Api, one_line
 from .endpoint import BadReply, Endpoint, Refused
 from .replies import Ask, Message, Reply
 
@@ -126,7 +126,11 @@ class OpenAISource:
                 )
             dialect, reply = self._on_step(ask, dialect, last=not step)
             if reply is not None:
-                said = {"met": True, "model": shown(reply.model, 100), "fingerprint": shown(reply.fingerprint, 60)}
+                said = {
+                    "met": True,
+                    "model": one_line(reply.model, 100),
+                    "fingerprint": one_line(reply.fingerprint, 60),
+                }
                 return dialect.model_copy(update=said), reply
         raise AssertionError("the last step gives a reply or raises")
 
@@ -231,9 +235,9 @@ def reply_of(given: Any, ask: Ask, dialect: Dialect, address: Address) -> Reply:
     return Reply(
         text=opened(text, ask.begun),
         logs=logs,
-        finish=shown(choice.finish_reason or ""),
-        model=shown(completion.model or ""),
-        fingerprint=shown(completion.system_fingerprint or ""),
+        finish=one_line(choice.finish_reason or ""),
+        model=one_line(completion.model or ""),
+        fingerprint=one_line(completion.system_fingerprint or ""),
         tokens_in=used.prompt_tokens,
         tokens_out=used.completion_tokens,
     )

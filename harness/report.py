@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -104,14 +104,15 @@ def headline_of(spec: TaskSpec) -> Column:
 
 def ranked(rows: Iterable[Row], spec: TaskSpec) -> list[Row]:
     """The rows by the held-out headline in the task's first read-out, the best first; those without it last."""
-    column = headline_of(spec)
-    sign = -1 if spec.metadata.headline.higher_is_better else 1
+    return sorted(rows, key=lambda row: badness(row.scores, spec))
 
-    def place(row: Row) -> float:
-        found = column.find(row.scores)
-        return sign * found.value if found else math.inf
 
-    return sorted(rows, key=place)
+def badness(scores: Sequence[Score], spec: TaskSpec) -> float:
+    """The headline of ``headline_of`` with the sign that makes less better; infinity where it is missing."""
+    found = headline_of(spec).find(scores)
+    if found is None:
+        return math.inf
+    return -found.value if spec.metadata.headline.higher_is_better else found.value
 
 
 def headings(columns: Sequence[Column]) -> list[str]:
@@ -184,6 +185,20 @@ def markdown(rows: Iterable[Row], spec: TaskSpec) -> str:
     """The rows as a Markdown table."""
     names, cells = _filled(list(rows), columns_of(spec))
     names = [heading.replace("\n", " ") for heading in names]
-    lines = ["| " + " | ".join(names) + " |", "|---|" + "---:|" * (len(names) - 1)]
-    escaped = ([escape(cell) for cell in line] for line in cells)
-    return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in escaped)]) + "\n"
+    return markdown_table(names, ([escape(cell) for cell in line] for line in cells), words=range(1))
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], words: Container[int]) -> str:
+    """A table of cells that are Markdown; the columns at the places ``words`` stand left, the others right."""
+    return "\n".join(markdown_lines(headings, rows, words)) + "\n"
+
+
+def markdown_lines(headings: Sequence[str], rows: Iterable[Sequence[str]], words: Container[int]) -> Iterator[str]:
+    """The lines of ``markdown_table``, each as soon as its row is there."""
+    yield _line(headings)
+    yield "|" + "|".join("---" if place in words else "---:" for place in range(len(headings))) + "|"
+    yield from map(_line, rows)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

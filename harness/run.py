@@ -29,7 +29,7 @@ from .config import RunConfig, aligner_settings
 from .files import locked, remove_temporaries, write_json
 from .fitting import budget_of, goal_of
 from .journal import Display, RunJournal
-from .loading import load
+from .loading import load_other
 from .log import RunLog
 from .machine import versions
 from .registry import find, spec_of
@@ -205,10 +205,7 @@ def _read(path: Path, kind: type[Record]) -> Record:
 def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
     goal, budget = goal_of(config), budget_of(config)
 
-    def other(name: str) -> Any:
-        return load(config.model_copy(update={"model": name, "revision": None}), display.say)
-
-    journal = RunJournal(folder, budget, display, config.aligner, other)
+    journal = RunJournal(folder, budget, display, config.aligner, lambda name: load_other(config, name, display.say))
     aligner = find("aligners", config.aligner)
     settings = aligner_settings(config.aligner, (), config.settings)
     rng = np.random.default_rng(config.seed)

@@ -26,6 +26,7 @@ from ..harness.scoring import Shelf, score_read
 from ..harness.submission import ANSWERS, MANIFEST, Manifest, read
 from ..tasks.answers import Answers
 from ..tasks.imported import data_dir
+from ..tasks.reading import read_bytes
 from ..tasks.score import Score
 from ..tasks.spec import first_problem
 
@@ -220,10 +221,10 @@ def verified(folder: Path) -> dict[str, Any]:
     path = folder / VERIFIED
     if not os.path.lexists(path):
         return {}
-    if path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_SCORES_BYTES:
-        raise InputError(f"{path}: not a regular file of at most {MOST_SCORES_BYTES} bytes.")
+    if path.is_symlink():
+        raise InputError(f"{path}: a link. Put the file itself there.")
     try:
-        return _VERIFIED.validate_json(path.read_bytes())
+        return _VERIFIED.validate_json(read_bytes(path, MOST_SCORES_BYTES))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}. Expected an object with sha256 hashes of answers.") from None
 
@@ -234,12 +235,8 @@ def stored_scores(path: Path) -> list[Score]:
     Raises:
         InputError: anything else.
     """
-    with path.open("rb") as file:
-        data = file.read(MOST_SCORES_BYTES + 1)
-    if len(data) > MOST_SCORES_BYTES:
-        raise InputError(f"{path}: larger than {MOST_SCORES_BYTES} bytes; scores are small.")
     try:
-        scores = _STORED.validate_json(data)
+        scores = _STORED.validate_json(read_bytes(path, MOST_SCORES_BYTES))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}. Run again with --fresh, or remove the file.") from None
     if len(scores) > MOST_SCORES:

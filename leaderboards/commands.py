@@ -61,12 +61,10 @@ def build(folder: Path, out: Path, as_json: bool) -> None:
 
     Scores are made from the answers. Built again, only what is new is read.
     """
-    from rich.console import Console
-
-    from ..harness.display import TerminalDisplay
+    from ..harness.commands import terminal
     from .render import site
 
-    with TerminalDisplay(Console(stderr=True)) as display:
+    with terminal(as_json) as display:
         made = site.build(folder, out, _note, lambda done, total: display.advance("submissions", done, total, None))
     page = out / "index.html"
     if as_json:
@@ -175,14 +173,12 @@ def check(context: click.Context, folder: Path, since: Path | None, as_json: boo
     Names, hashes, stored scores, suite, budgets and adapters have to agree with the answers; no two entries of
     different origin may have the same; with --since nothing may be gone or changed.
     """
-    from rich.console import Console
-
     from ..errors import InputError
-    from ..harness.display import TerminalDisplay
+    from ..harness.commands import terminal
     from .check import check as check_board
     from .suite import read_suite
 
-    with TerminalDisplay(Console(stderr=True, quiet=as_json)) as display:
+    with terminal(as_json) as display:
         total, problems = check_board(
             folder, read_suite(), since, lambda done, of: display.advance("entries", done, of, None)
         )
@@ -208,13 +204,11 @@ def verify(context: click.Context, folder: Path, names: tuple[str, ...], sample:
 
     Marks go to verified.json in the folder. Exit code 3 where an entry does not agree.
     """
-    from rich.console import Console
-
     from ..errors import InputError
-    from ..harness.display import TerminalDisplay
+    from ..harness.commands import terminal
     from .verify import verify_all
 
-    with TerminalDisplay(Console(stderr=True, quiet=as_json)) as display:
+    with terminal(as_json) as display:
         verdicts, refused = verify_all(folder, names, sample, seed, display)
     if as_json:
         rows = [asdict(verdict) | {"holds": verdict.holds} for verdict in verdicts]

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ..harness.report import Column, Row, headline_of
+from ..harness.report import Column, Row, badness, headline_of, ranked
 from ..harness.scoring import Shelf, options_of, score_by
 from ..harness.submission import AskedTask, asking, read
 from ..harness.trivial import CONTROL, PREFIXES, TrivialRow, is_gain, random_prefix, trivial_rows
@@ -108,7 +108,7 @@ class Board:
             more = f" {standing.entry.manifest.model.name}" if several else ""
             named.append(replace(standing.row, aligner=standing.row.aligner + more, rank=standing.place))
         others = [Row(row.name, row.scores, None, row.spread, self.gain_of(row)) for row in self.trivial]
-        return sorted([*named, *others], key=lambda row: _place(row.scores, self.spec))
+        return ranked([*named, *others], self.spec)
 
     def gain_of(self, row: TrivialRow) -> bool | None:
         """As ``Standing.row.gain``, of a row that no model made, where the board has controls."""
@@ -262,7 +262,7 @@ def _ranked(
         row = replace(row, gain=_gain(score, controls.get(_model(entry), ())))
         known: tuple[float | None, float | None] = (low, high) if basis else (None, None)
         standings.append(Standing(entry, row, rank, basis, *known, bool(worst > beaten)))
-    return tuple(sorted(standings, key=lambda one: (one.rank is None, _place(one.row.scores, spec), one.entry.name)))
+    return tuple(sorted(standings, key=lambda one: (one.rank is None, badness(one.row.scores, spec), one.entry.name)))
 
 
 def _references(trivial: Iterable[TrivialRow], column: Column) -> list[Score]:
@@ -295,10 +295,3 @@ def _bounds(members: Sequence[Entry], scores: dict[str, Score | None]) -> dict[s
         else:
             bounds[name] = (score.value, score.value, None)
     return bounds
-
-
-def _place(scores: Iterable[Score], spec: TaskSpec) -> float:
-    found = headline_of(spec).find(scores)
-    if found is None:
-        return float("inf")
-    return -found.value if spec.metadata.headline.higher_is_better else found.value

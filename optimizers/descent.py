@@ -83,8 +83,12 @@ def label_places(goal: Goal) -> np.ndarray:
 
 
 def cross_entropy(logs: Any, places: np.ndarray) -> Any:
-    """Mean -log probability of the labelled options, of logs (1, prompts, options); mass outside all options counts."""
-    return -logs[0, np.arange(len(places)), places].mean()
+    """Mean -log share of the labelled options among all options, of logs (1, prompts, options).
+
+    Mass outside the options does not count: on a model that would rather write a sentence, nine tenths of the gradient
+    would go into that, and none of it changes which option is the most probable.
+    """
+    return -logs.log_softmax(-1)[0, np.arange(len(places)), places].mean()
 
 
 class SoftPromptAdam:

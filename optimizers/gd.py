@@ -42,8 +42,8 @@ class GradientSettings(DescentSettings):
     """Beside those of every descent (with labels, the prompt kept is the best by the objective):
 
     ``schedule`` keeps the rate or lets it fall to zero along a cosine over the steps that the budget pays for.
-    ``presentations``: wordings x orders a step, drawn anew each time; 0 takes all. ``patience`` ends a descent that has
-    not got better for so many steps.
+    ``presentations``: wordings x orders a step, in random order, each once before one comes again; 0 takes all.
+    ``patience`` ends a descent that has not got better for so many steps.
     """
 
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -99,6 +99,7 @@ class _Descent:
         self.model, self.goal, self.settings, self.rng = model, goal, settings, rng
         self.parts, self.cost = _drawn(goal, settings)
         self.drawn = min(settings.presentations or 1, len(self.parts))
+        self.turns = np.zeros(0, dtype=np.int64)  # the presentations to come, in order
         start = start_prompt(model, goal, settings.start, settings.tokens, rng)
         steps = budget.total // self.cost if settings.schedule == "cosine" else None
         self.adam = SoftPromptAdam(model, start, settings.rate * embedding_scale(model), steps)
@@ -112,7 +113,10 @@ class _Descent:
 
     def step(self, budget: Budget) -> None:
         """One step on prompts drawn anew, which are paid before they are asked."""
-        chosen = tuple(sorted(self.rng.choice(len(self.parts), self.drawn, replace=False).tolist()))
+        while len(self.turns) < self.drawn:
+            self.turns = np.concatenate([self.turns, self.rng.permutation(len(self.parts))])
+        chosen = tuple(sorted(set(self.turns[: self.drawn].tolist())))
+        self.turns = self.turns[self.drawn :]
         prompts, objective, places = self._batch(chosen)
         budget.spend(PASSES * len(prompts))
         before, judged = self.adam.prompt, []
@@ -151,13 +155,14 @@ class _Descent:
     def state(self) -> dict[str, np.ndarray]:
         """Plain arrays for a checkpoint."""
         kept = {"gd_best": self.best, "gd_best_loss": np.array(self.best_loss), "gd_since": np.array(self.since)}
-        return self.adam.state() | kept | {"gd_rng": pack_rng(self.rng)}
+        return self.adam.state() | kept | {"gd_rng": pack_rng(self.rng), "gd_turns": self.turns}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a checkpoint."""
         self.adam.restore(state)
         self.best, self.best_loss = np.array(state["gd_best"]), float(state["gd_best_loss"])
         self.since, self.rng = int(state["gd_since"]), unpack_rng(state["gd_rng"])
+        self.turns = np.array(state["gd_turns"])
 
 
 def _drawn(goal: Goal, settings: GradientSettings) -> tuple[list[np.ndarray], int]:

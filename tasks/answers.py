@@ -40,6 +40,11 @@ class Layout:
         return np.arange(self.codes.shape[1]) < self.widths[:, None]
 
     @property
+    def options(self) -> list[tuple[int, ...]]:
+        """The codes of each prompt's options, in code order."""
+        return [tuple(map(int, row[:n])) for row, n in zip(self.codes, self.widths, strict=True)]
+
+    @property
     def asked_wordings(self) -> tuple[str, ...]:
         """The wordings that some row was asked in."""
         return tuple(name for i, name in enumerate(self.wordings) if (self.wording == i).any())

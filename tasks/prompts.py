@@ -10,6 +10,7 @@ import numpy as np
 
 from .answers import Layout
 from .items import free_id
+from .parsing import parse_code
 from .respondents import panel
 from .schema import Split, SplitName
 from .spec import TaskSpec
@@ -54,6 +55,11 @@ class Prompts:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def parse(self, texts: Sequence[str]) -> np.ndarray:
+        """The code (prompts,) that each prompt's answer in words gives, ``UNPARSED`` where it gives none."""
+        cells = zip(texts, self.choices, self.layout.options, strict=True)
+        return np.array([parse_code(*cell) for cell in cells])
 
     def take(self, rows: np.ndarray) -> Prompts:
         """Some of the prompts, by row numbers or a mask."""

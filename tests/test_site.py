@@ -573,6 +573,7 @@ def test_by_keyboard(visit):
     assert page.evaluate("document.activeElement.className") == "skip"
     page.get_by_role("columnheader", name="Submission").locator("[tabindex]").first.focus()
     page.keyboard.press("Enter")
+    page.wait_for_selector('th[aria-sort="ascending"]:has-text("Submission")')
     names = first_column(page)
     assert names == sorted(names, key=str.lower)
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from ...harness.report import Column, escape, headline_of
+from ...harness.report import Column, escape, headline_of, markdown_table
 from ...tasks.countries import name_of
 from ..glossary import explanation, label, precision
 from ..rank import Board, Standing
@@ -25,6 +25,7 @@ _LATEX = {
     "-": r"{-}",  # no ligature
     **{mark: f"\\{mark}" for mark in "&%$#_"},
 }
+WORDS = (1, 3)  # the columns of a board that are no numbers: who made a row, and with what
 _FORMULA = tuple("=+-@\t\r|%")
 BOLD_NOTE = "Bold: better than every other row in paired permutation tests, Holm-corrected, at 5 %."
 RANK_NOTE = "Rank: one more than the rows whose range lies wholly on the better side; in brackets by value alone."
@@ -101,20 +102,18 @@ def notes(board: Board, bold: Collection[int]) -> list[str]:
 def markdown(board: Board, bold: Collection[int]) -> str:
     """A board as a Markdown table under its title; ``bold`` are the row numbers that a test supports."""
     headings, rows = table(board)
-    lines = [f"### {escape(board.title)}", "", "| " + " | ".join(headings) + " |"]
-    lines.append("|" + "|".join("---:" if at in (0, 2) or at > 3 else "---" for at in range(len(headings))) + "|")
+    lines = []
     for number, row in enumerate(rows):
         cells = [escape(cell) for cell in row]
-        if number in bold:
-            cells = [f"**{cell}**" if cell else "" for cell in cells]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *(escape(line) + "  " for line in notes(board, bold))]) + "\n"
+        lines.append([f"**{cell}**" if cell else "" for cell in cells] if number in bold else cells)
+    said = [escape(line) + "  " for line in notes(board, bold)]
+    return "\n".join([f"### {escape(board.title)}", "", markdown_table(headings, lines, WORDS), *said]) + "\n"
 
 
 def latex(board: Board, bold: Collection[int]) -> str:
     """A board as a LaTeX table; the preamble needs ``\\usepackage{booktabs}``."""
     headings, rows = table(board)
-    form = "".join("r" if at in (0, 2) or at > 3 else "l" for at in range(len(headings)))
+    form = "".join("l" if at in WORDS else "r" for at in range(len(headings)))
     body = []
     for number, row in enumerate(rows):
         cells = [latex_escape(cell) for cell in row]

@@ -18,6 +18,7 @@ from ...harness.adapters import lora_hash
 from ...harness.commands import api_options, load, run_defaults, terminal
 from ...harness.config import RunConfig
 from ...harness.files import locked, write_json, write_text
+from ...harness.loading import load_other
 from ...harness.planning import plan
 from ...harness.run import same_model
 from ...tasks.countries import country as resolve
@@ -88,7 +89,7 @@ class _Desk:
         teacher = self.settings.teacher
         if not teacher:
             return self.model_of()
-        return load(self.config.model_copy(update={"model": teacher, "revision": None}), self.display)
+        return load_other(self.config, teacher, self.display.say)
 
     def _load(self) -> Any:
         model = load(self.config, self.display)

@@ -25,7 +25,6 @@ from ...tasks.answers import UNPARSED, Answers
 from ...tasks.measure import MeasureOptions
 from ...tasks.metrics.accuracy import Accuracy
 from ...tasks.metrics.shares import BENT, Shares, jensen_shannon, kl_clca, smoothed_kl
-from ...tasks.parsing import parse_code
 from ...tasks.prompts import Asking, Prompts, render
 from ...tasks.respondents import panel
 from ...tasks.sample import Metric, Sample, standard_error
@@ -106,12 +105,13 @@ class Country:
     def sample(self, people: Sequence[Asked]) -> Sample:
         """How each persona's answers are spread over the options and the bucket of what is none."""
         prompts, columns = questions(), []
-        codes = [tuple(map(int, row[:n])) for row, n in zip(prompts.layout.codes, prompts.layout.widths, strict=True)]
+        answered = np.array([prompts.parse(each.texts) for each in people])
         row_of = {int(item): row for row, item in enumerate(prompts.layout.item)}
         for item, target in zip(self.measure.items, self.targets, strict=True):
             row, counted = row_of[item], np.unique(self.measure.codes[item])
-            merged = dict(zip(codes[row], self.measure.codes[item].tolist(), strict=True)) | {UNPARSED: UNPARSED}
-            read = [merged[parse_code(each.texts[row], prompts.choices[row], codes[row])] for each in people]
+            codes = self.measure.codes[item].tolist()
+            merged = dict(zip(prompts.layout.options[row], codes, strict=True)) | {UNPARSED: UNPARSED}
+            read = [merged[code] for code in answered[:, row].tolist()]
             place = [len(counted) if code == UNPARSED else int(np.searchsorted(counted, code)) for code in read]
             columns.append(np.eye(len(target))[place])
         sums = np.concatenate(columns, axis=1)

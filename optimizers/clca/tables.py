@@ -7,6 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from ...harness.report import markdown_table
+
 Cells = tuple[list[str], list[list[str]]]
 """Headings, and rows of as many cells; the first two columns are text."""
 LEGEND = (
@@ -66,9 +68,7 @@ def rich(headings: list[str], cells: list[list[str]], title: str) -> Table:
 
 def markdown(headings: list[str], cells: list[list[str]]) -> str:
     """The same in Markdown."""
-    rule = "|" + "|".join("---" if place < 2 else "---:" for place in range(len(headings))) + "|"
-    lines = ["| " + " | ".join(row) + " |" for row in (headings, *cells)]
-    return "\n".join([lines[0], rule, *lines[1:]]) + "\n"
+    return markdown_table(headings, cells, words=range(2))
 
 
 def _number(value: float | None, form: str) -> str:
