@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from culteval.harness.models import LanguageModel, load_model
@@ -17,15 +15,10 @@ from culteval.optimizers.clca.writer import LocalWriter, Style
 from .common import Row, Settings, alternate, ratio, say
 
 
-def processor(work: Callable[[], Any]) -> float:
-    """Seconds of processor time, which other work on the machine disturbs least."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
 def measure(settings: Settings, scenarios: int = 20, alone: int = 3, before: int = 3, words: int = 48) -> list[Row]:
-    """A row a dtype: seconds of processor time for a token written, ``ratio`` one dialogue at a time over all together.
+    """Two rows a dtype, by the clock and by processor time, which other work on the machine disturbs less.
+
+    Seconds are those for a token written; ``ratio`` is one dialogue at a time over all together.
 
     Args:
         scenarios: each is two dialogues.
@@ -36,11 +29,13 @@ def measure(settings: Settings, scenarios: int = 20, alone: int = 3, before: int
     rows = []
     for dtype in settings.dtypes:
         model = load_model(settings.model, dtype, settings.device, None, settings.threads, say)
-        rows.append(_row(model, dtype, settings.repeats, scenarios, alone, before, words))
+        rows += _rows(model, dtype, settings.repeats, scenarios, alone, before, words)
     return rows
 
 
-def _row(model: LanguageModel, dtype: str, repeats: int, scenarios: int, alone: int, before: int, words: int) -> Row:
+def _rows(
+    model: LanguageModel, dtype: str, repeats: int, scenarios: int, alone: int, before: int, words: int
+) -> list[Row]:
     clca, culture = CLCASettings(), culture_of("US")
     playing = begin(adapted("US", scenarios, np.random.default_rng(0)), clca.repeats)
 
@@ -52,23 +47,32 @@ def _row(model: LanguageModel, dtype: str, repeats: int, scenarios: int, alone: 
         playing, _ = play(playing, number, 40)
     going = [each for each in playing if not each.ended]
     # A token's time, so that works of unequal size compare: texts end where the model ends them.
-    written: dict[str, list[int]] = {"together": [], "alone": []}
+    taken: dict[str, list[tuple[float, float]]] = {"together": [], "alone": []}
 
-    def work(name: str, some: list[Playing], batch: int) -> None:
-        written[name].append(sum(play([each], before, 1)[1].tokens for each in some) if batch == 1 else
-                             play(some, before, batch)[1].tokens)  # fmt: skip
+    def timed(name: str, parts: list[list[Playing]], batch: int) -> None:
+        start = time.perf_counter(), time.process_time()
+        tokens = sum(play(part, before, batch)[1].tokens for part in parts)
+        taken[name].append(((time.perf_counter() - start[0]) / tokens, (time.process_time() - start[1]) / tokens))
 
-    works = {"together": lambda: work("together", going, 40), "alone": lambda: work("alone", going[:alone], 1)}
-    times = alternate(works, repeats, processor)
-    each = {name: [t / n for t, n in zip(times[name], written[name][1:], strict=True)] for name in works}
-    middle = {name: float(np.median(values)) for name, values in each.items()}
-    speeds = [f"{1 / middle[name]:.1f} {name}" for name in works]
-    note = f"{len(going)} dialogues; tokens a second of processor time: {', '.join(speeds)}"
-    return Row(
-        name="dialogues",
-        dtype=dtype,
-        seconds=middle["together"],
-        seconds_peer=middle["alone"],
-        ratio=ratio(each["alone"], each["together"]),
-        note=note,
-    )
+    works = {
+        "together": lambda: timed("together", [going], 40),
+        "alone": lambda: timed("alone", [[each] for each in going[:alone]], 1),
+    }
+    alternate(works, repeats)
+    rows = []
+    for column, name in enumerate(("clock", "processors")):
+        each = {work: [one[column] for one in rounds[1:]] for work, rounds in taken.items()}  # the first warmed up
+        middle = {work: float(np.median(values)) for work, values in each.items()}
+        speeds = ", ".join(f"{1 / seconds:.1f} {work}" for work, seconds in middle.items())
+        note = f"{len(going)} dialogues; tokens a second: {speeds}"
+        rows.append(
+            Row(
+                name=name,
+                dtype=dtype,
+                seconds=middle["together"],
+                seconds_peer=middle["alone"],
+                ratio=ratio(each["alone"], each["together"]),
+                note=note,
+            )
+        )
+    return rows

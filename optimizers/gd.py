@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import lru_cache
+from itertools import zip_longest
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..harness.aligned import AlignedModel
 from ..harness.aligner import Journal
@@ -43,12 +45,20 @@ class GradientSettings(DescentSettings):
 
     ``schedule`` keeps the rate or lets it fall to zero along a cosine over the steps that the budget pays for.
     ``presentations``: wordings x orders a step, in random order, each once before one comes again; 0 takes all.
-    ``patience`` ends a descent that has not got better for so many steps.
+    ``items``: of each of them, at most; 0 takes all. Only labels can be learned item by item. ``patience`` ends a
+    descent that has not got better for so many steps.
     """
 
     schedule: Literal["constant", "cosine"] = "cosine"
     presentations: int = Field(0, ge=0, le=1000)
+    items: int = Field(0, ge=0, le=100_000)
     patience: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _labelled(self) -> GradientSettings:
+        if self.items and (self.target != "labels" or not self.presentations):
+            raise ValueError("items: needs target=labels and a number of presentations a step")
+        return self
 
 
 class GradientPrompt:
@@ -63,7 +73,7 @@ class GradientPrompt:
 
     def check(self, goal: Goal, budget: Budget) -> None:
         """Raise UsageError for a read-out without a gradient, or a budget that does not pay for one step."""
-        _, cost = _drawn(goal, self.settings)
+        *_, cost = _drawn(goal, self.settings)
         require_gradient(goal, budget, cost, self.settings.target)
 
     def align(
@@ -98,13 +108,17 @@ class _Descent:
     ) -> None:
         self.model, self.goal, self.settings, self.rng = model, goal, settings, rng
         self.parts, self.cost = _drawn(goal, settings)
-        self.drawn = min(settings.presentations or 1, len(self.parts))
-        self.turns = np.zeros(0, dtype=np.int64)  # the presentations to come, in order
+        self.turns: list[np.ndarray] = []  # the rows of the steps to come
         start = start_prompt(model, goal, settings.start, settings.tokens, rng)
         steps = budget.total // self.cost if settings.schedule == "cosine" else None
         self.adam = SoftPromptAdam(model, start, settings.rate * embedding_scale(model), steps)
         self.best, self.best_loss, self.since = start, float("inf"), 0
-        self._batches: dict[tuple[int, ...], tuple[Prompts, Objective, np.ndarray | None]] = {}
+        self._batch = lru_cache(maxsize=16)(self._batch_of)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a step asks everything, so that losses of different steps compare."""
+        return self.cost == PASSES * len(self.goal.prompts)
 
     @property
     def settled(self) -> bool:
@@ -113,23 +127,19 @@ class _Descent:
 
     def step(self, budget: Budget) -> None:
         """One step on prompts drawn anew, which are paid before they are asked."""
-        while len(self.turns) < self.drawn:
-            self.turns = np.concatenate([self.turns, self.rng.permutation(len(self.parts))])
-        chosen = tuple(sorted(set(self.turns[: self.drawn].tolist())))
-        self.turns = self.turns[self.drawn :]
-        prompts, objective, places = self._batch(chosen)
+        self.turns = self.turns or _epoch(self.parts, self.settings, self.rng)
+        prompts, objective, places = self._batch(tuple(self.turns.pop(0).tolist()))
         budget.spend(PASSES * len(prompts))
         before, judged = self.adam.prompt, []
 
         def loss_of(soft: Tensor) -> Tensor:
             logs = self.model.logprobs(prompts, soft)
             probs = logs.softmax(-1).double()
-            if places is None:
-                found = objective(probs)[0]
-                judged.append(found.detach())
-                return found
-            judged.append(objective(probs.detach().cpu().numpy())[0])
-            return cross_entropy(logs, places)
+            found = objective(probs)[0] if places is None else cross_entropy(logs, places)
+            # An objective wants every item: with labels it judges steps that see all of them.
+            whole = places is not None and self.whole
+            judged.append(objective(probs.detach().cpu().numpy())[0] if whole else found.detach())
+            return found
 
         self.adam.step(loss_of)
         loss = float(judged[0])
@@ -138,37 +148,54 @@ class _Descent:
         if loss < self.best_loss:
             self.best, self.best_loss, self.since = before, loss, 0
 
-    def _batch(self, chosen: tuple[int, ...]) -> tuple[Prompts, Objective, np.ndarray | None]:
-        """Prompts, objective and labelled options of some presentations, made once."""
-        if chosen not in self._batches:
-            part = self.goal
-            if len(chosen) < len(self.parts):
-                part = self.goal.take(np.sort(np.concatenate([self.parts[i] for i in chosen])))
-            places = label_places(part) if self.settings.target == "labels" else None
-            self._batches[chosen] = part.prompts, part.objective, places
-        return self._batches[chosen]
+    def _batch_of(self, chosen: tuple[int, ...]) -> tuple[Prompts, Objective, np.ndarray | None]:
+        """Prompts, objective and labelled options of some rows."""
+        rows = np.array(chosen)
+        if self.settings.target == "labels":
+            return self.goal.prompts.take(rows), self.goal.objective, label_places(self.goal)[rows]
+        part = self.goal if self.whole else self.goal.take(rows)
+        return part.prompts, part.objective, None
 
     def result(self) -> np.ndarray:
         """The soft prompt (T, width) float32 to keep."""
-        return self.best if self.drawn == len(self.parts) else self.adam.prompt
+        return self.best if self.whole else self.adam.prompt
 
     def state(self) -> dict[str, np.ndarray]:
         """Plain arrays for a checkpoint."""
         kept = {"gd_best": self.best, "gd_best_loss": np.array(self.best_loss), "gd_since": np.array(self.since)}
-        return self.adam.state() | kept | {"gd_rng": pack_rng(self.rng), "gd_turns": self.turns}
+        turns = {
+            "gd_turns": np.concatenate([*self.turns, np.zeros(0, dtype=np.int64)]),
+            "gd_sizes": np.array([len(rows) for rows in self.turns], dtype=np.int64),
+        }
+        return self.adam.state() | kept | turns | {"gd_rng": pack_rng(self.rng)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a checkpoint."""
         self.adam.restore(state)
         self.best, self.best_loss = np.array(state["gd_best"]), float(state["gd_best_loss"])
         self.since, self.rng = int(state["gd_since"]), unpack_rng(state["gd_rng"])
-        self.turns = np.array(state["gd_turns"])
+        ends = np.cumsum(state["gd_sizes"])
+        self.turns = np.split(np.array(state["gd_turns"]), ends[:-1]) if len(ends) else []
 
 
 def _drawn(goal: Goal, settings: GradientSettings) -> tuple[list[np.ndarray], int]:
     """The parts that steps are drawn from, and the item forwards of one step at most."""
     parts = presentations(goal.prompts.layout) if settings.presentations else [np.arange(len(goal.prompts))]
-    return parts, PASSES * sum(sorted(map(len, parts))[-(settings.presentations or 1) :])
+    sizes = sorted(min(len(part), settings.items or len(part)) for part in parts)
+    return parts, PASSES * sum(sizes[-(settings.presentations or 1) :])
+
+
+def _epoch(parts: list[np.ndarray], settings: GradientSettings, rng: np.random.Generator) -> list[np.ndarray]:
+    """The rows of each step until everything was asked once: presentations take turns, items come in random order."""
+    order = rng.permutation(len(parts))
+    if not settings.items:
+        turns = [parts[place] for place in order]
+    else:
+        shuffled = [rng.permutation(parts[place]) for place in order]
+        split = [np.array_split(part, -(-len(part) // settings.items)) for part in shuffled]
+        turns = [some for several in zip_longest(*split) for some in several if some is not None]
+    size = settings.presentations or 1
+    return [np.sort(np.concatenate(turns[at : at + size])) for at in range(0, len(turns), size)]
 
 
 def presentations(layout: Layout) -> list[np.ndarray]:

@@ -34,6 +34,7 @@ VARIANTS = {
     "one presentation a step": ("gd", ["tokens=3", "presentations=1", "start=noise", "schedule=constant"]),
     "descent from the mean": ("gd", ["tokens=3", "start=mean"]),
     "labels": ("gd", ["tokens=3", "target=labels"]),
+    "five labels of one wording a step": ("gd", ["tokens=3", "target=labels", "presentations=1", "items=5"]),
     "retold in one order": ("augmented", ["tokens=3", "orders=natural", "outside=0", "averaged=1"]),
     "evolution in a subspace": ("de", ["tokens=3", "population=6", "space=random", "dimensions=8", "start=persona"]),
     "evolution begun anew": ("de", ["tokens=3", "population=5", "restart=1", "racing=false"]),
@@ -165,6 +166,18 @@ def test_labels_have_a_gradient_whatever_the_read_out(name, readout, load):
     assert goal.objective(aligned.answer(goal.prompts).probs)[0] < before
 
 
+def test_item_by_item_every_answer_is_learned(load):
+    model, (goal, items) = load("llama", True), goal_of(readout="argmax")
+    flags = ["tokens=20", "target=labels", "presentations=1", "items=12", "rate=0.5", "start=mean"]
+    budget = Budget(36 * 300, items)
+    aligner = find("aligners", "gd")(aligner_settings("gd", flags))
+    aligned = aligner.align(model, goal, budget, np.random.default_rng(0), Memory(budget))
+    assert budget.spent == budget.total
+    right = aligned.answer(goal.prompts).probs[0].argmax(1) == label_places(goal)
+    before = model.answer(goal.prompts).probs[0].argmax(1) == label_places(goal)
+    assert right.mean() > max(0.6, before.mean() + 0.2)
+
+
 def test_labels_are_the_country_s_answers(load):
     goal, _ = goal_of("culture_core")
     places = label_places(goal)
@@ -228,6 +241,8 @@ def test_an_alignment_without_effect_is_refused(load):
         ("gd", ["rate=0"], "rate"),
         ("gd", ["tokens=0"], "tokens"),
         ("gd", ["steps=4"], "no such setting"),
+        ("gd", ["items=5"], "needs target=labels"),
+        ("gd", ["items=5", "target=labels"], "presentations a step"),
         ("cma", ["space=half"], "space"),
     ],
 )
