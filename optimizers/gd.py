@@ -186,12 +186,11 @@ def _drawn(goal: Goal, settings: GradientSettings) -> tuple[list[np.ndarray], in
 
 
 def _epoch(parts: list[np.ndarray], settings: GradientSettings, rng: np.random.Generator) -> list[np.ndarray]:
-    """The rows of each step until everything was asked once: presentations take turns, items come in random order."""
-    order = rng.permutation(len(parts))
+    """The rows of each step until everything was asked once: presentations take turns in random order, or else items."""
     if not settings.items:
-        turns = [parts[place] for place in order]
+        turns = [parts[place] for place in rng.permutation(len(parts))]
     else:
-        shuffled = [rng.permutation(parts[place]) for place in order]
+        shuffled = [rng.permutation(part) for part in parts]
         split = [np.array_split(part, -(-len(part) // settings.items)) for part in shuffled]
         turns = [some for several in zip_longest(*split) for some in several if some is not None]
     size = settings.presentations or 1

@@ -178,6 +178,22 @@ def test_the_paper_s_table_is_planned_without_a_model(name, runs):
         assert all(settings == DESettings(**paper).model_dump(mode="json") for settings in de)
 
 
+@pytest.mark.parametrize(("name", "runs"), [("aligners", 156), ("strongest", 10), ("argmax", 4)])
+def test_sweeps_behind_the_results_are_planned_without_a_model(name, runs):
+    from culteval.harness.commands import run_defaults
+    from culteval.harness.sweep import cells, read_grid
+
+    path = ROOT / "benchmarks" / f"{name}.yaml"
+    assert len(cells(read_grid(path), run_defaults(), path)) == runs
+
+
+def test_the_form_for_argmax_is_the_shipped_one():
+    from culteval.tasks.spec import read_yaml
+
+    (arm,) = read_yaml(ROOT / "benchmarks" / "argmax.yaml")["aligners"]
+    assert arm["settings"] == read_yaml(ROOT / "optimizers" / "configs" / "gd-labels.yaml")
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The documents as a site, built as strictly as mkdocs can."""
