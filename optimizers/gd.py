@@ -186,7 +186,7 @@ def _drawn(goal: Goal, settings: GradientSettings) -> tuple[list[np.ndarray], in
 
 
 def _epoch(parts: list[np.ndarray], settings: GradientSettings, rng: np.random.Generator) -> list[np.ndarray]:
-    """The rows of each step until everything was asked once: presentations take turns in random order, or else items."""
+    """The rows of each step until everything was asked once: presentations in random order, or by turns some items."""
     if not settings.items:
         turns = [parts[place] for place in rng.permutation(len(parts))]
     else:
