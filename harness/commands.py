@@ -20,7 +20,7 @@ from ..tasks.score import Score
 from ..tasks.spec import TaskSpec
 from . import loading, log, report, submission
 from .answer_cache import answers_folder
-from .api import Api, is_remote
+from .api import Api
 from .config import DEFAULT_BUDGET, RunConfig
 from .display import TerminalDisplay, verbosity
 from .planning import plan
@@ -206,7 +206,6 @@ def terminal(as_json: bool, talk: str | None = None) -> TerminalDisplay:
 
 def load(config: RunConfig, display: TerminalDisplay) -> Any:
     """The model of a configuration."""
-    display.say(f"asking {config.model}" if is_remote(config.model) else f"loading {config.model}")
     return loading.load(config, display.say)
 
 

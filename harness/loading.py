@@ -14,11 +14,12 @@ from .config import RunConfig
 
 
 def load(config: RunConfig, say: Callable[[str], None]) -> Any:
-    """A ``LanguageModel``, or an ``ApiModel`` where the name stands for one.
+    """A ``LanguageModel``, or an ``ApiModel`` where the name stands for one; ``say`` is told which.
 
     Raises:
         InputError: the adapter does not fit or has changed. Others as ``load_model`` and ``ApiModel``.
     """
+    say(f"asking {config.model}" if is_remote(config.model) else f"loading {config.model}")
     if is_remote(config.model):
         if config.lora:
             raise UsageError("--lora: a model behind an API carries no adapter of ours.")
@@ -39,5 +40,4 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Any:
 
 def load_other(config: RunConfig, name: str, say: Callable[[str], None]) -> Any:
     """As ``load``, another model under the same options: without the revision and the adapter of the run's own."""
-    say(f"loading {name}")
     return load(config.model_copy(update={"model": name, "revision": None, "lora": None, "lora_sha256": None}), say)

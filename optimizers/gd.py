@@ -73,7 +73,7 @@ class GradientPrompt:
 
     def check(self, goal: Goal, budget: Budget) -> None:
         """Raise UsageError for a read-out without a gradient, or a budget that does not pay for one step."""
-        *_, cost = _drawn(goal, self.settings)
+        _, cost = _drawn(goal, self.settings)
         require_gradient(goal, budget, cost, self.settings.target)
 
     def align(
@@ -108,6 +108,7 @@ class _Descent:
     ) -> None:
         self.model, self.goal, self.settings, self.rng = model, goal, settings, rng
         self.parts, self.cost = _drawn(goal, settings)
+        self.places = label_places(goal) if settings.target == "labels" else None
         self.turns: list[np.ndarray] = []  # the rows of the steps to come
         start = start_prompt(model, goal, settings.start, settings.tokens, rng)
         steps = budget.total // self.cost if settings.schedule == "cosine" else None
@@ -151,8 +152,8 @@ class _Descent:
     def _batch_of(self, chosen: tuple[int, ...]) -> tuple[Prompts, Objective, np.ndarray | None]:
         """Prompts, objective and labelled options of some rows."""
         rows = np.array(chosen)
-        if self.settings.target == "labels":
-            return self.goal.prompts.take(rows), self.goal.objective, label_places(self.goal)[rows]
+        if self.places is not None:
+            return self.goal.prompts.take(rows), self.goal.objective, self.places[rows]
         part = self.goal if self.whole else self.goal.take(rows)
         return part.prompts, part.objective, None
 

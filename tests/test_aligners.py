@@ -166,7 +166,7 @@ def test_labels_have_a_gradient_whatever_the_read_out(name, readout, load):
     assert goal.objective(aligned.answer(goal.prompts).probs)[0] < before
 
 
-def test_item_by_item_every_answer_is_learned(load):
+def test_labels_are_learned_some_items_a_step(load):
     model, (goal, items) = load("llama", True), goal_of(readout="argmax")
     flags = ["tokens=20", "target=labels", "presentations=1", "items=12", "rate=0.5", "start=mean"]
     budget = Budget(36 * 300, items)
