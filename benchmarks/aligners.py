@@ -84,8 +84,13 @@ def _label(aligner: UsedAligner) -> str:
     return f"{aligner.name} ({', '.join(odd)})" if odd else aligner.name
 
 
+def _name(label: str) -> str:
+    """The aligner of a label, without its settings."""
+    return label.partition(" (")[0]
+
+
 def table(points: Sequence[Point]) -> str:
-    """Markdown: a row an aligner, country and budget, means over the seeds."""
+    """Markdown: a row an aligner, country and budget; means over seeds, of the seconds the least: other work adds."""
     groups: dict[tuple[str, str, int], list[Point]] = defaultdict(list)
     for point in points:
         groups[point.country, point.aligner, point.budget].append(point)
@@ -104,12 +109,15 @@ def table(points: Sequence[Point]) -> str:
         cells = [name_of(country), aligner, str(budget)]
         cells += [f"{np.mean([p.value(*wanted) for p in group]):{form}}" for _, *wanted, form in COLUMNS]
         cells += [f"{np.mean([p.wrong for p in group]):.2f}", str(sum(p.collapsed for p in group))]
-        rows.append([*cells, f"{np.mean([p.seconds for p in group]):.0f}", str(len(group))])
+        rows.append([*cells, f"{min(p.seconds for p in group):.0f}", str(len(group))])
     return markdown_table(names, rows, words=range(2))
 
 
 def plot(points: Sequence[Point], path: Path) -> None:
-    """Loss against budget, fitted and held out, a panel a country; seeds as points, their mean as a line."""
+    """Loss against budget, fitted and held out, a panel a country; seeds as points, their mean as a line.
+
+    Settings other than an aligner's defaults share its colour, as crosses.
+    """
     countries = sorted({point.country for point in points})
     searched = sorted({point.aligner for point in points if point.budget})
     with drawing(path, 5 * len(countries), 7, (len(SPLITS), len(countries))) as axes:
@@ -118,22 +126,26 @@ def plot(points: Sequence[Point], path: Path) -> None:
             for row, split in enumerate(SPLITS):
                 _panel(panels[row, column], [p for p in points if p.country == country], searched, split)
                 panels[row, column].set_title(f"{name_of(country)}, {split}", loc="left")
-        panels[0, -1].legend(frameon=False, fontsize=8)
+        told = panels[0, 0].get_legend_handles_labels()
+        panels[0, 0].figure.legend(*told, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
 
 
 def _panel(axes, points: Sequence[Point], searched: Sequence[str], split: str) -> None:
-    for number, aligner in enumerate(searched):
+    colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(map(_name, searched)))}
+    for aligner in searched:
         mine = [p for p in points if p.aligner == aligner]
+        losses = [p.value("loss", "expected", split) for p in mine]
+        look = {"color": colours[_name(aligner)], "marker": "o" if aligner == _name(aligner) else "x"}
+        axes.scatter([p.budget for p in mine], losses, s=16, label=aligner, **look)
         budgets = sorted({p.budget for p in mine})
-        axes.scatter(
-            [p.budget for p in mine], [p.value("loss", "expected", split) for p in mine], s=14, color=f"C{number}"
-        )
-        means = [np.mean([p.value("loss", "expected", split) for p in mine if p.budget == b]) for b in budgets]
-        axes.plot(budgets, means, color=f"C{number}", label=aligner)
+        means = [np.mean([loss for p, loss in zip(mine, losses, strict=True) if p.budget == b]) for b in budgets]
+        axes.plot(budgets, means, color=look["color"])
     bare = [p.value("loss", "expected", split) for p in points if p.aligner == "naive"]
     if bare:
         axes.axhline(np.mean(bare), color="#888888", linestyle=":", label="naive")
     axes.set_yscale("log")
+    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis(lambda value, _: f"{value:,.0f}" if f"{value:.0e}"[0] in "125" else "")
     axes.set_xlabel("survey evaluations")
     axes.set_ylabel("loss")
     axes.spines[["top", "right"]].set_visible(False)

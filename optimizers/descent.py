@@ -98,13 +98,16 @@ class SoftPromptAdam:
         start: (T, width) float32.
         rate: of the first step, in the embeddings' own units.
         steps: over which a cosine takes the rate to zero; None keeps it.
+        beta2: how much of the memory of squared gradients a step keeps.
     """
 
-    def __init__(self, model: LanguageModel, start: np.ndarray, rate: float, steps: int | None) -> None:
+    def __init__(
+        self, model: LanguageModel, start: np.ndarray, rate: float, steps: int | None, beta2: float = 0.999
+    ) -> None:
         import torch
 
         self.soft = torch.nn.Parameter(torch.from_numpy(start)[None].to(model.model.device))
-        self.adam = torch.optim.Adam([self.soft], lr=rate)
+        self.adam = torch.optim.Adam([self.soft], lr=rate, betas=(0.9, beta2))
         self.rate, self.planned, self.steps = rate, steps, 0
 
     @property

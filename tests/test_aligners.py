@@ -11,7 +11,7 @@ from culteval.harness.config import aligner_settings
 from culteval.harness.goal import fit_goal
 from culteval.harness.registry import find, spec_of
 from culteval.harness.run import _require_effect
-from culteval.optimizers.descent import label_places
+from culteval.optimizers.descent import SoftPromptAdam, label_places
 from culteval.optimizers.gd import presentations
 from culteval.optimizers.spaces import SpaceSettings, lay_space
 from culteval.tasks.countries import country
@@ -176,6 +176,19 @@ def test_labels_are_learned_some_items_a_step(load):
     right = aligned.answer(goal.prompts).probs[0].argmax(1) == label_places(goal)
     before = model.answer(goal.prompts).probs[0].argmax(1) == label_places(goal)
     assert right.mean() > max(0.6, before.mean() + 0.2)
+
+
+def test_beta2_says_how_soon_a_large_gradient_is_forgotten(load):
+    model, moved = load("llama", True), {}
+    for beta2 in (0.999, 0.95):
+        adam = SoftPromptAdam(model, np.zeros((2, model.dim), np.float32), 0.1, None, beta2)
+        for weight in (100.0, *[1.0] * 60):
+            adam.step(lambda soft, weight=weight: weight * soft.sum())
+        before = adam.prompt
+        adam.step(lambda soft: soft.sum())
+        moved[beta2] = float(np.abs(adam.prompt - before).mean())
+    assert moved[0.95] > 2 * moved[0.999]
+    assert aligner_settings("gd", ["beta2=0.95"]).beta2 == 0.95
 
 
 def test_labels_are_the_country_s_answers(load):
