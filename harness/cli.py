@@ -116,7 +116,7 @@ def _main() -> None:
         if is_memory(error):
             raise MemoryError from None
         what = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-        _fail(f"internal error: {what}. Run again with --debug and report it.", 1)
+        _fail(f"internal error: {what}. Report what `culteval --debug ...` shows.", 1)
 
 
 _NO_MEMORY = b"Error: memory ran out. Give it more; `culteval resume RUN` goes on with a run.\n"

@@ -76,7 +76,7 @@ def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="TASK[:COUNTRY]",
     help="What to fit; may be repeated [default: the first --task and --country].",
 )
-@click.option("--country", help="Country by name or code [default: the task's, SA for vsm13].")
+@click.option("--country", help="Country by name or code [default: that of --fit, else the task's, SA for vsm13].")
 @click.option(
     "--model", default="smollm2", show_default=True, help="Embedded model, folder, hub id, or openai-chat:NAME."
 )

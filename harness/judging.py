@@ -20,7 +20,7 @@ from .scoring import score_submission
 
 @click.command()
 @click.argument("path", metavar="SUBMISSION", type=click.Path(file_okay=False))
-@click.option("--model", required=True, help="A model of lm-eval: hf, culteval, local-chat-completions, ...")
+@click.option("--model", required=True, help="A kind of lm-eval's models: hf, local-chat-completions, ...")
 @click.option("--model-args", default="", help="Its arguments as lm-eval takes them: pretrained=FOLDER,dtype=float32")
 def judge(path: str, model: str, model_args: str) -> None:
     """Have a model say towards which pole each open answer leans; its verdicts are kept beside the answers."""

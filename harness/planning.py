@@ -37,8 +37,8 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     fit_specs = [spec_of(name) for name in fit]
     options = MeasureOptions(**{k: flags[k] for k in ("edition", "constants", "norm") if flags[k] is not None})
     known = countries_of(fit_specs[0], options.edition)
-    wanted = specs[0].metadata.default_country if flags["country"] is None else flags["country"]
-    country = resolve(wanted, known).code
+    usual = next(iter(fit_countries), specs[0].metadata.default_country)
+    country = resolve(usual if flags["country"] is None else flags["country"], known).code
     fit_codes = tuple(dict.fromkeys(resolve(name, known).code for name in fit_countries)) or (country,)
     if len(fit_codes) > 1:
         raise UsageError(f"--fit: {' and '.join(fit_codes)}; tasks fitted together have one country.")

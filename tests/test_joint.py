@@ -171,7 +171,10 @@ def planned(**flags):
 def test_fit_names_tasks_and_one_country():
     assert planned(fit=()).fit == ("vsm13",)
     config = planned(fit=("wvs:CN", "vsm13"))
-    assert config.fit == ("wvs", "vsm13") and config.fit_country == "CN" and config.country == "SA"
+    assert config.fit == ("wvs", "vsm13") and config.fit_country == "CN" and config.country == "CN"
+    wrong = planned(fit=("vsm13:CN",), country="SA")
+    assert wrong.fit_country == "CN" and wrong.country == "SA"
+    assert planned().country == "SA"
     assert planned(fit="vsm13:US").fit == ("vsm13",)
     with pytest.raises(UsageError, match="CN and US"):
         planned(fit=("wvs:CN", "vsm13:US"))

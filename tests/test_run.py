@@ -203,7 +203,8 @@ def test_the_paper_s_form_of_de(tiny, tmp_path):
 
 
 def test_companions_text_task_and_other_fit_country(tiny, tmp_path):
-    flags = ["--aligner", "de", "--fit", "vsm13:US", "--task", "vsm13", "--task", "vsm13_text", "--model", tiny()]
+    flags = ["--aligner", "de", "--fit", "vsm13:US", "--country", "SA", "--task", "vsm13", "--task", "vsm13_text"]
+    flags += ["--model", tiny()]
     done = culteval("run", *flags, *SMALL, "--budget", 8, "--out", tmp_path / "runs", "--json")
     assert done.returncode == 0, done.stderr
     scores = json.loads(done.stdout)["scores"]
