@@ -145,7 +145,7 @@ def _panel(axes, points: Sequence[Point], searched: Sequence[str], split: str) -
         axes.axhline(np.mean(bare), color="#888888", linestyle=":", label="naive")
     axes.set_yscale("log")
     for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        axis(lambda value, _: f"{value:,.0f}" if f"{value:.0e}"[0] in "125" else "")
+        axis(lambda value, _: f"{value:,.0f}" if f"{value:.0e}"[0] in "1235" else "")
     axes.set_xlabel("survey evaluations")
     axes.set_ylabel("loss")
     axes.spines[["top", "right"]].set_visible(False)
