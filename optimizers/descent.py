@@ -99,16 +99,23 @@ class SoftPromptAdam:
         rate: of the first step, in the embeddings' own units.
         steps: over which a cosine takes the rate to zero; None keeps it.
         beta2: how much of the memory of squared gradients a step keeps.
+        clip: the largest norm of a gradient; longer ones are shortened to it.
     """
 
     def __init__(
-        self, model: LanguageModel, start: np.ndarray, rate: float, steps: int | None, beta2: float = 0.999
+        self,
+        model: LanguageModel,
+        start: np.ndarray,
+        rate: float,
+        steps: int | None,
+        beta2: float = 0.999,
+        clip: float | None = None,
     ) -> None:
         import torch
 
         self.soft = torch.nn.Parameter(torch.from_numpy(start)[None].to(model.model.device))
         self.adam = torch.optim.Adam([self.soft], lr=rate, betas=(0.9, beta2))
-        self.rate, self.planned, self.steps = rate, steps, 0
+        self.rate, self.planned, self.steps, self.clip = rate, steps, 0, clip
 
     @property
     def prompt(self) -> np.ndarray:
@@ -121,6 +128,8 @@ class SoftPromptAdam:
         Raises:
             RunError: the loss is not a number.
         """
+        import torch
+
         if self.planned is not None:
             for group in self.adam.param_groups:
                 group["lr"] = self.rate * (1 + np.cos(np.pi * min(1, self.steps / max(1, self.planned)))) / 2
@@ -130,6 +139,8 @@ class SoftPromptAdam:
             raise RunError("the loss is not a number. Try --dtype float32, or a lower rate.")
         self.adam.zero_grad(set_to_none=True)
         loss.backward()
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_([self.soft], self.clip)
         self.adam.step()
         self.steps += 1
         return value

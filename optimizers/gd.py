@@ -47,14 +47,15 @@ class GradientSettings(DescentSettings):
     ``presentations``: wordings x orders a step, in random order, each once before one comes again; 0 takes all.
     ``items``: of each of them, at most; 0 takes all. Only labels can be learned item by item. ``beta2``: what Adam
     keeps of its memory of squared gradients a step; 0.999 remembers the first, largest ones for longer than a descent
-    of a few hundred steps lasts, so that all later steps are small. ``patience`` ends a descent that has not got better
-    for so many steps.
+    of a few hundred steps lasts, so that all later steps are small. ``clip`` shortens longer gradients to this norm.
+    ``patience`` ends a descent that has not got better for so many steps.
     """
 
     schedule: Literal["constant", "cosine"] = "cosine"
     presentations: int = Field(0, ge=0, le=1000)
     items: int = Field(0, ge=0, le=100_000)
     beta2: float = Field(0.999, ge=0, lt=1)
+    clip: float | None = Field(None, gt=0)
     patience: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
@@ -115,7 +116,8 @@ class _Descent:
         self.turns: list[np.ndarray] = []  # the rows of the steps to come
         start = start_prompt(model, goal, settings.start, settings.tokens, rng)
         steps = budget.total // self.cost if settings.schedule == "cosine" else None
-        self.adam = SoftPromptAdam(model, start, settings.rate * embedding_scale(model), steps, settings.beta2)
+        rate = settings.rate * embedding_scale(model)
+        self.adam = SoftPromptAdam(model, start, rate, steps, settings.beta2, settings.clip)
         self.best, self.best_loss, self.since = start, float("inf"), 0
         self._batch = lru_cache(maxsize=16)(self._batch_of)
 

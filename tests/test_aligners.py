@@ -191,6 +191,15 @@ def test_beta2_says_how_soon_a_large_gradient_is_forgotten(load):
     assert aligner_settings("gd", ["beta2=0.95"]).beta2 == 0.95
 
 
+def test_clipped_gradients_have_a_norm_of_their_own_or_less(load):
+    model = load("llama", True)
+    for clip, weight, norm in ((None, 100.0, 100.0), (1.0, 100.0, 1.0), (1.0, 0.5, 0.5)):
+        adam = SoftPromptAdam(model, np.zeros((2, model.dim), np.float32), 0.1, None, clip=clip)
+        adam.step(lambda soft, weight=weight: weight * soft[0, 0, 0])
+        assert float(adam.soft.grad.norm()) == pytest.approx(norm)
+    assert aligner_settings("gd", ["clip=1"]).clip == 1
+
+
 def test_labels_are_the_country_s_answers(load):
     goal, _ = goal_of("culture_core")
     places = label_places(goal)

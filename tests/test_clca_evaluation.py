@@ -199,5 +199,6 @@ def test_the_verdict_says_by_how_much():
         return ablate.verdict([row("naive"), row("whole", from_control=[found])], "US")
 
     assert said(-0.02, 0.01) == "US: kl: the whole beats the control: -0.0200, 2.0 standard errors, p 0.01."
-    assert "does not beat the control: +0.0200, 4.0" in said(0.02, 0.005)
+    assert "is worse than the control: +0.0200, 4.0" in said(0.02, 0.005)
+    assert "cannot be told from the control: -0.0030, 0.3" in said(-0.003, 0.01)
     assert said(-0.02, 0.01, None).endswith("2.0 standard errors.") and "alike" in said(0.0, 0.0)

@@ -11,7 +11,9 @@ from culteval.optimizers.clca import examples as ex
 from culteval.optimizers.clca import simulate, stages
 from culteval.optimizers.clca.culture import in_words
 from culteval.optimizers.clca.intents import first_sentence, with_intents
-from culteval.optimizers.clca.scenarios import adapted
+from culteval.optimizers.clca.rewriting import rewrite
+from culteval.optimizers.clca.rows import read_rows
+from culteval.optimizers.clca.scenarios import Scenario, adapted
 from culteval.optimizers.clca.settings import CLCASettings
 from culteval.optimizers.clca.stages import Course
 from culteval.optimizers.clca.train import divide, train
@@ -325,6 +327,52 @@ def test_every_stage_leaves_its_artefact(load, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
     base = one.model_of().model
     assert not any("lora" in name for name, _ in base.named_parameters())
+
+
+def retold(chat, seed):
+    """As ``talk``, and a text of a scene in other words; one that begins with its setting loses all names."""
+    asked = chat[-1]["content"]
+    if "nowhere else" not in asked:
+        return talk(chat, seed)
+    [text] = [line for line in asked.splitlines() if line and line in TOLD]
+    return f"{text} On Thanksgiving." if TOLD[text] == "kept" else "Somebody does something."
+
+
+TOLD = {
+    text: "lost" if any(part in text for one in scene.people for part in one.name.split()) and place == 0 else "kept"
+    for scene in adapted("US", 4, np.random.default_rng(0))
+    for place, text in enumerate([scene.setting, *(t for one in scene.people for t in (one.background, one.goal))])
+}
+
+
+def test_scenes_are_rewritten_where_no_name_is_lost(load, tmp_path):
+    one, plain = course(tmp_path / "a", load, Script(retold), rewrite=True), course(tmp_path / "b", load)
+    for each in (one, plain):
+        each.run("scenarios")
+    lost = sum(kind == "lost" for kind in TOLD.values())
+    assert one.report()["rewritten"] == {"texts": 20, "stayed": lost} and 0 < lost < 20
+    assert "rewritten" not in plain.report()
+    for new, old in zip(*(read_rows(each.folder / "scenarios.jsonl", Scenario) for each in (one, plain)), strict=True):
+        assert (new.id, [p.name for p in new.people]) == (old.id, [p.name for p in old.people])
+        assert new.people[0].goal == f"{old.people[0].goal} On Thanksgiving."
+        assert new.people[0].secret == old.people[0].secret
+        assert new.setting == (old.setting if TOLD[old.setting] == "lost" else f"{old.setting} On Thanksgiving.")
+    one.clear("scenarios")
+    assert not (one.folder / "rewritten.json").exists()
+
+
+def test_texts_that_are_empty_or_too_long_stay_as_they_were():
+    for said in ("", '""', "A b. " * 400, "One.\n\nTwo."):
+        found, stayed = rewrite(scenes(), CULTURE, Script(lambda chat, seed, said=said: said), 0, lambda *told: None)
+        assert found == scenes() and stayed == 15
+
+
+def test_secrets_are_kept_and_learned_by_their_owner_alone():
+    for played in play(Script(talk)):
+        for number, one in enumerate(played.scenario.people):
+            assert played.dialogue().backgrounds[number] == f"{one.profile} Secret: {one.secret}"
+            told = [chat[0]["content"] for chat in ex.perspectives(played.dialogue(), ("dialogue",))]
+            assert [one.secret in each for each in told] == [number == 0, number == 1]
 
 
 def test_the_same_seed_ends_in_the_same_adapter(load, tmp_path):

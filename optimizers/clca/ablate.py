@@ -31,6 +31,7 @@ class Arm(NamedTuple):
 
 
 NAIVE, WHOLE, CONTROL, WRONG = "naive", "whole", "unrelated text", "wrong country"
+CLEAR = 2  # standard errors
 COMPARED = ("kl", "js", "accuracy")  # what is tested, beside general ability
 # What tells most comes first, so that a study that is stopped early is of use.
 ARMS = (
@@ -106,13 +107,14 @@ class Study:
 
 
 def verdict(rows: list[dict[str, Any]], code: str, metric: str = "kl") -> str:
-    """Whether the whole beats the control in a country, and by how many standard errors."""
+    """Whether the whole beats the control in a country, by two standard errors or more."""
     [whole] = [row for row in rows if (row["country"], row["arm"]) == (code, WHOLE)]
     [found] = [each for each in whole["from_control"] if each["metric"] == metric]
     size, error = found["difference"], found["standard_error"]
     if not error:
         return f"{code}: {metric}: the whole and the control answer alike."
-    beats = (size > 0) == bool(found["higher_is_better"])
-    said = "beats" if beats else "does not beat"
+    said = "beats" if (size > 0) == bool(found["higher_is_better"]) else "is worse than"
+    if abs(size) < CLEAR * error:
+        said = "cannot be told from"
     p = "" if found["p"] is None else f", p {found['p']:.3g}"
     return f"{code}: {metric}: the whole {said} the control: {size:+.4f}, {abs(size) / error:.1f} standard errors{p}."

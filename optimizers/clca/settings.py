@@ -27,13 +27,14 @@ class CLCASettings(Settings):
     """Published values (Liu et al. 2025, arXiv 2504.02953) but for the sizes, which ``preset`` sets.
 
     Simulation: so many ``scenarios``, each played ``repeats`` times for at most ``turns`` turns of ``words`` tokens,
-    drawn with ``top_p``. ``actions``: the agents choose what they do in free text (``free``, as published), or the kind
-    is drawn and they find the words (``drawn``), for models that cannot keep to a format. ``dialogues``: a file of
-    people's own dialogues, instead of simulated ones; its hash is noted beside it. ``judge`` applies the three
-    judgements and the drop rule, ``checks`` are those that need no judge. ``teacher`` plays the agents, judges, and
-    names intents, if the model that learns shall not: a name, folder or hub id, or one behind an API. ``parts``: what
-    is learned. For controls: ``culture`` is another country whose interactions are learned, and ``unrelated`` learns as
-    much arithmetic instead.
+    drawn with ``top_p``. ``rewrite`` has setting, backgrounds and goals of the scenes, which data set in the country,
+    written anew by whoever plays. ``actions``: the agents choose what they do in free text (``free``, as published), or
+    the kind is drawn and they find the words (``drawn``), for models that cannot keep to a format. ``dialogues``: a
+    file of people's own dialogues, instead of simulated ones; its hash is noted beside it. ``judge`` applies the three
+    judgements and the drop rule, ``checks`` are those that need no judge. ``teacher`` plays the agents, judges,
+    rewrites and names intents, if the model that learns shall not: a name, folder or hub id, or one behind an API.
+    ``parts``: what is learned. For controls: ``culture`` is another country whose interactions are learned, and
+    ``unrelated`` learns as much arithmetic instead.
 
     Training: LoRA of ``rank`` and ``alpha`` with ``dropout`` on ``modules``, with ``save_embeddings`` the head and the
     embeddings in full too; ``epochs`` over batches of ``batch`` examples of at most ``length`` tokens at a learning
@@ -47,6 +48,7 @@ class CLCASettings(Settings):
     turns: int = Field(6, ge=2, le=100)
     words: int = Field(48, ge=4, le=1000)
     top_p: float = Field(0.7, gt=0, le=1)
+    rewrite: bool = False
     actions: Literal["free", "drawn"] = "free"
     dialogues: str | None = None
     dialogues_sha256: str | None = None

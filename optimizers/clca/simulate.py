@@ -45,7 +45,7 @@ class Playing(Strict):
             country=self.scenario.country,
             scenario=self.scenario.setting,
             people=(one.name, two.name),
-            backgrounds=(one.profile, two.profile),
+            backgrounds=(f"{one.profile} Secret: {one.secret}", f"{two.profile} Secret: {two.secret}"),
             goals=(one.goal, two.goal),
             turns=self.turns,
         )

@@ -23,6 +23,7 @@ from .dialogues import Dialogue, read_dialogues, save_dataset, write_dialogues
 from .examples import examples, unrelated
 from .intents import with_intents
 from .judging import LATIN, Decision, check, decide, judge, script_of, tally
+from .rewriting import TEXTS, rewrite
 from .rows import read_rows, write_rows
 from .scenarios import Scenario, adapted, place_of
 from .settings import CLCASettings
@@ -38,7 +39,7 @@ SPENT = "spent.json"
 Made = TypeVar("Made")
 # What each stage leaves behind; what a stage makes anew, later ones must.
 _MADE = {
-    "scenarios": ("scenarios.jsonl",),
+    "scenarios": ("scenarios.jsonl", "rewritten.json"),
     "simulate": ("responses.jsonl", "endpoint.json", "playing.jsonl", "dialogues.jsonl", "simulated.json"),
     "filter": ("decisions.jsonl",),
     "intents": ("intents.jsonl", "dataset"),
@@ -107,8 +108,15 @@ class Course:
 
     def _scenarios(self) -> int:
         found = adapted(self.country, self.settings.scenarios, np.random.default_rng(self.seed))
+        tokens = 0
+        if self.settings.rewrite:
+            scenes, heard = found, partial(self.tell, "rewriting")
+            (found, stayed), tokens = self._written(
+                lambda: rewrite(scenes, self.culture, self.writer_of(), self.seed, heard)
+            )
+            write_json(self.folder / "rewritten.json", {"texts": TEXTS * len(found), "stayed": stayed})
         write_rows(self.folder / "scenarios.jsonl", found)
-        return 0
+        return tokens
 
     def _simulate(self) -> int:
         """Dialogues by the agents, a checkpoint a round; or people's own from a file."""
@@ -197,6 +205,8 @@ class Course:
     def report(self) -> dict[str, Any]:
         """What every finished stage made, in numbers."""
         found: dict[str, Any] = {"folder": str(self.folder)}
+        if (path := self.folder / "rewritten.json").exists():
+            found["rewritten"] = json.loads(path.read_text(encoding="utf-8"))
         if self.done("simulate"):
             found["simulated"] = json.loads((self.folder / "simulated.json").read_text(encoding="utf-8"))
         if self.done("filter"):

@@ -1,0 +1,57 @@
+"""Scenes in a teacher's words, so that more of them is of the country than what data name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...tasks.countries import name_of
+from ...tasks.spec import read_yaml
+from .scenarios import Scenario
+from .writer import Heard, Style, Writer, in_parts
+
+STYLE = Style(most=160, top_p=0.7)
+TEXTS = 5  # a scene: the setting, two backgrounds, two goals
+LONGER = 3  # times the old text and 200 characters: what is longer has begun another play
+_TEXTS = Path(__file__).with_name("agents.yaml")
+
+
+def rewrite(
+    scenes: Sequence[Scenario], culture: str, writer: Writer, seed: int, heard: Heard
+) -> tuple[list[Scenario], int]:
+    """Setting, backgrounds and goals of every scene written anew, and how many of these texts stayed as they were.
+
+    A text stays where the new one is empty, much longer, or has lost a name: who plays whom is decided already.
+    """
+    template, old = read_yaml(_TEXTS)["rewrite"], [text for scene in scenes for text in _texts(scene)]
+    countries = [name_of(scene.country) for scene in scenes for _ in range(TEXTS)]
+    told = [template.format(culture=culture, country=c, text=t) for c, t in zip(countries, old, strict=True)]
+    replies = in_parts(writer, [[{"role": "user", "content": each}] for each in told], STYLE, seed, heard)
+    found, stayed = [], 0
+    for number, scene in enumerate(scenes):
+        names = [part for one in scene.people for part in one.name.split()]
+        texts = []
+        for text, reply in zip(_texts(scene), replies[TEXTS * number :], strict=False):
+            new = reply.strip().strip('"')
+            usable = _usable(text, new, names)
+            texts.append(new if usable else text)
+            stayed += not usable
+        found.append(_with(texts, scene))
+    return found, stayed
+
+
+def _texts(scene: Scenario) -> list[str]:
+    return [scene.setting, *(text for one in scene.people for text in (one.background, one.goal))]
+
+
+def _usable(old: str, new: str, names: Sequence[str]) -> bool:
+    kept = all(name in new for name in names if name in old)
+    return bool(new) and "\n\n" not in new and len(new) <= LONGER * len(old) + 200 and kept
+
+
+def _with(texts: Sequence[str], scene: Scenario) -> Scenario:
+    people = [
+        one.model_copy(update={"background": background, "goal": goal})
+        for one, background, goal in zip(scene.people, texts[1::2], texts[2::2], strict=True)
+    ]
+    return scene.model_copy(update={"setting": texts[0], "people": tuple(people)})
