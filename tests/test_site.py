@@ -37,6 +37,7 @@ FLAGS = [
 ]  # fmt: skip
 EVIL = "<img src=x onerror=window.hit=1>"
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium installed (apt-get install chromium)")
+SPENT = {"item_forwards_allowed": 480, "item_forwards": 480, "survey_evaluations": 10, "tokens": 5, "seconds": 2.5}
 LIMIT = {"vsm13": None, "wvs": 1, "culture_core": 1}
 
 
@@ -54,8 +55,7 @@ def write(folder, name, *, task="vsm13", country="SA", aligner="de", seed=0, til
         "aligner": {"name": aligner, "settings": more.pop("settings", {"tokens": 10}), "adapter_sha256": "ab" * 32},
         "fitted": {"tasks": [task], "country": country, "readout": "expected", "norm": "sse"},
         "country": country, "seed": seed, "versions": {"culteval": "0.1.0"}, "command": "culteval run",
-        "budget": {"item_forwards_allowed": 480, "item_forwards": 480, "survey_evaluations": 10, "tokens": 5,
-                   "seconds": 2.5},
+        "budget": SPENT,
     }  # fmt: skip
     submission.write(folder / name, manifest | more, {task: answers})
     return folder / name
@@ -68,7 +68,7 @@ def folder(tmp_path_factory):
     for seed in range(3):
         write(home, f"de-{seed}", seed=seed)
     write(home, "naive", aligner="naive", tilt=9)
-    write(home, "small", aligner="gd", model="other-500M", seed=7)
+    write(home, "small", aligner="gd", model="other-500M", seed=7, budget=SPENT | {"survey_evaluations": 100})
     write(home, "wvs-a", task="wvs", country="US", aligner="icl")
     write(home, "quiz-a", task="culture_core", country="SA", aligner="icl")
     write(home, "quiz-b", task="culture_core", country="SA", aligner="naive")
@@ -456,6 +456,7 @@ def test_csv_is_read_back_and_no_cell_is_a_formula(folder, tmp_path):
         found = column.find(board.standings[0].row.scores)
         assert told[column.metric, column.readout, column.split] == found.value
     assert json.loads(call("export", folder, "--format", "json"))[0]["suite"] == read_suite().version
+    assert {(row["seconds"], row["tokens"]) for row in rows} == {("2.5", "5"), ("", "")}  # rows of no aligner have none
 
 
 @pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\t=1", "|x", "%0a"])
@@ -572,6 +573,32 @@ def test_sorted_filtered_searched(visit):
 
 
 @needs_chromium
+def test_filtered_by_size_model_and_budget(visit):
+    page = visit()
+    sizes, models, budgets = (page.locator(f"#{name} option").all_inner_texts() for name in ("size", "model", "budget"))
+    assert sizes == ["all", "up to 500M", "up to 10B", "unknown"] and budgets == ["all", "up to 10", "up to 100"]
+    page.select_option("#size", "up to 10B")
+    assert sorted(first_column(page)) == ["de seed 0", "de seed 1", "de seed 2", "naive seed 0"]
+    page.select_option("#aligner", "naive")
+    assert first_column(page) == ["naive seed 0"]
+    page.select_option("#aligner", "")
+    page.select_option("#size", "unknown")
+    assert first_column(page) == [f"{EVIL} seed 5"]
+    page.select_option("#size", "up to 500M")
+    page.select_option("#model", "other-500M")
+    page.select_option("#budget", "up to 100")
+    assert first_column(page) == ["gd seed 7"]
+    page.select_option("#budget", "up to 10")
+    assert "Nothing fits" in page.locator("tbody").inner_text()
+    page.reload()
+    page.wait_for_selector("tbody tr")
+    assert page.input_value("#size") == "up to 500M" and "Nothing fits" in page.locator("tbody").inner_text()
+    page.select_option("#size", "")
+    page.select_option("#model", "tiny-8B")
+    assert len(first_column(page)) == 4 and len(models) == 4
+
+
+@needs_chromium
 def test_boards_read_outs_splits_and_columns(visit):
     page = visit()
     before = page.locator("td.main").all_inner_texts()
@@ -588,6 +615,10 @@ def test_boards_read_outs_splits_and_columns(visit):
     page.locator("#columns summary").click()
     page.get_by_label("Seconds").check()
     assert page.locator("thead th").count() == heads + 1 and "time of fitting" in page.locator("#legend").inner_text()
+    assert not page.get_by_label("Tokens").is_checked()
+    page.get_by_label("Tokens").check()
+    at = page.locator("thead th").all_inner_texts().index("Tokens") + 1
+    assert "5" in first_column(page, at) and "tokens read" in page.locator("#legend").inner_text()
     for head in page.locator("thead th").all():
         assert head.get_attribute("title"), head.inner_text()
     page.reload()
