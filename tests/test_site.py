@@ -61,6 +61,14 @@ def write(folder, name, *, task="vsm13", country="SA", aligner="de", seed=0, til
     return folder / name
 
 
+def adapter(folder, *names):
+    """What an aligner made, beside a submission: files that nobody reads here, and an empty text."""
+    for name in (*names, "preamble.txt"):
+        path = folder / "adapter" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("" if name == "preamble.txt" else f"made of {name}")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Submissions of three tasks, with seeds of one configuration, and hostile ones beside them."""
@@ -68,6 +76,9 @@ def folder(tmp_path_factory):
     for seed in range(3):
         write(home, f"de-{seed}", seed=seed)
     write(home, "naive", aligner="naive", tilt=9)
+    adapter(
+        home / "de-0", "adapter_config.json", "adapter_model.safetensors", "lora/adapter_model.safetensors", "run.sh"
+    )
     write(home, "small", aligner="gd", model="other-500M", seed=7, budget=SPENT | {"survey_evaluations": 100})
     write(home, "wvs-a", task="wvs", country="US", aligner="icl")
     write(home, "quiz-a", task="culture_core", country="SA", aligner="icl")
@@ -280,6 +291,54 @@ def test_nothing_points_outside(pages):
 def test_files_to_download_are_those_that_came(folder, pages):
     for name in ("manifest.json", "answers.jsonl"):
         assert (pages / "files" / "hostile" / name).read_bytes() == (folder / "hostile" / name).read_bytes()
+
+
+def test_adapters_to_download_are_what_aligners_save(folder, pages):
+    names = {
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "adapter/lora/adapter_model.safetensors",
+    }
+    there = {str(path.relative_to(pages / "files" / "de-0")) for path in (pages / "files" / "de-0").rglob("*.*")}
+    assert there == names | {"manifest.json", "answers.jsonl"}
+    assert set(data_of(pages / "pages" / "de-0.js", "page")["adapter"]) == names
+    assert all(
+        (pages / "files" / "de-0" / name).read_bytes() == (folder / "de-0" / name).read_bytes() for name in names
+    )
+    assert data_of(pages / "pages" / "de-1.js", "page")["adapter"] == []
+
+
+@pytest.mark.parametrize("odd", ["large", "file a link", "folder a link", "lora a link", "a folder"])
+def test_adapters_of_another_kind_are_not_handed_on(tmp_path, odd):
+    made = write(tmp_path / "board", "de") / "adapter"
+    adapter(made.parent, "adapter_model.safetensors")
+    if odd == "large":
+        with (made / "adapter_model.safetensors").open("r+b") as file:
+            file.truncate(collect.MOST_ADAPTER + 1)
+    elif odd == "a folder":
+        (made / "adapter_config.json").mkdir()
+    else:
+        (tmp_path / "secret").mkdir()
+        (tmp_path / "secret" / "adapter_config.json").write_text("mine")
+        if odd == "folder a link":
+            shutil.rmtree(made)
+        link, to = {"file a link": ("adapter_config.json", "secret/adapter_config.json"),
+                    "lora a link": ("lora", "secret"), "folder a link": ("", "secret")}[odd]  # fmt: skip
+        (made / link).symlink_to(tmp_path / to)
+    site.build(tmp_path / "board", tmp_path / "out", print)
+    assert {path.name for path in (tmp_path / "out" / "files" / "de").iterdir()} == {"manifest.json", "answers.jsonl"}
+
+
+def test_a_run_hands_on_its_adapter_and_another_one_when_it_changes(tmp_path):
+    run = tmp_path / "runs" / "run"
+    write(run, "submission")
+    (run / "scores.json").write_text("[]")
+    for text in ("one", "another"):
+        adapter(run, "lora/adapter_config.json")
+        (run / "adapter" / "lora" / "adapter_config.json").write_text(text)
+        assert site.build(run.parent, tmp_path / "out", print).renewed == 1
+        there = tmp_path / "out" / "files" / "run" / "adapter" / "lora" / "adapter_config.json"
+        assert there.read_text() == text
 
 
 def test_imported_texts_and_figures_are_not_handed_on():
@@ -645,6 +704,10 @@ def test_a_submission(visit, name, chart):
         assert page.locator(".item .people").count() == 44
     for file in ("manifest", "answers"):
         assert Path(unquote(page.evaluate(f"document.getElementById('{file}').pathname"))).is_file()
+    links = page.locator("#adapter a")
+    assert links.count() == (3 if name == "de-0" else 0)
+    for link in links.all():
+        assert Path(unquote(link.evaluate("one => one.pathname"))).is_file()
 
 
 @needs_chromium

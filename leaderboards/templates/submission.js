@@ -181,7 +181,9 @@
     $("facts").innerHTML = facts.map(([k, v]) => `<div><dt>${esc(k)}</dt><dd>${esc(v)}</dd></div>`).join("");
     $("command").textContent = page.command;
     $("typed").textContent = m.command || "nothing";
-    for (const [id, file] of [["manifest", "manifest.json"], ["answers", "answers.jsonl"]]) $(id).href = `files/${encodeURIComponent(submission.name)}/${file}`;
+    const home = `files/${encodeURIComponent(submission.name)}`;
+    for (const [id, file] of [["manifest", "manifest.json"], ["answers", "answers.jsonl"]]) $(id).href = `${home}/${file}`;
+    $("adapter").innerHTML = page.adapter.map((file) => `<a href="${home}/${esc(file)}" download>${esc(file)}</a>`).join(" ");
     $("copy").addEventListener("click", async () => {
       try { await navigator.clipboard.writeText(page.command); $("copy").textContent = "Copied"; } catch {
         getSelection().selectAllChildren($("command"));
