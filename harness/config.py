@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import InputError, UsageError, did_you_mean
@@ -115,3 +117,18 @@ def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, A
         return model.model_validate(given)
     except ValidationError as error:
         raise UsageError(f"--set {first_problem(error)} (aligner {name}).") from None
+
+
+def assignments(settings: Mapping[str, Any]) -> list[str]:
+    """The ``key=value`` texts, a line each, from which ``aligner_settings`` reads these settings."""
+    return [f"{key}={_one_line(value)}" for key, value in sorted(settings.items())]
+
+
+def _one_line(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        parts = (json.dumps(one, ensure_ascii=False) if isinstance(one, str) else _one_line(one) for one in value)
+        return f"[{', '.join(parts)}]"
+    if isinstance(value, str) and not value.isprintable():  # YAML would write a line break as one
+        return json.dumps(value, ensure_ascii=False)
+    text: str = yaml.safe_dump(value, allow_unicode=True, width=math.inf)
+    return text.split("\n")[0]

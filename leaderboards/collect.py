@@ -19,9 +19,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..errors import CultevalError, InputError
+from ..harness.aligned import ADAPTER_FILES, LORA
 from ..harness.files import sha256
 from ..harness.judge import JUDGE, VERDICTS
-from ..harness.run import SCORES, SUBMISSION
+from ..harness.run import ALIGNED, SCORES, SUBMISSION
 from ..harness.scoring import Shelf, score_read
 from ..harness.submission import ANSWERS, MANIFEST, Manifest, read
 from ..tasks.answers import Answers
@@ -32,6 +33,7 @@ from ..tasks.spec import first_problem
 
 VERIFIED = "verified.json"  # beside the submissions, where no submitter can write it
 MOST_BYTES = 1 << 30  # of a file on a board; a million answers take a fifth of it
+MOST_ADAPTER = 20 << 20  # bytes; a board is a repository that people clone
 MOST_SCORES, MOST_SCORES_BYTES = 20_000, 16 << 20
 TOLERANCE = 1e-6  # by which a stored score may differ from that of the answers, relative to it
 ROOT = Path(__file__).parent.parent
@@ -65,13 +67,15 @@ class Entry(BaseModel):
 class Found:
     """A folder that holds a submission, checked for links and sizes only.
 
-    ``folder`` is where manifest and answers lie, ``files`` are all that its entry is made of, ``key`` is a sha256 over
-    them and over ``judging_hash``: with another key, the entry has to be made anew.
+    ``folder`` is where manifest and answers lie, ``files`` are all that its entry is made of, ``adapter`` has the files
+    of what its aligner made, where they may be handed on. ``key`` is a sha256 over all of them and over
+    ``judging_hash``: with another key, the entry has to be made anew.
     """
 
     name: str
     folder: Path
     files: tuple[Path, ...]
+    adapter: tuple[Path, ...]
     key: str
 
 
@@ -140,7 +144,8 @@ def find_one(path: Path) -> Found | None:
         if kind != "file":
             raise InputError(f"{shown}: {file.name} is not a regular file.")
     try:
-        return Found(path.name, home, tuple(kinds), _key(path.name, kinds))
+        adapter = _adapter(path / ALIGNED)
+        return Found(path.name, home, tuple(kinds), adapter, _key(path.name, (*kinds, *adapter)))
     except OSError as error:
         raise InputError(f"{shown}: cannot be read ({error.strerror}).") from None
 
@@ -156,10 +161,21 @@ def _kind(path: Path) -> str | None:
     return "link" if stat.S_ISLNK(found.st_mode) else "folder" if stat.S_ISDIR(found.st_mode) else "other"
 
 
+def _adapter(folder: Path) -> tuple[Path, ...]:
+    """The files of an adapter that a site may hand on: none where links or odd files are among them, or too much."""
+    if _kind(folder) != "folder" or _kind(folder / LORA) not in ("folder", None):
+        return ()
+    kinds = {folder / name: kind for name in ADAPTER_FILES if (kind := _kind(folder / name))}
+    if any(kind != "file" for kind in kinds.values()):
+        return ()
+    sizes = {path: path.stat().st_size for path in kinds}
+    return tuple(path for path in sizes if sizes[path]) if sum(sizes.values()) <= MOST_ADAPTER else ()
+
+
 def _key(name: str, files: Iterable[Path]) -> str:
     digest = hashlib.sha256(f"{judging_hash()}\0{name}\0".encode())
     for path in files:
-        digest.update(f"{path.name}\0{sha256(path)}\0".encode())
+        digest.update(f"{path.parent.name}/{path.name}\0{sha256(path)}\0".encode())
     return digest.hexdigest()
 
 

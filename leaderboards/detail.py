@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from ..harness.api import is_remote
+from ..harness.config import assignments
+from ..harness.registry import spec_of
 from ..harness.scoring import Shelf, options_of
-from ..harness.submission import AskedTask, Manifest
+from ..harness.submission import AskedTask, Manifest, UsedModel
 from ..tasks.answers import Answers
 from ..tasks.calibration import is_free
 from ..tasks.items import Questions, Survey
@@ -21,6 +25,7 @@ from .collect import Entry
 
 MOST_SHOWN = 400  # characters of a generated answer
 MOST_ITEMS = 2_000  # of a task on a page
+_COMMIT = re.compile(r"[0-9a-f]{40}")  # what a hub calls a revision; folders of files go by another hash
 
 
 def visible(data: Any) -> Any:
@@ -44,7 +49,7 @@ def page(entry: Entry, answers: Mapping[str, Answers], shelf: Shelf) -> dict[str
         "name": entry.name,
         "manifest": visible(entry.manifest.model_dump(mode="json")),
         "differs": entry.differs,
-        "command": visible(command(entry.manifest)),
+        "command": visible(command(entry.manifest, shelf.spec)),
         "scores": scores,
         "answers": {name: item_answers(shelf.spec(name), given) for name, given in answers.items()},
     }
@@ -55,32 +60,58 @@ def number(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.6g}")
 
 
-def command(manifest: Manifest) -> str:
-    """The command that makes such a submission, put together from the manifest's fields."""
+def command(manifest: Manifest, specs: Callable[[str], TaskSpec] = spec_of) -> str:
+    """The command that makes such a submission, put together from the manifest's fields.
+
+    Where the model carried a LoRA adapter, ``--lora`` names a folder that has to be put there by hand.
+    """
     words = ["culteval", "run", "--aligner", manifest.aligner.name]
     for task in manifest.tasks:
         words += ["--task", task.name]
-    fitted, first = manifest.fitted, manifest.tasks[0]
+    fitted, first, budget = manifest.fitted, manifest.tasks[0], manifest.budget
     if fitted:
         for name in fitted.tasks:
             words += ["--fit", f"{name}:{fitted.country}"]
         words += ["--readout", fitted.readout, "--norm", fitted.norm]
-    words += ["--country", manifest.country, "--model", manifest.model.name, "--dtype", manifest.model.dtype]
-    budget = manifest.budget
-    if budget.item_forwards and budget.survey_evaluations:
-        per_survey = budget.item_forwards / budget.survey_evaluations
-        words += ["--budget", str(round(budget.item_forwards_allowed / per_survey))]
-    words += ["--seed", str(manifest.seed), "--constants", first.constants]
-    if first.edition and first.edition != OWN_EDITION:
-        words += ["--edition", first.edition]
+    words += ["--country", manifest.country, *_model_flags(manifest.model)]
+    if budget.item_forwards or not budget.item_forwards_allowed:
+        surveys = budget.survey_evaluations / (budget.item_forwards or 1)
+        words += ["--budget", f"{budget.item_forwards_allowed * surveys:.0f}"]
+    words += ["--seed", str(manifest.seed), "--constants", first.constants, *_edition_flag(manifest.tasks, specs)]
     if first.respondents:
         words += ["--respondents", str(first.respondents)]
     if first.limit:
         words += ["--limit", str(first.limit)]
     words += ["--calibrate"] * first.calibrated
-    for key, value in sorted(manifest.aligner.settings.items()):
-        words += ["--set", f"{key}={value}"]
+    for assignment in assignments(manifest.aligner.settings):
+        words += ["--set", assignment]
     return shlex.join(words)
+
+
+def _model_flags(model: UsedModel) -> list[str]:
+    """The flags of a model. One behind an API takes none but its name; only a commit of the hub can be asked for."""
+    words = ["--model", model.name]
+    if is_remote(model.name):
+        return words
+    words += ["--dtype", model.dtype]
+    if model.device != "cpu":
+        words += ["--device", model.device]
+    if model.threads:
+        words += ["--threads", str(model.threads)]
+    if _COMMIT.fullmatch(model.revision):
+        words += ["--revision", model.revision]
+    if model.adapter_sha256:
+        words += ["--lora", f"lora-{model.adapter_sha256[:10]}"]
+    return words
+
+
+def _edition_flag(tasks: Iterable[AskedTask], specs: Callable[[str], TaskSpec]) -> list[str]:
+    """The flag of an edition that is not the tasks' own; a run has one for all its tasks that have any."""
+    named = [(task.edition, specs(task.name)) for task in tasks if task.edition not in (None, OWN_EDITION)]
+    editions = {edition for edition, _ in named if edition is not None}
+    if len(editions) != 1 or all(edition == spec.default_edition for edition, spec in named):
+        return []
+    return ["--edition", *editions]
 
 
 def item_answers(spec: TaskSpec, answers: Answers) -> dict[str, Any]:

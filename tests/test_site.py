@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shlex
 import shutil
 from pathlib import Path
 from urllib.parse import unquote
@@ -14,14 +15,20 @@ from click.testing import CliRunner
 from culteval.errors import InputError, UnavailableError, UsageError
 from culteval.harness import submission
 from culteval.harness.cli import cli
-from culteval.harness.registry import spec_of
+from culteval.harness.config import assignments
+from culteval.harness.fitting import budget_of
+from culteval.harness.planning import plan
+from culteval.harness.registry import spec_of, table
+from culteval.harness.run import _asked
 from culteval.harness.scoring import Shelf, score_submission
 from culteval.leaderboards import collect, rank
+from culteval.leaderboards.detail import command
 from culteval.leaderboards.proof import proven
 from culteval.leaderboards.render import site, tables
 from culteval.leaderboards.suite import current, read_suite
 from culteval.tasks.answers import Answers
 from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.reading import parse_yaml
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -30,6 +37,7 @@ FLAGS = [
 ]  # fmt: skip
 EVIL = "<img src=x onerror=window.hit=1>"
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium installed (apt-get install chromium)")
+SPENT = {"item_forwards_allowed": 480, "item_forwards": 480, "survey_evaluations": 10, "tokens": 5, "seconds": 2.5}
 LIMIT = {"vsm13": None, "wvs": 1, "culture_core": 1}
 
 
@@ -47,11 +55,18 @@ def write(folder, name, *, task="vsm13", country="SA", aligner="de", seed=0, til
         "aligner": {"name": aligner, "settings": more.pop("settings", {"tokens": 10}), "adapter_sha256": "ab" * 32},
         "fitted": {"tasks": [task], "country": country, "readout": "expected", "norm": "sse"},
         "country": country, "seed": seed, "versions": {"culteval": "0.1.0"}, "command": "culteval run",
-        "budget": {"item_forwards_allowed": 480, "item_forwards": 480, "survey_evaluations": 10, "tokens": 5,
-                   "seconds": 2.5},
+        "budget": SPENT,
     }  # fmt: skip
     submission.write(folder / name, manifest | more, {task: answers})
     return folder / name
+
+
+def adapter(folder, *names):
+    """What an aligner made, beside a submission: files that nobody reads here, and an empty text."""
+    for name in (*names, "preamble.txt"):
+        path = folder / "adapter" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("" if name == "preamble.txt" else f"made of {name}")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +76,10 @@ def folder(tmp_path_factory):
     for seed in range(3):
         write(home, f"de-{seed}", seed=seed)
     write(home, "naive", aligner="naive", tilt=9)
-    write(home, "small", aligner="gd", model="other-500M", seed=7)
+    adapter(
+        home / "de-0", "adapter_config.json", "adapter_model.safetensors", "lora/adapter_model.safetensors", "run.sh"
+    )
+    write(home, "small", aligner="gd", model="other-500M", seed=7, budget=SPENT | {"survey_evaluations": 100})
     write(home, "wvs-a", task="wvs", country="US", aligner="icl")
     write(home, "quiz-a", task="culture_core", country="SA", aligner="icl")
     write(home, "quiz-b", task="culture_core", country="SA", aligner="naive")
@@ -275,6 +293,54 @@ def test_files_to_download_are_those_that_came(folder, pages):
         assert (pages / "files" / "hostile" / name).read_bytes() == (folder / "hostile" / name).read_bytes()
 
 
+def test_adapters_to_download_are_what_aligners_save(folder, pages):
+    names = {
+        "adapter/adapter_config.json",
+        "adapter/adapter_model.safetensors",
+        "adapter/lora/adapter_model.safetensors",
+    }
+    there = {str(path.relative_to(pages / "files" / "de-0")) for path in (pages / "files" / "de-0").rglob("*.*")}
+    assert there == names | {"manifest.json", "answers.jsonl"}
+    assert set(data_of(pages / "pages" / "de-0.js", "page")["adapter"]) == names
+    assert all(
+        (pages / "files" / "de-0" / name).read_bytes() == (folder / "de-0" / name).read_bytes() for name in names
+    )
+    assert data_of(pages / "pages" / "de-1.js", "page")["adapter"] == []
+
+
+@pytest.mark.parametrize("odd", ["large", "file a link", "folder a link", "lora a link", "a folder"])
+def test_adapters_of_another_kind_are_not_handed_on(tmp_path, odd):
+    made = write(tmp_path / "board", "de") / "adapter"
+    adapter(made.parent, "adapter_model.safetensors")
+    if odd == "large":
+        with (made / "adapter_model.safetensors").open("r+b") as file:
+            file.truncate(collect.MOST_ADAPTER + 1)
+    elif odd == "a folder":
+        (made / "adapter_config.json").mkdir()
+    else:
+        (tmp_path / "secret").mkdir()
+        (tmp_path / "secret" / "adapter_config.json").write_text("mine")
+        if odd == "folder a link":
+            shutil.rmtree(made)
+        link, to = {"file a link": ("adapter_config.json", "secret/adapter_config.json"),
+                    "lora a link": ("lora", "secret"), "folder a link": ("", "secret")}[odd]  # fmt: skip
+        (made / link).symlink_to(tmp_path / to)
+    site.build(tmp_path / "board", tmp_path / "out", print)
+    assert {path.name for path in (tmp_path / "out" / "files" / "de").iterdir()} == {"manifest.json", "answers.jsonl"}
+
+
+def test_a_run_hands_on_its_adapter_and_another_one_when_it_changes(tmp_path):
+    run = tmp_path / "runs" / "run"
+    write(run, "submission")
+    (run / "scores.json").write_text("[]")
+    for text in ("one", "another"):
+        adapter(run, "lora/adapter_config.json")
+        (run / "adapter" / "lora" / "adapter_config.json").write_text(text)
+        assert site.build(run.parent, tmp_path / "out", print).renewed == 1
+        there = tmp_path / "out" / "files" / "run" / "adapter" / "lora" / "adapter_config.json"
+        assert there.read_text() == text
+
+
 def test_imported_texts_and_figures_are_not_handed_on():
     from dataclasses import replace
 
@@ -290,18 +356,97 @@ def test_imported_texts_and_figures_are_not_handed_on():
     assert "people" not in detail.items(other, asked, shelf)[0]
 
 
-def test_the_command_makes_the_same_run():
-    """Every flag exists, and quoting leaves a stranger's words words."""
-    import shlex
-
-    from culteval.leaderboards.detail import command
-
+def test_a_strangers_words_stay_words_in_the_command():
     manifest = fake_manifest(aligner="gd; rm -rf /", settings={"tokens": 10, "start": "a b"})
     words = shlex.split(command(manifest))
     assert words[:4] == ["culteval", "run", "--aligner", "gd; rm -rf /"] and "start=a b" in words
     assert words[words.index("--budget") + 1] == "10"
-    run = cli.get_command(None, "run")
-    run.make_context("run", words[2:], resilient_parsing=True)
+    cli.get_command(None, "run").make_context("run", words[2:])
+    huge = {"item_forwards": 1, "survey_evaluations": 1e308}
+    assert command(manifest.model_copy(update={"budget": manifest.budget.model_copy(update=huge)}))
+
+
+def planned(*words):
+    """The configuration of ``culteval run``, given its words."""
+    return plan(cli.get_command(None, "run").make_context("run", list(words)).params)
+
+
+def manifest_of(config, **model):
+    """The manifest that a run of a configuration would write, all of its budget spent."""
+    budget = budget_of(config)
+    used = {"name": config.model, "revision": "r", "dtype": config.dtype, "device": config.device,
+            "threads": config.threads or 0, "chat_template": None, "forward": "f"}  # fmt: skip
+    return submission.Manifest(
+        tasks=[_asked(name, spec_of(name), config) for name in config.tasks], model=used | model,
+        aligner={"name": config.aligner, "settings": config.settings, "adapter_sha256": None},
+        fitted={"tasks": config.fit, "country": config.fit_country, "readout": config.readout,
+                "norm": config.options.norm},
+        country=config.country, seed=config.seed, versions={}, command="", answers={"sha256": "0" * 64, "rows": 1},
+        budget={"item_forwards_allowed": budget.total, "item_forwards": budget.total,
+                "survey_evaluations": config.budget, "tokens": 0, "seconds": 0},
+    )  # fmt: skip
+
+
+BOARD = ["vsm13", "wvs", "culture_core", "probes", "general"]  # of leaderboards/results.yaml
+
+
+@pytest.mark.parametrize("tasks", [["vsm13"], BOARD], ids=["one", "board"])
+@pytest.mark.parametrize("aligner", table("aligners"))
+def test_the_command_makes_the_same_run(aligner, tasks):
+    asked = [word for name in tasks for word in ("--task", name)]
+    config = planned(
+        "--aligner", aligner, *asked, "--country", "US", "--budget", "300", "--seed", "3", "--threads", "1"
+    )
+    assert planned(*shlex.split(command(manifest_of(config)))[2:]) == config
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [
+            "--task",
+            "vsm13",
+            "--task",
+            "culture_core",
+            "--country",
+            "US",
+            "--edition",
+            "2015",
+            "--device",
+            "cuda:0",
+            "--dtype",
+            "float16",
+        ],
+        ["--task", "general", "--fit", "vsm13:US", "--edition", "2015"],
+        ["--task", "vsm13", "--task", "general", "--edition", "extended", "--norm", "l1", "--constants", "zero"],
+        ["--task", "vsm13", "--respondents", "3", "--limit", "1", "--calibrate"],
+        ["--task", "vsm13", "--set", "rate=0.00001", "--set", "start=noise", "--budget", "7"],
+        ["--task", "vsm13", "--aligner", "icl", "--model", "openai-chat:some", "--base-url", "http://127.0.0.1:1/v1"],
+    ],
+)
+def test_the_command_has_every_flag_of_the_run(words):
+    config = planned("--aligner", "gd", *words)
+    again = planned(
+        *shlex.split(command(manifest_of(config)))[2:], *(["--base-url", config.api.base_url] if config.api else [])
+    )
+    assert again == config
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "None", "null", True, "yes", 1e-05, "1e-5", [], ["a, b", None, 1e-7, "c\nd"], " x ", "a\n\u2028b", ""],
+)
+def test_settings_are_read_back_the_same(value):
+    (line,) = assignments({"key": value})
+    found = parse_yaml(line.partition("=")[2], "here")
+    assert found == value and type(found) is type(value) and "\n" not in line
+
+
+def test_the_command_names_a_commit_and_an_adapter():
+    config = planned("--aligner", "naive", "--task", "vsm13")
+    words = shlex.split(command(manifest_of(config, revision="ab" * 20, adapter_sha256="cd" * 32)))
+    assert words[words.index("--revision") + 1] == "ab" * 20 and words[words.index("--lora") + 1] == "lora-" + "cd" * 5
+    assert not {"--revision", "--lora"} & set(shlex.split(command(manifest_of(config))))
 
 
 def fake_manifest(aligner, settings):
@@ -370,6 +515,7 @@ def test_csv_is_read_back_and_no_cell_is_a_formula(folder, tmp_path):
         found = column.find(board.standings[0].row.scores)
         assert told[column.metric, column.readout, column.split] == found.value
     assert json.loads(call("export", folder, "--format", "json"))[0]["suite"] == read_suite().version
+    assert {(row["seconds"], row["tokens"]) for row in rows} == {("2.5", "5"), ("", "")}  # rows of no aligner have none
 
 
 @pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\t=1", "|x", "%0a"])
@@ -486,6 +632,32 @@ def test_sorted_filtered_searched(visit):
 
 
 @needs_chromium
+def test_filtered_by_size_model_and_budget(visit):
+    page = visit()
+    sizes, models, budgets = (page.locator(f"#{name} option").all_inner_texts() for name in ("size", "model", "budget"))
+    assert sizes == ["all", "up to 500M", "up to 10B", "unknown"] and budgets == ["all", "up to 10", "up to 100"]
+    page.select_option("#size", "up to 10B")
+    assert sorted(first_column(page)) == ["de seed 0", "de seed 1", "de seed 2", "naive seed 0"]
+    page.select_option("#aligner", "naive")
+    assert first_column(page) == ["naive seed 0"]
+    page.select_option("#aligner", "")
+    page.select_option("#size", "unknown")
+    assert first_column(page) == [f"{EVIL} seed 5"]
+    page.select_option("#size", "up to 500M")
+    page.select_option("#model", "other-500M")
+    page.select_option("#budget", "up to 100")
+    assert first_column(page) == ["gd seed 7"]
+    page.select_option("#budget", "up to 10")
+    assert "Nothing fits" in page.locator("tbody").inner_text()
+    page.reload()
+    page.wait_for_selector("tbody tr")
+    assert page.input_value("#size") == "up to 500M" and "Nothing fits" in page.locator("tbody").inner_text()
+    page.select_option("#size", "")
+    page.select_option("#model", "tiny-8B")
+    assert len(first_column(page)) == 4 and len(models) == 4
+
+
+@needs_chromium
 def test_boards_read_outs_splits_and_columns(visit):
     page = visit()
     before = page.locator("td.main").all_inner_texts()
@@ -502,6 +674,10 @@ def test_boards_read_outs_splits_and_columns(visit):
     page.locator("#columns summary").click()
     page.get_by_label("Seconds").check()
     assert page.locator("thead th").count() == heads + 1 and "time of fitting" in page.locator("#legend").inner_text()
+    assert not page.get_by_label("Tokens").is_checked()
+    page.get_by_label("Tokens").check()
+    at = page.locator("thead th").all_inner_texts().index("Tokens") + 1
+    assert "5" in first_column(page, at) and "tokens read" in page.locator("#legend").inner_text()
     for head in page.locator("thead th").all():
         assert head.get_attribute("title"), head.inner_text()
     page.reload()
@@ -528,6 +704,10 @@ def test_a_submission(visit, name, chart):
         assert page.locator(".item .people").count() == 44
     for file in ("manifest", "answers"):
         assert Path(unquote(page.evaluate(f"document.getElementById('{file}').pathname"))).is_file()
+    links = page.locator("#adapter a")
+    assert links.count() == (3 if name == "de-0" else 0)
+    for link in links.all():
+        assert Path(unquote(link.evaluate("one => one.pathname"))).is_file()
 
 
 @needs_chromium

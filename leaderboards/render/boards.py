@@ -60,6 +60,7 @@ def _submission(entry: Entry, verified: bool) -> dict[str, Any]:
         "fitted": f"{', '.join(fitted.tasks)} ({fitted.country})" if fitted else "nothing",
         "evaluations": number(manifest.budget.survey_evaluations),
         "seconds": number(manifest.budget.seconds),
+        "tokens": manifest.budget.tokens,
         "verified": verified,
         "differs": entry.differs,
     }

@@ -21,7 +21,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ...errors import CultevalError, UnavailableError, UsageError
+from ...harness.aligned import LORA
 from ...harness.files import replacing, write_text
+from ...harness.run import ALIGNED
 from ...harness.scoring import Shelf
 from ...harness.submission import ANSWERS, MANIFEST
 from ...tasks.score import Score
@@ -153,16 +155,27 @@ def _make(part: Sequence[Found], out: Path, shelf: Shelf | None = None) -> list[
             problems.append(str(error))
             continue
         (out / KEPT).mkdir(parents=True, exist_ok=True)  # first: with it, the folder is a board's
-        _write(_page(out, one.name), script("page", detail.page(entry, answers, shelf)))
+        adapter = _adapter(one)
+        page = detail.page(entry, answers, shelf) | {"adapter": list(adapter)}
+        _write(_page(out, one.name), script("page", page))
         with replacing(out / FILES / one.name) as temporary:
             temporary.mkdir()
             for name in (MANIFEST, ANSWERS):
                 shutil.copyfile(one.folder / name, temporary / name)
+            for name, path in adapter.items():
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, temporary / name)
         shown = {name for task in entry.manifest.tasks for name in board_metrics(shelf.spec(task.name))}
         few = tuple(score for score in entry.scores if score.metric in shown)
         write_text(out / KEPT / f"{one.name}.json", entry.model_copy(update={"scores": few}).model_dump_json())
         write_text(out / KEPT / f"{one.name}.key", one.key)  # last: with it, the rest is whole
     return problems
+
+
+def _adapter(found: Found) -> dict[str, Path]:
+    """The files of an adapter by the names under which the site hands them on."""
+    folders = {ALIGNED: ALIGNED, LORA: f"{ALIGNED}/{LORA}"}
+    return {f"{folders[path.parent.name]}/{path.name}": path for path in found.adapter}
 
 
 def _write(path: Path, text: str) -> None:

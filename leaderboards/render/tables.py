@@ -144,7 +144,8 @@ def latex(board: Board, bold: Collection[int]) -> str:
 
 FIELDS = (
     "task", "country", "variant", "suite", "rank", "by_value_alone", "submission", "aligner", "seed", "model", "metric",
-    "readout", "split", "value", "low", "high", "basis", "gain", "note", "survey_evaluations", "verified",
+    "readout", "split", "value", "low", "high", "basis", "gain", "note", "survey_evaluations", "seconds", "tokens",
+    "verified",
 )  # fmt: skip
 
 
@@ -164,6 +165,8 @@ def records(boards: Sequence[Board], verified: Collection[str], suite: str) -> l
                 "seed": manifest.seed,
                 "model": manifest.model.name,
                 "survey_evaluations": manifest.budget.survey_evaluations,
+                "seconds": manifest.budget.seconds,
+                "tokens": manifest.budget.tokens,
                 "verified": manifest.answers.sha256 in verified,
             }
             found += _numbers(board, standing.row.scores, where | who, standing)

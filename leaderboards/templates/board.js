@@ -5,7 +5,14 @@
   const data = culteval.boards;
   const $ = (id) => document.getElementById(id);
   const BUDGETS = [["none", 0], ["up to 10", 10], ["up to 100", 100], ["up to 1,000", 1000], ["more than 1,000", Infinity]];
-  const budgetOf = (evaluations) => BUDGETS.find(([, most]) => evaluations <= most)[0];
+  const SIZES = [["up to 500M", 5e8], ["up to 2B", 2e9], ["up to 10B", 1e10], ["more than 10B", Infinity]];
+  const classOf = (classes, amount) => classes.find(([, most]) => amount <= most)[0];
+  const FILTERS = { // what rows are filtered by, and the order of the choices where it is not the alphabet's
+    model: [(s) => s.model],
+    size: [(s) => (s.size === null ? "unknown" : classOf(SIZES, s.size)), [...SIZES.map(([name]) => name), "unknown"]],
+    aligner: [(s) => s.aligner],
+    budget: [(s) => classOf(BUDGETS, s.evaluations), BUDGETS.map(([name]) => name)],
+  };
   const NARROW = matchMedia("(max-width: 640px)");
   let table = null, board = null, shown = null;
 
@@ -57,9 +64,10 @@
     options("split", board.splits, pick(state.split, board.splits, "heldout"), (s) => ({ heldout: "held out", fit: "fitted" })[s] || s);
     const members = board.rows.map((row) => data.submissions[row.s]);
     for (const [id, values] of [
-      ["model", unique(members.map((s) => s.model)).sort()],
-      ["aligner", unique(members.map((s) => s.aligner)).sort()],
-      ["budget", BUDGETS.map(([name]) => name).filter((name) => members.some((s) => budgetOf(s.evaluations) === name))],
+      ...Object.entries(FILTERS).map(([id, [of, order]]) => {
+        const there = unique(members.map(of));
+        return [id, order ? order.filter((name) => there.includes(name)) : there.sort()];
+      }),
       ["mark", ["verified", "gain"]],
     ]) {
       const names = { mark: { "": "all", verified: "verified only", gain: "with a gain only" } }[id] || { "": "all" };
@@ -169,6 +177,7 @@
       words("fitted", "Fitted to", "tasks and country that the aligner was given", (r) => of(r, "fitted") ?? "–", { off: true }),
       numeric("budget", "Budget", "survey evaluations spent on fitting", (r) => of(r, "evaluations"), (r) => show(of(r, "evaluations"), 0)),
       numeric("seconds", "Seconds", "time of fitting, on the submitter's machine", (r) => of(r, "seconds"), (r) => show(of(r, "seconds"), 0), { off: true }),
+      numeric("tokens", "Tokens", "tokens read in fitting", (r) => of(r, "tokens"), (r) => show(of(r, "tokens"), 0), { off: true }),
       { name: "marks", title: "Marks", about: "explained below", data: null,
         render: (_, type, r) => {
           if (!r.submission) return type === "display" ? '<span class="mark base">reference row</span>' : "reference row";
@@ -208,11 +217,9 @@
   }
 
   function passes(r) {
-    const wanted = (id) => $(id).value;
-    if (!r.submission) return !wanted("model") && !wanted("aligner") && !wanted("budget") && wanted("mark") !== "verified";
-    return (!wanted("model") || r.submission.model === wanted("model"))
-      && (!wanted("aligner") || r.submission.aligner === wanted("aligner"))
-      && (!wanted("budget") || budgetOf(r.submission.evaluations) === wanted("budget"))
+    const wanted = (id) => $(id).value, chosen = Object.entries(FILTERS).filter(([id]) => wanted(id));
+    if (!r.submission) return !chosen.length && wanted("mark") !== "verified";
+    return chosen.every(([id, [of]]) => of(r.submission) === wanted(id))
       && (wanted("mark") !== "verified" || r.submission.verified)
       && (wanted("mark") !== "gain" || r.row.gain === true);
   }
@@ -256,7 +263,7 @@
   $("task").addEventListener("change", () => { state.board = ""; chooseTask($("task").value); });
   $("country").addEventListener("change", () => chooseBoard(Number($("country").value)));
   for (const id of ["readout", "split"]) $(id).addEventListener("change", () => { state[id] = $(id).value; draw(); });
-  for (const id of ["model", "aligner", "budget", "mark"]) $(id).addEventListener("change", () => { state[id] = $(id).value; table.draw(); });
+  for (const id of [...Object.keys(FILTERS), "mark"]) $(id).addEventListener("change", () => { state[id] = $(id).value; table.draw(); });
   $("search").addEventListener("input", () => table.search($("search").value).draw());
   $("more").addEventListener("click", () => $("more").setAttribute("aria-expanded", $("filters").classList.toggle("all")));
   $("filters").addEventListener("submit", (event) => event.preventDefault());

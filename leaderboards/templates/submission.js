@@ -172,6 +172,7 @@
     const facts = [
       ["Submission", page.name], ["Aligner", m.aligner.name], ["Settings", settings || "its own"], ["Adapter sha256", m.aligner.adapter_sha256 || "no adapter"], ["Seed", m.seed],
       ["Model", m.model.name], ["Revision", m.model.revision], ["Computed in", `${m.model.dtype} on ${m.model.device}, ${m.model.threads} threads, ${m.model.forward}`], ["Chat template", m.model.chat_template || "none"],
+      ...(m.model.adapter_sha256 ? [["LoRA carried", `sha256 ${m.model.adapter_sha256}; not part of a submission, --lora names the folder where it lies`]] : []),
       ...m.tasks.map((t) => [`Task ${t.name}`, `${t.country}, edition ${t.edition ?? "its own"}, hash ${t.hash}`]),
       ["Fitted to", m.fitted ? `${m.fitted.tasks.join(", ")} for ${m.fitted.country}, ${m.fitted.readout}, ${m.fitted.norm}` : "nothing"],
       ["Budget", `${show(m.budget.survey_evaluations, 0)} survey evaluations (${show(m.budget.item_forwards, 0)} of ${show(m.budget.item_forwards_allowed, 0)} item forwards), ${show(m.budget.tokens, 0)} tokens, ${show(m.budget.seconds, 0)} s`],
@@ -180,7 +181,9 @@
     $("facts").innerHTML = facts.map(([k, v]) => `<div><dt>${esc(k)}</dt><dd>${esc(v)}</dd></div>`).join("");
     $("command").textContent = page.command;
     $("typed").textContent = m.command || "nothing";
-    for (const [id, file] of [["manifest", "manifest.json"], ["answers", "answers.jsonl"]]) $(id).href = `files/${encodeURIComponent(submission.name)}/${file}`;
+    const home = `files/${encodeURIComponent(submission.name)}`;
+    for (const [id, file] of [["manifest", "manifest.json"], ["answers", "answers.jsonl"]]) $(id).href = `${home}/${file}`;
+    $("adapter").innerHTML = page.adapter.map((file) => `<a href="${home}/${esc(file)}" download>${esc(file)}</a>`).join(" ");
     $("copy").addEventListener("click", async () => {
       try { await navigator.clipboard.writeText(page.command); $("copy").textContent = "Copied"; } catch {
         getSelection().selectAllChildren($("command"));
