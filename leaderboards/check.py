@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,18 +13,24 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CultevalError, InputError
-from ..harness.aligned import adapter_hash
+from ..harness.adapters import CONFIG as LORA_CONFIG
+from ..harness.adapters import WEIGHTS as LORA_WEIGHTS
+from ..harness.aligned import LORA, TEXT, WEIGHTS, adapter_hash
+from ..harness.files import sha256
+from ..harness.judge import JUDGE, VERDICTS
 from ..harness.registry import find as registered
 from ..harness.registry import table
 from ..harness.run import ALIGNED, SCORES
 from ..harness.scoring import Shelf
 from ..harness.submission import ANSWERS, MANIFEST, Manifest
 from ..tasks.answers import Answers
-from .collect import Entry, Found, entry_of, find
+from .collect import VERIFIED, Entry, Found, entry_of, find, find_one, kind_of, names_in, verified
 from .publish import published_name
 from .suite import Suite
 
 NEAR = 1e-3  # answers of different origin do not agree this closely in every probability
+_ADAPTER = (WEIGHTS, LORA_CONFIG, TEXT, f"{LORA}/{LORA_CONFIG}", f"{LORA}/{LORA_WEIGHTS}")
+FILES = {MANIFEST, ANSWERS, SCORES, JUDGE, VERDICTS, *(f"{ALIGNED}/{name}" for name in _ADAPTER)}  # of an entry
 
 
 @dataclass(frozen=True)
@@ -50,23 +57,26 @@ def check(
     """How many entries a board's folder has, and everything that is wrong with them.
 
     Each is read and scored anew: name, stored scores, budget, adapter and suite have to agree with what it holds, and
-    no two entries of different origin may have the same answers.
+    no two entries of different origin may have the same answers. Nothing but entries and marks may lie in the folder,
+    nothing but an entry's files in an entry, and a mark belongs to an entry.
 
     Args:
-        before: the folder as it was released last; what was there must be there still, unchanged.
+        before: the folder as it was released last; what was there must be there still, unchanged, and so must the
+            marks, which are not a contributor's to give.
         advance: told after each entry how many of how many are done.
 
     Raises:
         InputError: there is no board.
     """
     problems: list[Problem] = []
-    found = find(board, lambda text: problems.append(Problem("", text)))
+    found = _found(board, problems)
     if not found and not problems:
         raise InputError(f"{board}: no entries. `culteval leaderboard add RUN --to {board}` makes some.")
     sheets: list[_Sheet] = []
     shelf = Shelf()
     for number, one in enumerate(found):
         try:
+            _check_files(board / one.name)
             entry, answers = entry_of(one, shelf)
             problems += [Problem(one.name, text) for text in _of_entry(one, entry, suite, shelf)]
             sheets += _sheets(entry, answers)
@@ -74,9 +84,45 @@ def check(
             problems.append(Problem(one.name, str(error)))
         advance(number + 1, len(found))
     problems += _copies(sheets)
+    problems += _marks(board, found, before)
     if before is not None:
         problems += _gone(found, find(before, lambda text: None))
     return len(found), sorted(problems, key=lambda problem: problem.entry)
+
+
+def _found(board: Path, problems: list[Problem]) -> list[Found]:
+    """The entries of a board; a problem for each name that is none, but for the marks and hidden files."""
+    found = []
+    for name in names_in(board):
+        try:
+            one = find_one(board / name)
+        except InputError as error:
+            problems.append(Problem("", str(error)))
+            continue
+        if one is not None:
+            found.append(one)
+        elif name != VERIFIED and not name.startswith("."):
+            problems.append(
+                Problem("", f"{board}/{name[:80]!r}: no entry. Remove it; `leaderboard add` makes entries.")
+            )
+    return found
+
+
+def _inside(folder: Path) -> list[str]:
+    """Everything in a folder that is no folder itself, links not followed: paths relative to it, in order."""
+    paths = []
+    for home, folders, files in os.walk(folder):
+        links = [name for name in folders if kind_of(Path(home, name)) == "link"]
+        paths += [Path(home, name).relative_to(folder).as_posix() for name in (*links, *files)]
+    return sorted(paths)
+
+
+def _check_files(folder: Path) -> None:
+    """Raise InputError where a folder holds anything but the files of an entry."""
+    odd = [repr(name[:80]) for name in _inside(folder) if name not in FILES or kind_of(folder / name) != "file"]
+    if odd:
+        more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
+        raise InputError(f"holds what is no file of an entry: {', '.join(odd[:3])}{more}")
 
 
 def _of_entry(found: Found, entry: Entry, suite: Suite, shelf: Shelf) -> Iterator[str]:
@@ -132,6 +178,23 @@ def _copies(sheets: list[_Sheet]) -> Iterator[Problem]:
                 yield Problem(
                     group[at].entry, f"its answers to {task} are those of {twin.entry}, which has them from elsewhere"
                 )
+
+
+def _marks(board: Path, found: list[Found], before: Path | None) -> Iterator[Problem]:
+    """Marks that are not those of the release, or of no entry."""
+    try:
+        marks = verified(board)
+    except InputError as error:
+        yield Problem(VERIFIED, str(error))
+        return
+    answers = {sha256(path) for one in found for path in one.files if path.name == ANSWERS}
+    for key in sorted(marks.keys() - answers):
+        yield Problem(VERIFIED, f"{key[:12]} marks no entry's answers")
+    if before is not None:
+        released = verified(before)
+        for key in sorted(marks.keys() | released.keys()):
+            if (key in marks, marks.get(key)) != (key in released, released.get(key)):
+                yield Problem(VERIFIED, f"{key[:12]} is not as released; the board's keepers alone mark entries")
 
 
 def _gone(found: list[Found], before: list[Found]) -> Iterator[Problem]:

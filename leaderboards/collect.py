@@ -95,20 +95,28 @@ def find(folder: Path, left_out: Callable[[str], None]) -> list[Found]:
     Raises:
         InputError: no such folder.
     """
-    try:
-        names = sorted(entry.name for entry in os.scandir(folder))
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be read ({error.strerror}). Give a folder of runs or submissions."
-        ) from None
     found = []
-    for name in names:
+    for name in names_in(folder):
         try:
             if (one := find_one(folder / name)) is not None:
                 found.append(one)
         except InputError as error:
             left_out(str(error))
     return found
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names right under a folder, in order.
+
+    Raises:
+        InputError: no such folder.
+    """
+    try:
+        return sorted(entry.name for entry in os.scandir(folder))
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be read ({error.strerror}). Give a folder of runs or submissions."
+        ) from None
 
 
 def find_one(path: Path) -> Found | None:
@@ -118,17 +126,17 @@ def find_one(path: Path) -> Found | None:
         InputError: links, odd files, names that a page cannot carry.
     """
     shown = f"{path.parent}/{path.name[:80]!r}"
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind == "link":
         raise InputError(f"{shown}: a link. Put the folder itself here.")
     if kind != "folder" or path.name.startswith("."):
         return None
     inner = path / SUBMISSION
-    if (kind := _kind(inner)) == "link":
+    if (kind := kind_of(inner)) == "link":
         raise InputError(f"{shown}: {SUBMISSION} is a link. Put the folder itself here.")
     home = inner if kind == "folder" else path
     wanted = (home / MANIFEST, home / ANSWERS, home / JUDGE, home / VERDICTS, path / SCORES)
-    kinds = {file: kind for file in wanted if (kind := _kind(file))}
+    kinds = {file: kind for file in wanted if (kind := kind_of(file))}
     unfinished = home == inner and path / SCORES not in kinds
     if unfinished or home / MANIFEST not in kinds:
         return None
@@ -145,7 +153,7 @@ def find_one(path: Path) -> Found | None:
         raise InputError(f"{shown}: cannot be read ({error.strerror}).") from None
 
 
-def _kind(path: Path) -> str | None:
+def kind_of(path: Path) -> str | None:
     """What lies at a path, links not followed: link, folder, file, large for a file too large, or other."""
     try:
         found = os.lstat(path)

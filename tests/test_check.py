@@ -93,6 +93,27 @@ def overspent(manifest):
     manifest["budget"]["item_forwards"] = manifest["budget"]["item_forwards_allowed"] + 1
 
 
+def mark(board, *keys):
+    (board / "verified.json").write_text(json.dumps({key: {} for key in keys}))
+
+
+def key_of(folder):
+    return json.loads((folder / "manifest.json").read_text())["answers"]["sha256"]
+
+
+def relink(file):
+    file.unlink()
+    file.symlink_to("/dev/zero")
+
+
+def hide(folder):
+    """As a run that is not finished."""
+    files = sorted(folder.iterdir())
+    (folder / "submission").mkdir()
+    for file in files:
+        file.rename(folder / "submission" / file.name)
+
+
 SPOILED = {
     "another name": (lambda board: entry(board, "naive").rename(board / "vsm13-US-naive-0123456789"), "rename it so"),
     "better scores": (lambda board: loud(entry(board, "random")), "not the scores that its answers give"),
@@ -112,16 +133,33 @@ SPOILED = {
         lambda board: (entry(board, "random") / "adapter" / "lora").mkdir(),
         "adapter_config.json",
     ),
+    "a mark of its own": (lambda board: mark(board, key_of(entry(board, "naive"))), "not as released"),
+    "a mark of nothing": (lambda board: mark(board, "0" * 64), "marks no entry's answers"),
+    "marks that cannot be read": (lambda board: (board / "verified.json").write_text("[]"), "verified.json"),
+    "a page": (lambda board: (board / "evil.html").write_text("<b>"), "no entry"),
+    "an empty folder": (lambda board: (board / "empty").mkdir(), "no entry"),
+    "an unfinished run": (lambda board: hide(entry(board, "random")), "no entry"),
+    "a page in an entry": (lambda board: (entry(board, "naive") / "evil.html").write_text("<b>"), "'evil.html'"),
+    "a page in an adapter": (
+        lambda board: (entry(board, "random") / "adapter" / "evil.html").write_text("<b>"),
+        "'adapter/evil.html'",
+    ),
+    "a link in an adapter": (
+        lambda board: relink(entry(board, "random") / "adapter" / "preamble.txt"),
+        "'adapter/preamble.txt'",
+    ),
 }
+SINCE = {"a mark of its own"}  # which only the release tells
 
 
 @pytest.mark.parametrize("case", SPOILED)
-def test_what_is_spoiled_is_named(case, board):
+def test_what_is_spoiled_is_named(case, board, published):
     spoil, text = SPOILED[case]
     spoil(board)
-    code, out, error = culteval("leaderboard", "check", board)
+    since = ["--since", published] if case in SINCE else []
+    code, out, error = culteval("leaderboard", "check", board, *since)
     assert code == 3 and text in out and "1 problems" in error
-    code, out, _ = culteval("leaderboard", "check", board, "--json")
+    code, out, _ = culteval("leaderboard", "check", board, *since, "--json")
     assert code == 3 and text in json.loads(out)["problems"][0]["text"]
 
 
@@ -160,6 +198,20 @@ def test_nothing_disappears_and_nothing_changes(published, board):
     (folder / "manifest.json").write_text((folder / "manifest.json").read_text() + " ")
     code, out, _ = culteval("leaderboard", "check", board, "--since", published)
     assert code == 3 and "was released and is gone" in out and "with other content" in out
+
+
+def test_marks_stay_as_they_were_released(board, published, tmp_path):
+    (board / ".gitkeep").touch()
+    released = tmp_path / "released"
+    shutil.copytree(published, released)
+    one, other = (key_of(entry(board, name)) for name in ("naive", "random"))
+    mark(released, one)
+    mark(board, one)
+    assert culteval("leaderboard", "check", board, "--since", released)[:2] == (0, "3 entries, nothing wrong.\n")
+    for marks in ({}, {one: {}, other: {}}, {one: {"compared": 24}}):
+        (board / "verified.json").write_text(json.dumps(marks))
+        code, out, error = culteval("leaderboard", "check", board, "--since", released)
+        assert code == 3 and "keepers alone" in out and "1 problems" in error
 
 
 def test_an_empty_board(tmp_path):
