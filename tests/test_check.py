@@ -45,9 +45,13 @@ def entry(board, aligner):
     return next(board.glob(f"vsm13-US-{aligner}-*"))
 
 
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+
+
 def rewrite(folder, change_manifest=lambda manifest: None, change_answers=lambda rows: None):
     """Change an entry and make its hash and name right again, as somebody who cheats would."""
-    rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    rows = rows_of(folder)
     change_answers(rows)
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
     (folder / "answers.jsonl").write_bytes(data)
@@ -57,7 +61,7 @@ def rewrite(folder, change_manifest=lambda manifest: None, change_answers=lambda
     (folder / "manifest.json").write_text(text := json.dumps(manifest))
     (folder / "scores.json").unlink(missing_ok=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-    return folder.rename(folder.with_name(f"vsm13-US-{manifest['aligner']['name']}-{digest}"))
+    return folder.rename(folder.with_name(f"{folder.name.rpartition('-')[0]}-{digest}"))
 
 
 def test_what_add_made_is_in_order(published):
@@ -172,7 +176,7 @@ def test_copied_answers_are_found_even_behind_a_little_noise(noise, board):
             probs = np.array(row["probs"]) + noise * rng.uniform(-1, 1, len(row["probs"]))
             row["probs"] = (probs.clip(0) / probs.clip(0).sum()).tolist()
 
-    copy = board / "copy"
+    copy = board / "vsm13-US-mine-copy"
     shutil.copytree(entry(board, "random"), copy)
     shutil.rmtree(copy / "adapter")
     mine = rewrite(copy, lambda manifest: manifest["aligner"].update(name="mine", adapter_sha256="0" * 64), blur)
@@ -270,3 +274,53 @@ def test_a_damaged_mark_file_is_named(board):
     (board / "verified.json").write_text("[]")
     code, _, error = culteval("leaderboard", "verify", board)
     assert code == InputError.exit_code and "verified.json" in error
+
+
+@pytest.fixture(scope="module")
+def probed(tiny, tmp_path_factory):
+    """A board of one run of the open questions, whose answers are texts."""
+    home = tmp_path_factory.mktemp("probed")
+    flags = ["--model", tiny(), "--out", home / "runs", "--aligner", "icl"]
+    code, _, error = culteval("run", "--task", "probes", *BASE[3:], *flags)
+    assert code == 0, error
+    assert culteval("leaderboard", "add", *(home / "runs").iterdir(), "--to", home / "board")[0] == 0
+    return home / "board"
+
+
+def swap_texts(rows):
+    """Every text under another question; probabilities and options stay."""
+    texts = [row["text"] for row in rows]
+    for row, text in zip(rows, texts[1:] + texts[:1], strict=True):
+        row["text"] = text
+
+
+def swap_codes(rows):
+    for row in rows:
+        if row["probs"]:
+            row["parsed"] = 2 if row["parsed"] == 1 else 1
+
+
+def weigh_nothing(rows):
+    """As an API that tells no probabilities."""
+    for row in rows:
+        row["probs"], row["outside"] = [], 1.0
+
+
+WRITTEN = {
+    "honest": (lambda rows: None, True),
+    "texts alone": (weigh_nothing, True),
+    "swapped texts": (swap_texts, False),
+    "swapped codes": (swap_codes, False),
+    "swapped texts alone": (lambda rows: (weigh_nothing(rows), swap_texts(rows)), False),
+}
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+def test_written_answers_are_asked_again_too(case, probed, tmp_path):
+    change, holds = WRITTEN[case]
+    shutil.copytree(probed, tmp_path / "board")
+    rewrite(next((tmp_path / "board").iterdir()), change_answers=change)
+    code, out, error = culteval("leaderboard", "verify", tmp_path / "board", "--json")
+    (verdict,) = json.loads(out)["verdicts"]
+    assert (code == 0, verdict["holds"]) == (holds, holds), (verdict, error)
+    assert verdict["largest"] < 1e-4 and verdict["compared"] == 24
