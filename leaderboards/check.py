@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -24,11 +25,13 @@ from ..harness.run import ALIGNED, SCORES
 from ..harness.scoring import Shelf
 from ..harness.submission import ANSWERS, MANIFEST, Manifest
 from ..tasks.answers import Answers
+from ..tasks.prompts import Asking, split_items
 from .collect import VERIFIED, Entry, Found, entry_of, find, find_one, kind_of, names_in, verified
 from .publish import published_name
 from .suite import Suite
 
 NEAR = 1e-3  # answers of different origin do not agree this closely in every probability
+ROUNDED = 0.01  # survey evaluations by which a manifest may be off: some write two decimals
 _ADAPTER = (WEIGHTS, LORA_CONFIG, TEXT, f"{LORA}/{LORA_CONFIG}", f"{LORA}/{LORA_WEIGHTS}")
 FILES = {MANIFEST, ANSWERS, SCORES, JUDGE, VERDICTS, *(f"{ALIGNED}/{name}" for name in _ADAPTER)}  # of an entry
 
@@ -86,7 +89,7 @@ def check(
     problems += _copies(sheets)
     problems += _marks(board, found, before)
     if before is not None:
-        problems += _gone(found, find(before, lambda text: None))
+        problems += _gone(board, before)
     return len(found), sorted(problems, key=lambda problem: problem.entry)
 
 
@@ -131,10 +134,14 @@ def _of_entry(found: Found, entry: Entry, suite: Suite, shelf: Shelf) -> Iterato
         yield f"its content is that of {name}: rename it so"
     if entry.differs:
         yield f"{SCORES}: not the scores that its answers give; remove it, or add the run anew"
+    if entry.unfounded:
+        cells = ", ".join(entry.unfounded[:3])
+        yield f"{SCORES}: {len(entry.unfounded)} that its answers do not give ({cells}); remove it, or add the run anew"
     for task in manifest.tasks:
         if not suite.holds(shelf.spec(task.name)):
             yield f"{task.name}: no task of suite {suite.version}, so that it cannot be ranked"
     yield from _odd_budget(manifest)
+    yield from _odd_evaluations(manifest, shelf)
     adapter = found.folder / ALIGNED
     if adapter.is_dir() and adapter_hash(adapter) != manifest.aligner.adapter_sha256:
         yield f"{ALIGNED}: not the adapter that the manifest names (aligner.adapter_sha256)"
@@ -150,6 +157,23 @@ def _odd_budget(manifest: Manifest) -> Iterator[str]:
             yield f"budget: {name} searches, but this one spent nothing"
         if not budgeted and spent.item_forwards_allowed:
             yield f"budget: {name} does not search; its budget is 0"
+
+
+def _odd_evaluations(manifest: Manifest, shelf: Shelf) -> Iterator[str]:
+    """Survey evaluations are item forwards by the items of the fitted tasks, whatever the manifest says."""
+    spent, fitted = manifest.budget, manifest.fitted.tasks if manifest.fitted else ()
+    try:
+        items = sum(len(split_items(shelf.spec(name), "fit", Asking())) for name in fitted)
+    except CultevalError as error:
+        yield f"budget: the items of fitted.tasks cannot be counted: {error}"
+        return
+    if spent.item_forwards and not items:
+        yield f"budget: {spent.item_forwards} item forwards spent, but fitted to nothing"
+        return
+    evaluations = spent.item_forwards / max(1, items)
+    if not math.isclose(spent.survey_evaluations, evaluations, rel_tol=1e-6, abs_tol=ROUNDED):
+        given = f"{spent.item_forwards} item forwards are {evaluations:.2f} survey evaluations of {items} items"
+        yield f"budget: {given}, not {spent.survey_evaluations:.2f}"
 
 
 def _sheets(entry: Entry, answers: dict[str, Answers]) -> Iterator[_Sheet]:
@@ -197,17 +221,20 @@ def _marks(board: Path, found: list[Found], before: Path | None) -> Iterator[Pro
                 yield Problem(VERIFIED, f"{key[:12]} is not as released; the board's keepers alone mark entries")
 
 
-def _gone(found: list[Found], before: list[Found]) -> Iterator[Problem]:
-    now = {one.name: one for one in found}
-    for old in before:
-        if old.name not in now:
+def _gone(board: Path, before: Path) -> Iterator[Problem]:
+    """Released entries that are not there, or not as they were."""
+    for old in find(before, lambda text: None):
+        if not (board / old.name).is_dir():
             yield Problem(old.name, "was released and is gone; entries stay, so that what was cited can be found")
-        elif _content(old) != _content(now[old.name]):
+        elif _content(before / old.name) != _content(board / old.name):
             yield Problem(old.name, "was released with other content; a new result is a new entry")
 
 
-def _content(found: Found) -> str:
+def _content(entry: Path) -> str:
+    """A sha256 over an entry's files, but for the scores, which its answers give and which may be left out."""
     digest = hashlib.sha256()
-    for name in (MANIFEST, ANSWERS):
-        digest.update((found.folder / name).read_bytes())
+    for name in _inside(entry):
+        if name != SCORES:
+            kind = kind_of(entry / name)
+            digest.update(f"{name}\0{sha256(entry / name) if kind == 'file' else kind}\0".encode())
     return digest.hexdigest()

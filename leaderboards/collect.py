@@ -44,7 +44,8 @@ class Entry(BaseModel):
     """A submission on a board: its folder's name, its manifest, the scores of its answers.
 
     ``key`` is a sha256 over its files and over the code and figures that scored it; ``differs`` says that the scores
-    it came with are not those of its answers. ``folder`` is where its manifest and answers lie on this machine.
+    it came with are not those of its answers, ``unfounded`` which of them its answers do not give at all. ``folder`` is
+    where its manifest and answers lie on this machine.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +55,7 @@ class Entry(BaseModel):
     manifest: Manifest
     scores: tuple[Score, ...]
     differs: bool = False
+    unfounded: tuple[str, ...] = ()
     folder: Path = Field(Path(), exclude=True)
 
     def of(self, task: str) -> list[Score]:
@@ -183,9 +185,16 @@ def entry_of(found: Found, shelf: Shelf) -> tuple[Entry, dict[str, Answers]]:
     for score in scores:
         if not _finite(score):
             raise InputError(f"{found.folder}: its answers give no finite {score.metric}.")
-    differs = stored is not None and _differ(stored, scores)
-    made = {"name": found.name, "key": found.key, "manifest": manifest, "scores": tuple(scores), "differs": differs}
-    return Entry(**made, folder=found.folder), answers
+    differs, unfounded = _compared(stored or (), scores)
+    return Entry(
+        name=found.name,
+        key=found.key,
+        manifest=manifest,
+        scores=tuple(scores),
+        differs=differs,
+        unfounded=unfounded,
+        folder=found.folder,
+    ), answers
 
 
 def entries(folder: Path, warn: Callable[[str], None]) -> Iterator[Entry]:
@@ -259,11 +268,18 @@ def _finite(score: Score) -> bool:
     return all(number is None or math.isfinite(number) for number in (score.value, score.low, score.high))
 
 
-def _differ(stored: Iterable[Score], scores: Iterable[Score]) -> bool:
-    """Whether a stored score is not what the answers give; metrics that only one side has do not count."""
-    told = {(s.task, s.country, s.metric, s.readout, s.split): s.value for s in stored}
-    for score in scores:
-        value = told.get((score.task, score.country, score.metric, score.readout, score.split))
-        if value is not None and not math.isclose(value, score.value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
-            return True
-    return False
+def _cell(score: Score) -> tuple[str, ...]:
+    return score.task, score.country, score.metric, score.readout, score.split
+
+
+def _compared(stored: Iterable[Score], scores: Iterable[Score]) -> tuple[bool, tuple[str, ...]]:
+    """Whether a stored score is not what the answers give, and the names of those that they do not give at all."""
+    given = {_cell(score): score.value for score in scores}
+    differs, unfounded = False, []
+    for score in stored:
+        value = given.get(_cell(score))
+        if value is None:
+            unfounded.append(" ".join(_cell(score)))
+        elif not math.isclose(score.value, value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            differs = True
+    return differs, tuple(unfounded)

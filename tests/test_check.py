@@ -94,7 +94,17 @@ def free(manifest):
 
 
 def overspent(manifest):
-    manifest["budget"]["item_forwards"] = manifest["budget"]["item_forwards_allowed"] + 1
+    spend(manifest, manifest["budget"]["item_forwards_allowed"] + 1)
+
+
+def spend(manifest, forwards):
+    manifest["budget"] |= {"item_forwards": forwards, "survey_evaluations": round(forwards / 24, 2)}
+
+
+def praise(folder):
+    """A score beside those that the answers give."""
+    scores = json.loads((folder / "scores.json").read_text())
+    (folder / "scores.json").write_text(json.dumps([*scores, scores[0] | {"metric": "judged_side", "value": 1.0}]))
 
 
 def mark(board, *keys):
@@ -121,6 +131,19 @@ def hide(folder):
 SPOILED = {
     "another name": (lambda board: entry(board, "naive").rename(board / "vsm13-US-naive-0123456789"), "rename it so"),
     "better scores": (lambda board: loud(entry(board, "random")), "not the scores that its answers give"),
+    "a score of nothing": (lambda board: praise(entry(board, "random")), "1 that its answers do not give"),
+    "a cheap search": (
+        lambda board: rewrite(entry(board, "random"), lambda m: m["budget"].update(survey_evaluations=1.0)),
+        "12.00 survey evaluations of 24 items, not 1.00",
+    ),
+    "a search for another task": (
+        lambda board: rewrite(entry(board, "random"), lambda m: m["fitted"].update(tasks=["nowhere"])),
+        "cannot be counted",
+    ),
+    "a search for no task": (
+        lambda board: rewrite(entry(board, "random"), lambda m: m.update(fitted=None)),
+        "fitted to nothing",
+    ),
     "answers cut short": (lambda board: cut(entry(board, "random")), "answers.jsonl"),
     "a search for nothing": (lambda board: rewrite(entry(board, "random"), free), "spent nothing"),
     "more than allowed": (lambda board: rewrite(entry(board, "random"), overspent), "allowed"),
@@ -204,6 +227,30 @@ def test_nothing_disappears_and_nothing_changes(published, board):
     assert code == 3 and "was released and is gone" in out and "with other content" in out
 
 
+def test_two_decimals_of_survey_evaluations_will_do(board):
+    rewrite(entry(board, "random"), lambda manifest: spend(manifest, 287))
+    assert culteval("leaderboard", "check", board)[1] == "3 entries, nothing wrong.\n"
+
+
+CHANGED = {
+    "no adapter": lambda folder: shutil.rmtree(folder / "adapter"),
+    "another adapter's configuration": lambda folder: (folder / "adapter" / "adapter_config.json").write_text("{}"),
+    "verdicts": lambda folder: (folder / "verdicts.jsonl").write_text(""),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_no_file_of_a_released_entry_changes(case, published, board):
+    CHANGED[case](entry(board, "random"))
+    code, out, error = culteval("leaderboard", "check", board, "--since", published)
+    assert code == 3 and "with other content" in out and "1 problems" in error
+
+
+def test_scores_may_be_left_out(published, board):
+    (entry(board, "random") / "scores.json").unlink()
+    assert culteval("leaderboard", "check", board, "--since", published)[0] == 0
+
+
 def test_marks_stay_as_they_were_released(board, published, tmp_path):
     (board / ".gitkeep").touch()
     released = tmp_path / "released"
@@ -285,6 +332,21 @@ def probed(tiny, tmp_path_factory):
     assert code == 0, error
     assert culteval("leaderboard", "add", *(home / "runs").iterdir(), "--to", home / "board")[0] == 0
     return home / "board"
+
+
+def test_verdicts_go_with_the_answers_that_they_judge(probed, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(next(probed.iterdir()), run)
+    assert culteval("judge", run, "--model", "dummy")[0] == 0
+    code, out, error = culteval("leaderboard", "add", run, "--to", tmp_path / "board")
+    assert code == 0, error
+    (made,) = (tmp_path / "board").iterdir()
+    assert {"judge.json", "verdicts.jsonl"} < {path.name for path in made.iterdir()}
+    assert "judged_unread" in (made / "scores.json").read_text()
+    assert culteval("leaderboard", "check", tmp_path / "board")[1] == "1 entries, nothing wrong.\n"
+    (made / "judge.json").unlink()
+    code, out, _ = culteval("leaderboard", "check", tmp_path / "board")
+    assert code == 3 and "judged_" in out and "that its answers do not give" in out
 
 
 def swap_texts(rows):
