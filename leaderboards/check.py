@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,18 +14,26 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CultevalError, InputError
-from ..harness.aligned import adapter_hash
+from ..harness.adapters import CONFIG as LORA_CONFIG
+from ..harness.adapters import WEIGHTS as LORA_WEIGHTS
+from ..harness.aligned import LORA, TEXT, WEIGHTS, adapter_hash
+from ..harness.files import sha256
+from ..harness.judge import JUDGE, VERDICTS
 from ..harness.registry import find as registered
 from ..harness.registry import table
 from ..harness.run import ALIGNED, SCORES
 from ..harness.scoring import Shelf
 from ..harness.submission import ANSWERS, MANIFEST, Manifest
 from ..tasks.answers import Answers
-from .collect import Entry, Found, entry_of, find
+from ..tasks.prompts import Asking, split_items
+from .collect import VERIFIED, Entry, Found, entry_of, find, find_one, kind_of, names_in, verified
 from .publish import published_name
 from .suite import Suite
 
 NEAR = 1e-3  # answers of different origin do not agree this closely in every probability
+ROUNDED = 0.01  # survey evaluations by which a manifest may be off: some write two decimals
+_ADAPTER = (WEIGHTS, LORA_CONFIG, TEXT, f"{LORA}/{LORA_CONFIG}", f"{LORA}/{LORA_WEIGHTS}")
+FILES = {MANIFEST, ANSWERS, SCORES, JUDGE, VERDICTS, *(f"{ALIGNED}/{name}" for name in _ADAPTER)}  # of an entry
 
 
 @dataclass(frozen=True)
@@ -50,23 +60,26 @@ def check(
     """How many entries a board's folder has, and everything that is wrong with them.
 
     Each is read and scored anew: name, stored scores, budget, adapter and suite have to agree with what it holds, and
-    no two entries of different origin may have the same answers.
+    no two entries of different origin may have the same answers. Nothing but entries and marks may lie in the folder,
+    nothing but an entry's files in an entry, and a mark belongs to an entry.
 
     Args:
-        before: the folder as it was released last; what was there must be there still, unchanged.
+        before: the folder as it was released last; what was there must be there still, unchanged, and so must the
+            marks, which are not a contributor's to give.
         advance: told after each entry how many of how many are done.
 
     Raises:
         InputError: there is no board.
     """
     problems: list[Problem] = []
-    found = find(board, lambda text: problems.append(Problem("", text)))
+    found = _found(board, problems)
     if not found and not problems:
         raise InputError(f"{board}: no entries. `culteval leaderboard add RUN --to {board}` makes some.")
     sheets: list[_Sheet] = []
     shelf = Shelf()
     for number, one in enumerate(found):
         try:
+            _check_files(board / one.name)
             entry, answers = entry_of(one, shelf)
             problems += [Problem(one.name, text) for text in _of_entry(one, entry, suite, shelf)]
             sheets += _sheets(entry, answers)
@@ -74,9 +87,45 @@ def check(
             problems.append(Problem(one.name, str(error)))
         advance(number + 1, len(found))
     problems += _copies(sheets)
+    problems += _marks(board, found, before)
     if before is not None:
-        problems += _gone(found, find(before, lambda text: None))
+        problems += _gone(board, before)
     return len(found), sorted(problems, key=lambda problem: problem.entry)
+
+
+def _found(board: Path, problems: list[Problem]) -> list[Found]:
+    """The entries of a board; a problem for each name that is none, but for the marks and hidden files."""
+    found = []
+    for name in names_in(board):
+        try:
+            one = find_one(board / name)
+        except InputError as error:
+            problems.append(Problem("", str(error)))
+            continue
+        if one is not None:
+            found.append(one)
+        elif name != VERIFIED and not name.startswith("."):
+            problems.append(
+                Problem("", f"{board}/{name[:80]!r}: no entry. Remove it; `leaderboard add` makes entries.")
+            )
+    return found
+
+
+def _inside(folder: Path) -> list[str]:
+    """Everything in a folder that is no folder itself, links not followed: paths relative to it, in order."""
+    paths = []
+    for home, folders, files in os.walk(folder):
+        links = [name for name in folders if kind_of(Path(home, name)) == "link"]
+        paths += [Path(home, name).relative_to(folder).as_posix() for name in (*links, *files)]
+    return sorted(paths)
+
+
+def _check_files(folder: Path) -> None:
+    """Raise InputError where a folder holds anything but the files of an entry."""
+    odd = [repr(name[:80]) for name in _inside(folder) if name not in FILES or kind_of(folder / name) != "file"]
+    if odd:
+        more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
+        raise InputError(f"holds what is no file of an entry: {', '.join(odd[:3])}{more}")
 
 
 def _of_entry(found: Found, entry: Entry, suite: Suite, shelf: Shelf) -> Iterator[str]:
@@ -85,10 +134,14 @@ def _of_entry(found: Found, entry: Entry, suite: Suite, shelf: Shelf) -> Iterato
         yield f"its content is that of {name}: rename it so"
     if entry.differs:
         yield f"{SCORES}: not the scores that its answers give; remove it, or add the run anew"
+    if entry.unfounded:
+        cells = ", ".join(entry.unfounded[:3])
+        yield f"{SCORES}: {len(entry.unfounded)} that its answers do not give ({cells}); remove it, or add the run anew"
     for task in manifest.tasks:
         if not suite.holds(shelf.spec(task.name)):
             yield f"{task.name}: no task of suite {suite.version}, so that it cannot be ranked"
     yield from _odd_budget(manifest)
+    yield from _odd_evaluations(manifest, shelf)
     adapter = found.folder / ALIGNED
     if adapter.is_dir() and adapter_hash(adapter) != manifest.aligner.adapter_sha256:
         yield f"{ALIGNED}: not the adapter that the manifest names (aligner.adapter_sha256)"
@@ -104,6 +157,23 @@ def _odd_budget(manifest: Manifest) -> Iterator[str]:
             yield f"budget: {name} searches, but this one spent nothing"
         if not budgeted and spent.item_forwards_allowed:
             yield f"budget: {name} does not search; its budget is 0"
+
+
+def _odd_evaluations(manifest: Manifest, shelf: Shelf) -> Iterator[str]:
+    """Survey evaluations are item forwards by the items of the fitted tasks, whatever the manifest says."""
+    spent, fitted = manifest.budget, manifest.fitted.tasks if manifest.fitted else ()
+    try:
+        items = sum(len(split_items(shelf.spec(name), "fit", Asking())) for name in fitted)
+    except CultevalError as error:
+        yield f"budget: the items of fitted.tasks cannot be counted: {error}"
+        return
+    if spent.item_forwards and not items:
+        yield f"budget: {spent.item_forwards} item forwards spent, but fitted to nothing"
+        return
+    evaluations = spent.item_forwards / max(1, items)
+    if not math.isclose(spent.survey_evaluations, evaluations, rel_tol=1e-6, abs_tol=ROUNDED):
+        given = f"{spent.item_forwards} item forwards are {evaluations:.2f} survey evaluations of {items} items"
+        yield f"budget: {given}, not {spent.survey_evaluations:.2f}"
 
 
 def _sheets(entry: Entry, answers: dict[str, Answers]) -> Iterator[_Sheet]:
@@ -134,17 +204,37 @@ def _copies(sheets: list[_Sheet]) -> Iterator[Problem]:
                 )
 
 
-def _gone(found: list[Found], before: list[Found]) -> Iterator[Problem]:
-    now = {one.name: one for one in found}
-    for old in before:
-        if old.name not in now:
+def _marks(board: Path, found: list[Found], before: Path | None) -> Iterator[Problem]:
+    """Marks that are not those of the release, or of no entry."""
+    try:
+        marks = verified(board)
+    except InputError as error:
+        yield Problem(VERIFIED, str(error))
+        return
+    answers = {sha256(path) for one in found for path in one.files if path.name == ANSWERS}
+    for key in sorted(marks.keys() - answers):
+        yield Problem(VERIFIED, f"{key[:12]} marks no entry's answers")
+    if before is not None:
+        released = verified(before)
+        for key in sorted(marks.keys() | released.keys()):
+            if (key in marks, marks.get(key)) != (key in released, released.get(key)):
+                yield Problem(VERIFIED, f"{key[:12]} is not as released; the board's keepers alone mark entries")
+
+
+def _gone(board: Path, before: Path) -> Iterator[Problem]:
+    """Released entries that are not there, or not as they were."""
+    for old in find(before, lambda text: None):
+        if not (board / old.name).is_dir():
             yield Problem(old.name, "was released and is gone; entries stay, so that what was cited can be found")
-        elif _content(old) != _content(now[old.name]):
+        elif _content(before / old.name) != _content(board / old.name):
             yield Problem(old.name, "was released with other content; a new result is a new entry")
 
 
-def _content(found: Found) -> str:
+def _content(entry: Path) -> str:
+    """A sha256 over an entry's files, but for the scores, which its answers give and which may be left out."""
     digest = hashlib.sha256()
-    for name in (MANIFEST, ANSWERS):
-        digest.update((found.folder / name).read_bytes())
+    for name in _inside(entry):
+        if name != SCORES:
+            kind = kind_of(entry / name)
+            digest.update(f"{name}\0{sha256(entry / name) if kind == 'file' else kind}\0".encode())
     return digest.hexdigest()

@@ -46,7 +46,8 @@ class Entry(BaseModel):
     """A submission on a board: its folder's name, its manifest, the scores of its answers.
 
     ``key`` is a sha256 over its files and over the code and figures that scored it; ``differs`` says that the scores
-    it came with are not those of its answers. ``folder`` is where its manifest and answers lie on this machine.
+    it came with are not those of its answers, ``unfounded`` which of them its answers do not give at all. ``folder`` is
+    where its manifest and answers lie on this machine.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +57,7 @@ class Entry(BaseModel):
     manifest: Manifest
     scores: tuple[Score, ...]
     differs: bool = False
+    unfounded: tuple[str, ...] = ()
     folder: Path = Field(Path(), exclude=True)
 
     def of(self, task: str) -> list[Score]:
@@ -99,20 +101,28 @@ def find(folder: Path, left_out: Callable[[str], None]) -> list[Found]:
     Raises:
         InputError: no such folder.
     """
-    try:
-        names = sorted(entry.name for entry in os.scandir(folder))
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be read ({error.strerror}). Give a folder of runs or submissions."
-        ) from None
     found = []
-    for name in names:
+    for name in names_in(folder):
         try:
             if (one := find_one(folder / name)) is not None:
                 found.append(one)
         except InputError as error:
             left_out(str(error))
     return found
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names right under a folder, in order.
+
+    Raises:
+        InputError: no such folder.
+    """
+    try:
+        return sorted(entry.name for entry in os.scandir(folder))
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be read ({error.strerror}). Give a folder of runs or submissions."
+        ) from None
 
 
 def find_one(path: Path) -> Found | None:
@@ -122,17 +132,17 @@ def find_one(path: Path) -> Found | None:
         InputError: links, odd files, names that a page cannot carry.
     """
     shown = f"{path.parent}/{path.name[:80]!r}"
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind == "link":
         raise InputError(f"{shown}: a link. Put the folder itself here.")
     if kind != "folder" or path.name.startswith("."):
         return None
     inner = path / SUBMISSION
-    if (kind := _kind(inner)) == "link":
+    if (kind := kind_of(inner)) == "link":
         raise InputError(f"{shown}: {SUBMISSION} is a link. Put the folder itself here.")
     home = inner if kind == "folder" else path
     wanted = (home / MANIFEST, home / ANSWERS, home / JUDGE, home / VERDICTS, path / SCORES)
-    kinds = {file: kind for file in wanted if (kind := _kind(file))}
+    kinds = {file: kind for file in wanted if (kind := kind_of(file))}
     unfinished = home == inner and path / SCORES not in kinds
     if unfinished or home / MANIFEST not in kinds:
         return None
@@ -150,7 +160,7 @@ def find_one(path: Path) -> Found | None:
         raise InputError(f"{shown}: cannot be read ({error.strerror}).") from None
 
 
-def _kind(path: Path) -> str | None:
+def kind_of(path: Path) -> str | None:
     """What lies at a path, links not followed: link, folder, file, large for a file too large, or other."""
     try:
         found = os.lstat(path)
@@ -191,9 +201,16 @@ def entry_of(found: Found, shelf: Shelf) -> tuple[Entry, dict[str, Answers]]:
     for score in scores:
         if not _finite(score):
             raise InputError(f"{found.folder}: its answers give no finite {score.metric}.")
-    differs = stored is not None and _differ(stored, scores)
-    made = {"name": found.name, "key": found.key, "manifest": manifest, "scores": tuple(scores), "differs": differs}
-    return Entry(**made, folder=found.folder), answers
+    differs, unfounded = _compared(stored or (), scores)
+    return Entry(
+        name=found.name,
+        key=found.key,
+        manifest=manifest,
+        scores=tuple(scores),
+        differs=differs,
+        unfounded=unfounded,
+        folder=found.folder,
+    ), answers
 
 
 def entries(folder: Path, warn: Callable[[str], None]) -> Iterator[Entry]:
@@ -267,11 +284,18 @@ def _finite(score: Score) -> bool:
     return all(number is None or math.isfinite(number) for number in (score.value, score.low, score.high))
 
 
-def _differ(stored: Iterable[Score], scores: Iterable[Score]) -> bool:
-    """Whether a stored score is not what the answers give; metrics that only one side has do not count."""
-    told = {(s.task, s.country, s.metric, s.readout, s.split): s.value for s in stored}
-    for score in scores:
-        value = told.get((score.task, score.country, score.metric, score.readout, score.split))
-        if value is not None and not math.isclose(value, score.value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
-            return True
-    return False
+def _cell(score: Score) -> tuple[str, ...]:
+    return score.task, score.country, score.metric, score.readout, score.split
+
+
+def _compared(stored: Iterable[Score], scores: Iterable[Score]) -> tuple[bool, tuple[str, ...]]:
+    """Whether a stored score is not what the answers give, and the names of those that they do not give at all."""
+    given = {_cell(score): score.value for score in scores}
+    differs, unfounded = False, []
+    for score in stored:
+        value = given.get(_cell(score))
+        if value is None:
+            unfounded.append(" ".join(_cell(score)))
+        elif not math.isclose(score.value, value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            differs = True
+    return differs, tuple(unfounded)

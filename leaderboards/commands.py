@@ -214,9 +214,7 @@ def verify(context: click.Context, folder: Path, names: tuple[str, ...], sample:
         rows = [asdict(verdict) | {"holds": verdict.holds} for verdict in verdicts]
         click.echo(json.dumps({"verdicts": rows, "not_asked": refused}))
     for verdict in () if as_json else verdicts:
-        word = "agrees" if verdict.holds else "DIFFERS"
-        far = f"farthest probability off by {verdict.largest:.4f}, allowed {verdict.tolerance}"
-        click.echo(f"{verdict.entry}: {word}; {verdict.compared} answers, {far}")
+        click.echo(str(verdict))
     for text in () if as_json else refused:
         _note(f"not asked: {text}")
     if any(not verdict.holds for verdict in verdicts):

@@ -11,7 +11,7 @@ from ..errors import InputError, UsageError
 from ..harness.files import replacing, write_json
 from ..harness.run import ALIGNED, SCORES
 from ..harness.scoring import Shelf
-from ..harness.submission import ANSWERS, MANIFEST, Manifest
+from ..harness.submission import MANIFEST, Manifest
 from .collect import MOST_ADAPTER, Found, entry_of, find_one
 
 
@@ -23,7 +23,8 @@ def published_name(manifest: Manifest, folder: Path) -> str:
 
 
 def publish(run: Path, board: Path) -> tuple[Path, str | None]:
-    """Copy a finished run into a board's folder: manifest, answers, scores made anew, and the adapter.
+    """Copy a finished run into a board's folder: manifest, answers, a judge's verdicts, scores made anew, and
+    the adapter.
 
     Returns:
         The entry's folder, and what had to be left out, if anything.
@@ -41,8 +42,9 @@ def publish(run: Path, board: Path) -> tuple[Path, str | None]:
     adapter, left_out = run / ALIGNED, None
     with replacing(target) as temporary:
         temporary.mkdir()
-        for name in (MANIFEST, ANSWERS):
-            shutil.copyfile(found.folder / name, temporary / name)
+        for path in found.files:  # with a judge's verdicts, if any
+            if path.name != SCORES:
+                shutil.copyfile(path, temporary / path.name)
         write_json(temporary / SCORES, [score.model_dump(mode="json") for score in entry.scores])
         if adapter.is_dir() and sum(path.stat().st_size for path in adapter.rglob("*")) <= MOST_ADAPTER:
             shutil.copytree(adapter, temporary / ALIGNED)

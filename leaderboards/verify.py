@@ -14,29 +14,49 @@ from ..harness.aligned import AlignedModel, adapter_hash
 from ..harness.files import write_json
 from ..harness.registry import spec_of
 from ..harness.run import ALIGNED, versions
-from ..harness.submission import Manifest, asking, read
+from ..harness.submission import MOST_TEXT, Manifest, asking, read
+from ..tasks.answers import Answers
 from ..tasks.prompts import protocol
 from .collect import VERIFIED, Found, find, verified
 
 # What rounding does to an option's probability when the same prompt stands in another batch or on another machine.
 TOLERANCE = {"float32": 0.002, "float16": 0.02, "bfloat16": 0.06}
+# The share of generated texts that have to be the same to the letter: where two tokens are about equally probable,
+# rounding decides between them, and what follows differs. Of the options read from the texts, which mostly hang on the
+# first tokens, more have to be the same.
+SAME_TEXTS = {"float32": 0.9, "float16": 0.75, "bfloat16": 0.5}
+SAME_CODES = 0.9
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """An entry asked again: how many answers, how far the farthest option probability was off, what is allowed."""
+    """An entry asked again: how many answers, how far the farthest option probability was off, what is allowed.
+
+    ``texts`` and ``codes`` are the shares of generated texts, and of options read from them, that are the same, one
+    where there are none; ``least_texts`` is the share of texts that is needed, of codes it is ``SAME_CODES``.
+    """
 
     entry: str
     answers_sha256: str
     compared: int
     largest: float
     tolerance: float
+    texts: float
+    least_texts: float
+    codes: float
     versions: dict[str, str]
 
     @property
     def holds(self) -> bool:
         """Whether the entry may be marked verified."""
-        return self.largest <= self.tolerance
+        near = self.largest <= self.tolerance
+        return near and self.texts >= self.least_texts and self.codes >= SAME_CODES
+
+    def __str__(self) -> str:
+        said = [f"{self.compared} answers", f"farthest probability off by {self.largest:.4f}, allowed {self.tolerance}"]
+        for name, share, least in (("texts", self.texts, self.least_texts), ("codes", self.codes, SAME_CODES)):
+            said += [f"{share:.0%} of {name} the same, {least:.0%} needed"] if share < 1 else []
+        return f"{self.entry}: {'agrees' if self.holds else 'DIFFERS'}; {', '.join(said)}"
 
 
 def verify(found: Found, model_of: Callable[[Manifest], Any], most: int, rng: np.random.Generator) -> Verdict:
@@ -62,16 +82,44 @@ def verify(found: Found, model_of: Callable[[Manifest], Any], most: int, rng: np
         theirs, ours = manifest.model.revision, model.identity.revision
         raise UnavailableError(f"{found.folder}: answered by {manifest.model.name} {theirs}; here it is {ours}.")
     aligned = AlignedModel.load(model, adapter) if made else AlignedModel(model)
-    worst, compared = 0.0, 0
+    off: list[float] = []
+    same_text: list[bool] = []
+    same_code: list[bool] = []
+    compared = 0
     for task in manifest.tasks:
-        prompts = protocol(spec_of(task.name), asking(task, manifest.seed))
+        spec = spec_of(task.name)
+        prompts = protocol(spec, asking(task, manifest.seed))
         some = np.sort(rng.choice(len(prompts), min(len(prompts), -(-most // len(manifest.tasks))), replace=False))
-        again = aligned.answer(prompts.take(some)).probs[0]
-        stored = answers[task.name].probs[0, some, : again.shape[1]]
-        worst = max(worst, float(np.abs(again - stored).max()))
+        tokens = spec.most_tokens if spec.output_type == "generate_until" else 0
+        again, stored = aligned.answer(prompts.take(some), most_tokens=tokens), answers[task.name].take(some)
+        if answers[task.name].weighed:
+            off.append(float(np.abs(again.probs[0] - stored.probs[0, :, : again.probs.shape[2]]).max()))
+        texts, codes = _same(again, stored)
+        same_text += texts
+        same_code += codes
         compared += len(some)
-    tolerance = TOLERANCE.get(manifest.model.dtype, max(TOLERANCE.values()))
-    return Verdict(found.name, manifest.answers.sha256, compared, worst, tolerance, versions())
+    dtype = manifest.model.dtype
+    return Verdict(
+        found.name,
+        manifest.answers.sha256,
+        compared,
+        max(off, default=0.0),
+        TOLERANCE.get(dtype, max(TOLERANCE.values())),
+        float(np.mean(same_text or [True])),
+        SAME_TEXTS.get(dtype, min(SAME_TEXTS.values())),
+        float(np.mean(same_code or [True])),
+        versions(),
+    )
+
+
+def _same(again: Answers, stored: Answers) -> tuple[list[bool], list[bool]]:
+    """Of each answer whether its text is the same, and of those with options whether the one read from it is."""
+    if again.texts is None or again.parsed is None:
+        return [], []
+    if stored.texts is None or stored.parsed is None:
+        return [False] * len(again.texts), []
+    texts = [one[:MOST_TEXT] == other for one, other in zip(again.texts, stored.texts, strict=True)]
+    return texts, (again.parsed == stored.parsed)[again.layout.widths > 0].tolist()
 
 
 def record(board: Path, verdict: Verdict) -> None:

@@ -45,9 +45,13 @@ def entry(board, aligner):
     return next(board.glob(f"vsm13-US-{aligner}-*"))
 
 
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+
+
 def rewrite(folder, change_manifest=lambda manifest: None, change_answers=lambda rows: None):
     """Change an entry and make its hash and name right again, as somebody who cheats would."""
-    rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    rows = rows_of(folder)
     change_answers(rows)
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
     (folder / "answers.jsonl").write_bytes(data)
@@ -57,7 +61,7 @@ def rewrite(folder, change_manifest=lambda manifest: None, change_answers=lambda
     (folder / "manifest.json").write_text(text := json.dumps(manifest))
     (folder / "scores.json").unlink(missing_ok=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-    return folder.rename(folder.with_name(f"vsm13-US-{manifest['aligner']['name']}-{digest}"))
+    return folder.rename(folder.with_name(f"{folder.name.rpartition('-')[0]}-{digest}"))
 
 
 def test_what_add_made_is_in_order(published):
@@ -90,12 +94,56 @@ def free(manifest):
 
 
 def overspent(manifest):
-    manifest["budget"]["item_forwards"] = manifest["budget"]["item_forwards_allowed"] + 1
+    spend(manifest, manifest["budget"]["item_forwards_allowed"] + 1)
+
+
+def spend(manifest, forwards):
+    manifest["budget"] |= {"item_forwards": forwards, "survey_evaluations": round(forwards / 24, 2)}
+
+
+def praise(folder):
+    """A score beside those that the answers give."""
+    scores = json.loads((folder / "scores.json").read_text())
+    (folder / "scores.json").write_text(json.dumps([*scores, scores[0] | {"metric": "judged_side", "value": 1.0}]))
+
+
+def mark(board, *keys):
+    (board / "verified.json").write_text(json.dumps({key: {} for key in keys}))
+
+
+def key_of(folder):
+    return json.loads((folder / "manifest.json").read_text())["answers"]["sha256"]
+
+
+def relink(file):
+    file.unlink()
+    file.symlink_to("/dev/zero")
+
+
+def hide(folder):
+    """As a run that is not finished."""
+    files = sorted(folder.iterdir())
+    (folder / "submission").mkdir()
+    for file in files:
+        file.rename(folder / "submission" / file.name)
 
 
 SPOILED = {
     "another name": (lambda board: entry(board, "naive").rename(board / "vsm13-US-naive-0123456789"), "rename it so"),
     "better scores": (lambda board: loud(entry(board, "random")), "not the scores that its answers give"),
+    "a score of nothing": (lambda board: praise(entry(board, "random")), "1 that its answers do not give"),
+    "a cheap search": (
+        lambda board: rewrite(entry(board, "random"), lambda m: m["budget"].update(survey_evaluations=1.0)),
+        "12.00 survey evaluations of 24 items, not 1.00",
+    ),
+    "a search for another task": (
+        lambda board: rewrite(entry(board, "random"), lambda m: m["fitted"].update(tasks=["nowhere"])),
+        "cannot be counted",
+    ),
+    "a search for no task": (
+        lambda board: rewrite(entry(board, "random"), lambda m: m.update(fitted=None)),
+        "fitted to nothing",
+    ),
     "answers cut short": (lambda board: cut(entry(board, "random")), "answers.jsonl"),
     "a search for nothing": (lambda board: rewrite(entry(board, "random"), free), "spent nothing"),
     "more than allowed": (lambda board: rewrite(entry(board, "random"), overspent), "allowed"),
@@ -112,16 +160,33 @@ SPOILED = {
         lambda board: (entry(board, "random") / "adapter" / "lora").mkdir(),
         "adapter_config.json",
     ),
+    "a mark of its own": (lambda board: mark(board, key_of(entry(board, "naive"))), "not as released"),
+    "a mark of nothing": (lambda board: mark(board, "0" * 64), "marks no entry's answers"),
+    "marks that cannot be read": (lambda board: (board / "verified.json").write_text("[]"), "verified.json"),
+    "a page": (lambda board: (board / "evil.html").write_text("<b>"), "no entry"),
+    "an empty folder": (lambda board: (board / "empty").mkdir(), "no entry"),
+    "an unfinished run": (lambda board: hide(entry(board, "random")), "no entry"),
+    "a page in an entry": (lambda board: (entry(board, "naive") / "evil.html").write_text("<b>"), "'evil.html'"),
+    "a page in an adapter": (
+        lambda board: (entry(board, "random") / "adapter" / "evil.html").write_text("<b>"),
+        "'adapter/evil.html'",
+    ),
+    "a link in an adapter": (
+        lambda board: relink(entry(board, "random") / "adapter" / "preamble.txt"),
+        "'adapter/preamble.txt'",
+    ),
 }
+SINCE = {"a mark of its own"}  # which only the release tells
 
 
 @pytest.mark.parametrize("case", SPOILED)
-def test_what_is_spoiled_is_named(case, board):
+def test_what_is_spoiled_is_named(case, board, published):
     spoil, text = SPOILED[case]
     spoil(board)
-    code, out, error = culteval("leaderboard", "check", board)
+    since = ["--since", published] if case in SINCE else []
+    code, out, error = culteval("leaderboard", "check", board, *since)
     assert code == 3 and text in out and "1 problems" in error
-    code, out, _ = culteval("leaderboard", "check", board, "--json")
+    code, out, _ = culteval("leaderboard", "check", board, *since, "--json")
     assert code == 3 and text in json.loads(out)["problems"][0]["text"]
 
 
@@ -134,7 +199,7 @@ def test_copied_answers_are_found_even_behind_a_little_noise(noise, board):
             probs = np.array(row["probs"]) + noise * rng.uniform(-1, 1, len(row["probs"]))
             row["probs"] = (probs.clip(0) / probs.clip(0).sum()).tolist()
 
-    copy = board / "copy"
+    copy = board / "vsm13-US-mine-copy"
     shutil.copytree(entry(board, "random"), copy)
     shutil.rmtree(copy / "adapter")
     mine = rewrite(copy, lambda manifest: manifest["aligner"].update(name="mine", adapter_sha256="0" * 64), blur)
@@ -160,6 +225,44 @@ def test_nothing_disappears_and_nothing_changes(published, board):
     (folder / "manifest.json").write_text((folder / "manifest.json").read_text() + " ")
     code, out, _ = culteval("leaderboard", "check", board, "--since", published)
     assert code == 3 and "was released and is gone" in out and "with other content" in out
+
+
+def test_two_decimals_of_survey_evaluations_will_do(board):
+    rewrite(entry(board, "random"), lambda manifest: spend(manifest, 287))
+    assert culteval("leaderboard", "check", board)[1] == "3 entries, nothing wrong.\n"
+
+
+CHANGED = {
+    "no adapter": lambda folder: shutil.rmtree(folder / "adapter"),
+    "another adapter's configuration": lambda folder: (folder / "adapter" / "adapter_config.json").write_text("{}"),
+    "verdicts": lambda folder: (folder / "verdicts.jsonl").write_text(""),
+}
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_no_file_of_a_released_entry_changes(case, published, board):
+    CHANGED[case](entry(board, "random"))
+    code, out, error = culteval("leaderboard", "check", board, "--since", published)
+    assert code == 3 and "with other content" in out and "1 problems" in error
+
+
+def test_scores_may_be_left_out(published, board):
+    (entry(board, "random") / "scores.json").unlink()
+    assert culteval("leaderboard", "check", board, "--since", published)[0] == 0
+
+
+def test_marks_stay_as_they_were_released(board, published, tmp_path):
+    (board / ".gitkeep").touch()
+    released = tmp_path / "released"
+    shutil.copytree(published, released)
+    one, other = (key_of(entry(board, name)) for name in ("naive", "random"))
+    mark(released, one)
+    mark(board, one)
+    assert culteval("leaderboard", "check", board, "--since", released)[:2] == (0, "3 entries, nothing wrong.\n")
+    for marks in ({}, {one: {}, other: {}}, {one: {"compared": 24}}):
+        (board / "verified.json").write_text(json.dumps(marks))
+        code, out, error = culteval("leaderboard", "check", board, "--since", released)
+        assert code == 3 and "keepers alone" in out and "1 problems" in error
 
 
 def test_an_empty_board(tmp_path):
@@ -218,3 +321,68 @@ def test_a_damaged_mark_file_is_named(board):
     (board / "verified.json").write_text("[]")
     code, _, error = culteval("leaderboard", "verify", board)
     assert code == InputError.exit_code and "verified.json" in error
+
+
+@pytest.fixture(scope="module")
+def probed(tiny, tmp_path_factory):
+    """A board of one run of the open questions, whose answers are texts."""
+    home = tmp_path_factory.mktemp("probed")
+    flags = ["--model", tiny(), "--out", home / "runs", "--aligner", "icl"]
+    code, _, error = culteval("run", "--task", "probes", *BASE[3:], *flags)
+    assert code == 0, error
+    assert culteval("leaderboard", "add", *(home / "runs").iterdir(), "--to", home / "board")[0] == 0
+    return home / "board"
+
+
+def test_verdicts_go_with_the_answers_that_they_judge(probed, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(next(probed.iterdir()), run)
+    assert culteval("judge", run, "--model", "dummy")[0] == 0
+    code, out, error = culteval("leaderboard", "add", run, "--to", tmp_path / "board")
+    assert code == 0, error
+    (made,) = (tmp_path / "board").iterdir()
+    assert {"judge.json", "verdicts.jsonl"} < {path.name for path in made.iterdir()}
+    assert "judged_unread" in (made / "scores.json").read_text()
+    assert culteval("leaderboard", "check", tmp_path / "board")[1] == "1 entries, nothing wrong.\n"
+    (made / "judge.json").unlink()
+    code, out, _ = culteval("leaderboard", "check", tmp_path / "board")
+    assert code == 3 and "judged_" in out and "that its answers do not give" in out
+
+
+def swap_texts(rows):
+    """Every text under another question; probabilities and options stay."""
+    texts = [row["text"] for row in rows]
+    for row, text in zip(rows, texts[1:] + texts[:1], strict=True):
+        row["text"] = text
+
+
+def swap_codes(rows):
+    for row in rows:
+        if row["probs"]:
+            row["parsed"] = 2 if row["parsed"] == 1 else 1
+
+
+def weigh_nothing(rows):
+    """As an API that tells no probabilities."""
+    for row in rows:
+        row["probs"], row["outside"] = [], 1.0
+
+
+WRITTEN = {
+    "honest": (lambda rows: None, True),
+    "texts alone": (weigh_nothing, True),
+    "swapped texts": (swap_texts, False),
+    "swapped codes": (swap_codes, False),
+    "swapped texts alone": (lambda rows: (weigh_nothing(rows), swap_texts(rows)), False),
+}
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+def test_written_answers_are_asked_again_too(case, probed, tmp_path):
+    change, holds = WRITTEN[case]
+    shutil.copytree(probed, tmp_path / "board")
+    rewrite(next((tmp_path / "board").iterdir()), change_answers=change)
+    code, out, error = culteval("leaderboard", "verify", tmp_path / "board", "--json")
+    (verdict,) = json.loads(out)["verdicts"]
+    assert (code == 0, verdict["holds"]) == (holds, holds), (verdict, error)
+    assert verdict["largest"] < 1e-4 and verdict["compared"] == 24
