@@ -187,7 +187,7 @@ class HofstedeSurvey:
         yield base | {"metric": "skill", "norm": "sse", "value": skill, "higher_is_better": True}
 
     def _indices(self, asked: Answers, readout: Readout, base: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Each index and its error; with 20 respondents or more, Student's interval over them."""
+        """Each index and its error; from 20 respondents on who do not nearly all agree, an interval."""
         index = weights() @ self._item_means(asked, readout) + self.shift
         sample = self.sample(asked, readout)
         for row, name in enumerate(DIMENSIONS):
