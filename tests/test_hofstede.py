@@ -399,7 +399,7 @@ def test_an_item_without_valid_text_leaves_no_loss():
     codes = HAND[layout.item].copy()
     codes[layout.item == 0] = UNPARSED
     scores = table(measure().score(texts(codes, layout), "heldout", "text"))
-    assert set(scores) == {"unparsed", "unparsed_reversed"}
+    assert set(scores) == {"unparsed", "unparsed_reversed", "agreement"} and scores["agreement"].value == 1
     assert scores["unparsed"].value == scores["unparsed_reversed"].value == pytest.approx(2 / 48)
 
 
