@@ -16,17 +16,16 @@ from scipy import stats
 
 from ..errors import UsageError
 from ..tasks.answers import Answers, Layout
-from ..tasks.intervals import LEAST_UNITS, student
+from ..tasks.intervals import LEAST_DIFFERING, LEAST_UNITS, student
 from ..tasks.measure import MeasureOptions, measure_of
 from ..tasks.prompts import Asking, render
-from ..tasks.sample import Metric, Sample, quotient, standard_error
+from ..tasks.sample import Metric, Sample, differing, quotient, standard_error
 from ..tasks.schema import Readout, SplitName
 from ..tasks.spec import TaskSpec
 from .scoring import plain, readings
 
 DRAWS = 9_999
 LEAST_PAIRS = 6  # with fewer, no arrangement of labels is rare enough: 2 / 2^5 is above .05
-LEAST_DIFFERING = 5
 LEAST_COUNTRIES = 10
 _CHUNK = 1_000
 
@@ -135,7 +134,7 @@ def _interval(a: Sample, b: Sample, name: str) -> dict[str, Any]:
     """``n``, ``note``, and where they are owed ``low``, ``high`` and ``detectable``, of two samples of the same units.
 
     Student's interval of the mean of the units' differences, whose error is the jackknife's. It covers what it says
-    from 20 units on, if five or more of them differ.
+    from 20 units on, if five or more of them differ otherwise than most.
     """
     metric = a.metrics[name]
     rows = (a.counts[:, metric.cells] + b.counts[:, metric.cells]).any(1)
@@ -157,8 +156,9 @@ def _interval(a: Sample, b: Sample, name: str) -> dict[str, Any]:
         return found
     if n < LEAST_UNITS:
         return found | {"note": f"{n} {a.unit}: an interval needs {LEAST_UNITS} or more"}
-    if differs.sum() < LEAST_DIFFERING:
-        return found | {"note": f"{differs.sum()} of {n} {a.unit} differ: an interval needs {LEAST_DIFFERING} that do"}
+    gaps = quotient(a.sums, a.counts) - quotient(b.sums, b.counts)
+    if (few := differing(gaps[:, metric.cells])) < LEAST_DIFFERING:
+        return found | {"note": f"{few} of {n} {a.unit} unlike most: an interval needs {LEAST_DIFFERING}"}
     low, high = student(a.value(name) - b.value(name), error, n)
     return found | {"low": low, "high": high}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from scipy.special import ndtri, stdtrit  # not scipy.stats, which takes a second to load
 
 LEAST_UNITS = 20  # the manual's minimum for a group of respondents; with fewer, how they vary is a guess
+LEAST_DIFFERING = 5  # of them that say something else than the rest; docs/statistics.md has the simulation
 
 
 def wilson(share: float, n: float, z: float = 1.959964) -> tuple[float, float]:

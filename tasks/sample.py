@@ -14,11 +14,12 @@ from typing import Literal
 
 import numpy as np
 
-from .intervals import LEAST_UNITS, student, wilson_of_mean
+from .intervals import LEAST_DIFFERING, LEAST_UNITS, student, wilson_of_mean
 
 Unit = Literal["respondents", "questions"]
 Interval = tuple[float, float]
 SHARE = (0.0, 1.0)
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class Sample:
         """A 95 % interval from the units, or None where none is owed.
 
         The standard error is the jackknife's, which for complete answers is the standard deviation over the units by
-        the root of their number. None for a metric that is not linear, and for other than shares below 20 units.
+        the root of their number. None for a metric that is not linear, and for respondents below 20 or where fewer
+        than five answer otherwise than most: how much near-constant answers vary is not known.
         """
         metric, units = self.metrics[name], self.of(name)
         if metric.bent or not len(units) or np.isnan(value := units.value(name)):
@@ -91,7 +93,9 @@ class Sample:
             return None
         if metric.bounds == SHARE and self.unit == "questions":
             return wilson_of_mean(value, error, len(units))
-        return student(value, error, len(units)) if len(units) >= LEAST_UNITS else None
+        if len(units) < LEAST_UNITS or differing(quotient(units.sums, units.counts)) < LEAST_DIFFERING:
+            return None
+        return student(value, error, len(units))
 
 
 def average(means: np.ndarray) -> np.ndarray:
@@ -108,6 +112,15 @@ def standard_error(without_one: np.ndarray) -> float:
     """The jackknife's standard error of a number, given its values (units,) with each unit left out (Tukey 1958)."""
     n = len(without_one)
     return float(np.sqrt((n - 1) / n * ((without_one - without_one.mean()) ** 2).sum()))
+
+
+def differing(means: np.ndarray) -> int:
+    """How many units, of means (units, cells), have one that is not the cell's median, hence not what most have.
+
+    NaN, where a unit did not answer, differs from nothing.
+    """
+    answered = means[:, ~np.isnan(means).all(0)]
+    return int((abs(answered - np.nanmedian(answered, 0)) > ROUNDING).any(1).sum())
 
 
 def tally(

@@ -133,7 +133,17 @@ def test_text_readout_leaves_out_what_was_not_parsed(tmp_path):
         asked = answers.layout.where(wordings, ("natural",))
         share = (answers.parsed[asked] == UNPARSED).mean()
         assert value_of(scores, metric="unparsed", split=split).value == pytest.approx(share)
+        said, likeliest = answers.parsed[asked], 1 + answers.probs[0, asked].argmax(-1)
+        same = value_of(scores, metric="agreement", split=split)
+        assert same.value == pytest.approx((said == likeliest)[said != UNPARSED].mean()) and same.readout == "text"
     assert 0 < share < 1
+
+
+def test_texts_without_probabilities_agree_with_nothing(tmp_path):
+    answers = write(tmp_path / "s", text=True)
+    texts = Answers(answers.layout, 0 * answers.probs, answers.outside, answers.texts, answers.parsed)
+    metrics = {row.metric for row in score_answers(load("vsm13_text"), texts, "SA", MeasureOptions(), "api")}
+    assert "unparsed" in metrics and "agreement" not in metrics
 
 
 def test_no_text_no_text_score(tmp_path):

@@ -77,6 +77,52 @@ def test_the_interval_of_an_index_is_that_one():
     assert found == pytest.approx(student(each.mean(), each.std(ddof=1) / 20**0.5, 20))
 
 
+def offered(n, rng, runs, varying, share, other=5):
+    """Whether those intervals cover that are offered, where ``varying`` of an index's four items are near-constant.
+
+    Each is answered otherwise by a share of the respondents, who take any of the options up to ``other`` instead of 1.
+    """
+    metrics, covered = {"index": Metric(np.arange(4), lambda means: means @ FACTORS)}, []
+    for _ in range(runs):
+        some = rng.permutation(4)[: varying or rng.integers(1, 5)]
+        q = np.zeros(4)
+        q[some] = share or np.exp(rng.uniform(np.log(0.01), np.log(0.5)))
+        ticks = np.where(rng.random((n, 4)) < q, rng.integers(2, other + 1, (n, 4)), 1.0)
+        found = replace(sample_of(ticks), metrics=metrics).interval("index")
+        if found:
+            truth = FACTORS @ (1 + q * ((2 + other) / 2 - 1))
+            covered.append(found[0] <= truth <= found[1])
+    return covered
+
+
+@pytest.mark.parametrize("n", [20, 50])
+@pytest.mark.parametrize("other", [2, 5])
+def test_intervals_of_near_constant_answers_cover_where_offered(n, other):
+    """One to four items of an index are answered otherwise by a share between 0.01 and 0.5, evenly in its logarithm."""
+    covered = offered(n, np.random.default_rng(n + other), 4000, None, None, other)
+    within(covered)
+    assert 0.3 < len(covered) / 4000 < 0.8
+
+
+@pytest.mark.parametrize(("share", "most"), [(0.02, 0.01), (0.05, 0.02), (0.1, 0.1)])
+def test_near_constant_answers_are_offered_next_to_none(share, most):
+    """One item of four answered otherwise by few of 20: Student's interval would cover 33, 64 and 89 %."""
+    assert len(offered(20, np.random.default_rng(1), 500, 1, share)) <= most * 500
+
+
+@pytest.mark.parametrize(("differing", "owed"), [(0, False), (4, False), (5, True)])
+def test_five_respondents_must_answer_otherwise_than_most(differing, owed):
+    """Whoever says nothing does not; and a difference that is the same for all is no sample of differences."""
+    ticks, counts = np.full((20, 2), 3.0), np.ones((20, 2))
+    ticks[:differing, 0] = 4
+    counts[15:, 0] = 0
+    sample = replace(sample_of(ticks * counts), counts=counts)
+    assert (sample.interval("m") is not None) == owed
+    row = difference_without_test(sample, replace(sample_of(2 * counts), counts=counts))
+    assert (row["low"] is not None) == owed
+    assert owed or f"{differing} of 20 respondents unlike most" in row["note"]
+
+
 def test_intervals_cover_where_answers_are_missing():
     """Every fifth answer is unparsed: the jackknife over respondents with what was parsed still covers."""
     rng, runs, n = np.random.default_rng(1), 1500, 30
@@ -100,6 +146,19 @@ def test_intervals_of_accuracies_cover(n):
         within([low <= truth <= high for low, high in found])
 
 
+@pytest.mark.parametrize(("n", "least"), [(1, 0.79), (6, 0.83), (12, 0.83), (20, 0.86), (40, 0.85), (160, 0.85)])
+def test_intervals_of_shares_cover_on_average_over_shares(n, least):
+    """Exact, for questions that are right or wrong: the average over all shares is promised, a single share is not."""
+    right = np.arange(n + 1)
+    rows = [sample_of(np.arange(n) < k, "questions", SHARE).interval("m") for k in right]
+    low, high = np.array(rows).T
+    truth = np.linspace(0, 1, 2002)[1:-1]
+    chance = stats.binom.pmf(right, n, truth[:, None])
+    covered = (chance * ((low <= truth[:, None]) & (truth[:, None] <= high))).sum(1)
+    within(covered)
+    assert least - 0.02 < covered.min() < 0.93
+
+
 def test_wilson_of_zeros_and_ones_is_wilson_a_trifle_wider():
     right = np.array([1.0] * 31 + [0.0] * 19)
     plain = stats.binomtest(31, 50).proportion_ci(method="wilson")
@@ -110,7 +169,7 @@ def test_wilson_of_zeros_and_ones_is_wilson_a_trifle_wider():
 
 @pytest.mark.parametrize(("gain", "loss", "n"), [(0.2, 0.1, 50), (0.3, 0.3, 20), (0.2, 0.1, 160)])
 def test_intervals_of_paired_differences_cover(gain, loss, n):
-    """A gets some questions that B does not and the other way round; where fewer than five differ, none is offered."""
+    """A gets some questions that B does not and the other way round; none is offered where fewer than five differ."""
     rng, covered = np.random.default_rng(n), []
     for _ in range(1000):
         kind = rng.choice(3, p=[gain, loss, 1 - gain - loss], size=n)

@@ -65,6 +65,15 @@ def unanswered(sheet: Sheet, answers: Answers) -> Score:
     return sheet.row("outside_mass", answers.outside[0].mean(), False)
 
 
+def agreement(answers: Answers) -> tuple[float, int] | None:
+    """The share of readable texts whose code is the most probable option, and of how many; None without both."""
+    if answers.parsed is None or not answers.weighed:
+        return None
+    said, likeliest = answers.values("text")[0], answers.values("argmax")[0]
+    read = (answers.layout.widths > 0) & ~np.isnan(said)
+    return (float((said == likeliest)[read].mean()), int(read.sum())) if read.any() else None
+
+
 def spreads(sheet: Sheet, answers: Answers, metric: str, value: Callable[[Answers], float]) -> Iterator[Score]:
     """How far the headline moves over wordings and over orders: largest minus smallest, where there are two or more."""
     layout = answers.layout

@@ -7,9 +7,10 @@ from collections import Counter
 
 import numpy as np
 
-from ..answers import UNPARSED, Answers
+from ..answers import Answers
 from ..schema import Readout, SplitName
 from ..score import Score, Sheet
+from .common import agreement
 from .poles import Poles
 
 # How models decline to answer or to have a view. "I can't help smiling" and "as a large family" are answers.
@@ -36,8 +37,8 @@ class Probes(Poles):
         return rows + self._text(sheet, answers)
 
     def _text(self, sheet: Sheet, answers: Answers) -> list[Score]:
-        texts, parsed, layout = answers.texts, answers.parsed, answers.layout
-        if texts is None or parsed is None:
+        texts, layout = answers.texts, answers.layout
+        if texts is None:
             return []
         rows = [sheet.row("refusal", np.mean([refuses(text) for text in texts]), False)]
         rows.append(sheet.row("empty", np.mean([not text.strip() for text in texts]), False))
@@ -47,11 +48,8 @@ class Probes(Poles):
             rows.append(sheet.row("distinct_2", distinct(spoken, 2), True))
             rows.append(sheet.row("identical", identical(spoken), False))
             rows.append(sheet.row("repetition", np.mean([repetition(text) for text in spoken]), False))
-        read = (layout.widths > 0) & (parsed != UNPARSED)
-        if read.any():
-            best = np.take_along_axis(layout.codes, answers.probs[0].argmax(-1)[:, None], 1)[:, 0]
-            agreement = (best[read] == parsed[read]).mean()
-            rows.append(sheet.row("agreement", agreement, True, n=int(read.sum())))
+        if same := agreement(answers):
+            rows.append(sheet.row("agreement", same[0], True, n=same[1]))
         return rows
 
 

@@ -29,7 +29,7 @@ from ..sample import SHARE, Metric, Sample, tally
 from ..schema import Readout, SplitName, Strict
 from ..score import Score, Sheet
 from ..spec import TaskSpec, parse
-from .common import certain_answers, group_means, middle_answers, spreads, unanswered, uniform_answers
+from .common import agreement, certain_answers, group_means, middle_answers, spreads, unanswered, uniform_answers
 
 SMOOTHING = 0.01  # of the uniform distribution mixed into both sides of the Kullback-Leibler divergence
 BENT = "a distance: what varies only adds to it, so that resampling is biased upward near zero"
@@ -170,6 +170,8 @@ class Shares:
         people = len(np.unique(layout.respondent))
         sheet = Sheet(self.spec.name, self.country, self.reference.edition, split, readout, layout, people)
         rows = [unanswered(sheet, answers)]
+        if readout == "text" and (same := agreement(answers)):
+            rows.append(sheet.row("agreement", same[0], True))
         pairs = self._pairs(answers, readout)
         if not pairs:
             return rows

@@ -21,7 +21,7 @@ from ..sample import Metric, Sample, quotient, tally
 from ..schema import Readout, SplitName
 from ..score import Score
 from ..spec import TaskSpec
-from .common import middle_answers
+from .common import agreement, middle_answers
 from .hofstede import CONSTANTS, ITEMS, NORMS, distance, inverse, is_collapsed, means_with, terms, total, weights
 from .reference import DIMENSIONS, scores_of
 
@@ -160,6 +160,8 @@ class HofstedeSurvey:
         if readout == "text":
             unparsed = float(np.isnan(asked.values("text")).mean())
             yield base | {"metric": "unparsed", "value": unparsed, "higher_is_better": False}
+            if same := agreement(asked):
+                yield base | {"metric": "agreement", "value": same[0], "higher_is_better": True}
         else:
             yield base | {"metric": "outside_mass", "value": float(asked.outside.mean()), "higher_is_better": False}
         means = self._item_means(asked, readout)
@@ -187,7 +189,7 @@ class HofstedeSurvey:
         yield base | {"metric": "skill", "norm": "sse", "value": skill, "higher_is_better": True}
 
     def _indices(self, asked: Answers, readout: Readout, base: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Each index and its error; with 20 respondents or more, Student's interval over them."""
+        """Each index and its error; from 20 respondents on who do not nearly all agree, an interval."""
         index = weights() @ self._item_means(asked, readout) + self.shift
         sample = self.sample(asked, readout)
         for row, name in enumerate(DIMENSIONS):
