@@ -173,9 +173,9 @@ def kind_of(path: Path) -> str | None:
 
 def _adapter(folder: Path) -> tuple[Path, ...]:
     """The files of an adapter that a site may hand on: none where links or odd files are among them, or too much."""
-    if _kind(folder) != "folder" or _kind(folder / LORA) not in ("folder", None):
+    if kind_of(folder) != "folder" or kind_of(folder / LORA) not in ("folder", None):
         return ()
-    kinds = {folder / name: kind for name in ADAPTER_FILES if (kind := _kind(folder / name))}
+    kinds = {folder / name: kind for name in ADAPTER_FILES if (kind := kind_of(folder / name))}
     if any(kind != "file" for kind in kinds.values()):
         return ()
     sizes = {path: path.stat().st_size for path in kinds}
