@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 WEIGHTS = "adapter_model.safetensors"
 KEY = "prompt_embeddings"  # what peft calls the virtual tokens of prompt tuning
 TEXT, LORA = "preamble.txt", "lora"
-ADAPTER_FILES = (
-    TEXT,
-    CONFIG,
-    WEIGHTS,
-    f"{LORA}/{CONFIG}",
-    f"{LORA}/{LORA_WEIGHTS}",
-)  # all that is saved
+ADAPTER_FILES = (TEXT, CONFIG, WEIGHTS, f"{LORA}/{CONFIG}", f"{LORA}/{LORA_WEIGHTS}")  # all that is saved
 MOST_PREAMBLE, MOST_TOKENS = 1 << 20, 10_000
 
 

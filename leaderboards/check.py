@@ -14,9 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CultevalError, InputError
-from ..harness.adapters import CONFIG as LORA_CONFIG
-from ..harness.adapters import WEIGHTS as LORA_WEIGHTS
-from ..harness.aligned import LORA, TEXT, WEIGHTS, adapter_hash
+from ..harness.aligned import ADAPTER_FILES, adapter_hash
 from ..harness.files import sha256
 from ..harness.judge import JUDGE, VERDICTS
 from ..harness.registry import find as registered
@@ -26,14 +24,13 @@ from ..harness.scoring import Shelf
 from ..harness.submission import ANSWERS, MANIFEST, Manifest
 from ..tasks.answers import Answers
 from ..tasks.prompts import Asking, split_items
-from .collect import VERIFIED, Entry, Found, entry_of, find, find_one, kind_of, names_in, verified
+from .collect import VERIFIED, Entry, Found, entry_of, find, kind_of, verified
 from .publish import published_name
 from .suite import Suite
 
 NEAR = 1e-3  # answers of different origin do not agree this closely in every probability
 ROUNDED = 0.01  # survey evaluations by which a manifest may be off: some write two decimals
-_ADAPTER = (WEIGHTS, LORA_CONFIG, TEXT, f"{LORA}/{LORA_CONFIG}", f"{LORA}/{LORA_WEIGHTS}")
-FILES = {MANIFEST, ANSWERS, SCORES, JUDGE, VERDICTS, *(f"{ALIGNED}/{name}" for name in _ADAPTER)}  # of an entry
+FILES = {MANIFEST, ANSWERS, SCORES, JUDGE, VERDICTS, *(f"{ALIGNED}/{name}" for name in ADAPTER_FILES)}  # of an entry
 
 
 @dataclass(frozen=True)
@@ -95,20 +92,15 @@ def check(
 
 def _found(board: Path, problems: list[Problem]) -> list[Found]:
     """The entries of a board; a problem for each name that is none, but for the marks and hidden files."""
-    found = []
-    for name in names_in(board):
-        try:
-            one = find_one(board / name)
-        except InputError as error:
-            problems.append(Problem("", str(error)))
-            continue
-        if one is not None:
-            found.append(one)
-        elif name != VERIFIED and not name.startswith("."):
-            problems.append(
-                Problem("", f"{board}/{name[:80]!r}: no entry. Remove it; `leaderboard add` makes entries.")
-            )
-    return found
+
+    def told(text: str) -> None:
+        problems.append(Problem("", text))
+
+    def passed_over(name: str) -> None:
+        if name != VERIFIED and not name.startswith("."):
+            told(f"{board}/{name[:80]!r}: no entry. Remove it; `leaderboard add` makes entries.")
+
+    return find(board, told, passed_over)
 
 
 def _inside(folder: Path) -> list[str]:

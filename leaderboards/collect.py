@@ -92,37 +92,34 @@ def judging_hash() -> str:
     return digest.hexdigest()
 
 
-def find(folder: Path, left_out: Callable[[str], None]) -> list[Found]:
+def find(
+    folder: Path, left_out: Callable[[str], None], passed_over: Callable[[str], None] = lambda name: None
+) -> list[Found]:
     """The submissions right under a folder by name; runs that are not finished are passed over.
 
     Args:
         left_out: told of each that is refused, in one line that names it.
-
-    Raises:
-        InputError: no such folder.
-    """
-    found = []
-    for name in names_in(folder):
-        try:
-            if (one := find_one(folder / name)) is not None:
-                found.append(one)
-        except InputError as error:
-            left_out(str(error))
-    return found
-
-
-def names_in(folder: Path) -> list[str]:
-    """The names right under a folder, in order.
+        passed_over: told each name that holds no finished submission.
 
     Raises:
         InputError: no such folder.
     """
     try:
-        return sorted(entry.name for entry in os.scandir(folder))
+        names = sorted(entry.name for entry in os.scandir(folder))
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be read ({error.strerror}). Give a folder of runs or submissions."
         ) from None
+    found = []
+    for name in names:
+        try:
+            if (one := find_one(folder / name)) is not None:
+                found.append(one)
+            else:
+                passed_over(name)
+        except InputError as error:
+            left_out(str(error))
+    return found
 
 
 def find_one(path: Path) -> Found | None:

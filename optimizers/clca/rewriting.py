@@ -23,15 +23,18 @@ def rewrite(
 
     A text stays where the new one is empty, much longer, or has lost a name: who plays whom is decided already.
     """
-    template, old = read_yaml(_TEXTS)["rewrite"], [text for scene in scenes for text in _texts(scene)]
-    countries = [name_of(scene.country) for scene in scenes for _ in range(TEXTS)]
-    told = [template.format(culture=culture, country=c, text=t) for c, t in zip(countries, old, strict=True)]
+    template = read_yaml(_TEXTS)["rewrite"]
+    told = [
+        template.format(culture=culture, country=name_of(scene.country), text=text)
+        for scene in scenes
+        for text in _texts(scene)
+    ]
     replies = in_parts(writer, [[{"role": "user", "content": each}] for each in told], STYLE, seed, heard)
     found, stayed = [], 0
     for number, scene in enumerate(scenes):
         names = [part for one in scene.people for part in one.name.split()]
         texts = []
-        for text, reply in zip(_texts(scene), replies[TEXTS * number :], strict=False):
+        for text, reply in zip(_texts(scene), replies[TEXTS * number : TEXTS * (number + 1)], strict=True):
             new = reply.strip().strip('"')
             usable = _usable(text, new, names)
             texts.append(new if usable else text)
