@@ -1,4 +1,4 @@
-"""Tiny random models on disk, made once a session; no network, no real model."""
+"""Tiny random models and a board on disk, made once a session; no network, no real model."""
 
 from __future__ import annotations
 
@@ -182,3 +182,22 @@ def submit() -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def board_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Submissions to build a board of, good ones and hostile ones; only read."""
+    from .board_files import fill
+
+    return fill(tmp_path_factory.mktemp("submissions"))
+
+
+@pytest.fixture(scope="session")
+def board_pages(board_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The board of ``board_folder``, built; only read."""
+    from culteval.leaderboards.render import site
+
+    out, warned = tmp_path_factory.mktemp("site") / "board", []
+    made = site.build(board_folder, out, warned.append)
+    assert warned == [] and (made.submissions, made.boards) == (9, 3)
+    return out
