@@ -178,7 +178,7 @@ def caption(rows: Sequence[Row], spec: TaskSpec) -> str:
 
 def escape(text: str) -> str:
     """A stranger's text as inert Markdown."""
-    return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text))
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text, quote=False))
 
 
 def markdown(rows: Iterable[Row], spec: TaskSpec) -> str:

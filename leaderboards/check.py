@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from .publish import published_name
 from .suite import Suite
 
 NEAR = 1e-3  # answers of different origin do not agree this closely in every probability
+LONG, MANY, SAME = 5, 5, 0.9  # words that make a text tell its writer, such texts that tell enough, share of equal ones
 ROUNDED = 0.01  # survey evaluations by which a manifest may be off: some write two decimals
 FILES = {MANIFEST, ANSWERS, SCORES, JUDGE, VERDICTS, *(f"{ALIGNED}/{name}" for name in ADAPTER_FILES)}  # of an entry
 
@@ -43,12 +45,17 @@ class Problem:
 
 @dataclass(frozen=True)
 class _Sheet:
-    """One task's answers of an entry: what was asked, who answered, the probabilities (prompts x options) in a row."""
+    """One task's answers of an entry: what was asked, who answered, and what.
+
+    ``probs`` are the probabilities (prompts x options,) in a row; ``texts`` (prompts,) a number for each text, 0 where
+    it is too short to tell who wrote it.
+    """
 
     entry: str
     asked: str
     origin: str
     probs: np.ndarray
+    texts: np.ndarray
 
 
 def check(
@@ -175,8 +182,16 @@ def _sheets(entry: Entry, answers: dict[str, Answers]) -> Iterator[_Sheet]:
     for task in manifest.tasks:
         asked = [task.name, task.hash, task.respondents, task.limit, task.calibrated]
         asked += [manifest.seed] if task.respondents else []  # it draws them
-        probs = answers[task.name].probs[0].astype(np.float32).ravel()
-        yield _Sheet(entry.name, json.dumps(asked), json.dumps(origin, sort_keys=True), probs)
+        given = answers[task.name]
+        probs = given.probs[0].astype(np.float32).ravel()
+        texts = np.array([_number(text) for text in given.texts or [""] * len(given.layout)])
+        yield _Sheet(entry.name, json.dumps(asked), json.dumps(origin, sort_keys=True), probs, texts)
+
+
+def _number(text: str) -> int:
+    """A number that another text of some length does not have; 0 for a text of few words."""
+    words = text.split()
+    return zlib.crc32(" ".join(words).encode()) if len(words) >= LONG else 0
 
 
 def _copies(sheets: list[_Sheet]) -> Iterator[Problem]:
@@ -185,15 +200,30 @@ def _copies(sheets: list[_Sheet]) -> Iterator[Problem]:
     for sheet in sheets:
         groups[sheet.asked].append(sheet)
     for group in groups.values():
-        probs = np.stack([sheet.probs for sheet in group])
+        probs, texts = np.stack([sheet.probs for sheet in group]), np.stack([sheet.texts for sheet in group])
         for at in range(1, len(group)):
-            near = np.flatnonzero(np.abs(probs[:at] - probs[at]).max(1) < NEAR)
-            twin = next((group[i] for i in near if group[i].origin != group[at].origin), None)
+            near = _near(probs[:at], probs[at]) | _alike(texts[:at], texts[at])
+            twin = next((group[i] for i in np.flatnonzero(near) if group[i].origin != group[at].origin), None)
             if twin:
                 task = json.loads(twin.asked)[0]
                 yield Problem(
                     group[at].entry, f"its answers to {task} are those of {twin.entry}, which has them from elsewhere"
                 )
+
+
+def _near(others: np.ndarray, mine: np.ndarray) -> np.ndarray:
+    """Which of some rows of probabilities are one's own; where none are known, zeros, nothing can be said."""
+    found: np.ndarray = (np.abs(others - mine).max(1) < NEAR) & bool(mine.any())
+    return found
+
+
+def _alike(others: np.ndarray, mine: np.ndarray) -> np.ndarray:
+    """Which of some rows of texts are one's own but for a few, among those that are long enough."""
+    telling = mine != 0
+    if telling.sum() < MANY:
+        return np.zeros(len(others), dtype=bool)
+    found: np.ndarray = (others[:, telling] == mine[telling]).mean(1) >= SAME
+    return found
 
 
 def _marks(board: Path, found: list[Found], before: Path | None) -> Iterator[Problem]:

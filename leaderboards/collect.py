@@ -80,6 +80,12 @@ class Found:
     adapter: tuple[Path, ...]
     key: str
 
+    @property
+    def adapter_files(self) -> dict[str, Path]:
+        """The adapter's files by where they lie in an entry."""
+        folders = {ALIGNED: ALIGNED, LORA: f"{ALIGNED}/{LORA}"}
+        return {f"{folders[path.parent.name]}/{path.name}": path for path in self.adapter}
+
 
 @cache
 def judging_hash() -> str:

@@ -35,21 +35,21 @@ def show(folder: Path, form: str) -> None:
     from rich.console import Console
 
     from ..harness.scoring import Shelf
-    from .collect import entries
+    from .collect import entries, verified
     from .rank import boards
     from .render import terminal
     from .sets import aligned_sets
     from .suite import read_suite
 
-    shelf, runs = Shelf(), list(entries(folder, _note))
-    found = boards(runs, shelf, read_suite())
+    shelf, runs, checked = Shelf(), list(entries(folder, _note)), verified(folder)
+    found, sets = boards(runs, shelf, read_suite()), aligned_sets(runs, shelf)
     if form == "json":
         rows = [score.model_dump() for board in found for row in board.rows() for score in row.scores]
         click.echo(json.dumps(rows))
     elif form == "md":
-        click.echo(terminal.markdown(found))
+        click.echo(terminal.markdown(found, sets, checked))
     else:
-        terminal.show(found, aligned_sets(runs, shelf), Console())
+        terminal.show(found, sets, checked, Console())
 
 
 @leaderboard.command()
@@ -88,12 +88,14 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
     from ..harness.scoring import Shelf
     from .collect import entries, verified
     from .rank import boards
+    from .sets import aligned_sets
     from .suite import read_suite
 
     if form in ("png", "svg") and (out is None or out.suffix != f".{form}"):
         raise UsageError(f"--format {form}: a picture needs a file of that kind. Add --out board.{form}.")
     suite, checked, shelf = read_suite(), verified(folder), Shelf()
-    found = _chosen(boards(entries(folder, _note), shelf, suite), task, country)
+    runs = list(entries(folder, _note))
+    found = _chosen(boards(runs, shelf, suite), task, country)
     if form in ("png", "svg"):
         assert out is not None, "refused above"
         _picture(found, form, out)
@@ -101,14 +103,19 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
     import numpy as np
 
     from .proof import proven
-    from .render import tables
+    from .render import records, tables
 
+    tasks = [board.key.task for board in found]
+    sets = [each for each in aligned_sets(runs, shelf) if each.task in tasks]
     if form in ("csv", "json"):
-        records = tables.records(found, checked, suite.version)
-        text = tables.as_csv(records) if form == "csv" else json.dumps(records, indent=2, allow_nan=False) + "\n"
+        rows = records.records(found, sets, checked, suite.version)
+        text = records.as_csv(rows) if form == "csv" else json.dumps(rows, indent=2, allow_nan=False) + "\n"
     else:
-        write = tables.markdown if form == "md" else tables.latex
-        text = "\n".join(write(board, proven(board, shelf, np.random.default_rng(0))) for board in found)
+        write, beside = (
+            (tables.markdown, tables.markdown_beside) if form == "md" else (tables.latex, tables.latex_beside)
+        )
+        parts = [write(board, proven(board, shelf, np.random.default_rng(0)), checked) for board in found]
+        text = "\n".join([*parts, *beside(tasks, sets)])
     if out is None:
         click.echo(text, nl=False)
     else:

@@ -51,6 +51,7 @@ _METRICS = {
     "accuracy_majority": ("Majority hit", "share of items where the model's commonest answer is the country's"),
     "accuracy_sampled": ("Sampled hit", "chance that a drawn answer equals that of a drawn person"),
     "side": ("Side", "share of pairs answered towards the pole that the country leans to"),
+    "agreement": ("Agreement", "share of readable texts whose option is the most probable one"),
     "consistency": ("Consistency", "share of forced choices answered alike when the options change places"),
 }
 

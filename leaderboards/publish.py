@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 from pathlib import Path
 
 from ..errors import InputError, UsageError
-from ..harness.files import replacing, write_json
-from ..harness.run import ALIGNED, SCORES
+from ..harness.files import copy_into, replacing, write_json
+from ..harness.run import SCORES
 from ..harness.scoring import Shelf
 from ..harness.submission import MANIFEST, Manifest
 from .collect import MOST_ADAPTER, Found, entry_of, find_one
@@ -39,17 +38,11 @@ def publish(run: Path, board: Path) -> tuple[Path, str | None]:
     target = board / published_name(entry.manifest, found.folder)
     if target.exists():
         raise UsageError(f"{target}: is there already; a board holds a submission once.")
-    adapter, left_out = run / ALIGNED, None
+    files = {path.name: path for path in found.files if path.name != SCORES}  # with a judge's verdicts, if any
     with replacing(target) as temporary:
-        temporary.mkdir()
-        for path in found.files:  # with a judge's verdicts, if any
-            if path.name != SCORES:
-                shutil.copyfile(path, temporary / path.name)
+        copy_into(temporary, files | found.adapter_files)
         write_json(temporary / SCORES, [score.model_dump(mode="json") for score in entry.scores])
-        if adapter.is_dir() and sum(path.stat().st_size for path in adapter.rglob("*")) <= MOST_ADAPTER:
-            shutil.copytree(adapter, temporary / ALIGNED)
-        elif adapter.is_dir():
-            left_out = (
-                f"the adapter is larger than {MOST_ADAPTER >> 20} MiB and stays behind; nobody can verify the row"
-            )
-    return target, left_out
+    if found.adapter or entry.manifest.aligner.adapter_sha256 is None:
+        return target, None
+    most = f"larger than {MOST_ADAPTER >> 20} MiB, or no plain files"
+    return target, f"the adapter is {most}, and stays behind; nobody can verify the row"

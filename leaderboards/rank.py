@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -100,12 +100,13 @@ class Board:
         model = models.pop() if len(models) == 1 else ""
         return f"{self.spec.name}, {name_of(self.key.country)} ({model}{self.variant})"
 
-    def rows(self) -> list[Row]:
-        """All rows by value, the trivial ones among them, as the terminal shows them."""
+    def rows(self, verified: Collection[str] = ()) -> list[Row]:
+        """All rows by value, the trivial ones among them, as the terminal shows them; (v) where verified."""
         several = len({standing.entry.manifest.model.name for standing in self.standings}) > 1
         named = []
         for standing in self.standings:
             more = f" {standing.entry.manifest.model.name}" if several else ""
+            more += " (v)" if standing.entry.manifest.answers.sha256 in verified else ""
             named.append(replace(standing.row, aligner=standing.row.aligner + more, rank=standing.place))
         others = [Row(row.name, row.scores, None, row.spread, self.gain_of(row)) for row in self.trivial]
         return ranked([*named, *others], self.spec)

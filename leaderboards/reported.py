@@ -27,6 +27,16 @@ class Reported(Strict):
     differs: str | None = None
 
     @property
+    def what(self) -> str:
+        """Metric and model."""
+        return self.metric + (f", {self.model}" if self.model else "")
+
+    @property
+    def values(self) -> str:
+        """The figures by method, in a line."""
+        return ", ".join(f"{method} {figure:,g}" for method, figure in self.figures.items())
+
+    @property
     def mark(self) -> str:
         """How far the figures may be compared."""
         return f"other protocol: {self.differs}" if self.differs else "the board's own protocol"
@@ -51,6 +61,5 @@ def reported_lines(task: str) -> list[str]:
     """The same for people: a heading, then figures and where they come from; nothing where there are none."""
     lines = [f"{task}: {TITLE}"]
     for row in reported_for(task):
-        figures = ", ".join(f"{method} {figure:,g}" for method, figure in row.figures.items())
-        lines += [f"  {row.metric}{f', {row.model}' if row.model else ''}: {figures}", f"    {row.mark}. {row.source}"]
+        lines += [f"  {row.what}: {row.values}", f"    {row.mark}. {row.source}"]
     return lines if len(lines) > 1 else []

@@ -9,20 +9,35 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..harness.centred import ALL, Centred, centred
+from ..harness.figure import LABELS
 from ..harness.scoring import Shelf
 from ..harness.trivial import CONTROL
+from ..tasks.score import Score
+from ..tasks.spec import TaskSpec
 from .collect import Entry
 from .rank import key_of, settings_of
 
 
 @dataclass(frozen=True)
 class AlignedSet:
-    """Runs of one aligner, model, seed and budget, each aligned to another country; ``centred`` with six of them."""
+    """Runs of one aligner, model, seed and budget, each aligned to another country; ``centred`` with six of them.
+
+    ``title`` says what its sets have in common: task, model and how it was asked.
+    """
 
     title: str
+    task: str
+    model: str
+    readout: str
     aligner: str
+    seed: int
     countries: tuple[str, ...]
     centred: Centred | None
+
+    @property
+    def name(self) -> str:
+        """Aligner and seed."""
+        return f"{self.aligner} s{self.seed}"
 
 
 class _Shared(NamedTuple):
@@ -30,11 +45,18 @@ class _Shared(NamedTuple):
 
     title: str
     task: str
+    model: str
     constants: str
     aligner: str
     settings: str
     allowed: int
     seed: int
+
+
+def rests_on(score: Score, spec: TaskSpec) -> bool:
+    """Whether a set rests on a score: an index of a task of Hofstede's dimensions, or its error."""
+    place = (spec.default_readout, "heldout")
+    return score.metric.removesuffix("_error") in LABELS and (score.readout, score.split) == place
 
 
 def aligned_sets(entries: Iterable[Entry], shelf: Shelf) -> list[AlignedSet]:
@@ -51,11 +73,13 @@ def aligned_sets(entries: Iterable[Entry], shelf: Shelf) -> list[AlignedSet]:
             asked = f", {key.asked}" if key.asked else ""
             title = f"{task.name} ({model}, edition {key.edition}{asked})"
             allowed, settings = manifest.budget.item_forwards_allowed, settings_of(entry)
-            shared = _Shared(title, task.name, key.constants, manifest.aligner.name, settings, allowed, manifest.seed)
+            aligner, seed = manifest.aligner.name, manifest.seed
+            shared = _Shared(title, task.name, manifest.model.name, key.constants, aligner, settings, allowed, seed)
             sets[shared].setdefault(task.country, entry)
     rows = []
     for shared, by_country in sets.items():
         scores = {code: entry.of(shared.task) for code, entry in by_country.items()}
-        value = centred(scores, shelf.spec(shared.task).default_readout)
-        rows.append(AlignedSet(shared.title, f"{shared.aligner} s{shared.seed}", tuple(sorted(by_country)), value))
+        readout, countries = shelf.spec(shared.task).default_readout, tuple(sorted(by_country))
+        who = (shared.title, shared.task, shared.model, readout, shared.aligner, shared.seed)
+        rows.append(AlignedSet(*who, countries, centred(scores, readout)))
     return sorted(rows, key=lambda row: -row.centred.explained_variance[ALL] if row.centred else math.inf)

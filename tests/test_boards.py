@@ -108,8 +108,13 @@ def test_the_table_and_its_forms(folder, monkeypatch):
     assert "random prefix (5)" in text and " ± " in text and "no gain: within two standard" in text
     assert "free of C: needs 6 countries, the most are 2" in text
     assert "other protocol" in text and "14,497" in text and "arXiv:2503.16094" in text
-    lines = [line for line in shown["md"].output.splitlines() if line.startswith("|")]
-    assert len({line.count("|") for line in lines}) == 1 and any("no gain" in line for line in lines)
+    ranked, _, reported = shown["md"].output.partition("### vsm13: reported elsewhere")
+    lines = [line for line in ranked.splitlines() if line.startswith("|")]
+    assert (
+        "14,497" in reported
+        and len({line.count("|") for line in lines}) == 1
+        and any("no gain" in line for line in lines)
+    )
     names = {row["aligner"] for row in json.loads(shown["json"].output)}
     assert {"constant", "random prefix (5)", "de"} <= names
 
@@ -128,7 +133,7 @@ def test_sets_of_six_countries(folder, submit, monkeypatch):
         submit(folder / f"icl{code}", answers(1), code, "icl")  # says the same everywhere
     submit(folder / "icl1", answers(1), "US", "icl", seed=1)
     submit(folder / "elsewhere", answers(1), "FR", "icl", fitted="US")
-    sets = {each.aligner: each for each in aligned_sets(entries(folder, print), Shelf())}
+    sets = {each.name: each for each in aligned_sets(entries(folder, print), Shelf())}
     assert sets["icl s0"].countries == tuple(sorted(codes)) and sets["icl s1"].centred is None
     assert sets["icl s0"].centred.explained_variance["all"] == pytest.approx(0)
     assert not any(name.startswith("untrained") for name in sets)
@@ -138,6 +143,15 @@ def test_sets_of_six_countries(folder, submit, monkeypatch):
     line = next(line for line in table.splitlines() if line.strip().startswith("icl s0 "))
     assert line.split()[2:5] == ["7", "0.00", "-"]
     assert "needs 6 countries: " in table and "icl s1 (1)" in table
+    for words in (["show", "--format", "md"], ["export", "--format", "md", "--country", "FR"]):
+        lines = CliRunner().invoke(cli, ["leaderboard", words[0], str(folder), *words[1:]]).output.splitlines()
+        assert any(line.startswith("| icl s0 | 7 | 0.00 | - |") for line in lines), words
+    text = CliRunner().invoke(cli, ["leaderboard", "export", str(folder), "--format", "latex"]).output
+    assert r"icl s0 & 7 & 0.00 & {-} &" in text and r"\label{tab:between-vsm13}" in text
+    rows = json.loads(CliRunner().invoke(cli, ["leaderboard", "export", str(folder), "--format", "json"]).output)
+    values = {row["metric"]: row["value"] for row in rows if row["kind"] == "set" and row["aligner"] == "icl"}
+    assert values["explained_variance_all"] == pytest.approx(0) and values["correlation_all"] is None
+    assert {row["kind"] for row in rows} == {"submission", "reference", "set", "reported"}
 
 
 def test_reported_figures_have_source_and_mark():

@@ -172,8 +172,8 @@ SPOILED = {
         "'adapter/evil.html'",
     ),
     "a link in an adapter": (
-        lambda board: relink(entry(board, "random") / "adapter" / "preamble.txt"),
-        "'adapter/preamble.txt'",
+        lambda board: relink(entry(board, "random") / "adapter" / "adapter_config.json"),
+        "'adapter/adapter_config.json'",
     ),
 }
 SINCE = {"a mark of its own"}  # which only the release tells
@@ -347,6 +347,30 @@ def test_verdicts_go_with_the_answers_that_they_judge(probed, tmp_path):
     (made / "judge.json").unlink()
     code, out, _ = culteval("leaderboard", "check", tmp_path / "board")
     assert code == 3 and "judged_" in out and "that its answers do not give" in out
+
+
+@pytest.mark.parametrize("case", ["own words", "copied words", "a few changed", "too short to tell"])
+def test_copied_words_are_found_where_no_probabilities_are_known(case, probed, tmp_path):
+    def says(writer, changed=0):
+        def change(rows):
+            weigh_nothing(rows)
+            for number, row in enumerate(rows):
+                who = "another" if number < changed else writer
+                row["text"] = "yes" if case == "too short to tell" else f"as {who} I say of it {number} things"
+
+        return change
+
+    board = tmp_path / "board"
+    shutil.copytree(probed, board)
+    shutil.copytree(next(board.iterdir()), copy := board / "probes-US-mine-copy")
+    first = rewrite(next(board.glob("probes-US-icl-*")), change_answers=says("me"))
+    words = says("you" if case == "own words" else "me", changed=2 if case == "a few changed" else 0)
+    second = rewrite(copy, lambda manifest: manifest["aligner"].update(name="mine"), words)
+    code, out, _ = culteval("leaderboard", "check", board)
+    if case in ("own words", "too short to tell"):
+        assert (code, out) == (0, "2 entries, nothing wrong.\n")
+    else:
+        assert code == 3 and "are those of" in out and (first.name in out or second.name in out)
 
 
 def swap_texts(rows):

@@ -15,19 +15,16 @@ from culteval.harness.registry import spec_of
 from culteval.harness.scoring import Shelf
 from culteval.leaderboards import collect, rank
 from culteval.leaderboards.proof import proven
-from culteval.leaderboards.render import tables
+from culteval.leaderboards.render import records, tables
 from culteval.leaderboards.suite import read_suite
 from culteval.tasks.answers import Answers
 
 from .board_files import write
 
 
-def board_of(home, left_out=None):
-    """The only board of a folder; what is left out is a mistake unless a list is given for it."""
-    shelf = Shelf()
-    (board,) = rank.boards(
-        collect.entries(home, left_out.append if left_out is not None else pytest.fail), shelf, read_suite()
-    )
+def board_of(home):
+    """The only board of a folder; nothing may be left out."""
+    (board,) = rank.boards(collect.entries(home, pytest.fail), Shelf(), read_suite())
     return board
 
 
@@ -79,12 +76,13 @@ def test_csv_is_read_back_and_no_cell_is_a_formula(board_folder, tmp_path):
 
 @pytest.mark.parametrize("text", ["=1", "+1", "-1", "@x", "\t=1", "|x", "%0a"])
 def test_csv_quotes_what_spreadsheets_calculate(text):
-    assert tables.csv_safe(text) == f"'{text}" and tables.csv_safe("x" + text) == "x" + text
+    assert records.csv_safe(text) == f"'{text}" and records.csv_safe("x" + text) == "x" + text
 
 
 def test_latex_is_escaped_and_whole(board_folder):
     text = call("export", board_folder, "--format", "latex", "--task", "vsm13")
-    assert r"\toprule" in text and text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 1
+    assert text.count(r"\toprule") == text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    assert r"\label{tab:reported-vsm13}" in text and "arXiv:2503.16094" in text
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
     lines = [line for line in body.splitlines() if line.endswith(r"\\")]
     columns = text[text.index(r"\begin{tabular}{") :].split("{")[2].split("}")[0]

@@ -6,8 +6,9 @@ from urllib.parse import unquote
 
 import pytest
 from culteval.harness.registry import spec_of
+from culteval.leaderboards.render import site
 
-from .board_files import EVIL
+from .board_files import EVIL, write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -29,16 +30,17 @@ def browser():
 @pytest.fixture
 def visit(browser, board_pages):
     """``visit(address, **context)``: a page whose console must stay silent and that asks nobody for anything."""
-    contexts, problems, asked = [], [], []
+    contexts, problems, asked, homes = [], [], [], []
 
-    def go(address="index.html", **options):
+    def go(address="index.html", home=board_pages, **options):
         context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else 0)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"file://{board_pages}/{address}")
+        page.goto(f"file://{home}/{address}")
+        homes.append(home)
         page.wait_for_selector("#empty:not([hidden])" if "nobody" in address else "tbody tr, #standing .card")
         return page
 
@@ -46,7 +48,18 @@ def visit(browser, board_pages):
     for context in contexts:
         context.close()
     assert problems == []
-    assert asked and all(url.startswith((f"file://{board_pages}/", "data:")) for url in asked), asked
+    assert asked and all(url.startswith((*(f"file://{home}/" for home in homes), "data:")) for url in asked), asked
+
+
+@pytest.fixture(scope="module")
+def six_countries(tmp_path_factory):
+    """Pages of one aligner aligned to six countries, which answers the same for all."""
+    home = tmp_path_factory.mktemp("six")
+    for code in ("BR", "CN", "DE", "IN", "JP", "US"):
+        fitted = {"tasks": ["vsm13"], "country": code, "readout": "expected", "norm": "sse"}
+        write(home / "in", f"{EVIL[1:4]}-{code}", aligner=EVIL, country=code, fitted=fitted)
+    site.build(home / "in", home / "out", pytest.fail)
+    return home / "out"
 
 
 def first_column(page, number=2):
@@ -63,9 +76,12 @@ def test_sorted_filtered_searched(visit):
         for text in page.locator("td.main").all_inner_texts()
     ]
     assert skills == sorted(skills, reverse=True)
-    page.get_by_role("columnheader", name="Submission").click()
+    heading = page.get_by_role("columnheader", name="Submission")
+    heading.click()
+    page.locator('th[aria-sort="ascending"]', has=page.get_by_text("Submission")).wait_for()
     assert (found := first_column(page)) != names and found == sorted(found, key=str.lower)
-    page.get_by_role("columnheader", name="Submission").click()
+    heading.click()
+    page.locator('th[aria-sort="descending"]', has=page.get_by_text("Submission")).wait_for()
     assert first_column(page) == found[::-1]
     page.select_option("#aligner", "naive")
     assert first_column(page) == ["naive seed 0"]
@@ -192,6 +208,21 @@ def test_axe_finds_nothing(visit, address, scheme):
         page.wait_for_selector("svg.main-svg")
     found = axe.Axe().run(page, options={"preload": False}).response["violations"]
     assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []
+
+
+@needs_chromium
+def test_the_headline_between_countries(visit, six_countries):
+    """Whatever country is looked at; from what the build keeps of each submission."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    page = visit(home=six_countries)
+    for code in ("DE", "US"):
+        page.select_option("#country", label={"DE": "Germany", "US": "United States"}[code])
+        row = page.locator("#sets tbody tr")
+        assert row.locator("th").inner_text() == f"{EVIL} s0"
+        assert row.locator("td").all_inner_texts()[:3] == ["6", "0.00", "-"]  # no differences: no correlation
+    assert page.evaluate("window.hit") is None
+    assert [each["id"] for each in axe.Axe().run(page, options={"preload": False}).response["violations"]] == []
+    assert not visit().locator("#sets table").count()  # one country: no table, a line that says how many it needs
 
 
 @needs_chromium

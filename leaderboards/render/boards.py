@@ -14,7 +14,9 @@ from ..detail import number
 from ..glossary import MARKS, READOUTS, SPLITS, board_metrics, explanation, label, precision, usual_metrics
 from ..rank import CEILING, Board, Standing
 from ..reported import Reported, reported_for
+from ..sets import AlignedSet
 from ..suite import Suite
+from . import between
 
 _SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s?([MB])(?![a-z])", re.IGNORECASE)
 _EMBEDDED = {"smollm2": 135e6}
@@ -29,7 +31,11 @@ def size_of(model: str) -> float | None:
 
 
 def board_data(
-    boards: Sequence[Board], entries: Sequence[Entry], verified: Collection[str], suite: Suite
+    boards: Sequence[Board],
+    sets: Sequence[AlignedSet],
+    entries: Sequence[Entry],
+    verified: Collection[str],
+    suite: Suite,
 ) -> dict[str, Any]:
     """All boards and submissions, and a line on each thing a reader may wonder about."""
     standing = {one.entry.name for board in boards for one in board.standings}
@@ -40,6 +46,7 @@ def board_data(
         "suite": {"version": suite.version, "tasks": list(suite.tasks)},
         "submissions": [_submission(entry, entry.manifest.answers.sha256 in verified) for entry in entries],
         "boards": [_board(board, ids) for board in boards],
+        "sets": [_sets(title, mine) for title, mine in between.grouped(sets).items()],
         "metrics": {name: [label(name), explanation(name), precision(name)] for name in metrics},
         "splits": SPLITS,
         "readouts": READOUTS,
@@ -101,6 +108,11 @@ def _board(board: Board, ids: dict[str, int]) -> dict[str, Any]:
     }
 
 
+def _sets(title: str, mine: Sequence[AlignedSet]) -> dict[str, Any]:
+    rows, notes = between.rows(mine), between.notes(mine)
+    return {"task": mine[0].task, "title": title, "headings": between.HEADINGS, "rows": rows, "notes": notes}
+
+
 def _standing(standing: Standing, places: Sequence[Place], ids: dict[str, int]) -> dict[str, Any]:
     bounds = [number(standing.low), number(standing.high)] if standing.basis else None
     return {
@@ -120,9 +132,7 @@ def _trivial(row: TrivialRow, places: Sequence[Place]) -> dict[str, Any]:
 
 
 def _reported(row: Reported) -> dict[str, str]:
-    figures = ", ".join(f"{method} {figure:,g}" for method, figure in row.figures.items())
-    model = f", {row.model}" if row.model else ""
-    return {"metric": row.metric + model, "figures": figures, "mark": row.mark, "source": row.source}
+    return {"metric": row.what, "figures": row.values, "mark": row.mark, "source": row.source}
 
 
 def _values(given: Iterable[Score], places: Sequence[Place]) -> dict[str, Any]:

@@ -21,9 +21,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ...errors import CultevalError, UnavailableError, UsageError
-from ...harness.aligned import LORA
-from ...harness.files import replacing, write_text
-from ...harness.run import ALIGNED
+from ...harness.files import copy_into, replacing, write_text
 from ...harness.scoring import Shelf
 from ...harness.submission import ANSWERS, MANIFEST
 from ...tasks.score import Score
@@ -31,6 +29,7 @@ from .. import detail
 from ..collect import Entry, Found, conclude, entry_of, find, judging_hash, verified
 from ..glossary import board_metrics
 from ..rank import Key, boards, scored_for
+from ..sets import aligned_sets, rests_on
 from ..suite import read_suite
 from .boards import board_data
 
@@ -75,7 +74,8 @@ def build(
     conclude(folder, bool(entries), problems, sum(entry.differs for entry in entries), warn)
     shelf, suite = Shelf(), read_suite()
     made = boards(entries, shelf, suite, lambda entry, key: _scored_for(out, entry, key, shelf))
-    _write(out / DATA / "boards.js", script("boards", board_data(made, entries, checked, suite)))
+    sets = aligned_sets(entries, shelf)
+    _write(out / DATA / "boards.js", script("boards", board_data(made, sets, entries, checked, suite)))
     for number, board in enumerate(made):
         data = detail.items(board.spec, board.asked, shelf)
         _write(out / DATA / f"items-{number}.js", script("items", data))
@@ -155,27 +155,17 @@ def _make(part: Sequence[Found], out: Path, shelf: Shelf | None = None) -> list[
             problems.append(str(error))
             continue
         (out / KEPT).mkdir(parents=True, exist_ok=True)  # first: with it, the folder is a board's
-        adapter = _adapter(one)
+        adapter = one.adapter_files
         page = detail.page(entry, answers, shelf) | {"adapter": list(adapter)}
         _write(_page(out, one.name), script("page", page))
         with replacing(out / FILES / one.name) as temporary:
-            temporary.mkdir()
-            for name in (MANIFEST, ANSWERS):
-                shutil.copyfile(one.folder / name, temporary / name)
-            for name, path in adapter.items():
-                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, temporary / name)
-        shown = {name for task in entry.manifest.tasks for name in board_metrics(shelf.spec(task.name))}
-        few = tuple(score for score in entry.scores if score.metric in shown)
+            copy_into(temporary, {name: one.folder / name for name in (MANIFEST, ANSWERS)} | adapter)
+        specs = {task.name: shelf.spec(task.name) for task in entry.manifest.tasks}
+        shown = {name for spec in specs.values() for name in board_metrics(spec)}
+        few = tuple(s for s in entry.scores if s.metric in shown or rests_on(s, specs[s.task]))
         write_text(out / KEPT / f"{one.name}.json", entry.model_copy(update={"scores": few}).model_dump_json())
         write_text(out / KEPT / f"{one.name}.key", one.key)  # last: with it, the rest is whole
     return problems
-
-
-def _adapter(found: Found) -> dict[str, Path]:
-    """The files of an adapter by the names under which the site hands them on."""
-    folders = {ALIGNED: ALIGNED, LORA: f"{ALIGNED}/{LORA}"}
-    return {f"{folders[path.parent.name]}/{path.name}": path for path in found.adapter}
 
 
 def _write(path: Path, text: str) -> None:

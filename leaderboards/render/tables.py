@@ -1,17 +1,18 @@
-"""Boards as tables for papers and spreadsheets: Markdown, CSV, LaTeX (booktabs), JSON."""
+"""Boards as tables for papers: Markdown and LaTeX (booktabs)."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from ...harness.report import Column, escape, headline_of, markdown_table
 from ...tasks.countries import name_of
-from ..glossary import explanation, label, precision
+from ..glossary import MARKS, explanation, label, precision
 from ..rank import Board, Standing
+from ..reported import TITLE, reported_for
+from ..sets import AlignedSet
+from . import between
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -26,20 +27,16 @@ _LATEX = {
     **{mark: f"\\{mark}" for mark in "&%$#_"},
 }
 WORDS = (1, 3)  # the columns of a board that are no numbers: who made a row, and with what
-_FORMULA = tuple("=+-@\t\r|%")
 BOLD_NOTE = "Bold: better than every other row in paired permutation tests, Holm-corrected, at 5 %."
 RANK_NOTE = "Rank: one more than the rows whose range lies wholly on the better side; in brackets by value alone."
+VERIFIED_NOTE = f"(v): verified, {MARKS['verified']}."
+REPORTED = ("Figure", "Value by method", "How far comparable, and source")
 RANGE_NOTE = "Range: 95 % interval, or (s) from the lowest to the highest of three seeds or more."
 
 
 def latex_escape(text: str) -> str:
     """A stranger's text as inert LaTeX."""
     return "".join(_LATEX.get(c, c) for c in text)
-
-
-def csv_safe(text: str) -> str:
-    """A stranger's text that no spreadsheet takes for a formula (OWASP: a leading quote)."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def columns(board: Board) -> list[Column]:
@@ -62,8 +59,12 @@ def _range(standing: Standing, places: int) -> str:
     return f"{standing.low:,.{places}f} to {standing.high:,.{places}f}{mark}"
 
 
-def table(board: Board) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of a board as plain text; rows that no aligner made come last, without a rank."""
+def table(board: Board, verified: Collection[str]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of a board as plain text; rows that no aligner made come last, without a rank.
+
+    Args:
+        verified: sha256 of the answers that the board's keepers made again.
+    """
     shown, places = columns(board), precision(board.spec.metadata.headline.metric)
     headings = ["Rank", "Aligner", "Seed", "Model", *(_heading(column) for column in shown), "Range", "Evaluations"]
     rows = []
@@ -71,7 +72,8 @@ def table(board: Board) -> tuple[list[str], list[list[str]]]:
         manifest = standing.entry.manifest
         values = [_value(column, standing.row.scores) for column in shown]
         spent = f"{manifest.budget.survey_evaluations:,.0f}"
-        who = [manifest.aligner.name, str(manifest.seed), manifest.model.name]
+        mark = " (v)" if manifest.answers.sha256 in verified else ""
+        who = [manifest.aligner.name + mark, str(manifest.seed), manifest.model.name]
         rows.append([standing.place, *who, *values, _range(standing, places), spent])
     for row in board.trivial:
         rows.append(["", row.name, "", "", *(_value(column, row.scores) for column in shown), "", ""])
@@ -85,7 +87,7 @@ def _value(column: Column, scores: Sequence[Any]) -> str:
     return f"{found.value:,.{precision(found.metric)}f}{'*' if found.note == 'collapsed' else ''}"
 
 
-def notes(board: Board, bold: Collection[int]) -> list[str]:
+def notes(board: Board, rows: Sequence[Sequence[str]], bold: Collection[int]) -> list[str]:
     """The lines that belong below a table: what its number is, and what ranks, ranges and marks mean."""
     headline = board.spec.metadata.headline
     better = "higher" if headline.higher_is_better else "lower"
@@ -94,25 +96,57 @@ def notes(board: Board, bold: Collection[int]) -> list[str]:
         lines.append(RANGE_NOTE)
     if bold:
         lines.append(BOLD_NOTE)
-    if any("*" in cell for row in table(board)[1] for cell in row[4:]):
+    if any("*" in cell for row in rows for cell in row[4:]):
         lines.append("*: collapsed, nearly the same answer whatever is asked.")
+    if any(row[1].endswith(" (v)") for row in rows[: len(board.standings)]):
+        lines.append(VERIFIED_NOTE)
     return lines
 
 
-def markdown(board: Board, bold: Collection[int]) -> str:
+def markdown(board: Board, bold: Collection[int], verified: Collection[str]) -> str:
     """A board as a Markdown table under its title; ``bold`` are the row numbers that a test supports."""
-    headings, rows = table(board)
+    headings, rows = table(board, verified)
     lines = []
     for number, row in enumerate(rows):
         cells = [escape(cell) for cell in row]
         lines.append([f"**{cell}**" if cell else "" for cell in cells] if number in bold else cells)
-    said = [escape(line) + "  " for line in notes(board, bold)]
-    return "\n".join([f"### {escape(board.title)}", "", markdown_table(headings, lines, WORDS), *said]) + "\n"
+    return _section(board.title, headings, lines, WORDS, notes(board, rows, bold))
 
 
-def latex(board: Board, bold: Collection[int]) -> str:
+def _section(
+    title: str, headings: Sequence[str], lines: Iterable[Sequence[str]], words: Collection[int], said: Iterable[str]
+) -> str:
+    parts = [
+        f"### {escape(title)}",
+        "",
+        markdown_table(headings, lines, words),
+        *(escape(line) + "  " for line in said),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def markdown_beside(tasks: Iterable[str], sets: Iterable[AlignedSet]) -> list[str]:
+    """What stands beside boards: aligned sets, and figures reported elsewhere."""
+    parts = []
+    for title, mine in between.grouped(sets).items():
+        lines = [[escape(cell) for cell in row] for row in between.rows(mine)]
+        if lines:
+            parts.append(_section(between.heading(title), between.HEADINGS, lines, between.WORDS, between.notes(mine)))
+    for task in dict.fromkeys(tasks):
+        if rows := _reported(task):
+            lines = [[escape(cell) for cell in row] for row in rows]
+            parts.append(_section(f"{task}: {TITLE}", REPORTED, lines, range(len(REPORTED)), ()))
+    return parts
+
+
+def _reported(task: str) -> list[tuple[str, str, str]]:
+    """Cells of the figures reported for a task, in the order of ``REPORTED``."""
+    return [(row.what, row.values, f"{row.mark}. {row.source}") for row in reported_for(task)]
+
+
+def latex(board: Board, bold: Collection[int], verified: Collection[str]) -> str:
     """A board as a LaTeX table; the preamble needs ``\\usepackage{booktabs}``."""
-    headings, rows = table(board)
+    headings, rows = table(board, verified)
     form = "".join("l" if at in WORDS else "r" for at in range(len(headings)))
     body = []
     for number, row in enumerate(rows):
@@ -122,12 +156,38 @@ def latex(board: Board, bold: Collection[int]) -> str:
         if number == len(board.standings):
             body.append(r"\midrule")
         body.append(" & ".join(cells) + r" \\")
-    name = re.sub(r"[^a-z0-9]+", "-", f"{board.key.task}-{board.key.country}".lower())
+    name = f"{board.key.task} {board.key.country}"
+    return _latex_table(f"{board.title}. {' '.join(notes(board, rows, bold))}", name, form, headings, body)
+
+
+def latex_beside(tasks: Iterable[str], sets: Iterable[AlignedSet]) -> list[str]:
+    """As ``markdown_beside``."""
+    parts = []
+    for title, mine in between.grouped(sets).items():
+        if body := _latex_rows(between.rows(mine)):
+            said, form = (
+                ". ".join([between.heading(title), *between.notes(mine)]),
+                "l" + "r" * (len(between.HEADINGS) - 1),
+            )
+            parts.append(_latex_table(said, f"between {mine[0].task}", form, between.HEADINGS, body))
+    for task in dict.fromkeys(tasks):
+        if body := _latex_rows(_reported(task)):
+            form = "".join(rf"p{{{share}\linewidth}}" for share in (0.25, 0.25, 0.45))
+            parts.append(_latex_table(f"{task}: {TITLE}.", f"reported {task}", form, REPORTED, body))
+    return parts
+
+
+def _latex_rows(rows: Iterable[Sequence[str]]) -> list[str]:
+    return [" & ".join(map(latex_escape, row)) + r" \\" for row in rows]
+
+
+def _latex_table(caption: str, name: str, form: str, headings: Sequence[str], body: Sequence[str]) -> str:
+    name = re.sub(r"[^a-z0-9]+", "-", name.lower())
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering\small",
-            rf"\caption{{{latex_escape(board.title)}. {' '.join(map(latex_escape, notes(board, bold)))}}}",
+            rf"\caption{{{latex_escape(caption)}}}",
             rf"\label{{tab:{name}}}",
             rf"\begin{{tabular}}{{{form}}}",
             r"\toprule",
@@ -140,63 +200,6 @@ def latex(board: Board, bold: Collection[int]) -> str:
             "",
         ]
     )
-
-
-FIELDS = (
-    "task", "country", "variant", "suite", "rank", "by_value_alone", "submission", "aligner", "seed", "model", "metric",
-    "readout", "split", "value", "low", "high", "basis", "gain", "note", "survey_evaluations", "seconds", "tokens",
-    "verified",
-)  # fmt: skip
-
-
-def records(boards: Sequence[Board], verified: Collection[str], suite: str) -> list[dict[str, Any]]:
-    """One record a row and number of the boards' tables, for machines."""
-    found = []
-    for board in boards:
-        where = {"task": board.key.task, "country": board.key.country, "variant": board.variant}
-        where["suite"] = suite if board.in_suite else ""
-        for standing in board.standings:
-            manifest = standing.entry.manifest
-            who = {
-                "rank": standing.rank,
-                "by_value_alone": standing.basis is None,
-                "submission": standing.entry.name,
-                "aligner": manifest.aligner.name,
-                "seed": manifest.seed,
-                "model": manifest.model.name,
-                "survey_evaluations": manifest.budget.survey_evaluations,
-                "seconds": manifest.budget.seconds,
-                "tokens": manifest.budget.tokens,
-                "verified": manifest.answers.sha256 in verified,
-            }
-            found += _numbers(board, standing.row.scores, where | who, standing)
-        for row in board.trivial:
-            found += _numbers(board, row.scores, where | {"aligner": row.name}, None)
-    return [{field: record.get(field) for field in FIELDS} for record in found]
-
-
-def _numbers(board: Board, scores: Any, base: dict[str, Any], standing: Standing | None) -> list[dict[str, Any]]:
-    rows = []
-    for column in columns(board):
-        if (score := column.find(scores)) is None:
-            continue
-        low, high, basis = score.low, score.high, "interval" if score.low is not None else None
-        if standing and column == headline_of(board.spec):
-            low, high, basis = standing.low, standing.high, standing.basis
-            base = base | {"gain": False if standing.no_gain else standing.row.gain}
-        number = {"metric": score.metric, "readout": score.readout, "split": score.split, "value": score.value}
-        rows.append(base | number | {"low": low, "high": high, "basis": basis, "note": score.note})
-    return rows
-
-
-def as_csv(records: Sequence[dict[str, Any]]) -> str:
-    """Records as CSV with a heading; texts that a spreadsheet would calculate are quoted."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    for record in records:
-        writer.writerow({key: csv_safe(value) if isinstance(value, str) else value for key, value in record.items()})
-    return text.getvalue()
 
 
 def country_title(board: Board) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich import box
 from rich.console import Console
@@ -10,32 +10,37 @@ from rich.table import Table
 from rich.text import Text
 
 from ...harness import report
-from ...harness.centred import ALL, LEAST_COUNTRIES
-from ...tasks.metrics.reference import DIMENSIONS
+from ...harness.centred import LEAST_COUNTRIES
 from ..rank import Board
 from ..reported import reported_lines
 from ..sets import AlignedSet
+from . import between
+from .tables import VERIFIED_NOTE, markdown_beside
 
 
-def markdown(found: Sequence[Board]) -> str:
+def markdown(found: Sequence[Board], sets: Sequence[AlignedSet], verified: Collection[str]) -> str:
     """All boards with their notes, as the terminal shows them."""
     parts = []
     for board in found:
-        parts.append(f"### {report.escape(board.title)}\n\n{report.markdown(board.rows(), board.spec)}")
-        parts += [f"- {report.escape(note)}" for note in board.notes]
+        parts.append(f"### {report.escape(board.title)}\n\n{report.markdown(board.rows(verified), board.spec)}")
+        parts += [f"- {report.escape(note)}" for note in _notes(board, verified)]
         parts.append("")
-    return "\n".join(parts)
+    return "\n".join([*parts, *markdown_beside((board.key.task for board in found), sets)])
 
 
-def show(found: Sequence[Board], sets: Sequence[AlignedSet], console: Console) -> None:
+def _notes(board: Board, verified: Collection[str]) -> list[str]:
+    marked = any(standing.entry.manifest.answers.sha256 in verified for standing in board.standings)
+    return [*board.notes, VERIFIED_NOTE] if marked else list(board.notes)
+
+
+def show(found: Sequence[Board], sets: Sequence[AlignedSet], verified: Collection[str], console: Console) -> None:
     """Print all boards, the aligned sets and what others reported."""
     for board in found:
-        console.print(report.table(board.rows(), board.title, board.spec))
-        for note in board.notes:
+        console.print(report.table(board.rows(verified), board.title, board.spec))
+        for note in _notes(board, verified):
             console.print(f"  {note}", style="dim", highlight=False, markup=False)
         console.print()
-    for title in dict.fromkeys(each.title for each in sets):
-        mine = [each for each in sets if each.title == title]
+    for title, mine in between.grouped(sets).items():
         if any(each.centred for each in mine):
             console.print(centred_table(mine, title))
         else:
@@ -49,31 +54,18 @@ def show(found: Sequence[Board], sets: Sequence[AlignedSet], console: Console) -
 
 def centred_table(sets: Sequence[AlignedSet], title: str) -> Table:
     """Between-country agreement of sets, free of C: explained variance, correlation and mean skill."""
-    few = [f"{each.aligner} ({len(each.countries)})" for each in sets if each.centred is None]  # countries of each
-    text = (
-        "explained variance of the centred indices (0: countries do not differ, 1: perfect) and their correlation;\n"
-        "by dimension: explained variance; skill: mean of the single-country skills, which rest on C\n"
-    )
-    if any(each.centred and each.centred.collapsed for each in sets):
-        text += "* collapsed in so many countries\n"
-    if few:
-        text += f"needs {LEAST_COUNTRIES} countries: {', '.join(few)}\n"
     result = Table(
-        title=Text(f"{title}: between countries, free of C"),
-        caption=Text(text.rstrip("\n")),
+        title=Text(between.heading(title)),
+        caption=Text("\n".join(between.notes(sets))),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for heading in ("aligner", "countries", "explained", "correlation", *DIMENSIONS, "skill"):
-        result.add_column(heading, justify="left" if heading == "aligner" else "right", no_wrap=True)
-    for each in sets:
-        if (value := each.centred) is not None:
-            r, countries = value.correlation[ALL], len(value.countries)
-            told = f"{countries} ({len(value.collapsed)}*)" if value.collapsed else str(countries)
-            cells = [each.aligner, told, f"{value.explained_variance[ALL]:.2f}", "-" if r is None else f"{r:.2f}"]
-            cells += [f"{value.explained_variance[name]:.2f}" for name in DIMENSIONS]
-            result.add_row(*map(Text, (*cells, f"{value.skill:.2f}")))
+    for number, heading in enumerate(between.HEADINGS):
+        word = number in between.WORDS
+        result.add_column(heading, justify="left" if word else "right", no_wrap=word, overflow="fold")
+    for row in between.rows(sets):
+        result.add_row(*map(Text, row))
     return result

@@ -251,7 +251,21 @@
     $("notes").replaceChildren(...board.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
     $("reported").hidden = !board.reported.length;
     $("reported-list").innerHTML = board.reported.map((r) => `<div><dt>${esc(r.metric)}</dt><dd>${esc(r.figures)}<br>${esc(r.mark)}. ${esc(r.source)}</dd></div>`).join("");
+    sets();
     $("source").textContent = `${board.citation} Data: ${board.licence}. Variant: ${board.variant}. Task hash ${board.hash.slice(0, 12)}.`;
+  }
+
+  // Aligned sets of the task, whatever country is looked at.
+  function sets() {
+    const mine = data.sets.filter((set) => set.task === board.task);
+    const cell = (text, i) => (i ? `<td class="number">${esc(text)}</td>` : `<th scope="row">${esc(text)}</th>`);
+    $("sets").hidden = !mine.length;
+    $("sets-list").innerHTML = mine.map((set) => (set.rows.length
+      ? `<div class="board" role="region" aria-label="${esc(set.title)}" tabindex="0"><table><caption>${esc(set.title)}</caption><thead><tr>`
+        + set.headings.map((heading, i) => `<th scope="col"${i ? ' class="number"' : ""}>${esc(heading)}</th>`).join("")
+        + `</tr></thead><tbody>${set.rows.map((row) => `<tr>${row.map(cell).join("")}</tr>`).join("")}</tbody></table></div>`
+      : `<p class="note">${esc(set.title)}</p>`)
+      + `<ul class="note">${set.notes.map((note) => `<li>${esc(note)}</li>`).join("")}</ul>`).join("");
   }
 
   if (!data.boards.length) {

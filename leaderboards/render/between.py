@@ -1,0 +1,78 @@
+"""Aligned sets as tables: how well they tell countries apart, free of C."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from ...harness.centred import ALL, LEAST_COUNTRIES
+from ...tasks.metrics.reference import DIMENSIONS
+from ..sets import AlignedSet
+
+HEADINGS = ("aligner", "countries", "explained variance", "correlation", *DIMENSIONS, "skill")
+WORDS = range(1)  # the columns that are no numbers
+COLLAPSED = "*: collapsed in so many countries"
+MEANING = (
+    "explained variance: of the centred indices; 0: countries do not differ, 1: perfect",
+    "correlation: of the centred indices, whatever the size of their differences",
+    "by dimension: explained variance; skill: mean of the single-country skills, which rest on C",
+)
+
+
+def heading(title: str) -> str:
+    """What stands above the sets of one title."""
+    return f"{title}: between countries, free of C"
+
+
+def grouped(sets: Iterable[AlignedSet]) -> dict[str, list[AlignedSet]]:
+    """Sets that may be compared, by their title."""
+    groups: dict[str, list[AlignedSet]] = {}
+    for each in sets:
+        groups.setdefault(each.title, []).append(each)
+    return groups
+
+
+def rows(sets: Iterable[AlignedSet]) -> list[list[str]]:
+    """Cells of the sets with countries enough, in the order of ``HEADINGS``."""
+    found = []
+    for each in sets:
+        if (value := each.centred) is not None:
+            r, countries = value.correlation[ALL], len(value.countries)
+            told = f"{countries} ({len(value.collapsed)}*)" if value.collapsed else str(countries)
+            cells = [each.name, told, f"{value.explained_variance[ALL]:.2f}", "-" if r is None else f"{r:.2f}"]
+            found.append(
+                [*cells, *(f"{value.explained_variance[name]:.2f}" for name in DIMENSIONS), f"{value.skill:.2f}"]
+            )
+    return found
+
+
+def notes(sets: Sequence[AlignedSet]) -> list[str]:
+    """What the numbers are, and which sets have too few countries."""
+    few = [f"{each.name} ({len(each.countries)})" for each in sets if each.centred is None]
+    lines = list(MEANING) if len(few) < len(sets) else []
+    if any(each.centred and each.centred.collapsed for each in sets):
+        lines.append(COLLAPSED)
+    return [*lines, f"needs {LEAST_COUNTRIES} countries: {', '.join(few)}"] if few else lines
+
+
+def records(sets: Iterable[AlignedSet]) -> Iterator[dict[str, Any]]:
+    """One record a set and number, for machines; a set without countries enough has none."""
+    for each in sets:
+        if (value := each.centred) is None:
+            continue
+        who: dict[str, Any] = {
+            "kind": "set",
+            "task": each.task,
+            "variant": each.title,
+            "country": " ".join(value.countries),
+        }
+        who |= {"aligner": each.aligner, "seed": each.seed, "model": each.model}
+        who |= {"readout": each.readout, "split": "heldout"}
+        numbers: dict[str, float | None] = {
+            f"explained_variance_{name}": figure for name, figure in value.explained_variance.items()
+        }
+        numbers |= {f"correlation_{name}": figure for name, figure in value.correlation.items()}
+        numbers["skill"] = value.skill
+        note = f"collapsed in {len(value.collapsed)} countries" if value.collapsed else None
+        for metric, figure in numbers.items():
+            yield who | {"metric": metric, "value": figure, "note": note}

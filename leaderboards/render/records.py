@@ -1,0 +1,94 @@
+"""Boards as records for machines and spreadsheets: JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+from ...harness.report import headline_of
+from ..rank import Board, Standing
+from ..reported import reported_for
+from ..sets import AlignedSet
+from . import between
+from .tables import columns
+
+_FORMULA = tuple("=+-@\t\r|%")
+FIELDS = (
+    "kind", "task", "country", "variant", "suite", "rank", "by_value_alone", "submission", "aligner", "seed", "model",
+    "metric", "readout", "split", "value", "low", "high", "basis", "gain", "note", "survey_evaluations", "seconds",
+    "tokens", "verified", "source",
+)  # fmt: skip
+
+
+def records(
+    boards: Sequence[Board], sets: Iterable[AlignedSet], verified: Collection[str], suite: str
+) -> list[dict[str, Any]]:
+    """One record a row and number of the boards' tables and of what stands beside them, for machines.
+
+    ``kind`` says what a row is: a submission, a reference (no aligner made it), a set of submissions, or reported
+    elsewhere.
+    """
+    found: list[dict[str, Any]] = []
+    for board in boards:
+        where = {"task": board.key.task, "country": board.key.country, "variant": board.variant}
+        where["suite"] = suite if board.in_suite else ""
+        for standing in board.standings:
+            manifest = standing.entry.manifest
+            who = {
+                "kind": "submission",
+                "rank": standing.rank,
+                "by_value_alone": standing.basis is None,
+                "submission": standing.entry.name,
+                "aligner": manifest.aligner.name,
+                "seed": manifest.seed,
+                "model": manifest.model.name,
+                "survey_evaluations": manifest.budget.survey_evaluations,
+                "seconds": manifest.budget.seconds,
+                "tokens": manifest.budget.tokens,
+                "verified": manifest.answers.sha256 in verified,
+            }
+            found += _numbers(board, standing.row.scores, where | who, standing)
+        for row in board.trivial:
+            found += _numbers(board, row.scores, where | {"kind": "reference", "aligner": row.name}, None)
+    found += between.records(sets)
+    for task in dict.fromkeys(board.key.task for board in boards):
+        found += _reported(task)
+    return [{field: record.get(field) for field in FIELDS} for record in found]
+
+
+def _reported(task: str) -> Iterator[dict[str, Any]]:
+    for row in reported_for(task):
+        about = {"kind": "reported", "task": task, "country": " ".join(row.countries), "model": row.model}
+        about |= {"metric": row.metric, "note": row.mark, "source": row.source}
+        yield from (about | {"aligner": method, "value": value} for method, value in row.figures.items())
+
+
+def _numbers(board: Board, scores: Any, base: dict[str, Any], standing: Standing | None) -> list[dict[str, Any]]:
+    rows = []
+    for column in columns(board):
+        if (score := column.find(scores)) is None:
+            continue
+        low, high, basis = score.low, score.high, "interval" if score.low is not None else None
+        if standing and column == headline_of(board.spec):
+            low, high, basis = standing.low, standing.high, standing.basis
+            base = base | {"gain": False if standing.no_gain else standing.row.gain}
+        number = {"metric": score.metric, "readout": score.readout, "split": score.split, "value": score.value}
+        rows.append(base | number | {"low": low, "high": high, "basis": basis, "note": score.note})
+    return rows
+
+
+def as_csv(records: Sequence[dict[str, Any]]) -> str:
+    """Records as CSV with a heading; texts that a spreadsheet would calculate are quoted."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow({key: csv_safe(value) if isinstance(value, str) else value for key, value in record.items()})
+    return text.getvalue()
+
+
+def csv_safe(text: str) -> str:
+    """A stranger's text that no spreadsheet takes for a formula (OWASP: a leading quote)."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
