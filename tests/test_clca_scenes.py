@@ -19,6 +19,7 @@ from culteval.optimizers.clca.dialogues import (
     save_dataset,
     write_dialogues,
 )
+from culteval.optimizers.clca.language import language_of
 from culteval.optimizers.clca.scenarios import Seed, adapted, place_of, seeds
 from culteval.tasks.metrics.reference import DIMENSIONS, scores_of
 from hypothesis import given
@@ -370,16 +371,14 @@ def chinese(count=4):
 
 def test_dialogues_of_another_script_pass_where_it_is_theirs():
     one, china = chinese(), place_of("CN")
-    assert judging.script_of([one]) == "CJK"
-    assert judging.check(one, china, judging.CHECKS[:-1], "CJK") == []
+    own = language_of([judging.said(one)])
+    assert judging.check(one, china, judging.CHECKS[:-1], own) == []
     assert [each.partition(":")[0] for each in judging.check(one, china, ("language",))] == ["language"]
     english = dialogue(tuple(turn(name) for name in (*BOTH, *BOTH)))
-    assert [each.partition(":")[0] for each in judging.check(english, china, ("language",), "CJK")] == ["language"]
+    assert [each.partition(":")[0] for each in judging.check(english, china, ("language",), own)] == ["language"]
     named = one.model_copy(update={"turns": (*one.turns, Turn(speaker="王芳", kind="speak", text="李明真好"))})
     assert judging.names_culture(named, china) and not judging.names_culture(one, china)
 
 
 def test_words_of_scripts_without_spaces_are_characters():
     assert judging.split_words("你好 Ann, fine") == ["你", "好", "Ann,", "fine"]
-    assert judging.scripts("かなカナ漢字") == {"CJK": 6} and judging.scripts("1, 2!") == {}
-    assert judging.script_of([]) == judging.LATIN

@@ -161,7 +161,8 @@ MAIN = "from culteval.harness.cli import main; main()"
 def test_help_loads_nothing_heavy(flags):
     names, text = loaded_by(MAIN, *flags)
     assert "click" in names and text
-    assert not names & {"torch", "transformers", "lm_eval", "pydantic", "numpy", "scipy", "rich", "yaml", "pycountry"}
+    heavy = {"torch", "transformers", "lm_eval", "pydantic", "numpy", "scipy", "rich", "yaml", "pycountry", "py3langid"}
+    assert not names & heavy
 
 
 def test_help_documents_the_exit_codes():

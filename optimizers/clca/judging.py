@@ -18,11 +18,11 @@ from pydantic import Field
 from ...tasks.schema import Strict
 from ...tasks.spec import read_yaml
 from .dialogues import Dialogue
+from .language import ENGLISH, Language, not_in
 from .scenarios import Place
 from .writer import Heard, Style, Writer, in_parts
 
-LEAST_TURNS, LEAST_WORDS, MOST_REPEATED, LEAST_IN_SCRIPT = 3, 12, 0.5, 0.8
-LATIN = "LATIN"  # the script of what agents write, who are told everything in English
+LEAST_TURNS, LEAST_WORDS, MOST_REPEATED = 3, 12, 0.5
 Check = Literal["length", "both spoke", "repetition", "language", "culture words"]
 CHECKS: tuple[Check, ...] = get_args(Check)
 CONFIDENCE = ("very confident", "confident", "not sure")
@@ -66,13 +66,13 @@ def read_judgement(reply: str) -> Judgement:
     return Judgement(verdict=found[1].lower() if found else None, confidence=confidence, reply=reply[:4000])
 
 
-def check(dialogue: Dialogue, place: Place, checks: Sequence[str] = CHECKS, script: str = LATIN) -> list[str]:
+def check(dialogue: Dialogue, place: Place, checks: Sequence[str] = CHECKS, language: Language = ENGLISH) -> list[str]:
     """What is wrong with a dialogue that can be seen without a judge; nothing where all is well.
 
     Each problem begins with the name of its check and a colon.
 
     Args:
-        script: of the language that is expected, as ``scripts`` names it.
+        language: what is expected, of the dialogue as a whole.
     """
     spoken = [turn for turn in dialogue.turns if turn.kind == "speak"]
     words = split_words(said(dialogue).lower())
@@ -85,9 +85,8 @@ def check(dialogue: Dialogue, place: Place, checks: Sequence[str] = CHECKS, scri
         problems.append(f"both spoke: {' and '.join(silent)} said nothing")
     if (share := repeated(words)) > MOST_REPEATED:
         problems.append(f"repetition: {share:.0%} of word triples occur before")
-    found = scripts(said(dialogue))
-    if (share := found[script] / found.total() if found else 1.0) < LEAST_IN_SCRIPT:
-        problems.append(f"language: {share:.0%} of letters are {script.capitalize()}")
+    if "language" in checks and (why := not_in(language, said(dialogue))):  # which takes a library to tell
+        problems.append(f"language: {why}")
     if not names_culture(dialogue, place):
         problems.append("culture words: no name, place or thing of the country is mentioned")
     return [problem for problem in problems if problem.partition(":")[0] in checks]
@@ -107,18 +106,6 @@ def repeated(words: Sequence[str]) -> float:
     """The share of word triples that occurred before; 0 for fewer than three words."""
     triples = list(zip(words, words[1:], words[2:], strict=False))
     return 1 - len(set(triples)) / len(triples) if triples else 0.0
-
-
-def scripts(text: str) -> Counter[str]:
-    """How many letters are of each script, by the first word of their Unicode names; Japanese counts as one."""
-    names = (unicodedata.name(char, "?").split()[0].partition("-")[0] for char in text if char.isalpha())
-    return Counter("CJK" if name in ("HIRAGANA", "KATAKANA") else name for name in names)
-
-
-def script_of(dialogues: Iterable[Dialogue]) -> str:
-    """The script that most letters of some dialogues are of; Latin where there are none."""
-    found = scripts(" ".join(said(each) for each in dialogues))
-    return found.most_common(1)[0][0] if found else LATIN
 
 
 def names_culture(dialogue: Dialogue, place: Place) -> bool:

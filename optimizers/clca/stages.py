@@ -22,7 +22,8 @@ from ...harness.files import replacing, write_json
 from .dialogues import Dialogue, read_dialogues, save_dataset, write_dialogues
 from .examples import examples, unrelated
 from .intents import with_intents
-from .judging import LATIN, Decision, check, decide, judge, script_of, tally
+from .judging import Decision, check, decide, judge, said, tally
+from .language import ENGLISH, language_of
 from .rewriting import TEXTS, rewrite
 from .rows import read_rows, write_rows
 from .scenarios import Scenario, adapted, place_of
@@ -158,14 +159,15 @@ class Course:
 
     def _filter(self) -> int:
         place, dialogues = place_of(self.country), read_dialogues(self.folder / "dialogues.jsonl")
-        script = script_of(dialogues) if self.settings.dialogues else LATIN
-        problems = [check(each, place, self.settings.checks, script) for each in dialogues]
+        own, checks = self.settings.dialogues, self.settings.checks
+        language = language_of([said(each) for each in dialogues]) if own and "language" in checks else ENGLISH
+        problems = [check(each, place, checks, language) for each in dialogues]
         passed = [each for each, wrong in zip(dialogues, problems, strict=True) if not wrong]
         found, tokens = {}, 0
         if self.settings.judge and passed:
             heard = partial(self.tell, "judging")
             judgements, tokens = self._written(lambda: judge(passed, self.culture, self.writer_of(), self.seed, heard))
-            found = {each.id: said for each, said in zip(passed, judgements, strict=True)}
+            found = {each.id: given for each, given in zip(passed, judgements, strict=True)}
         decisions = [
             decide(each, wrong, found.get(each.id, {})) for each, wrong in zip(dialogues, problems, strict=True)
         ]
