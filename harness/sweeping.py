@@ -24,6 +24,7 @@ from .display import verbosity
 from .engines.interface import Engine
 from .sweep import STATUS, Cell, cells, engine_of, read_grid, run_cells
 
+MOST_SHOWN = 40  # rows that a screen has room for
 _STYLES = {"waiting": "dim", "running": "bold cyan", "done": "green", "skipped": "green dim", "failed": "red"}
 
 
@@ -66,8 +67,9 @@ def sweep(ctx: click.Context, file: str, out: str | None, dry_run: bool, as_json
     if as_json:
         click.echo(json.dumps([cell.record() for cell in grid], indent=2))
     else:
-        Console().print(_table(grid, None, 1))
-        click.echo(f"next       culteval leaderboard show {root}")
+        Console().print(_table(grid, None, 1, whole=dry_run))
+        after = "the same command without --dry-run" if dry_run else f"culteval leaderboard show {root}"
+        click.echo(f"next       {after}")
     if failed := [cell for cell in grid if cell.state == "failed"]:
         raise RunError(f"{len(failed)} of {len(grid)} runs failed; their reasons are in {root / STATUS}.")
 
@@ -79,23 +81,26 @@ def _carry_out(grid: Sequence[Cell], root: Path, engine: Engine, as_json: bool, 
         show = Live(console=display.console, refresh_per_second=2, transient=True)
 
         def tell(now: Sequence[Cell]) -> None:
-            show.update(_table(now, started, engine.workers))
+            show.update(_table(now, started, engine.workers, whole=False))
 
         with show:
             run_cells(grid, root, engine, flags["retries"], tell, answers)
 
 
-def _table(grid: Sequence[Cell], started: float | None, workers: int) -> Group:
-    """Runs by aligner and country, and what is left."""
+def _table(grid: Sequence[Cell], started: float | None, workers: int, whole: bool) -> Group:
+    """Runs by aligner and country, of a large grid only those at work and the failed unless it is ``whole``; what is
+    left."""
     table = Table(box=None, pad_edge=False)
     for heading in ("aligner", "tasks", "country", "seed", "state"):
         table.add_column(heading)
-    shown = list(grid) if len(grid) <= 40 else [cell for cell in grid if cell.state in ("running", "failed")]
+    whole = whole or len(grid) <= MOST_SHOWN
+    shown = [cell for cell in grid if whole or cell.state in ("running", "failed")]
     for cell in shown:
         state = f"{cell.state} {cell.reasons[-1][:60]}" if cell.reasons and cell.state != "done" else cell.state
         where = (cell.config.aligner, ", ".join(cell.config.tasks), name_of(cell.config.country), str(cell.config.seed))
         table.add_row(*map(Text, where), Text(state, style=_STYLES[cell.state]))
-    return Group(table, Text(_summary(grid, started, workers)))
+    summary = Text(_summary(grid, started, workers))
+    return Group(table, summary) if shown else Group(summary)
 
 
 def _summary(grid: Sequence[Cell], started: float | None, workers: int) -> str:

@@ -74,6 +74,8 @@ def test_an_aligner_has_countries_and_seeds_of_its_own(file):
 def test_a_dry_run_lists_what_there_is_to_do(file):
     listed = json.loads(call("sweep", file, "--dry-run", "--json"))
     assert [row["state"] for row in listed] == ["waiting"] * 8
+    file.write_text(file.read_text() + f"seeds: {list(range(12))}\n")  # more than a screen has room for
+    assert call("sweep", file, "--dry-run").count("waiting") == 8 * 12 + 1
     assert not (file.parent / "grid").exists()
 
 
