@@ -1,7 +1,8 @@
 """The study of aligners: tables and curves from the folder of its sweep.
 
-culteval sweep benchmarks/aligners.yaml
+culteval sweep benchmarks/aligners.yaml --workers 2
 python -m benchmarks.aligners aligners --plot aligners.svg
+python -m benchmarks.aligners strongest --seeds
 """
 
 from __future__ import annotations
@@ -89,27 +90,22 @@ def _name(label: str) -> str:
     return label.partition(" (")[0]
 
 
-def table(points: Sequence[Point]) -> str:
-    """Markdown: a row an aligner, country and budget; means over seeds, of the seconds the least: other work adds."""
-    groups: dict[tuple[str, str, int], list[Point]] = defaultdict(list)
+def table(points: Sequence[Point], each: bool = False) -> str:
+    """Markdown: a row an aligner, country and budget, or a row for ``each`` seed of these.
+
+    Of several seeds means, of their seconds the least: other work adds to them.
+    """
+    groups: dict[tuple[str, str, int, int], list[Point]] = defaultdict(list)
     for point in points:
-        groups[point.country, point.aligner, point.budget].append(point)
-    names = [
-        "country",
-        "aligner",
-        "budget",
-        *(name for name, *_ in COLUMNS),
-        "wrong country",
-        "collapsed",
-        "sec",
-        "seeds",
-    ]
+        groups[point.country, point.aligner, point.budget, point.seed if each else 0].append(point)
+    scores = [name for name, *_ in COLUMNS]
+    names = ["country", "aligner", "budget", *scores, "wrong country", "collapsed", "sec", "seed" if each else "seeds"]
     rows = []
-    for (country, aligner, budget), group in sorted(groups.items()):
+    for (country, aligner, budget, seed), group in sorted(groups.items()):
         cells = [name_of(country), aligner, str(budget)]
         cells += [f"{np.mean([p.value(*wanted) for p in group]):{form}}" for _, *wanted, form in COLUMNS]
         cells += [f"{np.mean([p.wrong for p in group]):.2f}", str(sum(p.collapsed for p in group))]
-        rows.append([*cells, f"{min(p.seconds for p in group):.0f}", str(len(group))])
+        rows.append([*cells, f"{min(p.seconds for p in group):.0f}", str(seed if each else len(group))])
     return markdown_table(names, rows, words=range(2))
 
 
@@ -153,11 +149,12 @@ def _panel(axes, points: Sequence[Point], searched: Sequence[str], split: str) -
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.option("--seeds", is_flag=True, help="A row a seed instead of means.")
 @click.option("--plot", "picture", type=click.Path(dir_okay=False), help="Curves, .svg.")
-def main(folder: str, picture: str | None) -> None:
+def main(folder: str, seeds: bool, picture: str | None) -> None:
     """Print the table; draw the curves."""
     points = read(Path(folder))
-    click.echo(table(points), nl=False)
+    click.echo(table(points, seeds), nl=False)
     if picture:
         plot(points, Path(picture))
 

@@ -130,7 +130,11 @@ def _print(headings: list[str], rows: Iterator[list[str]]) -> None:
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
 def main(out: Path, seeds: int, **place: str) -> None:
-    """Print both tables; what is in the folder already is not run again."""
+    """Print both tables.
+
+    Fits of the first, over preference pairs, are made anew each time. The second's runs stay in the folder, and what
+    is finished there is not run again.
+    """
     display = TerminalDisplay(Console(stderr=True))
     config = plan(run_defaults() | place)
     model_of = cache(lambda: load(config, display))

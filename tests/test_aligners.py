@@ -1,7 +1,5 @@
 """What every searching aligner promises: budget to the unit, seeds, exact resumption, better than where it began."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from culteval.errors import RunError, UsageError
@@ -271,30 +269,3 @@ def test_an_alignment_without_effect_is_refused(load):
 def test_bad_settings_are_refused_before_any_model_is_loaded(name, flags, words):
     with pytest.raises(UsageError, match=words):
         aligner_settings(name, flags)
-
-
-GENETIC = Path(__file__).parent.parent / "examples" / "genetic" / "culteval_genetic" / "__init__.py"
-
-
-def test_the_guide_s_example_is_the_file_and_keeps_its_promises(load, monkeypatch):
-    guide = (Path(__file__).parent.parent / "docs" / "writing-an-aligner.md").read_text(encoding="utf-8")
-    assert f"```python\n{GENETIC.read_text(encoding='utf-8')}```" in guide
-    monkeypatch.syspath_prepend(str(GENETIC.parent.parent))
-    from culteval_genetic import Genetic, GeneticSettings
-
-    model, (goal, items) = load("llama", True), goal_of()
-    found = []
-    for stop in (None, None, 2):
-        budget = Budget(45 * items, items)
-        journal = Memory(budget, stop=stop)
-        aligner = Genetic(GeneticSettings(tokens=3, population=6))
-        try:
-            aligned = aligner.align(model, goal, budget, np.random.default_rng(4), journal)
-        except KeyboardInterrupt:
-            budget = Budget(45 * items, items)
-            again = Memory(budget, journal.kept)
-            aligned = aligner.align(model, goal, budget, np.random.default_rng(4), again)
-        assert budget.total - goal.cost < budget.spent <= budget.total
-        found.append(made(aligned))
-    assert found[0] == found[1] == found[2]
-    assert journal.best[-1] <= journal.best[0]

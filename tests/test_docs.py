@@ -87,7 +87,7 @@ ELSEWHERE = (
     "own.jsonl",
     "data import",
     "'mytask'",
-    "'genetic'",
+    "'es'",
 )  # a reader's own run, file, data, task, aligner
 
 
@@ -155,10 +155,17 @@ def test_the_tutorial_s_commands_run_as_they_stand(tmp_path):
     assert "Saudi Arabia rest on estimates" in done.stdout and "3 done" in done.stdout
 
 
-def test_guides_show_the_examples_as_they_are():
-    for guide, example in (("writing-an-aligner", "genetic"), ("writing-a-model", "untaught")):
-        code = (ROOT / "examples" / example / f"culteval_{example}" / "__init__.py").read_text(encoding="utf-8")
-        assert f"```python\n{code}```" in (ROOT / "docs" / f"{guide}.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("guide", "file"),
+    [
+        ("writing-an-aligner", "es/culteval_es/__init__.py"),
+        ("writing-an-aligner", "es/test_es.py"),
+        ("writing-a-model", "untaught/culteval_untaught/__init__.py"),
+    ],
+)
+def test_guides_show_the_examples_as_they_are(guide, file):
+    code = (ROOT / "examples" / file).read_text(encoding="utf-8")
+    assert f"```python\n{code}```" in (ROOT / "docs" / f"{guide}.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("name", "runs"), [("llama3-8b", 36), ("llama3-8b-synthetic", 12)])

@@ -38,12 +38,13 @@ def culteval(tiny_cache, tmp_path_factory):
 
 
 def test_aligner_task_and_model_of_strangers_run_together(culteval, tmp_path):
-    flags = ["--aligner", "genetic", "--set", "population=4", "--set", "tokens=2", "--budget", "16", "--no-compare"]
+    flags = ["--aligner", "es", "--set", "population=4", "--set", "tokens=2", "--set", "space=random"]
+    flags += ["--set", "dimensions=8", "--budget", "16", "--no-compare"]
     flags += ["--model", "untaught", "--fit", "vsm13:SA", "--out", str(tmp_path)]
-    assert {row["aligner"] for row in culteval("ls", "aligners")} > {"genetic", "naive"}
+    assert {row["aligner"] for row in culteval("ls", "aligners")} > {"es", "naive"}
     found = culteval("run", *flags, "--task", "vsm13", "--task", "breakfast")
     manifest = json.loads((Path(found["submission"]) / "manifest.json").read_text())
-    assert manifest["aligner"]["name"] == "genetic" and manifest["aligner"]["settings"]["population"] == 4
+    assert manifest["aligner"]["name"] == "es" and manifest["aligner"]["settings"]["dimensions"] == 8
     assert manifest["model"]["name"] == "untaught"
     assert 0 < manifest["budget"]["item_forwards"] <= 16 * 24
     assert {row["task"] for row in found["scores"]} == {"vsm13", "breakfast"}
