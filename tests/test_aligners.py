@@ -1,5 +1,6 @@
 """What every searching aligner promises: budget to the unit, seeds, exact resumption, better than where it began."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,9 @@ from culteval.errors import RunError, UsageError
 from culteval.harness.aligned import AlignedModel
 from culteval.harness.budget import Budget
 from culteval.harness.config import aligner_settings
+from culteval.harness.effect import require_effect
 from culteval.harness.goal import fit_goal
 from culteval.harness.registry import find, spec_of
-from culteval.harness.run import _require_effect
 from culteval.optimizers.descent import SoftPromptAdam, label_places
 from culteval.optimizers.gd import presentations
 from culteval.optimizers.spaces import SpaceSettings, lay_space
@@ -221,6 +222,21 @@ def test_descent_has_patience_and_needs_a_gradient(load):
         align("gd", model, goal, Budget(5 * items, items))
 
 
+def test_a_small_share_of_the_steps_averages_the_last(load):
+    model, (goal, items) = load("llama", True), goal_of()
+    found = []
+    for averaged in ("1e-17", "0.01"):  # of eight steps
+        budget = Budget(24 * items, items)
+        settings = aligner_settings("augmented", ["tokens=3", f"averaged={averaged}"])
+        journal = Memory(budget)
+        aligned = find("aligners", "augmented")(settings).align(model, goal, budget, np.random.default_rng(0), journal)
+        assert journal.saves == 8
+        np.testing.assert_array_equal(aligned.soft, journal.kept[0]["adam_soft"][0])
+        found.append(aligned.soft)
+    assert found[0].any()
+    np.testing.assert_array_equal(*found)
+
+
 def test_presentations_are_wordings_by_orders():
     goal, _ = goal_of("cdeval_core")
     parts = presentations(goal.prompts.layout)
@@ -241,15 +257,40 @@ def test_a_unit_step_is_one_deviation_of_the_embeddings(space, load):
 
 def test_an_alignment_without_effect_is_refused(load):
     model, (goal, _) = load("llama", True), goal_of()
-    _require_effect(AlignedModel(model), goal)
-    _require_effect(AlignedModel(model, np.ones((2, model.dim), dtype=np.float32)), goal)
+    require_effect(AlignedModel(model), goal)
+    require_effect(AlignedModel(model, np.ones((2, model.dim), dtype=np.float32)), goal)
 
     class Deaf(AlignedModel):
         def answer(self, prompts, **_):
             return AlignedModel(self.model).answer(prompts)
 
     with pytest.raises(RunError, match="no effect"):
-        _require_effect(Deaf(model, np.ones((2, model.dim), dtype=np.float32)), goal)
+        require_effect(Deaf(model, np.ones((2, model.dim), dtype=np.float32)), goal)
+
+
+@pytest.mark.parametrize(("dtype", "nothing", "something"), [("float32", 5e-5, 2e-4), ("bfloat16", 0.05, 0.2)])
+@pytest.mark.parametrize("sure", [False, True])
+def test_an_effect_is_more_than_rounding(dtype, nothing, something, sure, load):
+    """In log-probabilities, so that a model that is sure of itself is judged like any other."""
+    model, (goal, _) = load("llama", True), goal_of()
+    model.identity = model.identity.model_copy(update={"dtype": dtype})
+
+    class Moved(AlignedModel):
+        by = 0.0
+
+        def answer(self, prompts, **_):
+            found = AlignedModel(self.model).answer(prompts)
+            odds = np.log(np.maximum(found.probs, 1e-30)) * (50 if sure else 1)
+            odds[..., 0] += self.by if self.soft is not None else 0
+            probs = np.exp(odds - odds.max(-1, keepdims=True))
+            return replace(found, probs=probs / probs.sum(-1, keepdims=True))
+
+    moved = Moved(model, np.ones((2, model.dim), dtype=np.float32))
+    Moved.by = nothing
+    with pytest.raises(RunError, match="no effect"):
+        require_effect(moved, goal)
+    Moved.by = something
+    require_effect(moved, goal)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +306,7 @@ def test_an_alignment_without_effect_is_refused(load):
         ("gd", ["steps=4"], "no such setting"),
         ("gd", ["items=5"], "needs target=labels"),
         ("gd", ["items=5", "target=labels"], "presentations a step"),
+        ("gd", ["patience=3", "presentations=1"], "do not compare"),
         ("cma", ["space=half"], "space"),
     ],
 )
