@@ -1,13 +1,16 @@
 """What every searching aligner promises: budget to the unit, seeds, exact resumption, better than where it began."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from culteval.errors import RunError, UsageError
 from culteval.harness.aligned import AlignedModel
 from culteval.harness.budget import Budget
+from culteval.harness.cli import cli
 from culteval.harness.config import aligner_settings
 from culteval.harness.effect import require_effect
 from culteval.harness.goal import fit_goal
@@ -17,6 +20,7 @@ from culteval.optimizers.gd import presentations
 from culteval.optimizers.spaces import SpaceSettings, lay_space
 from culteval.tasks.countries import country
 from culteval.tasks.measure import MeasureOptions
+from safetensors.torch import load_file, save_file
 
 SMALL = {
     "random": ["tokens=3"],
@@ -121,16 +125,39 @@ def test_stopped_anywhere_it_ends_the_same(case, load):
 
 
 @pytest.mark.parametrize("task", ["wvs", "cdeval_core", "culture_core", "synthetic_survey", "probes"])
-@pytest.mark.parametrize("name", ["random", "de", "gd"])
+@pytest.mark.parametrize("name", SMALL)
 def test_every_goal_can_be_fitted(task, name, load):
     model, (goal, items) = load("llama", True), goal_of(task, code="US")
-    budget = Budget(20 * goal.cost, items)
+    budget = Budget({"de": 20, "gd": 20, "best_of_n": 2, "augmented": 4}.get(name, 8) * goal.cost, items)
     journal = Memory(budget)
     aligned = align(name, model, goal, budget, journal)
-    assert np.isfinite(aligned.soft).all() and np.isfinite(journal.best).all()
-    assert min(journal.best) <= journal.best[0]
+    assert np.isfinite(journal.best).all() and 0 < budget.spent <= budget.total
+    assert aligned.preamble if name == "best_of_n" else np.isfinite(aligned.soft).all() and aligned.soft.any()
+    if name not in DESCENTS:
+        assert journal.best == sorted(journal.best, reverse=True)
     if name == "gd":
         assert journal.best[-1] < journal.best[0]
+
+
+@pytest.fixture(scope="module")
+def spoiled(tiny, tmp_path_factory):
+    """The folder of a tiny model with one weight that is not a number."""
+    folder = shutil.copytree(tiny(), tmp_path_factory.mktemp("spoiled") / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][3] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("name", ["naive", "icl", "untrained", *SMALL])
+def test_a_weight_that_is_not_a_number_is_told_in_a_line(name, spoiled, tmp_path):
+    given = ["run", "--aligner", name, "--task", "vsm13", "--model", str(spoiled), "--dtype", "float32", "--no-compare"]
+    given += ["--threads", "1", "--budget", "14", "--out", str(tmp_path / "runs")]
+    done = CliRunner().invoke(cli, given + [part for flag in SMALL.get(name, ()) for part in ("--set", flag)])
+    assert isinstance(done.exception, RunError), done.output
+    told = str(done.exception)
+    assert done.exception.exit_code == 5 and len(told.splitlines()) == 1 and "--dtype float32" in told
+    assert not list((tmp_path / "runs").glob("*/scores.json"))
 
 
 def test_an_untrained_prompt_is_one_of_random_search_s_first(load):
