@@ -49,8 +49,9 @@ class Aligner(Protocol):
 
     ``summary`` is one line for ``culteval ls aligners``; ``budgeted`` says whether it searches, so that a budget
     applies. Randomness comes from ``rng`` alone. An aligner may have ``check(goal, budget)`` too, which raises what can
-    be known to be wrong before a model is loaded, and ``needs_weights = False`` if it works in words alone: only such
-    aligners are handed a model behind an API.
+    be known to be wrong before a model is loaded, ``needs_weights = False`` if it works in words alone (only such
+    aligners are handed a model behind an API), and ``longest_preamble(goal)``, the longest text it may put before a
+    question. A setting ``tokens`` is the length of a soft prompt. Both are compared with the model's context first.
     """
 
     Settings: ClassVar[type[AnySettings]]

@@ -70,6 +70,11 @@ def cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("culteval")).absolute()
 
 
+def folder_of(name: str) -> Path:
+    """Where the embedded model ``name`` is kept, whether it is there yet or not."""
+    return cache_dir() / "models" / f"{name}-{EMBEDDED[name].version}"
+
+
 def fetch(name: str = "smollm2", *, console: Console | None = None) -> Path:
     """Return the folder of the embedded model ``name``, making it first (about half a minute, 540 MB) if need be.
 
@@ -86,7 +91,7 @@ def fetch(name: str = "smollm2", *, console: Console | None = None) -> Path:
         known = ", ".join(EMBEDDED)
         raise UsageError(f"No embedded model is called {name!r} (there is: {known}).{did_you_mean(name, EMBEDDED)}")
     model = EMBEDDED[name]
-    target = cache_dir() / "models" / f"{name}-{model.version}"
+    target = folder_of(name)
     if _complete(target, model):
         return target
     if console is None:
@@ -125,7 +130,7 @@ def damaged(name: str) -> str | None:
     Reads and hashes the weights, which ``fetch`` does not.
     """
     model = EMBEDDED[name]
-    folder = cache_dir() / "models" / f"{name}-{model.version}"
+    folder = folder_of(name)
     if not folder.exists():
         return ""
     if not _complete(folder, model):

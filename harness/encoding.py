@@ -22,7 +22,8 @@ class Encoded:
     def longest(self) -> int:
         """The longest context with its longest option, in tokens."""
         return max(
-            len(context) + max(map(len, options)) for context, options in zip(self.contexts, self.options, strict=True)
+            len(context) + max(map(len, options), default=0)
+            for context, options in zip(self.contexts, self.options, strict=True)
         )
 
 
@@ -53,6 +54,6 @@ def encode(tokenizer: Any, prompts: Prompts, preamble: str = "") -> Encoded:
     ]
     # lm-eval moves trailing spaces of the context into the continuation before it splits.
     context_ids = _ids(tokenizer, [context.rstrip(" ") for context in contexts])
-    whole = iter(_ids(tokenizer, pairs))
+    whole = iter(_ids(tokenizer, pairs) if pairs else [])  # open questions have no options
     options = [[next(whole)[len(ids) :] for _ in row] for ids, row in zip(context_ids, prompts.choices, strict=True)]
     return Encoded(context_ids, options)

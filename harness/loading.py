@@ -11,13 +11,16 @@ from typing import Any
 from ..errors import InputError, UsageError
 from .api import Api, is_remote
 from .config import RunConfig
+from .effect import require_effect_of_lora
+from .fitting import goal_of
 
 
 def load(config: RunConfig, say: Callable[[str], None]) -> Any:
     """A ``LanguageModel``, or an ``ApiModel`` where the name stands for one; ``say`` is told which.
 
     Raises:
-        InputError: the adapter does not fit or has changed. Others as ``load_model`` and ``ApiModel``.
+        InputError: the adapter does not fit or has changed. RunError: it has no effect. Others as ``load_model`` and
+            ``ApiModel``.
     """
     say(f"asking {config.model}" if is_remote(config.model) else f"loading {config.model}")
     if is_remote(config.model):
@@ -32,10 +35,11 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Any:
         model = load_model(config.model, config.dtype, config.device, config.revision, config.threads, say)
         if not config.lora:
             return model
-        model = model.adapted(Path(config.lora))
-    if model.identity.adapter_sha256 != config.lora_sha256:
+        adapted = model.adapted(Path(config.lora))
+    if adapted.identity.adapter_sha256 != config.lora_sha256:
         raise InputError(f"--lora {config.lora}: not the adapter that this run began with. Run it anew.")
-    return model
+    require_effect_of_lora(adapted, model, Path(config.lora), goal_of(config), say)
+    return adapted
 
 
 def load_other(config: RunConfig, name: str, say: Callable[[str], None]) -> Any:

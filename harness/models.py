@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from .identity import ModelIdentity
 from .packing import Engine, PackedForward, sliding_window
 from .plain import PlainForward
 from .registry import find, table
+from .room import refuse_long
 from .stepwise import RememberedSteps, RereadSteps, Steps
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -54,6 +55,7 @@ class LanguageModel:
         self.dim = model.get_input_embeddings().weight.shape[1]
         self.tokens, self.seconds = 0, 0.0
         self.context = getattr(model.config, "max_position_embeddings", None) or 1 << 30
+        self._tokenised = lru_cache(maxsize=16)(partial(encode, tokenizer))
         self._encoded = lru_cache(maxsize=16)(self._forward_of)
         self._steps = lru_cache(maxsize=4)(self._steps_of)
         self.engine, problem = engine_for(self.model, tokenizer)
@@ -102,13 +104,13 @@ class LanguageModel:
         )
 
     def _forward_of(self, prompts: Prompts, preamble: str, virtual: int) -> PackedForward | PlainForward:
-        encoded = encode(self.tokenizer, prompts, preamble)
-        if encoded.longest + virtual > self.context:
-            raise UsageError(
-                f"the longest prompt has {encoded.longest} tokens and {virtual} soft tokens before it, but the model's "
-                f"context is {self.context}. Use fewer soft tokens or demonstrations."
-            )
+        encoded = self._tokenised(prompts, preamble)
+        refuse_long(encoded.longest, virtual, self.context, bool(preamble))
         return PackedForward(self.engine, encoded) if self.engine else PlainForward(self.model, encoded)
+
+    def longest(self, prompts: Prompts, preamble: str = "") -> int:
+        """Tokens of the longest prompt with its longest option, soft tokens not counted."""
+        return self._tokenised(prompts, preamble).longest
 
     def cost(self, prompts: Prompts, virtual: int = 0, preamble: str = "") -> int:
         """Tokens read to answer these prompts once."""

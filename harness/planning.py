@@ -17,6 +17,7 @@ from .api import api_of, is_remote
 from .config import RunConfig, aligner_settings
 from .fitting import budget_of, goal_of
 from .registry import find, listing, spec_of, table
+from .room import require_context
 
 SHORT = ("preset", "dialogues")  # settings with a flag of their own
 DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
@@ -75,6 +76,7 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
         options=options,
         budget=flags["budget"] if aligner.budgeted else 0,
     )
+    require_context(config.model, chosen)
     if check := getattr(aligner, "check", None):
         check(aligner(chosen), goal_of(config), budget_of(config))
     return config

@@ -26,6 +26,7 @@ from .answer_cache import AnswerCache
 from .api import is_remote
 from .checksums import Checksums
 from .config import RunConfig, aligner_settings
+from .effect import require_effect
 from .files import locked, remove_temporaries, write_json
 from .fitting import budget_of, goal_of
 from .journal import Display, RunJournal
@@ -34,6 +35,7 @@ from .log import RunLog
 from .machine import versions
 from .registry import find, spec_of
 from .replies import Usage, usage_of
+from .room import require_room_of_run, soft_tokens
 from .scoring import score_submission
 
 CONFIG, MODEL, ALIGNED, SUBMISSION, SCORES, COST, USAGE, FIGURE = (
@@ -209,30 +211,26 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
     aligner = find("aligners", config.aligner)
     settings = aligner_settings(config.aligner, (), config.settings)
     rng = np.random.default_rng(config.seed)
+    working, local = aligner(settings), not is_remote(config.model)  # an API tells nobody its context
+    if local:
+        may_say = getattr(working, "longest_preamble", None)
+        before = may_say(goal) if may_say else ""
+        require_room_of_run(config, model, goal, soft_tokens(settings), before, fitted=aligner.budgeted)
     try:
-        aligned = aligner(settings).align(model, goal, budget, rng, journal)
+        aligned = working.align(model, goal, budget, rng, journal)
     except _ODD_STATE as error:
         if not journal.restoring:
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{journal.path}: damaged checkpoint ({reason}). Start over with --fresh.") from error
-    if not is_remote(config.model):  # which would be asked for nothing but this
-        _require_effect(aligned, goal)
+    if local:  # a model behind an API would be asked for nothing but this
+        if aligned.preamble:
+            virtual = 0 if aligned.soft is None else len(aligned.soft)
+            require_room_of_run(config, model, goal, virtual, aligned.preamble, fitted=False)
+        require_effect(aligned, goal, display.say)
     aligned.save(folder / ALIGNED)
     write_json(folder / COST, {"allowed": budget.total, "per_survey": budget.per_survey} | budget.state())
     journal.log("aligned", **budget.state())
-
-
-def _require_effect(aligned: Any, goal: Any) -> None:
-    """Raise RunError where an aligned model answers a few prompts exactly as the model does without alignment."""
-    if aligned.soft is None and aligned.lora is None and not aligned.preamble:
-        return
-    some = goal.prompts.take(np.arange(min(4, len(goal.prompts))))
-    bare = type(aligned)(aligned.model)
-    if np.array_equal(aligned.answer(some).probs, bare.answer(some).probs):
-        raise RunError(
-            "the alignment has no effect: answers are those of the model without it. Report how you got here."
-        )
 
 
 def _answer(config: RunConfig, folder: Path, model: Any, cache: AnswerCache | None) -> tuple[str, ...]:

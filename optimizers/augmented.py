@@ -21,6 +21,7 @@ from ..harness.aligned import AlignedModel
 from ..harness.aligner import Journal
 from ..harness.budget import Budget
 from ..harness.goal import Goal
+from ..harness.room import require_room
 from ..tasks.countries import Country, country
 from ..tasks.schema import Order
 from .descent import (
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..harness.models import LanguageModel
+
+
+RETELLINGS = 32  # looked at beforehand: every item then has its longest sentence, labels and instruction nearly surely
 
 
 class AugmentedSettings(DescentSettings):
@@ -99,10 +103,11 @@ class AugmentedPrompt:
             UsageError: as ``check``. RunError: a loss that is not a number.
         """
         self.check(goal, budget)
+        _require_room(model, goal, self.settings.tokens)
         others, cost = self._others(goal), self._cost(goal)
         orders: tuple[Order, ...] = ("natural", "reversed") if self.settings.orders == "both" else ("natural",)
         steps = budget.total // cost
-        first = int(steps * (1 - self.settings.averaged))
+        first = min(int(steps * (1 - self.settings.averaged)), steps - 1)  # however small the share, the last counts
         start = start_prompt(model, goal, self.settings.start, self.settings.tokens, rng)
         start = np.concatenate([start, *[start[len(start) - self.settings.own :]] * len(others)])
         adam = SoftPromptAdam(model, start, self.settings.rate * embedding_scale(model), steps)
@@ -151,3 +156,11 @@ class AugmentedPrompt:
         shared = self.settings.tokens - self.settings.own
         own = soft[0, shared:].reshape(count, self.settings.own, soft.shape[-1])
         return torch.cat([soft[:, :shared].expand(count, -1, -1), own], dim=1)
+
+
+def _require_room(model: LanguageModel, goal: Goal, tokens: int) -> None:
+    """Raise UsageError unless retellings, which may be longer than any wording, fit the context behind soft tokens."""
+    for seed in range(RETELLINGS):
+        prompts = goal.retold(np.random.default_rng(seed), "natural").prompts
+        longest = max(range(len(prompts)), key=lambda row: len(prompts.texts[row]))
+        require_room(model, prompts.take(np.array([longest])), tokens)

@@ -47,6 +47,13 @@ class BestOfN:
         """Raise UsageError unless the budget pays for a candidate."""
         require_candidate(goal, budget)
 
+    def longest_preamble(self, goal: Goal) -> str:
+        """The longest text (in characters) that may be put together."""
+        parts = {name: sorted(texts, key=len) for name, texts in _parts().items()}
+        middles = parts["middles"][-self.settings.middles :] if self.settings.middles else []
+        built = _joined([parts["openings"][-1], *middles, parts["closings"][-1]], goal)
+        return max(built, _persona(goal), key=len)
+
     def align(
         self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
     ) -> AlignedModel:
@@ -86,16 +93,26 @@ class BestOfN:
 
 def preambles(goal: Goal, rng: np.random.Generator, middles: int) -> Iterator[str]:
     """Preambles without end, the persona first: an opening, up to ``middles`` sentences, a closing, no text twice."""
-    parts = read_yaml(Path(__file__).with_name("preambles.yaml"))
-    country = name_of(goal.country.code)
-    seen = {persona(goal) + "\n\n"}
+    parts = _parts()
+    seen = {_persona(goal)}
     inner = sum(math.perm(len(parts["middles"]), count) for count in range(middles + 1))
     every = 1 + len(parts["openings"]) * len(parts["closings"]) * inner
     yield from seen
     while True:
         picked = rng.choice(parts["middles"], rng.integers(middles + 1), replace=False).tolist()
-        whole = [str(rng.choice(parts["openings"])), *picked, str(rng.choice(parts["closings"]))]
-        text = " ".join(whole).format(country=country) + "\n\n"
+        text = _joined([str(rng.choice(parts["openings"])), *picked, str(rng.choice(parts["closings"]))], goal)
         if text not in seen or len(seen) == every:  # when all were there, repeats rather than a search without end
             seen.add(text)
             yield text
+
+
+def _parts() -> dict[str, list[str]]:
+    return read_yaml(Path(__file__).with_name("preambles.yaml"))
+
+
+def _joined(sentences: list[str], goal: Goal) -> str:
+    return " ".join(sentences).format(country=name_of(goal.country.code)) + "\n\n"
+
+
+def _persona(goal: Goal) -> str:
+    return persona(goal) + "\n\n"

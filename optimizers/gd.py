@@ -48,7 +48,8 @@ class GradientSettings(DescentSettings):
     ``items``: of each of them, at most; 0 takes all. Only labels can be learned item by item. ``beta2``: what Adam
     keeps of its memory of squared gradients a step; 0.999 remembers the first, largest ones for longer than a descent
     of a few hundred steps lasts, so that all later steps are small. ``clip`` shortens longer gradients to this norm.
-    ``patience`` ends a descent that has not got better for so many steps.
+    ``patience`` ends a descent that has not got better for so many steps; it needs ``presentations=0``, as losses on
+    different prompts do not compare.
     """
 
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -59,7 +60,9 @@ class GradientSettings(DescentSettings):
     patience: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
-    def _labelled(self) -> GradientSettings:
+    def _consistent(self) -> GradientSettings:
+        if self.patience and self.presentations:
+            raise ValueError("patience: needs presentations=0, as losses of different presentations do not compare")
         if self.items and (self.target != "labels" or not self.presentations):
             raise ValueError("items: needs target=labels and a number of presentations a step")
         return self

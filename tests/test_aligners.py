@@ -1,19 +1,25 @@
 """What every searching aligner promises: budget to the unit, seeds, exact resumption, better than where it began."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from culteval.errors import RunError, UsageError
 from culteval.harness.aligned import AlignedModel
 from culteval.harness.budget import Budget
+from culteval.harness.cli import cli
 from culteval.harness.config import aligner_settings
+from culteval.harness.effect import require_effect
 from culteval.harness.goal import fit_goal
 from culteval.harness.registry import find, spec_of
-from culteval.harness.run import _require_effect
 from culteval.optimizers.descent import SoftPromptAdam, label_places
 from culteval.optimizers.gd import presentations
 from culteval.optimizers.spaces import SpaceSettings, lay_space
 from culteval.tasks.countries import country
 from culteval.tasks.measure import MeasureOptions
+from safetensors.torch import load_file, save_file
 
 SMALL = {
     "random": ["tokens=3"],
@@ -118,16 +124,39 @@ def test_stopped_anywhere_it_ends_the_same(case, load):
 
 
 @pytest.mark.parametrize("task", ["wvs", "cdeval_core", "culture_core", "synthetic_survey", "probes"])
-@pytest.mark.parametrize("name", ["random", "de", "gd"])
+@pytest.mark.parametrize("name", SMALL)
 def test_every_goal_can_be_fitted(task, name, load):
     model, (goal, items) = load("llama", True), goal_of(task, code="US")
-    budget = Budget(20 * goal.cost, items)
+    budget = Budget({"de": 20, "gd": 20, "best_of_n": 2, "augmented": 4}.get(name, 8) * goal.cost, items)
     journal = Memory(budget)
     aligned = align(name, model, goal, budget, journal)
-    assert np.isfinite(aligned.soft).all() and np.isfinite(journal.best).all()
-    assert min(journal.best) <= journal.best[0]
+    assert np.isfinite(journal.best).all() and 0 < budget.spent <= budget.total
+    assert aligned.preamble if name == "best_of_n" else np.isfinite(aligned.soft).all() and aligned.soft.any()
+    if name not in DESCENTS:
+        assert journal.best == sorted(journal.best, reverse=True)
     if name == "gd":
         assert journal.best[-1] < journal.best[0]
+
+
+@pytest.fixture(scope="module")
+def spoiled(tiny, tmp_path_factory):
+    """The folder of a tiny model with one weight that is not a number."""
+    folder = shutil.copytree(tiny(), tmp_path_factory.mktemp("spoiled") / "model")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][3] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("name", ["naive", "icl", "untrained", *SMALL])
+def test_a_weight_that_is_not_a_number_is_told_in_a_line(name, spoiled, tmp_path):
+    given = ["run", "--aligner", name, "--task", "vsm13", "--model", str(spoiled), "--dtype", "float32", "--no-compare"]
+    given += ["--threads", "1", "--budget", "14", "--out", str(tmp_path / "runs")]
+    done = CliRunner().invoke(cli, given + [part for flag in SMALL.get(name, ()) for part in ("--set", flag)])
+    assert isinstance(done.exception, RunError), done.output
+    told = str(done.exception)
+    assert done.exception.exit_code == 5 and len(told.splitlines()) == 1 and "--dtype float32" in told
+    assert not list((tmp_path / "runs").glob("*/scores.json"))
 
 
 def test_an_untrained_prompt_is_one_of_random_search_s_first(load):
@@ -219,6 +248,21 @@ def test_descent_has_patience_and_needs_a_gradient(load):
         align("gd", model, goal, Budget(5 * items, items))
 
 
+def test_a_small_share_of_the_steps_averages_the_last(load):
+    model, (goal, items) = load("llama", True), goal_of()
+    found = []
+    for averaged in ("1e-17", "0.01"):  # of eight steps
+        budget = Budget(24 * items, items)
+        settings = aligner_settings("augmented", ["tokens=3", f"averaged={averaged}"])
+        journal = Memory(budget)
+        aligned = find("aligners", "augmented")(settings).align(model, goal, budget, np.random.default_rng(0), journal)
+        assert journal.saves == 8
+        np.testing.assert_array_equal(aligned.soft, journal.kept[0]["adam_soft"][0])
+        found.append(aligned.soft)
+    assert found[0].any()
+    np.testing.assert_array_equal(*found)
+
+
 def test_presentations_are_wordings_by_orders():
     goal, _ = goal_of("cdeval_core")
     parts = presentations(goal.prompts.layout)
@@ -239,15 +283,45 @@ def test_a_unit_step_is_one_deviation_of_the_embeddings(space, load):
 
 def test_an_alignment_without_effect_is_refused(load):
     model, (goal, _) = load("llama", True), goal_of()
-    _require_effect(AlignedModel(model), goal)
-    _require_effect(AlignedModel(model, np.ones((2, model.dim), dtype=np.float32)), goal)
+    require_effect(AlignedModel(model), goal, pytest.fail)
+    require_effect(AlignedModel(model, np.ones((2, model.dim), dtype=np.float32)), goal, pytest.fail)
 
     class Deaf(AlignedModel):
         def answer(self, prompts, **_):
             return AlignedModel(self.model).answer(prompts)
 
     with pytest.raises(RunError, match="no effect"):
-        _require_effect(Deaf(model, np.ones((2, model.dim), dtype=np.float32)), goal)
+        require_effect(Deaf(model, np.ones((2, model.dim), dtype=np.float32)), goal, pytest.fail)
+
+
+@pytest.mark.parametrize(("dtype", "little", "something"), [("float32", None, 2e-4), ("bfloat16", 0.05, 0.2)])
+@pytest.mark.parametrize("sure", [False, True])
+def test_an_effect_is_more_than_rounding(dtype, little, something, sure, load):
+    """In log-probabilities, so that a model that is sure of itself is judged like any other; little is said."""
+    model, (goal, _) = load("llama", True), goal_of()
+    model.identity = model.identity.model_copy(update={"dtype": dtype})
+
+    class Moved(AlignedModel):
+        by = 0.0
+
+        def answer(self, prompts, **_):
+            found = AlignedModel(self.model).answer(prompts)
+            odds = np.log(np.maximum(found.probs, 1e-30)) * (50 if sure else 1)
+            odds[..., 0] += self.by if self.soft is not None else 0
+            probs = np.exp(odds - odds.max(-1, keepdims=True))
+            return replace(found, probs=probs / probs.sum(-1, keepdims=True))
+
+    moved = Moved(model, np.ones((2, model.dim), dtype=np.float32))
+    Moved.by = 5e-5
+    with pytest.raises(RunError, match="no effect"):
+        require_effect(moved, goal, pytest.fail)
+    said = []
+    if little:
+        Moved.by = little
+        require_effect(moved, goal, said.append)
+    assert [f"rounding to {dtype}" in line for line in said] == ([True] if little else [])
+    Moved.by = something
+    require_effect(moved, goal, pytest.fail)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +337,7 @@ def test_an_alignment_without_effect_is_refused(load):
         ("gd", ["steps=4"], "no such setting"),
         ("gd", ["items=5"], "needs target=labels"),
         ("gd", ["items=5", "target=labels"], "presentations a step"),
+        ("gd", ["patience=3", "presentations=1"], "do not compare"),
         ("cma", ["space=half"], "space"),
     ],
 )

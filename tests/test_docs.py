@@ -236,3 +236,14 @@ def test_the_site_has_the_reference(site):
     from culteval.harness.cli import _COMMANDS
 
     assert all(f"culteval {name}" in shell for name in _COMMANDS) and "--dry-run" in shell
+
+
+def test_the_settings_of_every_aligner_are_in_the_reference():
+    from culteval.harness.aligner import Settings
+    from culteval.harness.registry import find, table
+
+    text = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    for name in table("aligners"):
+        settings = find("aligners", name).Settings
+        if settings is not Settings and settings.__module__.startswith("culteval."):  # a plug-in has its own pages
+            assert f"::: {settings.__module__}.{settings.__name__}\n" in text, name

@@ -6,9 +6,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from culteval.errors import InputError
+from click.testing import CliRunner
+from culteval.errors import InputError, RunError
 from culteval.harness.adapters import CONFIG, WEIGHTS, read_lora_config, with_lora
 from culteval.harness.aligned import AlignedModel, adapter_hash
+from culteval.harness.cli import cli
 from culteval.harness.encoding import encode
 from culteval.harness.registry import spec_of
 from culteval.optimizers.soft_prompt import draw_prompts
@@ -186,3 +188,22 @@ def test_an_adapter_may_not_name_another_base_or_code(load, made, tmp_path):
     assert set(found) <= {"r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "bias",
                           "fan_in_fan_out", "use_rslora"}  # fmt: skip
     assert with_lora(load().fresh(), folder) is not None
+
+
+@pytest.mark.parametrize("aligner", ["naive", "untrained"])
+@pytest.mark.parametrize("size", [0.0, 1e-9])
+def test_an_adapter_that_does_nothing_is_refused(tiny, made, tmp_path, aligner, size):
+    """As peft begins them: B is zero, or so small that rounding swallows it."""
+
+    def nil(tensors):
+        for name, value in tensors.items():
+            if "lora_B" in name:
+                value.mul_(size)
+
+    given = ["run", "--aligner", aligner, "--task", "vsm13", "--model", str(tiny()), "--dtype", "float32"]
+    given += ["--threads", "1", "--no-compare", "--out", str(tmp_path / "runs"), "--json", "--lora"]
+    done = CliRunner().invoke(cli, [*given, str(broken(made, tmp_path, weights=nil))])
+    assert isinstance(done.exception, RunError) and "no effect" in str(done.exception), done.output
+    assert done.exception.exit_code == 5 and len(str(done.exception).splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+    assert CliRunner().invoke(cli, [*given, str(made())]).exit_code == 0

@@ -5,6 +5,7 @@ import pytest
 from culteval.optimizers.search.cma import CovarianceAdaptation
 from culteval.optimizers.search.de import DifferentialEvolution
 from culteval.optimizers.search.pso import ParticleSwarm
+from culteval.optimizers.search.random import RandomDraws
 
 DIM = 8
 
@@ -24,7 +25,17 @@ def cma(seed, separable=False):
     return CovarianceAdaptation(start, sigma=1.0, seed=seed, population=12, separable=separable)
 
 
+def uniform(rng, count):
+    return rng.uniform(-3, 3, (count, DIM))
+
+
+def drawn(seed):
+    rng = np.random.default_rng(seed)
+    return RandomDraws(uniform(rng, 20), uniform, rng=rng)
+
+
 SEARCHES = {"de": de, "pso": pso, "cma": cma, "separable": lambda seed: cma(seed, True)}
+ALL = SEARCHES | {"random": drawn}  # which learns nothing, and keeps every other promise
 FUNCTIONS = {
     "sphere": lambda x: ((x - 1) ** 2).sum(1),
     "ellipsoid": lambda x: (10.0 ** (4 * np.arange(DIM) / (DIM - 1)) * (x - 1) ** 2).sum(1),
@@ -46,17 +57,18 @@ def test_minima_are_found(kind, name):
     assert FUNCTIONS[name](best[None])[0] == pytest.approx(loss)
 
 
-@pytest.mark.parametrize("kind", SEARCHES)
+@pytest.mark.parametrize("kind", ALL)
 def test_the_state_goes_on_exactly(kind, tmp_path):
     """Saved after any generation, with trials pending too, and read back through a file without pickle."""
-    whole = run(SEARCHES[kind](3), FUNCTIONS["ellipsoid"], 9)
+    whole = run(ALL[kind](3), FUNCTIONS["ellipsoid"], 9)
     for stop, pending in ((1, False), (4, True), (5, False)):
-        search = run(SEARCHES[kind](3), FUNCTIONS["ellipsoid"], stop)
+        search = run(ALL[kind](3), FUNCTIONS["ellipsoid"], stop)
         if pending:
             asked = search.ask()
         np.savez(tmp_path / "s.npz", **search.state())
         with np.load(tmp_path / "s.npz", allow_pickle=False) as file:
-            again = type(search).from_state({name: file[name] for name in file.files})
+            more = (uniform,) if kind == "random" else ()  # what draws is no array
+            again = type(search).from_state({name: file[name] for name in file.files}, *more)
         if pending:
             np.testing.assert_array_equal(again.ask(), asked)
         run(again, FUNCTIONS["ellipsoid"], 9 - stop)
@@ -64,16 +76,16 @@ def test_the_state_goes_on_exactly(kind, tmp_path):
         assert again.best[1] == whole.best[1]
 
 
-@pytest.mark.parametrize("kind", SEARCHES)
+@pytest.mark.parametrize("kind", ALL)
 def test_seeds_decide(kind):
-    one, same, other = (run(SEARCHES[kind](seed), FUNCTIONS["sphere"], 5).best[0] for seed in (1, 1, 2))
+    one, same, other = (run(ALL[kind](seed), FUNCTIONS["sphere"], 5).best[0] for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()
 
 
-@pytest.mark.parametrize("kind", SEARCHES)
+@pytest.mark.parametrize("kind", ALL)
 def test_asking_twice_gives_the_same_and_telling_needs_asking(kind):
-    search = SEARCHES[kind](0)
+    search = ALL[kind](0)
     np.testing.assert_array_equal(search.ask(), search.ask())
     with pytest.raises(ValueError):
         search.tell(np.full(len(search.ask()), np.nan))
@@ -84,9 +96,9 @@ def test_asking_twice_gives_the_same_and_telling_needs_asking(kind):
         search.tell(np.zeros(3))
 
 
-@pytest.mark.parametrize("kind", SEARCHES)
+@pytest.mark.parametrize("kind", ALL)
 def test_fewer_losses_than_trials_are_kept(kind):
-    search = SEARCHES[kind](0)
+    search = ALL[kind](0)
     trials = search.ask()
     search.tell(np.array([5.0, 2.0, 7.0]))
     np.testing.assert_array_equal(search.best[0], trials[1])
@@ -99,6 +111,19 @@ def test_infinite_losses_are_bad_and_no_harm(kind):
         return np.where(x[:, 0] > 2.5, np.inf, FUNCTIONS["sphere"](x))
 
     assert run(SEARCHES[kind](1), walled, 400).best[1] < 1e-5
+
+
+def test_random_draws_keep_the_best_of_what_their_generator_gives():
+    search = run(drawn(5), FUNCTIONS["ellipsoid"], 30)
+    rng = np.random.default_rng(5)
+    vectors = np.concatenate([uniform(rng, 20) for _ in range(30)])
+    losses = FUNCTIONS["ellipsoid"](vectors)
+    np.testing.assert_array_equal(search.best[0], vectors[losses.argmin()])
+    assert search.best[1] == losses.min()
+    np.testing.assert_array_equal(search.limits, np.full(20, losses.min()))
+    search.tell(np.full(len(search.ask()), np.inf))  # nothing told changes what is drawn, or the best
+    assert search.best[1] == losses.min()
+    np.testing.assert_array_equal(search.ask(), [uniform(rng, 20), uniform(rng, 20)][1])
 
 
 def test_cma_begins_anew_where_it_has_converged():

@@ -1,0 +1,91 @@
+"""Whether all that a run will ask fits the model's context, looked at before anything is spent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError, UsageError
+from ..tasks.prompts import Prompts, protocol
+from ..tasks.reading import read_bytes
+from .config import RunConfig
+from .embedded import EMBEDDED, folder_of
+from .goal import Goal
+from .registry import spec_of, table
+
+if TYPE_CHECKING:
+    from .models import LanguageModel
+
+LOOKED_AT = 512  # prompts of a set that are tokenised: the longest by their characters, which tokens follow closely
+
+
+def refuse_long(longest: int, virtual: int, context: int, preamble: bool = False) -> None:
+    """Raise UsageError where so many tokens of a prompt, and soft tokens before them, are more than a context holds.
+
+    Args:
+        preamble: whether the prompt's tokens are those of a preamble too.
+    """
+    if longest + virtual <= context:
+        return
+    if virtual and longest < context:
+        remedy = f"Give --set tokens={context - longest} at most"
+    else:
+        remedy = "Use a shorter preamble, fewer demonstrations" if preamble else "Use shorter prompts"
+    raise UsageError(
+        f"the longest prompt has {longest} tokens and {virtual} soft tokens before it, but the model's context is "
+        f"{context}. {remedy}, or a model with a longer context."
+    )
+
+
+def soft_tokens(settings: Any) -> int:
+    """Soft tokens that an aligner of these settings puts before every prompt; 0 where it has no ``tokens``."""
+    return int(getattr(settings, "tokens", 0))
+
+
+def require_context(model: str, settings: Any) -> None:
+    """Raise UsageError where the soft tokens alone fill the context that a model's ``config.json`` gives.
+
+    Nothing is loaded or fetched: of a hub's model, and of one that is not here yet, nothing is known.
+    """
+    if model in table("models") and model not in EMBEDDED:  # asking a plug-in for its folder may fetch one
+        return
+    folder = folder_of(model) if model in EMBEDDED else Path(model)
+    context, tokens = _context(folder / "config.json"), soft_tokens(settings)
+    if context is not None and tokens >= context:
+        raise UsageError(f"--set tokens={tokens}: the context of --model {model} is {context}, prompts included.")
+
+
+def _context(path: Path) -> int | None:
+    """Tokens that a model's configuration allows; None where it does not say so, or cannot be read."""
+    try:
+        given = json.loads(read_bytes(path))
+    except (InputError, OSError, ValueError, RecursionError):  # whoever loads the model will tell
+        return None
+    names = ("max_position_embeddings", "n_positions")  # GPT-2 has a name of its own
+    found = next((given[name] for name in names if name in given), None) if isinstance(given, dict) else None
+    return found if type(found) is int and found > 0 else None
+
+
+def require_room(model: LanguageModel, prompts: Prompts, virtual: int = 0, preamble: str = "") -> None:
+    """Raise UsageError unless prompts fit the context behind soft tokens and a preamble."""
+    if len(prompts) > LOOKED_AT:
+        sizes = np.array([len(text) for text in prompts.texts])
+        prompts = prompts.take(np.sort(np.argsort(-sizes, kind="stable")[:LOOKED_AT]))
+    refuse_long(model.longest(prompts, preamble), virtual, model.context, bool(preamble))
+
+
+def require_room_of_run(
+    config: RunConfig, model: LanguageModel, goal: Goal, virtual: int, preamble: str = "", *, fitted: bool = True
+) -> None:
+    """Raise UsageError unless everything that a run asks fits the context: what is fitted, and each task's protocol.
+
+    Args:
+        fitted: whether the goal's prompts are asked too.
+    """
+    if fitted:
+        require_room(model, goal.prompts, virtual, preamble)
+    for name in config.tasks:
+        require_room(model, protocol(spec_of(name), config.asking()), virtual, preamble)
