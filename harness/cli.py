@@ -14,7 +14,7 @@ from ..errors import CultevalError, is_memory, shown
 _COMMANDS = {
     "run": ("culteval.harness.commands:run", "Align a model to a country, answer tasks, write and score a submission."),
     "resume": ("culteval.harness.commands:resume", "Go on with a run that was interrupted."),
-    "sweep": ("culteval.harness.sweeping:sweep", "Run a grid of models, aligners, tasks, countries and seeds."),
+    "sweep": ("culteval.harness.sweeping:sweep", "Run a grid of models, aligners, settings, tasks, countries, seeds."),
     "clca": ("culteval.optimizers.clca.commands:clca", "Learn a culture from simulated interactions, stage by stage."),
     "cross-validate": ("culteval.harness.crossval:command", "Choose the length of a soft prompt by left-out items."),
     "score": ("culteval.harness.commands:score", "Score a submission again, also against other countries."),
@@ -25,7 +25,7 @@ _COMMANDS = {
     ),
     "whose": ("culteval.harness.whose:whose", "Score submissions against every country: whose values are they?"),
     "judge": ("culteval.harness.judging:judge", "Have a model judge the open answers of a submission."),
-    "ls": ("culteval.harness.listing:ls", "List tasks, aligners, models or countries."),
+    "ls": ("culteval.harness.listing:ls", "List tasks, aligners, models, countries or runs."),
     "task": ("culteval.harness.authoring:task", "Begin a new task, or check one."),
     "data": ("culteval.harness.authoring:data", "Import your own copies of licensed data."),
     "cache": ("culteval.harness.operations:cache", "Show, check or drop answers kept from one run to the next."),

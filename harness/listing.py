@@ -3,44 +3,66 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import InputError, UsageError, shown
 from ..tasks.countries import name_of
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
+from ..tasks.reading import read_bytes
 from ..tasks.spec import NotImportedError
 from .api import NOTES
 from .registry import find, listing, local_tasks, spec_of, table
 
+if TYPE_CHECKING:
+    from .config import RunConfig
+    from .status import Row
+
+MOST_CONFIG, MOST_CELL = 1 << 20, 1_000  # bytes read of a run's configuration; characters shown of any value
 _TASK_COLUMNS = ("headline", "read-outs", "default country")
+_RUN_FIELDS = ("tasks", "country", "aligner", "seed", "model", "budget")
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["tasks", "aligners", "models", "countries"]))
+@click.argument("what", type=click.Choice(["tasks", "aligners", "models", "countries", "runs"]))
+@click.argument("folder", required=False, type=click.Path())
 @click.option("--task", default="vsm13", show_default=True, help="Whose countries.")
 @click.option("--edition", help="Edition of the reference.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def ls(what: str, task: str, edition: str | None, as_json: bool) -> None:
-    """List tasks, aligners, models or countries."""
+def ls(what: str, folder: str | None, task: str, edition: str | None, as_json: bool) -> None:
+    """List tasks, aligners, models or countries, or the runs in a FOLDER [default: culteval-runs]."""
+    if folder is not None and what != "runs":
+        raise UsageError(f"{folder!r}: only `ls runs` takes a folder.")
     rows = {
         "tasks": lambda: listing("tasks", _task, local_tasks()),
         "aligners": lambda: listing("aligners", _aligner),
         "models": _models,
         "countries": lambda: _countries(task, edition),
+        "runs": lambda: _runs(Path(folder or "culteval-runs")),
     }[what]()
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
     result = Table(box=None, pad_edge=False)
-    for column in rows[0]:
-        result.add_column(column, overflow="fold", no_wrap=column == next(iter(rows[0])))
+    columns = [name for name in rows[0] if any(row[name] != "" for row in rows)] if rows else [f"no {what}"]
+    for column in columns:
+        result.add_column(column, overflow="fold", no_wrap=column == columns[0])
     for row in rows:
-        result.add_row(*(Text(str(value)) for value in row.values()))
+        result.add_row(*(Text(_cell(row[column])) for column in columns))
     Console().print(result)
+
+
+def _cell(value: Any) -> str:
+    """A value in one bounded line that a terminal may see."""
+    text = ", ".join(value) if isinstance(value, tuple) else str(value)
+    return shown(" ".join(text.split()))[:MOST_CELL]
 
 
 def _task(name: str) -> dict[str, Any]:
@@ -78,3 +100,44 @@ def _countries(task: str, edition: str | None) -> list[dict[str, Any]]:
         {"code": code, "country": name_of(code), "reference": "estimate" if estimated[code] else "published"}
         for code in codes
     ]
+
+
+def _runs(folder: Path) -> list[dict[str, Any]]:
+    """The runs right under a folder, and those that its sweeps say failed; what is no run is passed over.
+
+    Raises:
+        InputError: no such folder, or its ``sweep.json`` is damaged.
+    """
+    from .run import SCORES
+    from .status import read_rows
+
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror}). Give a folder of runs.") from None
+    failed = {name: row for name, row in read_rows(folder).items() if row.state == "failed"}
+    found = []
+    for name in names:
+        if (config := _config(folder / name)) is not None:
+            row = failed.pop(name, None)
+            finished = (folder / name / SCORES).is_file()
+            found.append(_run(name, config, "finished" if finished else "failed" if row else "begun", row))
+    return found + [_run(name, row, "failed", row) for name, row in failed.items()]  # of which nothing was written
+
+
+def _run(name: str, told: RunConfig | Row, state: str, failed: Row | None) -> dict[str, Any]:
+    """One row. The reason of a failure is kept beside scores too: the sweep found them damaged, or they are newer."""
+    reason = failed.reasons[-1] if failed and failed.reasons else ""
+    fields = {field: getattr(told, field) for field in _RUN_FIELDS}
+    return {"run": name} | fields | {"state": state, "reason": reason}
+
+
+def _config(folder: Path) -> RunConfig | None:
+    """The configuration of a run's folder, None where there is none that can be read; nothing it names is looked at."""
+    from .config import RunConfig
+    from .run import CONFIG
+
+    try:
+        return RunConfig.model_validate_json(read_bytes(folder / CONFIG, MOST_CONFIG))
+    except (InputError, ValidationError):
+        return None

@@ -74,12 +74,14 @@ class RunResult:
     cached: tuple[str, ...] = ()
 
 
-def _whole(folder: Path) -> bool:
-    """Whether a finished run can be taken as it is; False where what is made from the rest has to be made again.
+def is_finished(folder: Path) -> bool:
+    """Whether a run is finished and can be taken as it is; False where what is made from the rest has to be made again.
 
     Raises:
         InputError: its adapter, cost or submission is damaged.
     """
+    if not (folder / SCORES).exists():
+        return False
     sums = Checksums(folder)
     if not all([sums.finished(name) for name in (ALIGNED, COST, SUBMISSION)]) and sums.kept:  # each is looked at
         return False
@@ -105,7 +107,7 @@ def execute(
         RunError: another process works on the folder, or the model is not the one the run began with.
     """
     folder = root / config.folder_name()
-    if not fresh and (folder / SCORES).exists() and _whole(folder):
+    if not fresh and is_finished(folder):
         return read_result(folder, reused=True)
     try:
         model = model_of()  # before anything is written: a model that cannot be had leaves no folder

@@ -16,13 +16,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import RunError, UsageError
+from ..errors import RunError, UsageError, shown
 from ..tasks.countries import name_of
 from .answer_cache import answers_folder
 from .commands import no_cache, run_defaults, terminal
+from .config import assignments
 from .display import verbosity
 from .engines.interface import Engine
-from .sweep import STATUS, Cell, cells, engine_of, read_grid, run_cells
+from .status import STATUS
+from .sweep import Cell, cells, engine_of, read_grid, run_cells
 
 MOST_SHOWN = 40  # rows that a screen has room for
 _STYLES = {"waiting": "dim", "running": "bold cyan", "done": "green", "skipped": "green dim", "failed": "red"}
@@ -53,7 +55,7 @@ _STYLES = {"waiting": "dim", "running": "bold cyan", "done": "green", "skipped":
 @click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON and nothing else.")
 @click.pass_context
 def sweep(ctx: click.Context, file: str, out: str | None, dry_run: bool, as_json: bool, **flags: Any) -> None:
-    """Run a grid of models, aligners, tasks, countries and seeds; stopped anywhere, the same command goes on."""
+    """Run a grid of models, aligners, settings, tasks, countries and seeds; stopped, the same command goes on."""
     path = Path(file)
     root = Path(out) if out else Path(path.stem)
     given = ctx.get_parameter_source("address") is ParameterSource.COMMANDLINE
@@ -91,16 +93,18 @@ def _table(grid: Sequence[Cell], started: float | None, workers: int, whole: boo
     """Runs by aligner and country, of a large grid only those at work and the failed unless it is ``whole``; what is
     left."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("aligner", "tasks", "country", "seed", "state"):
+    for heading in ("aligner", "budget", "tasks", "country", "seed", "state"):
         table.add_column(heading)
     whole = whole or len(grid) <= MOST_SHOWN
-    shown = [cell for cell in grid if whole or cell.state in ("running", "failed")]
-    for cell in shown:
-        state = f"{cell.state} {cell.reasons[-1][:60]}" if cell.reasons and cell.state != "done" else cell.state
-        where = (cell.config.aligner, ", ".join(cell.config.tasks), name_of(cell.config.country), str(cell.config.seed))
-        table.add_row(*map(Text, where), Text(state, style=_STYLES[cell.state]))
+    rows = [cell for cell in grid if whole or cell.state in ("running", "failed")]
+    for cell in rows:
+        told = cell.reasons and cell.state not in ("done", "skipped")
+        state = f"{cell.state} {cell.reasons[-1][:60]}" if told else cell.state
+        config, aligner = cell.config, " ".join([cell.config.aligner, *assignments(cell.varied)])
+        where = (aligner, str(config.budget), ", ".join(config.tasks), name_of(config.country), str(config.seed))
+        table.add_row(*map(Text, where), Text(shown(state), style=_STYLES[cell.state]))
     summary = Text(_summary(grid, started, workers))
-    return Group(table, summary) if shown else Group(summary)
+    return Group(table, summary) if rows else Group(summary)
 
 
 def _summary(grid: Sequence[Cell], started: float | None, workers: int) -> str:

@@ -109,6 +109,7 @@ WRONG = {
     "unknown listing": (["ls", "model"], "models"),
     "countries of an unknown task": (["ls", "countries", "--task", "vsm"], "vsm13"),
     "countries of an unknown edition": (["ls", "countries", "--edition", "1980"], "2015"),
+    "a folder for another listing": (["ls", "tasks", "runs"], "only `ls runs`"),
     "leaderboard format": (["leaderboard", "show", "--format", "xml"], "json"),
 }
 
@@ -155,7 +156,9 @@ def test_set_goes_over_config_and_defaults_are_filled_in(tmp_path):
     assert settings.recombination == 0.9
 
 
-@pytest.mark.parametrize("arguments", [["resume", "none"], ["score", "none"], ["leaderboard", "show", "none"]])
+@pytest.mark.parametrize(
+    "arguments", [["resume", "none"], ["score", "none"], ["leaderboard", "show", "none"], ["ls", "runs", "none"]]
+)
 def test_folders_that_are_not_there(culteval, tmp_path, arguments):
     code, printed, err = culteval(*arguments)
     assert "none" in message(err)
@@ -216,6 +219,67 @@ def test_ls_countries_has_exactly_those_that_can_be_scored(culteval):
     assert "EG" not in extended and extended["SA"]["reference"] == "estimate" and "SA" not in strict
     assert strict == {code for code, row in extended.items() if row["reference"] == "published"}
     assert extended["SA"]["country"] == "Saudi Arabia"
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """A folder with a run that is finished and one that is not, and what strangers may put beside them."""
+    from culteval.harness.commands import run_defaults
+    from culteval.harness.planning import plan
+
+    config = plan(run_defaults() | {"aligner": "de", "tasks": ["vsm13", "probes"], "seed": 3}).model_dump(mode="json")
+    root = tmp_path / "runs"
+    for name, text in {
+        "a": json.dumps(config),
+        "b": json.dumps(config | {"aligner": "naive", "model": "x\x1b[2J\u202e\ny", "lora": "/dev/zero"}),
+        "other": "{}",
+        "broken": "{",
+        "large": json.dumps(config) + " " * (2 << 20),
+    }.items():
+        (root / name).mkdir(parents=True)
+        (root / name / "config.json").write_text(text)
+    (root / "a" / "scores.json").write_text("[]")
+    (root / "empty").mkdir()
+    (root / "pipe").mkdir()
+    os.mkfifo(root / "pipe" / "config.json")
+    (root / "link").symlink_to(root / "a")
+    (root / "file").write_text("")
+    return root
+
+
+def test_ls_runs(culteval, runs):
+    code, printed, err = culteval("ls", "runs", runs, "--json")
+    rows = {row["run"]: row for row in json.loads(printed)}
+    assert code == 0 and err == "" and list(rows) == ["a", "b"]
+    assert rows["a"] == {
+        "run": "a", "tasks": ["vsm13", "probes"], "country": "SA", "aligner": "de", "seed": 3, "model": "smollm2",
+        "budget": 100, "state": "finished", "reason": "",
+    }  # fmt: skip
+    assert rows["b"]["state"] == "begun"
+    code, printed, err = culteval("ls", "runs", runs)
+    assert code == 0 and err == "" and "vsm13, probes" in printed and "reason" not in printed
+    assert printed.replace("\n", "").isprintable() and "x\\x1b[2J\\u202e y" in printed
+
+
+def test_ls_runs_tells_what_failed_and_why(culteval, runs):
+    row = {"tasks": ["vsm13"], "country": "US", "aligner": "gd", "seed": 0, "model": "m", "budget": 4, "attempts": 2}
+    row |= {"seconds": 1.5, "reasons": ["first", "no \x1b[2J\nmemory"]}
+    states = {"a": "done", "b": "failed", "c": "failed", "d": "waiting"}
+    (runs / "sweep.json").write_text(json.dumps([row | {"run": run, "state": states[run]} for run in states]))
+    rows = {row["run"]: row for row in json.loads(culteval("ls", "runs", runs, "--json")[1])}
+    assert {name: row["state"] for name, row in rows.items()} == {"a": "finished", "b": "failed", "c": "failed"}
+    assert rows["b"]["aligner"] == "naive" and rows["c"]["aligner"] == "gd"
+    assert [row["reason"] for row in rows.values()] == ["", "no \x1b[2J\nmemory", "no \x1b[2J\nmemory"]
+    assert "no \\x1b[2J memory" in culteval("ls", "runs", runs)[1]
+    (runs / "sweep.json").write_text("[1]")
+    code, printed, err = culteval("ls", "runs", runs)
+    assert code == 3 and printed == "" and "sweep.json" in message(err)
+
+
+def test_ls_runs_looks_into_the_usual_folder(culteval, tmp_path):
+    assert culteval("ls", "runs")[0] == 3
+    (tmp_path / "culteval-runs").mkdir()
+    assert culteval("ls", "runs", "--json")[1] == "[]\n" and "no runs" in culteval("ls", "runs")[1]
 
 
 def test_ls_through_a_narrow_terminal_loses_nothing(culteval, monkeypatch):

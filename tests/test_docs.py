@@ -58,7 +58,7 @@ def test_the_sweep_file_in_the_documents_is_one(tmp_path):
     file = tmp_path / "grid.yaml"
     file.write_text(text.partition("```yaml\n")[2].partition("```")[0])
     grid = cells(read_grid(file), run_defaults(), file)
-    assert len(grid) == 4 * 2 * 2 * 2 + 2
+    assert len(grid) == (4 + 8) * 2 * 2 * 2 + 2
     assert {cell.config.tasks for cell in grid if cell.config.country == "DE"} == {("vsm13",), ("wvs",)}
 
 

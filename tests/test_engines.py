@@ -12,13 +12,17 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from culteval.errors import RunError, UnavailableError, UsageError
+from culteval.errors import InputError, RunError, UnavailableError, UsageError
+from culteval.harness.checksums import Checksums
 from culteval.harness.cli import cli
 from culteval.harness.commands import run_defaults
 from culteval.harness.engines.interface import Job, Outcome, Resources
 from culteval.harness.engines.local import LocalEngine
 from culteval.harness.engines.ray import RayEngine, _Worker, room
-from culteval.harness.sweep import STATUS, cells, engine_of, read_grid, run_cells
+from culteval.harness.files import write_text
+from culteval.harness.run import SCORES
+from culteval.harness.status import MOST_REASONS, STATUS
+from culteval.harness.sweep import cells, engine_of, read_grid, run_cells
 
 GRID = """
 models: [{model}]
@@ -75,6 +79,78 @@ def test_every_run_is_done_and_what_failed_comes_last(file, tmp_path, workers):
     assert max(states.count("running") for states in told) == min(workers, 4)
     rows = json.loads((tmp_path / STATUS).read_text())
     assert rows[2]["reasons"] == ["its worker died"] * 2 and rows[3]["cached"] == ["general"]
+
+
+def rows_after(file, root, fails, retries=1):
+    """One more call of a sweep, by an engine whose successes leave scores: its rows by name."""
+
+    class Writing(Scripted):
+        def finished(self, seconds):
+            ((worker, outcome),) = super().finished(seconds)
+            if outcome.reason is None:
+                (root / self.order[-1]).mkdir(exist_ok=True)
+                (root / self.order[-1] / SCORES).write_text("[]")
+            return [(worker, outcome)]
+
+    grid = planned(file)
+    run_cells(grid, root, Writing(1, fails), retries, lambda now: None)
+    rows = json.loads((root / STATUS).read_text())
+    assert rows[: len(grid)] == [cell.record() for cell in grid]
+    return {row["run"]: row for row in rows}
+
+
+def test_what_earlier_calls_took_and_said_is_kept_and_goes_on(file, tmp_path):
+    first, second = (cell.name for cell in planned(file)[:2])
+    before = rows_after(file, tmp_path, {first: 9})
+    assert before[first]["reasons"] == ["its worker died"] * 2
+    after = rows_after(file, tmp_path, {first: 1})
+    assert (after[first]["state"], after[first]["attempts"], after[first]["seconds"]) == ("done", 4, 2.0)
+    assert len(after[first]["reasons"]) == 3  # and it was tried as often as in the first call
+    assert after[second] == before[second] | {"state": "skipped"}
+    file.write_text(file.read_text().replace("countries: [US, SA]", "countries: [CN]"))
+    other = rows_after(file, tmp_path, {})
+    assert len(other) == 6 and other[first] == after[first]
+    many = rows_after(file, tmp_path / "b", {planned(file)[0].name: 99}, retries=30)
+    assert [len(row["reasons"]) for row in many.values()] == [MOST_REASONS, 0]
+
+
+DAMAGED = ("", "{", "{}", "[1]", '[{"run": "a"}]', "nan", "inf", "state", "attempts", "more")
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_status_is_refused_and_left_as_it_is(file, tmp_path, damage):
+    rows_after(file, tmp_path, {})
+    path = tmp_path / STATUS
+    (row, *_) = json.loads(path.read_text())
+    changed = {
+        "nan": row | {"seconds": float("nan")},
+        "inf": row | {"varied": {"tokens": [float("inf")]}},
+        "state": row | {"state": "gone"},
+        "attempts": row | {"attempts": -1},
+        "more": row | {"another": 1},
+    }
+    path.write_text(json.dumps([changed[damage]]) if damage in changed else damage)
+    before, engine = path.read_bytes(), Scripted(1, {})
+    with pytest.raises(InputError, match=r"sweep\.json: .*Remove the file") as caught:
+        run_cells(planned(file), tmp_path, engine, 1, lambda now: None)
+    assert "\n" not in str(caught.value) and path.read_bytes() == before and engine.order == []
+
+
+def test_a_finished_run_is_skipped_only_where_it_is_whole(file, tmp_path):
+    first, second, third, _ = (cell.name for cell in planned(file))
+    rows_after(file, tmp_path, {})
+    for name in (first, second, third):
+        parts = ("adapter/a", "submission/m", "cost.json", "config.json", "model.json")
+        for part in parts:
+            write_text(tmp_path / name / part, "{}")
+        Checksums(tmp_path / name).add(*parts, SCORES)
+    (tmp_path / first / "cost.json").write_text("[]")  # damaged: no try would mend it
+    (tmp_path / second / SCORES).write_text("[ ]")  # made again from the rest
+    rows = rows_after(file, tmp_path, {})
+    assert (rows[first]["state"], rows[first]["attempts"]) == ("failed", 1)
+    assert "cost.json: damaged" in rows[first]["reasons"][0]
+    assert (rows[second]["state"], rows[second]["attempts"]) == ("done", 2)
+    assert (rows[third]["state"], rows[third]["attempts"]) == ("skipped", 1)
 
 
 def test_a_worker_that_died_idle_is_replaced(file, tmp_path):

@@ -17,7 +17,8 @@ from culteval.errors import CultevalError, InputError
 from culteval.harness.cli import cli
 from culteval.harness.commands import run_defaults
 from culteval.harness.run import SCORES
-from culteval.harness.sweep import STATUS, cells, read_grid
+from culteval.harness.status import STATUS
+from culteval.harness.sweep import cells, read_grid
 
 GRID = """
 models: [{model}]
@@ -71,6 +72,28 @@ def test_an_aligner_has_countries_and_seeds_of_its_own(file):
     assert {c.seed for c in grid if c.aligner == "random"} == {0}
 
 
+def test_settings_and_budgets_of_an_aligner_are_a_grid_too(file, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "150")
+    given, old = file.read_text(), "{name: random, settings: {tokens: 2}}"
+    grid = "grid: {sigma: [1, 2.5], tokens: [2, 3]}, budgets: [4, 6]"
+    file.write_text(given.replace(old, f"{{name: random, settings: {{space: full}}, {grid}}}"))
+    planned = cells(read_grid(file), run_defaults(), file)
+    ours = [c.config for c in planned if (c.config.aligner, c.config.country) == ("random", "US")]
+    assert {(c.settings["sigma"], c.settings["tokens"], c.budget) for c in ours} == {
+        (sigma, tokens, budget) for sigma in (1, 2.5) for tokens in (2, 3) for budget in (4, 6)
+    }
+    assert len(planned) == 4 + 4 * 8 and {c.settings["space"] for c in ours} == {"full"}
+    random = next(cell for cell in planned if cell.config.aligner == "random")
+    assert random.varied == random.record()["varied"] == {"sigma": 1, "tokens": 2}
+    assert "random sigma=2.5 tokens=3" in " ".join(call("sweep", file, "--dry-run").split())
+    file.write_text(given.replace(old, f"{{name: random, {grid}}}\n  - {{name: random, settings: {{tokens: 2}}}}"))
+    again = cells(read_grid(file), run_defaults(), file)
+    assert len(again) == 4 + 4 * 8  # sigma is 1 by default, so these are there already
+    same = f"{old}\n  - {{name: random, grid: {{tokens: [2]}}, budgets: [4, 4]}}\n  - {{name: naive, budgets: [1, 2]}}"
+    file.write_text(given.replace(old, same))
+    assert len(cells(read_grid(file), run_defaults(), file)) == 8
+
+
 def test_a_dry_run_lists_what_there_is_to_do(file):
     listed = json.loads(call("sweep", file, "--dry-run", "--json"))
     assert [row["state"] for row in listed] == ["waiting"] * 8
@@ -84,7 +107,7 @@ def test_a_sweep_runs_skips_and_is_read_by_the_other_commands(file):
     assert [row["state"] for row in rows] == ["done"] * 8 and all(row["seconds"] > 0 for row in rows)
     assert json.loads((file.parent / "grid" / STATUS).read_text()) == rows
     again = json.loads(call("sweep", file, "--json"))
-    assert [row["state"] for row in again] == ["skipped"] * 8
+    assert again == [row | {"state": "skipped"} for row in rows]
     board = call("leaderboard", "show", "grid")
     assert "naive s0" in board and "random s0" in board and "general" in board and "vsm13_text" in board
     scores = json.loads(call("score", f"grid/{rows[0]['run']}", "--json"))["scores"]
@@ -105,6 +128,11 @@ def test_a_failing_run_is_tried_again_and_its_reason_kept(file):
     assert {row["aligner"] for row in failed} == {"random"} and {row["attempts"] for row in failed} == {2}
     assert all(len(row["reasons"]) == 2 and "context" in row["reasons"][0] for row in failed)
     assert {row["state"] for row in rows if row["aligner"] == "naive"} == {"done"}
+    listed = {row["run"]: row for row in json.loads(call("ls", "runs", "grid", "--json"))}
+    assert listed.keys() == {row["run"] for row in rows}
+    for row in rows:
+        told = ("failed", row["reasons"][-1]) if row in failed else ("finished", "")
+        assert (listed[row["run"]]["state"], listed[row["run"]]["reason"]) == told
 
 
 def start(file):
@@ -150,6 +178,7 @@ def test_a_killed_sweep_leaves_no_worker_and_goes_on_at_once(file):
     assert {row["state"] for row in rows} <= {"done", "skipped"} and not any(row["reasons"] for row in rows)
 
 
+MANY = {key: list(range(9)) for key in "abcde"}
 BROKEN = {
     "unknown field": ("seeds: [0]", "seed: [0]", "seed"),
     "no aligner": ("aligners:", "aligners: []\nrest:", "grid.yaml:"),
@@ -158,6 +187,14 @@ BROKEN = {
     "unknown setting": ("tokens: 2", "tokns: 2", "tokns"),
     "unknown option": ("limit: 1", "limits: 1", "options.limits"),
     "unknown country": ("[US, SA]", "[US, Atlantis]", "Atlantis"),
+    "unknown setting in a grid": ("settings: {tokens: 2}", "grid: {tokns: [2]}", "tokns"),
+    "a value that does not fit": ("settings: {tokens: 2}", "grid: {tokens: [2, 0]}", "tokens"),
+    "no list": ("settings: {tokens: 2}", "grid: {tokens: 2}", "aligners.1.grid.tokens"),
+    "no values": ("settings: {tokens: 2}", "grid: {tokens: []}", "aligners.1.grid.tokens"),
+    "a setting twice": ("tokens: 2}", "tokens: 2}, grid: {tokens: [3]}", "'tokens' is in settings and in grid"),
+    "a budget and budgets": ("tokens: 2}", "tokens: 2}, budget: 4, budgets: [5]", "exclude each other"),
+    "no budgets": ("tokens: 2}", "tokens: 2}, budgets: []", "aligners.1.budgets"),
+    "more than can be": ("settings: {tokens: 2}", f"grid: {MANY}", "more than 10,000"),
     "a budget too small": ("budget: 4", "budget: 1", "one candidate costs"),
     "not YAML": ("seeds: [0]", "seeds: [0", "not valid YAML"),
 }
