@@ -447,7 +447,11 @@ def test_judges_and_intents_tell_how_far_they_are(load, tmp_path):
     one = replace(course(tmp_path, load, scenarios=25), tell=lambda *told: heard.append(told))
     one.run("intents")
     assert ("judging", 50, 150) in heard and ("judging", 140, 150) in heard
-    assert [done for stage, done, _ in heard if stage == "intents"] == [0, 40, 80, 120, 160]
+    steps = {
+        stage: [done for name, done, _ in heard if name == stage] for stage in ("simulating", "judging", "intents")
+    }
+    assert steps["intents"] == [0, 40, 80, 120, 160, 200] and steps["judging"][-1] == 150
+    assert steps["simulating"] == [0, 1, 2, 3, 4]  # a bar is full at the end
 
 
 def test_a_stage_done_anew_takes_later_ones_with_it(load, tmp_path):

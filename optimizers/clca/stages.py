@@ -155,6 +155,7 @@ class Course:
             drawn = settings.actions == "drawn"
             playing = play_round(playing, self.culture, self.writer_of(), style, settings.turns, seeds(number), drawn)
             write_rows(path, playing)
+        self.tell("simulating", settings.turns, settings.turns)
         return playing
 
     def _filter(self) -> int:
