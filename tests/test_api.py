@@ -13,6 +13,8 @@ import pytest
 from culteval.errors import CultevalError, RunError, UnavailableError, UsageError
 from culteval.harness.api import Api, address_of, api_of, key_for
 from culteval.harness.api_model import ApiModel
+from culteval.harness.lm_eval_api import LmEvalSource
+from culteval.harness.openai_api import Dialect
 from culteval.harness.registry import spec_of
 from culteval.harness.replies import REPLIES, Ask
 from culteval.tasks.prompts import Asking, render
@@ -515,6 +517,52 @@ def test_lm_eval_errors_are_one_line(tmp_path):
         done = culteval("run", "--aligner", "naive", "--task", "vsm13", "--limit", 1, "--no-compare",
                         "--model", f"lm-eval:{name}", "--out", tmp_path)  # fmt: skip
         assert done.returncode == code and said in done.stderr and done.stderr.strip().count("\n") <= 1, done.stderr
+
+
+def lm_eval_chat(server, folder, kind="local-chat-completions"):
+    name = f"lm-eval-chat:{kind},model=tiny,base_url={server.url}/chat/completions"
+    return ApiModel(name, Api(), print).at(folder, lambda *_: None)
+
+
+def test_lm_eval_s_chat_models_are_told_how_to_begin(server, tmp_path):
+    """As over the API itself: otherwise what a model says would be put after a beginning that it never heard of."""
+    server.says = lambda text: "ACT: bows" if text.endswith("Begin your answer with: ACT:") else "SPEAK: Good day"
+    chat = ({"role": "system", "content": "Play."}, {"role": "user", "content": "Your turn."})
+    replies = lm_eval_chat(server, tmp_path).ask([Ask(chat, 8, (), 0.7, 1, begun) for begun in ("ACT:", "")])
+    assert [reply.text for reply in replies] == ["ACT: bows", "SPEAK: Good day"]
+    assert all(body["messages"][0] == chat[0] for body in server.bodies)
+
+
+def test_lm_eval_s_models_draw_with_the_seed_of_a_request(server, tmp_path):
+    """Tries differ, and so do equal chats; likeliest answers have none of it."""
+    chats = [({"role": "user", "content": text},) for text in ("A", "B", "A")]
+    model = lm_eval_chat(server, tmp_path)
+    for seed, top_p in ((5, 0.7), (90, 0.7), (7, 0.0)):
+        model.ask([Ask(chat, 8, (), top_p, seed + i) for i, chat in enumerate(chats)])
+    asked = sorted((body["seed"], body["messages"][0]["content"]) for body in server.bodies if "top_p" in body)
+    first = [(5, "A")]  # asked alone, to find out whom one talks to
+    assert asked[:1] == first and len(set(asked)) == len(asked) == 6
+    assert len({body["seed"] for body in server.bodies if "top_p" not in body}) == 1
+
+
+def test_kinds_of_lm_eval_that_take_no_seed_are_given_none(tmp_path):
+    source = LmEvalSource(address_of("lm-eval-chat:dummy,a=b", Api()), Api(), print)
+    source._model = Taken()
+    source.ask([Ask(({"role": "user", "content": "A"},), 8, (), 0.7, 5)], Dialect(met=True), lambda *_: None)
+    assert source._model.taken == [
+        {"until": [], "max_gen_toks": 8, "do_sample": True, "temperature": 1.0, "top_p": 0.7}
+    ]
+
+
+class Taken:
+    """A model of lm-eval that notes what it is asked."""
+
+    def apply_chat_template(self, chat):
+        return str(chat)
+
+    def generate_until(self, requests):
+        self.taken = [request.args[1] for request in requests]
+        return ["yes"] * len(requests)
 
 
 # A teacher for CLCA
