@@ -17,6 +17,8 @@ from culteval.harness.lm_eval_api import LmEvalSource
 from culteval.harness.openai_api import Dialect
 from culteval.harness.registry import spec_of
 from culteval.harness.replies import REPLIES, Ask
+from culteval.optimizers.clca.teacher import ApiWriter
+from culteval.optimizers.clca.writer import Style
 from culteval.tasks.prompts import Asking, render
 
 from . import api_server
@@ -626,6 +628,17 @@ def test_an_interrupted_round_asks_only_for_the_missing_turns(server, tmp_path):
     before = len(server.bodies)
     assert stage(server, tmp_path, "simulate", "--concurrency", 1, "--fresh").returncode == 0
     assert len(server.bodies) > before
+
+
+def test_a_retry_is_never_given_the_reply_of_a_first_try(server, tmp_path):
+    """The same chat at the second place, asked again at the first: another request."""
+    chat, writer = [{"role": "user", "content": "Your turn."}], ApiWriter(model_at(server, tmp_path))
+    for attempt in range(3):
+        writer.write([chat] * 4, Style(8, 0.7), 100 + attempt)
+    seeds = [body["seed"] for body in server.bodies]
+    assert len(set(seeds)) == len(seeds) == 12
+    writer.write([chat] * 4, Style(8, 0.7), 100)
+    assert len(server.bodies) == 12  # the same call is given what is kept
 
 
 def test_a_teacher_s_address_is_checked_first(server, tmp_path):
