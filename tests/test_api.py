@@ -592,7 +592,7 @@ def test_a_teacher_behind_an_api_plays_judges_and_names_intents(server, tmp_path
     seeds = [body["seed"] for body in server.bodies]
     assert len(set(seeds)) > len(seeds) / 3 and all(body["model"] == "tiny" for body in server.bodies)
     assert any("Begin your answer with: SPEAK:" in body["messages"][-1]["content"] for body in server.bodies)
-    assert "SPEAK: SPEAK" not in (folder / REPLIES).read_text()
+    assert "SPEAK: SPEAK" not in (folder / "replies" / "simulate" / REPLIES).read_text()
     before = len(server.bodies)
     for name in ("playing.jsonl", "dialogues.jsonl", "simulated.json", "decisions.jsonl", "intents.jsonl"):
         (folder / name).unlink()
@@ -628,6 +628,23 @@ def test_an_interrupted_round_asks_only_for_the_missing_turns(server, tmp_path):
     before = len(server.bodies)
     assert stage(server, tmp_path, "simulate", "--concurrency", 1, "--fresh").returncode == 0
     assert len(server.bodies) > before
+
+
+def test_a_stage_done_anew_is_asked_anew_and_no_other(server, tmp_path):
+    server.says, unchecked = speak, ("--set", "checks=[]")
+    assert stage(server, tmp_path, "intents", *unchecked).returncode == 0
+    whole = list(server.bodies)
+    for name in ("intents", "filter"):
+        server.bodies.clear()
+        done = stage(server, tmp_path, name, "--fresh", *unchecked)
+        assert done.returncode == 0, done.stderr
+        assert server.bodies and all(body in whole for body in server.bodies)
+        asked = "In one sentence" if name == "intents" else "VERDICT, CONFIDENCE"
+        assert all(asked in body["messages"][-1]["content"] for body in server.bodies)
+    folder = Path(json.loads(done.stdout)["folder"]) / "replies"
+    assert {path.name for path in folder.iterdir()} == {"simulate", "filter"}
+    server.bodies.clear()
+    assert stage(server, tmp_path, "filter", *unchecked).returncode == 0 and not server.bodies
 
 
 def test_a_retry_is_never_given_the_reply_of_a_first_try(server, tmp_path):

@@ -287,8 +287,8 @@ def course(folder, load, writer=None, seed=0, **settings):
     }
     said = []
     return Course(
-        folder, "US", CULTURE, CLCASettings(**small | settings), seed, lambda: model, lambda: writer or Script(talk),
-        lambda *told: said.append(told),
+        folder, "US", CULTURE, CLCASettings(**small | settings), seed, lambda: model,
+        lambda replies: writer or Script(talk), lambda *told: said.append(told),
     )  # fmt: skip
 
 

@@ -28,6 +28,7 @@ from .settings import PRESETS, CLCASettings
 from .stages import STAGES, Course
 from .teacher import writer_of
 from .train import LORA
+from .writer import Writer
 
 _TOLD = {
     "scenarios": "Set the seed scenarios in a country.",
@@ -105,7 +106,10 @@ class _Desk:
         code = self.settings.country(country)
         seed = int(np.random.default_rng(self.config.seed).integers(1 << 31))
         culture = culture_of(code)
-        writer = cache(lambda: writer_of(self.teacher_of(), folder, self.tell))
+
+        def writer(replies: Path) -> Writer:
+            return writer_of(self.teacher_of(), replies, self.tell)
+
         return Course(folder, code, culture, self.settings, seed, self.model_of, writer, self.tell)
 
 
