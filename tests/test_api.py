@@ -576,9 +576,9 @@ def speak(text):
     return "SPEAK: Good morning, how are you today? It is a fine day in town."
 
 
-def stage(server, out, name, *more):
-    flags = ["--set", "teacher=openai-chat:tiny", "--base-url", server.url, "--country", "US", "--json"]
-    return culteval("clca", name, *CLCA, *flags, "--out", out, *more)
+def stage(server, out, name, *more, as_json=True):
+    flags = ["--set", "teacher=openai-chat:tiny", "--base-url", server.url, "--country", "US"]
+    return culteval("clca", name, *CLCA, *flags, *(["--json"] if as_json else []), "--out", out, *more)
 
 
 def test_a_teacher_behind_an_api_plays_judges_and_names_intents(server, tmp_path):
@@ -593,11 +593,18 @@ def test_a_teacher_behind_an_api_plays_judges_and_names_intents(server, tmp_path
     assert len(set(seeds)) > len(seeds) / 3 and all(body["model"] == "tiny" for body in server.bodies)
     assert any("Begin your answer with: SPEAK:" in body["messages"][-1]["content"] for body in server.bodies)
     assert "SPEAK: SPEAK" not in (folder / "replies" / "simulate" / REPLIES).read_text()
+    used = report["usage"]["clca"]
+    assert used["requests"] == len(server.bodies) and used["cost"] is None
+    assert json.loads((folder / "usage.json").read_text()) == used
     before = len(server.bodies)
     for name in ("playing.jsonl", "dialogues.jsonl", "simulated.json", "decisions.jsonl", "intents.jsonl"):
         (folder / name).unlink()
-    again = stage(server, tmp_path, "filter")
+    again = stage(server, tmp_path, "filter", "--price-in", 2, "--price-out", 10)
     assert again.returncode == 0, again.stderr
+    cost = before * (100 * 2 + 2 * 10) / 1e6
+    assert json.loads(again.stdout)["usage"]["clca"]["cost"] == pytest.approx(cost)
+    shown = stage(server, tmp_path, "filter", "--price-in", 2, "--price-out", 10, as_json=False).stdout
+    assert f"asked      clca: {before} replies" in shown and f"cost {cost:.4f}" in shown
     assert len(server.bodies) == before  # every reply was kept
 
 
