@@ -5,34 +5,43 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from .log import LOGGER
+
+PAUSE = 10  # seconds at least between two lines of one thing, where there is no terminal
 
 
 class TerminalDisplay:
     """A progress bar with the best loss, the evaluations left and the time left; lines where there is no terminal.
 
     With ``verbose``, every event of the log is a line too.
+
+    Args:
+        clock: gives seconds.
     """
 
-    def __init__(self, console: Console, verbose: bool = False) -> None:
-        self.console = console
+    def __init__(self, console: Console, verbose: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console, self._clock = console, clock
         self._log = _Lines(console) if verbose else None
         self._bars: dict[str, TaskID] = {}
-        self._said = 0.0
+        self._paces: dict[str, _Pace] = {}
+        self._said: dict[str, float] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[status]}"),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            _TimeLeft(clock),
             console=console,
+            get_time=clock,
             disable=not console.is_terminal,
         )
 
@@ -56,18 +65,59 @@ class TerminalDisplay:
         self._progress.console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
 
     def advance(self, label: str, spent: float, allowed: float, best: float | None) -> None:
-        """Move the bar of one search."""
+        """Move the bar of one search or stage; one that falls back or has another end has begun anew."""
         status = f"{spent:.0f} of {allowed:.0f}"
         if best is not None:
             status = f"best loss {_short(best)} | {allowed - spent:.0f} evaluations left"
-        if not self.console.is_terminal:
-            if time.monotonic() - self._said > 10 or spent >= allowed:
-                self._said = time.monotonic()
-                self.say(f"{label}: {status}")
-            return
+        now, pace = self._clock(), self._paces.get(label)
+        anew = pace is None or spent < pace.spent or allowed != pace.allowed
+        if pace is None or anew:
+            pace = self._paces[label] = _Pace(spent, allowed, now)
+        pace.spent, pace.at = spent, now
+        if self.console.is_terminal:
+            self._move(label, pace, status, anew)
+        elif anew or spent >= allowed or now - self._said[label] > PAUSE:
+            self._said[label] = now
+            left = pace.left(now)
+            self.say(f"{label}: {status}" + (f" | {_clock_time(left)} left" if left else ""))
+
+    def _move(self, label: str, pace: _Pace, status: str, anew: bool) -> None:
         if label not in self._bars:
-            self._bars[label] = self._progress.add_task(label, total=allowed, status="")
-        self._progress.update(self._bars[label], completed=spent, status=status)
+            self._bars[label] = self._progress.add_task(label, total=pace.allowed, status="", pace=pace)
+        elif anew:
+            self._progress.reset(self._bars[label], total=pace.allowed, status="", pace=pace)
+        self._progress.update(self._bars[label], completed=pace.spent, status=status)
+
+
+class _Pace:
+    """How fast one thing goes on, over all of it that was seen: rich's own estimate forgets what took longer than it
+    remembers, and tells nothing of steps of a minute."""
+
+    def __init__(self, spent: float, allowed: float, now: float) -> None:
+        self.allowed, self.first, self.since = allowed, spent, now
+        self.spent, self.at = spent, now
+
+    def left(self, now: float) -> float | None:
+        """Seconds left, None where nothing was done yet; it counts down from one step to the next."""
+        if self.spent >= self.allowed:
+            return 0.0
+        if self.spent <= self.first or self.at <= self.since:
+            return None
+        each = (self.at - self.since) / (self.spent - self.first)
+        return max(0.0, (self.allowed - self.spent) * each - (now - self.at))
+
+
+class _TimeLeft(ProgressColumn):
+    """The time left, by the task's ``pace``."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        super().__init__()
+
+    def render(self, task: Task) -> Text:
+        """As hours, minutes and seconds."""
+        left = task.fields["pace"].left(self._clock())
+        return Text("-:--:--" if left is None else _clock_time(left), style="progress.remaining")
 
 
 class _Lines(logging.Handler):
@@ -93,3 +143,7 @@ def verbosity(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _short(loss: float) -> str:
     return f"{loss:,.0f}" if abs(loss) >= 100 else f"{loss:.4g}"
+
+
+def _clock_time(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

@@ -8,14 +8,21 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 from ..errors import RunError, UnavailableError
 from .api import Address, Api, one_line, redacted
-from .openai_api import Dialect, opened, transcript
+from .openai_api import Dialect, begun_in_words, opened, transcript
 from .replies import Ask, Reply
+
+# Kinds of lm-eval that hand a seed among a request's arguments on; others refuse it.
+_SEEDED = (
+    "local-completions", "local-chat-completions", "openai-completions", "openai-chat-completions",
+    "azure-openai-chat-completions", "litellm", "litellm-chat", "litellm-chat-completions", "vllm",
+)  # fmt: skip
 
 
 class _NoLikelihoods(RunError):
@@ -86,7 +93,7 @@ class LmEvalSource:
 
     def _context(self, ask: Ask) -> Any:
         if self.address.chat:
-            return self._model.apply_chat_template([dict(message) for message in ask.chat])
+            return self._model.apply_chat_template([dict(message) for message in begun_in_words(ask.chat, ask.begun)])
         return transcript(ask.chat, ask.begun)
 
     def _likelihoods(self, asks: Sequence[Ask]) -> list[Reply]:
@@ -97,8 +104,11 @@ class LmEvalSource:
 
     def _texts(self, asks: Sequence[Ask]) -> list[Reply]:
         found = []
-        for ask in asks:
-            drawn = {"do_sample": True, "temperature": 1.0, "top_p": ask.top_p} if ask.top_p else {"do_sample": False}
+        for ask, seed in zip(asks, _seeds(asks), strict=True):
+            drawn: dict[str, Any] = {"do_sample": False}
+            if ask.top_p:
+                drawn = {"do_sample": True, "temperature": 1.0, "top_p": ask.top_p}
+                drawn |= {"seed": seed} if self.kind in _SEEDED else {}
             found.append((self._context(ask), {"until": [], "max_gen_toks": ask.most, **drawn}))
         texts = [str(text)[: 1 << 17] for text in self._requested("generate_until", found)]
         return [Reply(text=opened(redacted(text), ask.begun)) for ask, text in zip(asks, texts, strict=True)]
@@ -109,3 +119,15 @@ class LmEvalSource:
         model = self._model
         with self._quiet("failed", _NoLikelihoods if method == "loglikelihood" else RunError):
             return getattr(model, method)([Instance(method, {}, pair, i) for i, pair in enumerate(arguments)])
+
+
+def _seeds(asks: Sequence[Ask]) -> Iterator[int]:
+    """A seed each: the first one's, and where a chat comes again, the next.
+
+    lm-eval asks side by side only what has the same arguments.
+    """
+    seen: Counter[str] = Counter()
+    for ask in asks:
+        key = transcript(ask.chat, ask.begun)
+        yield asks[0].seed + seen[key]
+        seen[key] += 1

@@ -181,7 +181,7 @@ def body_of(address: Address, ask: Ask, dialect: Dialect) -> dict[str, Any]:
     body: dict[str, Any] = {"model": address.model, "max_tokens": ask.most, "seed": ask.seed}
     body |= {"temperature": 1.0, "top_p": ask.top_p} if ask.top_p else {"temperature": 0.0}
     if address.chat:
-        body["messages"] = _opened(ask.chat, ask.begun)
+        body["messages"] = begun_in_words(ask.chat, ask.begun)
         if ask.options and dialect.likeliest:
             body |= {"logprobs": True, "top_logprobs": dialect.likeliest}
     else:
@@ -197,7 +197,7 @@ def body_of(address: Address, ask: Ask, dialect: Dialect) -> dict[str, Any]:
     return kept | ({"max_completion_tokens": body["max_tokens"]} if "max_tokens" in dialect.left_out else {})
 
 
-def _opened(chat: Sequence[Message], begun: str) -> list[Message]:
+def begun_in_words(chat: Sequence[Message], begun: str) -> list[Message]:
     """A chat whose last message asks for an answer that begins so; chat endpoints have no way to begin it for them."""
     if not begun:
         return list(chat)

@@ -13,8 +13,12 @@ import pytest
 from culteval.errors import CultevalError, RunError, UnavailableError, UsageError
 from culteval.harness.api import Api, address_of, api_of, key_for
 from culteval.harness.api_model import ApiModel
+from culteval.harness.lm_eval_api import LmEvalSource
+from culteval.harness.openai_api import Dialect
 from culteval.harness.registry import spec_of
 from culteval.harness.replies import REPLIES, Ask
+from culteval.optimizers.clca.teacher import ApiWriter
+from culteval.optimizers.clca.writer import Style
 from culteval.tasks.prompts import Asking, render
 
 from . import api_server
@@ -517,6 +521,52 @@ def test_lm_eval_errors_are_one_line(tmp_path):
         assert done.returncode == code and said in done.stderr and done.stderr.strip().count("\n") <= 1, done.stderr
 
 
+def lm_eval_chat(server, folder, kind="local-chat-completions"):
+    name = f"lm-eval-chat:{kind},model=tiny,base_url={server.url}/chat/completions"
+    return ApiModel(name, Api(), print).at(folder, lambda *_: None)
+
+
+def test_lm_eval_s_chat_models_are_told_how_to_begin(server, tmp_path):
+    """As over the API itself: otherwise what a model says would be put after a beginning that it never heard of."""
+    server.says = lambda text: "ACT: bows" if text.endswith("Begin your answer with: ACT:") else "SPEAK: Good day"
+    chat = ({"role": "system", "content": "Play."}, {"role": "user", "content": "Your turn."})
+    replies = lm_eval_chat(server, tmp_path).ask([Ask(chat, 8, (), 0.7, 1, begun) for begun in ("ACT:", "")])
+    assert [reply.text for reply in replies] == ["ACT: bows", "SPEAK: Good day"]
+    assert all(body["messages"][0] == chat[0] for body in server.bodies)
+
+
+def test_lm_eval_s_models_draw_with_the_seed_of_a_request(server, tmp_path):
+    """Tries differ, and so do equal chats; likeliest answers have none of it."""
+    chats = [({"role": "user", "content": text},) for text in ("A", "B", "A")]
+    model = lm_eval_chat(server, tmp_path)
+    for seed, top_p in ((5, 0.7), (90, 0.7), (7, 0.0)):
+        model.ask([Ask(chat, 8, (), top_p, seed + i) for i, chat in enumerate(chats)])
+    asked = sorted((body["seed"], body["messages"][0]["content"]) for body in server.bodies if "top_p" in body)
+    first = [(5, "A")]  # asked alone, to find out whom one talks to
+    assert asked[:1] == first and len(set(asked)) == len(asked) == 6
+    assert len({body["seed"] for body in server.bodies if "top_p" not in body}) == 1
+
+
+def test_kinds_of_lm_eval_that_take_no_seed_are_given_none(tmp_path):
+    source = LmEvalSource(address_of("lm-eval-chat:dummy,a=b", Api()), Api(), print)
+    source._model = Taken()
+    source.ask([Ask(({"role": "user", "content": "A"},), 8, (), 0.7, 5)], Dialect(met=True), lambda *_: None)
+    assert source._model.taken == [
+        {"until": [], "max_gen_toks": 8, "do_sample": True, "temperature": 1.0, "top_p": 0.7}
+    ]
+
+
+class Taken:
+    """A model of lm-eval that notes what it is asked."""
+
+    def apply_chat_template(self, chat):
+        return str(chat)
+
+    def generate_until(self, requests):
+        self.taken = [request.args[1] for request in requests]
+        return ["yes"] * len(requests)
+
+
 # A teacher for CLCA
 
 CLCA = ["--preset", "laptop", "--set", "scenarios=2", "--set", "turns=4"]
@@ -526,9 +576,9 @@ def speak(text):
     return "SPEAK: Good morning, how are you today? It is a fine day in town."
 
 
-def stage(server, out, name, *more):
-    flags = ["--set", "teacher=openai-chat:tiny", "--base-url", server.url, "--country", "US", "--json"]
-    return culteval("clca", name, *CLCA, *flags, "--out", out, *more)
+def stage(server, out, name, *more, as_json=True):
+    flags = ["--set", "teacher=openai-chat:tiny", "--base-url", server.url, "--country", "US"]
+    return culteval("clca", name, *CLCA, *flags, *(["--json"] if as_json else []), "--out", out, *more)
 
 
 def test_a_teacher_behind_an_api_plays_judges_and_names_intents(server, tmp_path):
@@ -542,12 +592,19 @@ def test_a_teacher_behind_an_api_plays_judges_and_names_intents(server, tmp_path
     seeds = [body["seed"] for body in server.bodies]
     assert len(set(seeds)) > len(seeds) / 3 and all(body["model"] == "tiny" for body in server.bodies)
     assert any("Begin your answer with: SPEAK:" in body["messages"][-1]["content"] for body in server.bodies)
-    assert "SPEAK: SPEAK" not in (folder / REPLIES).read_text()
+    assert "SPEAK: SPEAK" not in (folder / "replies" / "simulate" / REPLIES).read_text()
+    used = report["usage"]["clca"]
+    assert used["requests"] == len(server.bodies) and used["cost"] is None
+    assert json.loads((folder / "usage.json").read_text()) == used
     before = len(server.bodies)
     for name in ("playing.jsonl", "dialogues.jsonl", "simulated.json", "decisions.jsonl", "intents.jsonl"):
         (folder / name).unlink()
-    again = stage(server, tmp_path, "filter")
+    again = stage(server, tmp_path, "filter", "--price-in", 2, "--price-out", 10)
     assert again.returncode == 0, again.stderr
+    cost = before * (100 * 2 + 2 * 10) / 1e6
+    assert json.loads(again.stdout)["usage"]["clca"]["cost"] == pytest.approx(cost)
+    shown = stage(server, tmp_path, "filter", "--price-in", 2, "--price-out", 10, as_json=False).stdout
+    assert f"asked      clca: {before} replies" in shown and f"cost {cost:.4f}" in shown
     assert len(server.bodies) == before  # every reply was kept
 
 
@@ -578,6 +635,34 @@ def test_an_interrupted_round_asks_only_for_the_missing_turns(server, tmp_path):
     before = len(server.bodies)
     assert stage(server, tmp_path, "simulate", "--concurrency", 1, "--fresh").returncode == 0
     assert len(server.bodies) > before
+
+
+def test_a_stage_done_anew_is_asked_anew_and_no_other(server, tmp_path):
+    server.says, unchecked = speak, ("--set", "checks=[]")
+    assert stage(server, tmp_path, "intents", *unchecked).returncode == 0
+    whole = list(server.bodies)
+    for name in ("intents", "filter"):
+        server.bodies.clear()
+        done = stage(server, tmp_path, name, "--fresh", *unchecked)
+        assert done.returncode == 0, done.stderr
+        assert server.bodies and all(body in whole for body in server.bodies)
+        asked = "In one sentence" if name == "intents" else "VERDICT, CONFIDENCE"
+        assert all(asked in body["messages"][-1]["content"] for body in server.bodies)
+    folder = Path(json.loads(done.stdout)["folder"]) / "replies"
+    assert {path.name for path in folder.iterdir()} == {"simulate", "filter"}
+    server.bodies.clear()
+    assert stage(server, tmp_path, "filter", *unchecked).returncode == 0 and not server.bodies
+
+
+def test_a_retry_is_never_given_the_reply_of_a_first_try(server, tmp_path):
+    """The same chat at the second place, asked again at the first: another request."""
+    chat, writer = [{"role": "user", "content": "Your turn."}], ApiWriter(model_at(server, tmp_path))
+    for attempt in range(3):
+        writer.write([chat] * 4, Style(8, 0.7), 100 + attempt)
+    seeds = [body["seed"] for body in server.bodies]
+    assert len(set(seeds)) == len(seeds) == 12
+    writer.write([chat] * 4, Style(8, 0.7), 100)
+    assert len(server.bodies) == 12  # the same call is given what is kept
 
 
 def test_a_teacher_s_address_is_checked_first(server, tmp_path):

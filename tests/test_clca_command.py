@@ -204,6 +204,9 @@ def test_evaluate_shows_before_and_after_and_keeps_both(whole, tiny, tmp_path):
     shown = culteval("clca", "evaluate", *base)
     assert "before and after" in shown.stdout and "accuracy" in shown.stdout
     assert not list(folder.parent.glob("scenarios.jsonl"))
+    fewer = json.loads(culteval("clca", "evaluate", *base[:-1], 4, "--json").stdout)
+    assert fewer["personas"] == 4 and fewer["folder"] != told["folder"]
+    assert Path(fewer["folder"]).parent == folder.parent and (folder / "evaluation.json").exists()
     refused = culteval("clca", "evaluate", *base[:-4], "--lora", tmp_path / "nowhere")
     assert refused.returncode == 3 and len(refused.stderr.strip().splitlines()) == 1
 
@@ -218,8 +221,39 @@ def test_ablate_refuses_other_settings_in_its_folder(tiny, tmp_path):
     refused = culteval(*base, "--personas", 7, "--set", "turns=3")
     assert refused.returncode == 5 and "(personas, setting turns differ)" in refused.stderr
     assert culteval("clca", "ablate").returncode == 2
-    refused = culteval("clca", "ablate", "--country", "SA", "--out", tmp_path / "new")
-    assert refused.returncode == 2 and "not in wave 7" in refused.stderr and not (tmp_path / "new").exists()
+    for command in ("ablate", "evaluate"):
+        refused = culteval("clca", command, "--country", "SA", "--out", tmp_path / "new")
+        assert refused.returncode == 2 and "not in wave 7" in refused.stderr and not (tmp_path / "new").exists()
+
+
+def test_a_study_takes_other_prices_and_no_other_endpoint(tmp_path, monkeypatch):
+    from culteval.errors import RunError
+    from culteval.optimizers.clca import commands
+
+    def dumped(**api):
+        given = {"country": "US", "assignments": ("teacher=openai-chat:tiny",)}
+        return commands._planned(given | api).model_dump(mode="json")
+
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-abcdefghijklmnop")
+    commands._same_study(tmp_path / "config.json", dumped())
+    commands._same_study(tmp_path / "config.json", dumped(price_in=2.0, concurrency=3))
+    with pytest.raises(RunError, match=r"\(base_url differ\)"):
+        commands._same_study(tmp_path / "config.json", dumped(base_url="http://localhost:8000/v1"))
+
+
+@pytest.mark.parametrize(
+    ("sets", "told"),
+    [
+        (["parts=[dialogue]"], "--set parts: then the arm 'dialogue only' is the whole"),
+        (["unrelated=true"], "--set unrelated: then the arm 'unrelated text' is the whole"),
+        (["checks=[]", "judge=false"], "--set checks: then the arm 'no filter' is the whole"),
+    ],
+)
+def test_ablate_refuses_what_an_arm_sets_itself(tmp_path, sets, told):
+    given = [part for one in sets for part in ("--set", one)]
+    refused = culteval("clca", "ablate", "--country", "US", *given, "--out", tmp_path / "new")
+    assert refused.returncode == 2 and told in refused.stderr, refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1 and not (tmp_path / "new").exists()
 
 
 # an adapter that the model carries

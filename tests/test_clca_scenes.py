@@ -324,10 +324,35 @@ def test_each_check_drops_what_it_is_for(kind, turns):
         ("goodness", None, "not sure"),
         ("", None, "not sure"),
         ("good\nbad, very confident", "good", "not sure"),
+        ("bad, very confident. It does not hold together", "bad", "very confident"),
+        ("bad. It does not hold, I am very confident", "bad", "very confident"),
+        ("Bad.\nIt does not hold.\nVery confident", "bad", "very confident"),
+        ("VERDICT: bad, CONFIDENCE: very confident", "bad", "very confident"),
+        ("**Verdict:** good\n**Confidence:** confident", "good", "confident"),
+        ("BAD\nVERY CONFIDENT", "bad", "very confident"),
+        ("bad, very-confident", "bad", "very confident"),
+        ("bad, confident, not very confident", "bad", "confident"),
+        ("bad, not confident", "bad", "not sure"),
+        ("bad, I am not at all confident", "bad", "not sure"),
+        ("bad, but I'm not sure; very confident of the rest", "bad", "not sure"),
+        ("bad, though it isn't very confident", "bad", "not sure"),
+        ("VERDICT: none", None, "not sure"),
     ],
 )
 def test_judgements_are_read(reply, verdict, confidence):
     found = judging.read_judgement(reply)
+    assert (found.verdict, found.confidence) == (verdict, confidence)
+
+
+@given(
+    st.sampled_from(["good", "bad"]),
+    st.sampled_from(judging.CONFIDENCE),
+    st.sampled_from(["{}, {}", "{}\n{}", "VERDICT: {}, CONFIDENCE: {}", "**{}** ({})", "- {}; I am {}", "{} - {}"]),
+    st.sampled_from(["", ". It does not hold together", "\nIt is not good", ", since nobody is confident"]),
+    st.sampled_from([str.lower, str.upper, str.title]),
+)
+def test_the_forms_of_a_judgement_are_read(verdict, confidence, form, more, case):
+    found = judging.read_judgement(case(form.format(verdict, confidence)) + more)
     assert (found.verdict, found.confidence) == (verdict, confidence)
 
 
@@ -352,6 +377,13 @@ def test_reasons_are_counted():
     kept = judging.decide(long(), [], {})
     dropped = judging.decide(long(id="x"), ["length: short", "length: few words", "repetition: much"], {})
     assert judging.tally([kept, kept, dropped]) == {"kept": 2, "length": 1, "repetition": 1}
+
+
+def test_a_judge_that_never_answers_does_not_look_like_one_that_keeps_all():
+    silent = {name: judging.read_judgement("well, well") for name in judging.QUESTIONS}
+    mild = {name: judging.read_judgement("good, confident") for name in judging.QUESTIONS}
+    told = [judging.tally([judging.decide(long(), [], given)] * 2) for given in (silent, mild)]
+    assert told == [{"kept": 2, "judgements": 6, "unreadable": 6}, {"kept": 2, "judgements": 6, "unreadable": 0}]
 
 
 # own dialogues in other scripts

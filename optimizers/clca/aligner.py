@@ -22,6 +22,7 @@ from .settings import CLCASettings
 from .stages import Course
 from .teacher import writer_of
 from .train import LORA
+from .writer import Writer
 
 if TYPE_CHECKING:
     from ...harness.models import LanguageModel
@@ -63,7 +64,11 @@ class CLCA:
             raise UsageError("--lora: clca trains an adapter of its own; run it without --lora.")
         folder, code = Path(journal.folder) / FOLDER, self.settings.country(goal.country.code)
         teacher = self.settings.teacher
-        writer = cache(lambda: writer_of(journal.other(teacher) if teacher else model, folder, journal.tell))
+        teacher_of = cache(lambda: journal.other(teacher) if teacher else model)
+
+        def writer(replies: Path) -> Writer:
+            return writer_of(teacher_of(), replies, journal.tell)
+
         seed = int(rng.integers(1 << 31))
         course = Course(folder, code, culture_of(code), self.settings, seed, lambda: model, writer, journal.tell)
         course.run()

@@ -13,14 +13,15 @@ import click
 import numpy as np
 from rich.console import Console
 
-from ...errors import RunError
+from ...errors import RunError, UsageError
 from ...harness.adapters import lora_hash
 from ...harness.commands import api_options, load, run_defaults, terminal
 from ...harness.config import RunConfig
 from ...harness.files import locked, write_json, write_text
 from ...harness.loading import load_other
 from ...harness.planning import plan
-from ...harness.run import same_model
+from ...harness.replies import Usage, usage_of
+from ...harness.run import USAGE, same_model
 from ...tasks.countries import country as resolve
 from . import tables
 from .aligner import culture_of
@@ -28,6 +29,7 @@ from .settings import PRESETS, CLCASettings
 from .stages import STAGES, Course
 from .teacher import writer_of
 from .train import LORA
+from .writer import Writer
 
 _TOLD = {
     "scenarios": "Set the seed scenarios in a country.",
@@ -100,12 +102,24 @@ class _Desk:
         """Move the bar of a stage."""
         self.display.advance(f"clca {stage}", done, total, None)
 
+    def usage(self) -> Usage | None:
+        """What an API was asked for here so far, which is noted beside it; None where none was."""
+        found = usage_of(self.folder, self.config.api)
+        if found:
+            write_json(self.folder / USAGE, found.model_dump(mode="json"))
+        else:
+            (self.folder / USAGE).unlink(missing_ok=True)
+        return found
+
     def course(self, country: str, folder: Path) -> Course:
         """A country's course in a folder."""
         code = self.settings.country(country)
         seed = int(np.random.default_rng(self.config.seed).integers(1 << 31))
         culture = culture_of(code)
-        writer = cache(lambda: writer_of(self.teacher_of(), folder, self.tell))
+
+        def writer(replies: Path) -> Writer:
+            return writer_of(self.teacher_of(), replies, self.tell)
+
         return Course(folder, code, culture, self.settings, seed, self.model_of, writer, self.tell)
 
 
@@ -130,10 +144,26 @@ def _stage(name: str) -> click.Command:
             if fresh:
                 course.clear(name)
             course.run(name)
+            usage = desk.usage()
         report = course.report()
-        click.echo(json.dumps(report, indent=2)) if as_json else Console().print(tables.report(report, name))
+        if as_json:
+            click.echo(json.dumps(report | _as_json(usage), indent=2))
+            return
+        console = Console()
+        console.print(tables.report(report, name))
+        _show(console, usage)
 
     return command
+
+
+def _as_json(usage: Usage | None) -> dict[str, Any]:
+    """As ``culteval run`` has it: by aligner, and nothing where no API was asked."""
+    return {"usage": {"clca": usage.model_dump()}} if usage else {}
+
+
+def _show(console: Console, usage: Usage | None) -> None:
+    if usage:
+        console.print(f"asked      clca: {usage.told()}", highlight=False, soft_wrap=True, markup=False)
 
 
 @clca.command()
@@ -149,29 +179,33 @@ def evaluate(as_json: bool, personas: int | None, lora: str | None, **flags: Any
     """
     from .evaluate import PERSONAS, Country, ask, change
 
+    country = Country(resolve(flags["country"]).code)  # what cannot be done leaves nothing behind
     if lora:
-        lora_hash(Path(lora))  # so that a bad one leaves nothing behind
+        lora_hash(Path(lora))
     with _desk(flags, as_json) as desk:
-        country, seed = Country(desk.config.country), desk.config.seed
+        seed = desk.config.seed
         adapter = Path(lora) if lora else desk.folder / LORA
         if not lora:
             desk.course(country.code, desk.folder).run()
         people, replies = personas or PERSONAS[desk.settings.preset], []
-        after = desk.folder / f"evaluation-{lora_hash(adapter).hex()[:10]}"
+        after = desk.folder / f"evaluation-{lora_hash(adapter).hex()[:10]}-{people}"
         for name, folder, model_of in (
-            ("before", desk.folder / "naive", desk.model_of),
+            ("before", desk.folder / f"naive-{people}", desk.model_of),
             ("after", after, lambda: desk.model_of().adapted(adapter)),
         ):
             replies.append(ask(model_of, people, seed, folder, lambda *at, name=name: desk.tell(f"asking {name}", *at)))
         rows = change(country, replies[0], replies[1], np.random.default_rng(seed))
         write_json(after / "evaluation.json", rows)
         write_text(after / "evaluation.md", tables.markdown(*tables.changes(rows)))
+        usage = desk.usage()
     if as_json:
-        click.echo(json.dumps({"folder": str(after), "country": country.code, "personas": people, "metrics": rows}))
+        told = {"folder": str(after), "country": country.code, "personas": people, "metrics": rows}
+        click.echo(json.dumps(told | _as_json(usage)))
         return
     console = Console()
     console.print(tables.rich(*tables.changes(rows), f"wvs_text, {country.code}: {people} personas, before and after"))
     console.print(tables.LEGEND, style="dim", highlight=False)
+    _show(console, usage)
     console.print(f"table      {after / 'evaluation.md'}", highlight=False, soft_wrap=True, markup=False)
 
 
@@ -184,15 +218,19 @@ def ablate(as_json: bool, personas: int | None, countries: tuple[str, ...], **fl
 
     Every country is simulated once. Two countries or more give the arm "wrong country".
     """
-    from .ablate import Study, verdict
+    from .ablate import ARMS, WHOLE, Study, verdict
     from .evaluate import PERSONAS, Country
 
     codes = tuple(dict.fromkeys(resolve(name).code for name in countries))
     configs = [_planned(flags | {"country": code}) for code in codes]
     for code in codes:
         Country(code)
+    settings = CLCASettings.model_validate(configs[0].settings)
+    for arm in ARMS:
+        if arm.name != WHOLE and settings == settings.model_copy(update=arm.changes):
+            raise UsageError(f"--set {next(iter(arm.changes))}: then the arm {arm.name!r} is the whole. Leave it out.")
     folder = Path(flags["out"])
-    people = personas or PERSONAS[CLCASettings.model_validate(configs[0].settings).preset]
+    people = personas or PERSONAS[settings.preset]
     with locked(folder), terminal(as_json) as display:
         _same_study(folder / "config.json", {"personas": people} | configs[0].model_dump(mode="json"))
         desk = _Desk(configs[0], folder, display)
@@ -202,19 +240,27 @@ def ablate(as_json: bool, personas: int | None, countries: tuple[str, ...], **fl
         said = [verdict(rows, code) for code in codes]
         text = "\n".join([tables.markdown(*tables.arms(rows)), *(f"- {line}" for line in said)])
         write_text(folder / "ablation.md", f"{text}\n")
+        usage = desk.usage()
     if as_json:
-        click.echo(json.dumps({"folder": str(folder), "personas": people, "verdicts": said, "rows": rows}))
+        told = {"folder": str(folder), "personas": people, "verdicts": said, "rows": rows}
+        click.echo(json.dumps(told | _as_json(usage)))
         return
     console = Console()
     console.print(tables.rich(*tables.arms(rows, tables.NARROW), f"What each part is worth: {people} personas"))
     for line in (tables.LEGEND, *said):
         console.print(line, highlight=False)
+    _show(console, usage)
     console.print(f"table      {folder / 'ablation.md'}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _same_study(path: Path, config: dict[str, Any]) -> None:
-    """Raise RunError where a study of other settings was begun in this folder; countries may be added."""
-    config = {name: value for name, value in config.items() if name not in ("country", "fit_country")}
+    """Raise RunError where a study of other settings was begun in this folder.
+
+    Countries may be added; how fast an API is asked, and its prices, decide nothing.
+    """
+    url = (config["api"] or {}).get("base_url")
+    config = {name: value for name, value in config.items() if name not in ("country", "fit_country", "api")}
+    config["base_url"] = url
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else config
     flat = [each | {f"setting {name}": value for name, value in each["settings"].items()} for each in (config, before)]
     if odd := [name for name in flat[0] if flat[0][name] != flat[1].get(name) and name != "settings"]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from ...tasks.spec import read_yaml
 from .dialogues import Dialogue
+from .sentences import first_sentence
 from .writer import Heard, Style, Writer, in_parts
 
 MOST = 400  # characters of an intent
@@ -24,14 +24,10 @@ def with_intents(dialogues: Sequence[Dialogue], writer: Writer, seed: int, heard
         so_far = "\n".join(turn.told() for turn in turns[max(0, k - 4) : k]) or "(nothing yet)"
         words = {"scene": dialogues[i].scenario, "so_far": so_far, "turn": turns[k].told(), "speaker": turns[k].speaker}
         chats.append([{"role": "user", "content": ask.format_map(words)}])
-    intents = [first_sentence(text) for text in in_parts(writer, chats, Style(most=40, top_p=0), seed, heard)]
+    intents = [
+        first_sentence(text)[:MOST].strip() for text in in_parts(writer, chats, Style(most=40, top_p=0), seed, heard)
+    ]
     found = [list(each.turns) for each in dialogues]
     for (i, k), intent in zip(places, intents, strict=True):
         found[i][k] = found[i][k].model_copy(update={"intent": intent})
     return [each.model_copy(update={"turns": tuple(turns)}) for each, turns in zip(dialogues, found, strict=True)]
-
-
-def first_sentence(text: str) -> str:
-    """The first sentence of the first line that has one."""
-    line = next((line.strip() for line in text.split("\n") if line.strip()), "")
-    return re.split(r"(?<=[.!?])\s", line, maxsplit=1)[0][:MOST].strip()

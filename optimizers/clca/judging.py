@@ -28,6 +28,14 @@ CHECKS: tuple[Check, ...] = get_args(Check)
 CONFIDENCE = ("very confident", "confident", "not sure")
 QUESTIONS = ("quality", "culture", "meta")
 _UNSPACED = "[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]"  # Thai, Japanese and Chinese characters
+_MOST = 4000  # characters of a reply
+_VERDICT = re.compile(r"\W*(?:verdict\W+)?(good|bad)\b", re.IGNORECASE)
+_VERDICT_LINE = re.compile(rf"\n{_VERDICT.pattern}", re.IGNORECASE)  # of another answer, whose confidence is its own
+# As in ``CONFIDENCE``: what is denied ("not very confident", "isn't sure") is said in one line, without a comma.
+_CONFIDENCE = re.compile(
+    r"(\bvery[\s-]+confident\b)|(\bconfident\b)|((?:\bnot|n['’]t)[ -]+(?:\w+[ -]+){0,2}(?:confident|sure|certain)\b)",
+    re.IGNORECASE,
+)
 _TEXTS = Path(__file__).with_name("agents.yaml")
 
 
@@ -36,7 +44,7 @@ class Judgement(Strict):
 
     verdict: Literal["good", "bad"] | None
     confidence: Literal["very confident", "confident", "not sure"]
-    reply: str = Field(max_length=4000)
+    reply: str = Field(max_length=_MOST)
 
     @property
     def drops(self) -> bool:
@@ -58,12 +66,14 @@ class Decision(Strict):
 
 
 def read_judgement(reply: str) -> Judgement:
-    """A verdict and a confidence; without a confidence the judge is taken to be not sure."""
-    found = re.match(r"\W*(good|bad)\b(.*)", reply.strip().split("\n")[0], re.IGNORECASE)
-    said = found[2].lower() if found else ""
-    sure = () if re.search(r"\bnot\b", said) else CONFIDENCE
-    confidence = next((level for level in sure if re.search(rf"\b{level}\b", said)), "not sure")
-    return Judgement(verdict=found[1].lower() if found else None, confidence=confidence, reply=reply[:4000])
+    """A verdict and the first confidence after it; without a confidence the judge is taken to be not sure."""
+    reply = reply[:_MOST]
+    found = _VERDICT.match(reply)
+    if not found:
+        return Judgement(verdict=None, confidence="not sure", reply=reply)
+    told = _CONFIDENCE.search(_VERDICT_LINE.split(reply[found.end() :], maxsplit=1)[0])
+    level = CONFIDENCE[(told.lastindex or 0) - 1] if told else "not sure"
+    return Judgement(verdict=found[1].lower(), confidence=level, reply=reply)
 
 
 def check(dialogue: Dialogue, place: Place, checks: Sequence[str] = CHECKS, language: Language = ENGLISH) -> list[str]:
@@ -164,8 +174,14 @@ def decide(dialogue: Dialogue, problems: Sequence[str], judgements: dict[str, Ju
 
 
 def tally(decisions: Iterable[Decision]) -> Counter[str]:
-    """How often each kind of reason dropped a dialogue, and how many were ``kept``."""
+    """How often each kind of reason dropped a dialogue, and how many were ``kept``.
+
+    Where there was a judge, ``judgements`` says how many there are, and ``unreadable`` how many have no verdict.
+    """
     counts: Counter[str] = Counter()
     for each in decisions:
         counts.update({reason.partition(":")[0] for reason in each.reasons} or {"kept"})
+        if each.judgements:
+            unreadable = sum(not given.verdict for given in each.judgements.values())
+            counts.update({"judgements": len(each.judgements), "unreadable": unreadable})
     return counts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +14,7 @@ from ...tasks.spec import read_yaml
 from .actions import FORMAT, Action, draw_openings, parse_action, written
 from .dialogues import Dialogue, Turn
 from .scenarios import Scenario
+from .sentences import whole_sentences
 from .writer import Message, Style, Writer, merged
 
 LEAST_STAY = 4  # turns before anybody is drawn to leave
@@ -113,12 +113,6 @@ def _after(playing: Playing, action: Action | None, turns: int) -> Playing:
     said = (*playing.turns, Turn(speaker=speaker, kind=action.kind, text=whole_sentences(action.text)))
     ended = "left" if action.kind == "leave" else "turns" if len(said) >= turns else ""
     return playing.model_copy(update={"turns": said, "ended": ended})
-
-
-def whole_sentences(text: str) -> str:
-    """A text without a last sentence that was cut short, if there is another."""
-    found = re.match(r"(.*[.!?…][\"”']?)(?:\s.*)?$", text, re.DOTALL)
-    return found[1] if found else text
 
 
 def round_seeds(seed: int) -> Callable[[int], int]:

@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from ...harness.models import LanguageModel
 
 STAGES = ("scenarios", "simulate", "filter", "intents", "train")
-SPENT = "spent.json"
+SPENT, REPLIES = "spent.json", "replies"
 Made = TypeVar("Made")
 # What each stage leaves behind; what a stage makes anew, later ones must.
 _MADE = {
     "scenarios": ("scenarios.jsonl", "rewritten.json"),
-    "simulate": ("responses.jsonl", "endpoint.json", "playing.jsonl", "dialogues.jsonl", "simulated.json"),
+    "simulate": ("playing.jsonl", "dialogues.jsonl", "simulated.json"),
     "filter": ("decisions.jsonl",),
     "intents": ("intents.jsonl", "dataset"),
     "train": ("checkpoints", "lora", "losses.json", "loss.svg"),
@@ -52,7 +52,8 @@ _MADE = {
 class Course:
     """A run of CLCA in a folder, for one country; ``culture`` is that country's in words.
 
-    ``model_of`` and ``writer_of`` load what a stage needs when it needs it; the writer plays the agents and the judge.
+    ``model_of`` and ``writer_of`` load what a stage needs when it needs it; the writer plays the agents and the judge,
+    and may keep replies in the folder that it is given.
     """
 
     folder: Path
@@ -61,14 +62,13 @@ class Course:
     settings: CLCASettings
     seed: int
     model_of: Callable[[], LanguageModel]
-    writer_of: Callable[[], Writer]
+    writer_of: Callable[[Path], Writer]
     tell: Tell
 
     def clear(self, first: str) -> None:
         """Remove what a stage and those after it have made."""
         for stage in STAGES[STAGES.index(first) :]:
-            for name in _MADE[stage]:
-                path = self.folder / name
+            for path in (*(self.folder / name for name in _MADE[stage]), self._replies(stage)):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         write_json(
             self.folder / SPENT, {s: cost for s, cost in self.spent().items() if s in STAGES[: STAGES.index(first)]}
@@ -113,7 +113,7 @@ class Course:
         if self.settings.rewrite:
             scenes, heard = found, partial(self.tell, "rewriting")
             (found, stayed), tokens = self._written(
-                lambda: rewrite(scenes, self.culture, self.writer_of(), self.seed, heard)
+                "scenarios", lambda writer: rewrite(scenes, self.culture, writer, self.seed, heard)
             )
             write_json(self.folder / "rewritten.json", {"texts": TEXTS * len(found), "stayed": stayed})
         write_rows(self.folder / "scenarios.jsonl", found)
@@ -126,7 +126,7 @@ class Course:
         if self.settings.dialogues:
             dialogues = read_dialogues(Path(self.settings.dialogues))
         else:
-            played, tokens = self._written(self._played)
+            played, tokens = self._written("simulate", self._played)
             dialogues = [each.dialogue() for each in played if each.ended != "malformed"]
             if not dialogues:
                 raise RunError("clca: every dialogue was malformed. Use --set actions=drawn, or a larger model.")
@@ -136,12 +136,17 @@ class Course:
         write_json(self.folder / "simulated.json", counts | {"dialogues": len(dialogues)})
         return tokens
 
-    def _written(self, work: Callable[[], Made]) -> tuple[Made, int]:
-        """What some work makes, and how many tokens the writer wrote for it."""
-        before = self.writer_of().tokens
-        return work(), self.writer_of().tokens - before
+    def _replies(self, stage: str) -> Path:
+        """Where a writer keeps the replies of a stage: each in its own, so that one done anew is asked anew."""
+        return self.folder / REPLIES / stage
 
-    def _played(self) -> list[Playing]:
+    def _written(self, stage: str, work: Callable[[Writer], Made]) -> tuple[Made, int]:
+        """What some work makes, and how many tokens the writer of the stage wrote for it."""
+        writer = self.writer_of(self._replies(stage))
+        before = writer.tokens
+        return work(writer), writer.tokens - before
+
+    def _played(self, writer: Writer) -> list[Playing]:
         path, settings = self.folder / "playing.jsonl", self.settings
         if path.exists():
             playing = read_rows(path, Playing)
@@ -153,8 +158,9 @@ class Course:
             number = len(going[0].turns)
             self.tell("simulating", number, settings.turns)
             drawn = settings.actions == "drawn"
-            playing = play_round(playing, self.culture, self.writer_of(), style, settings.turns, seeds(number), drawn)
+            playing = play_round(playing, self.culture, writer, style, settings.turns, seeds(number), drawn)
             write_rows(path, playing)
+        self.tell("simulating", settings.turns, settings.turns)
         return playing
 
     def _filter(self) -> int:
@@ -166,7 +172,9 @@ class Course:
         found, tokens = {}, 0
         if self.settings.judge and passed:
             heard = partial(self.tell, "judging")
-            judgements, tokens = self._written(lambda: judge(passed, self.culture, self.writer_of(), self.seed, heard))
+            judgements, tokens = self._written(
+                "filter", lambda writer: judge(passed, self.culture, writer, self.seed, heard)
+            )
             found = {each.id: given for each, given in zip(passed, judgements, strict=True)}
         decisions = [
             decide(each, wrong, found.get(each.id, {})) for each, wrong in zip(dialogues, problems, strict=True)
@@ -183,7 +191,7 @@ class Course:
         told, tokens = self.kept(), 0
         if told and "intent" in self.settings.parts:
             kept, heard = told, partial(self.tell, "intents")
-            told, tokens = self._written(lambda: with_intents(kept, self.writer_of(), self.seed, heard))
+            told, tokens = self._written("intents", lambda writer: with_intents(kept, writer, self.seed, heard))
         write_dialogues(self.folder / "intents.jsonl", told)
         if told:
             save_dataset(self.folder / "dataset", told)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .writer import LocalWriter, Message, Style, Tell, Writer
 
 if TYPE_CHECKING:
@@ -25,14 +27,21 @@ class ApiWriter:
         from ...harness.replies import Ask
 
         starts = begun or ("",) * len(chats)
-        # Each chat has a seed of its own: two dialogues may begin alike, and need not go on alike.
         asks = [
-            Ask(tuple(chat), style.most, (), style.top_p, seed + number, start)
+            Ask(tuple(chat), style.most, (), style.top_p, chat_seed(seed, number), start)
             for number, (chat, start) in enumerate(zip(chats, starts, strict=True))
         ]
         replies = self.model.ask(asks)
         self.tokens += sum(reply.tokens_out or 0 for reply in replies)
         return [reply.text.strip() for reply in replies]
+
+
+def chat_seed(seed: int, number: int) -> int:
+    """The seed of a chat by its number among those of a call: two that begin alike need not go on alike.
+
+    It is far from those of other calls: one whose seed is the next would else be given what is kept of this one.
+    """
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def writer_of(model: Any, folder: Path, tell: Tell) -> Writer:

@@ -156,4 +156,6 @@ def in_parts(writer: Writer, chats: Sequence[Sequence[Message]], style: Style, s
         heard(start, len(chats))
         for row, text in zip(rows, writer.write([chats[i] for i in rows], style, seed + start), strict=True):
             texts[row] = text
+    if chats:
+        heard(len(chats), len(chats))
     return texts
