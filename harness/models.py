@@ -136,6 +136,20 @@ class LanguageModel:
         self.tokens += self.cost(prompts, virtual, preamble) * len(logs)
         return _as_answers(prompts.layout, logs)
 
+    def weigh(self, encoded: Encoded, layout: Layout) -> Answers:
+        """Option probabilities of prompts in any words, given as tokens, by the bare model; nothing is kept of them.
+
+        Raises:
+            RunError: the model gives NaN or no probability at all.
+        """
+        start = time.perf_counter()
+        with torch.no_grad():
+            forward = PackedForward(self.engine, encoded) if self.engine else PlainForward(self.model, encoded)
+            logs = forward.logprobs(None).cpu().double().numpy()
+        self.seconds += time.perf_counter() - start
+        self.tokens += forward.tokens(0)
+        return _as_answers(layout, logs)
+
     def _answer_closed(self, prompts: Prompts, closed: np.ndarray, soft: np.ndarray | None, preamble: str) -> Answers:
         """Open questions have no options: their rows stay zero, and all mass lies outside."""
         size = 1 if soft is None else len(soft)
