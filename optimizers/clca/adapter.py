@@ -56,13 +56,13 @@ def sizes(tuned: Any) -> dict[str, float]:
     from peft.tuners.lora import LoraLayer
 
     pairs = {"lora": [0.0, 0.0], "in full": [0.0, 0.0]}  # squares of update and weight
-    for module in tuned.modules():
-        if isinstance(module, LoraLayer):
-            down, up = (part[_NAME].weight.detach().double() for part in (module.lora_A, module.lora_B))
-            # The squared norm of up @ down, without a matrix of the weight's size.
-            square = module.scaling[_NAME] ** 2 * ((up.T @ up) * (down @ down.T)).sum()
-            pairs["lora"][0] += float(square)
-            pairs["lora"][1] += float(module.get_base_layer().weight.detach().float().square().sum())
+    layers: list[Any] = [module for module in tuned.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        down, up = (part[_NAME].weight.detach().double() for part in (layer.lora_A, layer.lora_B))
+        # The squared norm of up @ down, without a matrix of the weight's size.
+        square = layer.scaling[_NAME] ** 2 * ((up.T @ up) * (down @ down.T)).sum()
+        pairs["lora"][0] += float(square)
+        pairs["lora"][1] += float(layer.get_base_layer().weight.detach().float().square().sum())
     for original, copy in _whole(tuned):
         before, after = original.weight.detach().float(), copy.weight.detach().float()
         pairs["in full"][0] += float((after - before).square().sum())
