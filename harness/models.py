@@ -138,6 +138,20 @@ class LanguageModel:
         self.tokens += self.cost(prompts, virtual, preamble) * len(logs)
         return _as_answers(prompts.layout, logs)
 
+    def weigh(self, encoded: Encoded, layout: Layout) -> Answers:
+        """Option probabilities of prompts in any words, given as tokens, by the bare model; nothing is kept of them.
+
+        Raises:
+            RunError: the model gives NaN or no probability at all.
+        """
+        start = time.perf_counter()
+        with torch.no_grad():
+            forward = PackedForward(self.engine, encoded) if self.engine else PlainForward(self.model, encoded)
+            logs = forward.logprobs(None).cpu().double().numpy()
+        self.seconds += time.perf_counter() - start
+        self.tokens += forward.tokens(0)
+        return _as_answers(layout, logs)
+
     def _answer_closed(self, prompts: Prompts, closed: np.ndarray, soft: np.ndarray | None, preamble: str) -> Answers:
         """Open questions have no options: their rows stay zero, and all mass lies outside."""
         size = 1 if soft is None else len(soft)
@@ -320,29 +334,35 @@ def load_model(
     source: str | Path = find("models", name)() if name in table("models") else name
     chosen = DTYPES[default_dtype(device) if dtype == "auto" else dtype]
 
-    def again() -> tuple[Any, Any]:
-        model, tokenizer = _from_pretrained(str(source), chosen, revision)
+    where = {} if Path(source).exists() else {"revision": revision, "local_files_only": not _hub_answers()}
+
+    def again() -> Any:
+        given = where | {"dtype": chosen, "attn_implementation": "sdpa"}
+        model = _from_pretrained("AutoModelForCausalLM", str(source), given)
         try:
-            return model.to(device), tokenizer
+            return model.to(device)
         except (RuntimeError, AssertionError) as error:
             raise UsageError(f"--device {device!r}: {str(error).splitlines()[0]}") from None
 
-    model, tokenizer = again()
+    tokenizer, model = _from_pretrained("AutoTokenizer", str(source), where), again()
     folder = Path(source)
     content = folder_hash(folder) if folder.is_dir() else getattr(model.config, "_commit_hash", None)
-    return LanguageModel(model, tokenizer, name, _revision(folder, model), notify, lambda: again()[0], content)
+    return LanguageModel(model, tokenizer, name, _revision(folder, model), notify, again, content)
 
 
-def _from_pretrained(source: str, dtype: torch.dtype, revision: str | None) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _from_pretrained(kind: str, source: str, given: dict[str, Any]) -> Any:
+    """What one of transformers' classes makes of a folder or a hub id.
+
+    Raises:
+        UnavailableError: nothing that it can load.
+    """
+    import transformers
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    options = {} if Path(source).exists() else {"revision": revision, "local_files_only": not _hub_answers()}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, attn_implementation="sdpa", **options)
+        return getattr(transformers, kind).from_pretrained(source, **given)
     except (OSError, ValueError) as error:
         what = (
             "folder holds no usable model"
@@ -353,7 +373,6 @@ def _from_pretrained(source: str, dtype: torch.dtype, revision: str | None) -> t
             f"--model {source}: {what} ({str(error).splitlines()[0][:120]}).\n"
             "Use --model smollm2 (embedded), or a folder with config.json, *.safetensors and tokenizer files."
         ) from None
-    return model, tokenizer
 
 
 def _hub_answers() -> bool:

@@ -75,13 +75,19 @@ class Engine:
 
 def _float_head(model: Any) -> Any:
     """The head as a layer in float32."""
-    head = model.get_output_embeddings()
+    head = _unwrapped(model.get_output_embeddings())
     if type(head) is not torch.nn.Linear:  # such as one with an adapter
         return lambda hidden: head(hidden.to(model.dtype)).float()
     if head.weight.dtype == torch.float32:
         return head
     weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
     return PackedLinear(weight, bias) if packs(model) else partial(torch.nn.functional.linear, weight=weight, bias=bias)
+
+
+def _unwrapped(head: Any) -> Any:
+    """The module that peft trained in place of the head, if it trained one in full."""
+    copies = getattr(head, "modules_to_save", None)
+    return head if copies is None else copies[head.active_adapters[0]]
 
 
 class PackedForward:

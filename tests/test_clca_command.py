@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from culteval.errors import UsageError
+from culteval.optimizers.clca import tables
+from culteval.optimizers.clca.ablate import ARMS
 
 from .test_run import culteval
 
@@ -197,7 +199,8 @@ def test_evaluate_shows_before_and_after_and_keeps_both(whole, tiny, tmp_path):
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     found = {row["metric"]: row for row in told["metrics"]}
-    assert {"kl", "kl_clca", "js", "accuracy", "none", "general"} == set(found) and told["personas"] == 6
+    assert set(tables.SHOWN) == set(found) and told["personas"] == 6
+    assert found["moved"]["n"] == 6 * 44 and 0 < found["commonest"]["after"] <= 1 and found["shift"]["after"] > 0
     folder = Path(told["folder"])
     assert json.loads((folder / "evaluation.json").read_text()) == told["metrics"]
     assert (folder / "evaluation.md").read_text().startswith("| metric | better | before |")
@@ -209,6 +212,38 @@ def test_evaluate_shows_before_and_after_and_keeps_both(whole, tiny, tmp_path):
     assert Path(fewer["folder"]).parent == folder.parent and (folder / "evaluation.json").exists()
     refused = culteval("clca", "evaluate", *base[:-4], "--lora", tmp_path / "nowhere")
     assert refused.returncode == 3 and len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_evaluate_without_an_adapter_does_the_stages_first(tiny, tmp_path):
+    base = [*flags(tiny(), tmp_path / "out"), "--set", "scenarios=1", "--set", "turns=2", "--personas", 2]
+    done = culteval("clca", "evaluate", *base, "--json")
+    assert done.returncode == 0, done.stderr
+    folder = Path(json.loads(done.stdout)["folder"])
+    assert (folder.parent / "lora" / "adapter_model.safetensors").exists()
+    assert (folder.parent / "naive" / "answers.jsonl").exists() and (folder / "answers.jsonl").exists()
+
+
+def test_ablate_says_what_it_found_and_with_which_settings(tiny, tmp_path):
+    """Trained much harder than published: the folder is another study's, and the table says so."""
+    out = tmp_path / "study"
+    base = ["clca", "ablate", *flags(tiny(), out), "--set", "scenarios=1", "--set", "turns=2", "--personas", 2]
+    done = culteval(*base, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    found = json.loads((out / "ablation.json").read_text())
+    assert told["rows"] == found["rows"] and told["personas"] == found["personas"] == 2
+    assert found["settings"] | {"alpha": 8.0, "rate": 0.01, "epochs": 2, "batch": 2} == found["settings"]
+    assert [row["arm"] for row in found["rows"]] == ["naive", *(arm.name for arm in ARMS)]
+    assert all(("adapter size" in row) == (row["arm"] != "naive") for row in found["rows"])
+    text = (out / "ablation.md").read_text()
+    assert text.startswith("|  | arm | kl |") and all(f"| {arm.name} |" in text for arm in ARMS)
+    assert "- Settings: --preset laptop" in text and "rate 0.01" in text and "- US: kl_probs: the whole " in text
+    shown = culteval(*base)
+    assert shown.returncode == 0 and "What each part is worth: 2 personas" in shown.stdout
+    assert "unrelated text" in shown.stdout and "rate 0.01" in shown.stdout
+    assert all(len(line) <= 80 for line in shown.stdout.splitlines() if line.startswith(("US ", "   arm")))
+    refused = culteval(*base, "--set", "rate=0.0001")
+    assert refused.returncode == 5 and "(setting rate differ)" in refused.stderr
 
 
 def test_ablate_refuses_other_settings_in_its_folder(tiny, tmp_path):

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .evaluate import Country, Replies, ask, change, values
+from ...harness.adapters import lora_hash
+from .adapter import size_of
+from .evaluate import WEIGHED, Country, Replies, ask, change, habits, take_over, values
 from .settings import CLCASettings
 from .stages import Course
+from .tables import COLLAPSED, JUDGED
 from .train import LORA
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ class Arm(NamedTuple):
 
 NAIVE, WHOLE, CONTROL, WRONG = "naive", "whole", "unrelated text", "wrong country"
 CLEAR = 2  # standard errors
-COMPARED = ("kl", "js", "accuracy")  # what is tested, beside general ability
+COMPARED = ("kl", "js", "accuracy", *WEIGHED)  # what is tested, beside general ability
 # What tells most comes first, so that a study that is stopped early is of use.
 ARMS = (
     Arm(WHOLE, "scenarios", {}),
@@ -65,23 +68,28 @@ class Study:
         self.tell("ablation", 0, steps)
         naive = self._ask(self.folder / NAIVE, self.model_of)
         replies: dict[tuple[str, str], Replies] = {}
+        asked: dict[bytes, Path] = {}
         for arm in ARMS:
             for code in self.countries:
                 self.tell("ablation", done, steps)
-                replies[code, arm.name] = self._arm(code, arm)
+                replies[code, arm.name] = self._arm(code, arm, asked)
                 done += 1
         self.tell("ablation", steps, steps)
         return [row for code in self.countries for row in self._compared(code, naive, replies)]
 
-    def _arm(self, code: str, arm: Arm) -> Replies:
-        folder = self.folder / code / arm.name.replace(" ", "-")
-        whole = self.course_of(code, self.folder / code / WHOLE)
+    def _arm(self, code: str, arm: Arm, asked: dict[bytes, Path]) -> Replies:
+        """An arm's answers; ``asked`` are folders by adapter, since arms that came out alike are asked once."""
+        folder, whole = self._folder(code, arm.name), self.course_of(code, self._folder(code, WHOLE))
         settings = CLCASettings.model_validate(whole.settings.model_dump() | arm.changes)
         course = replace(whole, folder=folder, settings=settings)
         if arm.name != WHOLE:
             course.share(whole, arm.own)
         course.run()
+        take_over(asked.setdefault(lora_hash(folder / LORA), folder), folder)
         return self._ask(folder, lambda: self.model_of().adapted(folder / LORA))
+
+    def _folder(self, code: str, arm: str) -> Path:
+        return self.folder / code / arm.replace(" ", "-")
 
     def _ask(self, folder: Path, model_of: Callable[[], LanguageModel]) -> Replies:
         def heard(done: int, total: int) -> None:
@@ -97,13 +105,27 @@ class Study:
             arms[WRONG] = replies[other, WHOLE]
         rows = []
         for name, mine in arms.items():
-            row: dict[str, Any] = {"country": code, "arm": name, "metrics": values(country, mine)}
+            row: dict[str, Any] = {"country": code, "arm": name, "metrics": values(country, mine) | habits(mine, naive)}
+            if name != NAIVE:
+                trained = (other, WHOLE) if name == WRONG else (code, name)
+                row["adapter size"] = size_of(self._folder(*trained) / LORA)
             against = {"from_control": arms[CONTROL]} | ({"from_naive": naive} if name == WHOLE else {})
             for key, theirs in against.items():
                 if mine is not theirs:
                     row[key] = change(country, theirs, mine, np.random.default_rng(self.seed), COMPARED)
             rows.append(row)
         return rows
+
+
+def verdicts(rows: list[dict[str, Any]], code: str) -> list[str]:
+    """What a country's rows say, a line each: the whole against the control, and whether answers can tell at all."""
+    mine = {row["arm"]: row["metrics"] for row in rows if row["country"] == code}
+    said = [verdict(rows, code, metric) for metric in JUDGED]
+    if collapsed := [arm for arm, metrics in mine.items() if metrics["commonest"] >= COLLAPSED]:
+        said.append(f"{code}: collapsed, since nearly all answers are one number: {', '.join(collapsed)}.")
+    if still := [arm for arm, metrics in mine.items() if arm != NAIVE and not metrics["moved"]]:
+        said.append(f"{code}: no answer differs from the bare model's: {', '.join(still)}.")
+    return said
 
 
 def verdict(rows: list[dict[str, Any]], code: str, metric: str = "kl") -> str:

@@ -218,7 +218,7 @@ def ablate(as_json: bool, personas: int | None, countries: tuple[str, ...], **fl
 
     Every country is simulated once. Two countries or more give the arm "wrong country".
     """
-    from .ablate import ARMS, WHOLE, Study, verdict
+    from .ablate import ARMS, WHOLE, Study, verdicts
     from .evaluate import PERSONAS, Country
 
     codes = tuple(dict.fromkeys(resolve(name).code for name in countries))
@@ -236,8 +236,9 @@ def ablate(as_json: bool, personas: int | None, countries: tuple[str, ...], **fl
         desk = _Desk(configs[0], folder, display)
         study = Study(folder, codes, desk.course, desk.model_of, people, configs[0].seed, desk.tell)
         rows = study.run()
-        write_json(folder / "ablation.json", rows)
-        said = [verdict(rows, code) for code in codes]
+        own = desk.settings.own()
+        write_json(folder / "ablation.json", {"settings": own, "personas": people, "rows": rows})
+        said = [tables.settings(own, desk.settings.preset), *(line for code in codes for line in verdicts(rows, code))]
         text = "\n".join([tables.markdown(*tables.arms(rows)), *(f"- {line}" for line in said)])
         write_text(folder / "ablation.md", f"{text}\n")
         usage = desk.usage()

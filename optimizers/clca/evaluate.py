@@ -1,5 +1,8 @@
 """The published evaluation (Liu et al. 2025, section 4): personas as system prompts, greedy whole numbers as answers.
 
+Beside it, and not the paper's, the probabilities of the options in the same chats: a small model may write the same
+number whatever it is asked, and then only they tell what a training moved.
+
 44 items of the World Values Survey, each asked once of every persona; what holds no valid number, refusals among it, is
 an answer of its own kind, which nobody in the country gave. The survey's respondents are not ours to give, so accuracy
 is the expected one: how often an answer is that of a respondent drawn at random.
@@ -8,17 +11,18 @@ is the expected one: how often an answer is that of a respondent drawn at random
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ...errors import RunError
-from ...harness.aligned import AlignedModel
-from ...harness.files import write_json
+from ...harness.encoding import Encoded, encode
+from ...harness.files import replacing, write_json
 from ...harness.registry import spec_of
 from ...harness.statistics import compared
 from ...tasks.answers import UNPARSED, Answers
@@ -30,7 +34,8 @@ from ...tasks.respondents import panel
 from ...tasks.sample import Metric, Sample, standard_error
 from ...tasks.schema import SplitName, Strict
 from .rows import read_rows, write_rows
-from .writer import Heard, LocalWriter, Style
+from .tables import HABITS
+from .writer import Heard, LocalWriter, Message, Style, template
 
 if TYPE_CHECKING:
     from ...harness.models import LanguageModel
@@ -38,13 +43,18 @@ if TYPE_CHECKING:
 TASK, GENERAL = "wvs_text", "general"
 SPLIT: SplitName = "heldout"
 PERSONAS = {"laptop": 50, "paper": 1000}
+ANSWERS, ABILITY = "answers.jsonl", "general.json"
 
 
 class Asked(Strict):
-    """What a model wrote to a persona's questions, in the order of ``questions``."""
+    """What a model wrote to a persona's questions, in the order of ``questions``.
+
+    ``probs`` has for each question the probability of every option, in code order, among the options alone.
+    """
 
     persona: str
     texts: tuple[str, ...]
+    probs: tuple[tuple[float, ...], ...]
 
 
 class Replies(NamedTuple):
@@ -62,32 +72,69 @@ def questions() -> Prompts:
 
 
 def ask(model_of: Callable[[], LanguageModel], personas: int, seed: int, folder: Path, heard: Heard) -> Replies:
-    """Ask a model, or read what it answered before; a file grows persona by persona.
+    """Ask a model, or read what it answered before; a file grows persona by persona. The model is made once at most.
 
     Raises:
         RunError: ``folder`` has answers of other personas.
     """
-    people = panel(spec_of(TASK), personas, seed, SPLIT)
-    path, general = folder / "answers.jsonl", folder / "general.json"
+    people, model_of = panel(spec_of(TASK), personas, seed, SPLIT), cache(model_of)
+    path, general = folder / ANSWERS, folder / ABILITY
     done = read_rows(path, Asked) if path.exists() else []
     if [each.persona for each in done] != list(people[: len(done)]):
         raise RunError(f"{path}: answers of other personas. Give the same --personas and --seed, or remove it.")
-    if len(done) < len(people):
-        prompts, writer = questions(), LocalWriter(model_of(), batch=len(questions()))
-        style = Style(spec_of(TASK).most_tokens, top_p=0)
-        for number, persona in enumerate(people[len(done) :], start=len(done)):
-            heard(number, len(people))
-            chats = [
-                [{"role": "system", "content": persona}, {"role": "user", "content": text}] for text in prompts.texts
-            ]
-            texts = [text.partition("\n")[0] for text in writer.write(chats, style, 0)]
-            done.append(Asked(persona=persona, texts=tuple(texts)))
-            write_rows(path, done)
+    prompts = questions()
+    for number, persona in enumerate(people[len(done) :], start=len(done)):
+        heard(number, len(people))
+        done.append(_asked(model_of(), prompts, persona))
+        write_rows(path, done)
     asked = render(spec_of(GENERAL), SPLIT)
     if not general.exists():
-        write_json(general, AlignedModel(model_of()).answer(asked).probs[0].tolist())
+        write_json(general, model_of().answer(asked).probs[0].tolist())
     probs = np.array(json.loads(general.read_text(encoding="utf-8")))[None]
     return Replies(done, Answers(asked.layout, probs, np.zeros(probs.shape[:2])))
+
+
+def _asked(model: LanguageModel, prompts: Prompts, persona: str) -> Asked:
+    chats = [[{"role": "system", "content": persona}, {"role": "user", "content": text}] for text in prompts.texts]
+    style = Style(spec_of(TASK).most_tokens, top_p=0)
+    texts = [text.partition("\n")[0] for text in LocalWriter(model, batch=len(chats)).write(chats, style, 0)]
+    return Asked(persona=persona, texts=tuple(texts), probs=_weighed(model, prompts, chats))
+
+
+def _weighed(
+    model: LanguageModel, prompts: Prompts, chats: Sequence[Sequence[Message]]
+) -> tuple[tuple[float, ...], ...]:
+    """Probabilities of each prompt's options as the assistant's next words, by one pass over all chats."""
+    # An option's tokens are the same after any opened answer.
+    encoded = Encoded([template(model.tokenizer, chat) for chat in chats], encode(model.tokenizer, prompts).options)
+    probs = model.weigh(encoded, prompts.layout).probs[0].round(6)
+    return tuple(tuple(row[:width].tolist()) for row, width in zip(probs, prompts.layout.widths, strict=True))
+
+
+def take_over(source: Path, target: Path) -> None:
+    """Copy the answers of a model that is the same, where there are none yet."""
+    for name in (ANSWERS, ABILITY):
+        if (source / name).exists() and not (target / name).exists():
+            with replacing(target / name) as temporary:
+                shutil.copyfile(source / name, temporary)
+
+
+def habits(replies: Replies, naive: Replies) -> dict[str, float]:
+    """How a model answers, whatever the country, and how far that is from the bare model's answers to the same people.
+
+    ``commonest``: the share of its commonest answer, a number or none, over all personas and questions; ``moved``: how
+    many answers are others than the bare model's; ``shift``: total variation between the options' probabilities of
+    both, mean over personas and questions.
+    """
+    prompts = questions()
+    own, bare = (np.array([prompts.parse(each.texts) for each in mine.people]) for mine in (replies, naive))
+    apart = [
+        abs(np.subtract(p, q)).sum() / 2
+        for one, other in zip(replies.people, naive.people, strict=True)
+        for p, q in zip(one.probs, other.probs, strict=True)
+    ]
+    commonest = float(np.unique(own, return_counts=True)[1].max() / own.size)
+    return {"commonest": commonest, "moved": float((own != bare).sum()), "shift": float(np.mean(apart))}
 
 
 class Country:
@@ -103,7 +150,19 @@ class Country:
         return [np.append(self.measure.target[item], 0.0) for item in self.measure.items]
 
     def sample(self, people: Sequence[Asked]) -> Sample:
-        """How each persona's answers are spread over the options and the bucket of what is none."""
+        """How each persona's answers are spread over the options and the bucket of what is none: as text, then as
+        probabilities, whose bucket is empty."""
+        sums = np.concatenate([self._said(people), self._weighed(people)], axis=1)
+        cells = np.split(np.arange(sums.shape[1]), 2)
+        metrics = {}
+        for name, distance in METRICS.items():
+            bent = None if distance in LINEAR else BENT
+            own = cells[name in WEIGHED]
+            metrics[name] = Metric(own, partial(self._mean, distance), distance is _hit, bent=bent)
+        return Sample("respondents", np.arange(len(people)), sums, np.ones_like(sums), metrics)
+
+    def _said(self, people: Sequence[Asked]) -> np.ndarray:
+        """One for each persona's answer, zero for the others: (personas, cells)."""
         prompts, columns = questions(), []
         answered = np.array([prompts.parse(each.texts) for each in people])
         row_of = {int(item): row for row, item in enumerate(prompts.layout.item)}
@@ -114,30 +173,48 @@ class Country:
             read = [merged[code] for code in answered[:, row].tolist()]
             place = [len(counted) if code == UNPARSED else int(np.searchsorted(counted, code)) for code in read]
             columns.append(np.eye(len(target))[place])
-        sums = np.concatenate(columns, axis=1)
-        cells = np.arange(sums.shape[1])
-        metrics = {}
-        for name in METRICS:
-            bent = None if name in _LINEAR else BENT
-            metrics[name] = Metric(cells, partial(self._mean, name), name == "accuracy", bent=bent)
-        return Sample("respondents", np.arange(len(people)), sums, np.ones_like(sums), metrics)
+        return np.concatenate(columns, axis=1)
 
-    def _mean(self, metric: str, means: np.ndarray) -> np.ndarray:
+    def _weighed(self, people: Sequence[Asked]) -> np.ndarray:
+        """The probability of each answer: (personas, cells)."""
+        row_of, columns = {int(item): row for row, item in enumerate(questions().layout.item)}, []
+        for item, target in zip(self.measure.items, self.targets, strict=True):
+            place = np.searchsorted(np.unique(self.measure.codes[item]), self.measure.codes[item])
+            probs = np.array([each.probs[row_of[item]] for each in people])
+            columns.append(probs @ np.eye(len(target))[place])
+        return np.concatenate(columns, axis=1)
+
+    def _mean(self, metric: _Distance, means: np.ndarray) -> np.ndarray:
         """Mean (...,) over items of a metric of shares (..., cells)."""
         values, start = [], 0
         for target in self.targets:
-            values.append(METRICS[metric](means[..., start : start + len(target)], target))
+            values.append(metric(means[..., start : start + len(target)], target))
             start += len(target)
         return np.mean(values, axis=0)
 
 
-_LINEAR = ("accuracy", "none")
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of shares (..., options and none)
+def _hit(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return p @ q
+
+
+def _none(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    return p[..., -1]
+
+
+_Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
+LINEAR = (_hit, _none)
+WEIGHED: dict[str, _Distance] = {  # of probabilities, which the paper does not read
+    "kl_probs": smoothed_kl,
+    "js_probs": jensen_shannon,
+    "accuracy_probs": _hit,
+}
+METRICS: dict[str, _Distance] = {  # of shares (..., options and none)
     "kl": smoothed_kl,
     "kl_clca": kl_clca,
     "js": jensen_shannon,
-    "accuracy": lambda p, q: p @ q,
-    "none": lambda p, q: p[..., -1],
+    "accuracy": _hit,
+    "none": _none,
+    **WEIGHED,
 }
 
 
@@ -160,9 +237,9 @@ def change(
     """Some metrics of ``b`` and ``a``: the difference b - a, its standard error and p over the same personas.
 
     The test exchanges the answers of both persona by persona (of ``general``: question by question); the error is the
-    jackknife's.
+    jackknife's. ``habits`` come last, untested.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for one, two in zip(samples(country, a, names), samples(country, b, names), strict=True):
         for row in compared(two, one, rng, paired=True):
             name = row["metric"]
@@ -171,4 +248,12 @@ def change(
                 key: row[key] for key in ("difference", "p", "n", "unit", "note", "higher_is_better")
             }
             rows.append(row | {"standard_error": error})
+    before, after = habits(a, a), habits(b, a)
+    untested = {"standard_error": None, "p": None, "unit": "answers", "note": None, "higher_is_better": None}
+    n = len(a.people) * len(questions())
+    rows += [
+        {"metric": name, "before": before[name], "after": after[name], "difference": after[name] - before[name], "n": n}
+        | untested
+        for name in HABITS
+    ]
     return rows

@@ -88,3 +88,8 @@ class CLCASettings(Settings):
     def country(self, own: str) -> str:
         """The code of the country whose interactions are learned, ``own`` unless another is set."""
         return country(self.culture).code if self.culture else own
+
+    def own(self) -> dict[str, Any]:
+        """What is set otherwise than the preset has it."""
+        usual, mine = CLCASettings(preset=self.preset).model_dump(mode="json"), self.model_dump(mode="json")
+        return {name: value for name, value in mine.items() if value != usual[name]}

@@ -19,6 +19,7 @@ import numpy as np
 from ...errors import RunError
 from ...harness.figure import drawing
 from ...harness.files import replacing, write_json
+from .adapter import size_of
 from .dialogues import Dialogue, read_dialogues, save_dataset, write_dialogues
 from .examples import examples, unrelated
 from .intents import with_intents
@@ -29,7 +30,7 @@ from .rows import read_rows, write_rows
 from .scenarios import Scenario, adapted, place_of
 from .settings import CLCASettings
 from .simulate import Playing, begin, play_round, round_seeds
-from .train import Point, train
+from .train import LORA, Point, train
 from .writer import Style, Tell, Writer
 
 if TYPE_CHECKING:
@@ -226,6 +227,7 @@ class Course:
             for name, left in (("loss", False), ("heldout loss", True)):
                 values = [point.loss for point in points if point.heldout == left]
                 found |= {name: [round(values[0], 4), round(values[-1], 4)]} if values else {}
+            found["adapter size"] = size_of(self.folder / LORA)
         if spent := self.spent():
             found["tokens"] = {stage: cost["tokens"] for stage, cost in spent.items()}
             found["seconds"] = {stage: round(cost["seconds"]) for stage, cost in spent.items()}

@@ -11,13 +11,19 @@ from ...harness.report import markdown_table
 
 Cells = tuple[list[str], list[list[str]]]
 """Headings, and rows of as many cells; the first two columns are text."""
+JUDGED = ("kl", "kl_probs")  # what a verdict is given on: as published, and where greedy text does not move
+HABITS = ("commonest", "moved", "shift")  # how a model answers, whatever the country
+COLLAPSED = 0.95  # share of the commonest answer from which on a model says one thing to everything
 LEGEND = (
     "kl: country against model, smoothed; kl_clca: as the released code has it, where a perfect answer is not 0; "
     "js: distance in nats; accuracy: expected; none: no valid number; general: accuracy on questions without culture. "
-    "SE: standard error over personas (general: questions); p: paired permutation test."
+    "_probs: of the options' probabilities, not the paper's. commonest: share of the commonest answer, * collapsed; "
+    "moved: answers unlike the bare model's; shift: of the probabilities, total variation. "
+    "SE: standard error over personas (general: questions), without the noise of training and simulation; "
+    "p: paired permutation test."
 )
-SHOWN = ("kl", "js", "accuracy", "kl_clca", "none", "general")
-NARROW = ("kl", "js", "accuracy", "none", "general")  # what a terminal has room for
+SHOWN = ("kl", "js", "accuracy", "kl_clca", "none", "kl_probs", "js_probs", "accuracy_probs", "general", *HABITS)
+NARROW = ("kl", "accuracy", "kl_probs", "general", "commonest", "moved")  # what a terminal has room for
 
 
 def report(found: dict[str, Any], stage: str) -> Table:
@@ -36,24 +42,53 @@ def changes(rows: Sequence[dict[str, Any]]) -> Cells:
     better = {True: "higher", False: "lower", None: ""}
     cells = []
     for row in sorted(rows, key=lambda row: SHOWN.index(row["metric"]) if row["metric"] in SHOWN else len(SHOWN)):
-        numbers = [f"{row[key]:.4f}" for key in ("before", "after")] + [f"{row['difference']:+.4f}"]
+        name = row["metric"]
+        numbers = [_cell(name, row["before"], 4), _cell(name, row["after"], 4), f"{row['difference']:+.4f}"]
         last = [_number(row["standard_error"], ".4f"), _number(row["p"], ".3g"), str(row["n"])]
-        cells.append([row["metric"], better[row["higher_is_better"]], *numbers, *last])
+        cells.append([name, better[row["higher_is_better"]], *numbers, *last])
     return headings, cells
 
 
 def arms(rows: Sequence[dict[str, Any]], shown: Sequence[str] = SHOWN) -> Cells:
-    """Arms with some metrics, and their change in KL from the control, in standard errors too."""
-    cells = []
+    """Arms with some metrics and their change in KL, of texts and of probabilities, from the control.
+
+    With all metrics the change is shown by size, standard errors and p, and the adapter's size too; else by standard
+    errors alone.
+    """
+    whole, cells = tuple(shown) == SHOWN, []
     for row in rows:
-        numbers = [f"{row['metrics'][name]:.3f}" for name in shown]
-        found = next((each for each in row.get("from_control", ()) if each["metric"] == "kl"), None)
-        last = ["", "", ""]
-        if found:
-            size, error = found["difference"], found["standard_error"]
-            last = [f"{size:+.3f}", f"{size / error:+.1f}" if error else "-", _number(found["p"], ".2g")]
-        cells.append([row["country"], row["arm"], *numbers, *last])
-    return ["", "arm", *shown, "kl-control", "in SE", "p"], cells
+        numbers = [_cell(name, row["metrics"][name], 3) for name in shown]
+        if whole:
+            numbers.append(", ".join(f"{name} {size:.1g}" for name, size in row.get("adapter size", {}).items()))
+        compared = {each["metric"]: each for each in row.get("from_control", ())}
+        for metric in JUDGED:
+            told = _against(compared.get(metric))
+            numbers += told if whole else told[1:2]
+        cells.append([row["country"], row["arm"], *numbers])
+    last = ["adapter size"] if whole else []
+    for metric in JUDGED:
+        last += [f"{metric}-control", "in SE", "p"] if whole else [f"{metric}/SE"]
+    return ["", "arm", *shown, *last], cells
+
+
+def settings(own: dict[str, Any], preset: str) -> str:
+    """What a study is of, in a line."""
+    return ", ".join([f"Settings: --preset {preset}", *(f"{name} {value}" for name, value in own.items())]) + "."
+
+
+def _against(found: dict[str, Any] | None) -> list[str]:
+    """A difference: its size, in standard errors, and p; empty where nothing was compared."""
+    if not found:
+        return ["", "", ""]
+    size, error = found["difference"], found["standard_error"]
+    return [f"{size:+.3f}", f"{size / error:+.1f}" if error else "-", _number(found["p"], ".2g")]
+
+
+def _cell(metric: str, value: float, digits: int) -> str:
+    """A metric's value; ``*`` marks a collapsed one."""
+    if metric == "moved":
+        return f"{value:.0f}"
+    return f"{value:.{digits}f}" + ("*" if metric == "commonest" and value >= COLLAPSED else "")
 
 
 def rich(headings: list[str], cells: list[list[str]], title: str) -> Table:

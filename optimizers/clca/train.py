@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import warnings
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...errors import RunError
-from ...harness.files import replacing
+from . import adapter
 from .examples import IGNORED, Example
 from .settings import CLCASettings
 from .writer import Tell
@@ -21,7 +22,9 @@ from .writer import Tell
 if TYPE_CHECKING:
     from ...harness.models import LanguageModel
 
-MICRO_TOKENS = 1024  # tokens of one forward and backward, which bounds memory; a batch is made of several
+# Tokens of one forward and backward, which bounds memory; a batch is made of several. On a processor two padded
+# examples at once take longer than one after the other.
+MICRO_TOKENS = 512
 LORA, _CHECKPOINTS = "lora", "checkpoints"
 
 
@@ -60,24 +63,15 @@ def train(
     Raises:
         RunError: nothing to learn from, no such modules, or a loss that is no number.
     """
-    from peft import LoraConfig, get_peft_model
     from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
 
     if not examples:
         raise RunError("clca: no dialogue was kept, so there is nothing to learn from. See decisions.jsonl.")
     learned, left = divide(examples, settings.heldout, np.random.default_rng(seed))
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # annotated as int, a factor all the same
-        lora_dropout=settings.dropout,
-        target_modules=list(settings.modules),
-        modules_to_save=["lm_head", "embed_tokens"] if settings.save_embeddings else None,
-        task_type="CAUSAL_LM",
-    )
     checkpoints = folder / _CHECKPOINTS
     with _seeded(seed):
         try:
-            tuned = get_peft_model(model.fresh(), config)
+            tuned = adapter.attached(model.fresh(), settings)
         except ValueError as error:
             raise RunError(f"clca: {str(error).splitlines()[0][:200]} (--set modules).") from None
         trainer = Trainer(
@@ -85,7 +79,7 @@ def train(
             args=_arguments(checkpoints, settings, learned, bool(left), seed, model.model.device.type),
             train_dataset=_rows(learned),
             eval_dataset=_rows(left) if left else None,
-            data_collator=_Padding(_pad(model.tokenizer)),
+            data_collator=_Padding(_pad(model.tokenizer), picks(model.model)),
             callbacks=[_progress(tell), *([EarlyStoppingCallback(settings.patience)] if left else [])],
         )
         trainer.remove_callback(PrinterCallback)
@@ -97,8 +91,7 @@ def train(
     points = _points(trainer.state.log_history)
     if not all(np.isfinite(point.loss) for point in points):
         raise RunError("clca: the training loss is not a number. Try --dtype float32, or a lower rate.")
-    with replacing(folder / LORA) as temporary:
-        tuned.save_pretrained(str(temporary))
+    adapter.save(tuned, folder / LORA)
     tokens = round(trainer.state.epoch * sum(len(each.ids) for each in learned))
     shutil.rmtree(checkpoints, ignore_errors=True)
     return Trained(points, tokens)
@@ -175,26 +168,41 @@ def _rows(examples: Sequence[Example]) -> list[dict[str, np.ndarray]]:
     return [{"input_ids": each.ids, "labels": each.labels} for each in examples]
 
 
-class _Padding:
-    """Batches of equal length, padded at the end with what is neither read nor learned."""
+def picks(model: Any) -> bool:
+    """Whether a model gives logits at some positions only, and takes labels for these."""
+    given = inspect.signature(model.forward).parameters
+    return "logits_to_keep" in given and any(each.kind is each.VAR_KEYWORD for each in given.values())
 
-    def __init__(self, pad: int) -> None:
-        self.pad = pad
+
+class _Padding:
+    """Batches of equal length, padded at the end with what is neither read nor learned.
+
+    With ``picks``, logits are asked only where some row has a token to learn: over most positions the head, a fifth of
+    a small model, would be multiplied for nothing. Loss and gradients are the same.
+    """
+
+    def __init__(self, pad: int, picks: bool) -> None:
+        self.pad, self.picks = pad, picks
 
     def __call__(self, rows: Sequence[dict[str, np.ndarray]]) -> dict[str, Any]:
         import torch
 
         width = max(len(row["input_ids"]) for row in rows)
 
-        def padded(values: list[np.ndarray], fill: int) -> Any:
-            return torch.tensor(np.stack([np.pad(v, (0, width - len(v)), constant_values=fill) for v in values]))
+        def padded(values: list[np.ndarray], fill: int) -> np.ndarray:
+            return np.stack([np.pad(v, (0, width - len(v)), constant_values=fill) for v in values])
 
         ids = [row["input_ids"] for row in rows]
-        return {
+        labels = padded([row["labels"] for row in rows], IGNORED)
+        batch = {
             "input_ids": padded(ids, self.pad),
             "attention_mask": padded([np.ones(len(each), dtype=np.int64) for each in ids], 0),
-            "labels": padded([row["labels"] for row in rows], IGNORED),
         }
+        if self.picks:  # labels are then given as the loss wants them: each at the position before its token
+            kept = np.flatnonzero((labels[:, 1:] != IGNORED).any(0))
+            labels = np.ascontiguousarray(labels[:, kept + 1])
+            batch |= {"logits_to_keep": kept, "shift_labels": labels}
+        return {name: torch.from_numpy(values) for name, values in (batch | {"labels": labels}).items()}
 
 
 def _pad(tokenizer: Any) -> int:

@@ -1,0 +1,97 @@
+"""The adapter while it is trained: LoRA beside the frozen weights, with head and embeddings in full where wished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...harness.files import replacing, write_json
+from .settings import CLCASettings
+
+SIZE = "size.json"  # beside the adapter's own files
+_NAME = "default"  # peft's name of an adapter that was given none
+
+
+def attached(base: Any, settings: CLCASettings) -> Any:
+    """A transformers model with an untrained adapter, as peft has it; all that is trained is in float32.
+
+    Raises:
+        ValueError: the model has no such modules (peft's message).
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # annotated as int, a factor all the same
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.modules),
+        modules_to_save=["lm_head", "embed_tokens"] if settings.save_embeddings else None,
+        task_type="CAUSAL_LM",
+    )
+    dtype = base.dtype
+    tuned = get_peft_model(base, config)  # has LoRA in float32, but copies of whole modules in the model's own dtype
+    for _, copy in _whole(tuned):
+        _to_float32(copy, dtype)
+    return tuned
+
+
+def save(tuned: Any, folder: Path) -> None:
+    """The folder of a PEFT adapter, atomically, whole modules in the model's dtype; ``SIZE`` says how large it is."""
+    size = sizes(tuned)
+    for original, copy in _whole(tuned):
+        copy.to(original.weight.dtype)
+    with replacing(folder) as temporary:
+        tuned.save_pretrained(str(temporary))
+        write_json(temporary / SIZE, size)
+
+
+def sizes(tuned: Any) -> dict[str, float]:
+    """How large what was learned is against what it is added to: the quotient of the Frobenius norms over all modules.
+
+    ``lora``: the product of LoRA's matrices, scaled; ``in full``: the change of head and embeddings, where trained. A
+    step of bfloat16 is 0.004 of a number: what is far below leaves most of the model's numbers as they were.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    pairs = {"lora": [0.0, 0.0], "in full": [0.0, 0.0]}  # squares of update and weight
+    layers: list[Any] = [module for module in tuned.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        down, up = (part[_NAME].weight.detach().double() for part in (layer.lora_A, layer.lora_B))
+        # The squared norm of up @ down, without a matrix of the weight's size.
+        square = layer.scaling[_NAME] ** 2 * ((up.T @ up) * (down @ down.T)).sum()
+        pairs["lora"][0] += float(square)
+        pairs["lora"][1] += float(layer.get_base_layer().weight.detach().float().square().sum())
+    for original, copy in _whole(tuned):
+        before, after = original.weight.detach().float(), copy.weight.detach().float()
+        pairs["in full"][0] += float((after - before).square().sum())
+        pairs["in full"][1] += float(before.square().sum())
+    return {name: (update / weight) ** 0.5 for name, (update, weight) in pairs.items() if weight}
+
+
+def size_of(folder: Path) -> dict[str, float]:
+    """``sizes`` of a saved adapter to two digits; empty where nobody noted them."""
+    path = folder / SIZE
+    noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {name: float(f"{size:.2g}") for name, size in noted.items()}
+
+
+def _whole(tuned: Any) -> Iterator[tuple[Any, Any]]:
+    """Modules that are trained in full: the frozen one and the copy."""
+    from peft.utils import ModulesToSaveWrapper
+
+    for module in tuned.modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            yield module.original_module, module.modules_to_save[_NAME]
+
+
+def _to_float32(copy: Any, dtype: Any) -> None:
+    """Train a module in float32 among layers of ``dtype``: in bfloat16 most of the optimiser's steps round away."""
+    import torch
+
+    copy.float()
+    if isinstance(copy, torch.nn.Embedding):
+        copy.register_forward_hook(lambda module, given, found: found.to(dtype))
+    else:
+        copy.register_forward_pre_hook(lambda module, given: (given[0].float(), *given[1:]))
