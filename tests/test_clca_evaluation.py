@@ -95,7 +95,7 @@ def test_a_change_is_tested_over_the_same_personas(general):
 def test_answers_are_taken_up_again_and_never_mixed(load, tmp_path):
     model, heard = load(), []
     whole = ask(lambda: model, 4, 0, tmp_path / "whole", lambda *at: heard.append(at))
-    assert heard == [(k, 4) for k in range(4)] and len({each.persona for each in whole.people}) == 4
+    assert heard == [(k, 4) for k in range(5)] and len({each.persona for each in whole.people}) == 4
 
     def stop(done, total):
         if done == 2:

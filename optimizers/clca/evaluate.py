@@ -87,6 +87,7 @@ def ask(model_of: Callable[[], LanguageModel], personas: int, seed: int, folder:
         heard(number, len(people))
         done.append(_asked(model_of(), prompts, persona))
         write_rows(path, done)
+    heard(len(people), len(people))
     asked = render(spec_of(GENERAL), SPLIT)
     if not general.exists():
         write_json(general, model_of().answer(asked).probs[0].tolist())

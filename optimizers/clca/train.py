@@ -213,8 +213,13 @@ def _progress(tell: Tell) -> Any:
     from transformers import TrainerCallback
 
     class Progress(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             tell("training", state.global_step, state.max_steps)
+
+        on_step_end = on_train_begin
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # an early stop is an end too
+            tell("training", state.max_steps, state.max_steps)
 
     return Progress()
 
