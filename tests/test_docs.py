@@ -185,7 +185,7 @@ def test_the_paper_s_table_is_planned_without_a_model(name, runs):
         assert all(settings == DESettings(**paper).model_dump(mode="json") for settings in de)
 
 
-@pytest.mark.parametrize(("name", "runs"), [("aligners", 156), ("strongest", 10), ("argmax", 6)])
+@pytest.mark.parametrize(("name", "runs"), [("aligners", 164), ("strongest", 10), ("argmax", 6)])
 def test_sweeps_behind_the_results_are_planned_without_a_model(name, runs):
     from culteval.harness.commands import run_defaults
     from culteval.harness.sweep import cells, read_grid
