@@ -64,18 +64,18 @@ def read(folder: Path) -> list[Point]:
     points = []
     for path in sorted(folder.glob(f"*/{SCORES}")):
         manifest = read_result(path.parent, reused=True).manifest
-        _, every = score_submission(path.parent / SUBMISSION, "all")
-        own = [row for row in every if row.country == manifest.country]
-        skills = {
-            row.country: row.value
-            for row in every
-            if (row.metric, row.readout, row.split) == ("skill", "expected", "heldout")
-        }
-        wrong = float(np.mean([skills[code] for code in OTHERS if code != manifest.country]))
+        own = score_submission(path.parent / SUBMISSION, manifest.country)[1]
+        skills = [_skill(path.parent / SUBMISSION, code) for code in OTHERS if code != manifest.country]
+        wrong = float(np.mean(skills))
         allowed = round(manifest.budget.item_forwards_allowed / 24)
         cost = manifest.budget.seconds
         points.append(Point(_label(manifest.aligner), manifest.country, manifest.seed, allowed, cost, own, wrong))
     return points
+
+
+def _skill(submission: Path, country: str) -> float:
+    rows = score_submission(submission, country)[1]
+    return next(r.value for r in rows if (r.metric, r.readout, r.split) == ("skill", "expected", "heldout"))
 
 
 def _label(aligner: UsedAligner) -> str:
@@ -112,7 +112,7 @@ def table(points: Sequence[Point], each: bool = False) -> str:
 def plot(points: Sequence[Point], path: Path) -> None:
     """Loss against budget, fitted and held out, a panel a country; seeds as points, their mean as a line.
 
-    Settings other than an aligner's defaults share its colour, as crosses.
+    Settings other than an aligner's defaults share its colour, as crosses of several kinds.
     """
     countries = sorted({point.country for point in points})
     searched = sorted({point.aligner for point in points if point.budget})
@@ -123,7 +123,7 @@ def plot(points: Sequence[Point], path: Path) -> None:
                 _panel(panels[row, column], [p for p in points if p.country == country], searched, split)
                 panels[row, column].set_title(f"{name_of(country)}, {split}", loc="left")
         told = panels[0, 0].get_legend_handles_labels()
-        panels[0, 0].figure.legend(*told, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+        panels[0, 0].figure.legend(*told, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
 
 
 def _panel(axes, points: Sequence[Point], searched: Sequence[str], split: str) -> None:
@@ -131,7 +131,8 @@ def _panel(axes, points: Sequence[Point], searched: Sequence[str], split: str) -
     for aligner in searched:
         mine = [p for p in points if p.aligner == aligner]
         losses = [p.value("loss", "expected", split) for p in mine]
-        look = {"color": colours[_name(aligner)], "marker": "o" if aligner == _name(aligner) else "x"}
+        forms = [name for name in searched if _name(name) == _name(aligner)]  # the defaults first
+        look = {"color": colours[_name(aligner)], "marker": "ox+1"[forms.index(aligner) % 4]}
         axes.scatter([p.budget for p in mine], losses, s=16, label=aligner, **look)
         budgets = sorted({p.budget for p in mine})
         means = [np.mean([loss for p, loss in zip(mine, losses, strict=True) if p.budget == b]) for b in budgets]
