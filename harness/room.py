@@ -70,7 +70,12 @@ def _context(path: Path) -> int | None:
 
 
 def require_room(model: LanguageModel, prompts: Prompts, virtual: int = 0, preamble: str = "") -> None:
-    """Raise UsageError unless prompts fit the context behind soft tokens and a preamble."""
+    """Raise UsageError unless prompts fit the context behind soft tokens and a preamble.
+
+    A plug-in's model need not tell; one that does not is asked as it is.
+    """
+    if not hasattr(model, "longest"):
+        return
     if len(prompts) > LOOKED_AT:
         sizes = np.array([len(text) for text in prompts.texts])
         prompts = prompts.take(np.sort(np.argsort(-sizes, kind="stable")[:LOOKED_AT]))
