@@ -34,7 +34,7 @@ def require_effect(aligned: Any, goal: Goal, say: Callable[[str], None]) -> None
     if aligned.soft is None and aligned.lora is None and not aligned.preamble:
         return
     some, model = _some(goal), aligned.model
-    _judge(aligned.answer(some), type(aligned)(model).answer(some), model.identity.dtype, "the alignment", say)
+    _judge(aligned.answer(some), type(aligned)(model).answer(some), model.identity.dtype, "the alignment", 0.0, say)
 
 
 def require_effect_of_lora(
@@ -42,14 +42,14 @@ def require_effect_of_lora(
 ) -> None:
     """As ``require_effect``, of a model that carries ``lora`` beside the bare one."""
     some = _some(goal)
-    _judge(adapted.answer(some), bare.answer(some), bare.identity.dtype, f"--lora {lora}", say)
+    _judge(adapted.answer(some), bare.answer(some), bare.identity.dtype, f"--lora {lora}", NIL, say)
 
 
 def _some(goal: Goal) -> Prompts:
     return goal.prompts.take(np.arange(min(LOOKED_AT, len(goal.prompts))))
 
 
-def _judge(one: Answers, other: Answers, dtype: str, what: str, say: Callable[[str], None]) -> None:
+def _judge(one: Answers, other: Answers, dtype: str, what: str, nil: float, say: Callable[[str], None]) -> None:
     """Refuse or warn by the largest difference of an option's log-probability.
 
     Logarithms, since a model that is sure of itself moves its probabilities by little whatever is done to it.
@@ -57,7 +57,7 @@ def _judge(one: Answers, other: Answers, dtype: str, what: str, say: Callable[[s
     apart = np.log(np.maximum(one.probs, LEAST)) - np.log(np.maximum(other.probs, LEAST))
     most = float(np.abs(apart).max())
     remedy = "Train longer or with a higher rate."
-    if most <= NIL:
+    if most <= nil:
         raise RunError(f"{what} has no effect: answers are those of the model without it. {remedy}")
     if most <= ROUNDING.get(dtype, NIL):
         say(f"{what}: hardly any effect: answers differ by no more than rounding to {dtype} may make them. {remedy}")

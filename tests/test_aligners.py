@@ -294,7 +294,7 @@ def test_an_alignment_without_effect_is_refused(load):
         require_effect(Deaf(model, np.ones((2, model.dim), dtype=np.float32)), goal, pytest.fail)
 
 
-@pytest.mark.parametrize(("dtype", "little", "something"), [("float32", None, 2e-4), ("bfloat16", 0.05, 0.2)])
+@pytest.mark.parametrize(("dtype", "little", "something"), [("float32", 5e-5, 2e-4), ("bfloat16", 0.05, 0.2)])
 @pytest.mark.parametrize("sure", [False, True])
 def test_an_effect_is_more_than_rounding(dtype, little, something, sure, load):
     """In log-probabilities, so that a model that is sure of itself is judged like any other; little is said."""
@@ -312,14 +312,10 @@ def test_an_effect_is_more_than_rounding(dtype, little, something, sure, load):
             return replace(found, probs=probs / probs.sum(-1, keepdims=True))
 
     moved = Moved(model, np.ones((2, model.dim), dtype=np.float32))
-    Moved.by = 5e-5
-    with pytest.raises(RunError, match="no effect"):
-        require_effect(moved, goal, pytest.fail)
     said = []
-    if little:
-        Moved.by = little
-        require_effect(moved, goal, said.append)
-    assert [f"rounding to {dtype}" in line for line in said] == ([True] if little else [])
+    Moved.by = little
+    require_effect(moved, goal, said.append)
+    assert [f"rounding to {dtype}" in line for line in said] == [True]
     Moved.by = something
     require_effect(moved, goal, pytest.fail)
 

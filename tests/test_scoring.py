@@ -353,7 +353,16 @@ def test_leaderboard_escapes_names(tmp_path, name, form, monkeypatch, capsys):
         assert name in text
     else:
         assert "<script" not in text  # Markdown is shown as HTML somewhere
-        assert len({line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")}) == 1
+        assert (
+            len(
+                {
+                    line.replace("\\|", "").count("|")
+                    for line in text.partition("reported elsewhere")[0].splitlines()
+                    if line.startswith("|")
+                }
+            )
+            == 1
+        )
 
 
 def test_a_damaged_run_on_a_board_is_named(tmp_path, bare):
