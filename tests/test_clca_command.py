@@ -220,7 +220,7 @@ def test_evaluate_without_an_adapter_does_the_stages_first(tiny, tmp_path):
     assert done.returncode == 0, done.stderr
     folder = Path(json.loads(done.stdout)["folder"])
     assert (folder.parent / "lora" / "adapter_model.safetensors").exists()
-    assert (folder.parent / "naive" / "answers.jsonl").exists() and (folder / "answers.jsonl").exists()
+    assert (folder.parent / "naive-2" / "answers.jsonl").exists() and (folder / "answers.jsonl").exists()
 
 
 def test_ablate_says_what_it_found_and_with_which_settings(tiny, tmp_path):
