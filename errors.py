@@ -62,7 +62,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def is_memory(error: Exception) -> bool:
-    """Whether memory ran out, as Python says it, or as torch and the loader of libraries do, without a class."""
+    """Whether memory ran out, as Python says it, or as C code and the loader of libraries do, without a class."""
     said = str(error).lower()
-    words = ("out of memory", "allocate memory", "bad_alloc", "failed to map segment")
+    words = ("out of memory", "allocate memory", "bad_alloc", "failed to map segment", "without exception set")
     return isinstance(error, MemoryError) or any(word in said for word in words)
