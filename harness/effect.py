@@ -21,7 +21,7 @@ LOOKED_AT = 4  # prompts
 # weights by less than a rounding step, it makes up to 3e-5 in float32, 0.01 in float16 and 0.06 in bfloat16; a LoRA
 # whose B has a deviation of 0.03 moves them by 0.17.
 ROUNDING = {"float16": 0.02, "bfloat16": 0.1}
-NIL = 1e-4  # less is no effect in any precision
+NIL = 1e-4  # what an adapter given by hand has to move; in float32, which rounds by less, what an alignment should
 LEAST = 1e-30  # probabilities below are as good as none
 
 
