@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MOST_CONFIG, MOST_CELL = 1 << 20, 1_000  # bytes read of a run's configuration; characters shown of any value
 _TASK_COLUMNS = ("headline", "read-outs", "default country")
 _RUN_FIELDS = ("tasks", "country", "aligner", "seed", "model", "budget")
+WORD, NAME = 12, 24  # letters that a cell keeps on one line, and the first of a row
 
 
 @click.command()
@@ -52,10 +53,13 @@ def ls(what: str, folder: str | None, task: str, edition: str | None, as_json: b
         return
     result = Table(box=None, pad_edge=False)
     columns = [name for name in rows[0] if any(row[name] != "" for row in rows)] if rows else [f"no {what}"]
-    for column in columns:
-        result.add_column(column, overflow="fold", no_wrap=column == columns[0])
-    for row in rows:
-        result.add_row(*(Text(_cell(row[column])) for column in columns))
+    cells = [[_cell(row[column]) for column in columns] for row in rows]
+    for number, column in enumerate(columns):
+        most = WORD if number else NAME  # a narrow terminal folds what is longer, and no words
+        short = all(len(row[number]) <= most for row in cells)
+        result.add_column(column, overflow="fold", no_wrap=short)
+    for row in cells:
+        result.add_row(*map(Text, row))
     Console().print(result)
 
 
