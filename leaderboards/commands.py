@@ -42,11 +42,13 @@ def show(folder: Path, form: str) -> None:
     from .suite import read_suite
 
     shelf, runs, checked = Shelf(), list(entries(folder, _note)), verified(folder)
-    found, sets = boards(runs, shelf, read_suite()), aligned_sets(runs, shelf)
+    found = boards(runs, shelf, read_suite())
     if form == "json":
         rows = [score.model_dump() for board in found for row in board.rows() for score in row.scores]
         click.echo(json.dumps(rows))
-    elif form == "md":
+        return
+    sets = aligned_sets(runs, shelf)
+    if form == "md":
         click.echo(terminal.markdown(found, sets, checked))
     else:
         terminal.show(found, sets, checked, Console())
