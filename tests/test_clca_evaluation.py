@@ -197,11 +197,12 @@ def study(load, tmp_path_factory):
         return replace(one, country=code)
 
     made = ablate.Study(folder, ("US", "CN"), course_of, load, PERSONAS, 0, lambda *told: None)
-    return made, made.run(), asked
+    *parts, rows = made.run()
+    return made, rows, asked, parts
 
 
 def test_every_arm_is_there_for_every_country(study):
-    made, rows, _ = study
+    made, rows, *_ = study
     names = [ablate.NAIVE, *(arm.name for arm in ablate.ARMS), ablate.WRONG]
     assert [(row["country"], row["arm"]) for row in rows] == [(code, name) for code in ("US", "CN") for name in names]
     for row in rows:
@@ -215,8 +216,18 @@ def test_every_arm_is_there_for_every_country(study):
         assert ablate.verdict(rows, code).startswith(f"{code}: kl: the whole ")
 
 
+def test_rows_are_told_from_the_control_on_and_stay_as_they_were(study):
+    _, rows, _, parts = study
+    assert [ablate.missing(each) for each in parts] == [
+        [arm.name for arm in ablate.ARMS[number:]] for number in range(2, len(ablate.ARMS))
+    ]
+    assert not ablate.missing(rows)
+    for each in parts:
+        assert all(row in rows for row in each) and all(ablate.verdicts(each, code) for code in ("US", "CN"))
+
+
 def test_the_wrong_country_is_the_other_ones_adapter(study):
-    made, rows, _ = study
+    made, rows, *_ = study
     [wrong] = [row for row in rows if (row["country"], row["arm"]) == ("US", ablate.WRONG)]
     other = evaluate.read_rows(made.folder / "CN" / "whole" / "answers.jsonl", Asked)
     naive = ask(lambda: pytest.fail("asked again"), PERSONAS, 0, made.folder / "naive", lambda *at: None)
@@ -228,7 +239,7 @@ def test_the_wrong_country_is_the_other_ones_adapter(study):
 
 
 def test_arms_share_what_is_alike_and_differ_in_what_they_name(study):
-    made, _, asked = study
+    made, _, asked, _ = study
     us = made.folder / "US"
     whole = (us / "whole" / "dialogues.jsonl").read_bytes()
     adapters = set()
@@ -264,7 +275,7 @@ def test_arms_that_came_out_alike_are_asked_once(study):
     (us / "no-filter" / "answers.jsonl").unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "_asked", answer)
-        again = study[0].run()
+        *_, again = study[0].run()
     assert again == study[1]
 
 
@@ -280,9 +291,9 @@ def test_an_adapted_model_is_made_once(load, tmp_path):
 
 
 def test_gone_on_with_a_finished_study_asks_nobody(study):
-    made, rows, asked = study
+    made, rows, asked, _ = study
     before = len(asked)
-    again = replace(made, model_of=lambda: pytest.fail("no model is needed")).run()
+    *_, again = replace(made, model_of=lambda: pytest.fail("no model is needed")).run()
     assert again == rows and len(asked) == before
 
 

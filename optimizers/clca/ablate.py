@@ -6,7 +6,7 @@ the adapter of another of the given countries, scored against this one, and cost
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -62,20 +62,26 @@ class Study:
     seed: int
     tell: Callable[[str, int, int], None]
 
-    def run(self) -> list[dict[str, Any]]:
-        """Do what is not done, and compare; a row a country and arm."""
+    def run(self) -> Iterator[list[dict[str, Any]]]:
+        """Do what is not done, and compare: a row a country and arm, of all arms so far, from the control on."""
         steps, done = 1 + len(self.countries) * len(ARMS), 1
         self.tell("ablation", 0, steps)
         naive = self._ask(self.folder / NAIVE, self.model_of)
-        replies: dict[tuple[str, str], Replies] = {}
+        replies = {(code, NAIVE): naive for code in self.countries}
         asked: dict[bytes, Path] = {}
-        for arm in ARMS:
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        for number, arm in enumerate(ARMS, start=1):
             for code in self.countries:
                 self.tell("ablation", done, steps)
                 replies[code, arm.name] = self._arm(code, arm, asked)
                 done += 1
-        self.tell("ablation", steps, steps)
-        return [row for code in self.countries for row in self._compared(code, naive, replies)]
+            if arm.name == WHOLE:
+                continue
+            names = [NAIVE, *(each.name for each in ARMS[:number]), *([WRONG] if len(self.countries) > 1 else [])]
+            places = [(code, name) for code in self.countries for name in names]
+            rows |= {place: self._row(*place, replies) for place in places if place not in rows}
+            self.tell("ablation", done, steps)
+            yield [rows[place] for place in places]
 
     def _arm(self, code: str, arm: Arm, asked: dict[bytes, Path]) -> Replies:
         """An arm's answers; ``asked`` are folders by adapter, since arms that came out alike are asked once."""
@@ -97,24 +103,24 @@ class Study:
 
         return ask(model_of, self.personas, self.seed, folder, heard)
 
-    def _compared(self, code: str, naive: Replies, replies: Mapping[tuple[str, str], Replies]) -> list[dict[str, Any]]:
-        """Rows of one country: every arm's metrics and its change from the control, the whole's from ``naive`` too."""
+    def _row(self, code: str, name: str, replies: Mapping[tuple[str, str], Replies]) -> dict[str, Any]:
+        """An arm's metrics in a country and its change from the control, the whole's from ``naive`` too."""
         country, other = Country(code), self.countries[(self.countries.index(code) + 1) % len(self.countries)]
-        arms = {NAIVE: naive} | {arm.name: replies[code, arm.name] for arm in ARMS}
-        if other != code:
-            arms[WRONG] = replies[other, WHOLE]
-        rows = []
-        for name, mine in arms.items():
-            row: dict[str, Any] = {"country": code, "arm": name, "metrics": values(country, mine) | habits(mine, naive)}
-            if name != NAIVE:
-                trained = (other, WHOLE) if name == WRONG else (code, name)
-                row["adapter size"] = size_of(self._folder(*trained) / LORA)
-            against = {"from_control": arms[CONTROL]} | ({"from_naive": naive} if name == WHOLE else {})
-            for key, theirs in against.items():
-                if mine is not theirs:
-                    row[key] = change(country, theirs, mine, np.random.default_rng(self.seed), COMPARED)
-            rows.append(row)
-        return rows
+        trained = (other, WHOLE) if name == WRONG else (code, name)
+        mine, naive = replies[trained], replies[code, NAIVE]
+        row: dict[str, Any] = {"country": code, "arm": name, "metrics": values(country, mine) | habits(mine, naive)}
+        if name != NAIVE:
+            row["adapter size"] = size_of(self._folder(*trained) / LORA)
+        against = {"from_control": replies[code, CONTROL]} | ({"from_naive": naive} if name == WHOLE else {})
+        for key, theirs in against.items():
+            if mine is not theirs:
+                row[key] = change(country, theirs, mine, np.random.default_rng(self.seed), COMPARED)
+        return row
+
+
+def missing(rows: list[dict[str, Any]]) -> list[str]:
+    """The arms that rows of a study do not have yet."""
+    return [arm.name for arm in ARMS if arm.name not in {row["arm"] for row in rows}]
 
 
 def verdicts(rows: list[dict[str, Any]], code: str) -> list[str]:

@@ -216,9 +216,10 @@ def evaluate(as_json: bool, personas: int | None, lora: str | None, **flags: Any
 def ablate(as_json: bool, personas: int | None, countries: tuple[str, ...], **flags: Any) -> None:
     """Compare CLCA with itself without a part, and with controls; the same command goes on where it was stopped.
 
-    Every country is simulated once. Two countries or more give the arm "wrong country".
+    The table is written as soon as there is a control, and anew after every arm. Every country is simulated
+    once. Two countries or more give the arm "wrong country".
     """
-    from .ablate import ARMS, WHOLE, Study, verdicts
+    from .ablate import ARMS, WHOLE, Study, missing, verdicts
     from .evaluate import PERSONAS, Country
 
     codes = tuple(dict.fromkeys(resolve(name).code for name in countries))
@@ -235,12 +236,15 @@ def ablate(as_json: bool, personas: int | None, countries: tuple[str, ...], **fl
         _same_study(folder / "config.json", {"personas": people} | configs[0].model_dump(mode="json"))
         desk = _Desk(configs[0], folder, display)
         study = Study(folder, codes, desk.course, desk.model_of, people, configs[0].seed, desk.tell)
-        rows = study.run()
         own = desk.settings.own()
-        write_json(folder / "ablation.json", {"settings": own, "personas": people, "rows": rows})
-        said = [tables.settings(own, desk.settings.preset), *(line for code in codes for line in verdicts(rows, code))]
-        text = "\n".join([tables.markdown(*tables.arms(rows)), *(f"- {line}" for line in said)])
-        write_text(folder / "ablation.md", f"{text}\n")
+        for rows in study.run():
+            said = [tables.settings(own, desk.settings.preset)]
+            said += [line for code in codes for line in verdicts(rows, code)]
+            if waiting := missing(rows):
+                said.append(f"Not done yet: {', '.join(waiting)}.")
+            write_json(folder / "ablation.json", {"settings": own, "personas": people, "rows": rows})
+            text = "\n".join([tables.markdown(*tables.arms(rows)), *(f"- {line}" for line in said)])
+            write_text(folder / "ablation.md", f"{text}\n")
         usage = desk.usage()
     if as_json:
         told = {"folder": str(folder), "personas": people, "verdicts": said, "rows": rows}
