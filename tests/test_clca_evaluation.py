@@ -303,12 +303,16 @@ def test_a_study_in_which_nothing_moves_says_so():
 
     equal = {"difference": 0.0, "standard_error": 0.0, "higher_is_better": False, "p": None}
     alike = [{"metric": metric, **equal} for metric in tables.JUDGED]
-    rows = [row("naive", 0, 1.0), row("whole", 0, 1.0, from_control=alike), row("unrelated text", 3, 0.9)]
+    faint, plain = {"adapter size": {"lora": 2e-6}}, {"adapter size": {"lora": 2e-6, "in full": 0.01}}
+    whole, control = row("whole", 0, 1.0, from_control=alike, **faint), row("unrelated text", 3, 0.9, **plain)
+    rows = [row("naive", 0, 1.0), whole, control]
     assert ablate.verdicts(rows, "US") == [
         "US: kl: the whole and the control answer alike.",
         "US: kl_probs: the whole and the control answer alike.",
         "US: collapsed, since nearly all answers are one number: naive, whole.",
         "US: no answer differs from the bare model's: whole.",
+        "US: adapters of less than 4e-05 of the weights: in bfloat16 most of what tells them apart is rounding, "
+        "which standard errors over personas do not show: whole.",
     ]
 
 

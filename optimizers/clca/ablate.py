@@ -35,6 +35,9 @@ class Arm(NamedTuple):
 
 NAIVE, WHOLE, CONTROL, WRONG = "naive", "whole", "unrelated text", "wrong country"
 CLEAR = 2  # standard errors
+FAINT = (
+    4e-5  # a hundredth of a step of bfloat16; adapters of 2e-6 differed by up to five standard errors (docs/results.md)
+)
 COMPARED = ("kl", "js", "accuracy", *WEIGHED)  # what is tested, beside general ability
 # What tells most comes first, so that a study that is stopped early is of use.
 ARMS = (
@@ -125,12 +128,18 @@ def missing(rows: list[dict[str, Any]]) -> list[str]:
 
 def verdicts(rows: list[dict[str, Any]], code: str) -> list[str]:
     """What a country's rows say, a line each: the whole against the control, and whether answers can tell at all."""
-    mine = {row["arm"]: row["metrics"] for row in rows if row["country"] == code}
+    own = [row for row in rows if row["country"] == code]
+    mine = {row["arm"]: row["metrics"] for row in own}
     said = [verdict(rows, code, metric) for metric in JUDGED]
     if collapsed := [arm for arm, metrics in mine.items() if metrics["commonest"] >= COLLAPSED]:
         said.append(f"{code}: collapsed, since nearly all answers are one number: {', '.join(collapsed)}.")
     if still := [arm for arm, metrics in mine.items() if arm != NAIVE and not metrics["moved"]]:
         said.append(f"{code}: no answer differs from the bare model's: {', '.join(still)}.")
+    if faint := [row["arm"] for row in own if max(row.get("adapter size", {"": 1.0}).values()) < FAINT]:
+        said.append(
+            f"{code}: adapters of less than {FAINT:g} of the weights: in bfloat16 most of what tells them "
+            f"apart is rounding, which standard errors over personas do not show: {', '.join(faint)}."
+        )
     return said
 
 
