@@ -12,6 +12,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process for every processor, so a thread for every process
     os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["CULTEVAL_NO_CACHE"] = "1"  # what is run again is answered again; tests of the cache say otherwise
+# Assertions of helpers say what they saw, as those of tests do.
+pytest.register_assert_rewrite(f"{__package__}.fuzzing", f"{__package__}.submission_files")
 
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -16,8 +16,8 @@ from culteval.optimizers.clca.settings import CLCASettings
 from culteval.tasks.prompts import render
 from safetensors.torch import load_file
 
+from .clca_course import course, told
 from .conftest import SHAPES
-from .test_clca_training import course, told
 
 SETTINGS = {"heldout": 0, "batch": 2, "rate": 1e-4, "alpha": 8, "dropout": 0.0}
 

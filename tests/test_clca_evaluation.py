@@ -12,7 +12,7 @@ from culteval.optimizers.clca.evaluate import Asked, Country, Replies, ask, chan
 from culteval.optimizers.clca.settings import CLCASettings
 from scipy.spatial.distance import jensenshannon
 
-from .test_clca_training import Script, course, talk
+from .clca_course import Script, course, talk
 
 
 @pytest.fixture(scope="module")

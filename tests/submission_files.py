@@ -1,0 +1,127 @@
+"""A submission of answers drawn from a seed, changes to its files, and what a refusal of it looks like."""
+
+import hashlib
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from culteval.errors import InputError, UsageError
+from culteval.harness import submission
+from culteval.harness.registry import spec_path
+from culteval.tasks.answers import UNPARSED, Answers
+from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.spec import load_spec
+
+ROOT = Path(__file__).parent.parent
+VSM = ROOT / "tasks" / "vsm13"
+ROWS = 24 * (2 + 2 * 2)  # items x (fit wordings + held-out wordings x orders)
+
+
+def manifest_of(tasks=("vsm13",), respondents=0, seed=0):
+    asked = [
+        {"name": name, "hash": load_spec(spec_path(name)).hash, "country": "SA", "edition": "extended",
+         "constants": "world", "respondents": respondents}
+        for name in tasks
+    ]  # fmt: skip
+    return {
+        "tasks": asked,
+        "model": {"name": "m", "revision": "r", "dtype": "float32", "device": "cpu", "threads": 1,
+                  "chat_template": None, "forward": "packed"},
+        "aligner": {"name": "de", "settings": {"tokens": 3, "mutation": [0.5, 1.0]}, "adapter_sha256": None},
+        "fitted": {"tasks": ["vsm13"], "country": "SA", "readout": "expected", "norm": "sse"},
+        "country": "SA",
+        "seed": seed,
+        "versions": {"culteval": "0.1.0"},
+        "command": "culteval run",
+        "budget": {"item_forwards_allowed": 2400, "item_forwards": 2400, "survey_evaluations": 100.0, "tokens": 7,
+                   "seconds": 1.5},
+    }  # fmt: skip
+
+
+def answers_of(name="vsm13", respondents=0, seed=0, texts=False):
+    layout = protocol(load_spec(spec_path(name)), Asking(respondents, seed)).layout
+    rng = np.random.default_rng(5)
+    probs = rng.dirichlet(np.ones(layout.codes.shape[1]), (1, len(layout)))
+    outside = rng.uniform(0, 1, (1, len(layout)))
+    if not texts:
+        return Answers(layout, probs, outside)
+    parsed = rng.choice([UNPARSED, 1, 2, 3, 4, 5], len(layout))
+    said = tuple("I rather not\n«☃» " if code == UNPARSED else f"{code}." for code in parsed)
+    return Answers(layout, probs, outside, said, parsed)
+
+
+def digest_of(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pristine") / "s"
+    submission.write(folder, manifest_of(), {"vsm13": answers_of()})
+    return folder
+
+
+@pytest.fixture
+def folder(pristine, tmp_path):
+    return Path(shutil.copytree(pristine, tmp_path / "s"))
+
+
+@pytest.fixture(autouse=True)
+def alarm():
+    """Nothing may hang: an open of a FIFO would wait for ever."""
+
+    def rang(*_):
+        pytest.fail("hangs")  # no OSError, which the reader would take for its own
+
+    before = signal.signal(signal.SIGALRM, rang)
+    signal.setitimer(signal.ITIMER_REAL, 30)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def edit(folder, path, value):
+    """Set a field of the manifest, ``a.0.b``; a bytes value is put there as it is, JSON or not."""
+    file = folder / "manifest.json"
+    data = json.loads(file.read_text())
+    *way, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    place = data
+    for part in way:
+        place = place[part]
+    place[last] = "@RAW@" if isinstance(value, bytes) else value
+    text = json.dumps(data).encode()
+    file.write_bytes(text.replace(b'"@RAW@"', value) if isinstance(value, bytes) else text)
+
+
+def reseal(folder, lines):
+    """Replace the answers, with the right hash and count."""
+    (folder / "answers.jsonl").write_bytes(b"".join(lines))
+    edit(folder, "answers.sha256", digest_of(folder / "answers.jsonl"))
+    edit(folder, "answers.rows", len(lines))
+
+
+def lines_of(folder):
+    return (folder / "answers.jsonl").read_bytes().splitlines(keepends=True)
+
+
+def refused(path, *needles):
+    """Reading is refused in one or two printable lines that hold the needles, and writes nothing."""
+    top = path if path.is_dir() else path.parent
+    before = sorted(str(p) for p in top.parent.rglob("*"))
+    with pytest.raises((InputError, UsageError)) as caught:
+        submission.read(path)
+    text = str(caught.value)
+    assert len(text.splitlines()) <= 2, text
+    assert all(char.isprintable() or char == "\n" for char in text), ascii(text)
+    assert len(text) < 1000 + len(str(path)), f"{len(text)} characters"
+    for needle in needles:
+        assert needle in text, text
+    assert sorted(str(p) for p in top.parent.rglob("*")) == before
+    return caught.value
+
+
+def changed(**fields):
+    return lambda line: (json.dumps(json.loads(line) | fields) + "\n").encode()
