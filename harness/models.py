@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import socket
@@ -83,6 +84,7 @@ class LanguageModel:
             raise UsageError("--lora: the model carries an adapter already, and takes no second one.")
         if self._again is None:
             raise RunError(f"{self.identity.name}: nobody knows where it was loaded from. Use load_model.")
+        gc.collect()  # adapted models hold themselves in cycles; what was given up goes before the next one comes
         return self._again()
 
     @property

@@ -1,7 +1,9 @@
 """LoRA adapters: refused where they do not fit, the same numbers as stock peft, alone and behind a soft prompt."""
 
+import gc
 import json
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -207,3 +209,19 @@ def test_an_adapter_that_does_nothing_is_refused(tiny, made, tmp_path, aligner, 
     assert done.exception.exit_code == 5 and len(str(done.exception).splitlines()) == 1
     assert not (tmp_path / "runs").exists()
     assert CliRunner().invoke(cli, [*given, str(made())]).exit_code == 0
+
+
+def test_a_model_given_up_is_gone_before_the_next_is_loaded(load):
+    """Adapted models hold themselves in cycles, and the collector may not come for as long as a study takes."""
+    model = load()
+    first = model.fresh()
+    first.__dict__["itself"] = first
+    kept = weakref.ref(first)
+    gc.disable()
+    try:
+        del first
+        assert kept() is not None
+        model.fresh()
+        assert kept() is None
+    finally:
+        gc.enable()
