@@ -155,17 +155,17 @@ def read_folds(path: Path) -> list[Fold]:
 
 
 def draw(folds: Sequence[Fold], column: str, path: Path, heading: str) -> None:
-    """An SVG of a loss against the prompt's length: folds as points, their means as lines, the bare model dotted."""
+    """An SVG of a loss against the prompt's length: folds as points, their means as lines, the bare model broken."""
     lengths = sorted({each.tokens for each in folds if each.tokens})
     with drawing(path, 6, 3.6) as axes:
-        for name, colour in (("train", "#0072b2"), ("validation", "#d55e00")):
+        for name, colour, broken in (("train", "#0072b2", ":"), ("validation", "#d55e00", "--")):
             values = {n: [getattr(f, f"{name}_{column}") for f in folds if f.tokens == n] for n in (0, *lengths)}
             axes.scatter(
                 [n for n in lengths for _ in values[n]], [v for n in lengths for v in values[n]], s=12, color=colour
             )
             axes.plot(lengths, [np.mean(values[n]) for n in lengths], color=colour, label=name)
-            axes.axhline(np.mean(values[0]), color=colour, linestyle=":", label=f"{name}, no prompt")
+            axes.axhline(np.mean(values[0]), color=colour, linestyle=broken, label=f"{name}, no prompt")
         axes.set_xlabel("soft tokens")
         axes.set_ylabel(heading)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
