@@ -366,11 +366,8 @@ def _from_pretrained(kind: str, source: str, given: dict[str, Any]) -> Any:
     try:
         return getattr(transformers, kind).from_pretrained(source, **given)
     except (OSError, ValueError) as error:
-        what = (
-            "folder holds no usable model"
-            if Path(source).exists()
-            else "neither a folder here nor to be had from the hub"
-        )
+        here = Path(source).exists()
+        what = "folder holds no usable model" if here else "neither a folder here nor to be had from the hub"
         raise UnavailableError(
             f"--model {source}: {what} ({str(error).splitlines()[0][:120]}).\n"
             "Use --model smollm2 (embedded), or a folder with config.json, *.safetensors and tokenizer files."

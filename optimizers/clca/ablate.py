@@ -35,9 +35,8 @@ class Arm(NamedTuple):
 
 NAIVE, WHOLE, CONTROL, WRONG = "naive", "whole", "unrelated text", "wrong country"
 CLEAR = 2  # standard errors
-FAINT = (
-    4e-5  # a hundredth of a step of bfloat16; adapters of 2e-6 differed by up to five standard errors (docs/results.md)
-)
+# A hundredth of a step of bfloat16. Adapters of 2e-6 differed by up to five standard errors (docs/results.md).
+FAINT = 4e-5
 COMPARED = ("kl", "js", "accuracy", *WEIGHED)  # what is tested, beside general ability
 # What tells most comes first, so that a study that is stopped early is of use.
 ARMS = (
