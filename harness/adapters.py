@@ -49,13 +49,12 @@ def with_lora(model: Any, folder: Path) -> Any:
     return tuned.get_base_model().eval().requires_grad_(False)
 
 
-def read_lora_config(folder: Path) -> dict[str, Any]:
-    """The fields of an adapter's configuration that decide its numbers.
+def read_config(path: Path) -> dict[str, Any]:
+    """All that a LoRA adapter's configuration says.
 
     Raises:
-        InputError: not the configuration of a LoRA adapter, or values out of bounds.
+        InputError: not the configuration of a LoRA adapter.
     """
-    path = folder / CONFIG
     try:
         with path.open("rb") as file:
             given = json.loads(file.read(MOST_CONFIG))
@@ -63,6 +62,17 @@ def read_lora_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read ({str(error)[:100]}).") from None
     if not isinstance(given, dict) or given.get("peft_type") != "LORA":
         raise InputError(f"{path}: not the configuration of a LoRA adapter (peft_type).")
+    return given
+
+
+def read_lora_config(folder: Path) -> dict[str, Any]:
+    """The fields of an adapter's configuration that decide its numbers.
+
+    Raises:
+        InputError: not the configuration of a LoRA adapter, or values out of bounds.
+    """
+    path = folder / CONFIG
+    given = read_config(path)
     found = {name: given[name] for name in _KNOWN if given.get(name) is not None}
     rank, alpha, modules = found.get("r"), found.get("lora_alpha"), found.get("target_modules")
     if type(rank) is not int or not 1 <= rank <= MOST_RANK:

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..tasks.answers import Answers
 from ..tasks.prompts import Prompts
 from ..tasks.reading import read_bytes
-from .adapters import CONFIG, lora_hash
+from .adapters import CONFIG, lora_hash, read_config
 from .adapters import WEIGHTS as LORA_WEIGHTS
 from .files import replacing, write_json, write_text
 
@@ -63,27 +63,30 @@ class AlignedModel:
             if self.soft is not None:
                 data = save({KEY: np.ascontiguousarray(self.soft, dtype=np.float32)})
                 (temporary / WEIGHTS).write_bytes(data)  # a full disk is then an OSError like any other
-                write_json(temporary / "adapter_config.json", self._peft_config())
+                write_json(temporary / CONFIG, self._peft_config(len(self.soft)))
             if self.lora is not None:
                 (temporary / LORA).mkdir()
-                for name in (CONFIG, LORA_WEIGHTS):
-                    shutil.copyfile(self.lora / name, temporary / LORA / name)
+                shutil.copyfile(self.lora / LORA_WEIGHTS, temporary / LORA / LORA_WEIGHTS)
+                write_json(temporary / LORA / CONFIG, self._named(read_config(self.lora / CONFIG)))
 
-    def _peft_config(self) -> dict[str, object]:
+    def _named(self, config: dict[str, Any]) -> dict[str, Any]:
+        """A PEFT configuration that calls the base model what the submission does, not by a folder of this machine."""
+        return config | {"base_model_name_or_path": self.model.identity.name}
+
+    def _peft_config(self, tokens: int) -> dict[str, Any]:
         config = self.model.model.config
-        assert self.soft is not None
-        return {
+        given = {
             "peft_type": "PROMPT_TUNING",
             "task_type": "CAUSAL_LM",
             "inference_mode": True,
-            "base_model_name_or_path": getattr(config, "_name_or_path", "") or None,
-            "num_virtual_tokens": len(self.soft),
+            "num_virtual_tokens": tokens,
             "token_dim": self.model.dim,
             "num_transformer_submodules": 1,
             "num_attention_heads": config.num_attention_heads,
             "num_layers": config.num_hidden_layers,
             "prompt_tuning_init": "RANDOM",
         }
+        return self._named(given)
 
     @staticmethod
     def load(model: LanguageModel, folder: Path) -> AlignedModel:

@@ -17,7 +17,7 @@ from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
 from .encoding import Encoded
-from .models import engine_for
+from .fastest import engine_for
 from .packing import Engine, PackedForward
 
 Request = tuple[Any, list[int], list[int]]  # key of lm-eval's cache, tokens of the context, of the continuation

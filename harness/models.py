@@ -21,16 +21,16 @@ from ..tasks.answers import Answers, Layout
 from ..tasks.prompts import Prompts
 from .adapters import lora_hash, with_lora
 from .encoding import Encoded, as_chat, encode
+from .fastest import engine_for
 from .hashes import file_hash, folder_hash
 from .identity import ModelIdentity
-from .packing import Engine, PackedForward, sliding_window
+from .packing import PackedForward
 from .plain import PlainForward
 from .registry import find, table
 from .room import refuse_long
 from .stepwise import RememberedSteps, RereadSteps, Steps
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.4}  # packed against plain, log-likelihoods
 
 
 class LanguageModel:
@@ -217,9 +217,12 @@ class LanguageModel:
         padded = torch.stack([torch.cat([one.new_zeros(width - len(one), self.dim), one]) for one in own])
         real = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in own], device=device)
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
-        out = self.model.generate(
-            inputs_embeds=padded, attention_mask=real, max_new_tokens=most, do_sample=False, pad_token_id=pad
-        )
+        # Given a slice of what was read, torch would copy the head's weights once for every row.
+        head = self.model.get_output_embeddings()
+        with head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(),)):
+            out = self.model.generate(
+                inputs_embeds=padded, attention_mask=real, max_new_tokens=most, do_sample=False, pad_token_id=pad
+            )
         self.tokens += int(real.sum()) + out.numel()
         return [self.tokenizer.decode(row, skip_special_tokens=True).lstrip().partition("\n")[0] for row in out]
 
@@ -273,46 +276,6 @@ def _as_answers(layout: Layout, logs: np.ndarray) -> Answers:
     relative = np.exp(logs - top)
     outside = np.clip(1 - np.exp(logs).sum(-1), 0, 1)
     return Answers(layout, relative / relative.sum(-1, keepdims=True), outside)
-
-
-def engine_for(model: Any, tokenizer: Any) -> tuple[Engine | None, str]:
-    """The fastest engine whose numbers are those of plain passes on three prompts, or None and why there is none.
-
-    Two prompts share a prefix, one option has two tokens, and they are asked with and without a soft prompt. Plain
-    passes are made first, by the model as it was loaded.
-    """
-    config = model.config
-    if sliding_window(config) is None and getattr(config, "sliding_window", None):
-        return None, "it uses a sliding window that takes no mask of ours"
-    # Ordinary text without a chat template: what a model never saw in training is too ill-conditioned to compare.
-    yes, no = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("1", "2"))
-    texts = [f"Reply with a number.\n1 = yes\n2 = no\n{question}" for question in ("Is it so?", "Or not?")]
-    contexts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (*texts, "Well?")]
-    encoded = Encoded(contexts, [[yes, no], [yes, no + yes], [no, yes]])
-    with torch.no_grad():
-        softs = None, model.get_input_embeddings()(torch.tensor([contexts[2]], device=model.device))
-        plain = [PlainForward(model, encoded).logprobs(soft) for soft in softs]
-        problem = ""
-        for fused in (True, False):
-            engine = Engine(model, fused)
-            try:
-                packed = [PackedForward(engine, encoded).logprobs(soft) for soft in softs]
-            except (
-                AttributeError,
-                IndexError,
-                KeyError,
-                NotImplementedError,
-                RuntimeError,
-                TypeError,
-                ValueError,
-            ) as error:
-                problem = f"its forward pass refuses a packed mask ({type(error).__name__})"
-                continue
-            worst = max(float((a - b).abs().max()) for a, b in zip(packed, plain, strict=True))
-            if worst <= TOLERANCE.get(model.dtype, 1e-4):
-                return engine, ""
-            problem = f"packed and plain log-likelihoods differ by {worst:.1g}"
-    return None, problem
 
 
 def default_dtype(device: str) -> str:

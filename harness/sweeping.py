@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import RunError, UsageError, shown
+from ..tasks.countries import country as resolve
 from ..tasks.countries import name_of
 from .answer_cache import answers_folder
 from .commands import no_cache, run_defaults, terminal
@@ -49,6 +50,9 @@ _STYLES = {"waiting": "dim", "running": "bold cyan", "done": "green", "skipped":
     help="How many runs at once, with a model each [default: one for every 8 processors; with Ray, what has room].",
 )
 @click.option("--retries", type=click.IntRange(0), default=1, show_default=True, help="Further tries of a failed run.")
+@click.option("--aligner", "aligners", multiple=True, help="Only runs of this aligner; may be repeated.")
+@click.option("--country", "countries", multiple=True, help="Only runs for this country; may be repeated.")
+@click.option("--seed", "seeds", type=int, multiple=True, help="Only runs with this seed; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Check the file and list its runs; nothing is run.")
 @no_cache
 @verbosity
@@ -62,7 +66,7 @@ def sweep(ctx: click.Context, file: str, out: str | None, dry_run: bool, as_json
     if given and flags["engine"] != "ray":
         raise UsageError("--address goes with --engine ray.")
     asked = read_grid(path)
-    grid = cells(asked, run_defaults(), path)
+    grid = _chosen(cells(asked, run_defaults(), path), flags)
     if not dry_run:
         engine = engine_of(flags["engine"], grid, asked.resources, flags["workers"], flags["address"])
         _carry_out(grid, root.absolute(), engine, as_json, flags)
@@ -74,6 +78,29 @@ def sweep(ctx: click.Context, file: str, out: str | None, dry_run: bool, as_json
         click.echo(f"next       {after}")
     if failed := [cell for cell in grid if cell.state == "failed"]:
         raise RunError(f"{len(failed)} of {len(grid)} runs failed; their reasons are in {root / STATUS}.")
+
+
+def _chosen(grid: Sequence[Cell], flags: Mapping[str, Any]) -> list[Cell]:
+    """The runs of a grid that were asked for: all, or those of the given aligners, countries and seeds.
+
+    Raises:
+        UsageError: a value that no run has, or values that no run has together.
+    """
+    chosen = list(grid)
+    wanted = {
+        "aligner": flags["aligners"],
+        "country": tuple(resolve(country).code for country in flags["countries"]),
+        "seed": flags["seeds"],
+    }
+    for field, values in wanted.items():
+        known = {getattr(cell.config, field) for cell in grid}
+        if odd := [value for value in values if value not in known]:
+            have = ", ".join(sorted(map(str, known)))
+            raise UsageError(f"--{field} {odd[0]}: the file has no such run; it has {have}.")
+        chosen = [cell for cell in chosen if not values or getattr(cell.config, field) in values]
+    if not chosen:
+        raise UsageError("--aligner, --country and --seed: the file has no run of these together.")
+    return chosen
 
 
 def _carry_out(grid: Sequence[Cell], root: Path, engine: Engine, as_json: bool, flags: Mapping[str, Any]) -> None:

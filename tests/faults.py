@@ -30,7 +30,7 @@ class Numbers:
     """What a run needs of a model: answers that rest on prompt and soft prompt alone."""
 
     class _Config:
-        _name_or_path, num_attention_heads, num_hidden_layers = "numbers", 1, 1
+        num_attention_heads, num_hidden_layers = 1, 1
 
     dim, tokens, vocabulary = 6, 0, 50
 

@@ -87,6 +87,9 @@ def test_saved_and_loaded_it_is_the_same(load, made, tmp_path):
     again = AlignedModel.load(model, tmp_path / "adapter")
     np.testing.assert_array_equal(again.answer(PROMPTS).probs, aligned.answer(PROMPTS).probs)
     assert again.lora == tmp_path / "adapter" / "lora"
+    for part in ("", "lora"):  # it may be published: no folder of this machine, where peft writes one
+        config = json.loads((tmp_path / "adapter" / part / CONFIG).read_text())
+        assert config["base_model_name_or_path"] == model.identity.name
     hashes = {adapter_hash(tmp_path / "adapter")}
     for lora, name in ((made(lora_alpha=5), "alpha"), (made("llama", r=2), "rank"), (None, "none")):
         AlignedModel(model, soft, "Hello. ", lora).save(tmp_path / name)

@@ -253,3 +253,12 @@ def test_generated_text_does_not_depend_on_the_batch(load):
     together = model.generate(prompts, soft).texts
     alone = [model.generate(prompts.take(np.array([i])), soft).texts[0] for i in range(3)]
     assert list(together) == alone and len(set(alone)) > 1
+
+
+def test_the_head_is_given_no_slice_of_what_was_read(load):
+    """Of one, torch multiplies each row by its own copy of the head's weights."""
+    model, whole = load("llama", True), []
+    head = model.model.get_output_embeddings()
+    head.register_forward_hook(lambda _, given, out: whole.append(given[0].is_contiguous()))
+    model.generate(free_prompts(["Short?", "Hm", "Well?"], [("1", "2")] * 3))
+    assert len(whole) > 1 and all(whole)

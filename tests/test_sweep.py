@@ -209,3 +209,24 @@ def test_broken_files_are_refused_before_anything_runs(name, file):
         call("sweep", file)
     assert words in str(caught.value) and "grid.yaml" in str(caught.value)
     assert not (file.parent / "grid").exists()
+
+
+def test_a_piece_of_a_grid_is_chosen_and_the_rest_stays(file):
+    words = ["sweep", file, "--aligner", "naive", "--country", "United States", "--seed", 0]
+    piece = json.loads(call(*words, "--json"))
+    assert [(row["aligner"], row["country"], row["state"]) for row in piece] == [("naive", "US", "done")] * 2
+    whole = json.loads(call("sweep", file, "--aligner", "naive", "--json"))
+    assert sorted((row["country"], row["state"]) for row in whole) == [("SA", "done")] * 2 + [("US", "skipped")] * 2
+    assert len(json.loads((file.parent / "grid" / STATUS).read_text())) == 4
+    for odd, reason in (
+        (["--seed", 1], "--seed 1: the file has no such run; it has 0."),
+        (["--aligner", "gd"], "--aligner gd: the file has no such run; it has naive, random."),
+    ):
+        with pytest.raises(CultevalError, match=reason):
+            call("sweep", file, "--dry-run", *odd)
+
+
+def test_values_that_no_run_of_a_grid_has_together_are_refused(file):
+    file.write_text(file.read_text().replace("- naive", "- {name: naive, countries: [SA]}"))
+    with pytest.raises(CultevalError, match="no run of these together"):
+        call("sweep", file, "--dry-run", "--aligner", "naive", "--country", "US")

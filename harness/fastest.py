@@ -1,0 +1,53 @@
+"""Which packed passes a model may have: the fastest whose numbers are those of plain ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .encoding import Encoded
+from .packing import Engine, PackedForward, sliding_window
+from .plain import PlainForward
+
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.4}  # packed against plain, log-likelihoods
+
+
+def engine_for(model: Any, tokenizer: Any) -> tuple[Engine | None, str]:
+    """The fastest engine whose numbers are those of plain passes on three prompts, or None and why there is none.
+
+    Two prompts share a prefix, one option has two tokens, and they are asked with and without a soft prompt. Plain
+    passes are made first, by the model as it was loaded.
+    """
+    config = model.config
+    if sliding_window(config) is None and getattr(config, "sliding_window", None):
+        return None, "it uses a sliding window that takes no mask of ours"
+    # Ordinary text without a chat template: what a model never saw in training is too ill-conditioned to compare.
+    yes, no = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("1", "2"))
+    texts = [f"Reply with a number.\n1 = yes\n2 = no\n{question}" for question in ("Is it so?", "Or not?")]
+    contexts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (*texts, "Well?")]
+    encoded = Encoded(contexts, [[yes, no], [yes, no + yes], [no, yes]])
+    with torch.no_grad():
+        softs = None, model.get_input_embeddings()(torch.tensor([contexts[2]], device=model.device))
+        plain = [PlainForward(model, encoded).logprobs(soft) for soft in softs]
+        problem = ""
+        for fused in (True, False):
+            engine = Engine(model, fused)
+            try:
+                packed = [PackedForward(engine, encoded).logprobs(soft) for soft in softs]
+            except (
+                AttributeError,
+                IndexError,
+                KeyError,
+                NotImplementedError,
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ) as error:
+                problem = f"its forward pass refuses a packed mask ({type(error).__name__})"
+                continue
+            worst = max(float((a - b).abs().max()) for a, b in zip(packed, plain, strict=True))
+            if worst <= TOLERANCE.get(model.dtype, 1e-4):
+                return engine, ""
+            problem = f"packed and plain log-likelihoods differ by {worst:.1g}"
+    return None, problem
