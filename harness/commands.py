@@ -189,7 +189,7 @@ def score(path: str, country: str | None, talk: str | None, as_json: bool, **opt
         codes = dict.fromkeys(row.country for row in mine)
         rows = [report.Row(name_of(code), [s for s in mine if s.country == code], None) for code in codes]
         title = f"{spec.name}: {manifest.aligner.name}, aligned to {name_of(manifest.country)}, scored against"
-        console.print(report.table(report.ranked(rows, spec), title, spec, first="country"))
+        console.print(report.table(report.ranked(rows, spec), title, spec, console.width, first="country"))
 
 
 def _companions(aligner: str) -> list[str]:
@@ -223,7 +223,8 @@ def _show(results: list[RunResult], as_json: bool, started: float) -> None:
         for result in results:
             scores = [s for s in result.scores if s.task == spec.name]
             rows.append(report.Row(result.manifest.aligner.name, scores, result.manifest.budget))
-        console.print(report.table(rows, f"{spec.name}, {country}: {_compared(spec, asked)}", spec))
+        title = f"{spec.name}, {country}: {_compared(spec, asked)}"
+        console.print(report.table(rows, title, spec, console.width))
         from .figure import bars, dimensions, pictured
 
         if spec.metadata.measure == "hofstede":

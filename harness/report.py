@@ -9,6 +9,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -28,9 +29,14 @@ class Column:
     split: str
     form: str = ".3f"
 
+    @property
+    def place(self) -> Place:
+        """Where its scores come from."""
+        return self.metric, self.readout, self.split
+
     def find(self, scores: Iterable[Score]) -> Score | None:
         """The score that belongs into this column."""
-        return find(scores, (self.metric, self.readout, self.split))
+        return find(scores, self.place)
 
 
 HOFSTEDE = (
@@ -120,25 +126,56 @@ def headings(columns: Sequence[Column]) -> list[str]:
     return ["aligner", *(column.heading for column in columns), "evals", "sec"]
 
 
-def table(rows: Iterable[Row], title: str, spec: TaskSpec, first: str = "aligner") -> Table:
-    """The rows as a terminal table; where its rows are not aligners, ``first`` says what, and costs are left out."""
+def table(rows: Iterable[Row], title: str, spec: TaskSpec, width: int, first: str = "aligner") -> Table:
+    """The rows as a terminal table of so many characters at most; where its rows are not aligners, ``first`` says what,
+    and costs are left out.
+
+    What there is no room for is named below: seconds, then scores from the right, evaluations last, never the headline.
+    """
     rows, columns = list(rows), columns_of(spec)
+    names, cells = _filled(rows, columns)
+    scores, costs = list(range(1, 1 + len(columns))), [1 + len(columns), 2 + len(columns)]
+    if first != "aligner":
+        names, costs = [first, *names[1 : costs[0]]], []
+    spare = [at for at in reversed(scores) if columns[at - 1].place != headline_of(spec).place]
+    spare = [*costs[1:], *spare, *costs[:1]]
+    return narrow_table(title, caption(rows, spec), names, cells, spare, width)
+
+
+def narrow_table(
+    title: str, caption: str, names: Sequence[str], cells: Sequence[Sequence[str]], spare: Iterable[int], width: int
+) -> Table:
+    """A terminal table, the first column words and the others numbers, none of which is broken.
+
+    Args:
+        spare: places of columns that may be left out where the table is wider than ``width`` characters, in this order;
+            the caption names them.
+    """
+    widths = [
+        max(map(cell_len, [*name.split(), *(line[at] for line in cells)]), default=0) for at, name in enumerate(names)
+    ]
+    shown, left_out = list(range(len(names))), list[int]()
+    for at in spare:
+        if sum(widths[place] + 2 for place in shown) <= width:  # one between columns, one beside each
+            break
+        shown.remove(at)
+        left_out.append(at)
+    if left_out:
+        missing = ", ".join(" ".join(names[at].split()) for at in sorted(left_out))
+        caption = f"{caption}\nno room here for: {missing}".lstrip("\n")
     result = Table(
         title=Text(title),
-        caption=caption(rows, spec),
+        caption=Text(caption),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    names, cells = _filled(rows, columns)
-    width = len(names) if first == "aligner" else 1 + len(columns)
-    result.add_column(first, no_wrap=True)
-    for heading in names[1:width]:
-        result.add_column(heading, justify="right", overflow="fold")
+    for at in shown:
+        result.add_column(names[at].replace(" ", "\n"), justify="right" if at else "left", no_wrap=True)
     for line in cells:
-        result.add_row(*map(Text, line[:width]))
+        result.add_row(*(Text(line[at]) for at in shown))
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from statistics import fmean, stdev
 
 import numpy as np
@@ -117,6 +118,25 @@ def test_the_table_and_its_forms(folder, monkeypatch):
     )
     names = {row["aligner"] for row in json.loads(shown["json"].output)}
     assert {"constant", "random prefix (5)", "de"} <= names
+
+
+def test_a_narrow_terminal_has_whole_numbers_and_says_what_it_leaves_out(folder, submit, monkeypatch):
+    for code in ("US", "BR", "CN", "DE", "IN", "MX"):
+        submit(folder / f"icl{code}", answers(len(code)), code, "icl")
+
+    def show(width):
+        monkeypatch.setenv("COLUMNS", str(width))
+        return CliRunner().invoke(cli, ["leaderboard", "show", str(folder)]).output
+
+    wide, narrow = show(200), show(80)
+    assert "no room here for" not in wide
+    assert max(map(len, narrow.splitlines())) <= 80
+    numbers = set(re.findall(r"\d[\d,.]*", wide))
+    lines = [line for line in narrow.splitlines() if line.startswith(" icl s0 ")]
+    assert len(lines) > 6 and all(set(re.findall(r"\d[\d,.]*", line)) <= numbers for line in lines)
+    first = narrow.partition("\n\n")[0]
+    left_out = first.partition("no room here for: ")[2]
+    assert "sec" in left_out and "gain" in first and "rank" in first and "heldout expected" not in left_out
 
 
 def test_no_control_no_column(tmp_path, submit):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ...harness import report
 from ...harness.centred import LEAST_COUNTRIES
+from ...tasks.metrics.reference import DIMENSIONS
 from ..rank import Board
 from ..reported import reported_lines
 from ..sets import AlignedSet
@@ -36,13 +35,13 @@ def _notes(board: Board, verified: Collection[str]) -> list[str]:
 def show(found: Sequence[Board], sets: Sequence[AlignedSet], verified: Collection[str], console: Console) -> None:
     """Print all boards, the aligned sets and what others reported."""
     for board in found:
-        console.print(report.table(board.rows(verified), board.title, board.spec))
+        console.print(report.table(board.rows(verified), board.title, board.spec, console.width))
         for note in _notes(board, verified):
             console.print(f"  {note}", style="dim", highlight=False, markup=False)
         console.print()
     for title, mine in between.grouped(sets).items():
         if any(each.centred for each in mine):
-            console.print(centred_table(mine, title))
+            console.print(centred_table(mine, title, console.width))
         else:
             most = max(len(each.countries) for each in mine)
             text = f"{title}: between countries, free of C: needs {LEAST_COUNTRIES} countries, the most are {most}\n"
@@ -52,20 +51,8 @@ def show(found: Sequence[Board], sets: Sequence[AlignedSet], verified: Collectio
             console.print(line, highlight=False, markup=False)
 
 
-def centred_table(sets: Sequence[AlignedSet], title: str) -> Table:
+def centred_table(sets: Sequence[AlignedSet], title: str, width: int) -> Table:
     """Between-country agreement of sets, free of C: explained variance, correlation and mean skill."""
-    result = Table(
-        title=Text(between.heading(title)),
-        caption=Text("\n".join(between.notes(sets))),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for number, heading in enumerate(between.HEADINGS):
-        word = number in between.WORDS
-        result.add_column(heading, justify="left" if word else "right", no_wrap=word, overflow="fold")
-    for row in between.rows(sets):
-        result.add_row(*map(Text, row))
-    return result
+    caption, names = "\n".join(between.notes(sets)), between.HEADINGS
+    spare = [names.index(dimension) for dimension in reversed(DIMENSIONS)]
+    return report.narrow_table(between.heading(title), caption, names, between.rows(sets), spare, width)
