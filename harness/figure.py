@@ -77,7 +77,7 @@ def write_figure(path: Path, scores: Sequence[Score], country: str) -> None:
         axes.grid(axis="x", color="#dddddd")
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.set_xlabel(f"index ({readout} read-out)")
-        axes.set_title(f"{plain(scores[0].aligner)}: indices against the published scores of {country}", loc="left")
+        _entitle(axes, f"{scores[0].aligner}: indices against the published scores of {country}")
         axes.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
@@ -93,7 +93,7 @@ def write_distances(path: Path, distances: Mapping[str, float], own: str, title:
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.set_xlabel(plain(label))
-        axes.set_title(plain(title), loc="left", fontsize=10)
+        _entitle(axes, title)
 
 
 def write_matrix(path: Path, countries: Sequence[str], matrix: np.ndarray, title: str) -> None:
@@ -108,8 +108,13 @@ def write_matrix(path: Path, countries: Sequence[str], matrix: np.ndarray, title
         axes.set_yticks(range(size), [plain(name_of(code)) for code in countries])
         axes.set_xlabel("scored against")
         axes.set_ylabel("aligned to")
-        axes.set_title(plain(title), loc="left", fontsize=9)
+        _entitle(axes, title)
         axes.figure.colorbar(image, ax=axes, label="distance, double-centred")
+
+
+def _entitle(axes: Any, title: str) -> None:
+    """A title above the whole picture, on more lines than one where it is wider."""
+    axes.figure.suptitle(plain(title), x=0.01, horizontalalignment="left", fontsize=10, wrap=True)
 
 
 def _frame(row: int) -> Any:

@@ -11,13 +11,16 @@ from click.testing import CliRunner
 from culteval.errors import UsageError
 from culteval.harness import submission
 from culteval.harness.cli import cli
+from culteval.harness.figure import write_distances
 from culteval.harness.registry import spec_of
 from culteval.harness.scoring import Shelf
 from culteval.leaderboards import collect, rank
 from culteval.leaderboards.proof import proven
 from culteval.leaderboards.render import records, tables
+from culteval.leaderboards.render.figure import _name_lines
 from culteval.leaderboards.suite import read_suite
 from culteval.tasks.answers import Answers
+from matplotlib.figure import Figure
 
 from .board_files import write
 
@@ -121,3 +124,20 @@ def test_build_command(board_folder, tmp_path):
     told = json.loads(call("build", board_folder, "--out", tmp_path / "x", "--json"))
     assert told == {"submissions": 9, "boards": 3, "renewed": 9, "page": str(tmp_path / "x" / "index.html")}
     assert "0 read anew" in call("build", board_folder, "--out", tmp_path / "x")
+
+
+def test_names_of_reference_lines_stand_clear_of_one_another(board_folder, tmp_path):
+    axes = Figure().subplots()
+    axes.set_xlim(10, 0)  # better to the right, where less is better
+    assert _name_lines(axes, {9.0: "constant", 8.9: "majority", 2.0: "world mean"}) == 2
+    heights = {text.get_text(): text.xyann[1] for text in axes.texts}
+    assert heights["constant"] == heights["world mean"] < heights["majority"]
+    call("export", board_folder, "--format", "svg", "--task", "culture_core", "--out", tmp_path / "a.svg")
+    assert ">constant, uniform</text>" in (tmp_path / "a.svg").read_text(encoding="utf-8")
+
+
+def test_a_title_wider_than_its_picture_has_more_lines(tmp_path):
+    title = "a name of a plug-in that is long, aligned to Saint Vincent and the Grenadines, against every country"
+    write_distances(tmp_path / "a.svg", {"US": 1.0, "CN": 2.0}, "US", title, "distance")
+    text = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert ">a name of a plug-in" in text and f">{title}" not in text

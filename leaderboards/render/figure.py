@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ...harness.figure import drawing
 from ...harness.report import headline_of
@@ -11,6 +12,7 @@ from ..rank import Board
 from .tables import country_title
 
 MOST_ROWS = 40
+LETTER = 0.011  # of the axes' width, for a letter of a line's name
 INK, ACCENT, MUTED = "#1d2126", "#0b62a8", "#767d86"
 
 
@@ -19,7 +21,10 @@ def write(path: Path, board: Board) -> int:
     column = headline_of(board.spec)
     rated = [standing for standing in board.standings if standing.rank is not None]
     shown, lines = rated[:MOST_ROWS], [(row.name, column.find(row.scores)) for row in board.trivial]
-    trivial = [(name, score.value) for name, score in lines if score is not None]
+    trivial: dict[str, list[str]] = {}  # by value as it is shown, so that equal ones are one line
+    for name, score in lines:
+        if score is not None:
+            trivial.setdefault(f"{score.value:.6g}", []).append(name)
     height = 1.3 + 0.27 * len(shown)
     with drawing(path, 6.8, height) as axes:
         for place, standing in enumerate(shown):
@@ -29,10 +34,8 @@ def write(path: Path, board: Board) -> int:
                 width = 3.5 if standing.basis == "interval" else 1.2
                 axes.hlines(place, standing.low, standing.high, color=ACCENT, linewidth=width, alpha=0.55)
             axes.plot(score.value, place, "o", color=ACCENT, markersize=5)
-        for name, value in trivial:
-            axes.axvline(value, color=MUTED, linewidth=1, linestyle=":")
-            where = {"xycoords": ("data", "axes fraction"), "xytext": (2, 3), "textcoords": "offset points"}
-            axes.annotate(name, (value, 1), **where, fontsize=7, color=MUTED, parse_math=False)
+        for value in trivial:
+            axes.axvline(float(value), color=MUTED, linewidth=1, linestyle=":")
         names = [f"{one.place}  {one.row.aligner}, {one.entry.manifest.model.name}" for one in shown]
         axes.set_yticks(range(len(shown)), names, fontsize=8, color=INK, parse_math=False)
         axes.set_ylim(len(shown) - 0.4, -0.8)
@@ -43,5 +46,19 @@ def write(path: Path, board: Board) -> int:
         axes.grid(axis="x", color="#e6e6e2", linewidth=0.7)
         axes.set_axisbelow(True)
         axes.set_xlabel(f"{label(column.metric)}, held out, {column.readout} (better to the right)", fontsize=8)
-        axes.set_title(country_title(board), loc="left", fontsize=10, fontweight="bold", pad=16, parse_math=False)
+        levels = _name_lines(axes, {float(value): ", ".join(names) for value, names in trivial.items()})
+        pad = 7 + 9 * levels
+        axes.set_title(country_title(board), loc="left", fontsize=10, fontweight="bold", pad=pad, parse_math=False)
     return len(rated) - len(shown)
+
+
+def _name_lines(axes: Any, names: dict[float, str]) -> int:
+    """Write names above vertical lines, one above the other where lines are near; returns how many lines of text."""
+    start, end = axes.get_xlim()
+    taken: list[float] = []  # by level, how far to the right its text reaches, in shares of the width
+    for place, name in sorted(((value - start) / (end - start), name) for value, name in names.items()):
+        level = next((at for at, reach in enumerate(taken) if reach < place), len(taken))
+        taken[level : level + 1] = [place + LETTER * (len(name) + 1)]
+        where = {"xycoords": "axes fraction", "xytext": (2, 3 + 9 * level), "textcoords": "offset points"}
+        axes.annotate(name, (place, 1), **where, fontsize=7, color=MUTED, parse_math=False)
+    return len(taken)

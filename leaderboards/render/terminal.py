@@ -41,7 +41,7 @@ def show(found: Sequence[Board], sets: Sequence[AlignedSet], verified: Collectio
         console.print()
     for title, mine in between.grouped(sets).items():
         if any(each.centred for each in mine):
-            console.print(centred_table(mine, title, console.width))
+            console.print(centred_table(mine, title, console.width), "")
         else:
             most = max(len(each.countries) for each in mine)
             text = f"{title}: between countries, free of C: needs {LEAST_COUNTRIES} countries, the most are {most}\n"
