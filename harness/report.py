@@ -44,16 +44,16 @@ HOFSTEDE = (
     Column("fit\nargmax", "loss", "argmax", "fit", ",.0f"),
     Column("heldout\nexpected", "loss", "expected", "heldout", ",.0f"),
     Column("heldout\nargmax", "loss", "argmax", "heldout", ",.0f"),
-    Column("heldout\nskill", "skill", "expected", "heldout", ".2f"),
+    Column("heldout\nskill", "skill", "expected", "heldout", "z.2f"),
     Column("reversed\norder", "loss_reversed", "expected", "heldout", ",.0f"),
 )
 HOFSTEDE_TEXT = (
     Column("fit\ntext", "loss", "text", "fit", ",.0f"),
     Column("heldout\ntext", "loss", "text", "heldout", ",.0f"),
     Column("heldout\nexpected", "loss", "expected", "heldout", ",.0f"),
-    Column("heldout\nskill", "skill", "text", "heldout", ".2f"),
+    Column("heldout\nskill", "skill", "text", "heldout", "z.2f"),
     Column("reversed\norder", "loss_reversed", "text", "heldout", ",.0f"),
-    Column("heldout\nunparsed", "unparsed", "text", "heldout", ".2f"),
+    Column("heldout\nunparsed", "unparsed", "text", "heldout", "z.2f"),
 )
 _HOFSTEDE_NOTE = (
     "loss: sum of squared errors of the six indices, lower is better; skill: 1 - loss / loss of the constant answer\n"

@@ -39,9 +39,9 @@ def rows(sets: Iterable[AlignedSet]) -> list[list[str]]:
         if (value := each.centred) is not None:
             r, countries = value.correlation[ALL], len(value.countries)
             told = f"{countries} ({len(value.collapsed)}*)" if value.collapsed else str(countries)
-            cells = [each.name, told, f"{value.explained_variance[ALL]:.2f}", "-" if r is None else f"{r:.2f}"]
+            cells = [each.name, told, f"{value.explained_variance[ALL]:z.2f}", "-" if r is None else f"{r:z.2f}"]
             found.append(
-                [*cells, *(f"{value.explained_variance[name]:.2f}" for name in DIMENSIONS), f"{value.skill:.2f}"]
+                [*cells, *(f"{value.explained_variance[name]:z.2f}" for name in DIMENSIONS), f"{value.skill:z.2f}"]
             )
     return found
 

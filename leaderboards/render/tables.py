@@ -56,7 +56,7 @@ def _range(standing: Standing, places: int) -> str:
     if standing.low is None or standing.high is None:
         return ""
     mark = " (s)" if standing.basis == "seeds" else ""
-    return f"{standing.low:,.{places}f} to {standing.high:,.{places}f}{mark}"
+    return f"{standing.low:z,.{places}f} to {standing.high:z,.{places}f}{mark}"
 
 
 def table(board: Board, verified: Collection[str]) -> tuple[list[str], list[list[str]]]:
@@ -84,7 +84,7 @@ def _value(column: Column, scores: Sequence[Any]) -> str:
     found = column.find(scores)
     if found is None:
         return ""
-    return f"{found.value:,.{precision(found.metric)}f}{'*' if found.note == 'collapsed' else ''}"
+    return f"{found.value:z,.{precision(found.metric)}f}{'*' if found.note == 'collapsed' else ''}"
 
 
 def notes(board: Board, rows: Sequence[Sequence[str]], bold: Collection[int]) -> list[str]:
