@@ -30,6 +30,7 @@ from .registry import find, table
 from .room import refuse_long
 from .stepwise import RememberedSteps, RereadSteps, Steps
 
+TOGETHER = 16  # prompts that text is generated for at once, in order
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -200,8 +201,8 @@ class LanguageModel:
         answers = self.answer(prompts, None if soft is None else soft[None], preamble)
         start = time.perf_counter()
         texts = []
-        for at in range(0, len(prompts), 16):
-            texts += self._greedy([f"{preamble}{text}" for text in prompts.texts[at : at + 16]], soft, most)
+        for at in range(0, len(prompts), TOGETHER):
+            texts += self._greedy([f"{preamble}{text}" for text in prompts.texts[at : at + TOGETHER]], soft, most)
         self.seconds += time.perf_counter() - start
         return Answers(answers.layout, answers.probs, answers.outside, tuple(texts), prompts.parse(texts))
 

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import CultevalError, UnavailableError, UsageError, did_you_mean
 from ..harness.aligned import AlignedModel, adapter_hash
 from ..harness.files import write_json
+from ..harness.models import TOGETHER, load_model
 from ..harness.registry import spec_of
 from ..harness.run import ALIGNED, versions
 from ..harness.submission import MOST_TEXT, Manifest, asking, read
@@ -64,7 +65,7 @@ def verify(found: Found, model_of: Callable[[Manifest], Any], most: int, rng: np
 
     Args:
         model_of: the model that a manifest names.
-        most: prompts in all, drawn from ``rng``.
+        most: prompts in all, drawn from ``rng``; more of tasks that have text written, which is done in batches.
 
     Raises:
         InputError: a damaged entry or adapter. UnavailableError: no adapter there, or the model is another one here.
@@ -89,8 +90,8 @@ def verify(found: Found, model_of: Callable[[Manifest], Any], most: int, rng: np
     for task in manifest.tasks:
         spec = spec_of(task.name)
         prompts = protocol(spec, asking(task, manifest.seed))
-        some = np.sort(rng.choice(len(prompts), min(len(prompts), -(-most // len(manifest.tasks))), replace=False))
         tokens = spec.most_tokens if spec.output_type == "generate_until" else 0
+        some = _sample(len(prompts), -(-most // len(manifest.tasks)), TOGETHER if tokens else 1, rng)
         again, stored = aligned.answer(prompts.take(some), most_tokens=tokens), answers[task.name].take(some)
         if answers[task.name].weighed:
             off.append(float(np.abs(again.probs[0] - stored.probs[0, :, : again.probs.shape[2]]).max()))
@@ -110,6 +111,14 @@ def verify(found: Found, model_of: Callable[[Manifest], Any], most: int, rng: np
         float(np.mean(same_code or [True])),
         versions(),
     )
+
+
+def _sample(size: int, count: int, together: int, rng: np.random.Generator) -> np.ndarray:
+    """At least ``count`` of the numbers below ``size``, in whole batches of ``together`` as they were asked, since
+    rounding depends on what stands in a batch."""
+    batches = -(-size // together)
+    chosen = np.sort(rng.choice(batches, min(batches, -(-count // together)), replace=False))
+    return np.concatenate([np.arange(size)[batch * together : (batch + 1) * together] for batch in chosen])
 
 
 def _same(again: Answers, stored: Answers) -> tuple[list[bool], list[bool]]:
@@ -171,8 +180,6 @@ class _Models:
         self._model: Any = None
 
     def __call__(self, manifest: Manifest) -> Any:
-        from ..harness.models import load_model
-
         used = manifest.model
         if self._key != (used.name, used.dtype):
             self._say(f"loading {used.name}")

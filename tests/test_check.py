@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from culteval.errors import CultevalError, InputError
 from culteval.harness.cli import cli
+from culteval.leaderboards.verify import _sample
 
 BASE = ["run", "--task", "vsm13", "--country", "US", "--dtype", "float32", "--threads", 1, "--no-compare"]
 
@@ -409,4 +410,14 @@ def test_written_answers_are_asked_again_too(case, probed, tmp_path):
     code, out, error = culteval("leaderboard", "verify", tmp_path / "board", "--json")
     (verdict,) = json.loads(out)["verdicts"]
     assert (code == 0, verdict["holds"]) == (holds, holds), (verdict, error)
-    assert verdict["largest"] < 1e-4 and verdict["compared"] == 24
+    assert verdict["largest"] < 1e-4 and verdict["compared"] == 26  # a batch, and the last one, which is smaller
+
+
+def test_what_is_written_in_batches_is_asked_again_in_the_same_ones():
+    drawn = [_sample(122, 24, 16, np.random.default_rng(seed)) for seed in range(20)]
+    whole = [np.arange(122)[at : at + 16].tolist() for at in range(0, 122, 16)]
+    for rows in drawn:
+        assert rows.tolist() in [one + other for one in whole for other in whole if one < other]
+    assert len({tuple(rows) for rows in drawn}) > 5
+    assert len(set(_sample(122, 24, 1, np.random.default_rng(0)))) == 24
+    assert _sample(7, 24, 16, np.random.default_rng(0)).tolist() == list(range(7))
