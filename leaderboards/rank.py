@@ -11,7 +11,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -141,7 +142,8 @@ def boards(entries: Iterable[Entry], shelf: Shelf, suite: Suite, against: Agains
     for entry in entries:
         for task in entry.manifest.tasks:
             groups[key_of(task, shelf.spec(task.name))].append(entry)
-    against = against or (lambda entry, key: scored_for(entry, key, shelf))
+    reader = cache(read)  # a control is scored for every country
+    against = against or (lambda entry, key: scored_for(entry, key, shelf, reader))
     made = []
     for key, members in groups.items():
         like = [each for other, each in groups.items() if (other.task, other.asked) == (key.task, key.asked)]
@@ -150,15 +152,15 @@ def boards(entries: Iterable[Entry], shelf: Shelf, suite: Suite, against: Agains
     return sorted(made, key=lambda board: (not board.in_suite, suite.place(board.key.task), board.key))
 
 
-def scored_for(entry: Entry, key: Key, shelf: Shelf) -> list[Score]:
-    """An entry's answers, read again and scored as those of another board.
+def scored_for(entry: Entry, key: Key, shelf: Shelf, reader: Callable[..., Any] = read) -> list[Score]:
+    """An entry's answers, read again by ``reader`` and scored as those of another board.
 
     Raises:
         InputError: its files are no longer there.
     """
     spec, task = shelf.spec(key.task), entry.manifest.asked(key.task)
     options = options_of(task.model_copy(update={"edition": key.edition, "constants": key.constants}))
-    answers = read(entry.folder, shelf.spec)[1][key.task]
+    answers = reader(entry.folder, shelf.spec)[1][key.task]
     return score_by(shelf.measure(spec, key.country, options), spec, answers, CONTROL)
 
 
