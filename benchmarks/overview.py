@@ -6,22 +6,22 @@ python -m benchmarks.overview leaderboards/results
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 import numpy as np
 from culteval.harness.centred import ALL
-from culteval.harness.report import Column, escape, headline_of, markdown_table
+from culteval.harness.report import escape, markdown_table
 from culteval.harness.scoring import Shelf
 from culteval.leaderboards.collect import entries
 from culteval.leaderboards.glossary import label, precision
 from culteval.leaderboards.rank import Board, boards
+from culteval.leaderboards.render.tables import columns
 from culteval.leaderboards.sets import aligned_sets
 from culteval.leaderboards.suite import read_suite
 from culteval.tasks.score import place
-from culteval.tasks.spec import TaskSpec
 
 REFERENCES = ("constant", "uniform", "world mean", "random prefix")  # of the rows that no aligner made
 APART = "told apart"
@@ -49,17 +49,11 @@ class Cell:
         return f"{self.mean(countries):z.{places}f}{spread}{told}"
 
 
-def shown(spec: TaskSpec) -> Column:
-    """What stands for a task: its headline on held-out prompts, for Hofstede's dimensions the skill."""
-    headline = headline_of(spec)
-    return Column("", "skill", headline.readout, "heldout") if spec.metadata.measure == "hofstede" else headline
-
-
 def cells(found: Iterable[Board]) -> dict[str, dict[str, Cell]]:
     """By row and task."""
     made: dict[str, dict[str, Cell]] = defaultdict(lambda: defaultdict(Cell))
     for board in found:
-        column, country = shown(board.spec), board.key.country
+        column, country = columns(board)[0], board.key.country
         for standing in board.standings:
             cell = made[standing.entry.manifest.aligner.name][board.spec.name]
             if score := column.find(standing.row.scores):
@@ -78,13 +72,13 @@ def table(folder: Path) -> str:
     """The table in Markdown: aligners by the mean skill, then the rows that need none."""
     shelf, runs = Shelf(), list(entries(folder, lambda text: click.echo(text, err=True)))
     found = boards(runs, shelf, read_suite())
-    specs = {board.spec.name: board.spec for board in found}
+    tasks = {board.spec.name: columns(board)[0].metric for board in found}
     apart: dict[str, list[float]] = defaultdict(list)
     for each in aligned_sets(runs, shelf):
         if each.centred:
             apart[each.aligner].append(each.centred.explained_variance[ALL])
     made = cells(found)
-    first = next(iter(specs))
+    first = next(iter(tasks))
     everywhere = {board.key.country for board in found}
     aligners = sorted(set(made) - set(REFERENCES), key=lambda name: -made[name][first].mean(everywhere))
     rows = [(name, everywhere) for name in aligners if made[name][first].values.keys() == everywhere]
@@ -94,14 +88,11 @@ def table(folder: Path) -> str:
     lines = []
     for name, where in [*rows, *((name, everywhere) for name in REFERENCES if name in made)]:
         told = name if where == everywhere else f"{name}, {' and '.join(sorted(where))} only"
-        values = [made[name][task].text(precision(shown(spec).metric), where) for task, spec in specs.items()]
+        values = [made[name][task].text(precision(metric), where) for task, metric in tasks.items()]
         differences = f"{np.mean(apart[name]):z.2f}" if apart[name] and where == everywhere else "-"
         lines.append([escape(told), differences, *values])
-    return markdown_table(["aligner", APART, *_headings(list(specs.values()))], lines, words=range(1))
-
-
-def _headings(specs: Sequence[TaskSpec]) -> list[str]:
-    return [f"{spec.name}: {label(shown(spec).metric).lower()}" for spec in specs]
+    headings = [f"{task}: {label(metric).lower()}" for task, metric in tasks.items()]
+    return markdown_table(["aligner", APART, *headings], lines, words=range(1))
 
 
 @click.command()

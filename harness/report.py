@@ -53,7 +53,7 @@ HOFSTEDE_TEXT = (
     Column("heldout\nexpected", "loss", "expected", "heldout", ",.0f"),
     Column("heldout\nskill", "skill", "text", "heldout", "z.2f"),
     Column("reversed\norder", "loss_reversed", "text", "heldout", ",.0f"),
-    Column("heldout\nunparsed", "unparsed", "text", "heldout", "z.2f"),
+    Column("heldout\nunparsed", "unparsed", "text", "heldout", ".2f"),
 )
 _HOFSTEDE_NOTE = (
     "loss: sum of squared errors of the six indices, lower is better; skill: 1 - loss / loss of the constant answer\n"
