@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -142,8 +142,7 @@ def boards(entries: Iterable[Entry], shelf: Shelf, suite: Suite, against: Agains
     for entry in entries:
         for task in entry.manifest.tasks:
             groups[key_of(task, shelf.spec(task.name))].append(entry)
-    reader = cache(read)  # a control is scored for every country
-    against = against or (lambda entry, key: scored_for(entry, key, shelf, reader))
+    against = against or scored_anew(shelf)
     made = []
     for key, members in groups.items():
         like = [each for other, each in groups.items() if (other.task, other.asked) == (key.task, key.asked)]
@@ -152,16 +151,20 @@ def boards(entries: Iterable[Entry], shelf: Shelf, suite: Suite, against: Agains
     return sorted(made, key=lambda board: (not board.in_suite, suite.place(board.key.task), board.key))
 
 
-def scored_for(entry: Entry, key: Key, shelf: Shelf, reader: Callable[..., Any] = read) -> list[Score]:
-    """An entry's answers, read again by ``reader`` and scored as those of another board.
+def scored_anew(shelf: Shelf) -> Against:
+    """Scores entries' answers as those of other boards; an entry is read once, however many countries it serves.
 
-    Raises:
-        InputError: its files are no longer there.
+    What it gives raises InputError where an entry's files are no longer there.
     """
-    spec, task = shelf.spec(key.task), entry.manifest.asked(key.task)
-    options = options_of(task.model_copy(update={"edition": key.edition, "constants": key.constants}))
-    answers = reader(entry.folder, shelf.spec)[1][key.task]
-    return score_by(shelf.measure(spec, key.country, options), spec, answers, CONTROL)
+    reader = cache(read)
+
+    def against(entry: Entry, key: Key) -> list[Score]:
+        spec, task = shelf.spec(key.task), entry.manifest.asked(key.task)
+        options = options_of(task.model_copy(update={"edition": key.edition, "constants": key.constants}))
+        answers = reader(entry.folder, shelf.spec)[1][key.task]
+        return score_by(shelf.measure(spec, key.country, options), spec, answers, CONTROL)
+
+    return against
 
 
 def _controls(key: Key, runs: Iterable[Entry], against: Against) -> dict[tuple[str, str], list[TrivialRow]]:

@@ -28,7 +28,7 @@ from ...tasks.score import Score
 from .. import detail
 from ..collect import Entry, Found, conclude, entry_of, find, judging_hash, verified
 from ..glossary import board_metrics
-from ..rank import Key, boards, scored_for
+from ..rank import Against, Key, boards, scored_anew
 from ..sets import aligned_sets, rests_on
 from ..suite import read_suite
 from .boards import board_data
@@ -73,7 +73,7 @@ def build(
     entries = [_kept(out, one) for one in found if one.name in kept or _is_kept(out, one)]
     conclude(folder, bool(entries), problems, sum(entry.differs for entry in entries), warn)
     shelf, suite = Shelf(), read_suite()
-    made = boards(entries, shelf, suite, lambda entry, key: _scored_for(out, entry, key, shelf))
+    made = boards(entries, shelf, suite, _keeping(out, scored_anew(shelf), shelf))
     sets = aligned_sets(entries, shelf)
     _write(out / DATA / "boards.js", script("boards", board_data(made, sets, entries, checked, suite)))
     for number, board in enumerate(made):
@@ -110,15 +110,19 @@ def _kept(out: Path, found: Found) -> Entry:
     return entry.model_copy(update={"folder": found.folder})
 
 
-def _scored_for(out: Path, entry: Entry, key: Key, shelf: Shelf) -> list[Score]:
+def _keeping(out: Path, anew: Against, shelf: Shelf) -> Against:
     """A control's scores for another board's country, kept from build to build."""
-    path = out / KEPT / "control" / f"{hashlib.sha256('/'.join((entry.key, *key)).encode()).hexdigest()}.json"
-    if path.is_file():
-        return _SCORES.validate_json(path.read_bytes())
-    shown = board_metrics(shelf.spec(key.task))
-    scores = [score for score in scored_for(entry, key, shelf) if score.metric in shown]
-    write_text(path, _SCORES.dump_json(scores).decode())
-    return scores
+
+    def against(entry: Entry, key: Key) -> list[Score]:
+        path = out / KEPT / "control" / f"{hashlib.sha256('/'.join((entry.key, *key)).encode()).hexdigest()}.json"
+        if path.is_file():
+            return _SCORES.validate_json(path.read_bytes())
+        shown = board_metrics(shelf.spec(key.task))
+        scores = [score for score in anew(entry, key) if score.metric in shown]
+        write_text(path, _SCORES.dump_json(scores).decode())
+        return scores
+
+    return against
 
 
 def _page(out: Path, name: str) -> Path:
