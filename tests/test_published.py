@@ -1,13 +1,22 @@
 """The published board: what its keepers' check says of it, what it must not hold, and what the documents show of it."""
 
+import json
 import re
+from collections import Counter
 from pathlib import Path
 
 from click.testing import CliRunner
 from culteval.harness.cli import cli
+from culteval.harness.commands import run_defaults
+from culteval.harness.submission import Manifest
+from culteval.harness.sweep import cells, read_grid
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "leaderboards" / "results"
+
+
+def manifests():
+    return [Manifest.model_validate_json(path.read_bytes()) for path in RESULTS.glob("*/manifest.json")]
 
 
 def printed(command, *words):
@@ -42,3 +51,18 @@ def test_the_documents_say_how_well_countries_are_told_apart():
     rows = re.findall(r"^\| \w+ s\d \|.*", table, re.MULTILINE)
     assert len(rows) > 5
     assert not set(rows) - set((ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines())
+
+
+def test_it_is_every_run_of_its_sweep():
+    path = ROOT / "leaderboards" / "results.yaml"
+    planned = [cell.config for cell in cells(read_grid(path), run_defaults(), path)]
+    wanted = Counter((one.aligner, str(one.settings), one.country, one.seed, one.tasks) for one in planned)
+    assert wanted == Counter(
+        (one.aligner.name, str(one.aligner.settings), one.country, one.seed, tuple(task.name for task in one.tasks))
+        for one in manifests()
+    )
+
+
+def test_every_entry_is_marked_verified():
+    marks = json.loads((RESULTS / "verified.json").read_text(encoding="utf-8"))
+    assert {one.answers.sha256 for one in manifests()} == set(marks)
