@@ -199,6 +199,14 @@ def test_narrow(visit, address):
 
 
 @needs_chromium
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_table_needs_no_scrolling_to_the_side(visit, width):
+    page = visit(viewport={"width": width, "height": 900})
+    assert "seeds " in page.locator("tbody").inner_text()  # ranges, the widest of what stands in a row
+    assert page.evaluate("(box => box.scrollWidth - box.clientWidth)(document.querySelector('.board'))") <= 0
+
+
+@needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("address", ["index.html", "submission.html#wvs-a", "submission.html#de-1"])
 def test_axe_finds_nothing(visit, address, scheme):

@@ -167,7 +167,7 @@
           return `<a href="submission.html#${encodeURIComponent(s.name)}">${esc(s.aligner)} <span class="seed">seed ${esc(s.seed)}</span></a><small>${esc(s.name)}</small>`
             + `<span class="inline">${marks(s, r.row, r.row.notes[noise] === "collapsed").filter((m) => m !== "self-reported").map(mark).join(" ")}</span>`;
         } },
-      words("model", "Model", "the model that answered, and its size where its name tells it", (r) => of(r, "model") ?? "no model"),
+      words("model", "Model", "the model that answered, and its size where its name tells it", (r) => of(r, "model") ?? "–", { className: "model" }),
       numeric("size", "Size", "parameters, where the model's name tells them", (r) => of(r, "size"), (r) => size(of(r, "size"))),
       ...(places.length ? [value(places[0], 0)] : []),
       { name: "noise", title: "Noise", orderable: false, data: null, phone: false,
