@@ -72,6 +72,19 @@ def test_the_control_is_one_row_for_every_country(folder, country):
     assert control.gain is None
 
 
+def test_the_control_s_spread_is_exported(folder):
+    done = CliRunner().invoke(cli, ["leaderboard", "export", str(folder), "--format", "json", "--country", "US"])
+    place = ("loss", "expected", "heldout")
+    told = {
+        row["aligner"]: row["spread"]
+        for row in json.loads(done.stdout)
+        if (row["metric"], row["readout"], row["split"]) == place
+    }
+    control = next(row for row in by_country(folder)["US"].trivial if row.spread)
+    assert told.pop(control.name) == control.spread[place] > 0
+    assert len(told) > 2 and set(told.values()) == {None}
+
+
 def test_rows_are_ranked_among_each_other(folder):
     board = by_country(folder)["US"]
     assert {"constant", "random prefix (5)", "naive s0", "de s0", "random s0"} == set(rows_of(board))

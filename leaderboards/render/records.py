@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...harness.report import headline_of
+from ...tasks.score import Place, Score
 from ..rank import Board, Standing
 from ..reported import reported_for
 from ..sets import AlignedSet
@@ -17,8 +18,8 @@ from .tables import columns
 _FORMULA = tuple("=+-@\t\r|%")
 FIELDS = (
     "kind", "task", "country", "variant", "suite", "rank", "by_value_alone", "submission", "aligner", "seed", "model",
-    "metric", "readout", "split", "value", "low", "high", "basis", "gain", "note", "survey_evaluations", "seconds",
-    "tokens", "verified", "source",
+    "metric", "readout", "split", "value", "low", "high", "basis", "spread", "gain", "note", "survey_evaluations",
+    "seconds", "tokens", "verified", "source",
 )  # fmt: skip
 
 
@@ -28,7 +29,7 @@ def records(
     """One record a row and number of the boards' tables and of what stands beside them, for machines.
 
     ``kind`` says what a row is: a submission, a reference (no aligner made it), a set of submissions, or reported
-    elsewhere.
+    elsewhere. ``spread`` is the standard deviation over the runs that a reference is the mean of.
     """
     found: list[dict[str, Any]] = []
     for board in boards:
@@ -51,7 +52,7 @@ def records(
             }
             found += _numbers(board, standing.row.scores, where | who, standing)
         for row in board.trivial:
-            found += _numbers(board, row.scores, where | {"kind": "reference", "aligner": row.name}, None)
+            found += _numbers(board, row.scores, where | {"kind": "reference", "aligner": row.name}, spread=row.spread)
     found += between.records(sets)
     for task in dict.fromkeys(board.key.task for board in boards):
         found += _reported(task)
@@ -65,7 +66,13 @@ def _reported(task: str) -> Iterator[dict[str, Any]]:
         yield from (about | {"aligner": method, "value": value} for method, value in row.figures.items())
 
 
-def _numbers(board: Board, scores: Any, base: dict[str, Any], standing: Standing | None) -> list[dict[str, Any]]:
+def _numbers(
+    board: Board,
+    scores: Iterable[Score],
+    base: dict[str, Any],
+    standing: Standing | None = None,
+    spread: Mapping[Place, float] | None = None,
+) -> list[dict[str, Any]]:
     rows = []
     for column in columns(board):
         if (score := column.find(scores)) is None:
@@ -75,7 +82,8 @@ def _numbers(board: Board, scores: Any, base: dict[str, Any], standing: Standing
             low, high, basis = standing.low, standing.high, standing.basis
             base = base | {"gain": False if standing.no_gain else standing.row.gain}
         number = {"metric": score.metric, "readout": score.readout, "split": score.split, "value": score.value}
-        rows.append(base | number | {"low": low, "high": high, "basis": basis, "note": score.note})
+        number |= {"spread": spread.get(column.place) if spread else None, "note": score.note}
+        rows.append(base | number | {"low": low, "high": high, "basis": basis})
     return rows
 
 
