@@ -6,7 +6,7 @@ python -m benchmarks.overview leaderboards/results
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from culteval.leaderboards.collect import entries
 from culteval.leaderboards.glossary import label, precision
 from culteval.leaderboards.rank import Board, boards
 from culteval.leaderboards.render.tables import columns
-from culteval.leaderboards.sets import aligned_sets
+from culteval.leaderboards.sets import AlignedSet, aligned_sets
 from culteval.leaderboards.suite import read_suite
 from culteval.tasks.score import place
 
@@ -58,7 +58,7 @@ def cells(found: Iterable[Board]) -> dict[str, dict[str, Cell]]:
             cell = made[standing.entry.manifest.aligner.name][board.spec.name]
             if score := column.find(standing.row.scores):
                 cell.values[country].append(score.value)
-                cell.gains[country].append(bool(standing.row.gain) and not standing.no_gain)
+                cell.gains[country].append(bool(standing.row.gain))
         for row in board.trivial:
             equal = row.note if (row.note or "").startswith("also ") else ""  # on a board, equal rows are one
             for name in (name for name in REFERENCES if row.name.startswith(name) or name in equal):
@@ -68,13 +68,11 @@ def cells(found: Iterable[Board]) -> dict[str, dict[str, Cell]]:
     return made
 
 
-def table(folder: Path) -> str:
+def table(found: Sequence[Board], sets: Iterable[AlignedSet]) -> str:
     """The table in Markdown: aligners by the mean skill, then the rows that need none."""
-    shelf, runs = Shelf(), list(entries(folder, lambda text: click.echo(text, err=True)))
-    found = boards(runs, shelf, read_suite())
     tasks = {board.spec.name: columns(board)[0].metric for board in found}
     apart: dict[str, list[float]] = defaultdict(list)
-    for each in aligned_sets(runs, shelf):
+    for each in sets:
         if each.centred:
             apart[each.aligner].append(each.centred.explained_variance[ALL])
     made = cells(found)
@@ -99,7 +97,8 @@ def table(folder: Path) -> str:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 def main(folder: str) -> None:
     """Print the table."""
-    click.echo(table(Path(folder)), nl=False)
+    shelf, runs = Shelf(), list(entries(Path(folder), lambda text: click.echo(text, err=True)))
+    click.echo(table(boards(runs, shelf, read_suite()), aligned_sets(runs, shelf)), nl=False)
 
 
 if __name__ == "__main__":

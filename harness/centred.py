@@ -21,7 +21,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..tasks.metrics.reference import DIMENSIONS
-from ..tasks.score import Score, find
+from ..tasks.score import COLLAPSED, Score, find
 from .figure import dimensions
 
 LEAST_COUNTRIES = 6
@@ -63,7 +63,7 @@ def centred(scores: Mapping[str, Sequence[Score]], readout: str, split: str = "h
         _each(lambda x, y: 1 - float(((x - y) ** 2).sum() / (y**2).sum()), model, published),
         _each(_correlation, model, published),
         float(np.mean([row.value for row in usual.values()])),
-        tuple(code for code, row in usual.items() if row.note == "collapsed"),
+        tuple(code for code, row in usual.items() if row.note == COLLAPSED),
     )
 
 

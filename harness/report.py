@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..tasks.schema import Readout
-from ..tasks.score import Place, Score, find, place
+from ..tasks.score import COLLAPSED, Place, Score, find, place
 from ..tasks.spec import TaskSpec
 from .submission import Spent
 
@@ -80,7 +80,7 @@ class Row:
     """One line of the table: an aligner's scores for one task and country, and what it cost.
 
     ``spread`` is the standard deviation by place where the scores are means over runs; ``gain`` whether the headline
-    is better than what any random prefix does, None where that is not known; ``rank`` its rank on a board.
+    is better than all that comes without alignment, None where that is not known; ``rank`` its rank on a board.
     """
 
     aligner: str
@@ -95,7 +95,7 @@ class Row:
         cells = [self.aligner]
         for column in columns:
             found = column.find(self.scores)
-            mark = "*" if found and found.note == "collapsed" else ""
+            mark = "*" if found and found.note == COLLAPSED else ""
             spread = f" ± {self.spread[place(found)]:{column.form}}" if found and self.spread else ""
             cells.append("-" if found is None else f"{found.value:{column.form}}{spread}{mark}")
         cells.append(f"{self.spent.survey_evaluations:.0f}" if self.spent else "0")
@@ -209,7 +209,10 @@ def caption(rows: Sequence[Row], spec: TaskSpec) -> str:
     if any(row.rank for row in rows):
         text += "rank: 1 + the rows better beyond interval or seeds; (in brackets) by value alone\n"
     if any(row.gain is not None for row in rows):
-        text += "no gain: within two standard deviations of what unselected random prefixes do, or worse\n"
+        text += (
+            "gain: better, beyond doubt, than every row that needs no alignment, and than random prefixes by two\n"
+            "standard deviations; never where collapsed\n"
+        )
     return text.rstrip("\n")
 
 

@@ -16,7 +16,7 @@ from ..tasks.calibration import is_free
 from ..tasks.measure import Measure, MeasureOptions, measure_of
 from ..tasks.metrics.common import uniform_answers
 from ..tasks.prompts import of_split
-from ..tasks.score import Place, Score, find, place
+from ..tasks.score import COLLAPSED, Place, Score, find, place
 from ..tasks.spec import TaskSpec
 
 CONTROL = "untrained"  # the aligner whose runs are the random-prefix control
@@ -115,11 +115,11 @@ def random_prefix(runs: Sequence[Sequence[Score]]) -> TrivialRow:
     tables = [{place(row): row for row in scores} for scores in runs]
     shared = [key for key in tables[0] if all(key in table for table in tables)]
     values = {key: np.array([table[key].value for table in tables]) for key in shared}
-    collapsed = {key: all(table[key].note == "collapsed" for table in tables) for key in shared}
+    collapsed = {key: all(table[key].note == COLLAPSED for table in tables) for key in shared}
     name = f"random prefix ({len(runs)})"
     scores = []
     for key, each in values.items():
-        note = "collapsed" if collapsed[key] else None
+        note = COLLAPSED if collapsed[key] else None
         update = {"value": float(each.mean()), "aligner": name, "low": None, "high": None, "note": note}
         scores.append(tables[0][key].model_copy(update=update))
     note = None if len(runs) >= PREFIXES else f"{PREFIXES} seeds are owed"

@@ -216,20 +216,28 @@ def entry_of(found: Found, shelf: Shelf) -> tuple[Entry, dict[str, Answers]]:
     ), answers
 
 
-def entries(folder: Path, warn: Callable[[str], None]) -> Iterator[Entry]:
+def entries(
+    folder: Path, warn: Callable[[str], None], advance: Callable[[int, int], None] = lambda done, total: None
+) -> Iterator[Entry]:
     """All submissions of a folder, scored; those that are refused are warned about and left out.
+
+    Args:
+        advance: told how many of how many have been read.
 
     Raises:
         InputError: the folder holds none, or none but refused ones.
     """
     problems: list[str] = []
     shelf, any_good, changed = Shelf(), False, 0
-    for found in find(folder, problems.append):
+    all_found = find(folder, problems.append)
+    for number, found in enumerate(all_found, start=1):
         try:
             entry, _ = entry_of(found, shelf)
         except CultevalError as error:
             problems.append(str(error))
             continue
+        finally:
+            advance(number, len(all_found))
         any_good, changed = True, changed + entry.differs
         yield entry
     conclude(folder, any_good, problems, changed, warn)

@@ -13,7 +13,10 @@ import click
 from ..errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    from ..harness.scoring import Shelf
+    from .collect import Entry
     from .rank import Board
+    from .suite import Suite
 
 FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default="culteval-runs")
 
@@ -27,6 +30,17 @@ def _note(text: str) -> None:
     click.echo(f"note: {text}", err=True)
 
 
+def _boards(folder: Path, shelf: Shelf, suite: Suite, as_json: bool) -> tuple[list[Entry], list[Board]]:
+    from ..harness.commands import terminal
+    from .collect import entries
+    from .rank import boards
+
+    with terminal(as_json) as display:
+        runs = list(entries(folder, _note, lambda done, total: display.advance("submissions", done, total, None)))
+        found = boards(runs, shelf, suite, advance=lambda done, total: display.advance("boards", done, total, None))
+    return runs, found
+
+
 @leaderboard.command()
 @FOLDER
 @click.option("--format", "form", type=click.Choice(["terminal", "md", "json"]), default="terminal", show_default=True)
@@ -35,14 +49,13 @@ def show(folder: Path, form: str) -> None:
     from rich.console import Console
 
     from ..harness.scoring import Shelf
-    from .collect import entries, verified
-    from .rank import boards
+    from .collect import verified
     from .render import terminal
     from .sets import aligned_sets
     from .suite import read_suite
 
-    shelf, runs, checked = Shelf(), list(entries(folder, _note)), verified(folder)
-    found = boards(runs, shelf, read_suite())
+    shelf, checked = Shelf(), verified(folder)
+    runs, found = _boards(folder, shelf, read_suite(), form == "json")
     if form == "json":
         rows = [score.model_dump() for board in found for row in board.rows() for score in row.scores]
         click.echo(json.dumps(rows))
@@ -88,16 +101,15 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
     """
     from ..harness.files import write_text
     from ..harness.scoring import Shelf
-    from .collect import entries, verified
-    from .rank import boards
+    from .collect import verified
     from .sets import aligned_sets
     from .suite import read_suite
 
     if form in ("png", "svg") and (out is None or out.suffix != f".{form}"):
         raise UsageError(f"--format {form}: a picture needs a file of that kind. Add --out board.{form}.")
     suite, checked, shelf = read_suite(), verified(folder), Shelf()
-    runs = list(entries(folder, _note))
-    found = _chosen(boards(runs, shelf, suite), task, country)
+    runs, found = _boards(folder, shelf, suite, form == "json")
+    found = _chosen(found, task, country)
     if form in ("png", "svg"):
         assert out is not None, "refused above"
         _picture(found, form, out)

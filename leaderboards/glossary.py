@@ -19,10 +19,11 @@ READOUTS = {
     "argmax_calibrated": "the most probable option after dividing by the probabilities of content-free questions",
 }
 MARKS = {
-    "verified": "the answers were made again from model and adapter by the board's keepers, and agree",
+    "verified": "a sample of the answers was made again from model and adapter by the board's keepers, and agrees",
     "self-reported": "the answers are the submitter's; the scores were made here from them",
-    "gain": "better than every row that needs no alignment, and than random prefixes by two standard deviations",
-    "no gain": "not better, beyond doubt, than a row that needs no alignment, or than random prefixes",
+    "gain": "better, beyond doubt, than every row that needs no alignment, and than random prefixes by two standard "
+    "deviations; not collapsed",
+    "no gain": "not better, beyond doubt, than a row that needs no alignment, or than random prefixes; or collapsed",
     "collapsed": "the answers are nearly the same whatever is asked, so the score says nothing of the country",
     "rescored": "came with scores that its answers do not give; shown is what the answers give",
 }

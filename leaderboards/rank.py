@@ -23,7 +23,7 @@ from ..harness.trivial import CONTROL, PREFIXES, TrivialRow, is_gain, random_pre
 from ..tasks.answers import Answers
 from ..tasks.countries import name_of
 from ..tasks.prompts import layout_of
-from ..tasks.score import Score
+from ..tasks.score import COLLAPSED, Score
 from ..tasks.spec import TaskSpec
 from .collect import Entry
 from .suite import Suite
@@ -52,8 +52,9 @@ class Standing:
 
     ``low`` and ``high`` bound the headline by its 95 % interval, or by the range of three seeds or more of the same
     configuration; ``basis`` says which, and without either nothing bounds it and its rank is one by value alone.
-    ``above`` is whether it is better beyond doubt than every row that no model made, ``row.gain`` whether it is better
-    than the random-prefix control of its model; None where that cannot be said.
+    ``row.gain`` is whether it shows anything that does not come without alignment too: better beyond doubt than every
+    row that no model made and than the random-prefix control of its model, and not collapsed. None where it is all
+    but the control, of which there is none.
     """
 
     entry: Entry
@@ -62,12 +63,6 @@ class Standing:
     basis: Basis
     low: float | None
     high: float | None
-    above: bool | None
-
-    @property
-    def no_gain(self) -> bool:
-        """Whether the row shows nothing that comes without alignment too."""
-        return self.above is False or self.row.gain is False
 
     @property
     def place(self) -> str:
@@ -109,14 +104,8 @@ class Board:
             more = f" {standing.entry.manifest.model.name}" if several else ""
             more += " (v)" if standing.entry.manifest.answers.sha256 in verified else ""
             named.append(replace(standing.row, aligner=standing.row.aligner + more, rank=standing.place))
-        others = [Row(row.name, row.scores, None, row.spread, self.gain_of(row)) for row in self.trivial]
+        others = [Row(row.name, row.scores, None, row.spread) for row in self.trivial]
         return ranked([*named, *others], self.spec)
-
-    def gain_of(self, row: TrivialRow) -> bool | None:
-        """As ``Standing.row.gain``, of a row that no model made, where the board has controls."""
-        score = headline_of(self.spec).find(row.scores)
-        controls = [other for other in self.trivial if other.spread is not None]
-        return _gain(score, controls) if score is not None and row.spread is None else None
 
 
 def key_of(task: AskedTask, spec: TaskSpec) -> Key:
@@ -132,11 +121,18 @@ def settings_of(entry: Entry) -> str:
     return json.dumps(entry.manifest.aligner.settings, sort_keys=True)
 
 
-def boards(entries: Iterable[Entry], shelf: Shelf, suite: Suite, against: Against | None = None) -> list[Board]:
+def boards(
+    entries: Iterable[Entry],
+    shelf: Shelf,
+    suite: Suite,
+    against: Against | None = None,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Board]:
     """All boards of some submissions, by task and country; those of the suite first.
 
     Args:
         against: scores the control's answers for another country than their own; by default read and scored anew.
+        advance: told how many of how many boards are made.
     """
     groups: dict[Key, list[Entry]] = defaultdict(list)
     for entry in entries:
@@ -144,10 +140,11 @@ def boards(entries: Iterable[Entry], shelf: Shelf, suite: Suite, against: Agains
             groups[key_of(task, shelf.spec(task.name))].append(entry)
     against = against or scored_anew(shelf)
     made = []
-    for key, members in groups.items():
+    for number, (key, members) in enumerate(groups.items(), start=1):
         like = [each for other, each in groups.items() if (other.task, other.asked) == (key.task, key.asked)]
         control = [entry for each in like for entry in each if entry.manifest.aligner.name == CONTROL]
         made.append(_board(key, members, _controls(key, control, against), shelf, suite))
+        advance(number, len(groups))
     return sorted(made, key=lambda board: (not board.in_suite, suite.place(board.key.task), board.key))
 
 
@@ -260,14 +257,15 @@ def _ranked(
     for entry in members:
         row = Row(f"{entry.manifest.aligner.name} s{entry.manifest.seed}", entry.of(spec.name), entry.manifest.budget)
         if (score := scores[entry.name]) is None:
-            standings.append(Standing(entry, row, None, None, None, None, None))
+            standings.append(Standing(entry, row, None, None, None, None))
             continue
         low, high, basis = bounds[entry.name]
         worst, best = sorted((sign * low, sign * high))
         rank = 1 + len(least) - bisect_left(least, np.nextafter(best, np.inf))
-        row = replace(row, gain=_gain(score, controls.get(_model(entry), ())))
+        might = worst > beaten and score.note != COLLAPSED
+        row = replace(row, gain=_beyond(score, controls.get(_model(entry), ())) if might else False)
         known: tuple[float | None, float | None] = (low, high) if basis else (None, None)
-        standings.append(Standing(entry, row, rank, basis, *known, bool(worst > beaten)))
+        standings.append(Standing(entry, row, rank, basis, *known))
     return tuple(sorted(standings, key=lambda one: (one.rank is None, badness(one.row.scores, spec), one.entry.name)))
 
 
@@ -277,7 +275,7 @@ def _references(trivial: Iterable[TrivialRow], column: Column) -> list[Score]:
     return [score for score in found if score is not None]
 
 
-def _gain(score: Score, controls: Iterable[TrivialRow]) -> bool | None:
+def _beyond(score: Score, controls: Iterable[TrivialRow]) -> bool | None:
     known = [gain for control in controls if (gain := is_gain(score, control)) is not None]
     return all(known) if known else None
 
@@ -285,10 +283,12 @@ def _gain(score: Score, controls: Iterable[TrivialRow]) -> bool | None:
 def _bounds(members: Sequence[Entry], scores: dict[str, Score | None]) -> dict[str, tuple[float, float, Basis]]:
     """Least and greatest value that each headline may have, and why; the value itself where nothing is known."""
     seeds: dict[str, dict[int, float]] = defaultdict(dict)
+    answers: dict[str, set[str]] = defaultdict(set)  # equal ones are no range: what no seed changes has no noise to see
     which = {entry.name: entry.manifest.configuration for entry in members}
     for entry in members:
         if (score := scores[entry.name]) is not None:
             seeds[which[entry.name]][entry.manifest.seed] = score.value
+            answers[which[entry.name]].add(entry.manifest.answers.sha256)
     bounds: dict[str, tuple[float, float, Basis]] = {}
     for name, score in scores.items():
         if score is None:
@@ -296,7 +296,7 @@ def _bounds(members: Sequence[Entry], scores: dict[str, Score | None]) -> dict[s
         values = seeds[which[name]].values()
         if score.low is not None and score.high is not None:
             bounds[name] = (score.low, score.high, "interval")
-        elif len(values) >= SEEDS:
+        elif min(len(values), len(answers[which[name]])) >= SEEDS:
             bounds[name] = (min(values), max(values), "seeds")
         else:
             bounds[name] = (score.value, score.value, None)

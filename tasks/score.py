@@ -41,6 +41,7 @@ class Score(BaseModel):
 
 
 Place = tuple[str, str, str]
+COLLAPSED = "collapsed"  # the note of a score of answers that are nearly the same whatever is asked
 
 
 def place(score: Score) -> Place:

@@ -2,14 +2,21 @@
 
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
 from click.testing import CliRunner
 from culteval.harness.cli import cli
 from culteval.harness.commands import run_defaults
+from culteval.harness.scoring import Shelf
 from culteval.harness.submission import Manifest
 from culteval.harness.sweep import cells, read_grid
+from culteval.leaderboards.collect import entries, verified
+from culteval.leaderboards.rank import boards
+from culteval.leaderboards.render import terminal
+from culteval.leaderboards.sets import aligned_sets
+from culteval.leaderboards.suite import read_suite
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "leaderboards" / "results"
@@ -19,14 +26,9 @@ def manifests():
     return [Manifest.model_validate_json(path.read_bytes()) for path in RESULTS.glob("*/manifest.json")]
 
 
-def printed(command, *words):
-    done = CliRunner().invoke(command, [*map(str, words)])
-    assert done.exit_code == 0, done.output[-2000:]
-    return done.output
-
-
 def test_its_keepers_check_finds_nothing_wrong():
-    assert "nothing wrong" in printed(cli, "leaderboard", "check", RESULTS)
+    done = CliRunner().invoke(cli, ["leaderboard", "check", str(RESULTS)])
+    assert "nothing wrong" in done.output and done.exit_code == 0, done.output[-2000:]
 
 
 def test_it_names_no_folder_of_the_machine_it_was_made_on():
@@ -36,21 +38,34 @@ def test_it_names_no_folder_of_the_machine_it_was_made_on():
     assert not odd, odd[:5]
 
 
-def test_the_documents_have_its_table():
+def test_the_documents_have_its_tables():
+    """The README's of all aligners, and how well countries are told apart; one reading of the board for both."""
+    from benchmarks import overview
+
+    shelf, runs = Shelf(), list(entries(RESULTS, print))
+    found, sets = boards(runs, shelf, read_suite()), aligned_sets(runs, shelf)
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
+    table = overview.table(found, sets).splitlines()
+    assert len(table) > 8
+    for lines in ((ROOT / "README.md").read_text(encoding="utf-8").splitlines(), results):
+        assert not set(table) - set(lines)
+    (*_, between) = terminal.markdown(found, sets, verified(RESULTS)).partition("between countries, free of C")
+    rows = re.findall(r"^\| \w+ s\d \|.*", between, re.MULTILINE)
+    assert len(rows) > 5
+    assert not set(rows) - set(results)
+
+
+def test_the_table_of_a_part_of_it(tmp_path):
     from benchmarks.overview import main
 
-    table = printed(main, RESULTS).splitlines()
-    assert len(table) > 8
-    for page in ("README.md", "docs/results.md"):
-        assert not set(table) - set((ROOT / page).read_text(encoding="utf-8").splitlines()), page
-
-
-def test_the_documents_say_how_well_countries_are_told_apart():
-    shown = printed(cli, "leaderboard", "show", RESULTS, "--format", "md")
-    (*_, table) = shown.partition("between countries, free of C")
-    rows = re.findall(r"^\| \w+ s\d \|.*", table, re.MULTILINE)
-    assert len(rows) > 5
-    assert not set(rows) - set((ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines())
+    for aligner in ("naive", "icl"):
+        entry = next(RESULTS.glob(f"vsm13-US-{aligner}-*"))
+        shutil.copytree(entry, tmp_path / entry.name)
+    done = CliRunner().invoke(main, [str(tmp_path)])
+    assert done.exit_code == 0 and [line.split("|")[1].strip() for line in done.output.splitlines()[2:4]] == [
+        "naive",
+        "icl",
+    ]
 
 
 def test_it_is_every_run_of_its_sweep():

@@ -7,7 +7,7 @@ from culteval.leaderboards.suite import current, read_suite
 from .board_files import data_of
 
 
-def fake(values, intervals=None, seeds=None, better=True):
+def fake(values, intervals=None, seeds=None, better=True, answers=None):
     """Standings of made-up headlines on culture_core: (rank, basis) by name."""
     spec = spec_of("culture_core" if better else "vsm13")
     headline, entries = rank.headline_of(spec), []
@@ -17,11 +17,12 @@ def fake(values, intervals=None, seeds=None, better=True):
                  "split": "heldout", "value": value, "low": low, "high": high, "n": 9, "edition": "e",
                  "higher_is_better": better, "wordings": ("A",), "orders": ("natural",)}  # fmt: skip
         group, seed = seeds[number] if seeds else (number, 0)
+        said = answers[number] if answers else number
         manifest = {"tasks": [{"name": spec.name, "hash": "0" * 64, "country": "SA"}], "country": "SA", "seed": seed,
                     "model": {"name": "m", "revision": "r", "dtype": "d", "device": "c", "threads": 1,
                               "chat_template": None, "forward": "f"},
                     "aligner": {"name": f"a{group}", "settings": {}, "adapter_sha256": None}, "fitted": None,
-                    "versions": {}, "command": "", "answers": {"sha256": "0" * 64, "rows": 1},
+                    "versions": {}, "command": "", "answers": {"sha256": f"{said:064x}", "rows": 1},
                     "budget": {"item_forwards_allowed": 0, "item_forwards": 0, "survey_evaluations": 0, "tokens": 0,
                                "seconds": 0}}  # fmt: skip
         entries.append(collect.Entry(name=f"n{number}", key="k", manifest=manifest, scores=(score,)))
@@ -41,6 +42,12 @@ def test_three_seeds_stand_for_noise_two_do_not():
     assert fake([10.0, 30.0, 20.0, 25.0, 40.0], seeds=seeds, better=False) == [
         (1, "seeds"), (1, "seeds"), (1, "seeds"), (1, None), (5, None)
     ]  # fmt: skip
+
+
+def test_seeds_that_change_nothing_bound_nothing():
+    seeds = [("x", 0), ("x", 1), ("x", 2)]
+    for answers in ([7, 7, 7], [7, 7, 8]):
+        assert {basis for _, basis in fake([1.0, 1.0, 1.0], seeds=seeds, answers=answers)} == {None}
 
 
 def test_same_seed_twice_is_one_seed():

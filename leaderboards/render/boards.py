@@ -120,7 +120,7 @@ def _standing(standing: Standing, places: Sequence[Place], ids: dict[str, int]) 
         "rank": standing.rank,
         "basis": standing.basis,
         "bounds": bounds,
-        "gain": False if standing.no_gain else standing.row.gain,
+        "gain": standing.row.gain,
     } | _values(standing.row.scores, places)
 
 

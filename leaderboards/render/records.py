@@ -49,6 +49,7 @@ def records(
                 "seconds": manifest.budget.seconds,
                 "tokens": manifest.budget.tokens,
                 "verified": manifest.answers.sha256 in verified,
+                "gain": standing.row.gain,
             }
             found += _numbers(board, standing.row.scores, where | who, standing)
         for row in board.trivial:
@@ -80,7 +81,6 @@ def _numbers(
         low, high, basis = score.low, score.high, "interval" if score.low is not None else None
         if standing and column == headline_of(board.spec):
             low, high, basis = standing.low, standing.high, standing.basis
-            base = base | {"gain": False if standing.no_gain else standing.row.gain}
         number = {"metric": score.metric, "readout": score.readout, "split": score.split, "value": score.value}
         number |= {"spread": spread.get(column.place) if spread else None, "note": score.note}
         rows.append(base | number | {"low": low, "high": high, "basis": basis})

@@ -19,7 +19,7 @@ from ..countries import name_of
 from ..measure import MeasureOptions
 from ..sample import Metric, Sample, quotient, tally
 from ..schema import Readout, SplitName
-from ..score import Score
+from ..score import COLLAPSED, Score
 from ..spec import TaskSpec
 from .common import agreement, middle_answers
 from .hofstede import CONSTANTS, ITEMS, NORMS, distance, inverse, is_collapsed, means_with, terms, total, weights
@@ -167,7 +167,7 @@ class HofstedeSurvey:
         means = self._item_means(asked, readout)
         if np.isnan(means).any():
             return  # an item without a single valid answer has no mean: no index can be formed
-        note = "collapsed" if is_collapsed(means) else None
+        note = COLLAPSED if is_collapsed(means) else None
         error = weights() @ means + self.shift - self.target
         base["note"] = note
         yield from self._losses(error, base)
@@ -209,7 +209,7 @@ class HofstedeSurvey:
         usual = next((row["value"] for row in rows if row["metric"] == "loss"), np.nan)
         if np.isnan(value) or np.isnan(usual):
             return
-        note = "collapsed" if is_collapsed(self._item_means(asked, readout)) else None
+        note = COLLAPSED if is_collapsed(self._item_means(asked, readout)) else None
         base = {"n": rows[0]["n"], "higher_is_better": False, "norm": "sse", "note": note}
         yield base | {"metric": f"loss_{order}", "value": value, "orders": (order,)}
         both = {"note": None, "orders": ("natural", order)}
