@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 pytestmark = pytest.mark.slow
 
@@ -21,17 +22,29 @@ sys.exit(done.returncode)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A small DE run of the embedded model as a person would start it; what it printed and its peak memory in bytes."""
-    folder = tmp_path_factory.mktemp("real")
+def run(tmp_path_factory, worker_id):
+    """A small DE run of the embedded model as a person would start it; what it printed and its peak memory in bytes.
+
+    One for all of pytest's workers (the recipe of pytest-xdist's documentation).
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "real"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "printed").is_file():
+            folder.mkdir(exist_ok=True)
+            (folder / "printed").write_text(_run(folder), encoding="utf-8")
+    result = json.loads((folder / "printed").read_text(encoding="utf-8"))
+    peak = int((folder / "peak").read_text()) * 1024
+    return result | {"run": folder / result["run"], "submission": folder / result["submission"], "peak": peak}
+
+
+def _run(folder):
     command = [sys.executable, "-m", "culteval", "run", "--aligner", "de", "--task", "vsm13", "--budget", "16"]
     flags = ["--set", "population=4", "--dtype", "float32", "--json"]
     watched = [sys.executable, "-c", WATCH, str(folder / "peak"), *command, *flags]
     done = subprocess.run(watched, cwd=folder, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
-    peak = int((folder / "peak").read_text()) * 1024
-    result = json.loads(done.stdout)
-    return result | {"run": folder / result["run"], "submission": folder / result["submission"], "peak": peak}
+    return done.stdout
 
 
 def test_layers_run_fused(run):
