@@ -16,6 +16,7 @@ from rich.text import Text
 
 from .log import LOGGER
 
+MOMENT = 2  # seconds that may pass without a word
 PAUSE = 10  # seconds at least between two lines of one thing, where there is no terminal
 
 
@@ -76,10 +77,19 @@ class TerminalDisplay:
         pace.spent, pace.at = spent, now
         if self.console.is_terminal:
             self._move(label, pace, status, anew)
-        elif anew or spent >= allowed or now - self._said[label] > PAUSE:
+        elif self._is_due(label, pace, anew):
             self._said[label] = now
             left = pace.left(now)
             self.say(f"{label}: {status}" + (f" | {_clock_time(left)} left" if left else ""))
+
+    def _is_due(self, label: str, pace: _Pace, anew: bool) -> bool:
+        """Whether a line is: at its beginning and end and in between, but not of what is over in a moment."""
+        if anew and pace.spent:  # heard of after its first step
+            self._said[label] = pace.at - PAUSE + MOMENT
+            return False
+        if pace.spent >= pace.allowed:
+            return not pace.first or pace.at - pace.since > MOMENT
+        return anew or pace.at - self._said[label] > PAUSE
 
     def _move(self, label: str, pace: _Pace, status: str, anew: bool) -> None:
         if label not in self._bars:

@@ -88,6 +88,17 @@ def test_lines_have_a_time_left_too(clock):
     ]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "lines"), [(0.5, []), (1.5, ["entries: 3 of 4 | 0:00:02 left", "entries: 4 of 4"])]
+)
+def test_what_is_over_in_a_moment_takes_no_line(clock, seconds, lines):
+    one = display(clock, terminal=False)
+    for done in range(1, 5):
+        one.advance("entries", done, 4, None)
+        clock.now += seconds
+    assert told(one) == lines
+
+
 def test_lines_keep_their_distance(clock):
     one = display(clock, terminal=False)
     for step in range(101):
