@@ -53,8 +53,8 @@ class Standing:
     ``low`` and ``high`` bound the headline by its 95 % interval, or by the range of three seeds or more of the same
     configuration; ``basis`` says which, and without either nothing bounds it and its rank is one by value alone.
     ``row.gain`` is whether it shows anything that does not come without alignment too: better beyond doubt than every
-    row that no model made and than the random-prefix control of its model, and not collapsed. None where it is all
-    but the control, of which there is none.
+    row that no model made and than the random-prefix control of its model, and not collapsed. None where there
+    is no control and the rest holds.
     """
 
     entry: Entry
