@@ -34,7 +34,6 @@ class TerminalDisplay:
         self._log = _Lines(console) if verbose else None
         self._bars: dict[str, TaskID] = {}
         self._paces: dict[str, _Pace] = {}
-        self._said: dict[str, float] = {}
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -77,19 +76,10 @@ class TerminalDisplay:
         pace.spent, pace.at = spent, now
         if self.console.is_terminal:
             self._move(label, pace, status, anew)
-        elif self._is_due(label, pace, anew):
-            self._said[label] = now
+        elif pace.is_due(anew):
+            pace.said = now
             left = pace.left(now)
             self.say(f"{label}: {status}" + (f" | {_clock_time(left)} left" if left else ""))
-
-    def _is_due(self, label: str, pace: _Pace, anew: bool) -> bool:
-        """Whether a line is: at its beginning and end and in between, but not of what is over in a moment."""
-        if anew and pace.spent:  # heard of after its first step
-            self._said[label] = pace.at - PAUSE + MOMENT
-            return False
-        if pace.spent >= pace.allowed:
-            return not pace.first or pace.at - pace.since > MOMENT
-        return anew or pace.at - self._said[label] > PAUSE
 
     def _move(self, label: str, pace: _Pace, status: str, anew: bool) -> None:
         if label not in self._bars:
@@ -106,6 +96,15 @@ class _Pace:
     def __init__(self, spent: float, allowed: float, now: float) -> None:
         self.allowed, self.first, self.since = allowed, spent, now
         self.spent, self.at = spent, now
+        self.said = now - PAUSE + MOMENT
+
+    def is_due(self, anew: bool) -> bool:
+        """Whether a line is: at its beginning and end and in between, but not of what is over in a moment."""
+        if anew:
+            return not self.spent  # otherwise it is heard of after its first step
+        if self.spent >= self.allowed:
+            return not self.first or self.at - self.since > MOMENT
+        return self.at - self.said > PAUSE
 
     def left(self, now: float) -> float | None:
         """Seconds left, None where nothing was done yet; it counts down from one step to the next."""

@@ -208,11 +208,6 @@ def caption(rows: Sequence[Row], spec: TaskSpec) -> str:
         text += "* collapsed: all 24 answers within a quarter of a scale step\n"
     if any(row.rank for row in rows):
         text += "rank: 1 + the rows better beyond interval or seeds; (in brackets) by value alone\n"
-    if any(row.gain is not None for row in rows):
-        text += (
-            "gain: better, beyond doubt, than every row that needs no alignment, and than random prefixes by two\n"
-            "standard deviations; never where collapsed\n"
-        )
     return text.rstrip("\n")
 
 

@@ -34,7 +34,7 @@ def test_its_keepers_check_finds_nothing_wrong():
 def test_it_names_no_folder_of_the_machine_it_was_made_on():
     texts = [path for path in RESULTS.rglob("*") if path.is_file() and path.suffix != ".safetensors"]
     assert len(texts) > 100
-    odd = [path for path in texts if any(root in path.read_bytes() for root in (b"/root/", b"/home/", b"/tmp/"))]
+    odd = [path for path in texts if re.search(rb"/(root|home|tmp)/", path.read_bytes())]
     assert not odd, odd[:5]
 
 
@@ -62,10 +62,8 @@ def test_the_table_of_a_part_of_it(tmp_path):
         entry = next(RESULTS.glob(f"vsm13-US-{aligner}-*"))
         shutil.copytree(entry, tmp_path / entry.name)
     done = CliRunner().invoke(main, [str(tmp_path)])
-    assert done.exit_code == 0 and [line.split("|")[1].strip() for line in done.output.splitlines()[2:4]] == [
-        "naive",
-        "icl",
-    ]
+    assert done.exit_code == 0
+    assert [line.split("|")[1].strip() for line in done.output.splitlines()[2:4]] == ["naive", "icl"]
 
 
 def test_it_is_every_run_of_its_sweep():

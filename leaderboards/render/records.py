@@ -82,8 +82,8 @@ def _numbers(
         if standing and column == headline_of(board.spec):
             low, high, basis = standing.low, standing.high, standing.basis
         number = {"metric": score.metric, "readout": score.readout, "split": score.split, "value": score.value}
-        number |= {"spread": spread.get(column.place) if spread else None, "note": score.note}
-        rows.append(base | number | {"low": low, "high": high, "basis": basis})
+        more = {"spread": (spread or {}).get(column.place), "note": score.note}
+        rows.append(base | number | {"low": low, "high": high, "basis": basis} | more)
     return rows
 
 

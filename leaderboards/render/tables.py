@@ -8,6 +8,7 @@ from typing import Any
 
 from ...harness.report import Column, escape, headline_of, markdown_table
 from ...tasks.countries import name_of
+from ...tasks.score import COLLAPSED
 from ..glossary import MARKS, explanation, label, precision
 from ..rank import Board, Standing
 from ..reported import TITLE, reported_for
@@ -30,6 +31,7 @@ WORDS = (1, 3)  # the columns of a board that are no numbers: who made a row, an
 BOLD_NOTE = "Bold: better than every other row in paired permutation tests, Holm-corrected, at 5 %."
 RANK_NOTE = "Rank: one more than the rows whose range lies wholly on the better side; in brackets by value alone."
 VERIFIED_NOTE = f"(v): verified, {MARKS['verified']}."
+GAIN_NOTE = f"gain: {MARKS['gain']}."
 REPORTED = ("Figure", "Value by method", "How far comparable, and source")
 RANGE_NOTE = "Range: 95 % interval, or (s) from the lowest to the highest of three seeds or more."
 
@@ -84,7 +86,7 @@ def _value(column: Column, scores: Sequence[Any]) -> str:
     found = column.find(scores)
     if found is None:
         return ""
-    return f"{found.value:z,.{precision(found.metric)}f}{'*' if found.note == 'collapsed' else ''}"
+    return f"{found.value:z,.{precision(found.metric)}f}{'*' if found.note == COLLAPSED else ''}"
 
 
 def notes(board: Board, rows: Sequence[Sequence[str]], bold: Collection[int]) -> list[str]:

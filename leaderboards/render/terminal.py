@@ -14,7 +14,7 @@ from ..rank import Board
 from ..reported import reported_lines
 from ..sets import AlignedSet
 from . import between
-from .tables import VERIFIED_NOTE, markdown_beside
+from .tables import GAIN_NOTE, VERIFIED_NOTE, markdown_beside
 
 
 def markdown(found: Sequence[Board], sets: Sequence[AlignedSet], verified: Collection[str]) -> str:
@@ -29,7 +29,8 @@ def markdown(found: Sequence[Board], sets: Sequence[AlignedSet], verified: Colle
 
 def _notes(board: Board, verified: Collection[str]) -> list[str]:
     marked = any(standing.entry.manifest.answers.sha256 in verified for standing in board.standings)
-    return [*board.notes, VERIFIED_NOTE] if marked else list(board.notes)
+    judged = any(standing.row.gain is not None for standing in board.standings)
+    return [*([GAIN_NOTE] if judged else []), *board.notes, *([VERIFIED_NOTE] if marked else [])]
 
 
 def show(found: Sequence[Board], sets: Sequence[AlignedSet], verified: Collection[str], console: Console) -> None:
