@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from culteval.harness.aligned import AlignedModel
-from culteval.harness.encoding import as_chat
+from culteval.harness.chat import Chat
 from culteval.harness.models import LanguageModel, load_model
 from culteval.harness.registry import spec_of
 from culteval.tasks.prompts import Prompts, render
@@ -51,7 +51,7 @@ def loaded(settings: Settings, dtype: str) -> LanguageModel:
 def as_requests(tokenizer: Any, prompts: Prompts) -> list[Instance]:
     """The prompts as stock lm-eval asks them: chat template if there is one, else a space before each option."""
     space = "" if tokenizer.chat_template else " "
-    contexts = [as_chat(tokenizer, text) for text in prompts.texts]
+    contexts = [Chat(tokenizer).asked(text) for text in prompts.texts]
     return requests_of(contexts, [[space + option for option in row] for row in prompts.choices])
 
 

@@ -18,6 +18,7 @@ from ..tasks.reading import read_bytes
 from .adapters import CONFIG, lora_hash, read_config
 from .adapters import WEIGHTS as LORA_WEIGHTS
 from .files import replacing, write_json, write_text
+from .model_config import text_config
 
 if TYPE_CHECKING:
     from .models import LanguageModel
@@ -74,7 +75,7 @@ class AlignedModel:
         return config | {"base_model_name_or_path": self.model.identity.name}
 
     def _peft_config(self, tokens: int) -> dict[str, Any]:
-        config = self.model.model.config
+        config = text_config(self.model.model)
         given = {
             "peft_type": "PROMPT_TUNING",
             "task_type": "CAUSAL_LM",

@@ -21,6 +21,7 @@ from ..tasks.spec import TaskSpec
 from . import loading, log, report, submission
 from .answer_cache import answers_folder
 from .api import Api
+from .chat import THINKING_TOKENS
 from .config import DEFAULT_BUDGET, RunConfig
 from .display import TerminalDisplay, verbosity
 from .planning import plan
@@ -56,6 +57,31 @@ def api_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_CHAT_OPTIONS = (
+    click.option("--system", metavar="TEXT", help="System message before every prompt."),
+    click.option(
+        "--chat-template", metavar="FILE|none", help="Jinja template in place of the model's own, or none at all."
+    ),
+    click.option(
+        "--template-args",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="A variable of the chat template, such as enable_thinking=true; may be repeated.",
+    ),
+    click.option(
+        "--thinking-tokens",
+        type=click.IntRange(1, 100_000),
+        help=f"Tokens that a model may think aloud before it answers in text [default: {THINKING_TOKENS}].",
+    ),
+)
+
+
+def _chat_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_CHAT_OPTIONS):
+        command = option(command)
+    return command
+
+
 no_cache = click.option(
     "--no-cache", is_flag=True, envvar="CULTEVAL_NO_CACHE", help="Neither use nor keep answers of other runs."
 )
@@ -85,6 +111,7 @@ def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--lora", type=click.Path(file_okay=False), help="PEFT LoRA adapter that the model carries from the start."
 )
+@_chat_options
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
 @click.option("--threads", type=click.IntRange(1), help="Processor threads [default: all].")

@@ -20,6 +20,7 @@ from ..tasks.reading import parse_yaml
 from ..tasks.schema import Readout
 from ..tasks.spec import first_problem
 from .api import Api
+from .chat import ChatOptions
 from .hashes import folder_hash
 from .registry import find, spec_of, table
 
@@ -29,7 +30,8 @@ DEFAULT_BUDGET = 100
 class RunConfig(BaseModel):
     """What was asked for, defaults filled in. Countries are two-letter codes; ``budget`` is in survey evaluations.
 
-    ``lora`` is the folder of a PEFT adapter that the model carries from the start, ``lora_sha256`` the hash of it.
+    ``lora`` is the folder of a PEFT adapter that the model carries from the start, ``lora_sha256`` the hash of it;
+    ``chat`` is what is said around every prompt, None for the usual.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +45,7 @@ class RunConfig(BaseModel):
     threads: int | None = Field(None, ge=1)
     lora: str | None = None
     lora_sha256: str | None = None
+    chat: ChatOptions | None = None
     api: Api | None = None
     fit: tuple[str, ...] = Field(min_length=1)
     fit_country: str
@@ -73,7 +76,8 @@ class RunConfig(BaseModel):
         edition = self.options.edition
         asked = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
         # An adapter counts by its content, wherever it lies; without one a run is called as ever.
-        given = self.model_dump(mode="json", exclude={"api", "lora"} | (set() if self.lora else {"lora_sha256"}))
+        unset = {name for name in ("lora_sha256", "chat") if getattr(self, name) is None}
+        given = self.model_dump(mode="json", exclude={"api", "lora"} | unset)
         if self.api and self.api.base_url:  # how fast an API is asked, and its prices, decide nothing
             given["base_url"] = self.api.base_url
         content = self.model_content
@@ -99,15 +103,7 @@ def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, A
         UsageError: no such aligner or setting, or a value that does not fit.
     """
     model = find("aligners", name).Settings
-    given = dict(base or {})
-    for text in assignments:
-        key, sign, value = text.partition("=")
-        if not sign:
-            raise UsageError(f"--set {text!r}: expected key=value.")
-        try:
-            given[key] = parse_yaml(value, f"--set {key}")
-        except InputError:
-            raise UsageError(f"--set {key}: {value!r} is not a value.") from None
+    given = dict(base or {}) | read_assignments("--set", assignments)
     for key in given:
         if str(key) not in model.model_fields:
             known = ", ".join(model.model_fields) or "none"
@@ -117,6 +113,24 @@ def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, A
         return model.model_validate(given)
     except ValidationError as error:
         raise UsageError(f"--set {first_problem(error)} (aligner {name}).") from None
+
+
+def read_assignments(flag: str, texts: Iterable[str]) -> dict[str, Any]:
+    """What ``key=value`` texts say; values are read as YAML.
+
+    Raises:
+        UsageError: no such text.
+    """
+    given = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not sign:
+            raise UsageError(f"{flag} {text!r}: expected key=value.")
+        try:
+            given[key] = parse_yaml(value, f"{flag} {key}")
+        except InputError:
+            raise UsageError(f"{flag} {key}: {value!r} is not a value.") from None
+    return given
 
 
 def assignments(settings: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from .attention import Attention, Heads
+from .model_config import sliding_window
 from .products import plus, silu, times
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -94,10 +95,7 @@ def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
 def can_run(model: Any) -> bool:
     """Whether a model's layers are of a kind that ``Decoder`` knows."""
     config = model.config
-    windows = "sliding_attention" in (getattr(config, "layer_types", None) or ()) or (
-        config.model_type == "mistral" and config.sliding_window is not None
-    )
-    if config.model_type not in FAMILIES or config.hidden_act != "silu" or windows:
+    if config.model_type not in FAMILIES or config.hidden_act != "silu" or sliding_window(config) is not None:
         return False
     turned = 2 * model.base_model.rotary_emb.inv_freq.shape[0]
     return turned == model.base_model.layers[0].self_attn.head_dim

@@ -101,4 +101,9 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     """Write JSON atomically; NaN and Infinity are refused."""
-    write_text(path, json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json_text(data))
+
+
+def json_text(data: Any) -> str:
+    """Data as ``write_json`` writes it."""
+    return json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"

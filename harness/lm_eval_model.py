@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from .encoding import Encoded
 from .fastest import engine_for
+from .model_config import steady_length, text_config
 from .packing import Engine, PackedForward
 
 Request = tuple[Any, list[int], list[int]]  # key of lm-eval's cache, tokens of the context, of the continuation
@@ -97,7 +98,8 @@ class CultevalLM(HFLM):
     def _fits(self, key: Any, context: list[int], continuation: list[int]) -> bool:
         # Without a key it is a window of a long text, of which every token is read: nothing to share. What is too
         # long lm-eval cuts from the left; what is empty it refuses.
-        room = min(self.max_length + 1, MOST_NODES)
+        steady = steady_length(text_config(self._base)) or MOST_NODES
+        room = min(self.max_length + 1, MOST_NODES, steady)
         return key is not None and 0 < len(continuation) < len(context) + len(continuation) <= room
 
     @torch.inference_mode()

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InputError, UsageError
 from .api import Api, is_remote
+from .chat import USUAL
 from .config import RunConfig
 from .effect import require_effect_of_lora
 from .fitting import goal_of
@@ -32,7 +33,8 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Any:
     from .models import load_model
 
     with contextlib.redirect_stdout(io.StringIO()):  # what libraries print
-        model = load_model(config.model, config.dtype, config.device, config.revision, config.threads, say)
+        chat = config.chat or USUAL
+        model = load_model(config.model, config.dtype, config.device, config.revision, config.threads, say, chat)
         if not config.lora:
             return model
         adapted = model.adapted(Path(config.lora))
@@ -43,5 +45,6 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Any:
 
 
 def load_other(config: RunConfig, name: str, say: Callable[[str], None]) -> Any:
-    """As ``load``, another model under the same options: without the revision and the adapter of the run's own."""
-    return load(config.model_copy(update={"model": name, "revision": None, "lora": None, "lora_sha256": None}), say)
+    """As ``load``, another model under the same options: without the revision, adapter and chat of the run's own."""
+    own = dict.fromkeys(("revision", "lora", "lora_sha256", "chat"))
+    return load(config.model_copy(update={"model": name, **own}), say)

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import os
-import socket
 import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import torch
 
-from ..errors import RunError, UnavailableError, UsageError
+from ..errors import RunError, UsageError
 from ..tasks.answers import Answers, Layout
 from ..tasks.prompts import Prompts
 from .adapters import lora_hash, with_lora
-from .encoding import Encoded, as_chat, encode
+from .chat import USUAL, Chat, ChatOptions
+from .encoding import Encoded, encode
 from .fastest import engine_for
-from .hashes import file_hash, folder_hash
+from .greedy import take_defaults, write
 from .identity import ModelIdentity
+from .model_config import context_of, steady_length, text_config
 from .packing import PackedForward
 from .plain import PlainForward
+from .pretrained import load, source_of
 from .registry import find, table
-from .room import refuse_long
+from .room import refuse_long, refuse_soft
 from .stepwise import RememberedSteps, RereadSteps, Steps
 
-TOGETHER = 16  # prompts that text is generated for at once, in order
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -44,7 +43,7 @@ class LanguageModel:
     def __init__(
         self,
         model: Any,
-        tokenizer: Any,
+        chat: Chat,
         name: str,
         revision: str,
         notify: Callable[[str], None],
@@ -53,17 +52,22 @@ class LanguageModel:
         adapter: str | None = None,
     ) -> None:
         self._again, self._notify, self.content = again, notify, content
-        self.model, self.tokenizer = model.eval().requires_grad_(False), tokenizer
+        self.model, self.chat, self.tokenizer = model.eval().requires_grad_(False), chat, chat.tokenizer
         self.dim = model.get_input_embeddings().weight.shape[1]
         self.tokens, self.seconds = 0, 0.0
-        self.context = getattr(model.config, "max_position_embeddings", None) or 1 << 30
-        self._tokenised = lru_cache(maxsize=16)(partial(encode, tokenizer))
+        config = text_config(model)
+        self.context, self._steady = context_of(config.to_dict()) or 1 << 30, steady_length(config)
+        self._tokenised = lru_cache(maxsize=16)(partial(encode, chat))
         self._encoded = lru_cache(maxsize=16)(self._forward_of)
         self._steps = lru_cache(maxsize=4)(self._steps_of)
-        self.engine, problem = engine_for(self.model, tokenizer)
+        self.engine, problem = engine_for(self.model, self.tokenizer)
         if problem:
             notify(f"packing is off for {name}: {problem}; using plain padded batches, which are slower")
-        template = tokenizer.chat_template
+        ignored = take_defaults(self.model)
+        if ignored:
+            said = ", ".join(f"{key}={value}" for key, value in ignored.items())
+            notify(f"{name} is published with {said}, which is not used: text is written greedily")
+        template = self.tokenizer.chat_template
         self.identity = ModelIdentity(
             name=name,
             revision=revision,
@@ -73,6 +77,9 @@ class LanguageModel:
             chat_template=hashlib.sha256(str(template).encode()).hexdigest()[:16] if template else None,
             forward=self.engine.kind if self.engine else "plain",
             adapter_sha256=adapter,
+            content_sha256=content,
+            chat=chat.recorded,
+            generation_ignored=ignored,
         )
 
     def fresh(self) -> Any:
@@ -103,12 +110,17 @@ class LanguageModel:
         """
         tuned, name, revision = with_lora(self.fresh(), lora), self.identity.name, self.identity.revision
         return LanguageModel(
-            tuned, self.tokenizer, name, revision, self._notify, content=self.content, adapter=lora_hash(lora).hex()
+            tuned, self.chat, name, revision, self._notify, content=self.content, adapter=lora_hash(lora).hex()
         )
 
     def _forward_of(self, prompts: Prompts, preamble: str, virtual: int) -> PackedForward | PlainForward:
         encoded = self._tokenised(prompts, preamble)
         refuse_long(encoded.longest, virtual, self.context, bool(preamble))
+        return self._forward(encoded, virtual)
+
+    def _forward(self, encoded: Encoded, virtual: int) -> PackedForward | PlainForward:
+        if self._steady is not None and encoded.longest + virtual >= self._steady:
+            return PlainForward(self.model, encoded, alone=True)
         return PackedForward(self.engine, encoded) if self.engine else PlainForward(self.model, encoded)
 
     def longest(self, prompts: Prompts, preamble: str = "") -> int:
@@ -122,6 +134,8 @@ class LanguageModel:
     def logprobs(self, prompts: Prompts, soft: torch.Tensor | None = None, preamble: str = "") -> torch.Tensor:
         """Log-probabilities (population, prompts, options) of the options, as a torch tensor with its graph."""
         virtual = 0 if soft is None else soft.shape[1]
+        if soft is not None:
+            refuse_soft(self.identity.name, self.model.config)
         return self._encoded(prompts, preamble, virtual).logprobs(soft)
 
     def answer(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "") -> Answers:
@@ -149,7 +163,7 @@ class LanguageModel:
         """
         start = time.perf_counter()
         with torch.no_grad():
-            forward = PackedForward(self.engine, encoded) if self.engine else PlainForward(self.model, encoded)
+            forward = self._forward(encoded, 0)
             logs = forward.logprobs(None).cpu().double().numpy()
         self.seconds += time.perf_counter() - start
         self.tokens += forward.tokens(0)
@@ -200,32 +214,9 @@ class LanguageModel:
         """
         answers = self.answer(prompts, None if soft is None else soft[None], preamble)
         start = time.perf_counter()
-        texts = []
-        for at in range(0, len(prompts), TOGETHER):
-            texts += self._greedy([f"{preamble}{text}" for text in prompts.texts[at : at + TOGETHER]], soft, most)
+        texts = write(self, [self.chat.asked(f"{preamble}{text}") for text in prompts.texts], soft, most)
         self.seconds += time.perf_counter() - start
         return Answers(answers.layout, answers.probs, answers.outside, tuple(texts), prompts.parse(texts))
-
-    @torch.no_grad()
-    def _greedy(self, texts: list[str], soft: np.ndarray | None, most: int) -> list[str]:
-        # Padding stands left of the soft prompt, so that a batch gives what each prompt alone would give.
-        rows = [self.tokenizer(as_chat(self.tokenizer, t), add_special_tokens=False)["input_ids"] for t in texts]
-        embed, device = self.model.get_input_embeddings(), self.model.device
-        own = [embed(torch.tensor(row, device=device)) for row in rows]
-        if soft is not None:
-            own = [torch.cat([torch.from_numpy(soft).to(one), one]) for one in own]
-        width = max(map(len, own))
-        padded = torch.stack([torch.cat([one.new_zeros(width - len(one), self.dim), one]) for one in own])
-        real = torch.tensor([[0] * (width - len(one)) + [1] * len(one) for one in own], device=device)
-        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
-        # Given a slice of what was read, torch would copy the head's weights once for every row.
-        head = self.model.get_output_embeddings()
-        with head.register_forward_pre_hook(lambda _, given: (given[0].contiguous(),)):
-            out = self.model.generate(
-                inputs_embeds=padded, attention_mask=real, max_new_tokens=most, do_sample=False, pad_token_id=pad
-            )
-        self.tokens += int(real.sum()) + out.numel()
-        return [self.tokenizer.decode(row, skip_special_tokens=True).lstrip().partition("\n")[0] for row in out]
 
     def token_vectors(self, ids: np.ndarray) -> np.ndarray:
         """Input embeddings (..., dim) in float32 of token ids."""
@@ -287,76 +278,38 @@ def default_dtype(device: str) -> str:
 
 
 def load_model(
-    name: str, dtype: str, device: str, revision: str | None, threads: int | None, notify: Callable[[str], None]
+    name: str,
+    dtype: str,
+    device: str,
+    revision: str | None,
+    threads: int | None,
+    notify: Callable[[str], None],
+    chat: ChatOptions = USUAL,
 ) -> LanguageModel:
     """Load a registered model, a folder or a hub id.
 
     Raises:
-        UsageError: a device that is not there.
+        UsageError: a device that is not there, or options of the chat that the model's template cannot follow.
         UnavailableError: no such model here, and none could be fetched.
     """
     if threads:
         torch.set_num_threads(threads)
-    source: str | Path = find("models", name)() if name in table("models") else name
+    place = str(find("models", name)() if name in table("models") else name)
     chosen = DTYPES[default_dtype(device) if dtype == "auto" else dtype]
 
-    where = {} if Path(source).exists() else {"revision": revision, "local_files_only": not _hub_answers()}
+    source = source_of(place, revision)
+    tokenizer = load("AutoTokenizer", source)
 
     def again() -> Any:
-        given = where | {"dtype": chosen, "attn_implementation": "sdpa"}
-        model = _from_pretrained("AutoModelForCausalLM", str(source), given)
+        model = load("AutoModelForCausalLM", source, dtype=chosen)
         try:
             return model.to(device)
         except (RuntimeError, AssertionError) as error:
             raise UsageError(f"--device {device!r}: {str(error).splitlines()[0]}") from None
 
-    tokenizer, model = _from_pretrained("AutoTokenizer", str(source), where), again()
-    folder = Path(source)
-    content = folder_hash(folder) if folder.is_dir() else getattr(model.config, "_commit_hash", None)
-    return LanguageModel(model, tokenizer, name, _revision(folder, model), notify, again, content)
-
-
-def _from_pretrained(kind: str, source: str, given: dict[str, Any]) -> Any:
-    """What one of transformers' classes makes of a folder or a hub id.
-
-    Raises:
-        UnavailableError: nothing that it can load.
-    """
-    import transformers
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        return getattr(transformers, kind).from_pretrained(source, **given)
-    except (OSError, ValueError) as error:
-        here = Path(source).exists()
-        what = "folder holds no usable model" if here else "neither a folder here nor to be had from the hub"
-        raise UnavailableError(
-            f"--model {source}: {what} ({str(error).splitlines()[0][:120]}).\n"
-            "Use --model smollm2 (embedded), or a folder with config.json, *.safetensors and tokenizer files."
-        ) from None
-
-
-def _hub_answers() -> bool:
-    """Whether the hub can be reached at all; asking it without a network costs half a minute of retries."""
-    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
-
-    if HF_HUB_OFFLINE or os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
-        return not HF_HUB_OFFLINE
-    address = urlsplit(ENDPOINT)
-    try:
-        with socket.create_connection((address.hostname, address.port or 443), timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-def _revision(folder: Path, model: Any) -> str:
-    """A hub commit, or the sha256 of a folder's configuration and weights."""
-    if not folder.is_dir():
-        return getattr(model.config, "_commit_hash", None) or "unknown"
-    digest = hashlib.sha256()
-    for path in sorted([folder / "config.json", *folder.glob("*.safetensors")]):
-        digest.update(path.name.encode() + bytes.fromhex(file_hash(path)))
-    return digest.hexdigest()[:16]
+    spoken = Chat(tokenizer, chat, name)
+    model = again()
+    attention = getattr(text_config(model), "_attn_implementation", None)
+    if attention == "eager":
+        notify(f"{name} has no fused attention in transformers: eager attention, which is slower")
+    return LanguageModel(model, spoken, name, source.revision, notify, again, source.content)

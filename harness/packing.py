@@ -16,6 +16,7 @@ import torch
 from .attention import TreeAttention
 from .decoder import Decoder, can_run
 from .encoding import Encoded
+from .model_config import has_kinds, logit_factor, sliding_window, text_config
 from .prefix_tree import PrefixTree, build_trees
 from .products import PackedLinear, pack_linears, packs
 
@@ -38,6 +39,8 @@ class Engine:
         self.decoder = Decoder(model) if fused and can_run(model) else None
         self.embed = model.get_input_embeddings()
         self._head = _float_head(model)
+        config = text_config(model)
+        self._factor, self._cap = logit_factor(config), getattr(config, "final_logit_softcapping", None)
 
     @property
     def kind(self) -> str:
@@ -57,7 +60,9 @@ class Engine:
         apart, which would round every option's probability by several per cent.
         """
         logits = self._head(hidden.float())
-        if cap := getattr(self.model.config, "final_logit_softcapping", None):
+        if self._factor != 1:
+            logits = logits * self._factor
+        if cap := self._cap:
             logits = cap * torch.tanh(logits / cap)
         return logits.log_softmax(-1)
 
@@ -65,7 +70,7 @@ class Engine:
         """Tokens a pass should have: what the processor's cache likes, or what half of the card's memory holds."""
         if self.model.device.type != "cuda":
             return CPU_TOKENS
-        config = self.model.config
+        config = text_config(self.model)
         width = 8 * config.hidden_size + 3 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
         a_token = 4 * width * self.model.dtype.itemsize + config.vocab_size  # a leaf in a dozen tokens, in float32
         # Not what is free at the moment: the same configuration must cut the same trees.
@@ -143,21 +148,25 @@ class TreePass:
 
     def __call__(self, soft: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities and greediness (population, prompts, options) under soft prompts (population, T, dim)."""
-        embeds = self.engine.embed(self._tokens)[None]
-        virtual = 0 if soft is None else soft.shape[1]
-        if soft is not None:
-            embeds = torch.cat([soft.to(embeds), embeds.expand(len(soft), -1, -1)], dim=1)
-        if (virtual, embeds.dtype) not in self._layouts:
-            self._layouts[virtual, embeds.dtype] = self._layout(virtual, embeds.dtype)
-        positions, leaves, sight = self._layouts[virtual, embeds.dtype]
+        virtual, dtype = 0 if soft is None else soft.shape[1], self.engine.embed.weight.dtype
+        if (virtual, dtype) not in self._layouts:
+            self._layouts[virtual, dtype] = self._layout(virtual, dtype)
+        positions, leaves, sight = self._layouts[virtual, dtype]
         if self.engine.decoder is not None:
-            hidden = self.engine.decoder(embeds, positions, sight, leaves)
+            hidden = self.engine.decoder(self._embeds(soft), positions, sight, leaves)
         else:
-            outputs = self.engine.model.base_model(
-                inputs_embeds=embeds, attention_mask=sight, position_ids=positions[None], use_cache=False
+            # Ids where there are any: some models look at them, and not at embeddings alone.
+            given = {"input_ids": self._tokens[None]} if soft is None else {"inputs_embeds": self._embeds(soft)}
+            outputs = self.engine.model.get_decoder()(
+                **given, attention_mask=sight, position_ids=positions[None], use_cache=False
             )
             hidden = outputs.last_hidden_state[:, leaves]
         return self._readings(self.engine.log_softmax(hidden))
+
+    def _embeds(self, soft: torch.Tensor | None) -> torch.Tensor:
+        """Input embeddings (population, rows, dim) of the tree behind soft prompts (population, T, dim)."""
+        embeds = self.engine.embed(self._tokens)[None]
+        return embeds if soft is None else torch.cat([soft.to(embeds), embeds.expand(len(soft), -1, -1)], dim=1)
 
     def _layout(self, virtual: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, Any]:
         """Positions, leaf rows and what each row sees, behind so many soft tokens."""
@@ -168,9 +177,10 @@ class TreePass:
             return positions, self._leaves + virtual, TreeAttention(allowed)
         seen = torch.from_numpy(allowed).to(device)
         mask: Any = _additive(seen, dtype)
-        if window := sliding_window(self.engine.model.config):
-            near = positions[:, None] - positions[None] < window
-            mask = {"full_attention": mask, "sliding_attention": _additive(seen & near, dtype)}
+        config = text_config(self.engine.model)
+        if window := sliding_window(config):
+            near = _additive(seen & (positions[:, None] - positions[None] < window), dtype)
+            mask = {"full_attention": mask, "sliding_attention": near} if has_kinds(config) else near
         return positions, self._leaves + virtual, mask
 
 
@@ -224,12 +234,6 @@ def visible(tree: PrefixTree, virtual: int) -> np.ndarray:
     allowed[virtual:, :virtual] = True
     allowed[virtual:, virtual:] = tree.ancestors()
     return allowed
-
-
-def sliding_window(config: Any) -> int | None:
-    """The width of sliding-window layers of models that take one mask a layer type; None for other models."""
-    kinds = getattr(config, "layer_types", None) or ()
-    return config.sliding_window if "sliding_attention" in kinds else None
 
 
 def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -11,10 +11,14 @@ from .encoding import Encoded
 
 
 class PlainForward:
-    """The same numbers from one right-padded row a prompt: for models whose masks cannot be packed, and as a check."""
+    """The same numbers from one right-padded row a prompt: for models whose masks cannot be packed, and as a check.
 
-    def __init__(self, model: Any, encoded: Encoded, most_tokens: int = 4096) -> None:
-        self.model, self.encoded, self.most_tokens = model, encoded, most_tokens
+    Args:
+        alone: one row a pass, since rotary positions depend on the longest row.
+    """
+
+    def __init__(self, model: Any, encoded: Encoded, most_tokens: int = 4096, alone: bool = False) -> None:
+        self.model, self.encoded, self.most_tokens, self.alone = model, encoded, most_tokens, alone
         self.prompts = len(encoded.contexts)
         self.options = max(map(len, encoded.options))
         # Each prompt is a tree of its own whose branches are padded out; options of one token share one row.
@@ -39,7 +43,7 @@ class PlainForward:
 
     def _batches(self, virtual: int) -> Iterator[list[Any]]:
         width = max(len(ids) for ids, _ in self.rows) + virtual
-        size = max(1, self.most_tokens // (4 * width))  # full logits are kept at every position
+        size = 1 if self.alone else max(1, self.most_tokens // (4 * width))  # full logits are kept at every position
         for start in range(0, len(self.rows), size):
             yield self.rows[start : start + size]
 
@@ -48,12 +52,13 @@ class PlainForward:
         device, longest = self.model.device, max(map(len, rows))
         ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
         real = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
-        embeds = self.model.get_input_embeddings()(ids)
+        given = {"input_ids": ids}
         if soft is not None:
-            embeds = torch.cat([soft.to(embeds).expand(len(rows), -1, -1), embeds], dim=1)
+            embeds = self.model.get_input_embeddings()(ids)
+            given = {"inputs_embeds": torch.cat([soft.to(embeds).expand(len(rows), -1, -1), embeds], dim=1)}
             real = torch.cat([real.new_ones(len(rows), soft.shape[1]), real], dim=1)
-        logits = self.model(inputs_embeds=embeds, attention_mask=real, use_cache=False).logits
-        return logits[:, embeds.shape[1] - longest :].float().log_softmax(-1)
+        logits = self.model(**given, attention_mask=real, use_cache=False).logits
+        return logits[:, -longest:].float().log_softmax(-1)
 
 
 def _rows(encoded: Encoded, prompt: int) -> Iterator[tuple[list[int], list[tuple[int, int, int, list[int]]]]]:

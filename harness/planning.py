@@ -6,15 +6,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ..errors import UsageError
 from ..tasks.countries import country as resolve
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.prompts import Asking
 from ..tasks.prompts import asked as count
+from ..tasks.reading import read_text
+from ..tasks.spec import first_problem
 from . import submission
 from .adapters import lora_hash
 from .api import api_of, is_remote
-from .config import RunConfig, aligner_settings
+from .chat import MOST_TEMPLATE, USUAL, ChatOptions
+from .config import RunConfig, aligner_settings, read_assignments
 from .fitting import budget_of, goal_of
 from .registry import find, listing, spec_of, table
 from .room import require_context
@@ -67,6 +72,7 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
         **{name: flags[name] for name in copied},
         lora=flags.get("lora"),
         lora_sha256=lora_hash(Path(flags["lora"])).hex() if flags.get("lora") else None,
+        chat=_chat(flags),
         api=api_of(flags, (flags["model"], *chosen.model_dump().values())),
         settings=chosen.model_dump(mode="json"),
         fit=fit,
@@ -89,9 +95,29 @@ def _require_text(flags: Mapping[str, Any], aligner: Any) -> None:
         raise UsageError(
             f"--aligner {flags['aligner']}: needs a model's weights, and {flags['model']} is behind an API. Use {able}."
         )
-    for name, usual in (("dtype", "auto"), ("device", "cpu"), ("revision", None), ("threads", None)):
-        if flags[name] != usual:
-            raise UsageError(f"--{name} {flags[name]}: decided by whoever runs {flags['model']}. Leave it out.")
+    usual: dict[str, Any] = {"dtype": "auto", "device": "cpu", "revision": None, "threads": None, "system": None}
+    usual |= {"chat_template": None, "template_args": (), "thinking_tokens": None}
+    for name, value in usual.items():
+        if flags[name] != value:
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag} {flags[name]}: decided by whoever runs {flags['model']}. Leave it out.")
+
+
+def _chat(flags: Mapping[str, Any]) -> ChatOptions | None:
+    """What is to be said around every prompt; None for the usual.
+
+    Raises:
+        UsageError: a file that is not there, or a value that does not fit.
+    """
+    given: dict[str, Any] = {"arguments": read_assignments("--template-args", flags["template_args"])}
+    given |= {name: flags[name] for name in ("system", "thinking_tokens") if flags[name] is not None}
+    if file := flags["chat_template"]:
+        given["template"] = "" if file == "none" else read_text(Path(file), MOST_TEMPLATE)
+    try:
+        options = ChatOptions.model_validate(given)
+    except ValidationError as error:
+        raise UsageError(f"--system, --chat-template, --template-args: {first_problem(error)}.") from None
+    return None if options == USUAL else options
 
 
 def _by_text(name: str) -> tuple[str, bool]:

@@ -14,6 +14,7 @@ from ..tasks.reading import read_bytes
 from .config import RunConfig
 from .embedded import EMBEDDED, folder_of
 from .goal import Goal
+from .model_config import context_of, reads_ids
 from .registry import spec_of, table
 
 if TYPE_CHECKING:
@@ -40,33 +41,47 @@ def refuse_long(longest: int, virtual: int, context: int, preamble: bool = False
     )
 
 
+def refuse_soft(model: str, config: Any) -> None:
+    """Raise UsageError where a model takes no soft prompts: its layers look up every token's id in tables of their own.
+
+    Args:
+        config: its configuration, also as it stands in ``config.json``.
+    """
+    if reads_ids(config):
+        raise UsageError(
+            f"--model {model}: its layers have embeddings of their own for every token, and a soft prompt has no "
+            "tokens. Use an aligner without soft prompts (naive, icl, clca), or another model."
+        )
+
+
 def soft_tokens(settings: Any) -> int:
     """Soft tokens that an aligner of these settings puts before every prompt; 0 where it has no ``tokens``."""
     return int(getattr(settings, "tokens", 0))
 
 
 def require_context(model: str, settings: Any) -> None:
-    """Raise UsageError where the soft tokens alone fill the context that a model's ``config.json`` gives.
+    """Raise UsageError where a model's ``config.json`` says that it cannot take an aligner's soft tokens.
 
     Nothing is loaded or fetched: of a hub's model, and of one that is not here yet, nothing is known.
     """
+    if not (tokens := soft_tokens(settings)):
+        return
     if model in table("models") and model not in EMBEDDED:  # asking a plug-in for its folder may fetch one
         return
-    folder = folder_of(model) if model in EMBEDDED else Path(model)
-    context, tokens = _context(folder / "config.json"), soft_tokens(settings)
+    config = _config(folder_of(model) if model in EMBEDDED else Path(model))
+    refuse_soft(model, config)
+    context = context_of(config)
     if context is not None and tokens >= context:
         raise UsageError(f"--set tokens={tokens}: the context of --model {model} is {context}, prompts included.")
 
 
-def _context(path: Path) -> int | None:
-    """Tokens that a model's configuration allows; None where it does not say so, or cannot be read."""
+def _config(folder: Path) -> dict[str, Any]:
+    """A model's ``config.json``; empty where it cannot be read: whoever loads the model will tell."""
     try:
-        given = json.loads(read_bytes(path))
-    except (InputError, OSError, ValueError, RecursionError):  # whoever loads the model will tell
-        return None
-    names = ("max_position_embeddings", "n_positions")  # GPT-2 has a name of its own
-    found = next((given[name] for name in names if name in given), None) if isinstance(given, dict) else None
-    return found if type(found) is int and found > 0 else None
+        given = json.loads(read_bytes(folder / "config.json"))
+    except (InputError, OSError, ValueError, RecursionError):
+        return {}
+    return given if isinstance(given, dict) else {}
 
 
 def require_room(model: LanguageModel, prompts: Prompts, virtual: int = 0, preamble: str = "") -> None:

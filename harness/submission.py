@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from ..errors import InputError, UsageError
 from ..tasks.answers import UNPARSED, Answers
@@ -23,6 +23,7 @@ from ..tasks.reading import read_bytes, read_lines
 from ..tasks.schema import Readout
 from ..tasks.spec import TaskSpec, first_problem
 from .files import replacing, write_json
+from .identity import Count, ModelIdentity, Name, Sha256
 from .registry import spec_of
 
 SCHEMA: Final = 1
@@ -34,14 +35,6 @@ LEAST_LINE_BYTES = 80  # the field names of an answer alone take as much
 _NOT_ASKED = -1
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():  # control characters, line separators, marks that turn the reading direction
-        raise ValueError("holds a character that cannot be shown")
-    return text
-
-
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
-Count = Annotated[int, Field(ge=0, le=1 << 62)]
 Scalar = Annotated[str, Field(max_length=4000)] | int | float | bool | None
 Setting = Scalar | Annotated[list[Scalar], Field(max_length=1000)]
 
@@ -54,7 +47,7 @@ class AskedTask(_Strict):
     """A task that was answered: which edition of its prompts, of whom, for which country it is scored by default."""
 
     name: Name
-    hash: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    hash: Sha256
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
     edition: Name | None = None
     constants: Name = "world"
@@ -73,25 +66,12 @@ class Fitted(_Strict):
     split: Literal["fit"] = "fit"
 
 
-class UsedModel(_Strict):
-    """The model and everything about it that decides an answer; ``adapter_sha256`` if it carried a LoRA adapter."""
-
-    name: Name
-    revision: Name
-    dtype: Name
-    device: Name
-    threads: Count
-    chat_template: Name | None
-    forward: Name
-    adapter_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-
-
 class UsedAligner(_Strict):
     """The aligner with its full settings, and the hash of what it made."""
 
     name: Name
     settings: dict[Name, Setting]
-    adapter_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
+    adapter_sha256: Sha256 | None
 
 
 class Spent(_Strict):
@@ -108,7 +88,7 @@ class AnswersFile(_Strict):
     """The answers beside the manifest."""
 
     file: Literal["answers.jsonl"] = ANSWERS
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Sha256
     rows: Annotated[int, Field(ge=1, le=MOST_ANSWERS)]
 
 
@@ -117,7 +97,7 @@ class Manifest(_Strict):
 
     schema_version: Literal[1] = SCHEMA
     tasks: Annotated[tuple[AskedTask, ...], Field(min_length=1, max_length=100)]
-    model: UsedModel
+    model: ModelIdentity
     aligner: UsedAligner
     fitted: Fitted | None
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
@@ -135,7 +115,8 @@ class Manifest(_Strict):
     @property
     def configuration(self) -> str:
         """A hash over everything that was chosen but the seed: runs that share it differ by chance alone."""
-        parts = self.model_dump(mode="json", include={"tasks", "model", "fitted", "country"})
+        parts = self.model_dump(mode="json", include={"tasks", "model", "fitted", "country"}, exclude_defaults=True)
+        parts["model"].pop("content_sha256", None)  # the revision says it, and older submissions lack it
         parts |= {"aligner": self.aligner.name, "settings": self.aligner.settings}
         parts["budget"] = self.budget.item_forwards_allowed
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

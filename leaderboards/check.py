@@ -26,7 +26,7 @@ from ..harness.submission import ANSWERS, MANIFEST, Manifest
 from ..tasks.answers import Answers
 from ..tasks.prompts import Asking, split_items
 from .collect import VERIFIED, Entry, Found, entry_of, find, kind_of, verified
-from .publish import published_name
+from .publish import published_name, without_places
 from .suite import Suite
 
 NEAR = 1e-3  # answers of different origin do not agree this closely in every probability
@@ -129,13 +129,15 @@ def _check_files(folder: Path) -> None:
 
 def _of_entry(found: Found, entry: Entry, suite: Suite, shelf: Shelf) -> Iterator[str]:
     manifest = entry.manifest
-    if found.name != (name := published_name(manifest, found.folder)):
+    if found.name != (name := published_name(manifest, (found.folder / MANIFEST).read_bytes())):
         yield f"its content is that of {name}: rename it so"
     if entry.differs:
         yield f"{SCORES}: not the scores that its answers give; remove it, or add the run anew"
     if entry.unfounded:
         cells = ", ".join(entry.unfounded[:3])
         yield f"{SCORES}: {len(entry.unfounded)} that its answers do not give ({cells}); remove it, or add the run anew"
+    if without_places(manifest) != manifest:
+        yield f"{MANIFEST}: names folders of the machine that it was made on; add the run with `leaderboard add`"
     for task in manifest.tasks:
         if not suite.holds(shelf.spec(task.name)):
             yield f"{task.name}: no task of suite {suite.version}, so that it cannot be ranked"

@@ -216,21 +216,36 @@ def check(context: click.Context, folder: Path, since: Path | None, as_json: boo
 @leaderboard.command()
 @FOLDER
 @click.argument("names", nargs=-1)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of a model that entries call by the folder's last name; may be repeated.",
+)
 @click.option("--sample", type=click.IntRange(1), default=24, show_default=True, help="Prompts an entry asked again.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the prompts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.pass_context
-def verify(context: click.Context, folder: Path, names: tuple[str, ...], sample: int, seed: int, as_json: bool) -> None:
+def verify(
+    context: click.Context,
+    folder: Path,
+    names: tuple[str, ...],
+    models: tuple[Path, ...],
+    sample: int,
+    seed: int,
+    as_json: bool,
+) -> None:
     """Ask a sample of each entry's prompts again, of its model with its adapter, and mark those that agree.
 
     Marks go to verified.json in the folder. Exit code 3 where an entry does not agree.
     """
     from ..errors import InputError
     from ..harness.commands import terminal
-    from .verify import verify_all
+    from .verify import Models, verify_all
 
     with terminal(as_json) as display:
-        verdicts, refused = verify_all(folder, names, sample, seed, display)
+        verdicts, refused = verify_all(folder, names, Models(models, display.say), sample, seed, display)
     if as_json:
         rows = [asdict(verdict) | {"holds": verdict.holds} for verdict in verdicts]
         click.echo(json.dumps({"verdicts": rows, "not_asked": refused}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -10,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..harness.api import is_remote
+from ..harness.chat import THINKING_TOKENS, USUAL, ChatOptions
 from ..harness.config import assignments
+from ..harness.identity import COMMIT, ModelIdentity
 from ..harness.registry import spec_of
 from ..harness.scoring import Shelf, options_of
-from ..harness.submission import AskedTask, Manifest, UsedModel
+from ..harness.submission import AskedTask, Manifest
 from ..tasks.answers import Answers
 from ..tasks.calibration import is_free
 from ..tasks.items import Questions, Survey
@@ -25,7 +26,6 @@ from .collect import Entry
 
 MOST_SHOWN = 400  # characters of a generated answer
 MOST_ITEMS = 2_000  # of a task on a page
-_COMMIT = re.compile(r"[0-9a-f]{40}")  # what a hub calls a revision; folders of files go by another hash
 
 
 def visible(data: Any) -> Any:
@@ -88,7 +88,7 @@ def command(manifest: Manifest, specs: Callable[[str], TaskSpec] = spec_of) -> s
     return shlex.join(words)
 
 
-def _model_flags(model: UsedModel) -> list[str]:
+def _model_flags(model: ModelIdentity) -> list[str]:
     """The flags of a model. One behind an API takes none but its name; only a commit of the hub can be asked for."""
     words = ["--model", model.name]
     if is_remote(model.name):
@@ -98,10 +98,22 @@ def _model_flags(model: UsedModel) -> list[str]:
         words += ["--device", model.device]
     if model.threads:
         words += ["--threads", str(model.threads)]
-    if _COMMIT.fullmatch(model.revision):
+    if COMMIT.fullmatch(model.revision):
         words += ["--revision", model.revision]
     if model.adapter_sha256:
         words += ["--lora", f"lora-{model.adapter_sha256[:10]}"]
+    return words + _chat_flags(model.chat or USUAL)
+
+
+def _chat_flags(chat: ChatOptions) -> list[str]:
+    """The flags of what is said around every prompt; a template's file has to be put there by hand."""
+    words = ["--system", chat.system] if chat.system else []
+    if chat.template is not None:
+        words += ["--chat-template", "template.jinja" if chat.template else "none"]
+    for assignment in assignments(chat.arguments):
+        words += ["--template-args", assignment]
+    if chat.thinking_tokens != THINKING_TOKENS:
+        words += ["--thinking-tokens", str(chat.thinking_tokens)]
     return words
 
 

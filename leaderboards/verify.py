@@ -11,8 +11,11 @@ import numpy as np
 
 from ..errors import CultevalError, UnavailableError, UsageError, did_you_mean
 from ..harness.aligned import AlignedModel, adapter_hash
+from ..harness.chat import USUAL
 from ..harness.files import write_json
-from ..harness.models import TOGETHER, load_model
+from ..harness.greedy import TOGETHER
+from ..harness.identity import COMMIT, ModelIdentity
+from ..harness.models import load_model
 from ..harness.registry import spec_of
 from ..harness.run import ALIGNED, versions
 from ..harness.submission import MOST_TEXT, Manifest, asking, read
@@ -79,9 +82,7 @@ def verify(found: Found, model_of: Callable[[Manifest], Any], most: int, rng: np
     if manifest.model.adapter_sha256:
         raise UnavailableError(f"{found.folder}: answered by a model behind a LoRA adapter that entries do not carry.")
     model = model_of(manifest)
-    if model.identity.revision != manifest.model.revision:
-        theirs, ours = manifest.model.revision, model.identity.revision
-        raise UnavailableError(f"{found.folder}: answered by {manifest.model.name} {theirs}; here it is {ours}.")
+    _require_same(found, manifest.model, model.identity)
     aligned = AlignedModel.load(model, adapter) if made else AlignedModel(model)
     off: list[float] = []
     same_text: list[bool] = []
@@ -113,6 +114,19 @@ def verify(found: Found, model_of: Callable[[Manifest], Any], most: int, rng: np
     )
 
 
+def _require_same(found: Found, theirs: ModelIdentity, ours: ModelIdentity) -> None:
+    """Raise UnavailableError unless the model here is known to be the one that answered."""
+    if theirs.revision == "unknown":
+        raise UnavailableError(f"{found.folder}: its manifest does not say which revision of {theirs.name} answered.")
+    files = () if COMMIT.fullmatch(theirs.revision) else ("content_sha256",)  # a hub's folder may hold more or less
+    for what in ("revision", *files, "chat_template", "chat"):
+        then, now = getattr(theirs, what), getattr(ours, what)
+        if then != now and (then is not None or what == "chat_template"):  # older entries tell less
+            raise UnavailableError(
+                f"{found.folder}: answered by {theirs.name} with {what} {str(then)[:80]}; here it is {str(now)[:80]}."
+            )
+
+
 def _sample(size: int, count: int, together: int, rng: np.random.Generator) -> np.ndarray:
     """At least ``count`` of the numbers below ``size``, in whole batches of ``together`` as they were asked, since
     rounding depends on what stands in a batch."""
@@ -141,12 +155,12 @@ def record(board: Path, verdict: Verdict) -> None:
 
 
 def verify_all(
-    board: Path, names: Sequence[str], most: int, seed: int, display: Any
+    board: Path, names: Sequence[str], model_of: Models, most: int, seed: int, display: Any
 ) -> tuple[list[Verdict], list[str]]:
     """Verify entries of a board's folder, by default all, and record each verdict.
 
     Args:
-        display: told what is loaded, and how many entries are done.
+        display: told how many entries are done.
 
     Returns:
         The verdicts, and why each of the others could not be asked.
@@ -161,7 +175,7 @@ def verify_all(
         if name not in found:
             raise UsageError(f"{board}: no entry {name!r}.{did_you_mean(name, found)}")
     chosen = [found[name] for name in dict.fromkeys(names)] if names else list(found.values())
-    model_of, verdicts = _Models(display.say), []
+    verdicts = []
     for number, one in enumerate(chosen):
         try:
             verdicts.append(verify(one, model_of, most, np.random.default_rng(seed)))
@@ -172,17 +186,27 @@ def verify_all(
     return verdicts, refused
 
 
-class _Models:
-    """The models of manifests; the last one stays loaded, since entries of one model stand together."""
+class Models:
+    """The models of manifests; the last one stays loaded, since entries of one model stand together.
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say, self._key = say, ("", "")
+    Args:
+        folders: of models that manifests call by the folder's last name.
+        say: told what is loaded.
+    """
+
+    def __init__(self, folders: Sequence[Path], say: Callable[[str], None]) -> None:
+        self._places = {folder.resolve().name: str(folder) for folder in folders}
+        self._say, self._key = say, ""
         self._model: Any = None
 
     def __call__(self, manifest: Manifest) -> Any:
         used = manifest.model
-        if self._key != (used.name, used.dtype):
+        key = used.model_dump_json(include={"name", "revision", "dtype", "chat"})
+        if self._key != key:
             self._say(f"loading {used.name}")
-            self._model = load_model(used.name, used.dtype, "cpu", None, None, self._say)
-            self._key = (used.name, used.dtype)
+            commit = used.revision if COMMIT.fullmatch(used.revision) else None
+            chat = used.chat or USUAL
+            place = self._places.get(used.name, used.name)
+            self._model = load_model(place, used.dtype, "cpu", commit, None, self._say, chat)
+            self._key = key
         return self._model

@@ -42,6 +42,11 @@ def board(published, tmp_path):
     return tmp_path / "board"
 
 
+def verify(tiny, board, *arguments):
+    """The command, told where the entries' model lies: they call it by the last name of its folder."""
+    return culteval("leaderboard", "verify", board, *arguments, "--model", tiny())
+
+
 def entry(board, aligner):
     return next(board.glob(f"vsm13-US-{aligner}-*"))
 
@@ -271,8 +276,8 @@ def test_an_empty_board(tmp_path):
     assert code == 3 and "no entries" in error
 
 
-def test_verify_marks_what_the_model_says_again(board):
-    code, out, error = culteval("leaderboard", "verify", board, "--json")
+def test_verify_marks_what_the_model_says_again(board, tiny):
+    code, out, error = verify(tiny, board, "--json")
     assert code == 0, error
     told = json.loads(out)
     assert [verdict["compared"] for verdict in told["verdicts"]] == [24] * 3 and not told["not_asked"]
@@ -281,46 +286,46 @@ def test_verify_marks_what_the_model_says_again(board):
     assert set(kept) == {verdict["answers_sha256"] for verdict in told["verdicts"]}
 
 
-def test_invented_answers_are_not_verified_and_lose_their_mark(board):
+def test_invented_answers_are_not_verified_and_lose_their_mark(board, tiny):
     def invent(rows):
         for row in rows:
             row["probs"] = row["probs"][1:] + row["probs"][:1]
 
-    culteval("leaderboard", "verify", board)
+    verify(tiny, board)
     name = entry(board, "random").name
     folder = rewrite(entry(board, "random"), change_answers=invent)
-    code, out, _ = culteval("leaderboard", "verify", board, folder.name)
+    code, out, _ = verify(tiny, board, folder.name)
     assert code == 3 and "DIFFERS" in out and len(json.loads((board / "verified.json").read_text())) == 3
     kept = json.loads((board / "verified.json").read_text())
     sha = json.loads((folder / "manifest.json").read_text())["answers"]["sha256"]
     (board / "verified.json").write_text(json.dumps(kept | {sha: {}}))  # a mark from elsewhere goes
-    culteval("leaderboard", "verify", board, folder.name)
+    verify(tiny, board, folder.name)
     assert sha not in json.loads((board / "verified.json").read_text())
-    code, _, error = culteval("leaderboard", "verify", board, name)
+    code, _, error = verify(tiny, board, name)
     assert code == 2 and "no entry" in error
 
 
-def test_without_its_adapter_nobody_can_ask_again(board):
+def test_without_its_adapter_nobody_can_ask_again(board, tiny):
     shutil.rmtree(entry(board, "random") / "adapter")
-    code, out, error = culteval("leaderboard", "verify", board)
+    code, out, error = verify(tiny, board)
     assert code == 0 and out.count("agrees") == 2 and "not there" in error
 
 
-def test_another_revision_is_not_asked(board):
+def test_another_revision_is_not_asked(board, tiny):
     rewrite(entry(board, "naive"), lambda manifest: manifest["model"].update(revision="f" * 16))
-    code, out, error = culteval("leaderboard", "verify", board)
+    code, out, error = verify(tiny, board)
     assert code == 0 and out.count("agrees") == 2 and "ffff" in error
 
 
-def test_a_model_behind_an_adapter_that_is_not_there_is_not_asked(board):
+def test_a_model_behind_an_adapter_that_is_not_there_is_not_asked(board, tiny):
     rewrite(entry(board, "naive"), lambda manifest: manifest["model"].update(adapter_sha256="f" * 64))
-    code, out, error = culteval("leaderboard", "verify", board)
+    code, out, error = verify(tiny, board)
     assert code == 0 and out.count("agrees") == 2 and "LoRA" in error
 
 
-def test_a_damaged_mark_file_is_named(board):
+def test_a_damaged_mark_file_is_named(board, tiny):
     (board / "verified.json").write_text("[]")
-    code, _, error = culteval("leaderboard", "verify", board)
+    code, _, error = verify(tiny, board)
     assert code == InputError.exit_code and "verified.json" in error
 
 
@@ -403,11 +408,11 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("case", WRITTEN)
-def test_written_answers_are_asked_again_too(case, probed, tmp_path):
+def test_written_answers_are_asked_again_too(case, probed, tmp_path, tiny):
     change, holds = WRITTEN[case]
     shutil.copytree(probed, tmp_path / "board")
     rewrite(next((tmp_path / "board").iterdir()), change_answers=change)
-    code, out, error = culteval("leaderboard", "verify", tmp_path / "board", "--json")
+    code, out, error = verify(tiny, tmp_path / "board", "--json")
     (verdict,) = json.loads(out)["verdicts"]
     assert (code == 0, verdict["holds"]) == (holds, holds), (verdict, error)
     assert verdict["largest"] < 1e-4 and verdict["compared"] == 26  # a batch, and the last one, which is smaller

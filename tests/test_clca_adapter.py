@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from culteval.harness import models
+from culteval.harness.chat import Chat
 from culteval.harness.encoding import encode
 from culteval.harness.fastest import TOLERANCE
 from culteval.harness.plain import PlainForward
@@ -24,7 +25,7 @@ SETTINGS = {"heldout": 0, "batch": 2, "rate": 1e-4, "alpha": 8, "dropout": 0.0}
 
 
 def learned(tokenizer, parts=("dialogue", "intent")):
-    return ex.examples([told()], tokenizer, parts, 900)
+    return ex.examples([told()], Chat(tokenizer), parts, 900)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_a_head_trained_in_full_is_read_in_float32(half, tmp_path):
     expected = (hidden.float() @ head.T).log_softmax(-1)
     torch.testing.assert_close(model.engine.log_softmax(hidden), expected, rtol=1e-5, atol=1e-5)
     prompts = render(spec_of("vsm13"), "heldout").take(np.arange(0, 96, 24))
-    plain = PlainForward(model.model, encode(model.tokenizer, prompts)).logprobs(None)
+    plain = PlainForward(model.model, encode(model.chat, prompts)).logprobs(None)
     assert (model.logprobs(prompts) - plain).abs().max() < TOLERANCE[torch.bfloat16]
 
 

@@ -115,14 +115,13 @@ def test_answers_are_taken_up_again_and_never_mixed(load, tmp_path):
 def test_probabilities_are_those_of_the_same_chats(load, tmp_path):
     """One plain pass a chat, the persona as its system prompt; the order of the options is that of their codes."""
     import torch
-    from culteval.optimizers.clca.writer import template
 
     model, prompts = load(), questions()
     [one, _] = ask(lambda: model, 2, 0, tmp_path, lambda *at: None).people
     for row in (0, 20, 43):
         chat = [{"role": "system", "content": one.persona}, {"role": "user", "content": prompts.texts[row]}]
         with torch.no_grad():
-            logs = model.model(torch.tensor([template(model.tokenizer, chat)])).logits[0, -1].log_softmax(-1)
+            logs = model.model(torch.tensor([model.chat.chat_ids(chat)])).logits[0, -1].log_softmax(-1)
         read = [model.tokenizer(choice, add_special_tokens=False)["input_ids"] for choice in prompts.choices[row]]
         if all(len(ids) == 1 for ids in read):
             expected = torch.stack([logs[ids[0]] for ids in read]).softmax(-1).numpy()

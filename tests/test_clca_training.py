@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from culteval.errors import InputError
+from culteval.harness.chat import Chat
 from culteval.optimizers.clca import examples as ex
 from culteval.optimizers.clca.intents import with_intents
 from culteval.optimizers.clca.settings import CLCASettings
@@ -32,7 +33,7 @@ def test_both_perspectives_and_their_intent_copies():
 def test_only_the_assistant_s_own_tokens_are_learned(load, shape, chat):
     tokenizer = load(shape, chat).tokenizer
     for shown in ex.perspectives(told(), ("dialogue", "intent")):
-        found = ex.encode(tokenizer, shown, 10_000)
+        found = ex.encode(Chat(tokenizer), shown, 10_000)
         learned = tokenizer.decode(found.ids[found.labels != ex.IGNORED])
         assert (found.ids[found.labels != ex.IGNORED] == found.labels[found.labels != ex.IGNORED]).all()
         own = [message["content"] for message in shown if message["role"] == "assistant"]
@@ -48,8 +49,8 @@ def test_only_the_assistant_s_own_tokens_are_learned(load, shape, chat):
 
 def test_unrelated_text_is_as_much_and_about_nothing(load):
     tokenizer = load("llama", True).tokenizer
-    like = ex.examples([told()] * 3, tokenizer, ("dialogue", "intent"), 900)
-    made = ex.unrelated(tokenizer, like, 900, np.random.default_rng(0))
+    like = ex.examples([told()] * 3, Chat(tokenizer), ("dialogue", "intent"), 900)
+    made = ex.unrelated(Chat(tokenizer), like, 900, np.random.default_rng(0))
     assert [each.source for each in made] == [each.source for each in like]
     counts = [[int((e.labels != ex.IGNORED).sum()) for e in part] for part in (like, made)]
     assert all(one <= other < one + 40 for one, other in zip(*counts, strict=True))
@@ -64,10 +65,10 @@ def test_another_country_may_be_learned():
 def test_what_lies_beyond_the_length_is_cut(load):
     tokenizer = load("llama", True).tokenizer
     [shown, *_] = ex.perspectives(told(), ("dialogue",))
-    whole = ex.encode(tokenizer, shown, 10_000)
+    whole = ex.encode(Chat(tokenizer), shown, 10_000)
     first = int(np.flatnonzero(whole.labels != ex.IGNORED)[0])
-    assert ex.encode(tokenizer, shown, first) is None
-    assert len(ex.encode(tokenizer, shown, first + 1).ids) == first + 1
+    assert ex.encode(Chat(tokenizer), shown, first) is None
+    assert len(ex.encode(Chat(tokenizer), shown, first + 1).ids) == first + 1
 
 
 def test_a_template_that_rewrites_is_refused(load):
@@ -76,7 +77,7 @@ def test_a_template_that_rewrites_is_refused(load):
     tokenizer.chat_template = "{{ messages | length }}: {% for m in messages %}{{ m['content'] }}{% endfor %}"
     try:
         with pytest.raises(InputError, match="rewrites"):
-            ex.encode(tokenizer, next(ex.perspectives(told(), ("dialogue",))), 100)
+            ex.encode(Chat(tokenizer), next(ex.perspectives(told(), ("dialogue",))), 100)
     finally:
         tokenizer.chat_template = kept
 
@@ -90,7 +91,7 @@ def test_a_template_without_a_system_role_has_it_in_the_first_turn(load):
     tokenizer.chat_template = refuse + kept
     try:
         for shown in ex.perspectives(told(), ("dialogue", "intent")):
-            found = ex.encode(tokenizer, shown, 10_000)
+            found = ex.encode(Chat(tokenizer), shown, 10_000)
             assert shown[0]["content"] in tokenizer.decode(found.ids) and (found.labels != ex.IGNORED).any()
     finally:
         tokenizer.chat_template = kept
@@ -136,7 +137,7 @@ def test_lora_is_what_peft_loads_and_changes_answers(load, tiny, tmp_path):
 def test_the_base_model_is_left_as_it_was(load, tmp_path):
     model = load("llama", True)
     before = {name: value.clone() for name, value in model.model.named_parameters()}
-    learned = ex.examples([told()], model.tokenizer, ("dialogue",), 900)
+    learned = ex.examples([told()], model.chat, ("dialogue",), 900)
     train(model, learned, CLCASettings(heldout=0, batch=1), tmp_path, 0, lambda *told: None)
     after = dict(model.model.named_parameters())
     assert before.keys() == after.keys() and all((before[n] == after[n]).all() for n in before)

@@ -16,6 +16,8 @@ import yaml
 from culteval.harness.aligned import AlignedModel
 from culteval.harness.registry import spec_path
 
+from .architectures import make
+
 ROOT = Path(__file__).parent.parent
 VIRTUAL = 5
 STORY = "The manager asks the employee to work on Sunday. "
@@ -399,14 +401,9 @@ def test_other_adapters_go_lm_evals_way_and_it_is_said_once(lm, said):
 
 def test_a_model_the_engine_cannot_pack_goes_lm_evals_way(lm, tiny, said, tmp_path):
     """A window that takes no mask of ours: packed numbers would be wrong beyond it."""
-    from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
+    from transformers import AutoTokenizer
 
-    torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(tiny("llama", False))
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = MistralConfig(vocab_size=len(tokenizer), num_key_value_heads=2, sliding_window=6, **sizes)
-    MistralForCausalLM(config).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    make("gpt_neo", AutoTokenizer.from_pretrained(tiny("llama", False)), tmp_path)
     from culteval.harness.lm_eval_model import CultevalLM
     from lm_eval.models.huggingface import HFLM
 
@@ -414,6 +411,20 @@ def test_a_model_the_engine_cannot_pack_goes_lm_evals_way(lm, tiny, said, tmp_pa
     mine, hf = (sort(pretrained=str(tmp_path), dtype="float32", device="cpu") for sort in (CultevalLM, HFLM))
     same(mine.loglikelihood(requests), hf.loglikelihood(requests))
     assert sum("packing is off" in line for line in said) == 1
+
+
+@pytest.mark.parametrize("name", ["gemma3_images", "mistral_window", "phi3_window", "phi3_longrope", "cohere2"])
+def test_windows_and_scales_are_those_of_hf(name, tiny, tmp_path):
+    """Prompts longer than every window, and than the length at which LongRoPE changes."""
+    from culteval.harness.lm_eval_model import CultevalLM
+    from lm_eval.models.huggingface import HFLM
+    from transformers import AutoTokenizer
+
+    folder = make(name, AutoTokenizer.from_pretrained(tiny("llama", False)), tmp_path)
+    requests = texts(*((STORY * 20, f" {option}") for option in ("yes", "no", "no one")))
+    mine, hf = (sort(pretrained=str(folder), dtype="float32", device="cpu") for sort in (CultevalLM, HFLM))
+    assert len(hf.tok_encode(STORY * 20)) > 150 and mine._engine.kind == "packed"
+    same(mine.loglikelihood(requests), hf.loglikelihood(requests))
 
 
 def test_vsm13_gives_the_metrics_of_hf(lm, tiny, adapter):

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from culteval.errors import InputError, RunError
 from culteval.harness.adapters import CONFIG, WEIGHTS, read_lora_config, with_lora
 from culteval.harness.aligned import AlignedModel, adapter_hash
+from culteval.harness.chat import Chat
 from culteval.harness.cli import cli
 from culteval.harness.encoding import encode
 from culteval.harness.registry import spec_of
@@ -53,7 +54,7 @@ def reference(folder, shape, tokenizer, soft, tiny):
     from transformers import AutoModelForCausalLM
 
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny(shape)), folder).eval()
-    encoded, rows = encode(tokenizer, PROMPTS), []
+    encoded, rows = encode(Chat(tokenizer), PROMPTS), []
     embed = model.get_input_embeddings()
     for context, options in zip(encoded.contexts, encoded.options, strict=True):
         own = embed(torch.tensor([context]))

@@ -69,7 +69,7 @@ def test_packed_equals_one_by_one(load, one_by_one, survey, shape, chat, virtual
     model = load(shape, chat)
     assert model.identity.forward == ("fused" if shape in FUSED else "packed")
     some = survey.take(np.array([0, 1, 13, 14, 23, 24, 30, 47]))
-    encoded = encode(model.tokenizer, some)
+    encoded = encode(model.chat, some)
     rng = np.random.default_rng(0)
     soft = rng.normal(0, 0.3, (virtual, model.dim)).astype(np.float32) if virtual else None
     expected = one_by_one(shape, chat, encoded, soft)
@@ -91,7 +91,7 @@ def test_options_of_several_tokens_and_prefixes_of_one_another(load, one_by_one,
         ["Which is it?", "An altogether different question\n\n", "Which is it, then?"],
         [("1", "10", "100 and more"), ("yes", "no"), ("1", "2", "12")],
     )
-    encoded = encode(model.tokenizer, prompts)
+    encoded = encode(model.chat, prompts)
     assert max(len(ids) for row in encoded.options for ids in row) > 2
     with torch.inference_mode():
         packed = PackedForward(model.engine, encoded).logprobs(None)[0].numpy()
@@ -110,7 +110,7 @@ def test_trees_of_one_and_of_a_thousand_items(load, one_by_one, shape, count, vi
     rng = np.random.default_rng(1)
     head = "Answer with a number.\n" if count > 1 else ""
     texts = [f"{head}Item {i}: {' '.join(rng.choice(['work', 'life', 'boss', 'time'], 3))}?" for i in range(count)]
-    encoded = encode(model.tokenizer, free_prompts(texts, [("1", "2", "3")] * count))
+    encoded = encode(model.chat, free_prompts(texts, [("1", "2", "3")] * count))
     soft = rng.normal(0, 0.3, (virtual, model.dim)).astype(np.float32) if virtual else None
     with torch.inference_mode():
         packed = PackedForward(model.engine, encoded).logprobs(None if soft is None else torch.from_numpy(soft)[None])
@@ -140,7 +140,7 @@ def test_the_side_a_tokenizer_pads_on_changes_nothing(tiny, one_by_one, tmp_path
     model = load_model(str(folder), "float32", "cpu", None, 2, lambda text: None)
     assert model.tokenizer.padding_side == side
     prompts = free_prompts(["Short?", "A question that is a good deal longer", "Hm"], [("1", "2")] * 3)
-    encoded = encode(model.tokenizer, prompts)
+    encoded = encode(model.chat, prompts)
     with torch.inference_mode():
         packed = PackedForward(model.engine, encoded).logprobs(None)[0].numpy()
         plain = PlainForward(model.model, encoded).logprobs(None)[0].numpy()
@@ -155,7 +155,7 @@ def test_the_side_a_tokenizer_pads_on_changes_nothing(tiny, one_by_one, tmp_path
 def test_greedy_says_what_decoding_would_write(load):
     model = load("llama", True)
     prompts = free_prompts(["Which is it?", "Well?"], [("1", "2"), ("1", "2")])
-    encoded = encode(model.tokenizer, prompts)
+    encoded = encode(model.chat, prompts)
     with torch.inference_mode():
         first = []
         for context in encoded.contexts:
@@ -195,7 +195,7 @@ def test_tree_shares_prefixes_and_covers_every_prompt_once():
 
 def test_chunks_do_not_change_answers(load, survey):
     model = load("llama", True)
-    encoded = encode(model.tokenizer, survey)
+    encoded = encode(model.chat, survey)
     soft = torch.randn(5, 3, model.dim, generator=torch.Generator().manual_seed(1)) * 0.3
     with torch.inference_mode():
         whole = PackedForward(model.engine, encoded, most_tokens=10**6).logprobs(soft)
@@ -220,7 +220,7 @@ def test_packed_forward_is_differentiable(load, survey, shape):
 
 def test_packing_saves_tokens(load, survey):
     model = load("llama", True)
-    plain = sum(map(len, encode(model.tokenizer, survey).contexts))
+    plain = sum(map(len, encode(model.chat, survey).contexts))
     assert model.cost(survey, 10) < plain / 2
 
 

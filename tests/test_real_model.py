@@ -82,7 +82,7 @@ def test_packed_equals_plain(run):
     spec = load_spec(spec_path("vsm13"))
     prompts = render(spec, "heldout").take(np.arange(0, 96, 6))
     soft = torch.from_numpy(AlignedModel.load(model, Path(run["run"]) / "adapter").soft)[None]
-    encoded = encode(model.tokenizer, prompts)
+    encoded = encode(model.chat, prompts)
     with torch.inference_mode():
         packed = PackedForward(model.engine, encoded).logprobs(soft)
         plain = PlainForward(model.model, encoded).logprobs(soft)

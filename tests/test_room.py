@@ -40,7 +40,7 @@ def narrow(tiny, tmp_path_factory):
 def sizes(model):
     """Tokens of the longest prompt that is fitted, and of the longest that is asked."""
     return [
-        encode(model.tokenizer, prompts).longest for prompts in (GOAL.prompts, protocol(spec_of("vsm13"), Asking()))
+        encode(model.chat, prompts).longest for prompts in (GOAL.prompts, protocol(spec_of("vsm13"), Asking()))
     ]
 
 
@@ -94,7 +94,7 @@ def test_no_preamble_is_longer_than_the_longest(middles):
 def test_retellings_count_too(load):
     model = load()
     longest = max(
-        encode(model.tokenizer, GOAL.retold(np.random.default_rng(seed), "natural").prompts).longest
+        encode(model.chat, GOAL.retold(np.random.default_rng(seed), "natural").prompts).longest
         for seed in range(40)
     )
     model.context = longest + 3
@@ -130,7 +130,7 @@ def test_a_configuration_that_says_nothing_refuses_nothing(text, tmp_path):
 
 def test_of_many_prompts_the_longest_are_looked_at(load, monkeypatch):
     model, prompts = load(), protocol(spec_of("vsm13"), Asking())
-    longest = encode(model.tokenizer, prompts).longest
+    longest = encode(model.chat, prompts).longest
     monkeypatch.setattr("culteval.harness.room.LOOKED_AT", 30)
     model.context = longest
     require_room(model, prompts)
@@ -141,5 +141,5 @@ def test_of_many_prompts_the_longest_are_looked_at(load, monkeypatch):
 def test_open_questions_count_by_their_own_length(load):
     model, prompts = load(), protocol(spec_of("probes"), Asking())
     open_ = prompts.take(prompts.layout.widths == 0)
-    rows = [len(ids) for ids in encode(model.tokenizer, open_).contexts]
+    rows = [len(ids) for ids in encode(model.chat, open_).contexts]
     assert model.longest(open_) == max(rows) < model.longest(prompts)

@@ -243,7 +243,7 @@ def test_adapter_gives_peft_the_same_log_likelihoods(tiny, load, finished):
     ours = AlignedModel.load(model, folder)
     logs = model.logprobs(prompts, torch.from_numpy(ours.soft)[None])[0]
     theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny()), folder).eval()
-    encoded = encode(model.tokenizer, prompts)
+    encoded = encode(model.chat, prompts)
     for row, context in enumerate(encoded.contexts):
         with torch.inference_mode():
             expected = theirs(input_ids=torch.tensor([context])).logits[0, -1].log_softmax(-1)

@@ -44,7 +44,8 @@ def work(job: Job) -> Outcome:
 def _model(config: RunConfig) -> Any:
     """One model a worker; another one is loaded only after it was let go."""
     place = (config.model, config.dtype, config.device, config.revision, config.threads, config.api)
-    if (key := (*place, config.model_content)) not in _held:
+    around = (config.lora_sha256, config.chat and config.chat.model_dump_json())
+    if (key := (*place, *around, config.model_content)) not in _held:
         _held.clear()
         gc.collect()
         _held[key] = load(config, lambda text: None)

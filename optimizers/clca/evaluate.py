@@ -35,7 +35,7 @@ from ...tasks.sample import Metric, Sample, standard_error
 from ...tasks.schema import SplitName, Strict
 from .rows import read_rows, write_rows
 from .tables import HABITS
-from .writer import Heard, LocalWriter, Message, Style, template
+from .writer import Heard, LocalWriter, Message, Style
 
 if TYPE_CHECKING:
     from ...harness.models import LanguageModel
@@ -107,7 +107,7 @@ def _weighed(
 ) -> tuple[tuple[float, ...], ...]:
     """Probabilities of each prompt's options as the assistant's next words, by one pass over all chats."""
     # An option's tokens are the same after any opened answer.
-    encoded = Encoded([template(model.tokenizer, chat) for chat in chats], encode(model.tokenizer, prompts).options)
+    encoded = Encoded([model.chat.chat_ids(chat) for chat in chats], encode(model.chat, prompts).options)
     probs = model.weigh(encoded, prompts.layout).probs[0].round(6)
     return tuple(tuple(row[:width].tolist()) for row, width in zip(probs, prompts.layout.widths, strict=True))
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ...errors import InputError
+from ...harness.chat import Chat, Message
 from .actions import Action, written
 from .dialogues import Dialogue
-from .writer import Message, merged, template
+from .writer import merged
 
 IGNORED = -100  # the label of a token that is not learned
 Part = Literal["dialogue", "intent"]
@@ -47,7 +48,7 @@ def _chat(dialogue: Dialogue, number: int, name: str, part: Part) -> Iterator[Me
             yield {"role": "assistant", "content": f"Intent: {turn.intent}"}
 
 
-def encode(tokenizer: Any, chat: Sequence[Message], most: int, source: str = "") -> Example | None:
+def encode(spoken: Chat, chat: Sequence[Message], most: int, source: str = "") -> Example | None:
     """A chat as ids and labels, cut after ``most`` tokens; None where no token to learn is left.
 
     What the assistant says is found as what the template adds to the chat before it, the generation prompt included in
@@ -56,28 +57,31 @@ def encode(tokenizer: Any, chat: Sequence[Message], most: int, source: str = "")
     Raises:
         InputError: the chat template rewrites earlier messages, so that tokens cannot be told apart.
     """
-    whole = template(tokenizer, chat, opened=False)
+    whole = spoken.chat_ids(chat, opened=False)
     labels = np.full(len(whole), IGNORED, dtype=np.int64)
     for place, message in enumerate(chat):
         if message["role"] != "assistant":
             continue
-        before, after = template(tokenizer, chat[:place]), template(tokenizer, chat[: place + 1], opened=False)
-        if whole[: len(before)] != before or whole[: len(after)] != after:
+        # Templates of models that think aloud write an empty block of thoughts before a new turn, not before old ones.
+        heads = (spoken.chat_ids(chat[:place], thoughts=thoughts) for thoughts in (True, False))
+        before = next((head for head in heads if whole[: len(head)] == head), None)
+        after = spoken.chat_ids(chat[: place + 1], opened=False)
+        if before is None or whole[: len(after)] != after:
             raise InputError("the chat template rewrites earlier messages; its tokens cannot be told apart.")
         labels[len(before) : len(after)] = whole[len(before) : len(after)]
     ids = np.array(whole[:most], dtype=np.int64)
     return Example(ids, labels[:most], source) if (labels[:most] != IGNORED).any() else None
 
 
-def examples(dialogues: Iterable[Dialogue], tokenizer: Any, parts: Sequence[Part], most: int) -> list[Example]:
+def examples(dialogues: Iterable[Dialogue], spoken: Chat, parts: Sequence[Part], most: int) -> list[Example]:
     """Every example of some dialogues, in order."""
     found = (
-        encode(tokenizer, chat, most, dialogue.id) for dialogue in dialogues for chat in perspectives(dialogue, parts)
+        encode(spoken, chat, most, dialogue.id) for dialogue in dialogues for chat in perspectives(dialogue, parts)
     )
     return [each for each in found if each is not None]
 
 
-def unrelated(tokenizer: Any, like: Sequence[Example], most: int, rng: np.random.Generator) -> list[Example]:
+def unrelated(spoken: Chat, like: Sequence[Example], most: int, rng: np.random.Generator) -> list[Example]:
     """Arithmetic in talk, as many examples with about as many learned tokens each: what any training does.
 
     Plays the part that rows of mathematics and of an encyclopedia play in the published ablation.
@@ -89,7 +93,7 @@ def unrelated(tokenizer: Any, like: Sequence[Example], most: int, rng: np.random
         made, learned = None, 0
         while learned < wanted and (made is None or len(made.ids) < most):
             chat += [message for _ in range(1 + (wanted - learned) // 20) for message in _sum(rng)]
-            made = encode(tokenizer, chat, most, example.source)
+            made = encode(spoken, chat, most, example.source)
             if made is None:
                 break  # `most` is shorter than the question
             learned = int((made.labels != IGNORED).sum())

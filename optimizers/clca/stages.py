@@ -204,10 +204,10 @@ class Course:
         path = self.folder / "intents.jsonl"
         told = read_dialogues(path) if path.stat().st_size else []
         model = self.model_of()
-        learned = examples(told, model.tokenizer, self.settings.parts, self.settings.length)
+        learned = examples(told, model.chat, self.settings.parts, self.settings.length)
         if self.settings.unrelated:
             rng = np.random.default_rng(self.seed)
-            learned = unrelated(model.tokenizer, learned, self.settings.length, rng)
+            learned = unrelated(model.chat, learned, self.settings.length, rng)
         points, tokens = train(model, learned, self.settings, self.folder, self.seed, self.tell)
         draw_losses(self.folder / "loss.svg", points)
         write_json(self.folder / "losses.json", [point._asdict() for point in points])

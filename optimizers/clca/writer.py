@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from ...harness.chat import Message
+
 if TYPE_CHECKING:
     from ...harness.models import LanguageModel
-
-Message = dict[str, str]
-"""``role`` (system, user or assistant) and ``content``, as chat templates and APIs take them."""
 
 
 class Style(NamedTuple):
@@ -57,10 +56,10 @@ class LocalWriter:
         return texts
 
     def _encode(self, chat: Sequence[Message], most: int, start: str = "") -> list[int]:
-        tokenizer, kept = self.model.tokenizer, list(chat)
-        opened = tokenizer(start, add_special_tokens=False)["input_ids"] if start else []
+        kept = list(chat)
+        opened = self.model.tokenizer(start, add_special_tokens=False)["input_ids"] if start else []
         while True:
-            ids = template(tokenizer, kept) + opened
+            ids = self.model.chat.chat_ids(kept) + opened
             if len(ids) + most <= self.model.context or len(kept) <= 2:
                 return ids[-(self.model.context - most) :]
             del kept[1:3]
@@ -99,34 +98,6 @@ class LocalWriter:
                 **drawn,
             )
         return [list(takewhile(lambda token: token not in self.model.ends, row)) for row in out[:, width:].tolist()]
-
-
-def template(tokenizer: Any, chat: Sequence[Message], opened: bool = True) -> list[int]:
-    """Token ids of a chat; ``opened``: up to where the assistant goes on.
-
-    A template without a system role has it in the first user's turn. Without a template a chat is a transcript, put
-    together message by message, so that a chat's ids begin with those of its beginning.
-    """
-    from jinja2 import TemplateError
-
-    if not tokenizer.chat_template:
-        ids = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
-        for message in chat:
-            for part in (f"{message['role']}:", f" {message['content']}\n"):
-                ids += tokenizer(part, add_special_tokens=False)["input_ids"]
-        return ids + (tokenizer("assistant:", add_special_tokens=False)["input_ids"] if opened else [])
-    options = {"add_generation_prompt": opened, "tokenize": True, "return_dict": False}
-    try:
-        return tokenizer.apply_chat_template(list(chat), **options)
-    except TemplateError:
-        return tokenizer.apply_chat_template(_without_system(chat), **options)
-
-
-def _without_system(chat: Sequence[Message]) -> list[Message]:
-    rules = "\n".join(message["content"] for message in chat if message["role"] == "system")
-    rest = [message for message in chat if message["role"] != "system"]
-    first = {"role": "user", "content": f"{rules}\n\n{rest[0]['content']}" if rest else rules}
-    return [first, *rest[1:]] if not rest or rest[0]["role"] == "user" else [{**first, "content": rules}, *rest]
 
 
 def merged(chat: Iterable[Message]) -> list[Message]:
