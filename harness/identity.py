@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 class ModelIdentity(BaseModel):
     """What decides a model's answers. Of a model behind an API not all is known; ``adapter_sha256``
-    is that of a LoRA adapter that it carries."""
+    is that of an adapter that it carries."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import json
 import os
 import socket
 import time
@@ -16,14 +17,16 @@ from urllib.parse import urlsplit
 import numpy as np
 import torch
 
-from ..errors import RunError, UnavailableError, UsageError
+from ..errors import InputError, RunError, UnavailableError, UsageError
 from ..tasks.answers import Answers, Layout
 from ..tasks.prompts import Prompts
-from .adapters import lora_hash, with_lora
+from ..tasks.reading import read_bytes
+from .adapters import CONFIG, MOST_CONFIG, carried_hash, lora_hash
 from .encoding import Encoded, as_chat, encode
 from .fastest import engine_for
 from .hashes import file_hash, folder_hash
 from .identity import ModelIdentity
+from .lora import own_tokenizer, with_lora
 from .packing import PackedForward
 from .plain import PlainForward
 from .registry import find, table
@@ -82,7 +85,7 @@ class LanguageModel:
             UsageError: it carries an adapter. RunError: it was not made by ``load_model``.
         """
         if self.identity.adapter_sha256:
-            raise UsageError("--lora: the model carries an adapter already, and takes no second one.")
+            raise UsageError("--adapter: the model carries an adapter already, and takes no second one.")
         if self._again is None:
             raise RunError(f"{self.identity.name}: nobody knows where it was loaded from. Use load_model.")
         gc.collect()  # adapted models hold themselves in cycles; what was given up goes before the next one comes
@@ -95,15 +98,28 @@ class LanguageModel:
         own = given if isinstance(given, list) else [given]
         return tuple(dict.fromkeys(i for i in (*own, self.tokenizer.eos_token_id) if i is not None))
 
-    def adapted(self, lora: Path) -> LanguageModel:
+    def adapted(self, lora: Path, carried: bool = False) -> LanguageModel:
         """The model with a PEFT LoRA adapter that stays beside its weights, where bfloat16 would swallow it.
+
+        Args:
+            carried: it is one given with ``--adapter``, of which a tokenizer beside it is part.
 
         Raises:
             InputError: the adapter is damaged or made for another model.
         """
-        tuned, name, revision = with_lora(self.fresh(), lora), self.identity.name, self.identity.revision
+        tuned, tokenizer = with_lora(self.fresh(), lora), None
+        if carried:
+            tokenizer = own_tokenizer(lora, tuned)
+        return self._with(tuned, tokenizer, carried_hash(lora) if carried else lora_hash(lora).hex())
+
+    def speaking(self, tokenizer: Any) -> LanguageModel:
+        """The same weights behind another tokenizer and its chat template."""
+        return self._with(self.model, tokenizer, self.identity.adapter_sha256)
+
+    def _with(self, model: Any, tokenizer: Any | None, adapter: str | None) -> LanguageModel:
+        name, revision, tokenizer = self.identity.name, self.identity.revision, tokenizer or self.tokenizer
         return LanguageModel(
-            tuned, self.tokenizer, name, revision, self._notify, content=self.content, adapter=lora_hash(lora).hex()
+            model, tokenizer, name, revision, self._notify, content=self.content, adapter=adapter
         )
 
     def _forward_of(self, prompts: Prompts, preamble: str, virtual: int) -> PackedForward | PlainForward:
@@ -301,6 +317,7 @@ def load_model(
     chosen = DTYPES[default_dtype(device) if dtype == "auto" else dtype]
 
     where = {} if Path(source).exists() else {"revision": revision, "local_files_only": not _hub_answers()}
+    _refuse_adapter(name, str(source), where)
 
     def again() -> Any:
         given = where | {"dtype": chosen, "attn_implementation": "sdpa"}
@@ -314,6 +331,26 @@ def load_model(
     folder = Path(source)
     content = folder_hash(folder) if folder.is_dir() else getattr(model.config, "_commit_hash", None)
     return LanguageModel(model, tokenizer, name, _revision(folder, model), notify, again, content)
+
+
+def _refuse_adapter(name: str, source: str, where: dict[str, Any]) -> None:
+    """Raise UsageError for an adapter: transformers would fetch whatever model it names, and load both."""
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    try:
+        path = find_adapter_config_file(source, **where)
+        given = json.loads(read_bytes(Path(path), MOST_CONFIG)) if path else None
+    except (OSError, ValueError, RecursionError, InputError):
+        given = None  # what is amiss with it is told where it is loaded
+    if given is None:
+        return
+    made_for = given.get("base_model_name_or_path") if isinstance(given, dict) else None
+    base = made_for if isinstance(made_for, str) and made_for else "BASE"
+    fetched = name if Path(source).exists() else f"FOLDER (hf download {name} --local-dir FOLDER)"
+    raise UsageError(
+        f"--model {name}: a PEFT adapter ({CONFIG}) made for {base[:200]}, not a model.\n"
+        f"Use --model {base[:200]} --adapter {fetched}; if it was merged, take {CONFIG} out of the folder."
+    )
 
 
 def _from_pretrained(kind: str, source: str, given: dict[str, Any]) -> Any:

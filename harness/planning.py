@@ -12,7 +12,7 @@ from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.prompts import Asking
 from ..tasks.prompts import asked as count
 from . import submission
-from .adapters import lora_hash
+from .adapters import carried_hash, is_soft_prompt
 from .api import api_of, is_remote
 from .config import RunConfig, aligner_settings
 from .fitting import budget_of, goal_of
@@ -63,10 +63,15 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     copied += ["limit", "calibrate"]
     if is_remote(flags["model"]):
         _require_text(flags, aligner)
+    elif flags.get("adapter") and is_soft_prompt(Path(flags["adapter"])) and not _in_words(aligner):
+        raise UsageError(
+            f"--aligner {flags['aligner']}: --adapter {flags['adapter']} is a soft prompt, before which nothing can be "
+            f"put. Use {_able()}."
+        )
     config = RunConfig(
         **{name: flags[name] for name in copied},
-        lora=flags.get("lora"),
-        lora_sha256=lora_hash(Path(flags["lora"])).hex() if flags.get("lora") else None,
+        adapter=flags.get("adapter"),
+        adapter_sha256=carried_hash(Path(flags["adapter"])) if flags.get("adapter") else None,
         api=api_of(flags, (flags["model"], *chosen.model_dump().values())),
         settings=chosen.model_dump(mode="json"),
         fit=fit,
@@ -84,18 +89,22 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
 
 def _require_text(flags: Mapping[str, Any], aligner: Any) -> None:
     """Raise UsageError for what a model behind an API cannot have: aligners that need its weights, a place, a type."""
-    if getattr(aligner, "needs_weights", True):
-        able = ", ".join(name for name, may in listing("aligners", _by_text) if may)
+    if not _in_words(aligner):
         raise UsageError(
-            f"--aligner {flags['aligner']}: needs a model's weights, and {flags['model']} is behind an API. Use {able}."
+            f"--aligner {flags['aligner']}: needs a model's weights, and {flags['model']} is behind an API. Use {_able()}."
         )
     for name, usual in (("dtype", "auto"), ("device", "cpu"), ("revision", None), ("threads", None)):
         if flags[name] != usual:
             raise UsageError(f"--{name} {flags[name]}: decided by whoever runs {flags['model']}. Leave it out.")
 
 
-def _by_text(name: str) -> tuple[str, bool]:
-    return name, not getattr(find("aligners", name), "needs_weights", True)
+def _in_words(aligner: Any) -> bool:
+    return not getattr(aligner, "needs_weights", True)
+
+
+def _able() -> str:
+    found = listing("aligners", lambda name: (name, _in_words(find("aligners", name))))
+    return ", ".join(name for name, may in found if may)
 
 
 def _fitted(names: str | Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

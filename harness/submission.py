@@ -74,7 +74,7 @@ class Fitted(_Strict):
 
 
 class UsedModel(_Strict):
-    """The model and everything about it that decides an answer; ``adapter_sha256`` if it carried a LoRA adapter."""
+    """The model and everything about it that decides an answer; ``adapter_sha256`` if it carried an adapter."""
 
     name: Name
     revision: Name

@@ -77,7 +77,7 @@ def verify(found: Found, model_of: Callable[[Manifest], Any], most: int, rng: np
         what = "not the one of the manifest" if made else "not there"
         raise UnavailableError(f"{adapter}: the adapter is {what}; without it nobody can ask again.")
     if manifest.model.adapter_sha256:
-        raise UnavailableError(f"{found.folder}: answered by a model behind a LoRA adapter that entries do not carry.")
+        raise UnavailableError(f"{found.folder}: answered by a model with an adapter that entries do not carry.")
     model = model_of(manifest)
     if model.identity.revision != manifest.model.revision:
         theirs, ours = manifest.model.revision, model.identity.revision
