@@ -69,8 +69,7 @@ _BEGINNINGS = (True, False, "gaussian", "eva", "orthogonal", "mica")
 # These take a part out of the base model, the same one whenever it is done.
 _TAKEN_OUT = ("pissa", "olora")
 
-# As peft looks for the key of a pattern, or for a name: nothing here is looked at twice.
-_PLAIN = re.compile(r"(\(\.\*\\\.\)\?)?\(?[\w.\\^$-]*\)?\$?")
+_PLAIN = re.compile(r"(?:[\w.^$-]|\\[.d])*")  # nothing that looks at a character twice, nothing malformed
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[\w.]{1,200}$")]  # plain: peft would read more as a pattern
 _Pattern = Annotated[str, StringConstraints(max_length=MOST_PATTERN)]
@@ -205,7 +204,10 @@ def patterns(config: Mapping[str, Any]) -> list[str]:
     whole = [config.get(name) for name in ("target_modules", "exclude_modules")]
     found = [one for one in whole if isinstance(one, str) and one.lower() != "all-linear"]
     keys = [key for name in ("rank_pattern", "alpha_pattern") for key in config.get(name, ())]
-    return [one for one in (*found, *(f"(.*\\.)?({key})$" for key in keys)) if not _PLAIN.fullmatch(one)]
+    return [
+        *(one for one in found if not _PLAIN.fullmatch(one)),
+        *(f"(.*\\.)?({key})$" for key in keys if not _PLAIN.fullmatch(key)),  # as peft looks for them
+    ]
 
 
 def lora_hash(folder: Path) -> bytes:

@@ -47,7 +47,7 @@ def with_lora(model: Any, folder: Path) -> Any:
             raise _refusal(folder / CONFIG, error) from None
     tuned = tuned.get_base_model().eval().requires_grad_(False)
     if added:
-        _require_rows(tuned, folder / WEIGHTS)
+        _require_read(tuned, folder / WEIGHTS)
     return tuned
 
 
@@ -67,13 +67,15 @@ def own_tokenizer(folder: Path, model: Any) -> Any | None:
     except (OSError, *_REFUSALS) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(f"{folder}: its tokenizer cannot be read ({reason}).\n{remedy}") from None
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
-        raise InputError(
-            f"{folder}: its tokenizer has {len(tokenizer)} tokens, the model's embeddings {rows} rows.\n"
-            f"Save the adapter with its embeddings (save_embedding_layers=True). {remedy}"
-        )
+    require_rows(model, tokenizer, folder, f"Save the adapter with its embeddings (save_embedding_layers=True). {remedy}")
     return tokenizer
+
+
+def require_rows(model: Any, tokenizer: Any, folder: Path, remedy: str) -> None:
+    """Raise InputError where a tokenizer has tokens that a model with the adapter of a folder has no embeddings of."""
+    if len(tokenizer) > (rows := model.get_input_embeddings().weight.shape[0]):
+        told = f"the tokenizer has {len(tokenizer)} tokens, but the embeddings have {rows} rows"
+        raise InputError(f"{folder}: {told} with this adapter.\n{remedy}")
 
 
 def _config(given: Mapping[str, Any]) -> Any:
@@ -198,7 +200,7 @@ def _resize(model: Any, shapes: Mapping[str, list[int]]) -> bool:
     return new > rows
 
 
-def _require_rows(tuned: Any, path: Path) -> None:
+def _require_read(tuned: Any, path: Path) -> None:
     """Raise InputError where rows that were added to the embeddings were not read from an adapter."""
     for one in (tuned.get_input_embeddings(), tuned.get_output_embeddings()):
         if one is not None and not one.weight.isfinite().all():

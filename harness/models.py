@@ -26,7 +26,7 @@ from .encoding import Encoded, as_chat, encode
 from .fastest import engine_for
 from .hashes import file_hash, folder_hash
 from .identity import ModelIdentity
-from .lora import own_tokenizer, with_lora
+from .lora import own_tokenizer, require_rows, with_lora
 from .packing import PackedForward
 from .plain import PlainForward
 from .registry import find, table
@@ -107,9 +107,12 @@ class LanguageModel:
         Raises:
             InputError: the adapter is damaged or made for another model.
         """
-        tuned, tokenizer = with_lora(self.fresh(), lora), None
-        if carried:
-            tokenizer = own_tokenizer(lora, tuned)
+        base = self.fresh()
+        rows = base.get_input_embeddings().weight.shape[0]
+        tuned = with_lora(base, lora)
+        tokenizer = own_tokenizer(lora, tuned) if carried else None
+        if tokenizer is None and tuned.get_input_embeddings().weight.shape[0] < rows:
+            require_rows(tuned, self.tokenizer, lora, "Put the tokenizer that it was trained with beside it.")
         return self._with(tuned, tokenizer, carried_hash(lora) if carried else lora_hash(lora).hex())
 
     def speaking(self, tokenizer: Any) -> LanguageModel:
