@@ -23,11 +23,11 @@ PICKLED = "adapter_model.bin"
 LORA, PROMPT_TUNING = "LORA", "PROMPT_TUNING"
 MOST_CONFIG, MOST_RANK, MOST_ALPHA = 1 << 20, 1024, 1_000_000
 MOST_NAMES, MOST_PATTERN, MOST_LAYERS, MOST_TOKEN = 10_000, 5_000, 1024, 1 << 24
-# What transformers writes of a tokenizer. The second of them says which class it is, and is always there.
-TOKENIZER = (
+TEMPLATE = "chat_template.jinja"
+TOKENIZER = (  # what transformers writes of one
     "tokenizer.json",
     "tokenizer_config.json",
-    "chat_template.jinja",
+    TEMPLATE,
     "special_tokens_map.json",
     "added_tokens.json",
     "tokenizer.model",

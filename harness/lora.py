@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from ..errors import InputError
-from .adapters import CONFIG, WEIGHTS, own_tokenizer_files, patterns, read_lora_config
+from ..tasks.reading import read_text
+from .adapters import CONFIG, TEMPLATE, WEIGHTS, own_tokenizer_files, patterns, read_lora_config
 
 SECONDS = 3.0  # that the patterns of a configuration may take on all names of a model; the usual take milliseconds
 _MATCH = "import json, re, sys\nfor p in (given := json.load(sys.stdin))[0]:\n [*map(re.compile(p).fullmatch, given[1])]"
@@ -51,14 +52,19 @@ def with_lora(model: Any, folder: Path) -> Any:
     return tuned
 
 
-def own_tokenizer(folder: Path, model: Any) -> Any | None:
-    """The tokenizer that lies beside an adapter, if there is one, for a model that carries it.
+def tokenizer_for(folder: Path, model: Any, usual: Any) -> Any:
+    """The tokenizer of a model that carries an adapter: what lies beside the adapter, else its ``usual`` one.
 
     Raises:
         InputError: it cannot be read, or has tokens that the model's embeddings lack.
     """
-    if not (files := own_tokenizer_files(folder)):
-        return None
+    files = own_tokenizer_files(folder)
+    if not files:
+        return usual
+    if files == [TEMPLATE]:
+        usual = copy.deepcopy(usual)
+        usual.chat_template = read_text(folder / TEMPLATE)
+        return usual
     from transformers import AutoTokenizer
 
     remedy = f"Take {', '.join(files)} away to use the model's own tokenizer."

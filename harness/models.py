@@ -26,7 +26,7 @@ from .encoding import Encoded, as_chat, encode
 from .fastest import engine_for
 from .hashes import file_hash, folder_hash
 from .identity import ModelIdentity
-from .lora import own_tokenizer, require_rows, with_lora
+from .lora import require_rows, tokenizer_for, with_lora
 from .packing import PackedForward
 from .plain import PlainForward
 from .registry import find, table
@@ -110,17 +110,17 @@ class LanguageModel:
         base = self.fresh()
         rows = base.get_input_embeddings().weight.shape[0]
         tuned = with_lora(base, lora)
-        tokenizer = own_tokenizer(lora, tuned) if carried else None
-        if tokenizer is None and tuned.get_input_embeddings().weight.shape[0] < rows:
-            require_rows(tuned, self.tokenizer, lora, "Put the tokenizer that it was trained with beside it.")
+        tokenizer = tokenizer_for(lora, tuned, self.tokenizer) if carried else self.tokenizer
+        if tuned.get_input_embeddings().weight.shape[0] < rows:
+            require_rows(tuned, tokenizer, lora, "Put the tokenizer that it was trained with beside it.")
         return self._with(tuned, tokenizer, carried_hash(lora) if carried else lora_hash(lora).hex())
 
     def speaking(self, tokenizer: Any) -> LanguageModel:
         """The same weights behind another tokenizer and its chat template."""
         return self._with(self.model, tokenizer, self.identity.adapter_sha256)
 
-    def _with(self, model: Any, tokenizer: Any | None, adapter: str | None) -> LanguageModel:
-        name, revision, tokenizer = self.identity.name, self.identity.revision, tokenizer or self.tokenizer
+    def _with(self, model: Any, tokenizer: Any, adapter: str | None) -> LanguageModel:
+        name, revision = self.identity.name, self.identity.revision
         return LanguageModel(
             model, tokenizer, name, revision, self._notify, content=self.content, adapter=adapter
         )

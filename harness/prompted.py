@@ -10,7 +10,7 @@ from ..tasks.answers import Answers
 from ..tasks.prompts import Prompts
 from .adapters import CONFIG, WEIGHTS, carried_hash, read_config
 from .aligned import read_soft_prompt
-from .lora import own_tokenizer
+from .lora import tokenizer_for
 
 if TYPE_CHECKING:
     from .identity import ModelIdentity
@@ -31,8 +31,8 @@ class PromptedModel:
         self._soft, told = read_soft_prompt(folder / WEIGHTS, model.dim), read_config(folder).get("num_virtual_tokens")
         if told not in (None, len(self._soft)):
             raise InputError(f"{folder / CONFIG}: {told} virtual tokens, but {WEIGHTS} holds {len(self._soft)}.")
-        tokenizer = own_tokenizer(folder, model.model)
-        self._model = model.speaking(tokenizer) if tokenizer else model
+        tokenizer = tokenizer_for(folder, model.model, model.tokenizer)
+        self._model = model if tokenizer is model.tokenizer else model.speaking(tokenizer)
         self._adapter = carried_hash(folder)
 
     @property
