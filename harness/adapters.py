@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..tasks.reading import read_bytes
 from ..tasks.spec import first_problem
 
@@ -256,3 +256,27 @@ def is_soft_prompt(folder: Path) -> bool:
     if other := next((part for part in parts if part.is_file() and part.stat().st_size), None):
         raise InputError(f"{folder}: {other.relative_to(folder)} belongs to this soft prompt, and only one is carried.")
     return True
+
+
+def refuse_as_model(name: str, source: str, where: dict[str, Any]) -> None:
+    """Raise UsageError for a model that is an adapter: transformers would fetch what it names, and load both.
+
+    Args:
+        where: more of what transformers needs to find the files of ``source``, a folder or a hub id.
+    """
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    try:
+        path = find_adapter_config_file(source, **where)
+        given = json.loads(read_bytes(Path(path), MOST_CONFIG)) if path else None
+    except (OSError, ValueError, RecursionError, InputError):
+        given = None  # what is amiss with it is told where it is loaded
+    if given is None:
+        return
+    made_for = given.get("base_model_name_or_path") if isinstance(given, dict) else None
+    base = made_for if isinstance(made_for, str) and made_for else "BASE"
+    fetched = name if Path(source).exists() else f"FOLDER (hf download {name} --local-dir FOLDER)"
+    raise UsageError(
+        f"--model {name}: a PEFT adapter ({CONFIG}) made for {base[:200]}, not a model.\n"
+        f"Use --model {base[:200]} --adapter {fetched}; if it was merged, take {CONFIG} out of the folder."
+    )

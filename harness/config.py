@@ -73,7 +73,8 @@ class RunConfig(BaseModel):
         edition = self.options.edition
         asked = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
         # An adapter counts by its content, wherever it lies; without one a run is called as ever.
-        given = self.model_dump(mode="json", exclude={"api", "adapter"} | (set() if self.adapter else {"adapter_sha256"}))
+        aside = {"api", "adapter"} if self.adapter else {"api", "adapter", "adapter_sha256"}
+        given = self.model_dump(mode="json", exclude=aside)
         if self.api and self.api.base_url:  # how fast an API is asked, and its prices, decide nothing
             given["base_url"] = self.api.base_url
         content = self.model_content

@@ -17,7 +17,8 @@ from .fitting import goal_of
 
 
 def load(config: RunConfig, say: Callable[[str], None]) -> Any:
-    """A ``LanguageModel``, a ``PromptedModel`` with a soft prompt, or an ``ApiModel`` where the name stands for one; ``say`` is told which.
+    """A ``LanguageModel``, a ``PromptedModel`` if it carries a soft prompt, or an ``ApiModel`` where the name stands
+    for one; ``say`` is told which.
 
     Raises:
         InputError: the adapter does not fit or has changed. RunError: it has no effect. Others as ``load_model`` and
@@ -49,4 +50,5 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Any:
 
 def load_other(config: RunConfig, name: str, say: Callable[[str], None]) -> Any:
     """As ``load``, another model under the same options: without the revision and the adapter of the run's own."""
-    return load(config.model_copy(update={"model": name, "revision": None, "adapter": None, "adapter_sha256": None}), say)
+    other = {"model": name, "revision": None, "adapter": None, "adapter_sha256": None}
+    return load(config.model_copy(update=other), say)

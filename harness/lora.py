@@ -18,7 +18,12 @@ from ..tasks.reading import read_text
 from .adapters import CONFIG, TEMPLATE, WEIGHTS, own_tokenizer_files, patterns, read_lora_config
 
 SECONDS = 3.0  # that the patterns of a configuration may take on all names of a model; the usual take milliseconds
-_MATCH = "import json, re, sys\nfor p in (given := json.load(sys.stdin))[0]:\n [*map(re.compile(p).fullmatch, given[1])]"
+_MATCH = """
+import json, re, sys
+patterns, names = json.load(sys.stdin)
+for pattern in patterns:
+    list(map(re.compile(pattern).fullmatch, names))
+"""
 _PREFIX = "base_model.model."  # before the model's own names, in peft's files
 # What peft raises for a configuration that does not fit a model.
 _REFUSALS = (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, NotImplementedError)
@@ -43,10 +48,10 @@ def with_lora(model: Any, folder: Path) -> Any:
         warnings.simplefilter("ignore")  # of the libraries, about one another
         _check_names(_skeleton(model, given, folder / CONFIG), shapes, folder / WEIGHTS)
         try:
-            tuned = PeftModel.from_pretrained(model, folder, config=_config(given), torch_device=str(model.device))
+            loaded = PeftModel.from_pretrained(model, folder, config=_config(given), torch_device=str(model.device))
         except (ValueError, TypeError) as error:  # such as PiSSA of quantised weights
             raise _refusal(folder / CONFIG, error) from None
-    tuned = tuned.get_base_model().eval().requires_grad_(False)
+    tuned: Any = loaded.get_base_model().eval().requires_grad_(False)
     if added:
         _require_read(tuned, folder / WEIGHTS)
     return tuned
@@ -73,7 +78,8 @@ def tokenizer_for(folder: Path, model: Any, usual: Any) -> Any:
     except (OSError, *_REFUSALS) as error:
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise InputError(f"{folder}: its tokenizer cannot be read ({reason}).\n{remedy}") from None
-    require_rows(model, tokenizer, folder, f"Save the adapter with its embeddings (save_embedding_layers=True). {remedy}")
+    saved = "Save the adapter with its embeddings (save_embedding_layers=True)."
+    require_rows(model, tokenizer, folder, f"{saved} {remedy}")
     return tokenizer
 
 
@@ -101,7 +107,7 @@ def _require_quick(given: Mapping[str, Any], model: Any, path: Path) -> None:
         return
     names = [name for name, _ in model.named_modules()]
     try:
-        given_out = subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-I", "-c", _MATCH],
             input=json.dumps([found, names]),
             text=True,
@@ -111,7 +117,7 @@ def _require_quick(given: Mapping[str, Any], model: Any, path: Path) -> None:
         )
     except subprocess.TimeoutExpired:
         raise InputError(f"{path}: its patterns take too long to match ({found[0][:100]!r}).") from None
-    if given_out.returncode:
+    if done.returncode:
         raise InputError(f"{path}: not regular expressions ({found[0][:100]!r}).")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import json
 import os
 import socket
 import time
@@ -17,11 +16,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import torch
 
-from ..errors import InputError, RunError, UnavailableError, UsageError
+from ..errors import RunError, UnavailableError, UsageError
 from ..tasks.answers import Answers, Layout
 from ..tasks.prompts import Prompts
-from ..tasks.reading import read_bytes
-from .adapters import CONFIG, MOST_CONFIG, carried_hash, lora_hash
+from .adapters import carried_hash, lora_hash, refuse_as_model
 from .encoding import Encoded, as_chat, encode
 from .fastest import engine_for
 from .hashes import file_hash, folder_hash
@@ -121,9 +119,7 @@ class LanguageModel:
 
     def _with(self, model: Any, tokenizer: Any, adapter: str | None) -> LanguageModel:
         name, revision = self.identity.name, self.identity.revision
-        return LanguageModel(
-            model, tokenizer, name, revision, self._notify, content=self.content, adapter=adapter
-        )
+        return LanguageModel(model, tokenizer, name, revision, self._notify, content=self.content, adapter=adapter)
 
     def _forward_of(self, prompts: Prompts, preamble: str, virtual: int) -> PackedForward | PlainForward:
         encoded = self._tokenised(prompts, preamble)
@@ -311,7 +307,7 @@ def load_model(
     """Load a registered model, a folder or a hub id.
 
     Raises:
-        UsageError: a device that is not there.
+        UsageError: a device that is not there; an adapter in place of a model.
         UnavailableError: no such model here, and none could be fetched.
     """
     if threads:
@@ -320,7 +316,7 @@ def load_model(
     chosen = DTYPES[default_dtype(device) if dtype == "auto" else dtype]
 
     where = {} if Path(source).exists() else {"revision": revision, "local_files_only": not _hub_answers()}
-    _refuse_adapter(name, str(source), where)
+    refuse_as_model(name, str(source), where)
 
     def again() -> Any:
         given = where | {"dtype": chosen, "attn_implementation": "sdpa"}
@@ -334,26 +330,6 @@ def load_model(
     folder = Path(source)
     content = folder_hash(folder) if folder.is_dir() else getattr(model.config, "_commit_hash", None)
     return LanguageModel(model, tokenizer, name, _revision(folder, model), notify, again, content)
-
-
-def _refuse_adapter(name: str, source: str, where: dict[str, Any]) -> None:
-    """Raise UsageError for an adapter: transformers would fetch whatever model it names, and load both."""
-    from transformers.utils.peft_utils import find_adapter_config_file
-
-    try:
-        path = find_adapter_config_file(source, **where)
-        given = json.loads(read_bytes(Path(path), MOST_CONFIG)) if path else None
-    except (OSError, ValueError, RecursionError, InputError):
-        given = None  # what is amiss with it is told where it is loaded
-    if given is None:
-        return
-    made_for = given.get("base_model_name_or_path") if isinstance(given, dict) else None
-    base = made_for if isinstance(made_for, str) and made_for else "BASE"
-    fetched = name if Path(source).exists() else f"FOLDER (hf download {name} --local-dir FOLDER)"
-    raise UsageError(
-        f"--model {name}: a PEFT adapter ({CONFIG}) made for {base[:200]}, not a model.\n"
-        f"Use --model {base[:200]} --adapter {fetched}; if it was merged, take {CONFIG} out of the folder."
-    )
 
 
 def _from_pretrained(kind: str, source: str, given: dict[str, Any]) -> Any:

@@ -90,9 +90,8 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
 def _require_text(flags: Mapping[str, Any], aligner: Any) -> None:
     """Raise UsageError for what a model behind an API cannot have: aligners that need its weights, a place, a type."""
     if not _in_words(aligner):
-        raise UsageError(
-            f"--aligner {flags['aligner']}: needs a model's weights, and {flags['model']} is behind an API. Use {_able()}."
-        )
+        behind = f"needs a model's weights, and {flags['model']} is behind an API"
+        raise UsageError(f"--aligner {flags['aligner']}: {behind}. Use {_able()}.")
     for name, usual in (("dtype", "auto"), ("device", "cpu"), ("revision", None), ("threads", None)):
         if flags[name] != usual:
             raise UsageError(f"--{name} {flags[name]}: decided by whoever runs {flags['model']}. Leave it out.")

@@ -1,4 +1,4 @@
-"""Adapters made elsewhere and given with --adapter: soft prompts, their tokenizers and templates, folders that are none."""
+"""Adapters made elsewhere, given with --adapter: soft prompts, tokenizers and templates beside them."""
 
 import json
 import shutil
@@ -86,7 +86,8 @@ def by_hand(model, tokenizer, preamble=""):
         turn = [{"role": "user", "content": preamble + text}]
         prompt = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
         with torch.no_grad():
-            logs = model(input_ids=torch.tensor([tokenizer(prompt)["input_ids"]])).logits[0, -1].double().log_softmax(-1)
+            logits = model(input_ids=torch.tensor([tokenizer(prompt)["input_ids"]])).logits[0, -1]
+        logs = logits.double().log_softmax(-1)
         ids = [tokenizer(choice, add_special_tokens=False)["input_ids"] for choice in choices]
         found = np.exp([float(logs[token]) for (token,) in ids])
         rows.append(found / found.sum())
@@ -209,9 +210,10 @@ def test_the_adapters_own_tokenizer_and_template_are_used(tiny, soft, lora, tmp_
     own.save_pretrained(folder)
     done = run(tiny(), tmp_path / "runs", folder)
     probs, manifest = answered(done)
-    assert "its own tokenizer or chat template is used (tokenizer.json" in run(
-        tiny(), tmp_path / "again", folder, "--verbose"
-    ).stderr
+    assert (
+        "its own tokenizer or chat template is used (tokenizer.json"
+        in run(tiny(), tmp_path / "again", folder, "--verbose").stderr
+    )
     expected = by_hand(PeftModel.from_pretrained(base(tiny()), folder).eval(), own)
     np.testing.assert_allclose(probs, expected, atol=1e-4, rtol=0)
     assert np.abs(probs - plain).max() > 0.01
@@ -277,12 +279,12 @@ def test_a_tokenizer_that_brings_code_is_not_run(tiny, lora, tmp_path):
 
 def test_an_adapter_given_as_the_model_is_told_what_it_is(tiny, lora, tmp_path):
     folder = lora()
-    with pytest.raises(UsageError, match="a PEFT adapter .* made for ") as raised:
+    with pytest.raises(UsageError, match=r"a PEFT adapter .* made for ") as raised:
         load_model(str(folder), "float32", "cpu", None, 1, print)
     assert f"--model {tiny()} --adapter {folder}" in str(raised.value) and len(str(raised.value).splitlines()) == 2
     beside = shutil.copytree(tiny(), tmp_path / "beside")  # transformers would load what the adapter names
     shutil.copyfile(folder / CONFIG, beside / CONFIG)
-    with pytest.raises(UsageError, match="if it was merged, take adapter_config.json out"):
+    with pytest.raises(UsageError, match=r"if it was merged, take adapter_config\.json out"):
         load_model(str(beside), "float32", "cpu", None, 1, print)
 
 

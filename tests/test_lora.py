@@ -11,10 +11,10 @@ import torch
 from click.testing import CliRunner
 from culteval.errors import InputError, RunError
 from culteval.harness.adapters import CONFIG, WEIGHTS, read_lora_config
-from culteval.harness.lora import with_lora
 from culteval.harness.aligned import AlignedModel, adapter_hash
 from culteval.harness.cli import cli
 from culteval.harness.encoding import encode
+from culteval.harness.lora import with_lora
 from culteval.harness.registry import spec_of
 from culteval.optimizers.soft_prompt import draw_prompts
 from culteval.tasks.prompts import render
