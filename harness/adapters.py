@@ -144,10 +144,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     if not folder.is_dir():
-        raise InputError(
-            f"{path}: cannot be read, {folder} is no folder here.\n"
-            "Fetch an adapter of the hub first: hf download NAME --local-dir FOLDER."
-        )
+        fetch = "hf download NAME --local-dir FOLDER"
+        raise InputError(f"{path}: no such folder here. Fetch an adapter of the hub first: {fetch}.")
     try:
         given = json.loads(read_bytes(path, MOST_CONFIG))
     except (ValueError, RecursionError) as error:

@@ -172,13 +172,15 @@ def _check_names(skeleton: Any, shapes: Mapping[str, list[int]], path: Path) -> 
     It may hold the model's embeddings too, as peft saves them.
     """
     from peft import get_peft_model_state_dict
-    from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers
+    from peft.import_utils import is_transformers_ge_v5
 
     wanted = get_peft_model_state_dict(skeleton, save_embedding_layers=False)
     able = wanted | get_peft_model_state_dict(skeleton, save_embedding_layers=True)
     there = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    # Layers that another release of transformers had one by one are joined.
-    there = convert_peft_adapter_state_dict_for_transformers(skeleton, skeleton.active_peft_config, there)
+    if is_transformers_ge_v5:  # which joins layers, of experts, that adapters have one by one
+        from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers
+
+        there = convert_peft_adapter_state_dict_for_transformers(skeleton, skeleton.active_peft_config, there)
     if odd := sorted((set(there) - set(able)) | (set(wanted) - set(there))):
         what = "is not in it" if odd[0] in wanted else "is no tensor of this model's adapter"
         raise InputError(f"{path}: {odd[0][:120]} {what}.")
