@@ -115,7 +115,7 @@ class _LoraFields(BaseModel):
     @field_validator("init_lora_weights")
     @classmethod
     def _repeatable(cls, given: bool | str | None) -> bool | str | None:
-        if given is not None and given not in (*_BEGINNINGS, *_TAKEN_OUT):
+        if given is not None and _begun(given) not in (*_BEGINNINGS, *_TAKEN_OUT):
             raise ValueError(
                 f"{str(given)[:40]!r} changed the base model in a way that cannot be repeated. Where it was trained, "
                 "save it as plain LoRA: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
@@ -175,11 +175,15 @@ def read_lora_config(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: peft_type is {given['peft_type']}; a LoRA adapter is needed.")
     _validate(_LoraFields, _NEUTRAL_LORA, given, path)
     known = _LoraFields.model_fields
-    if given.get("init_lora_weights") not in _TAKEN_OUT:
+    if _begun(given.get("init_lora_weights")) not in _TAKEN_OUT:
         given.pop("init_lora_weights", None)
     found = {name: given[name] for name in known if name in _HASHED and given.get(name) is not None}
     found |= {name: given[name] for name in known if name not in _HASHED and not _empty(given.get(name))}
     return found | {"lora_dropout": 0.0}
+
+
+def _begun(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
 def _empty(value: Any) -> bool:

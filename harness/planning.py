@@ -63,15 +63,9 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     copied += ["limit", "calibrate"]
     if is_remote(flags["model"]):
         _require_text(flags, aligner)
-    elif flags.get("adapter") and is_soft_prompt(Path(flags["adapter"])) and not _in_words(aligner):
-        raise UsageError(
-            f"--aligner {flags['aligner']}: --adapter {flags['adapter']} is a soft prompt, before which nothing can be "
-            f"put. Use {_able()}."
-        )
     config = RunConfig(
         **{name: flags[name] for name in copied},
-        adapter=flags.get("adapter"),
-        adapter_sha256=carried_hash(Path(flags["adapter"])) if flags.get("adapter") else None,
+        **_carried(flags, aligner),
         api=api_of(flags, (flags["model"], *chosen.model_dump().values())),
         settings=chosen.model_dump(mode="json"),
         fit=fit,
@@ -95,6 +89,21 @@ def _require_text(flags: Mapping[str, Any], aligner: Any) -> None:
     for name, usual in (("dtype", "auto"), ("device", "cpu"), ("revision", None), ("threads", None)):
         if flags[name] != usual:
             raise UsageError(f"--{name} {flags[name]}: decided by whoever runs {flags['model']}. Leave it out.")
+
+
+def _carried(flags: Mapping[str, Any], aligner: Any) -> dict[str, str]:
+    """The adapter that the model carries, and its hash; nothing where it carries none.
+
+    Raises:
+        UsageError: the aligner would put a soft prompt before one that is carried.
+    """
+    if not flags.get("adapter"):
+        return {}
+    folder = Path(flags["adapter"])
+    if not _in_words(aligner) and is_soft_prompt(folder):
+        told = f"--adapter {folder} is a soft prompt, before which nothing can be put"
+        raise UsageError(f"--aligner {flags['aligner']}: {told}. Use {_able()}.")
+    return {"adapter": str(folder), "adapter_sha256": carried_hash(folder)}
 
 
 def _in_words(aligner: Any) -> bool:

@@ -39,7 +39,7 @@ ROWS = {
         "gpt2",
         "packed",
     ),
-    "olora": ({"init_lora_weights": "olora"}, "llama", "fused"),
+    "olora": ({"init_lora_weights": "OLoRA"}, "llama", "fused"),
     "orthogonal": ({"init_lora_weights": "orthogonal"}, "llama", "fused"),
     "mica": ({"init_lora_weights": "mica", "target_modules": ["q_proj", "embed_tokens"]}, "llama", "fused"),
     "gaussian": ({"init_lora_weights": "gaussian"}, "llama", "fused"),
