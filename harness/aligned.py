@@ -68,7 +68,7 @@ class AlignedModel:
             if self.lora is not None:
                 (temporary / LORA).mkdir()
                 shutil.copyfile(self.lora / LORA_WEIGHTS, temporary / LORA / LORA_WEIGHTS)
-                write_json(temporary / LORA / CONFIG, self._named(read_config(self.lora / CONFIG)))
+                write_json(temporary / LORA / CONFIG, self._named(read_config(self.lora)))
 
     def _named(self, config: dict[str, Any]) -> dict[str, Any]:
         """A PEFT configuration that calls the base model what the submission does, not by a folder of this machine."""

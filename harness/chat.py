@@ -76,13 +76,17 @@ class Chat:
     """
 
     def __init__(self, tokenizer: Any, options: ChatOptions = USUAL, name: str = "the model") -> None:
-        self.tokenizer, self.name = tokenizer, name
+        self.tokenizer, self.name, self._given = tokenizer, name, options
         if options.template is not None:
             tokenizer.chat_template = options.template or None
         self.template: str = tokenizer.get_chat_template() if tokenizer.chat_template else ""
         self._refuse_unread(options)
         off = {key: False for key in _SWITCHES if self._reads(key)}
         self.options = options.model_copy(update={"arguments": off | options.arguments})
+
+    def of(self, tokenizer: Any) -> Chat:
+        """The same options for another tokenizer, with its own template."""
+        return self if tokenizer is self.tokenizer else Chat(tokenizer, self._given, self.name)
 
     def _reads(self, variable: str) -> bool:
         return re.search(rf"\b{re.escape(variable)}\b", self.template) is not None

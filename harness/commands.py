@@ -109,7 +109,9 @@ def _measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @api_options
 @click.option("--revision", help="Revision of a hub model.")
 @click.option(
-    "--lora", type=click.Path(file_okay=False), help="PEFT LoRA adapter that the model carries from the start."
+    "--adapter",
+    type=click.Path(file_okay=False),
+    help="PEFT adapter, LoRA or prompt tuning, that the model carries from the start.",
 )
 @_chat_options
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")

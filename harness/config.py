@@ -30,7 +30,7 @@ DEFAULT_BUDGET = 100
 class RunConfig(BaseModel):
     """What was asked for, defaults filled in. Countries are two-letter codes; ``budget`` is in survey evaluations.
 
-    ``lora`` is the folder of a PEFT adapter that the model carries from the start, ``lora_sha256`` the hash of it;
+    ``adapter`` is the folder of a PEFT adapter that the model carries from the start, ``adapter_sha256`` its hash;
     ``chat`` is what is said around every prompt, None for the usual.
     """
 
@@ -43,8 +43,8 @@ class RunConfig(BaseModel):
     dtype: str = "auto"
     device: str = "cpu"
     threads: int | None = Field(None, ge=1)
-    lora: str | None = None
-    lora_sha256: str | None = None
+    adapter: str | None = None
+    adapter_sha256: str | None = None
     chat: ChatOptions | None = None
     api: Api | None = None
     fit: tuple[str, ...] = Field(min_length=1)
@@ -76,8 +76,8 @@ class RunConfig(BaseModel):
         edition = self.options.edition
         asked = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
         # An adapter counts by its content, wherever it lies; without one a run is called as ever.
-        unset = {name for name in ("lora_sha256", "chat") if getattr(self, name) is None}
-        given = self.model_dump(mode="json", exclude={"api", "lora"} | unset)
+        unset = {name for name in ("adapter_sha256", "chat") if getattr(self, name) is None}
+        given = self.model_dump(mode="json", exclude={"api", "adapter"} | unset)
         if self.api and self.api.base_url:  # how fast an API is asked, and its prices, decide nothing
             given["base_url"] = self.api.base_url
         content = self.model_content

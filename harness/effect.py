@@ -15,6 +15,7 @@ from .goal import Goal
 
 if TYPE_CHECKING:
     from .models import LanguageModel
+    from .prompted import PromptedModel
 
 LOOKED_AT = 4  # prompts
 # How far apart log-probabilities of options may lie for rounding alone. Measured on SmolLM2 with adapters that move the
@@ -37,12 +38,12 @@ def require_effect(aligned: Any, goal: Goal, say: Callable[[str], None]) -> None
     _judge(aligned.answer(some), type(aligned)(model).answer(some), model.identity.dtype, "the alignment", 0.0, say)
 
 
-def require_effect_of_lora(
-    adapted: LanguageModel, bare: LanguageModel, lora: Path, goal: Goal, say: Callable[[str], None]
+def require_effect_of_adapter(
+    adapted: LanguageModel | PromptedModel, bare: LanguageModel, adapter: Path, goal: Goal, say: Callable[[str], None]
 ) -> None:
-    """As ``require_effect``, of a model that carries ``lora`` beside the bare one."""
+    """As ``require_effect``, of a model that carries ``adapter`` beside the bare one."""
     some = _some(goal)
-    _judge(adapted.answer(some), bare.answer(some), bare.identity.dtype, f"--lora {lora}", NIL, say)
+    _judge(adapted.answer(some), bare.answer(some), bare.identity.dtype, f"--adapter {adapter}", NIL, say)
 
 
 def _some(goal: Goal) -> Prompts:

@@ -16,12 +16,13 @@ import torch
 from ..errors import RunError, UsageError
 from ..tasks.answers import Answers, Layout
 from ..tasks.prompts import Prompts
-from .adapters import lora_hash, with_lora
+from .adapters import carried_hash, lora_hash
 from .chat import USUAL, Chat, ChatOptions
 from .encoding import Encoded, encode
 from .fastest import engine_for
 from .greedy import take_defaults, write
 from .identity import ModelIdentity
+from .lora import require_rows, tokenizer_for, with_lora
 from .model_config import context_of, steady_length, text_config
 from .packing import PackedForward
 from .plain import PlainForward
@@ -89,7 +90,7 @@ class LanguageModel:
             UsageError: it carries an adapter. RunError: it was not made by ``load_model``.
         """
         if self.identity.adapter_sha256:
-            raise UsageError("--lora: the model carries an adapter already, and takes no second one.")
+            raise UsageError("--adapter: the model carries an adapter already, and takes no second one.")
         if self._again is None:
             raise RunError(f"{self.identity.name}: nobody knows where it was loaded from. Use load_model.")
         gc.collect()  # adapted models hold themselves in cycles; what was given up goes before the next one comes
@@ -102,16 +103,30 @@ class LanguageModel:
         own = given if isinstance(given, list) else [given]
         return tuple(dict.fromkeys(i for i in (*own, self.tokenizer.eos_token_id) if i is not None))
 
-    def adapted(self, lora: Path) -> LanguageModel:
+    def adapted(self, lora: Path, carried: bool = False) -> LanguageModel:
         """The model with a PEFT LoRA adapter that stays beside its weights, where bfloat16 would swallow it.
+
+        Args:
+            carried: it is one given with ``--adapter``, of which a tokenizer beside it is part.
 
         Raises:
             InputError: the adapter is damaged or made for another model.
         """
-        tuned, name, revision = with_lora(self.fresh(), lora), self.identity.name, self.identity.revision
-        return LanguageModel(
-            tuned, self.chat, name, revision, self._notify, content=self.content, adapter=lora_hash(lora).hex()
-        )
+        base = self.fresh()
+        rows = base.get_input_embeddings().weight.shape[0]
+        tuned = with_lora(base, lora)
+        tokenizer = tokenizer_for(lora, tuned, self.tokenizer) if carried else self.tokenizer
+        if tuned.get_input_embeddings().weight.shape[0] < rows:
+            require_rows(tuned, tokenizer, lora, "Put the tokenizer that it was trained with beside it.")
+        return self._with(tuned, tokenizer, carried_hash(lora) if carried else lora_hash(lora).hex())
+
+    def speaking(self, tokenizer: Any) -> LanguageModel:
+        """The same weights behind another tokenizer and its chat template."""
+        return self._with(self.model, tokenizer, self.identity.adapter_sha256)
+
+    def _with(self, model: Any, tokenizer: Any, adapter: str | None) -> LanguageModel:
+        name, revision, chat = self.identity.name, self.identity.revision, self.chat.of(tokenizer)
+        return LanguageModel(model, chat, name, revision, self._notify, content=self.content, adapter=adapter)
 
     def _forward_of(self, prompts: Prompts, preamble: str, virtual: int) -> PackedForward | PlainForward:
         encoded = self._tokenised(prompts, preamble)
@@ -289,7 +304,8 @@ def load_model(
     """Load a registered model, a folder or a hub id.
 
     Raises:
-        UsageError: a device that is not there, or options of the chat that the model's template cannot follow.
+        UsageError: a device that is not there, an adapter in place of a model, or options of the chat that the
+            model's template cannot follow.
         UnavailableError: no such model here, and none could be fetched.
     """
     if threads:

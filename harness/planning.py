@@ -16,7 +16,7 @@ from ..tasks.prompts import asked as count
 from ..tasks.reading import read_text
 from ..tasks.spec import first_problem
 from . import submission
-from .adapters import lora_hash
+from .adapters import carried_hash, is_soft_prompt
 from .api import api_of, is_remote
 from .chat import MOST_TEMPLATE, USUAL, ChatOptions
 from .config import RunConfig, aligner_settings, read_assignments
@@ -70,8 +70,7 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
         _require_text(flags, aligner)
     config = RunConfig(
         **{name: flags[name] for name in copied},
-        lora=flags.get("lora"),
-        lora_sha256=lora_hash(Path(flags["lora"])).hex() if flags.get("lora") else None,
+        **_carried(flags, aligner),
         chat=_chat(flags),
         api=api_of(flags, (flags["model"], *chosen.model_dump().values())),
         settings=chosen.model_dump(mode="json"),
@@ -90,11 +89,9 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
 
 def _require_text(flags: Mapping[str, Any], aligner: Any) -> None:
     """Raise UsageError for what a model behind an API cannot have: aligners that need its weights, a place, a type."""
-    if getattr(aligner, "needs_weights", True):
-        able = ", ".join(name for name, may in listing("aligners", _by_text) if may)
-        raise UsageError(
-            f"--aligner {flags['aligner']}: needs a model's weights, and {flags['model']} is behind an API. Use {able}."
-        )
+    if not _in_words(aligner):
+        behind = f"needs a model's weights, and {flags['model']} is behind an API"
+        raise UsageError(f"--aligner {flags['aligner']}: {behind}. Use {_able()}.")
     usual: dict[str, Any] = {"dtype": "auto", "device": "cpu", "revision": None, "threads": None, "system": None}
     usual |= {"chat_template": None, "template_args": (), "thinking_tokens": None}
     for name, value in usual.items():
@@ -120,8 +117,28 @@ def _chat(flags: Mapping[str, Any]) -> ChatOptions | None:
     return None if options == USUAL else options
 
 
-def _by_text(name: str) -> tuple[str, bool]:
-    return name, not getattr(find("aligners", name), "needs_weights", True)
+def _carried(flags: Mapping[str, Any], aligner: Any) -> dict[str, str]:
+    """The adapter that the model carries, and its hash; nothing where it carries none.
+
+    Raises:
+        UsageError: the aligner would put a soft prompt before one that is carried.
+    """
+    if not flags.get("adapter"):
+        return {}
+    folder = Path(flags["adapter"])
+    if not _in_words(aligner) and is_soft_prompt(folder):
+        told = f"--adapter {folder} is a soft prompt, before which nothing can be put"
+        raise UsageError(f"--aligner {flags['aligner']}: {told}. Use {_able()}.")
+    return {"adapter": str(folder), "adapter_sha256": carried_hash(folder)}
+
+
+def _in_words(aligner: Any) -> bool:
+    return not getattr(aligner, "needs_weights", True)
+
+
+def _able() -> str:
+    found = listing("aligners", lambda name: (name, _in_words(find("aligners", name))))
+    return ", ".join(name for name, may in found if may)
 
 
 def _fitted(names: str | Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import UnavailableError, is_memory
+from .adapters import refuse_as_model
 from .hashes import file_hash, folder_hash
 
 _REMEDY = "Use --model smollm2 (embedded), or a folder with config.json, *.safetensors and tokenizer files."
@@ -52,16 +53,18 @@ def source_of(place: str, revision: str | None) -> Source:
     """Find a model's files; of a hub model the commit, which is all that is loaded from then on.
 
     Raises:
-        UnavailableError: no such model here, and none could be fetched.
+        UsageError: it is an adapter. UnavailableError: no such model here, and none could be fetched.
     """
     path = Path(place)
-    if path.exists():
-        if not path.is_dir():
-            raise UnavailableError(f"--model {place}: {_kind_of(path)}")
+    if path.is_file():
+        raise UnavailableError(f"--model {place}: {_kind_of(path)}")
+    if path.is_dir():
+        refuse_as_model(place, {})
         return Source(place, {}, path, _revision(path))
     from transformers.utils import cached_file
 
     asked = {"revision": revision, "local_files_only": not _hub_answers()}
+    refuse_as_model(place, asked)
     try:
         found = cached_file(place, "config.json", **asked)
     except (OSError, ValueError) as error:

@@ -90,5 +90,6 @@ def pack_linears(model: Any) -> None:
         return
     for parent in list(model.base_model.modules()):
         for name, child in parent.named_children():
-            if type(child) is torch.nn.Linear:
+            # What peft calls a parameter that LoRA itself changes: it must stay one.
+            if type(child) is torch.nn.Linear and not hasattr(parent, "parameter_name"):
                 setattr(parent, name, PackedLinear(child.weight, child.bias))

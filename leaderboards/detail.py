@@ -63,7 +63,7 @@ def number(value: float | None) -> float | None:
 def command(manifest: Manifest, specs: Callable[[str], TaskSpec] = spec_of) -> str:
     """The command that makes such a submission, put together from the manifest's fields.
 
-    Where the model carried a LoRA adapter, ``--lora`` names a folder that has to be put there by hand.
+    Where the model carried an adapter, ``--adapter`` names a folder that has to be put there by hand.
     """
     words = ["culteval", "run", "--aligner", manifest.aligner.name]
     for task in manifest.tasks:
@@ -101,7 +101,7 @@ def _model_flags(model: ModelIdentity) -> list[str]:
     if COMMIT.fullmatch(model.revision):
         words += ["--revision", model.revision]
     if model.adapter_sha256:
-        words += ["--lora", f"lora-{model.adapter_sha256[:10]}"]
+        words += ["--adapter", f"adapter-{model.adapter_sha256[:10]}"]
     return words + _chat_flags(model.chat or USUAL)
 
 

@@ -80,7 +80,7 @@ def verify(found: Found, model_of: Callable[[Manifest], Any], most: int, rng: np
         what = "not the one of the manifest" if made else "not there"
         raise UnavailableError(f"{adapter}: the adapter is {what}; without it nobody can ask again.")
     if manifest.model.adapter_sha256:
-        raise UnavailableError(f"{found.folder}: answered by a model behind a LoRA adapter that entries do not carry.")
+        raise UnavailableError(f"{found.folder}: answered by a model with an adapter that entries do not carry.")
     model = model_of(manifest)
     _require_same(found, manifest.model, model.identity)
     aligned = AlignedModel.load(model, adapter) if made else AlignedModel(model)

@@ -194,7 +194,7 @@ def test_one_process_a_folder_and_one_model(tiny, tmp_path):
 
 def test_evaluate_shows_before_and_after_and_keeps_both(whole, tiny, tmp_path):
     lora = Path(whole["run"]) / "adapter" / "lora"
-    base = [*flags(tiny(), tmp_path / "out"), "--lora", lora, "--personas", 6]
+    base = [*flags(tiny(), tmp_path / "out"), "--adapter", lora, "--personas", 6]
     done = culteval("clca", "evaluate", *base, "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -210,7 +210,7 @@ def test_evaluate_shows_before_and_after_and_keeps_both(whole, tiny, tmp_path):
     fewer = json.loads(culteval("clca", "evaluate", *base[:-1], 4, "--json").stdout)
     assert fewer["personas"] == 4 and fewer["folder"] != told["folder"]
     assert Path(fewer["folder"]).parent == folder.parent and (folder / "evaluation.json").exists()
-    refused = culteval("clca", "evaluate", *base[:-4], "--lora", tmp_path / "nowhere")
+    refused = culteval("clca", "evaluate", *base[:-4], "--adapter", tmp_path / "nowhere")
     assert refused.returncode == 3 and len(refused.stderr.strip().splitlines()) == 1
 
 
@@ -298,7 +298,7 @@ def test_a_soft_prompt_is_fitted_on_a_model_with_an_adapter(whole, tiny, tmp_pat
     lora, out = Path(whole["run"]) / "adapter" / "lora", tmp_path / "runs"
     fit = ["run", "--aligner", "gd", "--task", "vsm13", "--country", "US", "--model", tiny(), "--dtype", "float32"]
     fit += ["--threads", 1, "--set", "tokens=3", "--budget", 12, "--no-compare", "--json", "--out", out]
-    both, alone = culteval(*fit, "--lora", lora), culteval(*fit)
+    both, alone = culteval(*fit, "--adapter", lora), culteval(*fit)
     assert both.returncode == 0, both.stderr
     told = [json.loads(done.stdout) for done in (both, alone)]
     adapted, bare = [json.loads((Path(each["submission"]) / "manifest.json").read_text()) for each in told]
@@ -306,11 +306,11 @@ def test_a_soft_prompt_is_fitted_on_a_model_with_an_adapter(whole, tiny, tmp_pat
     assert len(adapted["aligner"]["adapter_sha256"]) == 64 and told[0]["run"] != told[1]["run"]
     values = [[row["value"] for row in each["scores"] if row["aligner"] == "gd"] for each in told]
     assert values[0] != values[1]
-    assert json.loads(culteval(*fit, "--lora", lora).stdout)["reused"]
+    assert json.loads(culteval(*fit, "--adapter", lora).stdout)["reused"]
     more = ["run", "--aligner", "clca", "--task", "vsm13", *flags(tiny(), out), "--no-compare"]
-    refused = culteval(*more, "--lora", lora)
-    assert refused.returncode == 2 and "without --lora" in refused.stderr
-    refused = culteval(*fit, "--lora", tmp_path / "nowhere")
+    refused = culteval(*more, "--adapter", lora)
+    assert refused.returncode == 2 and "without --adapter" in refused.stderr
+    refused = culteval(*fit, "--adapter", tmp_path / "nowhere")
     assert refused.returncode == 3 and "cannot be read" in refused.stderr
 
 

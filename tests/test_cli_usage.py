@@ -231,7 +231,7 @@ def runs(tmp_path):
     root = tmp_path / "runs"
     for name, text in {
         "a": json.dumps(config),
-        "b": json.dumps(config | {"aligner": "naive", "model": "x\x1b[2J\u202e\ny", "lora": "/dev/zero"}),
+        "b": json.dumps(config | {"aligner": "naive", "model": "x\x1b[2J\u202e\ny", "adapter": "/dev/zero"}),
         "other": "{}",
         "broken": "{",
         "large": json.dumps(config) + " " * (2 << 20),

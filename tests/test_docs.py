@@ -84,11 +84,12 @@ def test_documented_commands_parse(line, monkeypatch):
 
 ELSEWHERE = (
     "/RUN/",
+    "FOLDER/adapter_config.json",
     "own.jsonl",
     "data import",
     "'mytask'",
     "'es'",
-)  # a reader's own run, file, data, task, aligner
+)  # a reader's own run, adapter, file, data, task, aligner
 
 
 def parsed(line):

@@ -209,19 +209,33 @@ def test_soft_prompts_of_other_types(tmp_path, dtype):
     survives(lambda: read_soft_prompt(path, 8))
 
 
-@counts(300)
-def test_lora_configurations(tmp_path, inputs):
-    from culteval.harness.adapters import CONFIG, read_lora_config
+LORA = {
+    "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"], "bias": "all",
+    "modules_to_save": ["lm_head"], "lora_dropout": 0.1, "use_rslora": False, "fan_in_fan_out": False, "use_dora": True,
+    "exclude_modules": ".*a", "layers_to_transform": [1], "layers_pattern": "h", "rank_pattern": {"a.*": 2},
+    "alpha_pattern": {"a": 0.5}, "trainable_token_indices": {"a": [1]}, "target_parameters": ["a.b"],
+    "layer_replication": [[0, 2]], "init_lora_weights": "pissa", "lora_bias": False, "ensure_weight_tying": False,
+}  # fmt: skip
+SOFT = {"peft_type": "PROMPT_TUNING", "task_type": "CAUSAL_LM", "num_virtual_tokens": 3, "token_dim": 8,
+        "num_transformer_submodules": 1, "prompt_tuning_init": "RANDOM", "modules_to_save": None}  # fmt: skip
 
-    tree = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"], "modules_to_save": ["lm_head"],
-            "bias": "none", "lora_dropout": 0.1, "use_rslora": False, "fan_in_fan_out": False}  # fmt: skip
+
+@counts(300)
+@pytest.mark.parametrize("tree", [LORA, SOFT], ids=["lora", "soft prompt"])
+def test_configurations_of_adapters(tmp_path, inputs, tree):
+    from culteval.harness.adapters import CONFIG, is_soft_prompt, patterns, read_lora_config
+
     path = tmp_path / CONFIG
 
     def change(rng):
         data = json.dumps(tree).encode()
         path.write_bytes(mutated(data, rng) if rng.random() < 0.4 else json.dumps(replaced(tree, rng)).encode())
 
-    fuzz(inputs, change, lambda: read_lora_config(tmp_path))
+    def read():
+        if not is_soft_prompt(tmp_path):
+            assert all(isinstance(one, str) for one in patterns(read_lora_config(tmp_path)))
+
+    fuzz(inputs, change, read)
 
 
 def searches():

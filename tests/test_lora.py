@@ -10,11 +10,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 from culteval.errors import InputError, RunError
-from culteval.harness.adapters import CONFIG, WEIGHTS, read_lora_config, with_lora
+from culteval.harness.adapters import CONFIG, WEIGHTS, read_lora_config
 from culteval.harness.aligned import AlignedModel, adapter_hash
 from culteval.harness.chat import Chat
 from culteval.harness.cli import cli
 from culteval.harness.encoding import encode
+from culteval.harness.lora import with_lora
 from culteval.harness.registry import spec_of
 from culteval.optimizers.soft_prompt import draw_prompts
 from culteval.tasks.prompts import render
@@ -123,21 +124,54 @@ def broken(made, tmp_path, config=None, weights=None):
     [
         ("{", "cannot be read"),
         ("[]", "peft_type"),
-        ('{"peft_type": "LORA"}', "r: a whole number"),
+        ('{"peft_type": "LORA"}', "r: Field required"),
         ({"peft_type": "PROMPT_TUNING"}, "peft_type"),
-        ({"r": 10**9}, "r: a whole number"),
-        ({"r": 2.5}, "r: a whole number"),
+        ({"r": 10**9}, "r: .* less than or equal to 1024"),
+        ({"r": 2.5}, "r: "),
         ({"lora_alpha": "x"}, "lora_alpha"),
-        ({"target_modules": "all-linear"}, "target_modules"),
         ({"target_modules": [".*"]}, "target_modules"),
         ({"target_modules": []}, "target_modules"),
-        ({"modules_to_save": ["score"]}, "modules_to_save"),
         ({"modules_to_save": 5}, "modules_to_save"),
+        ({"modules_to_save": ["(.*.*)*x"]}, "modules_to_save"),
         ({"modules_to_save": [{}]}, "modules_to_save"),
         ({"lora_alpha": 10**400}, "lora_alpha"),
         ({"lora_alpha": float("nan")}, "lora_alpha"),
-        ({"bias": "all"}, "bias"),
+        ({"bias": "some"}, "bias"),
         ({"target_modules": ["nothing"]}, "nothing"),
+        ({"peft_type": "PREFIX_TUNING"}, "PREFIX_TUNING.*LORA and PROMPT_TUNING"),
+        ({"peft_type": "P_TUNING"}, "P_TUNING"),
+        ({"peft_type": "IA3"}, "IA3"),
+        ({"peft_type": {}}, "peft_type"),
+        ({"task_type": "SEQ_CLS"}, "SEQ_CLS"),
+        ({"init_lora_weights": "pissa_niter_16"}, "path_initial_model_for_weight_conversion"),
+        ({"init_lora_weights": "corda"}, "corda.*path_initial_model"),
+        ({"init_lora_weights": "loftq", "loftq_config": {"loftq_bits": 4}}, "loftq"),
+        ({"init_lora_weights": "lora_ga"}, "lora_ga"),
+        ({"megatron_config": {"a": 1}, "megatron_core": "os"}, "megatron_config"),
+        ({"alora_invocation_tokens": [1]}, "alora_invocation_tokens"),
+        ({"use_qalora": True}, "use_qalora"),
+        ({"arrow_config": {"top_k": 2}}, "arrow_config"),
+        ({"kasa_config": {"beta": 1e-4}}, "kasa_config"),
+        ({"velora_config": {"num_groups": 4}}, "velora_config"),
+        ({"use_bdlora": {"nblocks": 2}}, "use_bdlora"),
+        ({"monteclora_config": {"num_samples": 2}}, "monteclora_config"),
+        ({"a_field_of_tomorrow": 0.5}, "a_field_of_tomorrow"),
+        ({"rank_pattern": {"v_proj": 10**6}}, "rank_pattern"),
+        ({"rank_pattern": {"v_proj": "2"}}, "rank_pattern"),
+        ({"alpha_pattern": {"v_proj": float("inf")}}, "alpha_pattern"),
+        ({"alpha_pattern": ["v_proj"]}, "alpha_pattern"),
+        ({"layer_replication": [[0, 900], [0, 900]]}, "layer_replication"),
+        ({"layer_replication": [[0]]}, "layer_replication"),
+        ({"trainable_token_indices": [-1]}, "trainable_token_indices"),
+        ({"trainable_token_indices": [5000]}, "trainable_token_indices: 5000"),
+        ({"target_parameters": "q_proj.weight"}, "target_parameters"),
+        ({"target_modules": "(.*.*.*)*x"}, "too long to match"),
+        ({"exclude_modules": "((a|.)*.)*!"}, "too long to match"),
+        ({"rank_pattern": {"((a|.)*.)*!": 2}}, "too long to match"),
+        ({"target_modules": "(q_proj"}, "not regular expressions"),
+        ({"target_modules": "(" * 4000}, "not regular expressions"),
+        ({"target_modules": "q" * 10_000}, "target_modules"),
+        ({"layers_to_transform": [0], "layers_pattern": "(a*)*"}, "layers_pattern"),
     ],
 )
 def test_bad_configurations_are_told_in_a_line(load, made, tmp_path, config, told):
@@ -183,7 +217,11 @@ def test_bytes_that_are_no_adapter_are_told(load, made, tmp_path):
     (folder / WEIGHTS).unlink()
     with pytest.raises(InputError, match="not a safetensors adapter"):
         load().adapted(folder)
-    with pytest.raises(InputError, match="cannot be read"):
+    (folder / "adapter_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(InputError, match="can run code and are not read") as raised:
+        load().adapted(folder)
+    assert len(str(raised.value).splitlines()) == 2
+    with pytest.raises(InputError, match="hf download"):
         read_lora_config(tmp_path / "nowhere")
 
 
@@ -207,7 +245,7 @@ def test_an_adapter_that_does_nothing_is_refused(tiny, made, tmp_path, aligner, 
                 value.mul_(size)
 
     given = ["run", "--aligner", aligner, "--task", "vsm13", "--model", str(tiny()), "--dtype", "float32"]
-    given += ["--threads", "1", "--no-compare", "--out", str(tmp_path / "runs"), "--json", "--lora"]
+    given += ["--threads", "1", "--no-compare", "--out", str(tmp_path / "runs"), "--json", "--adapter"]
     done = CliRunner().invoke(cli, [*given, str(broken(made, tmp_path, weights=nil))])
     assert isinstance(done.exception, RunError) and "no effect" in str(done.exception), done.output
     assert done.exception.exit_code == 5 and len(str(done.exception).splitlines()) == 1

@@ -103,8 +103,9 @@ def test_settings_are_read_back_the_same(value):
 def test_the_command_names_a_commit_and_an_adapter():
     config = planned("--aligner", "naive", "--task", "vsm13")
     words = shlex.split(command(manifest_of(config, revision="ab" * 20, adapter_sha256="cd" * 32)))
-    assert words[words.index("--revision") + 1] == "ab" * 20 and words[words.index("--lora") + 1] == "lora-" + "cd" * 5
-    assert not {"--revision", "--lora"} & set(shlex.split(command(manifest_of(config))))
+    assert words[words.index("--revision") + 1] == "ab" * 20
+    assert words[words.index("--adapter") + 1] == "adapter-" + "cd" * 5
+    assert not {"--revision", "--adapter"} & set(shlex.split(command(manifest_of(config))))
 
 
 def fake_manifest(aligner, settings):

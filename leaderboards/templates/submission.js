@@ -172,7 +172,7 @@
     const facts = [
       ["Submission", page.name], ["Aligner", m.aligner.name], ["Settings", settings || "its own"], ["Adapter sha256", m.aligner.adapter_sha256 || "no adapter"], ["Seed", m.seed],
       ["Model", m.model.name], ["Revision", m.model.revision], ["Computed in", `${m.model.dtype} on ${m.model.device}, ${m.model.threads} threads, ${m.model.forward}`], ["Chat template", m.model.chat_template || "none"],
-      ...(m.model.adapter_sha256 ? [["LoRA carried", `sha256 ${m.model.adapter_sha256}; not part of a submission, --lora names the folder where it lies`]] : []),
+      ...(m.model.adapter_sha256 ? [["adapter carried", `sha256 ${m.model.adapter_sha256}; not part of a submission, --adapter names the folder where it lies`]] : []),
       ...m.tasks.map((t) => [`Task ${t.name}`, `${t.country}, edition ${t.edition ?? "its own"}, hash ${t.hash}`]),
       ["Fitted to", m.fitted ? `${m.fitted.tasks.join(", ")} for ${m.fitted.country}, ${m.fitted.readout}, ${m.fitted.norm}` : "nothing"],
       ["Budget", `${show(m.budget.survey_evaluations, 0)} survey evaluations (${show(m.budget.item_forwards, 0)} of ${show(m.budget.item_forwards_allowed, 0)} item forwards), ${show(m.budget.tokens, 0)} tokens, ${show(m.budget.seconds, 0)} s`],

@@ -61,7 +61,7 @@ class CLCA:
             RunError: nothing was kept to learn from, or a loss that is no number.
         """
         if model.identity.adapter_sha256:
-            raise UsageError("--lora: clca trains an adapter of its own; run it without --lora.")
+            raise UsageError("--adapter: clca trains an adapter of its own; run it without --adapter.")
         folder, code = Path(journal.folder) / FOLDER, self.settings.country(goal.country.code)
         teacher = self.settings.teacher
         teacher_of = cache(lambda: journal.other(teacher) if teacher else model)

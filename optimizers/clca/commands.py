@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from ...errors import RunError, UsageError
-from ...harness.adapters import lora_hash
+from ...harness.adapters import carried_hash, read_lora_config
 from ...harness.commands import api_options, load, run_defaults, terminal
 from ...harness.config import RunConfig
 from ...harness.files import locked, write_json, write_text
@@ -170,8 +170,8 @@ def _show(console: Console, usage: Usage | None) -> None:
 @_ONE
 @_flags
 @_PERSONAS
-@click.option("--lora", type=click.Path(file_okay=False), help="Evaluate this adapter; nothing is simulated.")
-def evaluate(as_json: bool, personas: int | None, lora: str | None, **flags: Any) -> None:
+@click.option("--adapter", "given", type=click.Path(file_okay=False), help="Evaluate this one; nothing is simulated.")
+def evaluate(as_json: bool, personas: int | None, given: str | None, **flags: Any) -> None:
     """Ask WVS of personas before and after, as published: greedy numbers, KL, Jensen-Shannon, accuracy.
 
     Does the stages that are missing. The same personas answer before and after, so that differences are tested in
@@ -180,18 +180,18 @@ def evaluate(as_json: bool, personas: int | None, lora: str | None, **flags: Any
     from .evaluate import PERSONAS, Country, ask, change
 
     country = Country(resolve(flags["country"]).code)  # what cannot be done leaves nothing behind
-    if lora:
-        lora_hash(Path(lora))
+    if given:
+        read_lora_config(Path(given))
     with _desk(flags, as_json) as desk:
         seed = desk.config.seed
-        adapter = Path(lora) if lora else desk.folder / LORA
-        if not lora:
+        adapter = Path(given) if given else desk.folder / LORA
+        if not given:
             desk.course(country.code, desk.folder).run()
         people, replies = personas or PERSONAS[desk.settings.preset], []
-        after = desk.folder / f"evaluation-{lora_hash(adapter).hex()[:10]}-{people}"
+        after = desk.folder / f"evaluation-{carried_hash(adapter)[:10]}-{people}"
         for name, folder, model_of in (
             ("before", desk.folder / f"naive-{people}", desk.model_of),
-            ("after", after, lambda: desk.model_of().adapted(adapter)),
+            ("after", after, lambda: desk.model_of().adapted(adapter, carried=True)),
         ):
             replies.append(ask(model_of, people, seed, folder, lambda *at, name=name: desk.tell(f"asking {name}", *at)))
         rows = change(country, replies[0], replies[1], np.random.default_rng(seed))
