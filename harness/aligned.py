@@ -119,7 +119,7 @@ def read_soft_prompt(path: Path, dim: int) -> np.ndarray:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(path, framework="pt") as file:  # numpy has no bfloat16
             names = list(file.keys())
             if names != [KEY]:
                 raise InputError(f"{path}: holds {names[:3]}, expected one tensor {KEY!r} (prompt tuning).")
@@ -128,8 +128,11 @@ def read_soft_prompt(path: Path, dim: int) -> np.ndarray:
                 raise InputError(
                     f"{path}: {KEY} has shape {shape}; this model needs (tokens, {dim}), {MOST_TOKENS} tokens at most."
                 )
-            soft: np.ndarray = file.get_tensor(KEY).astype(np.float32)
-    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:  # types that numpy has not
+            given = file.get_tensor(KEY)
+            if not given.is_floating_point():
+                raise InputError(f"{path}: {KEY} holds {given.dtype}, no floating-point numbers.")
+            soft: np.ndarray = given.float().numpy()
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"{path}: not a safetensors adapter ({error}).") from None
     if not np.isfinite(soft).all():
         raise InputError(f"{path}: {KEY} holds NaN or infinite numbers.")

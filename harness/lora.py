@@ -122,13 +122,16 @@ def _require_quick(given: Mapping[str, Any], model: Any, path: Path) -> None:
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:
-    """The shapes of all tensors of a file, none of which holds NaN."""
+    """The shapes of all tensors of a file, which hold finite numbers."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118  it is no mapping
-                if not file.get_tensor(name).float().isfinite().all():
+                tensor = file.get_tensor(name)
+                if not tensor.is_floating_point():
+                    raise InputError(f"{path}: {name} holds {tensor.dtype}, no floating-point numbers.")
+                if not tensor.float().isfinite().all():
                     raise InputError(f"{path}: {name} holds NaN or infinite numbers.")
             return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:

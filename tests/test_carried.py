@@ -182,6 +182,17 @@ def test_soft_prompts_that_mean_something_else_are_refused(load, soft, tmp_path,
     assert len(str(raised.value).splitlines()) == 1
 
 
+def test_a_soft_prompt_in_bfloat16_is_read(load, soft, tmp_path):
+    from peft import PeftModel
+
+    folder = shutil.copytree(soft(), tmp_path / "soft")
+    half = load_file(folder / WEIGHTS)["prompt_embeddings"].bfloat16()
+    save_file({"prompt_embeddings": half}, folder / WEIGHTS)
+    model, asked = load(), ASKED.take(np.arange(3))
+    expected = by_hand(PeftModel.from_pretrained(load().fresh(), folder).eval(), model.tokenizer)[:3]
+    np.testing.assert_allclose(PromptedModel(model, folder).answer(asked).probs[0], expected, atol=1e-4, rtol=0)
+
+
 def test_a_soft_prompt_of_another_width_is_refused(tiny, soft, tmp_path):
     folder = shutil.copytree(soft(), tmp_path / "soft")
     save_file({"prompt_embeddings": load_file(folder / WEIGHTS)["prompt_embeddings"][:, :-1].clone()}, folder / WEIGHTS)

@@ -198,9 +198,26 @@ def spoil(tensors):
     tensors[next(iter(tensors))][0, 0] = float("nan")
 
 
+def count(tensors):
+    name = next(iter(tensors))
+    tensors[name] = tensors[name].to(torch.complex64)
+
+
+def embed(tensors):
+    """Rows without width: a file of no bytes must not make an embedding of a million rows."""
+    tensors["base_model.model.model.embed_tokens.weight"] = torch.zeros(1_000_000, 0)
+
+
 @pytest.mark.parametrize(
     ("weights", "told"),
-    [(drop, "is not in it"), (add, "evil"), (reshape, "has shape"), (spoil, "NaN")],
+    [
+        (drop, "is not in it"),
+        (add, "evil"),
+        (reshape, "has shape"),
+        (spoil, "NaN"),
+        (count, "no floating-point numbers"),
+        (embed, "embed_tokens.* is no tensor|has shape"),
+    ],
 )
 def test_weights_that_do_not_fit_are_told_in_a_line(load, made, tmp_path, weights, told):
     folder = broken(made, tmp_path, weights=weights)

@@ -1,6 +1,7 @@
 """Every field of peft's LoraConfig: the trained model in memory, what stock peft loads, and what answers here."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import shutil
@@ -257,6 +258,19 @@ def test_every_field_that_decides_numbers_is_in_the_hash(trained):
     (folder / CONFIG).write_text(json.dumps(given))
     (folder / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
     assert lora_hash(folder) in known and carried_hash(folder) != lora_hash(folder).hex()
+
+
+def test_hashes_of_published_adapters_stay(tmp_path):
+    """Of seven fields as they were written, with the weights: what submissions were published with."""
+    fields = {"r": 4, "lora_alpha": 0.1, "target_modules": ["v_proj", "q_proj"], "bias": "none"}
+    fields |= {"fan_in_fan_out": False, "use_rslora": False}
+    written = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "init_lora_weights": True, "modules_to_save": None}
+    written |= {"rank_pattern": {}, "alpha_pattern": {}, "use_dora": False, "lora_bias": False, "qalora_group_size": 16}
+    (tmp_path / CONFIG).write_text(json.dumps(fields | written | {"lora_dropout": 0.5}))
+    (tmp_path / SAVED_WEIGHTS).write_bytes(b"weights")
+    counted = json.dumps(fields | {"lora_dropout": 0.0}, sort_keys=True).encode()
+    expected = hashlib.sha256(counted + b"\0weights").hexdigest()
+    assert lora_hash(tmp_path).hex() == carried_hash(tmp_path) == expected
 
 
 def test_fields_of_peft_are_all_known_or_refused():
