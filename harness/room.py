@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError, UsageError
 from ..tasks.prompts import Prompts, protocol
-from ..tasks.reading import read_bytes
+from ..tasks.reading import read_unmarked
 from .config import RunConfig
 from .embedded import EMBEDDED, folder_of
 from .goal import Goal
@@ -61,7 +61,7 @@ def require_context(model: str, settings: Any) -> None:
 def _context(path: Path) -> int | None:
     """Tokens that a model's configuration allows; None where it does not say so, or cannot be read."""
     try:
-        given = json.loads(read_bytes(path))
+        given = json.loads(read_unmarked(path))
     except (InputError, OSError, ValueError, RecursionError):  # whoever loads the model will tell
         return None
     names = ("max_position_embeddings", "n_positions")  # GPT-2 has a name of its own

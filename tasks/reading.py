@@ -6,6 +6,7 @@ merge keys can make a kilobyte mean gigabytes).
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 
 from ..errors import InputError
+from .file_kinds import HEAD, encoding_of, foreign
 
 MOST_BYTES = 20 << 20  # of an item file
 MOST_YAML, MOST_NODES, MOST_DEPTH, MOST_NUMBER = 1 << 20, 50_000, 50, 100
@@ -41,12 +43,24 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     return data
 
 
+def read_unmarked(path: Path, most: int = MOST_BYTES) -> bytes:
+    """As ``read_bytes``, without a byte-order mark before the text; for JSON, whose reader takes none."""
+    return unmarked(read_bytes(path, most))
+
+
+def unmarked(data: bytes) -> bytes:
+    """UTF-8 text without the byte-order mark that some programs put before it."""
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
 def _size(count: int) -> str:
     return f"{count >> 20} MB" if count >= 1 << 20 else f"{count} bytes"
 
 
-def read_lines(path: Path, most: int) -> Iterator[bytes]:
+def read_lines(path: Path, most: int, *, whole: bool = False) -> Iterator[bytes]:
     """The lines of a regular file one after another, so that no more than one is held.
+
+    Without a byte-order mark before the first; ``whole`` keeps it, for who hashes what the file holds.
 
     Raises:
         InputError: missing, unreadable, not a regular file, or a line longer than ``most`` bytes; names the line.
@@ -58,32 +72,36 @@ def read_lines(path: Path, most: int) -> Iterator[bytes]:
             for number, line in enumerate(iter(lambda: file.readline(most + 1), b""), start=1):
                 if len(line) > most:
                     raise InputError(f"{path}:{number}: longer than {most} bytes.")
-                yield line
+                yield line if whole or number > 1 else unmarked(line)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
-    """A text file of bounded size.
+    """A text file of bounded size, without a byte-order mark.
 
     Raises:
-        InputError: missing, too large, empty, or not UTF-8 without a byte-order mark.
+        InputError: missing, too large, empty, or no text.
     """
     data = read_bytes(path, most)
     if not data.strip():
         raise InputError(f"{path}: empty. Write its fields, or restore the file.")
-    text = _decoded(data, path)
-    if text.startswith("\ufeff"):
-        raise InputError(f"{path}: begins with a byte-order mark. Save it as UTF-8 without one.")
-    return text
+    return decoded(data, path)
 
 
-def _decoded(data: bytes, path: Path) -> str:
+def decoded(data: bytes, path: Path) -> str:
+    """Text from UTF-8, with or without a byte-order mark, or from what such a mark names (UTF-16, UTF-32).
+
+    Raises:
+        InputError: neither; says what the file is where its first bytes tell, else names the line.
+    """
+    if kind := foreign(data[:HEAD]):
+        raise InputError(f"{path}: this is {kind}")
     try:
-        return data.decode("utf-8")
+        return data.decode(encoding_of(data[:HEAD]) or "utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}:{line}: not UTF-8 text. Save it as UTF-8 without a byte-order mark.") from None
+        raise InputError(f"{path}:{line}: not UTF-8 text. Save it as UTF-8.") from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -193,11 +211,11 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     Raises:
         InputError: no such table, or out of bounds; names line, column and remedy.
     """
-    data = read_bytes(path, MOST_TABLE).removeprefix(b"\xef\xbb\xbf")
+    data = read_bytes(path, MOST_TABLE)
     if not data.strip():
         raise InputError(f"{path}: empty. Give the whole file.")
     csv.field_size_limit(MOST_CELL)  # the library has one for all readers, and nobody else here sets it
-    reader = csv.DictReader(io.StringIO(_decoded(data, path), newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(decoded(data, path), newline=""), strict=True)
     rows: list[dict[str, str]] = []
     try:
         check_columns(reader.fieldnames or (), columns, str(path))
