@@ -173,11 +173,17 @@ SHAPES = {
     "everything in quotes": "\n".join(",".join(f'"{c}"' for c in line.split(",")) for line in PLAIN.splitlines()),
     "codes as decimals": text_of(changed(ROWS, Q1=lambda c: f"{c}.0", Q2=lambda c: f"{c}.00")),
     "spaces around": text_of(changed(ROWS, Q1=lambda c: f" {c} ", B_COUNTRY_ALPHA=lambda c: f"{c} ")),
-    "R's and Stata's missing": text_of(changed(ROWS, Q1=lambda c: "NA" if int(c) < 0 else c, Q2=lambda c: ".a" if int(c) < 0 else c)),
+    "R's and Stata's missing": text_of(
+        changed(ROWS, Q1=lambda c: "NA" if int(c) < 0 else c, Q2=lambda c: ".a" if int(c) < 0 else c)
+    ),
     "row numbers": text_of([{"": str(i)} | row for i, row in enumerate(ROWS)]),
     "value labels": text_of(labels()),
-    "value labels with numbers": text_of(changed(ROWS, Q1=lambda c: f"{c}. {(IMPORTANT | MISSING)[int(c)]}", Q27=lambda c: f"{c} - mm")),
-    "other apostrophes and case": text_of(changed(ROWS, Q1=lambda c: (IMPORTANT | {-1: "DON’T KNOW", -2: "no answer", -5: "Not asked"})[int(c)].upper())),
+    "value labels with numbers": text_of(
+        changed(ROWS, Q1=lambda c: f"{c}. {(IMPORTANT | MISSING)[int(c)]}", Q27=lambda c: f"{c} - mm")
+    ),
+    "other apostrophes and case": text_of(
+        changed(ROWS, Q1=lambda c: (IMPORTANT | {-1: "don’t know", -2: "no answer", -5: "not asked"})[int(c)].upper())
+    ),
     "two-letter countries": text_of(changed(ROWS, B_COUNTRY_ALPHA=lambda c: {"NIR": "NIR"}.get(c, c).lower())),
     "a zip archive": zipped(PLAIN),
     "a zip archive with a note": zipped(LABEL, **{"__MACOSX/._x.csv": "x", "readme.txt": "note"}),
@@ -326,7 +332,8 @@ def test_every_scale_has_a_label_for_its_codes_or_for_its_ends():
         ("Q112", "There is no corruption", 1), ("Q113", "Few of them", 2), ("Q122", "Hard to say", 1),
         ("Q130", "Let anyone come", 1), ("Q142", "A good deal", 2), ("Q171", "Only on special holy days/feasts", 4),
         ("Q196", "Probably should not have the right", 3), ("Q209", "Might do", 2), ("Q257", "Not close at all", 4),
-        ("Q241", "Not an essential feature", 1), ("Q241", "An essential feature", 10), ("Q250", "Absolutely important", 10),
+        ("Q241", "Not an essential feature", 1), ("Q241", "An essential feature", 10),
+        ("Q250", "Absolutely important", 10),
     ],
 )  # fmt: skip
 def test_labels(question, label, code):

@@ -74,9 +74,7 @@ def _code(text: str, phrases: Phrases, where: str) -> float:
     if found is None and (numbered := _NUMBERED.fullmatch(text)):
         return float(numbered[1])
     if found is None:
-        raise InputError(
-            f"{where}: no code is known for the label {text[:60]!r}. Save the file with codes, not labels."
-        )
+        raise InputError(f"{where}: no code is known for the label {text[:60]!r}. Save it with codes, not labels.")
     return found
 
 
@@ -115,7 +113,7 @@ def known() -> Labels:
 @lru_cache(maxsize=1)
 def phrases_of_questions() -> dict[str, Phrases]:
     """The phrases of every question's scale."""
-    found = {}
+    found: dict[str, Phrases] = {}
     for name in ("wvs.yaml", "wvs_themes.yaml"):
         items = load_spec(FOLDER / name).items
         assert isinstance(items, Survey), "as its file has it"

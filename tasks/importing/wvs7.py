@@ -119,9 +119,7 @@ def _two_letters(name: str, source: Path) -> str:
         return resolve(_NAMES.get(name.lower(), name)).code
     except UsageError:
         said = "an empty cell" if is_empty(name) else f"{name[:40]!r}"
-        raise InputError(
-            f"{source}: {COUNTRY}: {said} is no country's three letters. Give the official file."
-        ) from None
+        raise InputError(f"{source}: {COUNTRY}: {said} is no country. Give the official file.") from None
 
 
 def _cells(table: dict[str, Column], by: Sequence[str], source: Path) -> tuple[list[str], np.ndarray]:
