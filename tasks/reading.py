@@ -10,7 +10,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -211,26 +211,43 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     Raises:
         InputError: no such table, or out of bounds; names line, column and remedy.
     """
-    data = read_bytes(path, MOST_TABLE)
+    return [row for _, row in iter_csv(path, lambda found, where: check_columns(found, columns, where))]
+
+
+def iter_csv(
+    path: Path, check: Callable[[Sequence[str], str], None], most: int = MOST_TABLE, most_rows: int = MOST_ROWS
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line and cells of each row of a CSV file, as ``read_csv``, so that no more than one is held.
+
+    Args:
+        check: called with the columns and the file's name; raises InputError where they are not right.
+        most: bytes of the file.
+    """
+    data = read_bytes(path, most)
     if not data.strip():
         raise InputError(f"{path}: empty. Give the whole file.")
-    csv.field_size_limit(MOST_CELL)  # the library has one for all readers, and nobody else here sets it
-    reader = csv.DictReader(io.StringIO(decoded(data, path), newline=""), strict=True)
-    rows: list[dict[str, str]] = []
+    if kind := foreign(data[:HEAD]):
+        raise InputError(f"{path}: this is {kind}")
+    text = io.TextIOWrapper(io.BytesIO(data), encoding_of(data[:HEAD]) or "utf-8", newline="")
+    csv.field_size_limit(MOST_CELL)  # the library has one for all readers, and the others set the same
+    reader = csv.DictReader(text, strict=True)
+    count = 0
     try:
-        check_columns(reader.fieldnames or (), columns, str(path))
-        for row in reader:
+        check(reader.fieldnames or (), str(path))
+        for count, row in enumerate(reader, start=1):
             if None in row or None in row.values():
                 problem = "another number of cells than the header has. Mend this line."
                 raise InputError(f"{path}:{reader.line_num}: {problem}")
-            if len(rows) == MOST_ROWS:
-                raise InputError(f"{path}: more than {MOST_ROWS:,} rows; this is not the file. Give the official one.")
-            rows.append(row)
+            if count > most_rows:
+                raise InputError(f"{path}: more than {most_rows:,} rows; this is not the file. Give the official one.")
+            yield reader.line_num, row
     except csv.Error as error:
         raise InputError(f"{path}:{reader.line_num}: not CSV ({error}). Mend this line.") from None
-    if not rows:
+    except UnicodeDecodeError:
+        decoded(data, path)  # it names the line
+        raise
+    if not count:
         raise InputError(f"{path}: a header and no rows. Give the whole file.")
-    return rows
 
 
 def check_columns(found: Sequence[str], columns: Sequence[str], where: str) -> None:

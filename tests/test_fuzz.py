@@ -196,7 +196,7 @@ def test_control_characters_reach_no_terminal(home):
 def table_readers():
     from culteval.tasks.importing import form, questions, wvs7
     from culteval.tasks.metrics.reference import load_scores
-    from culteval.tasks.metrics.shares import load_shares
+    from culteval.tasks.metrics.share_table import load_shares
 
     easy = ",".join(questions.EASY) + '\n1,"Why, so?",a,b,c,d,B,Germany\n2,What?,e,f,g,h,A,Japan\n'
     hard = ",".join(questions.HARD) + "\n1,Why?,a,True,Germany\n1,Why?,b,False,Germany\n"

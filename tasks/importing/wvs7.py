@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import InputError, UsageError
-from ..countries import country as resolve
+from ...errors import InputError
 from ..schema import Strict
 from ..spec import load_spec
+from ..survey_countries import country_code
 from .survey_file import Column, read_columns
 from .wave_labels import FOLDER, codes, is_empty, known, numbers, phrases_of_questions
 
@@ -19,8 +19,6 @@ FAMILY = "wvs"
 COUNTRY, WEIGHT = "B_COUNTRY_ALPHA", "W_WEIGHT"
 CELLS = {"gender": "Q260", "age": "X003R", "settlement": "H_URBRURAL", "education": "Q275R", "income": "Q288R"}
 MISSING = (-1, -2, -3, -4, -5)  # the survey's codes where there is no answer, and no weight
-_OWN = {"NIR": "XI", "NORTHERN IRELAND": "XI", "XKX": "XK", "KOSOVO": "XK"}  # what the survey has and ISO has not
-_NAMES = {"hong kong sar": "HK", "macau sar": "MO", "macao sar": "MO", "macau": "MO", "taiwan roc": "TW"}
 
 
 class Imported(Strict):
@@ -113,13 +111,11 @@ def _lines(
 
 
 def _two_letters(name: str, source: Path) -> str:
-    if own := _OWN.get(name.upper()):
-        return own
-    try:
-        return resolve(_NAMES.get(name.lower(), name)).code
-    except UsageError:
+    code = country_code(name)
+    if code is None:
         said = "an empty cell" if is_empty(name) else f"{name[:40]!r}"
-        raise InputError(f"{source}: {COUNTRY}: {said} is no country. Give the official file.") from None
+        raise InputError(f"{source}: {COUNTRY}: {said} is no country. Give the official file.")
+    return code
 
 
 def _cells(table: dict[str, Column], by: Sequence[str], source: Path) -> tuple[list[str], np.ndarray]:
