@@ -16,7 +16,7 @@ from ..errors import InputError, UsageError, did_you_mean, shown
 from ..tasks.answers import UNPARSED, Answers
 from ..tasks.imported import data_dir
 from ..tasks.intervals import LEAST_UNITS
-from ..tasks.items import Presented, Question
+from ..tasks.items import Presented, Question, Questions
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.prompts import Asking, protocol, render
 from ..tasks.spec import TaskSpec, first_problem, load_spec, read_yaml
@@ -70,6 +70,9 @@ def validate(path: str) -> None:
     reach = f"{len(countries)} countries" if countries else "any country"
     total = len(protocol(spec, Asking()))
     click.echo(f"{path}: valid ({len(spec.items.ids)} items, {len(spec.wordings)} wordings, {reach}, {total} answers).")
+    if spec.metadata.measure == "shares" and isinstance(spec.items, Questions):
+        scales = sum(question.ordered for question in spec.items.questions)
+        click.echo(f"options that are a scale, compared by w1: {scales} of {len(spec.items.ids)} questions")
     for line in _detected(spec):
         click.echo(line)
     example = render(spec, "fit")

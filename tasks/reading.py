@@ -127,7 +127,8 @@ class _Loader(yaml.SafeLoader):
                 raise _refused("an alias of what it stands in", mark)
             self._count += self._sizes[node]
         if self._count > MOST_NODES:
-            raise _refused(f"more than {MOST_NODES} values, aliases counted as what they stand for", mark)
+            said = f"more than {MOST_NODES} values, aliases counted as what they stand for"
+            raise _refused(f"{said}; so many questions go into a file of JSON lines, CSV or Parquet", mark)
         self._sizes.setdefault(node, self._count - before)
         self._depth -= 1
         return node

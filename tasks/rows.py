@@ -19,7 +19,7 @@ QUESTIONS = (".jsonl", *TABLES)  # how the name of a file of questions ends
 SELECTIONS = "selections"  # of a question: country -> the share of each option
 
 Check = Callable[[Sequence[str], str], None]
-_MOST_INFLATED = 512 << 20
+_MOST_INFLATED, _MOST_VALUES = 512 << 20, 100_000_000  # bytes and cells that a Parquet file may stand for
 
 
 def read_rows(path: Path, check: Check, most: int, most_rows: int = MOST_ROWS) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -60,16 +60,19 @@ def _parquet(path: Path, check: Check, most: int, most_rows: int) -> Iterator[tu
     try:
         file = parquet.ParquetFile(BufferReader(data))
         names, meta = file.schema_arrow.names, file.metadata
-        inflated = sum(meta.row_group(group).total_byte_size for group in range(meta.num_row_groups))
-        if meta.num_rows > most_rows or inflated > _MOST_INFLATED:
-            raise InputError(f"{path}: {meta.num_rows:,} rows in {inflated >> 20} MB; more than can be read.")
+        groups = [meta.row_group(number) for number in range(meta.num_row_groups)]
+        inflated = sum(group.total_byte_size for group in groups)
+        values = sum(group.column(number).num_values for group in groups for number in range(group.num_columns))
+        if meta.num_rows > most_rows or inflated > _MOST_INFLATED or values > _MOST_VALUES:
+            said = f"{meta.num_rows:,} rows of {values:,} values in {inflated >> 20} MB"
+            raise InputError(f"{path}: {said}; more than can be read. Give a smaller file.")
         check(names, str(path))
         number = 0
         for batch in file.iter_batches(batch_size=256):
-            if batch.nbytes > _MOST_INFLATED:
-                raise InputError(f"{path}: larger than can be read, near row {number + 1}.")
             for row in batch.to_pylist():
                 number += 1
+                if any(isinstance(cell, str) and len(cell) > MOST_CELL for cell in row.values()):
+                    raise InputError(f"{path}:{number}: a cell of more than {MOST_CELL:,} characters. Mend this row.")
                 yield number, row
     except (ArrowException, OSError, UnicodeDecodeError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0][:120]

@@ -166,8 +166,8 @@ def test_byte_order_mark_and_huge_files(home, monkeypatch):
     text = path.read_bytes()
     path.write_bytes(b"\xef\xbb\xbf" + text)
     assert "valid (4 items" in call("task", "validate", "mytask/mytask.yaml")
-    path.write_bytes(text * 40_000)
-    assert "larger than 20 MB" in refused("task", "validate", "mytask/mytask.yaml")
+    path.write_bytes(text * 80_000)
+    assert "larger than 64 MB" in refused("task", "validate", "mytask/mytask.yaml")
 
 
 SURVEY = {

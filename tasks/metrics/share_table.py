@@ -78,25 +78,24 @@ def _check(found: Sequence[str], where: str) -> None:
 
 
 class _Rows:
-    """What was read so far, a column an array."""
+    """What was read so far."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.countries: dict[str, int] = {}
         self.questions: dict[str, int] = {}
-        self.numbers = [array("q") for _ in range(5)]  # country, question, code, count, line
+        self.numbers = array("q")  # country, question, code, count and line of each row
         self.shares = array("d")
 
     def add(self, line: int, country: str, question: str, code: int, share: float, count: int) -> None:
         place = self.countries.setdefault(country, len(self.countries))
         asked = self.questions.setdefault(question, len(self.questions))
-        for column, number in zip(self.numbers, (place, asked, code, count, line), strict=True):
-            column.append(number)
+        self.numbers.extend((place, asked, code, count, line))
         self.shares.append(share)
 
     def finished(self) -> ShareTable:
         """The table, once no row is there twice and every question's shares add up to 1."""
-        country, question, code, count, line = (np.array(column, dtype=np.int64) for column in self.numbers)
+        country, question, code, count, line = np.array(self.numbers, dtype=np.int64).reshape(-1, 5).T
         share = np.array(self.shares)
         order = np.lexsort((line, code, question, country))
         country, question, code, count, line, share = (x[order] for x in (country, question, code, count, line, share))
@@ -119,7 +118,6 @@ class _Rows:
 
 def _add_share(table: _Rows, line: int, row: dict[str, Any]) -> None:
     """One option of one question in one country."""
-    where = f"{table.path}:{line}"
     try:
         share, count, code = float(row["share"]), int(row.get("count") or 0), int(row["code"])
         country, question = str(row["country"]), str(row["question"])
@@ -130,8 +128,10 @@ def _add_share(table: _Rows, line: int, row: dict[str, Any]) -> None:
         if not abs(code) < 1 << 31:
             raise ValueError(f"code {code} is no code")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{where}: {error}. Expected {', '.join(FIELDS)}.") from None
-    table.add(line, _code_of(country, where), question, code, share, count)
+        raise InputError(f"{table.path}:{line}: {error}. Expected {', '.join(FIELDS)}.") from None
+    if country not in table.countries:
+        country = _code_of(country, f"{table.path}:{line}")
+    table.add(line, country, question, code, share, count)
 
 
 def _add_selections(table: _Rows, line: int, question: str, row: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ class DistanceObjective:
 
     Normalised Wasserstein-1 where the options are a scale (``ordered``, (items,)), else total variation. ``prompts``
     (items, most) are the prompts of an item and ``weight`` (items, most) averages them; ``target`` (items, options) are
-    shares, cumulative ones on a scale, and ``gaps`` (items, options) the weight of each step, zero where it does not count.
+    shares, cumulative ones on a scale, and ``gaps`` (items, options) the weight of each step, zero where none counts.
     """
 
     prompts: np.ndarray
@@ -64,7 +64,7 @@ class _Alike:
     """Items with as many options and as many codes that count, so that they can be scored together.
 
     ``items`` (items,) are their numbers, ``codes`` and ``target`` (items, codes) the codes that count and their shares,
-    ``counts_as`` (items, options, codes) is 1 where an option counts as a code, ``ordered`` (items,) says which are scales.
+    ``counts_as`` (items, options, codes) is 1 where an option counts as a code, ``ordered`` (items,) for scales.
     """
 
     items: np.ndarray
