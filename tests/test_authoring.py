@@ -143,7 +143,7 @@ ITEMS = {
     "a country in words": (json.dumps(ROW | {"country": "Germany"}).encode(), "country"),
     "a split of its own": (json.dumps(ROW | {"split": "test"}).encode(), "split"),
     "Latin-1": (json.dumps(ROW | {"question": "Käse?"}, ensure_ascii=False).encode("latin-1"), "UTF-8"),
-    "an array": (b"[1, 2]", "dictionary"),
+    "an array": (b"[1, 2]", "not a JSON object"),
     "nested deeply": (b"[" * 100_000, "not JSON"),
 }
 

@@ -149,8 +149,8 @@ def _add_selections(table: _Rows, line: int, question: str, row: dict[str, Any])
         if normal and (code not in best or rank < best[code][0]):
             best[code] = rank, normal
     for country, (_, normal) in best.items():
-        for code, share in enumerate(normal, start=1):
-            table.add(line, country, question, code, share, 0)
+        for option, share in enumerate(normal, start=1):
+            table.add(line, country, question, option, share, 0)
 
 
 def _plain(given: Any, where: str) -> Any:
