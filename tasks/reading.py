@@ -206,17 +206,23 @@ def line_of(path: Path, field: Sequence[str | int]) -> int:
     return line
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_csv(path: Path, columns: Sequence[str], marks: str = ",") -> list[dict[str, str]]:
     """Rows of a CSV file with a header that has at least these columns, every row as many cells as the header.
+
+    Columns are separated by the one of ``marks`` that makes most of the header.
 
     Raises:
         InputError: no such table, or out of bounds; names line, column and remedy.
     """
-    return [row for _, row in iter_csv(path, lambda found, where: check_columns(found, columns, where))]
+    return [row for _, row in iter_csv(path, lambda found, where: check_columns(found, columns, where), marks=marks)]
 
 
 def iter_csv(
-    path: Path, check: Callable[[Sequence[str], str], None], most: int = MOST_TABLE, most_rows: int = MOST_ROWS
+    path: Path,
+    check: Callable[[Sequence[str], str], None],
+    most: int = MOST_TABLE,
+    most_rows: int = MOST_ROWS,
+    marks: str = ",",
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Line and cells of each row of a CSV file, as ``read_csv``, so that no more than one is held.
 
@@ -231,8 +237,9 @@ def iter_csv(
         raise InputError(f"{path}: this is {kind}")
     text = io.TextIOWrapper(io.BytesIO(data), encoding_of(data[:HEAD]) or "utf-8", newline="")
     csv.field_size_limit(MOST_CELL)  # the library has one for all readers, and the others set the same
-    reader = csv.DictReader(text, strict=True)
-    count = 0
+    first, count = data.partition(b"\n")[0], 0
+    mark = max(marks, key=lambda mark: first.count(mark.encode()))
+    reader = csv.DictReader(text, delimiter=mark, strict=True)
     try:
         check(reader.fieldnames or (), str(path))
         for count, row in enumerate(reader, start=1):
