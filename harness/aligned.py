@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import InputError
 from ..tasks.answers import Answers
 from ..tasks.prompts import Prompts
-from ..tasks.reading import read_bytes
+from ..tasks.reading import read_unmarked
 from .adapters import CONFIG, lora_hash, read_config
 from .adapters import WEIGHTS as LORA_WEIGHTS
 from .files import replacing, write_json, write_text
@@ -105,7 +105,7 @@ class AlignedModel:
 
 def _read_preamble(path: Path) -> str:
     try:
-        return read_bytes(path, MOST_PREAMBLE).decode("utf-8")
+        return read_unmarked(path, MOST_PREAMBLE).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start}).") from None
 

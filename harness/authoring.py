@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from string import Template
@@ -15,7 +16,7 @@ from ..errors import InputError, UsageError, did_you_mean, shown
 from ..tasks.answers import UNPARSED, Answers
 from ..tasks.imported import data_dir
 from ..tasks.intervals import LEAST_UNITS
-from ..tasks.items import Presented, Question
+from ..tasks.items import Presented, Question, Questions
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.prompts import Asking, protocol, render
 from ..tasks.spec import TaskSpec, first_problem, load_spec, read_yaml
@@ -69,6 +70,9 @@ def validate(path: str) -> None:
     reach = f"{len(countries)} countries" if countries else "any country"
     total = len(protocol(spec, Asking()))
     click.echo(f"{path}: valid ({len(spec.items.ids)} items, {len(spec.wordings)} wordings, {reach}, {total} answers).")
+    if spec.metadata.measure == "shares" and isinstance(spec.items, Questions):
+        scales = sum(question.ordered for question in spec.items.questions)
+        click.echo(f"options that are a scale, compared by w1: {scales} of {len(spec.items.ids)} questions")
     for line in _detected(spec):
         click.echo(line)
     example = render(spec, "fit")
@@ -180,7 +184,8 @@ def import_() -> None:
 @click.option(
     "--by", multiple=True, help="Also shares by demographic cell: gender, age, settlement, education, income."
 )
-def wvs7(file: str, edition: str, by: tuple[str, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def wvs7(file: str, edition: str, by: tuple[str, ...], as_json: bool) -> None:
     """The World Values Survey's wave-7 CSV: weighted shares and counts by country."""
     from ..tasks.importing import wvs7 as source
 
@@ -194,10 +199,17 @@ def wvs7(file: str, edition: str, by: tuple[str, ...]) -> None:
     if by:
         write_text(folder / "cells" / target.name, cells)
     _record(target, file, found.model_dump())
+    if as_json:
+        click.echo(json.dumps({"file": str(target), "edition": edition} | found.model_dump()))
+        return
     click.echo(
-        f"{target}: {found.respondents:,} respondents, {len(found.countries)} countries, {found.questions} questions.\n"
-        f"next       culteval run --aligner naive --task wvs --edition {edition}"
+        f"{target}: {found.respondents:,} respondents, {len(found.countries)} countries, {found.questions} questions."
     )
+    if found.left_out:
+        places = ", ".join(f"{name} {count:,}" for name, count in found.left_out.items())
+        total = sum(found.left_out.values())
+        click.echo(f"left out   {total:,} respondents, whose {source.WEIGHT} is missing or zero ({places})")
+    click.echo(f"next       culteval run --aligner naive --task wvs --edition {edition}")
 
 
 @import_.command()

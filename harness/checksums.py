@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import InputError
-from ..tasks.reading import read_bytes
+from ..tasks.reading import read_unmarked
 from ..tasks.spec import first_problem
 from .files import sha256, write_json
 
@@ -26,7 +26,7 @@ class Checksums:
         self.folder, self.path = folder, folder / SUMS
         self.kept = self.path.is_file()
         try:
-            self.sums = _SUMS.validate_json(read_bytes(self.path)) if self.kept else {}
+            self.sums = _SUMS.validate_json(read_unmarked(self.path)) if self.kept else {}
         except ValidationError as error:
             raise InputError(f"{self.path}: {first_problem(error)}. Start over with --fresh.") from None
 

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ..errors import InputError, UsageError
-from ..tasks.reading import read_bytes
+from ..tasks.reading import read_unmarked
 from ..tasks.schema import Readout, Strict
 from ..tasks.spec import first_problem
 from .aligned import AlignedModel
@@ -149,7 +149,7 @@ def read_folds(path: Path) -> list[Fold]:
     if not path.exists():
         return []
     try:
-        return _FOLDS.validate_json(read_bytes(path))
+        return _FOLDS.validate_json(read_unmarked(path))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}. Delete it to start over.") from None
 

@@ -21,7 +21,7 @@ from ..tasks.items import Question, Questions
 from ..tasks.measure import MeasureOptions
 from ..tasks.metrics.reference import DIMENSIONS, scores_of
 from ..tasks.prompts import of_split
-from ..tasks.reading import read_bytes, read_lines
+from ..tasks.reading import read_lines, read_unmarked, unmarked
 from ..tasks.score import Score, Sheet
 from ..tasks.spec import TaskSpec, first_problem, read_yaml
 from .files import replacing, write_json
@@ -149,7 +149,7 @@ def read_verdicts(folder: Path, manifest: Manifest) -> list[Verdict]:
     if not path.is_file():
         return []
     try:
-        record = JudgeRecord.model_validate_json(read_bytes(path, MOST_RECORD_BYTES))
+        record = JudgeRecord.model_validate_json(read_unmarked(path, MOST_RECORD_BYTES))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}. Judge again.") from None
     if record.answers_sha256 != manifest.answers.sha256:
@@ -157,11 +157,11 @@ def read_verdicts(folder: Path, manifest: Manifest) -> list[Verdict]:
     verdicts: list[Verdict] = []
     digest, source = hashlib.sha256(), folder / VERDICTS
     try:
-        for line in read_lines(source, 2 * MOST_LINE_BYTES):
+        for line in read_lines(source, 2 * MOST_LINE_BYTES, whole=True):
             if len(verdicts) == record.rows:
                 raise InputError(f"{source}: more verdicts than {JUDGE} says. Judge again.")
             digest.update(line)
-            verdicts.append(verdict := _VERDICT.validate_json(line))
+            verdicts.append(verdict := _VERDICT.validate_json(unmarked(line)))
             if verdict.verdict != read_verdict(verdict.reply):
                 raise InputError(f"{source}:{len(verdicts)}: the verdict is not what the reply says. Judge again.")
     except ValidationError as error:

@@ -16,7 +16,7 @@ from rich.text import Text
 from ..errors import InputError, UsageError, shown
 from ..tasks.countries import name_of
 from ..tasks.measure import MeasureOptions, countries_of, measure_of
-from ..tasks.reading import read_bytes
+from ..tasks.reading import read_unmarked
 from ..tasks.spec import NotImportedError
 from .api import NOTES
 from .registry import find, listing, local_tasks, spec_of, table
@@ -142,6 +142,6 @@ def _config(folder: Path) -> RunConfig | None:
     from .run import CONFIG
 
     try:
-        return RunConfig.model_validate_json(read_bytes(folder / CONFIG, MOST_CONFIG))
+        return RunConfig.model_validate_json(read_unmarked(folder / CONFIG, MOST_CONFIG))
     except (InputError, ValidationError):
         return None

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError, UsageError
 from ..tasks.prompts import Prompts, protocol
-from ..tasks.reading import read_bytes
+from ..tasks.reading import read_unmarked
 from .config import RunConfig
 from .embedded import EMBEDDED, folder_of
 from .goal import Goal
@@ -78,7 +78,7 @@ def require_context(model: str, settings: Any) -> None:
 def _config(folder: Path) -> dict[str, Any]:
     """A model's ``config.json``; empty where it cannot be read: whoever loads the model will tell."""
     try:
-        given = json.loads(read_bytes(folder / "config.json"))
+        given = json.loads(read_unmarked(folder / "config.json"))
     except (InputError, OSError, ValueError, RecursionError):
         return {}
     return given if isinstance(given, dict) else {}

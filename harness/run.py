@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..errors import InputError, RunError, UsageError, is_memory
 from ..tasks.countries import name_of
 from ..tasks.prompts import protocol
-from ..tasks.reading import read_bytes
+from ..tasks.reading import read_unmarked
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec, first_problem
 from . import submission
@@ -201,7 +201,7 @@ def _read(path: Path, kind: type[Record]) -> Record:
         InputError: missing or damaged.
     """
     try:
-        return kind.model_validate_json(read_bytes(path))
+        return kind.model_validate_json(read_unmarked(path))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}. Start over with --fresh.") from None
 

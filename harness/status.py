@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from ..errors import InputError
-from ..tasks.reading import read_bytes
+from ..tasks.reading import read_unmarked
 from ..tasks.schema import Strict
 from ..tasks.spec import first_problem
 
@@ -59,7 +59,7 @@ def read_rows(root: Path) -> dict[str, Row]:
     if not path.exists():
         return {}
     try:
-        return {row.run: row for row in _ROWS.validate_json(read_bytes(path, MOST_STATUS))}
+        return {row.run: row for row in _ROWS.validate_json(read_unmarked(path, MOST_STATUS))}
     except ValidationError as error:
         remedy = "Remove the file: runs stay, what they took is forgotten."
         raise InputError(f"{path}: {first_problem(error)}. {remedy}") from None

@@ -19,7 +19,7 @@ from ..errors import InputError, UsageError
 from ..tasks.answers import UNPARSED, Answers
 from ..tasks.prompts import ORDERS, Asking, layout_of
 from ..tasks.prompts import asked as count
-from ..tasks.reading import read_bytes, read_lines
+from ..tasks.reading import read_lines, read_unmarked, unmarked
 from ..tasks.schema import Readout
 from ..tasks.spec import TaskSpec, first_problem
 from .files import replacing, write_json
@@ -201,11 +201,11 @@ def read(path: Path, specs: Callable[[str], TaskSpec] = spec_of) -> tuple[Manife
     _check_size(source, manifest.answers.rows)
     tables = _tables(manifest, path, specs)
     digest, rows = hashlib.sha256(), 0
-    for number, line in enumerate(read_lines(source, MOST_LINE_BYTES), start=1):
+    for number, line in enumerate(read_lines(source, MOST_LINE_BYTES, whole=True), start=1):
         if number > manifest.answers.rows:
             raise InputError(f"{source}:{number}: more lines than answers.rows ({manifest.answers.rows}) says.")
         digest.update(line)
-        _place(tables, line, f"{source}:{number}")
+        _place(tables, unmarked(line) if number == 1 else line, f"{source}:{number}")
         rows = number
     if rows != manifest.answers.rows:
         raise InputError(f"{source}: {rows} lines, but answers.rows says {manifest.answers.rows}; it is cut short.")
@@ -215,7 +215,7 @@ def read(path: Path, specs: Callable[[str], TaskSpec] = spec_of) -> tuple[Manife
 
 
 def _manifest(path: Path) -> Manifest:
-    data = read_bytes(path, MOST_MANIFEST_BYTES)
+    data = read_unmarked(path, MOST_MANIFEST_BYTES)
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:

@@ -27,7 +27,7 @@ from ..harness.scoring import Shelf, score_read
 from ..harness.submission import ANSWERS, MANIFEST, Manifest, read
 from ..tasks.answers import Answers
 from ..tasks.imported import data_dir
-from ..tasks.reading import read_bytes
+from ..tasks.reading import read_unmarked
 from ..tasks.score import Score
 from ..tasks.spec import first_problem
 
@@ -268,7 +268,7 @@ def verified(folder: Path) -> dict[str, Any]:
     if path.is_symlink():
         raise InputError(f"{path}: a link. Put the file itself there.")
     try:
-        return _VERIFIED.validate_json(read_bytes(path, MOST_SCORES_BYTES))
+        return _VERIFIED.validate_json(read_unmarked(path, MOST_SCORES_BYTES))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}. Expected an object with sha256 hashes of answers.") from None
 
@@ -280,7 +280,7 @@ def stored_scores(path: Path) -> list[Score]:
         InputError: anything else.
     """
     try:
-        scores = _STORED.validate_json(read_bytes(path, MOST_SCORES_BYTES))
+        scores = _STORED.validate_json(read_unmarked(path, MOST_SCORES_BYTES))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}. Run again with --fresh, or remove the file.") from None
     if len(scores) > MOST_SCORES:

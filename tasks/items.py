@@ -131,7 +131,7 @@ class Survey(Strict):
         if len(set(spoken)) < len(spoken):
             raise ValueError(f"{where}: two options have the same label")
 
-    @property
+    @cached_property
     def ids(self) -> tuple[str, ...]:
         """All items in file order."""
         return tuple(self.items)
@@ -224,7 +224,8 @@ class Question(Strict):
     """One line of a question file. Options are coded 1 to n as they stand; without options it is answered in text.
 
     ``answer`` (or ``answers``) is the code of the right option where there is one, ``source`` says why it is right;
-    questions of a ``group`` are judged together.
+    questions of a ``group`` are judged together. ``ordered`` says whether the options are a scale, from one end to the
+    other, so that answer shares can be compared by how far apart they lie.
     """
 
     id: str = Field(min_length=1, max_length=100)
@@ -239,6 +240,7 @@ class Question(Strict):
     topic: str | None = None
     difficulty: str | None = None
     source: str | None = None
+    ordered: bool = True
     split: str | None = Field(None, pattern="^(fit|heldout)$")
 
     @model_validator(mode="after")
@@ -284,7 +286,7 @@ class Questions(Strict):
         """The questions by id."""
         return {question.id: question for question in self.questions}
 
-    @property
+    @cached_property
     def ids(self) -> tuple[str, ...]:
         """All questions in file order."""
         return tuple(self.by_id)

@@ -6,16 +6,18 @@ merge keys can make a kilobyte mean gigabytes).
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..errors import InputError
+from .file_kinds import HEAD, encoding_of, foreign
 
 MOST_BYTES = 20 << 20  # of an item file
 MOST_YAML, MOST_NODES, MOST_DEPTH, MOST_NUMBER = 1 << 20, 50_000, 50, 100
@@ -41,12 +43,24 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     return data
 
 
+def read_unmarked(path: Path, most: int = MOST_BYTES) -> bytes:
+    """As ``read_bytes``, without a byte-order mark before the text; for JSON, whose reader takes none."""
+    return unmarked(read_bytes(path, most))
+
+
+def unmarked(data: bytes) -> bytes:
+    """UTF-8 text without the byte-order mark that some programs put before it."""
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
 def _size(count: int) -> str:
     return f"{count >> 20} MB" if count >= 1 << 20 else f"{count} bytes"
 
 
-def read_lines(path: Path, most: int) -> Iterator[bytes]:
+def read_lines(path: Path, most: int, *, whole: bool = False) -> Iterator[bytes]:
     """The lines of a regular file one after another, so that no more than one is held.
+
+    Without a byte-order mark before the first; ``whole`` keeps it, for who hashes what the file holds.
 
     Raises:
         InputError: missing, unreadable, not a regular file, or a line longer than ``most`` bytes; names the line.
@@ -58,32 +72,36 @@ def read_lines(path: Path, most: int) -> Iterator[bytes]:
             for number, line in enumerate(iter(lambda: file.readline(most + 1), b""), start=1):
                 if len(line) > most:
                     raise InputError(f"{path}:{number}: longer than {most} bytes.")
-                yield line
+                yield line if whole or number > 1 else unmarked(line)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
-    """A text file of bounded size.
+    """A text file of bounded size, without a byte-order mark.
 
     Raises:
-        InputError: missing, too large, empty, or not UTF-8 without a byte-order mark.
+        InputError: missing, too large, empty, or no text.
     """
     data = read_bytes(path, most)
     if not data.strip():
         raise InputError(f"{path}: empty. Write its fields, or restore the file.")
-    text = _decoded(data, path)
-    if text.startswith("\ufeff"):
-        raise InputError(f"{path}: begins with a byte-order mark. Save it as UTF-8 without one.")
-    return text
+    return decoded(data, path)
 
 
-def _decoded(data: bytes, path: Path) -> str:
+def decoded(data: bytes, path: Path) -> str:
+    """Text from UTF-8, with or without a byte-order mark, or from what such a mark names (UTF-16, UTF-32).
+
+    Raises:
+        InputError: neither; says what the file is where its first bytes tell, else names the line.
+    """
+    if kind := foreign(data[:HEAD]):
+        raise InputError(f"{path}: this is {kind}")
     try:
-        return data.decode("utf-8")
+        return data.decode(encoding_of(data[:HEAD]) or "utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}:{line}: not UTF-8 text. Save it as UTF-8 without a byte-order mark.") from None
+        raise InputError(f"{path}:{line}: not UTF-8 text. Save it as UTF-8.") from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -109,7 +127,8 @@ class _Loader(yaml.SafeLoader):
                 raise _refused("an alias of what it stands in", mark)
             self._count += self._sizes[node]
         if self._count > MOST_NODES:
-            raise _refused(f"more than {MOST_NODES} values, aliases counted as what they stand for", mark)
+            said = f"more than {MOST_NODES} values, aliases counted as what they stand for"
+            raise _refused(f"{said}; so many questions go into a file of JSON lines, CSV or Parquet", mark)
         self._sizes.setdefault(node, self._count - before)
         self._depth -= 1
         return node
@@ -187,32 +206,56 @@ def line_of(path: Path, field: Sequence[str | int]) -> int:
     return line
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_csv(path: Path, columns: Sequence[str], marks: str = ",") -> list[dict[str, str]]:
     """Rows of a CSV file with a header that has at least these columns, every row as many cells as the header.
+
+    Columns are separated by the one of ``marks`` that makes most of the header.
 
     Raises:
         InputError: no such table, or out of bounds; names line, column and remedy.
     """
-    data = read_bytes(path, MOST_TABLE).removeprefix(b"\xef\xbb\xbf")
+    return [row for _, row in iter_csv(path, lambda found, where: check_columns(found, columns, where), marks=marks)]
+
+
+def iter_csv(
+    path: Path,
+    check: Callable[[Sequence[str], str], None],
+    most: int = MOST_TABLE,
+    most_rows: int = MOST_ROWS,
+    marks: str = ",",
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line and cells of each row of a CSV file, as ``read_csv``, so that no more than one is held.
+
+    Args:
+        check: called with the columns and the file's name; raises InputError where they are not right.
+        most: bytes of the file.
+    """
+    data = read_bytes(path, most)
     if not data.strip():
         raise InputError(f"{path}: empty. Give the whole file.")
-    csv.field_size_limit(MOST_CELL)  # the library has one for all readers, and nobody else here sets it
-    reader = csv.DictReader(io.StringIO(_decoded(data, path), newline=""), strict=True)
-    rows: list[dict[str, str]] = []
+    if kind := foreign(data[:HEAD]):
+        raise InputError(f"{path}: this is {kind}")
+    text = io.TextIOWrapper(io.BytesIO(data), encoding_of(data[:HEAD]) or "utf-8", newline="")
+    csv.field_size_limit(MOST_CELL)  # the library has one for all readers, and the others set the same
+    first, count = data.partition(b"\n")[0], 0
+    mark = max(marks, key=lambda mark: first.count(mark.encode()))
+    reader = csv.DictReader(text, delimiter=mark, strict=True)
     try:
-        check_columns(reader.fieldnames or (), columns, str(path))
-        for row in reader:
+        check(reader.fieldnames or (), str(path))
+        for count, row in enumerate(reader, start=1):
             if None in row or None in row.values():
                 problem = "another number of cells than the header has. Mend this line."
                 raise InputError(f"{path}:{reader.line_num}: {problem}")
-            if len(rows) == MOST_ROWS:
-                raise InputError(f"{path}: more than {MOST_ROWS:,} rows; this is not the file. Give the official one.")
-            rows.append(row)
+            if count > most_rows:
+                raise InputError(f"{path}: more than {most_rows:,} rows; this is not the file. Give the official one.")
+            yield reader.line_num, row
     except csv.Error as error:
         raise InputError(f"{path}:{reader.line_num}: not CSV ({error}). Mend this line.") from None
-    if not rows:
+    except UnicodeDecodeError:
+        decoded(data, path)  # it names the line
+        raise
+    if not count:
         raise InputError(f"{path}: a header and no rows. Give the whole file.")
-    return rows
 
 
 def check_columns(found: Sequence[str], columns: Sequence[str], where: str) -> None:

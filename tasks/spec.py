@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from pydantic import BaseModel, ValidationError
 from ..errors import InputError
 from .imported import imported
 from .items import Items, Question, Questions, Survey, Wording
-from .reading import MOST_TABLE, line_of, read_bytes, read_text, read_yaml
+from .reading import line_of, read_bytes, read_yaml
+from .rows import MOST_SHARES, QUESTIONS, question_rows
 from .schema import Metadata, Readout
 
 OWN_EDITION = "own"  # of tasks whose answers need no reference, or carry it in their items
@@ -84,7 +84,7 @@ class TaskSpec:
 def _digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(path.name.encode() + b"\0" + read_bytes(path, MOST_TABLE) + b"\0")
+        digest.update(path.name.encode() + b"\0" + read_bytes(path, MOST_SHARES) + b"\0")
     return digest.hexdigest()
 
 
@@ -154,7 +154,7 @@ def load_spec(path: Path) -> TaskSpec:
         raise InputError(f"{path}: output_type: {data['output_type']!r} is not one of {', '.join(OUTPUT_TYPES)}.")
     metadata = parse(Metadata, data["metadata"], path, ("metadata",))
     item_path = path.resolve().parent / metadata.items
-    questions = metadata.imported if item_path.suffix == ".jsonl" else None
+    questions = metadata.imported if item_path.suffix in QUESTIONS else None
     if questions is not None:
         item_path = _imported_file(questions, ".jsonl", item_path.parent.name, path)
     items = _read_items(item_path, metadata, path)
@@ -182,19 +182,13 @@ def _most_tokens(data: dict[str, Any], path: Path) -> int:
 
 
 def _read_items(path: Path, metadata: Metadata, spec: Path) -> Items:
-    """A survey from a YAML file, questions from a file of JSON lines."""
-    if path.suffix != ".jsonl":
+    """A survey from a YAML file, questions from JSON lines, CSV or Parquet."""
+    if path.suffix not in QUESTIONS:
         return parse(Survey, read_yaml(path), path)
     if not metadata.frames:
         raise InputError(f"{spec}: metadata.frames: missing. Questions need one, such as '{{question}} {{options}}'.")
     questions = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also a number of thousands of digits
-            raise InputError(f"{path}:{number}: not JSON ({error}). Write one object a line.") from None
+    for number, row in question_rows(path):
         try:
             questions.append(Question.model_validate(row))
         except ValidationError as error:
@@ -209,7 +203,7 @@ class NotImportedError(InputError):
 
 def _with_imported(items: Items, name: str, path: Path) -> tuple[Items, tuple[Path, ...]]:
     """A survey with the wording set that the user imported, and the file it came from."""
-    assert isinstance(items, Survey), "as read from any file but one of JSON lines"
+    assert isinstance(items, Survey), "as read from any file but one of questions"
     file = _imported_file(name, ".yaml", path.resolve().parent.name, path)
     wording = parse(Wording, read_yaml(file), file)
     whole = items.model_dump(by_alias=True) | {"wordings": items.wordings | {name: wording}}

@@ -9,6 +9,7 @@ import torch
 from click.testing import CliRunner
 from culteval.errors import InputError, UsageError
 from culteval.harness.adapters import CONFIG, WEIGHTS, carried_hash
+from culteval.harness.chat import Chat
 from culteval.harness.cli import cli
 from culteval.harness.models import load_model
 from culteval.harness.prompted import PromptedModel
@@ -136,7 +137,7 @@ def test_text_behind_a_soft_prompt_is_that_of_peft(tiny, load, soft):
     folder, prompts = soft(), ASKED.take(np.arange(3))
     stock, model = PeftModel.from_pretrained(base(tiny()), folder).eval(), PromptedModel(load(), folder)
     expected = []
-    for context in encode(tokenizer_of(tiny()), prompts).contexts:
+    for context in encode(Chat(tokenizer_of(tiny())), prompts).contexts:
         ids = torch.tensor([context])
         with torch.no_grad():
             for _ in range(6):

@@ -196,7 +196,8 @@ def test_control_characters_reach_no_terminal(home):
 def table_readers():
     from culteval.tasks.importing import form, questions, wvs7
     from culteval.tasks.metrics.reference import load_scores
-    from culteval.tasks.metrics.shares import load_shares
+    from culteval.tasks.metrics.share_table import load_shares
+    from culteval.tasks.rows import question_rows
 
     easy = ",".join(questions.EASY) + '\n1,"Why, so?",a,b,c,d,B,Germany\n2,What?,e,f,g,h,A,Japan\n'
     hard = ",".join(questions.HARD) + "\n1,Why?,a,True,Germany\n1,Why?,b,False,Germany\n"
@@ -204,6 +205,7 @@ def table_readers():
     items = [f"m{number:02d},Is it {number}?,1,2,3,4,5" for number in range(1, 25)]
     scores = "iso2,pdi,idv,mas,uai,lto,ivr,source\nSA,1,2,3,4,5,6,matrix-2015\n"
     wave = [wvs7.COUNTRY, wvs7.WEIGHT, *wvs7._questions()]
+    asked = "question,options,selections\nWhy?,\"['a', 'b']\",\"defaultdict(<class 'list'>, {'Ghana': [0.5, 0.5]})\"\n"
     return {
         "easy": (easy, lambda path: questions.culturalbench_easy(str(path), 0)),
         "hard": (hard, lambda path: questions.culturalbench_hard(str(path), 0)),
@@ -211,6 +213,8 @@ def table_readers():
         "form": (",".join(form.COLUMNS) + "\n" + "\n".join(items) + "\n", lambda path: form.convert(str(path))),
         "scores": (scores, lambda path: load_scores(path, "extended")),
         "shares": ("country,question,code,share,count\nSE,a,0,0.5,3\nSE,a,1,0.5,4\n", load_shares),
+        "selections": (asked, load_shares),
+        "asked": (asked, lambda path: list(question_rows(path))),
         "wave": (
             ",".join(wave) + "\n" + ",".join(["SWE", "1.0", *"1" * (len(wave) - 2)]) + "\n",
             lambda path: list(wvs7.convert(path)[1]),
@@ -219,7 +223,7 @@ def table_readers():
 
 
 @counts(200)
-@pytest.mark.parametrize("kind", ["easy", "hard", "cdeval", "form", "scores", "shares", "wave"])
+@pytest.mark.parametrize("kind", ["easy", "hard", "cdeval", "form", "scores", "shares", "selections", "asked", "wave"])
 def test_tables(tmp_path, monkeypatch, kind, inputs):
     from culteval.tasks.importing import form, wvs7
 
@@ -231,6 +235,21 @@ def test_tables(tmp_path, monkeypatch, kind, inputs):
     path.write_text(text)
     assert read(path)
     fuzz(inputs, lambda rng: path.write_bytes(mutated(text.encode(), rng)), lambda: read(path))
+
+
+@counts(200)
+def test_parquet(tmp_path, inputs):
+    from culteval.tasks.rows import question_rows
+    from pyarrow import Table, parquet
+
+    rows = [
+        {"id": f"q{i}", "question": "Why?", "options": ["a", "b"], "selections": {"SE": [0.5, 0.5]}} for i in range(9)
+    ]
+    path = tmp_path / "questions.parquet"
+    parquet.write_table(Table.from_pylist(rows), path)
+    whole = path.read_bytes()
+    assert len(list(question_rows(path))) == 9
+    fuzz(inputs, lambda rng: path.write_bytes(mutated(whole, rng)), lambda: list(question_rows(path)))
 
 
 @pytest.mark.parametrize(

@@ -390,7 +390,7 @@ def test_a_prior_of_zero_and_a_prior_that_is_missing(tmp_path):
         (PAIRS, "poles", "XX", {}, UsageError, "no Hofstede scores"),
         (PAIRS, "poles", "SA", {"edition": "extendd"}, UsageError, "Did you mean 'extended'"),
         (PAIRS, "labelled", "SA", {}, InputError, "needs items with a group"),
-        (PAIRS, "shares", "SA", {}, InputError, "needs a survey"),
+        (PAIRS, "shares", "SA", {}, InputError, "no column .country."),
         (PAIRS, "pole", "SA", {}, InputError, "Did you mean 'poles'"),
         (None, "labelled", "SA", {"constants": "zeros"}, UsageError, "zeros"),
     ],

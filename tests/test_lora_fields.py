@@ -138,7 +138,7 @@ def test_greedy_text_is_that_of_the_trained_model(load, trained):
         tuned, folder = trained("llama", settings)
         model, one = load().adapted(folder), PROMPTS.take(np.arange(3))
         expected = []
-        for context in encode(model.tokenizer, one).contexts:
+        for context in encode(model.chat, one).contexts:
             ids = torch.tensor([context])
             with torch.no_grad():
                 for _ in range(6):
@@ -184,7 +184,7 @@ def test_embeddings_of_another_size(tiny, trained, tmp_path, settings, tokens):
     np.testing.assert_allclose(model.answer(PROMPTS).probs[0], by_hand(tuned, model.tokenizer), atol=1e-4, rtol=0)
     outside = model.answer(PROMPTS).outside[0]
     with torch.no_grad():
-        context, options = (each[0] for each in dataclasses.astuple(encode(model.tokenizer, PROMPTS)))
+        context, options = (each[0] for each in dataclasses.astuple(encode(model.chat, PROMPTS)))
         logs = tuned(input_ids=torch.tensor([context])).logits[0, -1].double().log_softmax(-1)
     assert outside[0] == pytest.approx(1 - sum(math.exp(logs[token]) for (token,) in options), abs=1e-4)
 

@@ -9,68 +9,86 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
 
-from ...errors import InputError, UsageError, did_you_mean
+from ...errors import InputError, UsageError
 from ..answers import Answers, Layout, chosen
-from ..countries import name_of
-from ..imported import imported
-from ..items import Survey
+from ..items import Questions, Survey
 from ..measure import MeasureOptions
-from ..reading import read_csv, read_yaml
 from ..sample import SHARE, Metric, Sample, tally
-from ..schema import Readout, SplitName, Strict
+from ..schema import Readout, SplitName
 from ..score import Score, Sheet
-from ..spec import TaskSpec, parse
+from ..spec import TaskSpec
 from .common import agreement, certain_answers, group_means, middle_answers, spreads, unanswered, uniform_answers
+from .share_reference import file_of, merges_of, reference_of
+from .share_table import load_shares
 
 SMOOTHING = 0.01  # of the uniform distribution mixed into both sides of the Kullback-Leibler divergence
 BENT = "a distance: what varies only adds to it, so that resampling is biased upward near zero"
-FIELDS = ("country", "question", "code", "share")
-
-
-class Variants(Strict):
-    """``variants.yaml``: codes that count as another one (``merge``) for some items of some ``countries``."""
-
-    merge: dict[int, int]
-    countries: dict[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Answer shares of one country: ``shares[item]`` maps codes to shares that add up to 1; ``counts`` where known."""
-
-    edition: str
-    shares: dict[str, dict[int, float]]
-    counts: dict[str, int]
 
 
 @dataclass(frozen=True)
 class DistanceObjective:
-    """Mean normalised Wasserstein-1 (population,) of probabilities (population, prompts, options).
+    """Mean distance (population,) of probabilities (population, prompts, options) over items.
 
-    ``mean`` (items, prompts) averages the prompts of an item; ``target`` (items, options) are cumulative shares and
-    ``gaps`` (items, options) the weight of each step of the scale, zero where it does not count.
+    Normalised Wasserstein-1 where the options are a scale (``ordered``, (items,)), else total variation. ``prompts``
+    (items, most) are the prompts of an item and ``weight`` (items, most) averages them; ``target`` (items, options) are
+    shares, cumulative ones on a scale, and ``gaps`` (items, options) the weight of each step, zero where none counts.
     """
 
-    mean: np.ndarray
+    prompts: np.ndarray
+    weight: np.ndarray
     target: np.ndarray
     gaps: np.ndarray
+    ordered: np.ndarray
     readout: Readout
 
     def __call__(self, probs: Any) -> Any:
         like = getattr(probs, "new_tensor", np.asarray)
         if self.readout == "argmax":
-            probs = (np.arange(probs.shape[-1]) == np.asarray(probs).argmax(-1)[..., None]).astype(float)
-        shares = like(self.mean) @ probs
-        return (abs(shares.cumsum(-1) - like(self.target)) * like(self.gaps)).sum(-1).mean(-1)
+            probs = like((np.arange(probs.shape[-1]) == np.asarray(probs).argmax(-1)[..., None]).astype(float))
+        shares = (probs[:, self.prompts] * like(self.weight)[..., None]).sum(-2)
+        scale = like(self.ordered[:, None].astype(float))
+        reached = shares.cumsum(-1) * scale + shares * (1 - scale)
+        return (abs(reached - like(self.target)) * like(self.gaps)).sum(-1).mean(-1)
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """Items with as many options and as many codes that count, so that they can be scored together.
+
+    ``items`` (items,) are their numbers, ``codes`` and ``target`` (items, codes) the codes that count and their shares,
+    ``counts_as`` (items, options, codes) is 1 where an option counts as a code, ``ordered`` (items,) for scales.
+    """
+
+    items: np.ndarray
+    codes: np.ndarray
+    target: np.ndarray
+    counts_as: np.ndarray
+    ordered: np.ndarray
+
+    def take(self, rows: np.ndarray) -> _Alike:
+        """Some of the items, by a mask."""
+        columns = {name: getattr(self, name)[rows] for name in ("items", "codes", "target", "counts_as", "ordered")}
+        return replace(self, **columns)
+
+    def counted(self, spread: np.ndarray) -> np.ndarray:
+        """Answers over the codes that count (..., items, codes), from those over the options (..., items, options)."""
+        whole = spread / spread.sum(-1, keepdims=True)
+        return np.einsum("...io,ioc->...ic", whole, self.counts_as)
+
+    def distance(self, metric: str, spread: np.ndarray) -> np.ndarray:
+        """A metric (..., items) of spreads over the codes that count; Wasserstein-1 of scales alone."""
+        if metric == "w1":
+            ordered = self.ordered
+            return wasserstein(spread[..., ordered, :], self.target[ordered], self.codes[ordered])
+        return _DISTANCES[metric](spread, self.target)
 
 
 class Shares:
@@ -79,22 +97,23 @@ class Shares:
     caution = None
 
     def __init__(self, spec: TaskSpec, country: str, options: MeasureOptions) -> None:
-        if not isinstance(spec.items, Survey):
-            raise InputError(f"{spec.path}: metadata.measure: shares needs a survey with scales.")
-        self.spec, self.survey, self.country = spec, spec.items, country
-        self.merged = _merges(spec, country)
+        self.spec, self.country = spec, country
+        self.merged = merges_of(spec, country)
         self.reference = reference_of(spec, country, options.edition)
-        missing = "no item of it was asked there"
-        self.items = [i for i, name in enumerate(spec.items.ids) if name in self.reference.shares]
+        self.items = [i for i, name in enumerate(spec.items.ids) if self._has_shares(name)]
         if not self.items:
-            raise UsageError(f"country {country}: {spec.name}: {missing}.")
+            raise UsageError(f"country {country}: {spec.name}: no item of it was asked there.")
         self.codes = {i: self._codes(spec.items.ids[i]) for i in self.items}
         self.target = {i: self._target(i) for i in self.items}
+        self.ordered = {i: _is_ordered(spec, spec.items.ids[i]) for i in self.items}
+
+    def _has_shares(self, item: str) -> bool:
+        return item in self.reference.shares and bool(self.spec.items.codes(item))
 
     @staticmethod
     def countries(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
         """Codes of the countries that an edition has shares of."""
-        return tuple(load_shares(_file(spec, edition)[0]))
+        return load_shares(file_of(spec, edition)[0]).countries
 
     def _codes(self, item: str) -> np.ndarray:
         """The code that each option counts as in this country, (options,)."""
@@ -116,20 +135,49 @@ class Shares:
         row = np.array([shares.get(code, 0.0) for code in codes.tolist()])
         return row / row.sum()
 
+    @cached_property
+    def alike(self) -> tuple[_Alike, ...]:
+        """The items in groups of the same shape."""
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for item in self.items:
+            groups[len(self.codes[item]), len(self.target[item])].append(item)
+        found = []
+        for items in groups.values():
+            codes = [np.unique(self.codes[item], return_inverse=True) for item in items]
+            places = np.array([place for _, place in codes])
+            found.append(
+                _Alike(
+                    np.array(items),
+                    np.array([counted for counted, _ in codes]),
+                    np.array([self.target[item] for item in items]),
+                    (places[..., None] == np.arange(len(codes[0][0]))).astype(float),
+                    np.array([self.ordered[item] for item in items]),
+                )
+            )
+        return tuple(found)
+
     def objective(self, layout: Layout, readout: Readout) -> DistanceObjective:
-        """Mean normalised Wasserstein-1 over the items that the country was asked."""
+        """Mean distance over the items that the country was asked: Wasserstein-1, total variation without an order."""
         width = layout.codes.shape[1]
-        asked = [i for i in self.items if (layout.item == i).any()]
-        mean = np.stack([(layout.item == i) / (layout.item == i).sum() for i in asked])
+        rows = np.flatnonzero(np.isin(layout.item, self.items))
+        rows = rows[np.argsort(layout.item[rows], kind="stable")]
+        asked, starts, counts = np.unique(layout.item[rows], return_index=True, return_counts=True)
+        place = np.arange(counts.max(initial=0))
+        prompts = rows[starts[:, None] + np.minimum(place, counts[:, None] - 1)]
+        weight = (place < counts[:, None]) / counts[:, None]
         target, gaps = np.zeros((len(asked), width)), np.zeros((len(asked), width))
-        for row, item in enumerate(asked):
+        for row, item in enumerate(asked.tolist()):
             codes, counted = self.codes[item], np.unique(self.codes[item])
+            if not self.ordered[item]:
+                target[row, : len(codes)], gaps[row, : len(codes)] = self.target[item], 0.5
+                continue
             cumulative = np.cumsum(self.target[item])
             for option in range(len(codes) - 1):
                 step = codes[option + 1] - codes[option]
                 target[row, option] = cumulative[np.searchsorted(counted, codes[option])]
                 gaps[row, option] = max(step, 0) / (counted[-1] - counted[0])
-        return DistanceObjective(mean, target, gaps, readout)
+        ordered = np.array([self.ordered[item] for item in asked.tolist()], dtype=bool)
+        return DistanceObjective(prompts, weight, target, gaps, ordered, readout)
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
         """The commonest answer (prompts,) of the country; the middle of the scale where it was not asked."""
@@ -151,18 +199,31 @@ class Shares:
         Countries whose scale of an item was shortened are left out of its mean; an item that no other country was asked
         is answered evenly.
         """
-        table = load_shares(_file(self.spec, self.reference.edition)[0])
-        others = [(row, _merges(self.spec, code)) for code, row in table.items() if code != self.country]
-        probs = uniform_answers(layout).probs[0]
-        for item, name in enumerate(self.spec.items.ids):
-            codes = self.spec.items.codes(name)
-            known = [row[name] for row, short in others if name in row and name not in short]
-            mean = np.array([sum(shares.get(code, (0.0, 0))[0] for shares in known) for code in codes])
-            if mean.sum() > 0:
-                probs[layout.item == item, : len(codes)] = mean / mean.sum()
+        sums = self._elsewhere(layout.codes.shape[1])[layout.item]
+        total = sums.sum(-1, keepdims=True)
+        probs = np.where(total > 0, sums / np.where(total > 0, total, 1), uniform_answers(layout).probs[0])
         commonest = layout.codes[np.arange(len(layout)), probs.argmax(-1)]
         average = Answers(layout, probs[None], np.zeros((1, len(layout))))
         return {"world mean": average, "majority": certain_answers(layout, commonest)}
+
+    def _elsewhere(self, width: int) -> np.ndarray:
+        """The other countries' shares added up (items, width), in code order; zeros for content-free items."""
+        table = load_shares(file_of(self.spec, self.reference.edition)[0])
+        ids = self.spec.items.ids
+        numbers = {name: i for i, name in enumerate(ids)}
+        item = np.array([numbers.get(name, -1) for name in table.questions], dtype=np.int64)[table.question]
+        taken = (item >= 0) & (table.country != table.countries.index(self.country))
+        for number, code in enumerate(table.countries):
+            if short := [numbers[name] for name in merges_of(self.spec, code) if name in numbers]:
+                taken &= (table.country != number) | ~np.isin(item, short)
+        every = [(i << 32) + code for i, name in enumerate(ids) for code in self.spec.items.codes(name)]
+        places = [i * width + place for i, name in enumerate(ids) for place in range(len(self.spec.items.codes(name)))]
+        key = (item[taken] << 32) + table.code[taken]
+        found = np.minimum(np.searchsorted(every, key), len(every) - 1)
+        offered = np.array(every)[found] == key
+        size = len(ids) + len(dict.fromkeys(self.spec.items.free.values())) * len(self.spec.metadata.splits.named)
+        at = np.array(places)[found[offered]]
+        return np.bincount(at, table.share[taken][offered], minlength=size * width).reshape(size, width)
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
         """Distances over the items asked in the country, by theme too; ``n`` is the number of model respondents."""
@@ -172,22 +233,33 @@ class Shares:
         rows = [unanswered(sheet, answers)]
         if readout == "text" and (same := agreement(answers)):
             rows.append(sheet.row("agreement", same[0], True))
-        pairs = self._pairs(answers, readout)
-        if not pairs:
+        found = self._compared(answers, readout)
+        if not found:
             return rows
-        each = {metric: np.array([of(p, q) for p, q, _ in pairs.values()]) for metric, of in _DISTANCES.items()}
-        each["w1"] = np.array([wasserstein(p, q, codes) for p, q, codes in pairs.values()])
+        compared = np.concatenate([alike.items for alike, _ in found])
         sample = self.sample(answers, readout)
-        for metric, values in each.items():
-            low, high = (sample.interval(metric) if metric in sample.metrics else None) or (None, None)
-            rows.append(sheet.row(metric, values.mean(), metric in _HIGHER, low=low, high=high))
-        themes = np.array([self.survey.items[self.survey.ids[i]].dimension for i in pairs])
-        rows += [sheet.row(f"w1_{name}", each["w1"][themes == name].mean(), False) for name in dict.fromkeys(themes)]
-        rows.append(sheet.row("items", len(pairs), None))
-        if set(pairs) <= set(self.halves):  # as near as noise lets anything come
-            rows.append(sheet.row("w1_split_half", np.mean([self.halves[i] for i in pairs]), False))
+        for metric in (*_DISTANCES, "w1"):
+            values = _in_order(found, metric)
+            if len(values):
+                low, high = (sample.interval(metric) if metric in sample.metrics else None) or (None, None)
+                rows.append(sheet.row(metric, values.mean(), metric in _HIGHER, low=low, high=high))
+        rows += self._themes(sheet, found)
+        rows.append(sheet.row("items", len(compared), None))
+        if set(compared.tolist()) <= set(self.halves):  # as near as noise lets anything come
+            halves = [self.halves[i] for i in sorted(compared.tolist()) if self.ordered[i]]
+            rows += [sheet.row("w1_split_half", np.mean(halves), False)] if halves else []
         rows += spreads(sheet, answers, "w1", lambda part: self._headline(part, readout))
         return rows
+
+    def _themes(self, sheet: Sheet, found: _Compared) -> list[Score]:
+        """The headline over the items of each theme, as a survey names them."""
+        items = self.spec.items
+        if not isinstance(items, Survey):
+            return []
+        values = _in_order(found, "w1")
+        names = np.array([items.items[items.ids[i]].dimension for alike, _ in found for i in alike.items])
+        names = names[np.argsort(np.concatenate([alike.items for alike, _ in found]))]
+        return [sheet.row(f"w1_{name}", values[names == name].mean(), False) for name in dict.fromkeys(names.tolist())]
 
     def sample(self, answers: Answers, readout: Readout) -> Sample:
         """How a respondent's answers to each item are spread over its options: the distances, and ``accuracy_sampled``.
@@ -201,50 +273,67 @@ class Shares:
             values = np.where(answered, spread[:, option], np.nan)
             columns.append(tally(layout.respondent, layout.item * width + option, values, len(layout.items) * width))
         sums, counts = (np.sum([column[place] for column in columns], axis=0) for place in (1, 2))
-        asked = [item for item in self.items if counts[:, item * width].any()]
-        cells = np.concatenate([item * width + np.arange(len(self.codes[item])) for item in asked] or [[]]).astype(int)
+        valid = counts[:, np.array(self.items) * width].any(0)
+        asked = np.array(self.items)[valid]
+        alike = [each.take(rows) for each in self.alike if (rows := np.isin(each.items, asked)).any()]
+        cells = [(each.items[:, None] * width + np.arange(each.counts_as.shape[1])).ravel() for each in alike]
+        whole = np.concatenate(cells or [np.zeros(0)]).astype(int)
         metrics = {}
-        for name in _SAMPLED:
+        for name in _SAMPLED if any(each.ordered.any() for each in alike) else _UNORDERED:
             bent = None if name in _HIGHER else BENT
-            metrics[name] = Metric(cells, partial(self._mean_over, asked, name), name in _HIGHER, SHARE, bent)
+            metrics[name] = Metric(whole, partial(_mean_over, alike, name), name in _HIGHER, SHARE, bent)
         return Sample("respondents", columns[0][0], sums, counts, metrics)
 
-    def _mean_over(self, items: list[int], metric: str, means: np.ndarray) -> np.ndarray:
-        """Mean (...,) over items of a metric of the model's shares, ``means`` (..., cells of these items)."""
-        total, start = np.zeros(means.shape[:-1]), 0
-        for item in items:
-            stop = start + len(self.codes[item])
-            counted, place = np.unique(self.codes[item], return_inverse=True)
-            own = means[..., start:stop] @ (place[:, None] == np.arange(len(counted))).astype(float)
-            pair = own / own.sum(-1, keepdims=True), self.target[item]
-            total = total + (wasserstein(*pair, counted) if metric == "w1" else _DISTANCES[metric](*pair))
-            start = stop
-        return total / max(len(items), 1)
-
     def _headline(self, answers: Answers, readout: Readout) -> float:
-        pairs = self._pairs(answers, readout)
-        return float(np.mean([wasserstein(*pair) for pair in pairs.values()])) if pairs else float("nan")
+        values = _in_order(self._compared(answers, readout), "w1")
+        return float(values.mean()) if len(values) else float("nan")
 
-    def _pairs(self, answers: Answers, readout: Readout) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Model's and country's distribution and the codes, by item; items without a valid answer are left out."""
+    def _compared(self, answers: Answers, readout: Readout) -> _Compared:
+        """The model's spread over the codes that count, item by item; items without a valid answer are left out."""
         spread = chosen(answers, readout)
         answered = spread.sum(-1) > 0
         means = group_means(spread[answered], answers.layout.item[answered], len(answers.layout.items))
-        pairs = {}
-        for item in self.items:
-            codes = self.codes[item]
-            own = means[item, : len(codes)]
-            if not np.isnan(own).any():
-                counted, place = np.unique(codes, return_inverse=True)
-                model = np.bincount(place, own / own.sum(), minlength=len(counted))
-                pairs[item] = (model, self.target[item], counted)
-        return pairs
+        found = []
+        for alike in self.alike:
+            own = means[alike.items, : alike.counts_as.shape[1]]
+            known = ~np.isnan(own).any(-1)
+            if known.any():
+                part = alike.take(known)
+                found.append((part, part.counted(own[known])))
+        return found
 
     @cached_property
     def halves(self) -> dict[int, float]:
         """Distance to expect between two halves of the country's own sample, by item; of items with counts."""
         counts = {i: self.reference.counts.get(self.spec.items.ids[i]) for i in self.items}
         return {i: split_half(self.target[i], np.unique(self.codes[i]), n) for i, n in counts.items() if n}
+
+
+_Compared = list[tuple[_Alike, np.ndarray]]
+
+
+def _in_order(found: _Compared, metric: str) -> np.ndarray:
+    """A metric of every item that has it (items,), in the order of the file."""
+    values = [alike.distance(metric, spread) for alike, spread in found]
+    items = [alike.items[alike.ordered] if metric == "w1" else alike.items for alike, _ in found]
+    return np.concatenate(values)[np.argsort(np.concatenate(items))] if found else np.zeros(0)
+
+
+def _mean_over(alike: list[_Alike], metric: str, means: np.ndarray) -> np.ndarray:
+    """Mean (...,) over items of a metric of the model's shares, ``means`` (..., cells of these items)."""
+    total, start, number = np.zeros(means.shape[:-1]), 0, 0
+    for each in alike:
+        items, options = each.counts_as.shape[:2]
+        stop = start + items * options
+        own = means[..., start:stop].reshape(*means.shape[:-1], items, options)
+        values = each.distance(metric, each.counted(own))
+        total, start, number = total + values.sum(-1), stop, number + values.shape[-1]
+    return total / max(number, 1)
+
+
+def _is_ordered(spec: TaskSpec, item: str) -> bool:
+    """Whether the options of an item are a scale; a survey's always are."""
+    return spec.items.by_id[item].ordered if isinstance(spec.items, Questions) else True
 
 
 def split_half(shares: np.ndarray, codes: np.ndarray, n: int) -> float:
@@ -268,8 +357,8 @@ def split_half(shares: np.ndarray, codes: np.ndarray, n: int) -> float:
 
 
 def wasserstein(p: np.ndarray, q: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Wasserstein-1 between distributions (..., codes) over ascending codes, divided by their range."""
-    return (abs(np.cumsum(p - q, -1))[..., :-1] * np.diff(codes)).sum(-1) / (codes[-1] - codes[0])
+    """Wasserstein-1 of distributions (..., codes) over ascending codes (codes,) or (..., codes), by their range."""
+    return (abs(np.cumsum(p - q, -1))[..., :-1] * np.diff(codes)).sum(-1) / (codes[..., -1] - codes[..., 0])
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -294,101 +383,14 @@ def kl_clca(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return rel_entr(q, soft).sum(-1)
 
 
-_DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of distributions (..., codes), (codes,)
+_DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of distributions (..., codes) each
     "js": jensen_shannon,
     "tv": lambda p, q: abs(p - q).sum(-1) / 2,
     "kl": smoothed_kl,
     "kl_clca": kl_clca,
-    "accuracy_majority": lambda p, q: (p.argmax(-1) == q.argmax()).astype(float),
-    "accuracy_sampled": lambda p, q: p @ q,
+    "accuracy_majority": lambda p, q: (p.argmax(-1) == q.argmax(-1)).astype(float),
+    "accuracy_sampled": lambda p, q: (p * q).sum(-1),
 }
 _HIGHER = ("accuracy_majority", "accuracy_sampled")
 _SAMPLED = ("w1", "js", "tv", "accuracy_sampled")
-
-
-def _file(spec: TaskSpec, edition: str | None) -> tuple[Path, str]:
-    """The file of an edition and the edition's name.
-
-    Raises:
-        UsageError: no such edition here.
-    """
-    reference = spec.metadata.reference
-    if reference is None:
-        raise InputError(f"{spec.path}: metadata.reference: missing. This measure compares with answer shares.")
-    name = reference.default_edition if edition is None else edition
-    if name in reference.editions:
-        return spec.folder / reference.file, name
-    own = imported(spec.folder.name)
-    if name not in own:
-        known = (*reference.editions, *own)
-        hint = did_you_mean(name, known)
-        raise UsageError(
-            f"--edition {name!r}: {spec.name} has {', '.join(known)}.{hint} `culteval data import` adds some."
-        )
-    return own[name], name
-
-
-def reference_of(spec: TaskSpec, country: str, edition: str | None) -> Reference:
-    """A country's shares.
-
-    Raises:
-        UsageError: the edition or the country is not there. InputError: a malformed file.
-    """
-    path, name = _file(spec, edition)
-    table = load_shares(path)
-    if country not in table:
-        wave = " Saudi Arabia is not in wave 7 of the survey." if country == "SA" else ""
-        known = ", ".join(sorted(table))
-        raise UsageError(
-            f"country {country}: edition {name!r} of {spec.name} has no shares of {name_of(country)}.{wave} "
-            f"It has {known}."
-        )
-    shares = {item: {code: share for code, (share, _) in row.items()} for item, row in table[country].items()}
-    counts = {item: sum(n for _, n in row.values()) for item, row in table[country].items()}
-    return Reference(name, shares, counts)
-
-
-def load_shares(path: Path) -> dict[str, dict[str, dict[int, tuple[float, int]]]]:
-    """``country -> question -> code -> (share, count)``; a count is 0 where the file has none.
-
-    Raises:
-        InputError: a malformed file; names line, field and remedy.
-    """
-    try:
-        return _load_shares(path, path.stat().st_mtime_ns)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-
-
-@lru_cache(maxsize=4)  # scoring against every country reads the same file for each
-def _load_shares(path: Path, changed: int) -> dict[str, dict[str, dict[int, tuple[float, int]]]]:
-    table: dict[str, dict[str, dict[int, tuple[float, int]]]] = defaultdict(lambda: defaultdict(dict))
-    for line, row in enumerate(read_csv(path, FIELDS), start=2):
-        try:
-            share, count = float(row["share"]), int(row.get("count") or 0)
-            code = int(row["code"])
-            if not 0 <= share <= 1:
-                raise ValueError(f"share {share} is not between 0 and 1")
-            if count < 0:
-                raise ValueError(f"count {count} is below zero")
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path}:{line}: {error}. Expected {', '.join(FIELDS)}.") from None
-        if code in table[row["country"]][row["question"]]:
-            raise InputError(f"{path}:{line}: {row['question']} code {code} of {row['country']} is there twice.")
-        table[row["country"]][row["question"]][code] = (share, count)
-    for country, questions in table.items():
-        for question, codes in questions.items():
-            if abs((total := sum(share for share, _ in codes.values())) - 1) > 1e-3:
-                raise InputError(
-                    f"{path}: {question} of {country}: shares add up to {total:.3f}, not 1. Mend its rows."
-                )
-    return {country: dict(questions) for country, questions in table.items()}
-
-
-def _merges(spec: TaskSpec, country: str) -> dict[str, dict[int, int]]:
-    """Codes that count as another one, by item: scales that were shortened in a country (``variants.yaml``)."""
-    path = spec.folder / "variants.yaml"
-    if not path.is_file():
-        return {}
-    variants = parse(Variants, read_yaml(path), path)
-    return {item: variants.merge for item in variants.countries.get(country, ())}
+_UNORDERED = _SAMPLED[1:]  # where no options are a scale

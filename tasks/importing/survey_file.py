@@ -1,0 +1,177 @@
+"""The columns of a survey's respondent file, in the shapes in which people have it.
+
+Separated by commas, semicolons, tabs or bars, in UTF-8, UTF-16 or a Western code page, alone or in a zip archive, with
+lines before the header, with names in any case and labels behind them. All of it is read as text; what a text stands
+for is the caller's to say.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import itertools
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ...errors import InputError
+from ..file_kinds import HEAD, encoding_of, foreign
+from ..reading import MOST_CELL, check_columns
+
+MOST_BYTES = 4 << 30
+MOST_HEADER = 1 << 20  # bytes in which the header ends
+MOST_PREAMBLE = 50  # lines before it
+_MARKS = ",;\t|"
+_FALLBACKS = ("utf-8", "cp1252", "latin-1")
+_NAME = re.compile(r"\s*([A-Za-z]\w*)\s*(?:$|:|\.\.|\.\s|\s[-–—]\s)")  # R writes "Q1..Label" for "Q1: Label"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as its different ``texts``, stripped, and each respondent's ``place`` (respondents,) among them."""
+
+    texts: tuple[str, ...]
+    place: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Where the header is: its cells, the separator, and the lines up to its end."""
+
+    cells: tuple[str, ...]
+    mark: str
+    lines: int
+
+
+def read_columns(source: Path, names: Sequence[str]) -> dict[str, Column]:
+    """Some columns of a respondent file, by name.
+
+    Raises:
+        InputError: no such file; says what it is, or names line, column and remedy.
+    """
+    try:
+        return _read_columns(source, names)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:  # or a password
+        raise InputError(f"{source}: an archive that cannot be read ({str(error)[:80]}). Unpack it.") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte
+        said = getattr(error, "strerror", None) or error
+        raise InputError(f"{source}: cannot be read ({said}). Give the survey's CSV file.") from None
+
+
+def _read_columns(source: Path, names: Sequence[str]) -> dict[str, Column]:
+    with _opened(source) as file:
+        head = file.read(MOST_HEADER)
+    if kind := foreign(head[:HEAD]):
+        raise InputError(f"{source}: this is {kind}")
+    found = encoding_of(head[:HEAD])
+    for encoding in (found,) if found else _FALLBACKS:
+        try:
+            return _table(source, _header(head, encoding, names), encoding, names)
+        except UnicodeDecodeError:
+            continue
+    raise InputError(f"{source}: not text in {found}. Save it as UTF-8.")
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[IO[bytes]]:
+    """The file, or the one table in an archive, from its beginning."""
+    if source.exists() and not source.is_file():
+        raise InputError(f"{source}: cannot be read (not a regular file).")
+    with source.open("rb") as file:
+        if file.read(4) == b"PK\x03\x04":
+            with zipfile.ZipFile(file) as archive, archive.open(_member(source, archive)) as inside:
+                yield inside
+        else:
+            _check_size(source, source.stat().st_size)
+            file.seek(0)
+            yield file
+
+
+def _member(source: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """The one table of an archive."""
+    files = [each for each in archive.infolist() if not each.is_dir() and not each.filename.startswith("__MACOSX/")]
+    if any(each.filename.startswith(("xl/", "word/")) or each.filename == "content.xml" for each in files):
+        raise InputError(f"{source}: this is a spreadsheet or document (Excel, LibreOffice). Save it as CSV.")
+    tables = [each for each in files if each.filename.lower().endswith((".csv", ".tsv", ".txt", ".dat"))]
+    if len(tables) > 1:  # a note may lie beside the table
+        tables = [each for each in tables if each.filename.lower().endswith(".csv")]
+    if len(tables) != 1:
+        inside = ", ".join(each.filename[:40] for each in files[:4]) or "nothing"
+        raise InputError(f"{source}: an archive without one CSV file in it ({inside}). Unpack it and give the file.")
+    _check_size(source, tables[0].file_size)
+    return tables[0]
+
+
+def _check_size(source: Path, size: int) -> None:
+    if size > MOST_BYTES:
+        raise InputError(f"{source}: larger than {MOST_BYTES >> 30} GB; this is not the survey's file.")
+
+
+def _header(head: bytes, encoding: str, names: Sequence[str]) -> _Header:
+    """The line that has most of the names, among the first ones, by any separator; the first line where none has."""
+    text = codecs.getincrementaldecoder(encoding)().decode(head, len(head) < MOST_HEADER)
+    wanted, best, most = set(names), _Header((), ",", 0), 0
+    csv.field_size_limit(MOST_CELL)
+    for mark in _MARKS:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark)
+        try:
+            for cells in itertools.islice(reader, MOST_PREAMBLE + 1):
+                here = len(wanted.intersection(map(_short, cells)))
+                first = any(cells) and best.lines in (0, reader.line_num) and len(cells) > len(best.cells)
+                if here > most or (not most and first):
+                    best, most = _Header(tuple(cells), mark, reader.line_num), here
+        except csv.Error:  # by this separator it is no table
+            continue
+    return best
+
+
+def _short(cell: str) -> str:
+    """A column's name without the label behind it, in upper case."""
+    found = _NAME.match(cell)
+    return (found[1] if found else cell.strip()).upper()
+
+
+def _table(source: Path, header: _Header, encoding: str, names: Sequence[str]) -> dict[str, Column]:
+    from pyarrow import ArrowException, string
+    from pyarrow import csv as arrow_csv
+
+    if not header.cells:
+        raise InputError(f"{source}: empty. Give the survey's CSV file.")
+    short = [_short(cell) for cell in header.cells]
+    check_columns(short, names, str(source))
+    unique = [str(number) for number in range(len(short))]
+    wanted = [unique[short.index(name)] for name in names]
+    try:
+        with _opened(source) as file:
+            table = arrow_csv.read_csv(
+                file,
+                read_options=arrow_csv.ReadOptions(
+                    column_names=unique, skip_rows=header.lines, encoding=encoding.removesuffix("-sig")
+                ),
+                parse_options=arrow_csv.ParseOptions(delimiter=header.mark, newlines_in_values=True),
+                convert_options=arrow_csv.ConvertOptions(
+                    include_columns=wanted, column_types={name: string() for name in wanted}
+                ),
+            )
+    except ArrowException as error:
+        if "UTF8" in str(error):
+            raise UnicodeDecodeError("utf-8", b"", 0, 0, "not UTF-8") from None
+        said = str(error).splitlines()[0][:160]
+        raise InputError(f"{source}: {said}. Give the official file unchanged.") from None
+    if table.num_rows == 0:
+        raise InputError(f"{source}: a header and no rows. Give the whole file.")
+    return {name: _column(table[number]) for name, number in zip(names, wanted, strict=True)}
+
+
+def _column(values: Any) -> Column:
+    encoded = values.combine_chunks().dictionary_encode()
+    texts = [text.strip() for text in encoded.dictionary.to_pylist()]
+    return Column(tuple(texts), encoded.indices.to_numpy(zero_copy_only=False))

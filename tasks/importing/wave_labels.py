@@ -1,0 +1,121 @@
+"""What the texts of a wave-7 file stand for: codes as numbers, or the labels that programs put in their place."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError
+from ..items import Survey
+from ..reading import read_yaml
+from ..schema import Strict
+from ..spec import load_spec, parse
+from .survey_file import Column
+
+FOLDER = Path(__file__).parent.parent / "wvs"
+EMPTY = {"", ".", "NA", "N/A", "#N/A", "NAN", "NULL", "#NULL!"}  # of R, Excel, pandas, SPSS; Stata's are .a to .z
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+_NUMBERED = re.compile(
+    r"(-?\d{1,3})\s*(?:[.:=)\]]-?|\s-)\s*[^\W\d].*", re.DOTALL
+)  # "1. Label", "1 - Label", "1) Label"
+_APOSTROPHES = str.maketrans(dict.fromkeys("'’‘´`ʼ", ""))
+
+Phrases = dict[int, str]
+
+
+class Labels(Strict):
+    """``labels.yaml``: phrases by scale and code, by demographic attribute and code, and those of missing answers."""
+
+    scales: dict[str, Phrases]
+    cells: dict[str, Phrases]
+    missing: str
+
+
+def numbers(column: Column, where: str) -> np.ndarray:
+    """A column of numbers (respondents,) float64, NaN where empty, with points or commas before the decimals.
+
+    Raises:
+        InputError: a text that is no number, or both points and commas.
+    """
+    given = [text for text in column.texts if not is_empty(text)]
+    if odd := next((text for text in given if not _NUMBER.fullmatch(text)), None):
+        raise InputError(f"{where}: not numbers ({odd[:40]!r}). Give the official file.")
+    if any("," in text for text in given) and any("." in text for text in given):
+        raise InputError(f"{where}: commas and points in its numbers, so that neither can be told to be the decimal's.")
+    values = [np.nan if is_empty(text) else float(text.replace(",", ".")) for text in column.texts]
+    return np.array(values)[column.place]
+
+
+def codes(column: Column, phrases: Phrases, where: str) -> np.ndarray:
+    """A column of codes (respondents,) float64, NaN where empty or where a label says that there is no answer.
+
+    Raises:
+        InputError: a number that is no whole one, or a label that is none of the scale's; names it.
+    """
+    return np.array([_code(text, phrases, where) for text in column.texts])[column.place]
+
+
+def _code(text: str, phrases: Phrases, where: str) -> float:
+    if is_empty(text):
+        return np.nan
+    if _NUMBER.fullmatch(text):
+        value = float(text.replace(",", "."))
+        if not value.is_integer():
+            raise InputError(f"{where}: {text!r} is no code. Give the official file.")
+        return value
+    said = _plain(text)
+    found = _matching(said, _table(tuple(phrases.items())))
+    if found is None and _matching(said, _table(((0, known().missing),))) is not None:
+        return np.nan
+    if found is None and (numbered := _NUMBERED.fullmatch(text)):
+        return float(numbered[1])
+    if found is None:
+        raise InputError(f"{where}: no code is known for the label {text[:60]!r}. Save it with codes, not labels.")
+    return found
+
+
+def is_empty(text: str) -> bool:
+    """Whether a cell is one of the ways in which programs write that there is nothing."""
+    return text.upper() in EMPTY or (len(text) == 2 and text[0] == "." and text[1].isalpha())
+
+
+def _plain(text: str) -> str:
+    """A label without case, accents, apostrophes and punctuation."""
+    letters = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES))
+    bare = "".join(c for c in letters if not unicodedata.combining(c))
+    return " ".join(re.sub(r"\W+", " ", bare).casefold().split())
+
+
+@lru_cache(maxsize=256)
+def _table(phrases: tuple[tuple[int, str], ...]) -> tuple[tuple[str, bool, int], ...]:
+    """Phrase, whether it is only part of the label, and code."""
+    every = [(part.strip(), code) for code, parts in phrases for part in parts.split("|")]
+    return tuple((part.removeprefix("~"), part.startswith("~"), code) for part, code in every)
+
+
+def _matching(said: str, table: tuple[tuple[str, bool, int], ...]) -> int | None:
+    """The code of the label itself, else of the longest phrase in it."""
+    whole = next((code for phrase, _, code in table if phrase == said), None)
+    inside = [(len(phrase), code) for phrase, part, code in table if part and f" {phrase} " in f" {said} "]
+    return whole if whole is not None or not inside else max(inside)[1]
+
+
+@lru_cache(maxsize=1)
+def known() -> Labels:
+    """The phrases of ``tasks/wvs/labels.yaml``."""
+    return parse(Labels, read_yaml(FOLDER / "labels.yaml"), FOLDER / "labels.yaml")
+
+
+@lru_cache(maxsize=1)
+def phrases_of_questions() -> dict[str, Phrases]:
+    """The phrases of every question's scale."""
+    found: dict[str, Phrases] = {}
+    for name in ("wvs.yaml", "wvs_themes.yaml"):
+        items = load_spec(FOLDER / name).items
+        assert isinstance(items, Survey), "as its file has it"
+        found |= {item: known().scales[items.scale(item)] for item in items.ids}
+    return found

@@ -1,0 +1,140 @@
+"""Tables of questions or shares, a row an object: JSON lines, CSV or Parquet, as a file's name ends."""
+
+from __future__ import annotations
+
+import ast
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .items import Question
+from .reading import MOST_CELL, MOST_ROWS, check_columns, iter_csv, read_bytes, read_text
+
+MOST_QUESTIONS = 64 << 20  # bytes of a file of questions, each country's shares of them included
+MOST_SHARES = 256 << 20  # bytes of a file of shares
+TABLES = (".csv", ".parquet")
+QUESTIONS = (".jsonl", *TABLES)  # how the name of a file of questions ends
+SELECTIONS = "selections"  # of a question: country -> the share of each option
+
+Check = Callable[[Sequence[str], str], None]
+_MOST_INFLATED = 512 << 20  # bytes that a Parquet file may stand for
+
+
+def read_rows(path: Path, check: Check, most: int, most_rows: int = MOST_ROWS) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line (of Parquet: row) and fields of each row.
+
+    Args:
+        check: called with the columns of a CSV or Parquet file and the file's name; raises where one is missing.
+        most: bytes of the file.
+
+    Raises:
+        InputError: no such table, or out of bounds; names line and remedy.
+    """
+    if path.suffix == ".jsonl":
+        yield from _json_lines(path, most)
+    elif path.suffix == ".parquet":
+        yield from _parquet(path, check, most, most_rows)
+    else:
+        yield from iter_csv(path, check, most, most_rows)
+
+
+def _json_lines(path: Path, most: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(read_text(path, most).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:  # also a number of thousands of digits
+            raise InputError(f"{path}:{number}: not JSON ({error}). Write one object a line.") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}:{number}: not a JSON object. Write one object a line.")
+        yield number, row
+
+
+def _parquet(path: Path, check: Check, most: int, most_rows: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    from pyarrow import ArrowException, BufferReader, parquet
+
+    data = read_bytes(path, most)
+    try:
+        file = parquet.ParquetFile(BufferReader(data))
+        names, meta = file.schema_arrow.names, file.metadata
+        # what its columns say of themselves is not asked for: on a damaged file the library ends the process there
+        inflated = sum(meta.row_group(number).total_byte_size for number in range(meta.num_row_groups))
+        if meta.num_rows > most_rows or inflated > _MOST_INFLATED:
+            said = f"{meta.num_rows:,} rows in {inflated:,} bytes"
+            raise InputError(f"{path}: {said}; more than can be read. Give a smaller file.")
+        check(names, str(path))
+        number = 0
+        for batch in file.iter_batches(batch_size=256):
+            for row in batch.to_pylist():
+                number += 1
+                if any(isinstance(cell, str) and len(cell) > MOST_CELL for cell in row.values()):
+                    raise InputError(f"{path}:{number}: a cell of more than {MOST_CELL:,} characters. Mend this row.")
+                yield number, row
+    except (ArrowException, OSError, UnicodeDecodeError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(f"{path}: not a Parquet file that can be read ({said}). Write it again.") from None
+
+
+def question_id(row: dict[str, Any], number: int) -> str:
+    """The id of a question, q and its number in the file where it has none."""
+    return str(row.get("id") or f"q{number}")
+
+
+def question_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line and fields of each question of a file, as ``Question`` takes them.
+
+    A CSV or Parquet file may have other columns, which are left aside; its lists are JSON or as Python prints them. The
+    shares that may stand beside the questions are left to who reads the reference.
+
+    Raises:
+        InputError: as ``read_rows``.
+    """
+    table = path.suffix in TABLES
+    for number, (line, row) in enumerate(read_rows(path, _check_questions, MOST_QUESTIONS), start=1):
+        if table:
+            row = {name: value for name, value in row.items() if value is not None and value != ""}
+        if table or SELECTIONS in row:
+            row |= {"id": question_id(row, number)}
+        if table:
+            row = {name: row[name] for name in row if name in Question.model_fields}
+        row.pop(SELECTIONS, None)
+        for name in ("options", "answers"):
+            if isinstance(given := row.get(name), str) and table:
+                row[name] = literal(given, f"{path}:{line}: {name}")
+        if isinstance(options := row.get("options"), list | tuple):
+            row["options"] = [_spoken(option) for option in options]
+        yield line, row
+
+
+def _spoken(option: Any) -> Any:
+    """An option that is a number as people write it."""
+    if type(option) is float and option.is_integer():
+        return str(int(option))
+    return str(option) if type(option) in (int, float) else option
+
+
+def _check_questions(found: Sequence[str], where: str) -> None:
+    check_columns(found, ("question", "options"), where)
+
+
+def literal(text: str, where: str) -> Any:
+    """A list or mapping from JSON, or as Python prints it (``defaultdict(...)`` too); nothing is executed.
+
+    Raises:
+        InputError: neither.
+    """
+    bare = text.strip()
+    if bare.startswith("defaultdict("):
+        bare = bare[bare.find("{") : bare.rfind("}") + 1]
+    for read in (json.loads, ast.literal_eval):
+        try:
+            with warnings.catch_warnings(action="ignore"):  # of literals that Python will not take some day
+                if len(bare) <= MOST_CELL:
+                    return read(bare)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # TypeError: a set of lists
+            continue
+    raise InputError(f"{where}: {text[:40]!r} is no list or mapping, as JSON or as Python prints it. Mend this cell.")

@@ -1,0 +1,43 @@
+"""Countries as surveys name them: names beside ISO's, and places that have a sample and no code of ISO's."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from ..errors import UsageError
+from .countries import country
+
+_NAMES = {
+    "bosnia herzegovina": "BA", "britain": "GB", "brunei": "BN", "burma": "MM", "cape verde": "CV", "czech rep": "CZ",
+    "dominican rep": "DO", "great britain": "GB", "hong kong sar": "HK", "ivory coast": "CI", "korea, rep": "KR",
+    "kosovo": "XK", "macau": "MO", "macau sar": "MO", "macao sar": "MO", "macedonia": "MK", "nir": "XI",
+    "northern ireland": "XI", "palest ter": "PS", "palestine": "PS", "palestinian territories": "PS",
+    "palestinian territory": "PS", "s africa": "ZA", "s korea": "KR", "slovak rep": "SK", "swaziland": "SZ",
+    "taiwan roc": "TW", "uae": "AE", "us": "US", "xkx": "XK",
+}  # fmt: skip
+_SAMPLE = re.compile(r"(.*?)\s*\(([^)]*)\)")
+
+
+@lru_cache(maxsize=4096)
+def country_code(name: str) -> str | None:
+    """Two letters of a country by the name or code that a survey's file has for it; None where there is no such one."""
+    bare = name.strip().replace(".", "").lower()
+    try:
+        return _NAMES.get(bare) or country(name.strip()).code
+    except UsageError:
+        return None
+
+
+def sample_of(name: str) -> tuple[str, int | None]:
+    """The country's name before a remark such as ``(Current national sample)``, and how well the sample stands for it.
+
+    0 is best; None is a sample of a part of the country, which stands for no country.
+    """
+    found = _SAMPLE.fullmatch(name.strip())
+    if not found or "sample" not in found[2].lower():
+        return name.strip(), 1
+    remark = found[2].lower()
+    if "non-national" in remark:
+        return found[1], None
+    return found[1], 0 if "current" in remark else 2 if "old" in remark else 1
