@@ -187,8 +187,10 @@ def line_of(path: Path, field: Sequence[str | int]) -> int:
     return line
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_csv(path: Path, columns: Sequence[str], marks: str = ",") -> list[dict[str, str]]:
     """Rows of a CSV file with a header that has at least these columns, every row as many cells as the header.
+
+    Columns are separated by the one of ``marks`` that makes most of the header.
 
     Raises:
         InputError: no such table, or out of bounds; names line, column and remedy.
@@ -197,7 +199,9 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     if not data.strip():
         raise InputError(f"{path}: empty. Give the whole file.")
     csv.field_size_limit(MOST_CELL)  # the library has one for all readers, and nobody else here sets it
-    reader = csv.DictReader(io.StringIO(_decoded(data, path), newline=""), strict=True)
+    text = _decoded(data, path)
+    mark = max(marks, key=text.partition("\n")[0].count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     rows: list[dict[str, str]] = []
     try:
         check_columns(reader.fieldnames or (), columns, str(path))
