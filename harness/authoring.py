@@ -256,12 +256,12 @@ def _write_questions(
     for rows in made.values():
         _check_questions(rows, file)
     found = []
-    told = {"mended": dict(tally.mended), "left_out": dict(tally.left_out)}
+    told: dict[str, object] = {"mended": dict(tally.mended), "left_out": dict(tally.left_out)}
     for name, rows in made.items():
         target = data_dir() / family / f"{name}.jsonl"
         write_text(target, lines(rows))
         count = len({row.get("group", row["id"]) for row in rows})
-        _record(target, file, {"questions": count, "seed": seed} | told)
+        _record(target, file, told | {"questions": count, "seed": seed})
         task_name = name if family == "cdeval" else f"culturalbench_{name}"
         found.append({"task": task_name, "file": str(target), "rows": len(rows), "questions": count})
     if as_json:

@@ -47,9 +47,8 @@ def country(text: str, known: Iterable[str] = ()) -> Country:
     """
     import pycountry
 
-    code = _names().get(_plain(text))
     try:
-        found = pycountry.countries.get(alpha_2=code) if code else pycountry.countries.lookup(text.strip())
+        found = pycountry.countries.lookup(_names().get(_plain(text), text.strip()))
     except LookupError:
         near = nearest(text, known)
         hint = f" Did you mean {near!r}?" if near else ""
