@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -24,6 +24,9 @@ from .files import replacing, write_json, write_text
 from .registry import table
 from .scoring import score_answers
 from .statistics import detectable
+
+if TYPE_CHECKING:
+    from ..tasks.importing.questions import Tally
 
 TEMPLATE = Path(__file__).parent.parent / "tasks" / "template"
 OWN_HOOKS = "culteval.tasks.hooks."
@@ -176,6 +179,12 @@ def import_() -> None:
     """Import a file: what it holds is checked first, and nothing is written unless all of it is right."""
 
 
+_skip_bad_rows = click.option(
+    "--skip-bad-rows", "skip", is_flag=True, help="Leave out questions that cannot be asked, and say how many."
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+
+
 @import_.command()
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option(
@@ -215,29 +224,27 @@ def wvs7(file: str, edition: str, by: tuple[str, ...], as_json: bool) -> None:
 @import_.command()
 @click.argument("file", metavar="FILE_OR_HUB_ID")
 @click.option("--seed", default=0, show_default=True, help="Shuffles options and splits.")
-def culturalbench(file: str, seed: int) -> None:
+@_skip_bad_rows
+@_as_json
+def culturalbench(file: str, seed: int, skip: bool, as_json: bool) -> None:
     """CulturalBench's official CSV (Easy or Hard), or its hub id."""
-    from ..tasks.importing.questions import culturalbench_easy, culturalbench_hard
+    from ..tasks.importing.questions import Tally, culturalbench
 
-    made = {}
-    for name, convert in (("easy", culturalbench_easy), ("hard", culturalbench_hard)):
-        try:
-            made[name] = convert(file, seed)
-        except InputError as error:
-            if name == "easy" or "no column" not in str(error):
-                raise
-    for name, rows in made.items():
-        _write_questions("culturebench", name, rows, file, seed)
+    made = culturalbench(file, seed, tally := Tally(skip))
+    _write_questions("culturebench", made, file, seed, tally, as_json)
 
 
 @import_.command()
 @click.argument("file", metavar="FILE_OR_HUB_ID")
 @click.option("--seed", default=0, show_default=True, help="Splits the pairs.")
-def cdeval(file: str, seed: int) -> None:
+@_skip_bad_rows
+@_as_json
+def cdeval(file: str, seed: int, skip: bool, as_json: bool) -> None:
     """CDEval's CSV (Question, Option 1, Option 2, Dimension), or a hub id."""
-    from ..tasks.importing.questions import cdeval as convert
+    from ..tasks.importing.questions import Tally, cdeval
 
-    _write_questions("cdeval", "cdeval", convert(file, seed), file, seed)
+    made = {"cdeval": cdeval(file, seed, tally := Tally(skip))}
+    _write_questions("cdeval", made, file, seed, tally, as_json)
 
 
 @import_.command()
@@ -252,15 +259,32 @@ def vsm13(file: str) -> None:
     click.echo(f"{target}: 24 items.\nnext       culteval run --aligner naive --task vsm13_official")
 
 
-def _write_questions(family: str, name: str, rows: list[dict[str, object]], file: str, seed: int) -> None:
+def _write_questions(
+    family: str, made: dict[str, list[dict[str, object]]], file: str, seed: int, tally: Tally, as_json: bool
+) -> None:
     from ..tasks.importing.questions import lines
 
-    _check_questions(rows, file)
-    target = data_dir() / family / f"{name}.jsonl"
-    write_text(target, lines(rows))
-    _record(target, file, {"questions": len({row.get("group", row["id"]) for row in rows}), "seed": seed})
-    task_name = name if family == "cdeval" else f"culturalbench_{name}"
-    click.echo(f"{target}: {len(rows)} rows.\nnext       culteval run --aligner naive --task {task_name}")
+    for rows in made.values():
+        _check_questions(rows, file)
+    found = []
+    told: dict[str, object] = {"mended": dict(tally.mended), "left_out": dict(tally.left_out)}
+    for name, rows in made.items():
+        target = data_dir() / family / f"{name}.jsonl"
+        write_text(target, lines(rows))
+        count = len({row.get("group", row["id"]) for row in rows})
+        _record(target, file, told | {"questions": count, "seed": seed})
+        task_name = name if family == "cdeval" else f"culturalbench_{name}"
+        found.append({"task": task_name, "file": str(target), "rows": len(rows), "questions": count})
+    if as_json:
+        click.echo(json.dumps({"imported": found} | told))
+        return
+    for each in found:
+        click.echo(f"{each['file']}: {each['rows']} rows, {each['questions']} questions.")
+    for heading, counts in (("mended    ", tally.mended), ("left out  ", tally.left_out)):
+        if counts:
+            click.echo(f"{heading} questions by what was wrong: {', '.join(f'{k} {n}' for k, n in counts.items())}")
+    for each in found:
+        click.echo(f"next       culteval run --aligner naive --task {each['task']}")
 
 
 def _check_questions(rows: list[dict[str, object]], file: str) -> None:

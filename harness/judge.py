@@ -7,7 +7,6 @@ their hash, so that ``culteval score`` needs no model. They are read as untruste
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,10 +15,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..errors import InputError, UnavailableError, UsageError
-from ..tasks.answers import Answers
+from ..tasks.answers import UNPARSED, Answers
 from ..tasks.items import Question, Questions
 from ..tasks.measure import MeasureOptions
 from ..tasks.metrics.reference import DIMENSIONS, scores_of
+from ..tasks.parsing import parse_code
 from ..tasks.prompts import of_split
 from ..tasks.reading import read_lines, read_unmarked, unmarked
 from ..tasks.score import Score, Sheet
@@ -29,7 +29,7 @@ from .submission import MOST_LINE_BYTES, Manifest
 
 JUDGE, VERDICTS, PROMPTS = "judge.json", "verdicts.jsonl", "judge.yaml"
 MOST_RECORD_BYTES = 1 << 16
-_POLES = {"A": "high", "B": "low", "C": "neither"}
+_POLES = ("high", "low", "neither")  # of the letters A, B and C
 
 
 class _Strict(BaseModel):
@@ -95,9 +95,9 @@ def judge(
 
 
 def read_verdict(reply: str) -> str | None:
-    """The pole whose letter a reply opens with, else None."""
-    found = re.match(r"[\s(*\"']*([ABC])(?![\w'])(?! [a-z])", reply, re.IGNORECASE)
-    return _POLES[found[1].upper()] if found else None
+    """The pole whose letter a reply names, as answers in text are read, else None."""
+    found = parse_code(reply, ("A", "B", "C"), range(3))
+    return None if found == UNPARSED else _POLES[found]
 
 
 def _open_questions(spec: TaskSpec) -> dict[int, Question]:

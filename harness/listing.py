@@ -19,7 +19,7 @@ from ..tasks.measure import MeasureOptions, countries_of, measure_of
 from ..tasks.reading import read_unmarked
 from ..tasks.spec import NotImportedError
 from .api import NOTES
-from .registry import find, listing, local_tasks, spec_of, table
+from .registry import FAMILIES, concrete, family, find, listing, local_tasks, spec_of, table
 
 if TYPE_CHECKING:
     from .config import RunConfig
@@ -42,7 +42,9 @@ def ls(what: str, folder: str | None, task: str, edition: str | None, as_json: b
     if folder is not None and what != "runs":
         raise UsageError(f"{folder!r}: only `ls runs` takes a folder.")
     rows = {
-        "tasks": lambda: listing("tasks", _task, local_tasks()),
+        "tasks": lambda: listing(
+            "tasks", _task, [*local_tasks(), *(name for name in FAMILIES if name not in family(name))]
+        ),
         "aligners": lambda: listing("aligners", _aligner),
         "models": _models,
         "countries": lambda: _countries(task, edition),
@@ -70,10 +72,15 @@ def _cell(value: Any) -> str:
 
 
 def _task(name: str) -> dict[str, Any]:
+    first, *others = family(name)
+    if name != first:
+        title = f"a family; stands for {concrete(name)} here"
+        return {"task": name, "title": title} | dict.fromkeys(_TASK_COLUMNS, "-")
     try:
         spec = spec_of(name).metadata
     except NotImportedError:
-        return {"task": name, "title": "not imported yet (culteval data import)"} | dict.fromkeys(_TASK_COLUMNS, "-")
+        title = "not imported yet (culteval data import)" + (f"; stands for {concrete(name)} here" if others else "")
+        return {"task": name, "title": title} | dict.fromkeys(_TASK_COLUMNS, "-")
     readouts = ", ".join(spec.readouts)
     row = {"task": name, "title": spec.title}
     return row | dict(zip(_TASK_COLUMNS, (spec.headline.metric, readouts, spec.default_country), strict=True))
@@ -96,7 +103,7 @@ def _models() -> list[dict[str, Any]]:
 
 
 def _countries(task: str, edition: str | None) -> list[dict[str, Any]]:
-    spec = spec_of(task)
+    spec = spec_of(concrete(task))
     options = MeasureOptions(edition=edition)
     codes = sorted(countries_of(spec, edition))
     estimated = {code: measure_of(spec, code, options).caution for code in codes}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import click
 from pydantic import ValidationError
 
 from ..errors import UsageError
@@ -21,7 +23,7 @@ from .api import api_of, is_remote
 from .chat import MOST_TEMPLATE, USUAL, ChatOptions
 from .config import RunConfig, aligner_settings, read_assignments
 from .fitting import budget_of, goal_of
-from .registry import find, listing, spec_of, table
+from .registry import concrete, family, find, listing, spec_of, table
 from .room import require_context
 
 SHORT = ("preset", "dialogues")  # settings with a flag of their own
@@ -37,7 +39,7 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     Raises:
         UsageError, InputError: whatever can be known to be wrong before a model is loaded.
     """
-    tasks = [_in_language(name, flags["language"]) for name in flags["tasks"]]
+    tasks = tuple(dict.fromkeys(_in_language(_named(name), flags["language"]) for name in flags["tasks"]))
     specs = [spec_of(name) for name in tasks]
     fit, fit_countries = _fitted(flags["fit"] or tasks[:1])
     fit_specs = [spec_of(name) for name in fit]
@@ -76,7 +78,7 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
         settings=chosen.model_dump(mode="json"),
         fit=fit,
         fit_country=fit_codes[0],
-        tasks=tuple(dict.fromkeys(tasks)),
+        tasks=tasks,
         country=country,
         options=options,
         budget=flags["budget"] if aligner.budgeted else 0,
@@ -145,7 +147,20 @@ def _fitted(names: str | Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...
     """Tasks and countries of ``TASK[:COUNTRY]`` texts, each once; no country where none is named."""
     pairs = [text.partition(":")[::2] for text in ([names] if isinstance(names, str) else names)]
     tasks, countries = zip(*pairs, strict=True)
-    return tuple(dict.fromkeys(tasks)), tuple(dict.fromkeys(filter(None, countries)))
+    return tuple(dict.fromkeys(map(_named, tasks))), tuple(dict.fromkeys(filter(None, countries)))
+
+
+def _named(name: str) -> str:
+    """The task that a name stands for; where it is a family's, which one that is, is said once."""
+    task = concrete(name)
+    if len(family(name)) > 1:
+        _say(f"{name}: {task}, {'ours' if task == family(name)[-1] else 'your import'}.")
+    return task
+
+
+@cache
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _in_language(task: str, language: str | None) -> str:

@@ -56,6 +56,8 @@ _OWN = {
     },
     "models": {"smollm2": "culteval.harness.embedded:fetch"},
 }
+_CULTUREBENCH = ("culturalbench_hard", "culturalbench_easy", "culture_core")
+FAMILIES = {"culturebench": _CULTUREBENCH, "culturalbench": _CULTUREBENCH, "cdeval": ("cdeval", "cdeval_core")}
 
 
 @cache
@@ -96,6 +98,35 @@ def local_tasks() -> dict[str, Path]:
     """Tasks in the working folder, as ``culteval task new`` writes them."""
     found = {path.parent.name: path for path in sorted(Path().glob("*/*.yaml")) if path.stem == path.parent.name}
     return {name: path for name, path in found.items() if name.isidentifier() and path.is_file()}
+
+
+def family(name: str) -> tuple[str, ...]:
+    """The tasks that a name may stand for, the user's imports before ours; of any other name than a family's, itself.
+
+    A plug-in's or the working folder's task of the name goes before the family.
+    """
+    tasks = FAMILIES.get(name, (name,))
+    return tasks if name in tasks or (name not in table("tasks") and name not in local_tasks()) else (name,)
+
+
+def concrete(name: str) -> str:
+    """The task that a name stands for here: the first of its family whose data are there.
+
+    Only what people type is a family's name: runs, submissions and boards hold tasks.
+
+    Raises:
+        InputError: data that were imported and are damaged.
+    """
+    from ..tasks.spec import NotImportedError
+
+    first, *others = family(name)
+    for task in (first, *others) if others else ():
+        try:
+            spec_of(task)
+        except NotImportedError:
+            continue
+        return task
+    return first
 
 
 _specs: dict[tuple[Path, Path], tuple[list[int], TaskSpec]] = {}  # a board names the same task once a run

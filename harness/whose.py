@@ -24,7 +24,7 @@ from . import submission
 from .centred import ALL, LEAST_COUNTRIES, Centred, centred
 from .figure import write_distances, write_matrix
 from .nearest import Identification, distances, heldout, identification
-from .registry import spec_of
+from .registry import family, spec_of
 from .run import submission_of
 from .scoring import options_of
 from .submission import Manifest
@@ -155,7 +155,7 @@ def _task(manifests: Sequence[Manifest], name: str | None) -> TaskSpec:
     """The task that is compared: the named one, or the first that all share and that has countries."""
     answered = [[task.name for task in manifest.tasks] for manifest in manifests]
     shared = [task for task in answered[0] if all(task in tasks for tasks in answered)]
-    if name is not None and name not in shared:
+    if name is not None and (name := next((task for task in family(name) if task in shared), name)) not in shared:
         raise UsageError(f"--task {name!r}: not answered by all of them; they share {', '.join(shared) or 'none'}.")
     if not shared:
         tasks = ", ".join(dict.fromkeys(task for tasks in answered for task in tasks))

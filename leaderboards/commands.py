@@ -138,17 +138,20 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
 
 
 def _chosen(found: list[Board], task: str | None, country: str | None) -> list[Board]:
+    from ..harness.registry import family
     from ..tasks.countries import country as resolve
 
-    if task is not None and task not in (known := {board.key.task for board in found}):
+    known = {board.key.task for board in found}
+    mine = known if task is None else known.intersection(family(task))
+    if task is not None and not mine:
         raise UsageError(f"--task {task!r}: no board of it here.{did_you_mean(task, known)} There are {_list(known)}.")
-    found = [board for board in found if task in (None, board.key.task)]
+    found = [board for board in found if board.key.task in mine]
     if country is None:
         return found
-    known = {board.key.country for board in found}
-    code = resolve(country, known).code
-    if code not in known:
-        raise UsageError(f"--country {country!r}: no board of it here. There are {_list(known)}.")
+    countries = {board.key.country for board in found}
+    code = resolve(country, countries).code
+    if code not in countries:
+        raise UsageError(f"--country {country!r}: no board of it here. There are {_list(countries)}.")
     return [board for board in found if board.key.country == code]
 
 

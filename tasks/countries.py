@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from ..errors import UsageError
 
+# Usual, but not in ISO, as ``_plain`` writes them. Parts of the United Kingdom stand for it.
 ALIASES = {
-    "uk": "GB",
-    "great britain": "GB",
-    "britain": "GB",
-    "russia": "RU",
-    "usa": "US",
-    "turkey": "TR",
-}  # usual, but not in ISO
+    "america": "US", "antigua": "AG", "bosnia": "BA", "britain": "GB", "brunei": "BN", "burma": "MM",
+    "cape verde": "CV", "congo brazzaville": "CG", "congo kinshasa": "CD", "czech rep": "CZ", "dprk": "KP",
+    "dr congo": "CD", "drc": "CD", "east timor": "TL", "england": "GB", "great britain": "GB", "holland": "NL",
+    "hong kong china": "HK", "hong kong sar china": "HK", "hong kong sar": "HK", "hongkong": "HK", "ivory coast": "CI",
+    "korea north": "KP", "korea south": "KR", "korea": "KR", "ksa": "SA", "macao china": "MO", "macao sar china": "MO",
+    "macao sar": "MO", "macau china": "MO", "macau sar china": "MO", "macau sar": "MO", "macau": "MO",
+    "macedonia": "MK", "mainland china": "CN", "northern ireland": "GB", "palestinian territories": "PS",
+    "palestinian territory": "PS", "persia": "IR", "prc": "CN", "republic of china": "TW", "republic of ireland": "IE",
+    "republic of turkey": "TR", "rok": "KR", "russia": "RU", "s korea": "KR", "scotland": "GB", "slovak rep": "SK",
+    "swaziland": "SZ", "taiwan china": "TW", "taiwan roc": "TW", "trinidad": "TT", "turkey": "TR", "uae": "AE",
+    "uk": "GB", "us": "US", "usa": "US", "vatican city": "VA", "vatican": "VA", "wales": "GB", "zaire": "CD",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,7 @@ class Country:
 
 
 def country(text: str, known: Iterable[str] = ()) -> Country:
-    """Look up a country by name or ISO code, in any case.
+    """Look up a country by a usual name or its ISO code, in any case, with or without accents.
 
     Args:
         known: two-letter codes that matter to the caller, from which a suggestion is made.
@@ -38,27 +48,44 @@ def country(text: str, known: Iterable[str] = ()) -> Country:
     import pycountry
 
     try:
-        found = pycountry.countries.lookup(ALIASES.get(text.strip().lower(), text.strip()))
+        found = pycountry.countries.lookup(_names().get(_plain(text), text.strip()))
     except LookupError:
-        near = _nearest(text.strip(), list(known) or [entry.alpha_2 for entry in pycountry.countries])
+        near = nearest(text, known)
         hint = f" Did you mean {near!r}?" if near else ""
         raise UsageError(f"--country {text!r}: no such country.{hint} `culteval ls countries` lists them.") from None
     return Country(found.alpha_2, getattr(found, "common_name", found.name))
 
 
-def _nearest(text: str, codes: list[str]) -> str | None:
-    """The known name most like a text: one that holds it, one spelt nearly so, one that pycountry finds by region."""
+@cache
+def _names() -> dict[str, str]:
+    """Codes by names as ``_plain`` writes them: ISO's, either way round, and short where that is one country alone."""
     import pycountry
 
-    names = {name_of(code).lower(): name_of(code) for code in codes}
-    near = [name for name in names if len(text) > 2 and text.lower() in name]
-    near = near or difflib.get_close_matches(text.lower(), names, n=1, cutoff=0.75)
-    if near:
-        return names[near[0]]
-    try:
-        return name_of(pycountry.countries.search_fuzzy(text)[0].alpha_2) if len(text) > 3 else None
-    except LookupError:
-        return None
+    found, short = dict[str, str](), Counter[str]()
+    for entry in pycountry.countries:
+        for name in (entry.name, getattr(entry, "common_name", ""), getattr(entry, "official_name", "")):
+            first, _, rest = name.partition(", ")
+            bare = _plain(name.partition(" (")[0].partition(", ")[0])
+            short[bare] += found.get(bare) != entry.alpha_2
+            found |= {_plain(one): entry.alpha_2 for one in (bare, name, f"{rest} {first}") if one}
+    return {name: code for name, code in found.items() if short[name] < 2} | ALIASES
+
+
+def _plain(text: str) -> str:
+    """A name without accents, case, marks and articles."""
+    bare = "".join(char for char in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(char))
+    words = re.sub(r"[.'’ʼ`]", "", bare.replace("&", " and ")).replace("-", " ")
+    spelt = {"st": "saint", "the": ""}
+    return " ".join(filter(None, (spelt.get(word, word) for word in re.findall(r"\w+", words))))
+
+
+def nearest(text: str, known: Iterable[str] = ()) -> str | None:
+    """The usual name most like a text, of the known codes: one that holds it, or is spelt nearly so."""
+    codes, plain = set(known), _plain(text)
+    names = {name: code for name, code in _names().items() if not codes or code in codes}
+    within = [name for name in names if len(plain) > 2 and plain in name]
+    near = difflib.get_close_matches(plain, within or names, n=1, cutoff=0 if within else 0.75)
+    return name_of(names[near[0]]) if near else None
 
 
 def name_of(code: str, language: str = "en") -> str:

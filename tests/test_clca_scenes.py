@@ -256,6 +256,82 @@ def test_bad_files_are_named_in_a_line(tmp_path, lines, told):
     assert "bad.jsonl" in str(raised.value) and len(str(raised.value)) < 400
 
 
+CHAT = [
+    {"role": "system", "content": "You live in Jeddah."}, {"role": "user", "content": "Coffee?"},
+    {"role": "assistant", "content": "Gladly.\n\nUser said: with dates"}, {"role": "user", "content": "\"Good\""},
+]  # fmt: skip
+SHARED = [
+    {"from": "system", "value": "You live in Jeddah."}, {"from": "human", "value": "Coffee?"},
+    {"from": "gpt", "value": "Gladly.\nUser said: with dates"}, {"from": "human", "value": " \"Good\" "},
+]  # fmt: skip
+PARTS = [{"role": "developer", "content": "You live in Jeddah."}] + [
+    each | {"content": [{"type": "text", "text": each["content"]}]} for each in CHAT[1:]
+]
+SPOKEN = [("User", "Coffee?"), ("Assistant", "Gladly.\nUser said: with dates"), ("User", '"Good"')]
+
+
+@pytest.mark.parametrize("record", [{"messages": CHAT}, {"conversations": SHARED}, {"messages": PARTS}])
+@pytest.mark.parametrize("shape", ["lines", "array", "array over lines"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_chats_are_read_as_dialogues_of_a_user_and_an_assistant(tmp_path, record, shape, mark):
+    records = [record, record, record | {"id": "x", "country": "SA"}]
+    text = {
+        "lines": "\n".join(map(json.dumps, records)),
+        "array": json.dumps(records),
+        "array over lines": f"\n {json.dumps(records, indent=2)}\n",
+    }[shape]
+    (tmp_path / "chats.json").write_bytes(mark + text.encode())
+    found = read_dialogues(tmp_path / "chats.json")
+    assert [(each.id, each.country) for each in found] == [("1", ""), ("2", ""), ("x", "SA")]
+    for each in found:
+        assert each.people == ("User", "Assistant") and each.backgrounds == ("", "You live in Jeddah.")
+        assert [(turn.speaker, turn.text) for turn in each.turns] == SPOKEN
+        assert {turn.kind for turn in each.turns} == {"speak"}
+    write_dialogues(tmp_path / "kept.jsonl", found)
+    assert read_dialogues(tmp_path / "kept.jsonl") == found
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_episodes_in_one_array(tmp_path, mark):
+    (tmp_path / "e.json").write_text(mark + json.dumps([GOOD, GOOD | {"episode_id": "b"}]), encoding="utf-8")
+    assert read_dialogues(tmp_path / "e.json") == [dialogue(), dialogue(id="b")]
+
+
+TWO = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (json.dumps({"messages": TWO}) + "\n" + json.dumps({"messages": []}), ":2: messages: User and Assistant"),
+        (json.dumps({"messages": TWO[:1]}), ":1: messages: Assistant said nothing"),
+        (json.dumps({"conversations": [{"from": "gpt", "value": "b"}]}), ":1: conversations: User said nothing"),
+        (json.dumps({"messages": [*TWO, {"role": "tool", "content": "x"}]}), ":1: messages, 3: role 'tool'"),
+        (json.dumps({"messages": [*TWO, {"role": ["user"], "content": "x"}]}), ":1: messages, 3: role"),
+        (json.dumps({"messages": [*TWO, {"role": "user", "content": " "}]}), ":1: messages, 3: content"),
+        (json.dumps({"messages": [*TWO, {"role": "user", "content": None}]}), ":1: messages, 3: content"),
+        (json.dumps({"messages": [*TWO, {"role": "user", "content": [{"type": "image_url"}]}]}), ":1: messages, 3: c"),
+        (json.dumps({"messages": "hi"}), ":1: messages: not a list"),
+        (json.dumps({"messages": [*TWO, "hi"]}), ":1: messages, 3: not an object"),
+        (json.dumps({"messages": TWO * 150}), ":1: turns"),
+        (json.dumps({"messages": [TWO[0], TWO[1] | {"content": "x" * 9000}]}), ":1: turns"),
+        ("[\n" + json.dumps({"messages": TWO}) + ",\n" + json.dumps({"messages": TWO[:1]}) + "\n]", ":3: messages: A"),
+        ("[" + json.dumps({"messages": TWO}) + json.dumps({"messages": TWO}) + "]", ":1: line 1: no comma"),
+        ("[" + json.dumps({"messages": TWO}) + "] {}", ":1: more after"),
+        ("[" + json.dumps({"messages": TWO}) + ",", ":1: "),
+        (json.dumps([{"messages": TWO, "id": 7}, {"messages": TWO, "id": "7"}]), "one episode_id"),
+        ("\ufeff", "no dialogue"),
+        (json.dumps(["hi"]), ":1: "),
+    ],
+)  # fmt: skip
+def test_chats_of_no_two_are_refused_by_line(tmp_path, text, told):
+    path = tmp_path / "chats.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=re.escape(told)) as raised:
+        read_dialogues(path)
+    assert "chats.json" in str(raised.value) and len(str(raised.value)) < 400
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match=r"none\.jsonl.*dialogues"):
         read_dialogues(tmp_path / "none.jsonl")

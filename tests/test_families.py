@@ -214,9 +214,13 @@ def test_a_judge_s_prompts_and_verdicts_are_kept_and_scored(probed, tiny):
         ("AB", None),
         ("A good answer", None),
         ("**B**", "low"),
+        ("I would say B.", "low"),
+        ("The letter is C", "neither"),
+        ("A or B", None),
+        ("not A", None),
     ],
 )
-def test_verdicts_are_read_from_the_first_letter(reply, verdict):
+def test_verdicts_are_read_as_answers_in_letters_are(reply, verdict):
     assert read_verdict(reply) == verdict
 
 

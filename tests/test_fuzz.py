@@ -207,9 +207,9 @@ def table_readers():
     wave = [wvs7.COUNTRY, wvs7.WEIGHT, *wvs7._questions()]
     asked = "question,options,selections\nWhy?,\"['a', 'b']\",\"defaultdict(<class 'list'>, {'Ghana': [0.5, 0.5]})\"\n"
     return {
-        "easy": (easy, lambda path: questions.culturalbench_easy(str(path), 0)),
-        "hard": (hard, lambda path: questions.culturalbench_hard(str(path), 0)),
-        "cdeval": (pairs, lambda path: questions.cdeval(str(path), 0)),
+        "easy": (easy, lambda path: questions.culturalbench(str(path), 0, questions.Tally())),
+        "hard": (hard, lambda path: questions.culturalbench(str(path), 0, questions.Tally())),
+        "cdeval": (pairs, lambda path: questions.cdeval(str(path), 0, questions.Tally())),
         "form": (",".join(form.COLUMNS) + "\n" + "\n".join(items) + "\n", lambda path: form.convert(str(path))),
         "scores": (scores, lambda path: load_scores(path, "extended")),
         "shares": ("country,question,code,share,count\nSE,a,0,0.5,3\nSE,a,1,0.5,4\n", load_shares),

@@ -1,14 +1,15 @@
 """The registry: our own names, strangers' plug-ins good and broken, and what is said of an unknown name."""
 
 import functools
+import json
 import sys
 import warnings
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-from culteval.errors import UsageError
-from culteval.harness import registry
+from culteval.errors import InputError, UsageError
+from culteval.harness import planning, registry
 
 VSM = Path(__file__).parent.parent / "tasks" / "vsm13"
 
@@ -183,3 +184,89 @@ def test_ls_aligners_survives_a_plugin_that_is_no_aligner(plug):
         result = CliRunner().invoke(cli, ["ls", "aligners", "--json"])
     assert result.exception is None, repr(result.exception)
     assert '"de"' in result.output
+
+
+# ---------------------------------------------------------------- families
+
+
+CORE = {"culturebench": "culture_core", "culturalbench": "culture_core", "cdeval": "cdeval_core"}
+EASY_LINE = {"question": "?", "options": ["a", "b"], "answer": 1, "country": "SA"}
+PAIR_LINE = {"question": "?", "options": ["a", "b"], "dimension": "pdi"}
+
+
+def imports(folder, place, row):
+    (folder / place).parent.mkdir(parents=True, exist_ok=True)
+    rows = [row | {"id": f"q{i}", "split": split} for i, split in enumerate(["fit", "heldout"])]
+    (folder / place).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("CULTEVAL_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    planning._say.cache_clear()
+    return tmp_path / "data"
+
+
+def planned(**flags):
+    from culteval.harness.commands import run_defaults
+
+    return planning.plan(run_defaults() | {"aligner": "naive", "fit": (), "country": "US"} | flags)
+
+
+def test_a_family_is_ours_until_something_is_imported(data, capsys):
+    for name, core in CORE.items():
+        config = planned(tasks=(name,), fit=(f"{name}:US",))
+        assert (config.tasks, config.fit) == ((core,), (core,))
+        assert capsys.readouterr().err == f"{name}: {core}, ours.\n"  # once, though it is asked and fitted
+        assert planned(tasks=(core, name)).folder_name() == planned(tasks=(core,)).folder_name()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_family_is_what_was_imported(data, capsys):
+    imports(data, "culturebench/easy.jsonl", EASY_LINE)
+    imports(data, "cdeval/cdeval.jsonl", PAIR_LINE)
+    assert planned(tasks=("culturebench", "cdeval", "cdeval_core")).tasks == (
+        "culturalbench_easy",
+        "cdeval",
+        "cdeval_core",
+    )
+    assert capsys.readouterr().err == "culturebench: culturalbench_easy, your import.\ncdeval: cdeval, your import.\n"
+    imports(data, "culturebench/hard.jsonl", EASY_LINE)
+    assert registry.concrete("culturebench") == registry.concrete("culturalbench") == "culturalbench_hard"
+
+
+def test_a_damaged_import_is_no_reason_to_ask_ours(data):
+    imports(data, "cdeval/cdeval.jsonl", PAIR_LINE | {"options": ["a"]})
+    with pytest.raises(InputError, match="cdeval"):
+        planned(tasks=("cdeval",))
+
+
+def test_only_people_type_a_family(data):
+    """A submission's task is looked up as it stands: what a board holds must not hang on who reads it."""
+    for name in ("culturebench", "culturalbench"):
+        with pytest.raises(UsageError, match="unknown"):
+            registry.spec_of(name)
+    with pytest.raises(InputError, match="not imported"):
+        registry.spec_of("cdeval")
+    assert registry.family("vsm13") == ("vsm13",) and registry.concrete("vsm31") == "vsm31"
+
+
+def test_a_task_of_one_s_own_goes_before_a_family(data, plug, tmp_path):
+    (tmp_path / "culturebench").mkdir()
+    (tmp_path / "culturebench" / "culturebench.yaml").write_text("task: culturebench\n")
+    plug("tasks", "culturalbench", "nowhere:x.yaml")
+    assert registry.family("culturebench") == ("culturebench",)
+    assert registry.family("culturalbench") == ("culturalbench",)
+
+
+def test_families_are_listed(data):
+    from click.testing import CliRunner
+    from culteval.harness.cli import cli
+
+    listed = json.loads(CliRunner().invoke(cli, ["ls", "tasks", "--json"]).stdout)
+    titles = {row["task"]: row["title"] for row in listed}
+    assert len(titles) == len(listed)
+    assert all(f"stands for {core} here" in titles[name] for name, core in CORE.items())
+    countries = CliRunner().invoke(cli, ["ls", "countries", "--task", "cdeval", "--json"]).stdout
+    assert {"SA", "US"} <= {row["code"] for row in json.loads(countries)}

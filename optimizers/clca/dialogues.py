@@ -1,5 +1,7 @@
 """Dialogues of two persons, and their file: JSON lines in the shape that Sotopia publishes its episodes in.
 
+Files of people's own may be one array too, and hold chats (``chats.py``).
+
 A line has ``episode_id``, ``scenario``, ``codename``, ``agents_background`` and ``social_goals`` by name, and
 ``social_interactions``, the turns as text with an empty line between them (Zhou et al. 2024, arXiv 2310.11667).
 ``country`` and ``intents`` are ours and may be missing.
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,9 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ...errors import InputError
 from ...harness.files import replacing, write_text
-from ...tasks.reading import read_lines
+from ...tasks.reading import read_bytes, read_lines
 from ...tasks.schema import Strict
 from ...tasks.spec import first_problem
+from .chats import elements, fields_of, is_chat
 
 Kind = Literal["none", "non-verbal", "speak", "leave"]
 MOST_BYTES, MOST_LINE, MOST_DIALOGUES, MOST_TURNS = 256 << 20, 4 << 20, 100_000, 200
@@ -151,7 +155,7 @@ def _turn(text: str, people: Sequence[str]) -> Turn:
 
 
 def read_dialogues(path: Path) -> list[Dialogue]:
-    """Dialogues of a JSON-lines file.
+    """Dialogues of a file of JSON lines, or of one JSON array: episodes or chats.
 
     Raises:
         InputError: too large, no dialogue, or a line that is none; names the line.
@@ -161,12 +165,10 @@ def read_dialogues(path: Path) -> list[Dialogue]:
     if path.stat().st_size > MOST_BYTES:
         raise InputError(f"{path}: {path.stat().st_size} bytes; {MOST_BYTES} at most. Split the file.")
     found: list[Dialogue] = []
-    for number, line in enumerate(read_lines(path, MOST_LINE), start=1):
-        if not line.strip():
-            continue
+    for line, record in _records(path):
         if len(found) == MOST_DIALOGUES:
             raise InputError(f"{path}: more than {MOST_DIALOGUES} dialogues. Split the file.")
-        found.append(_parsed(line, f"{path}:{number}"))
+        found.append(_parsed(record, len(found) + 1, f"{path}:{line}"))
     if not found:
         raise InputError(f"{path}: no dialogue. Give one JSON object a line.")
     if len({each.id for each in found}) < len(found):
@@ -174,9 +176,28 @@ def read_dialogues(path: Path) -> list[Dialogue]:
     return found
 
 
-def _parsed(line: bytes, place: str) -> Dialogue:
+def _records(path: Path) -> Iterator[tuple[int, Any]]:
+    """What a file holds, each with its line: the elements of an array, or what stands in each line."""
+    number = 1
     try:
-        return from_episode(json.loads(line))
+        with path.open("rb") as file:
+            whole = file.read(1 << 16).removeprefix(BOM_UTF8).lstrip().startswith(b"[")
+        if whole:
+            for number, record in elements(read_bytes(path, MOST_BYTES).decode("utf-8-sig")):
+                yield number, record
+            return
+        for number, line in enumerate(read_lines(path, MOST_LINE), start=1):
+            if text := (line.removeprefix(BOM_UTF8) if number == 1 else line).strip():
+                yield number, json.loads(text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}:{number}: {str(error)[:200]}.") from None
+
+
+def _parsed(record: Any, number: int, place: str) -> Dialogue:
+    try:
+        return Dialogue.model_validate(fields_of(record, number)) if is_chat(record) else from_episode(record)
     except ValidationError as error:
         raise InputError(f"{place}: {first_problem(error)}.") from None
     except (ValueError, TypeError, RecursionError) as error:

@@ -126,6 +126,8 @@ class Course:
         tokens = 0
         if self.settings.dialogues:
             dialogues = read_dialogues(Path(self.settings.dialogues))
+            counts |= {"turns": sum(len(each.turns) for each in dialogues)}
+            self.tell("reading dialogues", len(dialogues), len(dialogues))
         else:
             played, tokens = self._written("simulate", self._played)
             dialogues = [each.dialogue() for each in played if each.ended != "malformed"]

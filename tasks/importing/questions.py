@@ -1,102 +1,115 @@
-"""CulturalBench and CDEval, from the user's CSV file or the hub, as question files of ours."""
+"""CulturalBench and CDEval, from the user's file or the hub, as question files of ours.
+
+What can be mended without loss is mended and counted. A question that cannot be asked is an error, or left out and
+counted where the caller says so.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from ...errors import InputError, UsageError
 from ..countries import country as resolve
+from ..countries import nearest
 from .tables import read_table
 
 HARD = ("question_idx", "prompt_question", "prompt_option", "answer", "country")
 EASY_OPTIONS = tuple(f"prompt_option_{letter}" for letter in "abcd")
 EASY = ("question_idx", "prompt_question", *EASY_OPTIONS, "answer", "country")
 CDEVAL = ("Question", "Option 1", "Option 2", "Dimension")
+MARKS = ",;\t|"
+# A dimension's name, its high pole first. People write the beginning of it, or the code, or both.
 _DIMENSIONS = {
-    "power distance": "pdi",
-    "individualism": "idv",
-    "masculinity": "mas",
-    "uncertainty avoidance": "uai",
-    "long-term orientation": "lto",
-    "long term orientation": "lto",
-    "indulgence": "ivr",
+    "pdi": ["power", "distance"],
+    "idv": ["individualism", "collectivism"],
+    "mas": ["masculinity", "femininity"],
+    "uai": ["uncertainty", "avoidance"],
+    "lto": ["long", "term", "short", "term"],
+    "ivr": ["indulgence", "restraint"],
 }
+_FILLING = {"vs", "versus", "and", "or", "index", "orientation", "normative", "dimension"}
+_EMPTY, _EQUAL, _TWICE = "empty options", "equal options", "rows of one question"  # what is mended
+_LABELLED = "letters before options"
 
 Row = dict[str, object]
+Line = tuple[int, dict[str, str]]
+Option = tuple[int, str, bool]  # its line, its text, whether it is right
+Kept = TypeVar("Kept")
 
 
-def culturalbench_hard(source: str, seed: int) -> list[Row]:
-    """Four true/false judgements a question, judged together (``group``)."""
-    rows = read_table(source, HARD, "CulturalBench-Hard")
-    found: list[Row] = []
-    judged: Counter[str] = Counter()
-    for line, row in enumerate(rows, start=2):
-        truth = _truth(row["answer"], f"{source}:{line}")
-        text = f"{row['prompt_question']}\nProposed answer: {row['prompt_option']}\nIs this answer right?"
-        group = f"q{row['question_idx']}"
-        judged[group] += 1
-        asked: Row = {"id": f"{group}_{judged[group]}", "group": group}
-        asked |= {"country": _country(row, source, line), "question": text, "options": ["True", "False"]}
-        found.append(asked | {"answer": 1 if truth else 2})
-    return _split(found, seed)
+@dataclass
+class Tally:
+    """How many questions were ``mended``, by what, and how many were ``left_out``, by the column that is wrong.
+
+    Without ``skip`` none is left out: the first that cannot be asked is an error.
+    """
+
+    skip: bool = False
+    mended: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
-def culturalbench_easy(source: str, seed: int) -> list[Row]:
-    """One of four options, shuffled by the seed. A Hard file will do: several true options are all right then."""
-    try:
-        rows = read_table(source, EASY, "CulturalBench-Easy")
-    except InputError as error:
-        if "prompt_option_" not in str(error):
-            raise
-        return _easy_from_hard(source, seed)
-    rng, found = np.random.default_rng(seed), []
-    for line, row in enumerate(rows, start=2):
-        right = row["answer"].strip().upper()
-        if right not in ("A", "B", "C", "D"):
-            raise InputError(f"{source}:{line}: answer: {right[:20]!r} is not A, B, C or D.")
-        options = [row[name] for name in EASY_OPTIONS]
-        head = {"id": f"q{row['question_idx']}", "country": _country(row, source, line)}
-        found.append(head | _shuffled(row["prompt_question"], options, ["ABCD".index(right)], rng))
-    return _split(found, seed)
+@dataclass(frozen=True)
+class _Asked:
+    """A question of CulturalBench, and whether each of its options is right."""
+
+    name: str
+    question: str
+    country: str
+    options: dict[str, bool]
 
 
-def _easy_from_hard(source: str, seed: int) -> list[Row]:
-    rng = np.random.default_rng(seed)
-    groups: dict[str, dict[str, Any]] = {}
-    for line, row in enumerate(read_table(source, HARD), start=2):
-        group = groups.setdefault(row["question_idx"], {"row": row, "line": line, "options": [], "right": []})
-        if _truth(row["answer"], f"{source}:{line}"):
-            group["right"].append(len(group["options"]))
-        group["options"].append(row["prompt_option"])
-    found = []
-    for name, group in groups.items():
-        if not group["right"]:
-            raise InputError(f"{source}:{group['line']}: question {name}: no option is true.")
-        head = {"id": f"q{name}", "country": _country(group["row"], source, group["line"])}
-        found.append(head | _shuffled(group["row"]["prompt_question"], group["options"], group["right"], rng))
-    return _split(found, seed)
+class _Unusable(Exception):
+    """Why a question cannot be asked: the line and column, and what is wrong there."""
+
+    def __init__(self, line: int, column: str, problem: str) -> None:
+        super().__init__(problem)
+        self.line, self.column = line, column
 
 
-def cdeval(source: str, seed: int) -> list[Row]:
-    """Preference pairs; option 1 is the high pole."""
-    found: list[Row] = []
-    for line, row in enumerate(read_table(source, CDEVAL), start=2):
-        name = row["Dimension"].strip().lower()
-        dimension = _DIMENSIONS.get(name) or next(
-            (v for k, v in _DIMENSIONS.items() if name in (v, k.split()[0])), None
-        )
-        if dimension is None:
-            raise InputError(f"{source}:{line}: Dimension: {name[:40]!r} is none of {', '.join(_DIMENSIONS)}.")
-        options = [row["Option 1"].strip(), row["Option 2"].strip()]
-        found.append(
-            {"id": f"{dimension}{line}", "dimension": dimension, "question": row["Question"], "options": options}
-        )
-    return _split(found, seed)
+def culturalbench(source: str, seed: int, tally: Tally) -> dict[str, list[Row]]:
+    """Rows of ``easy``, one of several options, shuffled, and of ``hard``, a judgement of each option (``group``).
+
+    An Easy file makes ``easy`` alone. Of a Hard file both are made, and several options may be right then.
+
+    Raises:
+        InputError: another table, or a question that cannot be asked.
+    """
+    made: dict[str, list[Row]] = {}
+    for name, columns, options_of in (("easy", EASY, _easy_options), ("hard", HARD, _hard_options)):
+        try:
+            table = read_table(source, columns, f"CulturalBench-{name.title()}", MARKS)
+        except InputError as error:
+            if "no column" not in str(error) or (name == "hard" and not made):
+                raise
+            continue
+        asked = _usable(source, _by_index(table), partial(_merged, options_of=options_of, tally=tally), tally)
+        if "easy" not in made:
+            rng = np.random.default_rng(seed)
+            made["easy"] = [_choice(each, rng) for each in asked]
+        if name == "hard":
+            made["hard"] = [row for each in asked for row in _judgements(each)]
+    return {name: _split(rows, seed) for name, rows in made.items()}
+
+
+def cdeval(source: str, seed: int, tally: Tally) -> list[Row]:
+    """Preference pairs; option 1 is the high pole.
+
+    Raises:
+        InputError: another table, or a pair that cannot be asked.
+    """
+    pairs: dict[tuple[str, ...], list[Line]] = {}
+    for line, row in enumerate(read_table(source, CDEVAL, marks=MARKS), start=2):
+        pairs.setdefault(tuple(row[name].strip() for name in CDEVAL), []).append((line, row))
+    return _split(_usable(source, pairs.values(), partial(_preference, tally=tally), tally), seed)
 
 
 def lines(rows: Sequence[Row]) -> str:
@@ -104,23 +117,149 @@ def lines(rows: Sequence[Row]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def _truth(text: str, where: str) -> bool:
-    if (said := text.strip().lower()) not in ("true", "false", "1", "0"):
-        raise InputError(f"{where}: answer: {said[:20]!r} is neither True nor False.")
-    return said in ("true", "1")
+def _usable(
+    source: str, questions: Iterable[list[Line]], read: Callable[[list[Line]], Kept], tally: Tally
+) -> list[Kept]:
+    """What ``read`` makes of the rows of each question."""
+    kept = []
+    for rows in questions:
+        try:
+            kept.append(read(rows))
+        except _Unusable as error:
+            if not tally.skip:
+                remedy = "Mend it, or add --skip-bad-rows to leave such questions out."
+                raise InputError(f"{source}:{error.line}: {error.column}: {error}.\n{remedy}") from None
+            tally.left_out[error.column] += 1
+    if not kept:
+        raise InputError(f"{source}: no question that can be asked. Give the official file.")
+    return kept
 
 
-def _country(row: dict[str, str], source: str, line: int) -> str:
+def _by_index(table: Sequence[dict[str, str]]) -> Iterable[list[Line]]:
+    """The rows of each question."""
+    found: dict[str, list[Line]] = {}
+    for line, row in enumerate(table, start=2):
+        found.setdefault(row["question_idx"].strip(), []).append((line, row))
+    return found.values()
+
+
+def _merged(rows: list[Line], options_of: Callable[[list[Line], set[str]], Iterator[Option]], tally: Tally) -> _Asked:
+    """One question of its rows: without empty options, and equal ones once."""
+    (line, first), mended = rows[0], set[str]()
+    country = _country(line, first["country"])
+    for number, row in rows:
+        if not row["prompt_question"].strip():
+            raise _Unusable(number, "prompt_question", "empty")
+        same = row["prompt_question"].strip() == first["prompt_question"].strip()
+        if not same or _country(number, row["country"]) != country:
+            raise _Unusable(number, "question_idx", f"{row['question_idx'][:20]!r} is another question in line {line}")
+    options: dict[str, bool] = {}
+    for number, text, right in options_of(rows, mended):
+        if right and not text:
+            raise _Unusable(number, "answer", "the right option is empty")
+        if text:
+            options[text] = right or options.get(text, False)
+        else:
+            mended.add(_EMPTY)
+    if len(options) < 2:
+        raise _Unusable(line, "options", "fewer than two that are different and not empty")
+    if not any(options.values()):
+        raise _Unusable(line, "answer", "no option is true")
+    tally.mended.update(mended)
+    return _Asked(f"q{first['question_idx'].strip()}", first["prompt_question"].strip(), country, options)
+
+
+def _easy_options(rows: list[Line], mended: set[str]) -> Iterator[Option]:
+    """The options of an Easy question, once for each right one: such a question is there in several rows."""
+    found: list[set[str]] = []
+    for line, row in rows:
+        right = row["answer"].strip().upper()
+        if right not in ("A", "B", "C", "D"):
+            raise _Unusable(line, "answer", f"{right[:20]!r} is not A, B, C or D")
+        texts = _unlabelled([row[column].strip() for column in EASY_OPTIONS], mended)
+        found.append(set(texts))
+        if found[-1] != found[0]:
+            raise _Unusable(
+                line, "question_idx", f"{row['question_idx'][:20]!r} has other options in line {rows[0][0]}"
+            )
+        if len(set(filter(None, texts))) < sum(map(bool, texts)):
+            mended.add(_EQUAL)
+        yield from ((line, text, letter == right) for letter, text in zip("ABCD", texts, strict=True))
+    if len(rows) > 1:
+        mended.add(_TWICE)
+
+
+def _hard_options(rows: list[Line], mended: set[str]) -> Iterator[Option]:
+    """The options of a Hard question, a row each."""
+    truths: dict[str, bool] = {}
+    for line, row in rows:
+        said, text = row["answer"].strip().lower(), row["prompt_option"].strip()
+        if said not in ("true", "false", "1", "0"):
+            raise _Unusable(line, "answer", f"{said[:20]!r} is neither True nor False")
+        if text in truths:
+            mended.add(_EQUAL)
+        if truths.setdefault(text, right := said in ("true", "1")) != right:
+            raise _Unusable(line, "answer", "True and False of the same option")
+        yield line, text, right
+
+
+def _unlabelled(texts: list[str], mended: set[str]) -> list[str]:
+    """Options without their own letters ("A. tea"), which would stand before other ones when they are shuffled."""
+    bare = [re.sub(rf"^\(?{letter}[.):]\s+", "", text) for letter, text in zip("ABCD", texts, strict=True)]
+    if sum(one != other for one, other in zip(bare, texts, strict=True)) < 2:  # one may be an initial
+        return texts
+    mended.add(_LABELLED)
+    return bare
+
+
+def _choice(asked: _Asked, rng: np.random.Generator) -> Row:
+    texts = list(asked.options)
+    order = rng.permutation(len(texts)).tolist()
+    right = [code for code, place in enumerate(order, start=1) if asked.options[texts[place]]]
+    head = {"id": asked.name, "country": asked.country, "question": asked.question}
+    return head | {"options": [texts[place] for place in order], "answers": right}
+
+
+def _judgements(asked: _Asked) -> Iterator[Row]:
+    for number, (text, right) in enumerate(asked.options.items(), start=1):
+        question = f"{asked.question}\nProposed answer: {text}\nIs this answer right?"
+        head = {"id": f"{asked.name}_{number}", "group": asked.name, "country": asked.country, "question": question}
+        yield head | {"options": ["True", "False"], "answer": 1 if right else 2}
+
+
+def _preference(rows: list[Line], tally: Tally) -> Row:
+    """A pair, which may be there several times."""
+    (line, row), *more = rows
+    dimension = _dimension(row["Dimension"])
+    if dimension is None:
+        names = ", ".join(" ".join(words[:2]) for words in _DIMENSIONS.values())
+        raise _Unusable(line, "Dimension", f"{row['Dimension'][:40]!r} is none of {names}")
+    options = [row["Option 1"].strip(), row["Option 2"].strip()]
+    if not row["Question"].strip():
+        raise _Unusable(line, "Question", "empty")
+    if not all(options) or options[0] == options[1]:
+        raise _Unusable(line, "options", "not two that are different and not empty")
+    if more:
+        tally.mended[_TWICE] += 1
+    return {"id": f"{dimension}{line}", "dimension": dimension, "question": row["Question"], "options": options}
+
+
+def _dimension(name: str) -> str | None:
+    """The dimension that a name written out, a code or both stand for; none where they do not agree."""
+    words = [word for word in re.findall(r"[^\W\d_]+", name.lower()) if word not in _FILLING]
+    codes = {word for word in words if word in _DIMENSIONS}
+    written = [word for word in words if word not in codes]
+    named = {code for code, full in _DIMENSIONS.items() if written and full[: len(written)] == written}
+    found = codes | named
+    return found.pop() if len(found) == 1 and bool(named) == bool(written) else None
+
+
+def _country(line: int, name: str) -> str:
     try:
-        return resolve(row["country"]).code
+        return resolve(name).code
     except UsageError:
-        raise InputError(f"{source}:{line}: country: {row['country'][:40]!r} is no country's name.") from None
-
-
-def _shuffled(question: str, options: list[str], right: list[int], rng: np.random.Generator) -> Row:
-    order = rng.permutation(len(options)).tolist()
-    answers = sorted(order.index(place) + 1 for place in right)
-    return {"question": question, "options": [options[i] for i in order], "answers": answers}
+        hint = f" (did you mean {near!r}?)" if (near := nearest(name)) else ""
+        raise _Unusable(line, "country", f"{name[:40]!r} is no country's name{hint}") from None
 
 
 def _split(rows: list[Row], seed: int) -> list[Row]:

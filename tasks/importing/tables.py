@@ -12,8 +12,14 @@ from ..reading import MOST_ROWS, check_columns, read_csv
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def read_table(source: str, columns: Sequence[str], config: str | None = None) -> list[dict[str, str]]:
+def read_table(
+    source: str, columns: Sequence[str], config: str | None = None, marks: str = ","
+) -> list[dict[str, str]]:
     """Rows of a CSV file, or of a hub data set's first split, that has at least these columns.
+
+    Args:
+        config: which configuration of the data set.
+        marks: what may separate a file's columns.
 
     Raises:
         InputError: not such a table; names line, column and remedy.
@@ -22,7 +28,7 @@ def read_table(source: str, columns: Sequence[str], config: str | None = None) -
     path = Path(source)
     if not path.exists() and _HUB.fullmatch(source):
         return _from_hub(source, columns, config)
-    return read_csv(path, columns)
+    return read_csv(path, columns, marks)
 
 
 def _from_hub(name: str, columns: Sequence[str], config: str | None) -> list[dict[str, str]]:

@@ -1,0 +1,98 @@
+"""Dialogues as chats, in OpenAI's words (``messages``) or ShareGPT's (``conversations``), and files that are one array.
+
+Of a chat, two persons are made: ``User`` (roles user, human) and ``Assistant`` (assistant, gpt, chatgpt, bot, model).
+What the system says is the assistant's background, which the user does not see. There are no goals, and no scene but
+that they talk.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+PEOPLE = ("User", "Assistant")
+SCENE = "A conversation."
+_ROLES = {"user": 0, "human": 0, "assistant": 1, "gpt": 1, "chatgpt": 1, "bot": 1, "model": 1}
+_SYSTEM = ("system", "developer")
+
+
+def is_chat(record: Any) -> bool:
+    """Whether a line of a file is a chat, of either kind."""
+    return isinstance(record, dict) and ("messages" in record or "conversations" in record)
+
+
+def fields_of(record: dict[str, Any], number: int) -> dict[str, Any]:
+    """The fields of a ``Dialogue`` that a chat makes; its ``number`` in the file is its id where it has none.
+
+    Raises:
+        ValueError: no list of messages, a role or content that is none of those read, or fewer than two who speak.
+    """
+    name = "messages" if "messages" in record else "conversations"
+    if not isinstance(record[name], list):
+        raise ValueError(f"{name}: not a list")
+    turns: list[dict[str, str]] = []
+    background: list[str] = []
+    for place, message in enumerate(record[name], start=1):
+        role, text = _read(message, f"{name}, {place}")
+        if role in _SYSTEM:
+            background.append(text)
+        else:
+            turns.append({"speaker": PEOPLE[_ROLES[role]], "kind": "speak", "text": text})
+    if silent := [person for person in PEOPLE if person not in {turn["speaker"] for turn in turns}]:
+        raise ValueError(f"{name}: {' and '.join(silent)} said nothing; a dialogue has two who speak")
+    ids = (record.get(key) for key in ("episode_id", "id", "conversation_id"))
+    named = next((one for one in ids if one is not None), number)
+    return {
+        "id": str(named),
+        "country": record.get("country", ""),
+        "scenario": SCENE,
+        "people": PEOPLE,
+        "backgrounds": ("", "\n".join(background)),
+        "goals": ("", ""),
+        "turns": turns,
+    }
+
+
+def _read(message: Any, where: str) -> tuple[str, str]:
+    """The role and text of a message, without empty lines, which end a turn in the file that is kept."""
+    if not isinstance(message, dict):
+        raise ValueError(f"{where}: not an object with role and content")
+    role, content = message.get("role", message.get("from")), message.get("content", message.get("value"))
+    if role not in (*_ROLES, *_SYSTEM):
+        raise ValueError(f"{where}: role {str(role)[:20]!r} is none of {', '.join((*_ROLES, *_SYSTEM))}")
+    if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+        content = "\n".join(str(part.get("text", "")) for part in content)
+    if not isinstance(content, str) or not content.strip():
+        raise ValueError(f"{where}: content is no text, or empty")
+    return role, re.sub(r"\s*\n\s*", "\n", content.strip())
+
+
+def elements(text: str) -> Iterator[tuple[int, Any]]:
+    """The elements of a JSON array, each with the line on which it begins.
+
+    Raises:
+        ValueError: not such an array; says where.
+    """
+    gap, read = re.compile(r"[ \t\n\r]*"), json.JSONDecoder().raw_decode
+    at, line, counted = _after(gap, text, text.index("[") + 1), 1, 0
+    if text[at : at + 1] == "]":
+        raise ValueError("an empty list")
+    while text[at : at + 1] != "]":
+        line, counted = line + text.count("\n", counted, at), at
+        value, end = read(text, at)
+        yield line, value
+        at = _after(gap, text, end)
+        if text[at : at + 1] == ",":
+            at = _after(gap, text, at + 1)
+        elif text[at : at + 1] != "]":
+            raise ValueError(f"line {line}: no comma after this dialogue")
+    if text[at + 1 :].strip():
+        raise ValueError("more after the end of the array")
+
+
+def _after(gap: re.Pattern[str], text: str, at: int) -> int:
+    found = gap.match(text, at)
+    assert found, "which matches nothing too"
+    return found.end()
