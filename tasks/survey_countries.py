@@ -9,12 +9,8 @@ from ..errors import UsageError
 from .countries import country
 
 _NAMES = {
-    "bosnia herzegovina": "BA", "britain": "GB", "brunei": "BN", "burma": "MM", "cape verde": "CV", "czech rep": "CZ",
-    "dominican rep": "DO", "great britain": "GB", "hong kong sar": "HK", "ivory coast": "CI", "korea, rep": "KR",
-    "kosovo": "XK", "macau": "MO", "macau sar": "MO", "macao sar": "MO", "macedonia": "MK", "nir": "XI",
-    "northern ireland": "XI", "palest ter": "PS", "palestine": "PS", "palestinian territories": "PS",
-    "palestinian territory": "PS", "s africa": "ZA", "s korea": "KR", "slovak rep": "SK", "swaziland": "SZ",
-    "taiwan roc": "TW", "uae": "AE", "us": "US", "xkx": "XK",
+    "bosnia herzegovina": "BA", "dominican rep": "DO", "korea, rep": "KR", "kosovo": "XK", "nir": "XI",
+    "northern ireland": "XI", "palest ter": "PS", "s africa": "ZA", "xkx": "XK",
 }  # fmt: skip
 _SAMPLE = re.compile(r"(.*?)\s*\(([^)]*)\)")
 

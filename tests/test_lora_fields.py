@@ -11,6 +11,7 @@ import pytest
 import torch
 from culteval.errors import InputError
 from culteval.harness.adapters import CONFIG, carried_hash, lora_hash, read_lora_config
+from culteval.harness.chat import Chat
 from culteval.harness.encoding import encode
 from culteval.harness.models import load_model
 from culteval.harness.registry import spec_of
@@ -107,7 +108,7 @@ def stock(folder):
 
 def by_hand(model, tokenizer, prompts=PROMPTS):
     """Option probabilities by unpadded forward passes of a model, one prompt at a time."""
-    encoded, rows = encode(tokenizer, prompts), []
+    encoded, rows = encode(Chat(tokenizer), prompts), []
     for context, options in zip(encoded.contexts, encoded.options, strict=True):
         with torch.no_grad():
             logs = model(input_ids=torch.tensor([context])).logits[0, -1].double().log_softmax(-1)
