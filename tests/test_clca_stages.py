@@ -167,7 +167,11 @@ def test_people_s_own_dialogues_are_learned_without_agents(load, tmp_path):
     write_dialogues(tmp_path / "own.jsonl", [told(), told().model_copy(update={"id": "b"})])
     one = course(tmp_path / "run", load, dialogues=str(tmp_path / "own.jsonl"), checks=(), judge=False)
     one.run()
-    assert one.report()["simulated"] == {"source": str(tmp_path / "own.jsonl"), "dialogues": 2}
+    assert one.report()["simulated"] == {
+        "source": str(tmp_path / "own.jsonl"),
+        "dialogues": 2,
+        "turns": 2 * len(told().turns),
+    }
 
 
 def test_nothing_kept_is_told(load, tmp_path):
