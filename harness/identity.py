@@ -16,7 +16,8 @@ def _printable(text: str) -> str:
     return text
 
 
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_printable)]
+MOST_NAME = 200  # characters
+Name = Annotated[str, Field(min_length=1, max_length=MOST_NAME), AfterValidator(_printable)]
 Count = Annotated[int, Field(ge=0, le=1 << 62)]
 COMMIT = re.compile(r"[0-9a-f]{40}")  # what a hub calls a revision; folders of files go by another hash
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -21,7 +21,7 @@ from .chat import USUAL, Chat, ChatOptions
 from .encoding import Encoded, encode
 from .fastest import engine_for
 from .greedy import take_defaults, write
-from .identity import ModelIdentity
+from .identity import MOST_NAME, ModelIdentity
 from .lora import require_rows, tokenizer_for, with_lora
 from .model_config import context_of, steady_length, text_config
 from .packing import PackedForward
@@ -310,6 +310,8 @@ def load_model(
     """
     if threads:
         torch.set_num_threads(threads)
+    if len(name) > MOST_NAME or not name.isprintable():
+        raise UsageError(f"--model: a name of {MOST_NAME} printable characters at most; a link can give a folder one.")
     place = str(find("models", name)() if name in table("models") else name)
     chosen = DTYPES[default_dtype(device) if dtype == "auto" else dtype]
 

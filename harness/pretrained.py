@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import UnavailableError, is_memory
+from ..errors import UnavailableError, UsageError, is_memory
 from .adapters import refuse_as_model
 from .hashes import file_hash, folder_hash
 
@@ -53,12 +53,14 @@ def source_of(place: str, revision: str | None) -> Source:
     """Find a model's files; of a hub model the commit, which is all that is loaded from then on.
 
     Raises:
-        UsageError: it is an adapter. UnavailableError: no such model here, and none could be fetched.
+        UsageError: it is an adapter, or a folder with a revision. UnavailableError: no such model here, and none could be fetched.
     """
     path = Path(place)
     if path.is_file():
         raise UnavailableError(f"--model {place}: {_kind_of(path)}")
     if path.is_dir():
+        if revision:
+            raise UsageError(f"--revision {revision}: {place} is a folder, and has no revisions. Leave it out.")
         refuse_as_model(place, {})
         return Source(place, {}, path, _revision(path))
     from transformers.utils import cached_file

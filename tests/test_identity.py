@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from culteval.errors import UnavailableError
+from culteval.errors import UnavailableError, UsageError
 from culteval.harness.chat import ChatOptions
 from culteval.harness.config import RunConfig
 from culteval.harness.identity import ModelIdentity
@@ -109,6 +109,18 @@ def test_a_gguf_file_is_named_with_a_way_to_use_it(tmp_path):
     (tmp_path / "small.gguf").write_bytes(b"GGUF" + bytes(20))
     said = refusal(tmp_path / "small.gguf")
     assert "a GGUF file" in said and "llama-server -m small.gguf" in said and "--base-url" in said
+
+
+def test_names_that_no_submission_could_hold_are_refused_at_once(tiny, tmp_path):
+    folder = tmp_path / ("a" * 150) / ("b" * 100)
+    shutil.copytree(tiny(), folder)
+    with pytest.raises(UsageError, match="200 printable characters at most"):
+        loaded(folder)
+
+
+def test_a_folder_has_no_revisions(tiny):
+    with pytest.raises(UsageError, match="--revision v1: .* is a folder"):
+        load_model(str(tiny()), "float32", "cpu", "v1", 1, print)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
