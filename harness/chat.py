@@ -31,16 +31,30 @@ Argument = Annotated[str, Field(max_length=4000)] | int | float | bool | None
 
 
 class Block(NamedTuple):
-    """How a model that thinks aloud marks the beginning and the end of it."""
+    """How a model that thinks aloud marks it: the beginning, the end, what a prompt ends in behind which it is to
+    begin, and what stands there for no thoughts at all."""
 
     start: str
     stop: str
+    opened: str
+    empty: str
+
+    @classmethod
+    def of_tags(cls, start: str, stop: str) -> Block:
+        """A block between two tags, opened by the prompt and closed empty as Qwen's template closes it."""
+        return cls(start, f"\n\n{stop}\n\n", start, f"\n\n{stop}\n\n")
 
 
 BLOCKS = (
-    Block("<think>", "</think>"),
-    Block("[THINK]", "[/THINK]"),
-    Block("<|START_THINKING|>", "<|END_THINKING|>"),
+    Block.of_tags("<think>", "</think>"),
+    Block.of_tags("[THINK]", "[/THINK]"),
+    Block.of_tags("<|START_THINKING|>", "<|END_THINKING|>"),
+    Block(  # gpt-oss: https://cookbook.openai.com/articles/openai-harmony
+        "<|channel|>analysis<|message|>",
+        "<|end|><|start|>assistant<|channel|>final<|message|>",
+        "<|start|>assistant",
+        "<|channel|>final<|message|>",
+    ),
 )
 
 
@@ -196,19 +210,19 @@ def _dated(date: str) -> Iterator[None]:
 
 def opened_block(text: str) -> Block | None:
     """The block of thinking aloud that a rendered prompt ends in, if any."""
-    return next((block for block in BLOCKS if text.rstrip().endswith(block.start)), None)
+    return next((block for block in BLOCKS if text.rstrip().endswith(block.opened)), None)
 
 
 def closed(text: str) -> str:
-    """A rendered prompt whose block of thinking aloud is closed, empty, as Qwen's template closes it."""
+    """A rendered prompt whose block of thinking aloud is closed, empty."""
     block = opened_block(text)
-    return f"{text.rstrip()}\n\n{block.stop}\n\n" if block else text
+    return f"{text.rstrip()}{block.empty}" if block else text
 
 
 def _without_block(text: str) -> str:
     """A rendered prompt without the block of thinking aloud that it ends in, open or empty."""
     for block in BLOCKS:
-        text = re.sub(rf"{re.escape(block.start)}\s*({re.escape(block.stop)}\s*)?$", "", text)
+        text = re.sub(rf"{re.escape(block.start)}\s*({re.escape(block.stop.strip())}\s*)?$", "", text)
     return text
 
 

@@ -99,10 +99,9 @@ def _ended(model: LanguageModel, thoughts: list[int], block: Block) -> list[int]
     """Thoughts up to their end, which is put there where there is none."""
     thoughts = list(takewhile(lambda token: token not in model.ends, thoughts))
     for size in range(1, len(thoughts) + 1):
-        if block.stop in model.tokenizer.decode(thoughts[max(0, size - 16) : size], skip_special_tokens=False):
+        if block.stop.strip() in model.tokenizer.decode(thoughts[max(0, size - 16) : size], skip_special_tokens=False):
             return thoughts[:size]
-    stop = model.tokenizer(f"\n\n{block.stop}\n\n", add_special_tokens=False)["input_ids"]
-    return thoughts + stop
+    return thoughts + model.tokenizer(block.stop, add_special_tokens=False)["input_ids"]
 
 
 @torch.no_grad()

@@ -53,7 +53,8 @@ def source_of(place: str, revision: str | None) -> Source:
     """Find a model's files; of a hub model the commit, which is all that is loaded from then on.
 
     Raises:
-        UsageError: it is an adapter, or a folder with a revision. UnavailableError: no such model here, and none could be fetched.
+        UsageError: it is an adapter, or a folder with a revision.
+        UnavailableError: no such model here, and none could be fetched.
     """
     path = Path(place)
     if path.is_file():

@@ -89,7 +89,8 @@ def align(case, model, goal, budget, journal=None, seed=0):
 @pytest.mark.parametrize("case", CASES)
 def test_budget_seed_and_gain(case, load):
     model, (goal, items) = load("llama", True), goal_of()
-    found, enough = [], 61 if case == "labels" else 45
+    # A run of CMA-ES with 45 has two generations, of which the second is better or not by the rounding of a processor.
+    found, enough = [], {"labels": 61, "cma": 120}.get(case, 45)
     for seed in (0, 0, 1):
         budget = Budget(enough * items, items)
         journal = Memory(budget)

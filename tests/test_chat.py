@@ -163,6 +163,18 @@ def test_thinking_is_off_where_the_template_can():
     assert spoken(QWEN, arguments={"enable_thinking": True}).asked("How?") == user("How?")
 
 
+def test_every_way_of_thinking_aloud_is_closed_empty():
+    for opened, shut in {
+        "a\n<think>": "a\n<think>\n\n</think>\n\n",
+        "a [THINK]": "a [THINK]\n\n[/THINK]\n\n",
+        "<|START_THINKING|>\n": "<|START_THINKING|>\n\n<|END_THINKING|>\n\n",
+        "a<|end|><|start|>assistant": "a<|end|><|start|>assistant<|channel|>final<|message|>",
+        "<think>\n\n</think>\n\n": "<think>\n\n</think>\n\n",
+        "What does <think> mean?\nassistant": "What does <think> mean?\nassistant",
+    }.items():
+        assert closed(opened) == shut
+
+
 def test_an_open_block_of_thoughts_is_closed_for_probabilities(model_with, survey):
     model = model_with(lambda tokenizer: setattr(tokenizer, "chat_template", R1))
 
@@ -170,7 +182,7 @@ def test_an_open_block_of_thoughts_is_closed_for_probabilities(model_with, surve
         return model.tokenizer(user(text, "<think>\n\n</think>\n\n"), add_special_tokens=False)["input_ids"]
 
     same_as_by_hand(model, survey, ids_of)
-    assert model.identity.chat is not None and closed("no thoughts\n") == "no thoughts\n"
+    assert model.identity.chat is not None
 
 
 @pytest.mark.parametrize("template", [R1, TURNS + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"])

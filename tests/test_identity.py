@@ -119,7 +119,7 @@ def test_names_that_no_submission_could_hold_are_refused_at_once(tiny, tmp_path)
 
 
 def test_a_folder_has_no_revisions(tiny):
-    with pytest.raises(UsageError, match="--revision v1: .* is a folder"):
+    with pytest.raises(UsageError, match=r"--revision v1: .* is a folder"):
         load_model(str(tiny()), "float32", "cpu", "v1", 1, print)
 
 
