@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from culteval.errors import UsageError
+from culteval.harness.chat import Chat
 from culteval.harness.models import LanguageModel
 
 from .common import Row, Settings, say, source_of, wall
@@ -91,7 +92,7 @@ def _measure(
 
     raw, tokenizer = made
     weights = sum(p.numel() for p in raw.base_model.layers.parameters())
-    model, prompts = LanguageModel(raw, tokenizer, name, "random", say), fit_prompts()
+    model, prompts = LanguageModel(raw, Chat(tokenizer), name, "random", say), fit_prompts()
     soft, requests = soft_prompts(model, max(populations), length), as_requests(tokenizer, prompts)
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=length)
     prompted = get_peft_model(raw, config).eval()

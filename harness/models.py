@@ -23,7 +23,7 @@ from .fastest import engine_for
 from .greedy import take_defaults, write
 from .identity import MOST_NAME, ModelIdentity
 from .lora import require_rows, tokenizer_for, with_lora
-from .model_config import context_of, steady_length, text_config
+from .model_config import context_of, reads_ids, steady_length, text_config
 from .packing import PackedForward
 from .plain import PlainForward
 from .pretrained import load, source_of
@@ -58,6 +58,7 @@ class LanguageModel:
         self.tokens, self.seconds = 0, 0.0
         config = text_config(model)
         self.context, self._steady = context_of(config.to_dict()) or 1 << 30, steady_length(config)
+        self._reads_ids = reads_ids(config)
         self._tokenised = lru_cache(maxsize=16)(partial(encode, chat))
         self._encoded = lru_cache(maxsize=16)(self._forward_of)
         self._steps = lru_cache(maxsize=4)(self._steps_of)
@@ -149,7 +150,7 @@ class LanguageModel:
     def logprobs(self, prompts: Prompts, soft: torch.Tensor | None = None, preamble: str = "") -> torch.Tensor:
         """Log-probabilities (population, prompts, options) of the options, as a torch tensor with its graph."""
         virtual = 0 if soft is None else soft.shape[1]
-        if soft is not None:
+        if soft is not None and self._reads_ids:
             refuse_soft(self.identity.name, self.model.config)
         return self._encoded(prompts, preamble, virtual).logprobs(soft)
 

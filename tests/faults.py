@@ -32,6 +32,9 @@ class Numbers:
     class _Config:
         num_attention_heads, num_hidden_layers = 1, 1
 
+        def get_text_config(self) -> Any:
+            return self
+
     dim, tokens, vocabulary = 6, 0, 50
 
     def __init__(self) -> None:
@@ -41,7 +44,7 @@ class Numbers:
         types = dict.fromkeys(fields, str) | {"threads": int, "chat_template": "str | None"}
         kind = type("Identity", (BaseModel,), {"__annotations__": types})
         self.identity = kind(**fields, threads=1, chat_template=None)
-        self.model = type("Model", (), {"config": self._Config()})()
+        self.model = type("Model", (), {"config": self._Config(), "get_decoder": lambda self: self})()
         self._vectors = np.random.default_rng(0).standard_normal((self.vocabulary, self.dim)).astype(np.float32)
 
     def ordinary_tokens(self) -> np.ndarray:

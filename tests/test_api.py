@@ -251,7 +251,7 @@ def test_the_manifest_says_where_the_answers_come_from(server, tmp_path):
     assert manifest["model"] == {
         "name": f"openai-chat:tiny@{server.url}/chat/completions", "revision": "tiny-1 fp_7", "dtype": "unknown",
         "device": "api", "threads": 0, "chat_template": "of the endpoint", "forward": "first token, 20 likeliest",
-        "adapter_sha256": None,
+        "adapter_sha256": None, "content_sha256": None, "chat": None, "generation_ignored": {},
     }  # fmt: skip
     assert manifest["budget"]["item_forwards"] == 0
     assert all("Saudi Arabia" in body["messages"][0]["content"] for body in server.bodies)

@@ -150,7 +150,7 @@ def test_preset_and_dialogues_are_flags_of_run_and_of_clca(tiny, tmp_path):
     base = flags(tiny(), tmp_path / "out")
     done = culteval("clca", "filter", "--dialogues", own, *base, "--set", "judge=false", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["simulated"] == {"source": str(own), "dialogues": 3}
+    assert json.loads(done.stdout)["simulated"] == {"source": str(own), "dialogues": 3, "turns": 12}
     refused = culteval("run", "--aligner", "de", "--task", "vsm13", "--preset", "laptop")
     assert refused.returncode == UsageError.exit_code and "de has no such setting" in refused.stderr
     refused = culteval("clca", "simulate", "--dialogues", tmp_path / "none.jsonl", *base)
@@ -311,7 +311,7 @@ def test_a_soft_prompt_is_fitted_on_a_model_with_an_adapter(whole, tiny, tmp_pat
     refused = culteval(*more, "--adapter", lora)
     assert refused.returncode == 2 and "without --adapter" in refused.stderr
     refused = culteval(*fit, "--adapter", tmp_path / "nowhere")
-    assert refused.returncode == 3 and "cannot be read" in refused.stderr
+    assert refused.returncode == 3 and "no such folder here" in refused.stderr
 
 
 @pytest.mark.slow
