@@ -118,10 +118,9 @@ class Chat:
     @property
     def recorded(self) -> ChatOptions | None:
         """What a submission says of the chat, where something is not at its default, or is pinned."""
-        own, usual = self.options, USUAL
         thinks = any(block.start in self.template for block in BLOCKS)
-        said = own.model_copy(update={} if thinks else {"thinking_tokens": THINKING_TOKENS})
-        return None if said == usual and not self._reads(_CLOCK) and not thinks else said
+        said = self.options.model_copy(update={} if thinks else {"thinking_tokens": THINKING_TOKENS})
+        return None if said == USUAL and not self._reads(_CLOCK) and not thinks else said
 
     def render(self, chat: Sequence[Message], opened: bool = True) -> str:
         """A chat by the template; ``opened``: with the assistant's turn begun.

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from .chat import BLOCKS, Block, opened_block
-from .model_config import steady_length, text_config
 
 if TYPE_CHECKING:
     from .models import LanguageModel
@@ -63,16 +62,11 @@ def write(model: LanguageModel, texts: Sequence[str], soft: np.ndarray | None, m
     Args:
         soft: one soft prompt (T, dim) or None.
     """
-    together = 1 if _lengths_matter(model) else TOGETHER
+    together = TOGETHER if model.steady is None else 1  # the length of one prompt would move the positions of others
     answers = []
     for at in range(0, len(texts), together):
         answers += _batch(model, texts[at : at + together], soft, most)
     return answers
-
-
-def _lengths_matter(model: LanguageModel) -> bool:
-    """Whether the length of one prompt moves the positions of others that are written to beside it."""
-    return steady_length(text_config(model.model)) is not None
 
 
 def _batch(model: LanguageModel, texts: Sequence[str], soft: np.ndarray | None, most: int) -> list[str]:
@@ -84,7 +78,8 @@ def _batch(model: LanguageModel, texts: Sequence[str], soft: np.ndarray | None, 
         thoughts = _continued(model, heads, soft, model.chat.options.thinking_tokens)
         ended = [_ended(model, row, block) for row, block in zip(thoughts, thinks.values(), strict=True)]
         said = _continued(model, [head + row for head, row in zip(heads, ended, strict=True)], soft, most)
-        new = [dict(zip(thinks, said, strict=True)).get(i, row) for i, row in enumerate(new)]
+        for i, row in zip(thinks, said, strict=True):
+            new[i] = row
     plain = [model.tokenizer.decode(row, skip_special_tokens=True) for row in new]
     return [text.lstrip().partition("\n")[0] for text in plain]
 

@@ -38,7 +38,8 @@ class LanguageModel:
     """A frozen causal language model that answers prompts, alone or behind soft prompts.
 
     ``dim`` is the width of its embeddings; ``tokens`` and ``seconds`` count what it has read so far. ``content`` stands
-    for all of its files, and is None where nobody knows what they hold.
+    for all of its files, and is None where nobody knows what they hold. ``steady`` is how long prompts may be before
+    their length moves positions, None where it never does.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class LanguageModel:
         self.dim = model.get_input_embeddings().weight.shape[1]
         self.tokens, self.seconds = 0, 0.0
         config = text_config(model)
-        self.context, self._steady = context_of(config.to_dict()) or 1 << 30, steady_length(config)
+        self.context, self.steady = context_of(config.to_dict()) or 1 << 30, steady_length(config)
         self._reads_ids = reads_ids(config)
         self._tokenised = lru_cache(maxsize=16)(partial(encode, chat))
         self._encoded = lru_cache(maxsize=16)(self._forward_of)
@@ -135,7 +136,7 @@ class LanguageModel:
         return self._forward(encoded, virtual)
 
     def _forward(self, encoded: Encoded, virtual: int) -> PackedForward | PlainForward:
-        if self._steady is not None and encoded.longest + virtual >= self._steady:
+        if self.steady is not None and encoded.longest + virtual >= self.steady:
             return PlainForward(self.model, encoded, alone=True)
         return PackedForward(self.engine, encoded) if self.engine else PlainForward(self.model, encoded)
 
