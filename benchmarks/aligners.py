@@ -14,12 +14,13 @@ from pathlib import Path
 
 import click
 import numpy as np
-from culteval.harness.config import aligner_settings
-from culteval.harness.figure import drawing
-from culteval.harness.report import markdown_table
-from culteval.harness.run import SCORES, SUBMISSION, read_result
-from culteval.harness.scoring import score_submission
-from culteval.harness.submission import UsedAligner
+from culteval.harness.report.plots import drawing
+from culteval.harness.report.tables import markdown_table
+from culteval.harness.runs.config import aligner_settings
+from culteval.harness.runs.execute import SCORES, SUBMISSION
+from culteval.harness.runs.folder import read_result
+from culteval.harness.scoring.score import score_submission
+from culteval.harness.submissions.manifest import UsedAligner
 from culteval.tasks.countries import name_of
 from culteval.tasks.score import Score, find
 

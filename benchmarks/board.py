@@ -19,9 +19,9 @@ from typing import Any
 
 import click
 import numpy as np
-from culteval.harness import submission
 from culteval.harness.registry import spec_of
-from culteval.harness.scoring import score_submission
+from culteval.harness.scoring.score import score_submission
+from culteval.harness.submissions.writer import write_submission
 from culteval.tasks.answers import Answers
 from culteval.tasks.prompts import Asking, layout_of
 
@@ -60,7 +60,7 @@ def submit(folder: Path, number: int, tasks: dict[str, str], people: int = 0) ->
                    "seconds": 0},
     }  # fmt: skip
     path = folder / f"{aligner}-{number:05}"
-    submission.write(path, manifest, {name: answers})
+    write_submission(path, manifest, {name: answers})
     return path
 
 

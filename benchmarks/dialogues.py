@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from culteval.harness.models import LanguageModel, load_model
+from culteval.harness.models.load import load_model
+from culteval.harness.models.local import LanguageModel
 from culteval.optimizers.clca.aligner import culture_of
 from culteval.optimizers.clca.scenarios import adapted
 from culteval.optimizers.clca.settings import CLCASettings

@@ -9,10 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
-from culteval.harness.commands import run_defaults
-from culteval.harness.engines.interface import Resources
-from culteval.harness.run import SUBMISSION
-from culteval.harness.sweep import Arm, Grid, cells, engine_of, run_cells
+from culteval.harness.cli.run import run_defaults
+from culteval.harness.runs.execute import SUBMISSION
+from culteval.harness.sweeps.executors.base import Resources
+from culteval.harness.sweeps.grid import Arm, Grid, cells, engine_of, run_cells
 
 from .common import Row, Settings, ratio, say
 

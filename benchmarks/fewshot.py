@@ -71,7 +71,7 @@ def _measure(settings: Settings, dtype: str, requests: list[Instance]) -> Row:
 
 
 def _ours(settings: Settings, dtype: str) -> HFLM:
-    from culteval.harness.lm_eval_model import CultevalLM
+    from culteval.harness.integrations.lm_eval_model import CultevalLM
 
     return CultevalLM(pretrained=source_of(settings.model), dtype=dtype, device=settings.device)
 

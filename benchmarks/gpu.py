@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from culteval.errors import UsageError
-from culteval.harness.chat import Chat
-from culteval.harness.models import LanguageModel
+from culteval.harness.engine.chat import Chat
+from culteval.harness.models.local import LanguageModel
 
 from .common import Row, Settings, say, source_of, wall
 from .packing import as_requests, compare, fit_prompts, soft_prompts

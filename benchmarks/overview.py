@@ -12,14 +12,14 @@ from pathlib import Path
 
 import click
 import numpy as np
-from culteval.harness.centred import ALL
-from culteval.harness.report import escape, markdown_table
-from culteval.harness.scoring import Shelf
-from culteval.leaderboards.collect import entries
-from culteval.leaderboards.glossary import label, precision
-from culteval.leaderboards.rank import Board, boards
+from culteval.harness.analysis.between_countries import ALL
+from culteval.harness.report.tables import escape, markdown_table
+from culteval.harness.scoring.score import Shelf
+from culteval.leaderboards.boards import Board, boards
+from culteval.leaderboards.country_sets import AlignedSet, aligned_sets
+from culteval.leaderboards.entries import entries
+from culteval.leaderboards.metric_labels import label, precision
 from culteval.leaderboards.render.tables import columns
-from culteval.leaderboards.sets import AlignedSet, aligned_sets
 from culteval.leaderboards.suite import read_suite
 from culteval.tasks.score import place
 

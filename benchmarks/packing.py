@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from culteval.harness.aligned import AlignedModel
-from culteval.harness.chat import Chat
-from culteval.harness.models import LanguageModel, load_model
+from culteval.harness.engine.chat import Chat
+from culteval.harness.models.aligned import AlignedModel
+from culteval.harness.models.load import load_model
+from culteval.harness.models.local import LanguageModel
 from culteval.harness.registry import spec_of
 from culteval.tasks.prompts import Prompts, render
 

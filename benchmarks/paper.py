@@ -18,16 +18,17 @@ from typing import Any
 
 import click
 import numpy as np
-from culteval.harness.aligned import AlignedModel
-from culteval.harness.budget import Budget
-from culteval.harness.commands import load, run_defaults
-from culteval.harness.config import aligner_settings
-from culteval.harness.display import TerminalDisplay
-from culteval.harness.goal import Goal, TaskGoal, fit_goal
-from culteval.harness.planning import plan
+from culteval.harness.alignment.budget import Budget
+from culteval.harness.alignment.objective import Goal, TaskGoal, fit_goal
+from culteval.harness.cli.options import load
+from culteval.harness.cli.run import run_defaults
+from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.registry import find, spec_of
-from culteval.harness.report import markdown_lines
-from culteval.harness.run import execute
+from culteval.harness.report.progress import TerminalDisplay
+from culteval.harness.report.tables import markdown_lines
+from culteval.harness.runs.config import aligner_settings
+from culteval.harness.runs.execute import execute
+from culteval.harness.runs.plan import plan
 from culteval.tasks.countries import country, name_of
 from culteval.tasks.measure import MeasureOptions, measure_of
 from culteval.tasks.prompts import Asking, render

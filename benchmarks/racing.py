@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from culteval.harness.aligned import AlignedModel
-from culteval.harness.budget import Budget
-from culteval.harness.goal import Goal, fit_goal
-from culteval.harness.models import LanguageModel
+from culteval.harness.alignment.budget import Budget
+from culteval.harness.alignment.objective import Goal, fit_goal
+from culteval.harness.models.aligned import AlignedModel
+from culteval.harness.models.local import LanguageModel
 from culteval.harness.registry import spec_of
 from culteval.optimizers.de import DESettings, DifferentialEvolutionPrompt
 from culteval.tasks.countries import country

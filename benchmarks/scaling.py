@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from culteval.harness.models import DTYPES, LanguageModel
+from culteval.harness.models.load import DTYPES
+from culteval.harness.models.local import LanguageModel
 from culteval.harness.registry import spec_of
 from culteval.tasks.prompts import Asking, Prompts, render
 from culteval.tasks.schema import Split

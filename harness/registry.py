@@ -54,7 +54,7 @@ _OWN = {
         }.items()
         for name in names
     },
-    "models": {"smollm2": "culteval.harness.embedded:fetch"},
+    "models": {"smollm2": "culteval.harness.models.embedded:fetch"},
 }
 _CULTUREBENCH = ("culturalbench_hard", "culturalbench_easy", "culture_core")
 FAMILIES = {"culturebench": _CULTUREBENCH, "culturalbench": _CULTUREBENCH, "cdeval": ("cdeval", "cdeval_core")}

@@ -15,17 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CultevalError, InputError
-from ..harness.aligned import ADAPTER_FILES, adapter_hash
-from ..harness.files import sha256
-from ..harness.judge import JUDGE, VERDICTS
+from ..harness.models.aligned import ADAPTER_FILES, adapter_hash
 from ..harness.registry import find as registered
 from ..harness.registry import table
-from ..harness.run import ALIGNED, SCORES
-from ..harness.scoring import Shelf
-from ..harness.submission import ANSWERS, MANIFEST, Manifest
+from ..harness.runs.execute import ALIGNED, SCORES
+from ..harness.scoring.judge import JUDGE, VERDICTS
+from ..harness.scoring.score import Shelf
+from ..harness.submissions.manifest import ANSWERS, MANIFEST, Manifest
+from ..harness.util.atomic_io import sha256
 from ..tasks.answers import Answers
 from ..tasks.prompts import Asking, split_items
-from .collect import VERIFIED, Entry, Found, entry_of, find, kind_of, verified
+from .entries import VERIFIED, Entry, Found, entry_of, find, kind_of, verified
 from .publish import published_name, without_places
 from .suite import Suite
 

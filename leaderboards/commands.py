@@ -13,9 +13,9 @@ import click
 from ..errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from ..harness.scoring import Shelf
-    from .collect import Entry
-    from .rank import Board
+    from ..harness.scoring.score import Shelf
+    from .boards import Board
+    from .entries import Entry
     from .suite import Suite
 
 FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default="culteval-runs")
@@ -31,9 +31,9 @@ def _note(text: str) -> None:
 
 
 def _boards(folder: Path, shelf: Shelf, suite: Suite, as_json: bool) -> tuple[list[Entry], list[Board]]:
-    from ..harness.commands import terminal
-    from .collect import entries
-    from .rank import boards
+    from ..harness.cli.options import terminal
+    from .boards import boards
+    from .entries import entries
 
     with terminal(as_json) as display:
         runs = list(entries(folder, _note, lambda done, total: display.advance("submissions", done, total, None)))
@@ -48,10 +48,10 @@ def show(folder: Path, form: str) -> None:
     """Rank the finished runs of a folder by their held-out headline, a table a task and country."""
     from rich.console import Console
 
-    from ..harness.scoring import Shelf
-    from .collect import verified
+    from ..harness.scoring.score import Shelf
+    from .country_sets import aligned_sets
+    from .entries import verified
     from .render import terminal
-    from .sets import aligned_sets
     from .suite import read_suite
 
     shelf, checked = Shelf(), verified(folder)
@@ -76,7 +76,7 @@ def build(folder: Path, out: Path, as_json: bool) -> None:
 
     Scores are made from the answers. Built again, only what is new is read.
     """
-    from ..harness.commands import terminal
+    from ..harness.cli.options import terminal
     from .render import site
 
     with terminal(as_json) as display:
@@ -99,10 +99,10 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
 
     A row is bold only where paired tests say that it is better than every other.
     """
-    from ..harness.files import write_text
-    from ..harness.scoring import Shelf
-    from .collect import verified
-    from .sets import aligned_sets
+    from ..harness.scoring.score import Shelf
+    from ..harness.util.atomic_io import write_text
+    from .country_sets import aligned_sets
+    from .entries import verified
     from .suite import read_suite
 
     if form in ("png", "svg") and (out is None or out.suffix != f".{form}"):
@@ -116,8 +116,8 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
         return
     import numpy as np
 
-    from .proof import proven
     from .render import records, tables
+    from .significance import proven
 
     tasks = [board.key.task for board in found]
     sets = [each for each in aligned_sets(runs, shelf) if each.task in tasks]
@@ -198,7 +198,7 @@ def check(context: click.Context, folder: Path, since: Path | None, as_json: boo
     different origin may have the same; with --since nothing may be gone or changed.
     """
     from ..errors import InputError
-    from ..harness.commands import terminal
+    from ..harness.cli.options import terminal
     from .check import check as check_board
     from .suite import read_suite
 
@@ -244,7 +244,7 @@ def verify(
     Marks go to verified.json in the folder. Exit code 3 where an entry does not agree.
     """
     from ..errors import InputError
-    from ..harness.commands import terminal
+    from ..harness.cli.options import terminal
     from .verify import Models, verify_all
 
     with terminal(as_json) as display:

@@ -9,12 +9,12 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..errors import InputError, UsageError
-from ..harness.adapters import CONFIG
-from ..harness.files import copy_into, json_text, replacing, write_json
-from ..harness.run import SCORES
-from ..harness.scoring import Shelf
-from ..harness.submission import MANIFEST, Manifest
-from .collect import MOST_ADAPTER, Found, entry_of, find_one
+from ..harness.adapters.peft_files import CONFIG
+from ..harness.runs.execute import SCORES
+from ..harness.scoring.score import Shelf
+from ..harness.submissions.manifest import MANIFEST, Manifest
+from ..harness.util.atomic_io import copy_into, json_text, replacing, write_json
+from .entries import MOST_ADAPTER, Found, entry_of, find_one
 
 # A path that begins at a root, a home or a folder above, by itself or behind an equals sign.
 _PLACE = re.compile(r"(^|(?<=[\s=\"']))((?:/|~|\.{1,2}/|[A-Za-z]:\\)[^\s\"']+)")

@@ -10,18 +10,19 @@ from typing import Any
 import numpy as np
 
 from ..errors import CultevalError, UnavailableError, UsageError, did_you_mean
-from ..harness.aligned import AlignedModel, adapter_hash
-from ..harness.chat import USUAL
-from ..harness.files import write_json
-from ..harness.greedy import TOGETHER
-from ..harness.identity import COMMIT, ModelIdentity
-from ..harness.models import load_model
+from ..harness.engine.chat import USUAL
+from ..harness.models.aligned import AlignedModel, adapter_hash
+from ..harness.models.greedy import TOGETHER
+from ..harness.models.info import COMMIT, ModelIdentity
+from ..harness.models.load import load_model
 from ..harness.registry import spec_of
-from ..harness.run import ALIGNED, versions
-from ..harness.submission import MOST_TEXT, Manifest, asking, read
+from ..harness.runs.execute import ALIGNED, versions
+from ..harness.submissions.manifest import MOST_TEXT, Manifest, asking
+from ..harness.submissions.reader import read_submission
+from ..harness.util.atomic_io import write_json
 from ..tasks.answers import Answers
 from ..tasks.prompts import protocol
-from .collect import VERIFIED, Found, find, verified
+from .entries import VERIFIED, Found, find, verified
 
 # What rounding does to an option's probability when the same prompt stands in another batch or on another machine.
 TOLERANCE = {"float32": 0.002, "float16": 0.02, "bfloat16": 0.06}
@@ -73,7 +74,7 @@ def verify(found: Found, model_of: Callable[[Manifest], Any], most: int, rng: np
     Raises:
         InputError: a damaged entry or adapter. UnavailableError: no adapter there, or the model is another one here.
     """
-    manifest, answers = read(found.folder)
+    manifest, answers = read_submission(found.folder)
     adapter = found.folder / ALIGNED
     made = adapter_hash(adapter) if adapter.is_dir() else None
     if made != manifest.aligner.adapter_sha256:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from ..harness.aligned import AlignedModel
-from ..harness.aligner import Journal
-from ..harness.budget import Budget
-from ..harness.goal import Goal
-from ..harness.room import require_room
+from ..harness.alignment.aligner import Journal
+from ..harness.alignment.budget import Budget
+from ..harness.alignment.objective import Goal
+from ..harness.models.aligned import AlignedModel
+from ..harness.models.context import require_room
 from ..tasks.countries import Country, country
 from ..tasks.schema import Order
 from .descent import (
@@ -39,7 +39,7 @@ from .search.interface import pack_rng, unpack_rng
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..harness.models import LanguageModel
+    from ..harness.models.local import LanguageModel
 
 
 RETELLINGS = 32  # looked at beforehand: every item then has its longest sentence, labels and instruction nearly surely

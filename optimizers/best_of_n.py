@@ -12,18 +12,18 @@ import numpy as np
 from pydantic import Field
 
 from ..errors import RunError
-from ..harness.aligned import AlignedModel
-from ..harness.aligner import Journal
-from ..harness.aligner import Settings as Base
-from ..harness.budget import Budget
-from ..harness.goal import Goal
+from ..harness.alignment.aligner import Journal
+from ..harness.alignment.aligner import Settings as Base
+from ..harness.alignment.budget import Budget
+from ..harness.alignment.objective import Goal
+from ..harness.models.aligned import AlignedModel
 from ..tasks.countries import name_of
 from ..tasks.spec import read_yaml
 from .soft_prompt import require_candidate
 from .texts import persona
 
 if TYPE_CHECKING:
-    from ..harness.models import LanguageModel
+    from ..harness.models.local import LanguageModel
 
 
 class BestOfNSettings(Base):

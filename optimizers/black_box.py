@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 from pydantic import Field
 
-from ..harness.aligned import AlignedModel
-from ..harness.aligner import Journal
-from ..harness.budget import Budget
-from ..harness.goal import Goal
+from ..harness.alignment.aligner import Journal
+from ..harness.alignment.budget import Budget
+from ..harness.alignment.objective import Goal
+from ..harness.models.aligned import AlignedModel
 from .racing import Race, can_race
 from .search.interface import Search, pack_rng, unpack_rng
 from .soft_prompt import evaluate, require_candidate
 from .spaces import Space, SpaceSettings, lay_space
 
 if TYPE_CHECKING:
-    from ..harness.models import LanguageModel
+    from ..harness.models.local import LanguageModel
 
 
 class BlackBoxSettings(SpaceSettings):

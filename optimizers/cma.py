@@ -13,7 +13,7 @@ from .search.cma import CovarianceAdaptation
 from .spaces import Space
 
 if TYPE_CHECKING:
-    from ..harness.models import LanguageModel
+    from ..harness.models.local import LanguageModel
 
 MOST_FULL = 1000  # dimensions beyond which a full covariance costs more than the model
 

@@ -13,7 +13,7 @@ from .search.de import DifferentialEvolution
 from .spaces import Space, first_vectors
 
 if TYPE_CHECKING:
-    from ..harness.models import LanguageModel
+    from ..harness.models.local import LanguageModel
 
 
 class DESettings(BlackBoxSettings):

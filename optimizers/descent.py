@@ -9,14 +9,14 @@ import numpy as np
 from pydantic import Field
 
 from ..errors import RunError, UsageError
-from ..harness.aligner import Settings
-from ..harness.budget import Budget
-from ..harness.goal import Goal
+from ..harness.alignment.aligner import Settings
+from ..harness.alignment.budget import Budget
+from ..harness.alignment.objective import Goal
 from .soft_prompt import draw_prompts, text_prompt
 from .texts import persona
 
 if TYPE_CHECKING:
-    from ..harness.models import LanguageModel
+    from ..harness.models.local import LanguageModel
 
 PASSES = 3  # item forwards that a forward and a backward count as
 

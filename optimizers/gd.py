@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from ..harness.aligned import AlignedModel
-from ..harness.aligner import Journal
-from ..harness.budget import Budget
-from ..harness.goal import Goal
+from ..harness.alignment.aligner import Journal
+from ..harness.alignment.budget import Budget
+from ..harness.alignment.objective import Goal
+from ..harness.models.aligned import AlignedModel
 from ..tasks.answers import Layout
 from ..tasks.measure import Objective
 from ..tasks.prompts import Prompts
@@ -37,7 +37,7 @@ from .search.interface import pack_rng, unpack_rng
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..harness.models import LanguageModel
+    from ..harness.models.local import LanguageModel
 
 
 class GradientSettings(DescentSettings):

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..harness.aligned import AlignedModel
-from ..harness.aligner import AnySettings, Journal
-from ..harness.budget import Budget
-from ..harness.goal import Goal
+from ..harness.alignment.aligner import AnySettings, Journal
+from ..harness.alignment.budget import Budget
+from ..harness.alignment.objective import Goal
+from ..harness.models.aligned import AlignedModel
 
 if TYPE_CHECKING:
-    from ..harness.models import LanguageModel
+    from ..harness.models.local import LanguageModel
 
 
 class Naive:

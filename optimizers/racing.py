@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import RunError
-from ..harness.budget import Budget
-from ..harness.goal import Goal
+from ..harness.alignment.budget import Budget
+from ..harness.alignment.objective import Goal
 from ..tasks.measure import SeparableObjective
 
 if TYPE_CHECKING:
-    from ..harness.models import LanguageModel
-    from ..harness.stepwise import Steps
+    from ..harness.engine.incremental import Steps
+    from ..harness.models.local import LanguageModel
 
 
 HEAT = 4  # candidates asked together in steps: fewer read the weights too often, more need memory for what they read

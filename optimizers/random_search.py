@@ -12,7 +12,7 @@ from .search.random import Draw, RandomDraws
 from .spaces import Space, draw_vectors, first_vectors
 
 if TYPE_CHECKING:
-    from ..harness.models import LanguageModel
+    from ..harness.models.local import LanguageModel
 
 BATCH = 10  # candidates between checkpoints
 

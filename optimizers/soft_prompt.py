@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import RunError, UsageError
-from ..harness.budget import Budget
-from ..harness.goal import Goal
+from ..harness.alignment.budget import Budget
+from ..harness.alignment.objective import Goal
 
 if TYPE_CHECKING:
-    from ..harness.models import LanguageModel
+    from ..harness.models.local import LanguageModel
 
 
 def evaluate(model: LanguageModel, goal: Goal, soft: np.ndarray, budget: Budget) -> np.ndarray:

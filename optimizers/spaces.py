@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 from pydantic import Field
 
-from ..harness.aligner import Settings
-from ..harness.goal import Goal
+from ..harness.alignment.aligner import Settings
+from ..harness.alignment.objective import Goal
 from .soft_prompt import draw_prompts, text_prompt
 from .texts import persona
 
 if TYPE_CHECKING:
-    from ..harness.models import LanguageModel
+    from ..harness.models.local import LanguageModel
 
 
 class SpaceSettings(Settings):

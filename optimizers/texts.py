@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..harness.goal import Goal
+from ..harness.alignment.objective import Goal
 from ..tasks.countries import name_of
 from ..tasks.spec import read_yaml
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from ..harness.aligned import AlignedModel
-from ..harness.aligner import Journal
-from ..harness.aligner import Settings as Base
-from ..harness.budget import Budget
-from ..harness.goal import Goal
+from ..harness.alignment.aligner import Journal
+from ..harness.alignment.aligner import Settings as Base
+from ..harness.alignment.budget import Budget
+from ..harness.alignment.objective import Goal
+from ..harness.models.aligned import AlignedModel
 from .soft_prompt import draw_prompts
 
 if TYPE_CHECKING:
-    from ..harness.models import LanguageModel
+    from ..harness.models.local import LanguageModel
 
 
 class UntrainedSettings(Base):

@@ -18,8 +18,8 @@ import numpy as np
 from ..errors import InputError
 from .answers import Answers
 from .countries import country as resolve
+from .extraction import parse_code
 from .measure import MeasureOptions, measure_of
-from .parsing import parse_code
 from .prompts import Asking, Prompts, render
 from .schema import SplitName
 from .spec import TaskSpec, load_spec

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .answers import Layout
+from .extraction import parse_code
 from .items import free_id
-from .parsing import parse_code
-from .respondents import panel
+from .personas import panel
 from .schema import Split, SplitName
 from .spec import TaskSpec
 

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from culteval.harness.api import Api
-from culteval.harness.api_model import ApiModel
+from culteval.harness.providers.model import ApiModel
+from culteval.harness.providers.settings import Api
 from culteval.harness.registry import spec_of
 from culteval.tasks.prompts import Asking, render
 
 from .api_server import serving
-from .test_run import culteval
+from .harness.runs.test_run import culteval
 
 KEY = "sk-abcdefghijklmnopqrstuvwxyz0123456789"
 PROMPTS = 72  # of vsm13 with --limit 1
@@ -17,7 +17,7 @@ PROMPTS = 72  # of vsm13 with --limit 1
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Short waits, a key, no proxy."""
-    from culteval.harness import endpoint
+    from culteval.harness.providers import http as endpoint
 
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.01)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

@@ -3,9 +3,10 @@
 import json
 
 import numpy as np
-from culteval.harness import submission
 from culteval.harness.registry import spec_of
-from culteval.leaderboards import collect
+from culteval.harness.submissions.reader import read_submission
+from culteval.harness.submissions.writer import write_submission
+from culteval.leaderboards import entries as collect
 from culteval.tasks.answers import Answers
 from culteval.tasks.prompts import Asking, protocol
 
@@ -30,7 +31,7 @@ def write(folder, name, *, task="vsm13", country="SA", aligner="de", seed=0, til
         "country": country, "seed": seed, "versions": {"culteval": "0.1.0"}, "command": "culteval run",
         "budget": SPENT,
     }  # fmt: skip
-    submission.write(folder / name, manifest | more, {task: answers})
+    write_submission(folder / name, manifest | more, {task: answers})
     return folder / name
 
 
@@ -59,7 +60,7 @@ def fill(home):
         command="culteval run \u202e\u2028 javascript:alert(1) </script>",
         settings={"=HYPERLINK(1)": EVIL, "n": "${7*7}"},
     )  # fmt: skip
-    digest = submission.read(home / "de-1")[0].answers.sha256
+    digest = read_submission(home / "de-1")[0].answers.sha256
     (home / collect.VERIFIED).write_text(json.dumps({digest: {"by": "keepers"}}))
     return home
 

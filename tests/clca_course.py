@@ -8,7 +8,7 @@ from culteval.optimizers.clca.settings import CLCASettings
 from culteval.optimizers.clca.stages import Course
 from culteval.tasks.metrics.reference import scores_of
 
-from .test_clca_scenes import dialogue, turn
+from .optimizers.clca.test_scenes import dialogue, turn
 
 CULTURE = in_words(scores_of(spec_of("vsm13"), "extended"), "US")
 

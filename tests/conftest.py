@@ -98,7 +98,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def load(tiny: Callable[..., Path]) -> Callable:
     """``load(shape, chat)``: that model as a LanguageModel in float32."""
-    from culteval.harness.models import load_model
+    from culteval.harness.models.load import load_model
 
     def loaded(shape: str = "llama", chat: bool = True, notes: list[str] | None = None):
         say = (lambda text: notes.append(text)) if notes is not None else (lambda text: None)
@@ -138,7 +138,7 @@ def tiny_cache(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
     import json
     import shutil
 
-    from culteval.harness.embedded import CONVERTER, EMBEDDED
+    from culteval.harness.models.embedded import CONVERTER, EMBEDDED
 
     cache, model = tmp_path_factory.mktemp("cache"), EMBEDDED["smollm2"]
     folder = shutil.copytree(tiny(), cache / "models" / f"smollm2-{model.version}")
@@ -161,10 +161,10 @@ def submit() -> Callable[..., Path]:
     """
     import json
 
-    from culteval.harness import submission
     from culteval.harness.registry import spec_of
-    from culteval.harness.run import SCORES, SUBMISSION
-    from culteval.harness.scoring import score_submission
+    from culteval.harness.runs.execute import SCORES, SUBMISSION
+    from culteval.harness.scoring.score import score_submission
+    from culteval.harness.submissions.writer import write_submission
 
     def write(folder, answers, country="SA", aligner="de", seed=0, allowed=0, settings=None, fitted=None, **asked):
         tasks = [{"name": name, "hash": spec_of(name).hash, "country": country, **asked} for name in answers]
@@ -178,7 +178,7 @@ def submit() -> Callable[..., Path]:
             "budget": {"item_forwards_allowed": allowed, "item_forwards": allowed, "survey_evaluations": 0,
                        "tokens": 0, "seconds": 0},
         }  # fmt: skip
-        submission.write(folder / SUBMISSION, manifest, answers)
+        write_submission(folder / SUBMISSION, manifest, answers)
         _, scores = score_submission(folder / SUBMISSION)
         (folder / SCORES).write_text(json.dumps([row.model_dump(mode="json") for row in scores]), encoding="utf-8")
         return folder

@@ -110,7 +110,7 @@ def carry_out(command: dict[str, Any], said: int) -> None:
         os.setgid(NOBODY)
         os.setuid(NOBODY)
     sys.addaudithook(injector)
-    from culteval.harness import cli
+    from culteval.harness.cli import main as cli
 
     sys.argv, code = ["culteval", *command["argv"]], 0
     try:
@@ -127,13 +127,17 @@ def serve() -> None:
     """Answer requests until there are none; one thread, so that forking is safe."""
     import filelock  # noqa: F401  (what a run imports is imported once, before any fork)
     import pycountry  # noqa: F401
-    from culteval.harness import aligned, cli, commands, figure, report, run  # noqa: F401
+    from culteval.harness.cli import main, score  # noqa: F401
+    from culteval.harness.cli import run as commands
+    from culteval.harness.models import aligned  # noqa: F401
+    from culteval.harness.report import plots, tables  # noqa: F401
+    from culteval.harness.runs import execute  # noqa: F401
     from culteval.optimizers import black_box, de, random_search  # noqa: F401
     from culteval.tasks.metrics import accuracy, survey  # noqa: F401
 
     if "real" in sys.argv:
         import torch
-        from culteval.harness import models  # noqa: F401
+        from culteval.harness.models import load  # noqa: F401
         from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
         torch.set_num_threads(1)

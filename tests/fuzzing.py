@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from culteval.errors import CultevalError, InputError
-from culteval.harness import submission
-from culteval.harness.cli import cli
+from culteval.harness.cli.main import cli
 from culteval.harness.registry import spec_of
+from culteval.harness.submissions.writer import write_submission
 from culteval.tasks.prompts import Asking, protocol
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -141,4 +141,4 @@ def small_submission(folder):
         "budget": {"item_forwards_allowed": 4, "item_forwards": 4, "survey_evaluations": 1.0,
                    "tokens": 7, "seconds": 1.5},
     }  # fmt: skip
-    submission.write(folder, manifest, {"mytask": given_})
+    write_submission(folder, manifest, {"mytask": given_})

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from culteval.errors import InputError, UsageError
-from culteval.harness import submission
 from culteval.harness.registry import spec_path
+from culteval.harness.submissions.reader import read_submission
+from culteval.harness.submissions.writer import write_submission
 from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.prompts import Asking, protocol
 from culteval.tasks.spec import load_spec
@@ -60,7 +61,7 @@ def digest_of(path):
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pristine") / "s"
-    submission.write(folder, manifest_of(), {"vsm13": answers_of()})
+    write_submission(folder, manifest_of(), {"vsm13": answers_of()})
     return folder
 
 
@@ -112,7 +113,7 @@ def refused(path, *needles):
     top = path if path.is_dir() else path.parent
     before = sorted(str(p) for p in top.parent.rglob("*"))
     with pytest.raises((InputError, UsageError)) as caught:
-        submission.read(path)
+        read_submission(path)
     text = str(caught.value)
     assert len(text.splitlines()) <= 2, text
     assert all(char.isprintable() or char == "\n" for char in text), ascii(text)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ...harness.centred import ALL, LEAST_COUNTRIES
+from ...harness.analysis.between_countries import ALL, LEAST_COUNTRIES
 from ...tasks.metrics.reference import DIMENSIONS
-from ..sets import AlignedSet
+from ..country_sets import AlignedSet
 
 HEADINGS = ("aligner", "countries", "explained variance", "correlation", *DIMENSIONS, "skill")
 WORDS = range(1)  # the columns that are no numbers

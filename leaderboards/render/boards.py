@@ -6,15 +6,15 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from ...harness.trivial import TrivialRow
+from ...harness.scoring.baselines import TrivialRow
 from ...tasks.countries import name_of
 from ...tasks.score import Place, Score, place
-from ..collect import Entry
-from ..detail import number
-from ..glossary import MARKS, READOUTS, SPLITS, board_metrics, explanation, label, precision, usual_metrics
-from ..rank import CEILING, Board, Standing
-from ..reported import Reported, reported_for
-from ..sets import AlignedSet
+from ..boards import CEILING, Board, Standing
+from ..country_sets import AlignedSet
+from ..entries import Entry
+from ..literature import Reported, reported_for
+from ..metric_labels import MARKS, READOUTS, SPLITS, board_metrics, explanation, label, precision, usual_metrics
+from ..submission_page import number
 from ..suite import Suite
 from . import between
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...harness.figure import drawing
-from ...harness.report import headline_of
-from ..glossary import label
-from ..rank import Board
+from ...harness.report.plots import drawing
+from ...harness.report.tables import headline_of
+from ..boards import Board
+from ..metric_labels import label
 from .tables import country_title
 
 MOST_ROWS = 40

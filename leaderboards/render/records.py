@@ -7,11 +7,11 @@ import io
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ...harness.report import headline_of
+from ...harness.report.tables import headline_of
 from ...tasks.score import Place, Score
-from ..rank import Board, Standing
-from ..reported import reported_for
-from ..sets import AlignedSet
+from ..boards import Board, Standing
+from ..country_sets import AlignedSet
+from ..literature import reported_for
 from . import between
 from .tables import columns
 

@@ -21,15 +21,15 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ...errors import CultevalError, UnavailableError, UsageError
-from ...harness.files import copy_into, replacing, write_text
-from ...harness.scoring import Shelf
-from ...harness.submission import ANSWERS, MANIFEST
+from ...harness.scoring.score import Shelf
+from ...harness.submissions.manifest import ANSWERS, MANIFEST
+from ...harness.util.atomic_io import copy_into, replacing, write_text
 from ...tasks.score import Score
-from .. import detail
-from ..collect import Entry, Found, conclude, entry_of, find, judging_hash, verified
-from ..glossary import board_metrics
-from ..rank import Against, Key, boards, scored_anew
-from ..sets import aligned_sets, rests_on
+from .. import submission_page as detail
+from ..boards import Against, Key, boards, scored_anew
+from ..country_sets import aligned_sets, rests_on
+from ..entries import Entry, Found, conclude, entry_of, find, judging_hash, verified
+from ..metric_labels import board_metrics
 from ..suite import read_suite
 from .boards import board_data
 

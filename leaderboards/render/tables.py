@@ -6,13 +6,13 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from ...harness.report import Column, escape, headline_of, markdown_table
+from ...harness.report.tables import Column, escape, headline_of, markdown_table
 from ...tasks.countries import name_of
 from ...tasks.score import COLLAPSED
-from ..glossary import MARKS, explanation, label, precision
-from ..rank import Board, Standing
-from ..reported import TITLE, reported_for
-from ..sets import AlignedSet
+from ..boards import Board, Standing
+from ..country_sets import AlignedSet
+from ..literature import TITLE, reported_for
+from ..metric_labels import MARKS, explanation, label, precision
 from . import between
 
 _LATEX = {

@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ...harness import report
-from ...harness.centred import LEAST_COUNTRIES
+from ...harness.analysis.between_countries import LEAST_COUNTRIES
+from ...harness.report import tables as report
 from ...tasks.metrics.reference import DIMENSIONS
-from ..rank import Board
-from ..reported import reported_lines
-from ..sets import AlignedSet
+from ..boards import Board
+from ..country_sets import AlignedSet
+from ..literature import reported_lines
 from . import between
 from .tables import GAIN_NOTE, VERIFIED_NOTE, markdown_beside
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...harness.adapters import lora_hash
+from ...harness.adapters.peft_files import lora_hash
 from .adapter import size_of
 from .evaluate import WEIGHED, Country, Replies, ask, change, habits, take_over, values
 from .settings import CLCASettings
@@ -22,7 +22,7 @@ from .tables import COLLAPSED, JUDGED
 from .train import LORA
 
 if TYPE_CHECKING:
-    from ...harness.models import LanguageModel
+    from ...harness.models.local import LanguageModel
 
 
 class Arm(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...harness.files import replacing, write_json
+from ...harness.util.atomic_io import replacing, write_json
 from .settings import CLCASettings
 
 SIZE = "size.json"  # beside the adapter's own files

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ...errors import UsageError
-from ...harness.aligned import AlignedModel
-from ...harness.aligner import Journal
-from ...harness.budget import Budget
-from ...harness.goal import Goal
+from ...harness.alignment.aligner import Journal
+from ...harness.alignment.budget import Budget
+from ...harness.alignment.objective import Goal
+from ...harness.models.aligned import AlignedModel
 from ...harness.registry import spec_of
 from ...tasks.metrics.reference import scores_of
 from .culture import in_words
@@ -25,7 +25,7 @@ from .train import LORA
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from ...harness.models import LanguageModel
+    from ...harness.models.local import LanguageModel
 
 FOLDER = "clca"
 

@@ -14,14 +14,16 @@ import numpy as np
 from rich.console import Console
 
 from ...errors import RunError, UsageError
-from ...harness.adapters import carried_hash, read_lora_config
-from ...harness.commands import api_options, load, run_defaults, terminal
-from ...harness.config import RunConfig
-from ...harness.files import locked, write_json, write_text
-from ...harness.loading import load_other
-from ...harness.planning import plan
-from ...harness.replies import Usage, usage_of
-from ...harness.run import USAGE, same_model
+from ...harness.adapters.peft_files import carried_hash, read_lora_config
+from ...harness.cli.options import api_options, load, terminal
+from ...harness.cli.run import run_defaults
+from ...harness.providers.response_log import Usage, usage_of
+from ...harness.runs.config import RunConfig
+from ...harness.runs.execute import USAGE
+from ...harness.runs.folder import same_model
+from ...harness.runs.load_model import load_other
+from ...harness.runs.plan import plan
+from ...harness.util.atomic_io import locked, write_json, write_text
 from ...tasks.countries import country as resolve
 from . import tables
 from .aligner import culture_of

@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...errors import RunError
-from ...harness.encoding import Encoded, encode
-from ...harness.files import replacing, write_json
+from ...harness.analysis.significance import compared
+from ...harness.engine.tokenize import Encoded, encode
 from ...harness.registry import spec_of
-from ...harness.statistics import compared
+from ...harness.util.atomic_io import replacing, write_json
 from ...tasks.answers import UNPARSED, Answers
 from ...tasks.measure import MeasureOptions
 from ...tasks.metrics.accuracy import Accuracy
 from ...tasks.metrics.shares import BENT, Shares, jensen_shannon, kl_clca, smoothed_kl
+from ...tasks.personas import panel
 from ...tasks.prompts import Asking, Prompts, render
-from ...tasks.respondents import panel
 from ...tasks.sample import Metric, Sample, standard_error
 from ...tasks.schema import SplitName, Strict
 from .rows import read_rows, write_rows
@@ -38,7 +38,7 @@ from .tables import HABITS
 from .writer import Heard, LocalWriter, Message, Style
 
 if TYPE_CHECKING:
-    from ...harness.models import LanguageModel
+    from ...harness.models.local import LanguageModel
 
 TASK, GENERAL = "wvs_text", "general"
 SPLIT: SplitName = "heldout"

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ...errors import InputError
-from ...harness.chat import Chat, Message
+from ...harness.engine.chat import Chat, Message
 from .actions import Action, written
 from .dialogues import Dialogue
 from .writer import merged

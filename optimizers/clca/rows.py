@@ -9,7 +9,7 @@ from typing import TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ...errors import InputError
-from ...harness.files import write_text
+from ...harness.util.atomic_io import write_text
 from ...tasks.spec import first_problem
 
 Row = TypeVar("Row", bound=BaseModel)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ...harness.aligner import Settings
+from ...harness.alignment.aligner import Settings
 from ...tasks.countries import country
 from .examples import Part
 from .judging import CHECKS, Check

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ...errors import RunError
-from ...harness.figure import drawing
-from ...harness.files import replacing, write_json
+from ...harness.report.plots import drawing
+from ...harness.util.atomic_io import replacing, write_json
 from .adapter import size_of
 from .dialogues import Dialogue, read_dialogues, save_dataset, write_dialogues
 from .examples import examples, unrelated
@@ -34,7 +34,7 @@ from .train import LORA, Point, train
 from .writer import Style, Tell, Writer
 
 if TYPE_CHECKING:
-    from ...harness.models import LanguageModel
+    from ...harness.models.local import LanguageModel
 
 STAGES = ("scenarios", "simulate", "filter", "intents", "train")
 SPENT, REPLIES = "spent.json", "replies"

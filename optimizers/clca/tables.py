@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ...harness.report import markdown_table
+from ...harness.report.tables import markdown_table
 
 Cells = tuple[list[str], list[list[str]]]
 """Headings, and rows of as many cells; the first two columns are text."""

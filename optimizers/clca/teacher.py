@@ -11,7 +11,7 @@ import numpy as np
 from .writer import LocalWriter, Message, Style, Tell, Writer
 
 if TYPE_CHECKING:
-    from ...harness.api_model import ApiModel
+    from ...harness.providers.model import ApiModel
 
 
 class ApiWriter:
@@ -24,7 +24,7 @@ class ApiWriter:
         self, chats: Sequence[Sequence[Message]], style: Style, seed: int, begun: Sequence[str] = ()
     ) -> list[str]:
         """One text a chat; kept replies are the same again, whatever the API would say now."""
-        from ...harness.replies import Ask
+        from ...harness.providers.response_log import Ask
 
         starts = begun or ("",) * len(chats)
         asks = [

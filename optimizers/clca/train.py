@@ -20,7 +20,7 @@ from .settings import CLCASettings
 from .writer import Tell
 
 if TYPE_CHECKING:
-    from ...harness.models import LanguageModel
+    from ...harness.models.local import LanguageModel
 
 # Tokens of one forward and backward, which bounds memory; a batch is made of several. On a processor two padded
 # examples at once take longer than one after the other.

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from ...harness.chat import Message
+from ...harness.engine.chat import Message
 
 if TYPE_CHECKING:
-    from ...harness.models import LanguageModel
+    from ...harness.models.local import LanguageModel
 
 
 class Style(NamedTuple):
@@ -65,7 +65,7 @@ class LocalWriter:
             del kept[1:3]
 
     def _batch(self, rows: Sequence[Sequence[int]], style: Style, seed: int) -> list[str]:
-        from ...harness.generation import generate
+        from ...harness.engine.generate import generate
 
         engine, tokenizer = self.model.engine, self.model.tokenizer
         if engine is not None and engine.decoder is not None:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from culteval.harness.embedded import cache_dir, fetch
-from culteval.harness.files import replacing
+from culteval.harness.models.embedded import cache_dir, fetch
+from culteval.harness.util.atomic_io import replacing
 
 SEED = 0
 

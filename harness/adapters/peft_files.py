@@ -1,0 +1,285 @@
+"""What a folder with a PEFT adapter says of itself, read as untrusted input: kind, configuration, hash.
+
+Nothing here needs torch. ``lora.py`` loads a LoRA adapter, ``prompted.py`` a soft prompt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from ...errors import InputError, UsageError
+from ...tasks.reading import read_bytes
+from ...tasks.spec import first_problem
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PICKLED = "adapter_model.bin"
+LORA, PROMPT_TUNING = "LORA", "PROMPT_TUNING"
+MOST_CONFIG, MOST_RANK, MOST_ALPHA = 1 << 20, 1024, 1_000_000
+MOST_NAMES, MOST_PATTERN, MOST_LAYERS, MOST_TOKEN = 10_000, 5_000, 1024, 1 << 24
+TEMPLATE = "chat_template.jinja"
+TOKENIZER = (  # what transformers writes of one
+    "tokenizer.json",
+    "tokenizer_config.json",
+    TEMPLATE,
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+)
+
+# Fields that decide no number of an adapter that is trained and saved, though some would run code or fetch files.
+_NEUTRAL = {
+    "peft_type",
+    "task_type",
+    "peft_version",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+}
+_NEUTRAL_LORA = _NEUTRAL | {
+    "runtime_config",
+    "lora_dropout",
+    "megatron_core",
+    "qalora_group_size",
+    "loftq_config",
+    "eva_config",
+    "corda_config",
+    "lora_ga_config",
+}
+_NEUTRAL_PROMPT = _NEUTRAL | {
+    "token_dim",
+    "num_attention_heads",
+    "num_layers",
+    "prompt_tuning_init",
+    "prompt_tuning_init_text",
+    "tokenizer_name_or_path",
+    "tokenizer_kwargs",
+}
+# How A and B began; the base model was left as it is.
+_BEGINNINGS = (True, False, "gaussian", "eva", "orthogonal", "mica")
+# These take a part out of the base model, the same one whenever it is done.
+_TAKEN_OUT = ("pissa", "olora")
+
+_PLAIN = re.compile(r"(?:[\w.^$-]|\\[.d])*")  # nothing that looks at a character twice, nothing malformed
+
+_Name = Annotated[str, StringConstraints(pattern=r"^[\w.]{1,200}$")]  # plain: peft would read more as a pattern
+_Pattern = Annotated[str, StringConstraints(max_length=MOST_PATTERN)]
+_Names = Annotated[list[_Name], Field(max_length=MOST_NAMES)]
+_Rank = Annotated[int, Field(ge=1, le=MOST_RANK)]
+_Alpha = Annotated[float, Field(ge=-MOST_ALPHA, le=MOST_ALPHA, allow_inf_nan=False)]
+_Layer = Annotated[int, Field(ge=0, le=MOST_LAYERS)]
+_Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=MOST_TOKEN)]], Field(max_length=MOST_TOKEN)]
+
+
+class _LoraFields(BaseModel):
+    """The fields of peft's ``LoraConfig`` that decide an adapter's numbers, in their bounds."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    r: _Rank
+    lora_alpha: _Alpha
+    target_modules: _Names | _Pattern | None = None
+    exclude_modules: _Names | _Pattern | None = None
+    target_parameters: _Names | None = None
+    modules_to_save: _Names | None = None
+    layers_to_transform: list[_Layer] | _Layer | None = None
+    layers_pattern: _Names | _Name | None = None
+    layer_replication: list[Annotated[list[_Layer], Field(min_length=2, max_length=2)]] | None = None
+    rank_pattern: Annotated[dict[_Pattern, _Rank], Field(max_length=MOST_NAMES)] | None = None
+    alpha_pattern: Annotated[dict[_Pattern, _Alpha], Field(max_length=MOST_NAMES)] | None = None
+    trainable_token_indices: _Tokens | dict[_Name, _Tokens] | None = None
+    bias: Literal["none", "all", "lora_only"] | None = None
+    fan_in_fan_out: bool | None = None
+    use_rslora: bool | None = None
+    use_dora: bool | None = None
+    lora_bias: bool | None = None
+    ensure_weight_tying: bool | None = None
+    init_lora_weights: bool | str | None = None
+
+    @field_validator("layer_replication")
+    @classmethod
+    def _bounded(cls, given: list[list[int]] | None) -> list[list[int]] | None:
+        if given is not None and sum(max(0, end - start) for start, end in given) > MOST_LAYERS:
+            raise ValueError(f"more than {MOST_LAYERS} layers")
+        return given
+
+    @field_validator("init_lora_weights")
+    @classmethod
+    def _repeatable(cls, given: bool | str | None) -> bool | str | None:
+        if given is not None and _begun(given) not in (*_BEGINNINGS, *_TAKEN_OUT):
+            raise ValueError(
+                f"{str(given)[:40]!r} changed the base model in a way that cannot be repeated. Where it was trained, "
+                "save it as plain LoRA: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
+            )
+        return given
+
+
+# These are in an adapter's hash whenever they are given: adapters published so far have hashes of just these.
+_HASHED = {"r", "lora_alpha", "target_modules", "modules_to_save", "bias", "fan_in_fan_out", "use_rslora"}
+
+
+class _PromptFields(BaseModel):
+    """The fields of peft's ``PromptTuningConfig`` that have to be right for a soft prompt that is saved."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    num_virtual_tokens: Annotated[int, Field(ge=1)] | None = None
+    num_transformer_submodules: Literal[1] | None = None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """All that an adapter's configuration says.
+
+    Raises:
+        InputError: no adapter of a kind that can be carried here.
+    """
+    path = folder / CONFIG
+    if not folder.is_dir():
+        fetch = "hf download NAME --local-dir FOLDER"
+        raise InputError(f"{path}: no such folder here. Fetch an adapter of the hub first: {fetch}.")
+    try:
+        given = json.loads(read_bytes(path, MOST_CONFIG))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read ({str(error)[:100]}).") from None
+    kind = given.get("peft_type") if isinstance(given, dict) else None
+    if kind not in (LORA, PROMPT_TUNING):
+        what = f"peft_type is {str(kind)[:40]!r}" if kind else "not the configuration of an adapter (peft_type)"
+        raise InputError(f"{path}: {what}; adapters of kind {LORA} and {PROMPT_TUNING} are carried.")
+    if given.get("task_type") not in (None, "CAUSAL_LM"):
+        raise InputError(f"{path}: task_type is {str(given['task_type'])[:40]!r}; an adapter for CAUSAL_LM is needed.")
+    if not (folder / WEIGHTS).is_file() and (folder / PICKLED).is_file():
+        raise InputError(
+            f"{folder}: holds {PICKLED}, not a safetensors adapter; such files can run code and are not read.\n"
+            "Load it with peft where you trust it, and save it anew: save_pretrained writes safetensors."
+        )
+    return given
+
+
+def read_lora_config(folder: Path) -> dict[str, Any]:
+    """The fields of a LoRA adapter's configuration that decide its numbers, without those at their default.
+
+    Raises:
+        InputError: not the configuration of a LoRA adapter, values out of bounds, or a field that is not supported.
+    """
+    path, given = folder / CONFIG, read_config(folder)
+    if given["peft_type"] != LORA:
+        raise InputError(f"{path}: peft_type is {given['peft_type']}; a LoRA adapter is needed.")
+    _validate(_LoraFields, _NEUTRAL_LORA, given, path)
+    known = _LoraFields.model_fields
+    if _begun(given.get("init_lora_weights")) not in _TAKEN_OUT:
+        given.pop("init_lora_weights", None)
+    found = {name: given[name] for name in known if name in _HASHED and given.get(name) is not None}
+    found |= {name: given[name] for name in known if name not in _HASHED and not _empty(given.get(name))}
+    return found | {"lora_dropout": 0.0}
+
+
+def _begun(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _empty(value: Any) -> bool:
+    return value is None or value is False or value in ("", [], {})
+
+
+def _validate(fields: type[BaseModel], neutral: set[str], given: Mapping[str, Any], path: Path) -> None:
+    """Raise InputError for a field that is neither known nor empty, and for a value out of bounds."""
+    for name, value in given.items():
+        if name not in fields.model_fields and name not in neutral and not _empty(value):
+            raise InputError(f"{path}: {ascii(name)[1:-1][:100]} is set; adapters with it are not supported.")
+    try:
+        fields.model_validate(given)
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}.") from None
+
+
+def patterns(config: Mapping[str, Any]) -> list[str]:
+    """What peft takes for regular expressions in a LoRA configuration, where they are more than names."""
+    whole = [config.get(name) for name in ("target_modules", "exclude_modules")]
+    found = [one for one in whole if isinstance(one, str) and one.lower() != "all-linear"]
+    keys = [key for name in ("rank_pattern", "alpha_pattern") for key in config.get(name, ())]
+    return [
+        *(one for one in found if not _PLAIN.fullmatch(one)),
+        *(f"(.*\\.)?({key})$" for key in keys if not _PLAIN.fullmatch(key)),  # as peft looks for them
+    ]
+
+
+def lora_hash(folder: Path) -> bytes:
+    """sha256 over what decides a LoRA adapter's numbers: its weights, and its configuration as we read it."""
+    config = json.dumps(read_lora_config(folder), sort_keys=True).encode()
+    return hashlib.sha256(config + b"\0" + _weights(folder)).digest()
+
+
+def carried_hash(folder: Path) -> str:
+    """sha256, in hexadecimal digits, over all that ``--adapter`` takes from a folder, its tokenizer included.
+
+    Raises:
+        InputError: no adapter that can be carried.
+    """
+    if is_soft_prompt(folder):
+        digest = hashlib.sha256(PROMPT_TUNING.encode() + b"\0" + _weights(folder)).digest()
+    else:
+        digest = lora_hash(folder)
+    told = [[name, hashlib.sha256((folder / name).read_bytes()).hexdigest()] for name in own_tokenizer_files(folder)]
+    return hashlib.sha256(digest + json.dumps(told).encode()).hexdigest() if told else digest.hex()
+
+
+def _weights(folder: Path) -> bytes:
+    try:
+        return (folder / WEIGHTS).read_bytes()
+    except OSError as error:
+        raise InputError(f"{folder / WEIGHTS}: not a safetensors adapter ({error}).") from None
+
+
+def own_tokenizer_files(folder: Path) -> list[str]:
+    """The names of the files of a tokenizer or chat template that lie beside an adapter."""
+    return [name for name in TOKENIZER if (folder / name).is_file()]
+
+
+def is_soft_prompt(folder: Path) -> bool:
+    """Whether an adapter is a soft prompt (prompt tuning), and not LoRA.
+
+    Raises:
+        InputError: neither, or a soft prompt with other parts.
+    """
+    given = read_config(folder)
+    if given["peft_type"] != PROMPT_TUNING:
+        return False
+    _validate(_PromptFields, _NEUTRAL_PROMPT, given, folder / CONFIG)
+    parts = [folder / "preamble.txt", folder / "lora" / CONFIG]
+    if other := next((part for part in parts if part.is_file() and part.stat().st_size), None):
+        raise InputError(f"{folder}: {other.relative_to(folder)} belongs to this soft prompt, and only one is carried.")
+    return True
+
+
+def refuse_as_model(name: str, where: Mapping[str, Any]) -> None:
+    """Raise UsageError for a model that is an adapter: transformers would fetch what it names, and load both.
+
+    Args:
+        name: a folder or a hub id.
+        where: more of what transformers needs to find its files.
+    """
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    try:
+        path = find_adapter_config_file(name, **where)
+        given = json.loads(read_bytes(Path(path), MOST_CONFIG)) if path else None
+    except (OSError, ValueError, RecursionError, InputError):
+        given = None  # what is amiss with it is told where it is loaded
+    if given is None:
+        return
+    made_for = given.get("base_model_name_or_path") if isinstance(given, dict) else None
+    base = made_for if isinstance(made_for, str) and made_for else "BASE"
+    fetched = name if Path(name).exists() else f"FOLDER (hf download {name} --local-dir FOLDER)"
+    raise UsageError(
+        f"--model {name}: a PEFT adapter ({CONFIG}) made for {base[:200]}, not a model.\n"
+        f"Use --model {base[:200]} --adapter {fetched}; if it was merged, take {CONFIG} out of the folder."
+    )

@@ -1,0 +1,323 @@
+"""Two submissions side by side: what differs, by how much, whether it holds up, and which answers moved."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import UsageError
+from ...tasks.answers import Answers, chosen
+from ...tasks.countries import country as resolve
+from ...tasks.countries import name_of
+from ...tasks.items import Questions, Survey
+from ...tasks.measure import countries_of
+from ...tasks.sample import Metric, Sample, average, quotient, tally
+from ...tasks.schema import Readout
+from ...tasks.score import find
+from ...tasks.spec import TaskSpec
+from ..registry import spec_of
+from ..runs.folder import submission_of
+from ..scoring.score import options_of, readings, score_answers
+from ..submissions.manifest import AskedTask, Manifest, asking
+from ..submissions.reader import read_submission
+from .significance import LEAST_PAIRS, Difference, Points, differences, holm, permutation, shared
+
+
+@dataclass(frozen=True)
+class Side:
+    """A submission that is compared: what it is called, where it lies, what it says of itself, its answers by task."""
+
+    name: str
+    path: Path
+    manifest: Manifest
+    answers: dict[str, Answers]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How two sides answered one item of the held-out split, averaged over wordings, orders and respondents.
+
+    ``likely_a`` and ``likely_b`` are the most likely options. For a survey ``mean_a`` and ``mean_b`` are mean codes and
+    ``shift`` is their difference; for a question ``shift`` is the total variation between the two distributions. ``p``
+    is None where the respondents cannot be paired, and for a question, which is one unit; ``adjusted`` is Holm's over
+    the items. ``text_a`` and ``text_b`` are what was generated first, where both sides have text.
+    """
+
+    item: str
+    asked: str
+    likely_a: str
+    likely_b: str
+    mean_a: float | None
+    mean_b: float | None
+    shift: float
+    p: float | None = None
+    adjusted: float | None = None
+    text_a: str | None = None
+    text_b: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Side ``a`` minus side ``b``, the baseline, in one task; ``cautions`` say what is not the same on both."""
+
+    task: str
+    country: str
+    a: str
+    b: str
+    readout: str
+    cautions: tuple[str, ...]
+    answers: int
+    differences: tuple[Difference, ...]
+    moved: tuple[Moved, ...]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The held-out headline of submissions that differ in their seed alone, by seed."""
+
+    task: str
+    name: str
+    metric: str
+    readout: str
+    seeds: tuple[int, ...]
+    points: Points
+
+
+def read_sides(paths: Sequence[Path], say: Callable[[str], None] = lambda text: None) -> list[Side]:
+    """Submissions from their folders, run folders or manifests, each under a name of its own.
+
+    Raises:
+        InputError: a bad submission, or one whose task is another edition than the one installed.
+    """
+    found = []
+    for path in paths:
+        say(f"reading {path}")
+        found.append((path, *read_submission(submission_of(path))))
+    names = _names([manifest for _, manifest, _ in found])
+    return [Side(name, *each) for name, each in zip(names, found, strict=True)]
+
+
+def _names(manifests: Sequence[Manifest]) -> list[str]:
+    """The aligner's name, with country, model and seed as far as they tell the submissions apart, else a number."""
+    columns = [[m.aligner.name for m in manifests]]
+    for column in (
+        [m.country for m in manifests],
+        [m.model.name for m in manifests],
+        [f"s{m.seed}" for m in manifests],
+    ):
+        if len(set(column)) > 1:
+            columns.append(column)
+    names = [" ".join(parts) for parts in zip(*columns, strict=True)]
+    times, seen = Counter(names), Counter[str]()
+    for place, name in enumerate(names):
+        seen[name] += 1
+        if times[name] > 1:
+            names[place] = f"{name} #{seen[name]}"
+    return names
+
+
+def compare(
+    sides: Sequence[Side],
+    rng: np.random.Generator,
+    country: str | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[Comparison]:
+    """Every side but the first minus the first, task by task; Holm's correction is over all metrics of all of them.
+
+    Args:
+        country: whose figures to score against [default: the baseline's, task by task].
+
+    Raises:
+        UsageError: no task that two of them share, or a country or option that the reference does not have.
+    """
+    base, found = sides[0], []
+    for side in sides[1:]:
+        for task in (name for name in base.answers if name in side.answers):
+            say(f"comparing {side.name} with {base.name}: {task}")
+            found.append(_compare(spec_of(task), side, base, country, rng))
+    if not found:
+        others = ", ".join(dict.fromkeys(task for side in sides[1:] for task in side.answers))
+        raise UsageError(f"nothing to compare: {base.name} answered {', '.join(base.answers)}, the others {others}.")
+    adjusted = iter(holm([row.p for each in found for row in each.differences]))
+    return [
+        replace(each, differences=tuple(replace(row, adjusted=next(adjusted)) for row in each.differences))
+        for each in found
+    ]
+
+
+def _compare(spec: TaskSpec, side: Side, base: Side, country: str | None, rng: np.random.Generator) -> Comparison:
+    a, b = side.manifest.asked(spec.name), base.manifest.asked(spec.name)
+    options = options_of(b)
+    code = resolve(country or b.country, countries_of(spec, options.edition)).code
+    mine, other = side.answers[spec.name], base.answers[spec.name]
+    people = _respondents(a, side.manifest.seed), _respondents(b, base.manifest.seed)
+    paired = people[0] == people[1]
+    one, two = shared(mine, other, paired=paired)
+    cautions = [*_cautions(side.manifest, base.manifest, a, b, code), *([] if paired else [_who(*people)])]
+    total = max(len(mine.layout), len(other.layout))
+    if len(one.layout) < total and paired:
+        cautions.append(f"{len(one.layout):,} of {total:,} prompts were put to both; the others are left out")
+    both, alone = _readouts(spec, one, two)
+    if alone:
+        cautions.append(f"answers of one side only can be read as {', '.join(alone)}; that is left out")
+    rows = differences(spec, one, two, code, options, rng, paired=paired)
+    moved = moved_items(spec, one, two, both[0], rng, paired=paired) if both else []
+    return Comparison(
+        spec.name,
+        code,
+        side.name,
+        base.name,
+        both[0] if both else spec.default_readout,
+        tuple(cautions),
+        len(one.layout),
+        tuple(rows),
+        tuple(moved),
+    )
+
+
+def _readouts(spec: TaskSpec, a: Answers, b: Answers) -> tuple[list[Readout], list[Readout]]:
+    """The read-outs that answers of both sides hold, the spec's first before others; and those of one side only."""
+    mine, other = (dict.fromkeys(readout for _, readout, _ in readings(spec, each)) for each in (a, b))
+    return [name for name in mine if name in other], sorted(mine.keys() ^ other.keys())
+
+
+def _respondents(asked: AskedTask, seed: int) -> tuple[int, int | None]:
+    """How many people were asked, and the seed that drew them; nobody is drawn where nobody is described."""
+    people = asking(asked, seed).people()
+    return people, seed if people else None
+
+
+def _who(a: tuple[int, int | None], b: tuple[int, int | None]) -> str:
+    def told(people: tuple[int, int | None]) -> str:
+        return f"{people[0]} of seed {people[1]}" if people[0] else "none"
+
+    return f"other respondents: {told(a)} and {told(b)}; answers of respondents cannot be paired"
+
+
+def _cautions(side: Manifest, base: Manifest, a: AskedTask, b: AskedTask, country: str) -> list[str]:
+    """What differs between two submissions that decides their numbers, beside what is compared."""
+    found = []
+    if (a.edition, a.constants) != (b.edition, b.constants):
+        kinds = [f"{each.edition}, {each.constants} constants" for each in (a, b)]
+        found.append(f"scored under other figures ({kinds[0]}; {kinds[1]}); both are scored here as the baseline was")
+    if side.country != base.country:
+        names = f"{name_of(side.country)} and {name_of(base.country)}"
+        found.append(f"aligned to {names}; both are scored here against {name_of(country)}")
+    if side.model.name != base.model.name or side.model.revision != base.model.revision:
+        found.append(f"other models: {side.model.name} and {base.model.name}")
+    elif side.model.dtype != base.model.dtype:
+        found.append(f"other precision: {side.model.dtype} and {base.model.dtype}")
+    return found
+
+
+def moved_items(
+    spec: TaskSpec, a: Answers, b: Answers, readout: Readout, rng: np.random.Generator, *, paired: bool
+) -> list[Moved]:
+    """The items of the held-out split by how far their answers moved, the farthest first, in one read-out.
+
+    ``a`` and ``b`` are answers to the same prompts.
+    """
+    wanted = ("heldout", readout)
+    parts = [asked for each in (a, b) for *key, asked in readings(spec, each) if tuple(key) == wanted]
+    if len(parts) < 2:
+        return []
+    survey = isinstance(spec.items, Survey)
+    spreads = [_spreads(each, readout) for each in parts]
+    codes = [_codes_sample(each, readout) for each in parts]
+    means = [quotient(each.sums.sum(0), each.counts.sum(0)) for each in codes]
+    items = [i for i in range(len(spec.items.ids)) if not any(np.isnan(spread[i]).any() for spread in spreads)]
+    rows, spoken = [], all(each.texts is not None for each in parts)
+    for item in items:
+        width = len(spec.items.codes(spec.items.ids[item]))
+        pair = [spread[item, :width] for spread in spreads]
+        likely = [_option(spec, spec.items.ids[item], int(each.argmax())) for each in pair]
+        mean_a, mean_b = (float(each[item]) for each in means)
+        apart = float(abs(pair[0] - pair[1]).sum() / 2)
+        said = [_first_text(each, item) if spoken else None for each in parts]
+        rows.append(
+            Moved(
+                spec.items.ids[item],
+                _asked(spec, item),
+                likely_a=likely[0],
+                likely_b=likely[1],
+                mean_a=mean_a if survey else None,
+                mean_b=mean_b if survey else None,
+                shift=mean_a - mean_b if survey else apart,
+                text_a=said[0],
+                text_b=said[1],
+            )
+        )
+    if survey and paired and len(codes[0]) >= LEAST_PAIRS and rows:
+        p = permutation(codes[0], codes[1], [Metric(np.array([item]), average) for item in items], rng).tolist()
+        rows = [replace(r, p=x, adjusted=y) for r, x, y in zip(rows, p, holm(p), strict=True)]
+    return sorted(rows, key=lambda row: -abs(row.shift))
+
+
+def _spreads(answers: Answers, readout: str) -> np.ndarray:
+    """How the answers to each item are spread over its options (items, options); NaN for an item without one."""
+    layout, spread = answers.layout, chosen(answers, readout)
+    answered = spread.sum(-1) > 0
+    columns = []
+    for option in range(spread.shape[1]):
+        values = np.where(answered, spread[:, option], np.nan)
+        _, sums, counts = tally(np.zeros_like(layout.item), layout.item, values, len(layout.items))
+        columns.append(quotient(sums, counts)[0])
+    return np.stack(columns, axis=1)
+
+
+def _codes_sample(answers: Answers, readout: str) -> Sample:
+    """Mean codes by respondent and item."""
+    layout = answers.layout
+    found = tally(layout.respondent, layout.item, answers.values(readout)[0], len(layout.items))
+    return Sample("respondents", *found, {})
+
+
+def _asked(spec: TaskSpec, item: int) -> str:
+    """What an item asks: in a survey's first held-out wording, or the question."""
+    if isinstance(spec.items, Survey):
+        return spec.items.wordings[spec.metadata.splits.heldout.wordings[0]].items[spec.items.ids[item]]
+    assert isinstance(spec.items, Questions)
+    return spec.items.questions[item].question
+
+
+def _option(spec: TaskSpec, item: str, place: int) -> str:
+    """An option by its code in a survey, by its words in a question."""
+    if isinstance(spec.items, Survey):
+        return str(spec.items.codes(item)[place])
+    assert isinstance(spec.items, Questions)
+    return spec.items.by_id[item].options[place]
+
+
+def _first_text(answers: Answers, item: int) -> str | None:
+    if answers.texts is None:
+        return None
+    return answers.texts[int(np.flatnonzero(answers.layout.item == item)[0])]
+
+
+def by_seed(sides: Sequence[Side]) -> list[Seeds]:
+    """The headline of submissions that are the same but for their seed, two or more of a kind."""
+    groups: dict[str, list[Side]] = defaultdict(list)
+    for side in sides:
+        groups[side.manifest.configuration].append(side)
+    found = []
+    for group in groups.values():
+        if len({side.manifest.seed for side in group}) < 2:
+            continue
+        group = sorted(group, key=lambda side: side.manifest.seed)
+        for asked in group[0].manifest.tasks:
+            spec = spec_of(asked.name)
+            metric, readout = spec.metadata.headline.metric, spec.default_readout
+            values = []
+            for side in group:
+                answers, options = side.answers[spec.name], options_of(asked)
+                scores = score_answers(spec, answers, asked.country, options, "")
+                if row := find(scores, (metric, readout, "heldout")):
+                    values.append(row.value)
+            seeds = tuple(side.manifest.seed for side in group)
+            name = f"{group[0].manifest.aligner.name} {group[0].manifest.country}"
+            found.append(Seeds(spec.name, name, metric, readout, seeds, Points(tuple(values))))
+    return found

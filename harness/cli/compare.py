@@ -1,0 +1,207 @@
+"""The commands ``compare`` and ``correlate``: submissions side by side, and countries side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ...tasks.countries import name_of
+from ..analysis.compare import Comparison, Moved, by_seed, compare, read_sides
+from ..analysis.rank_correlation import Correlation, correlate
+from ..analysis.significance import Difference
+from ..report.tables import escape, markdown_table
+from .options import terminal
+
+SHOWN = 10  # items that moved, of which a table shows the farthest
+Rows = list[list[str]]
+
+
+@click.command(name="compare")
+@click.argument("paths", metavar="BASELINE OTHER...", nargs=-1, required=True, type=click.Path())
+@click.option("--country", help="Whose figures to score against, by name or code [default: the baseline's].")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every item, and nothing else.")
+def compare_command(paths: tuple[str, ...], country: str | None, as_markdown: bool, as_json: bool) -> None:
+    """Compare submissions with the first of them: differences, intervals, tests, and which answers moved.
+
+    Each is a submission folder, a run folder or a manifest. Differences are OTHER minus BASELINE, held out; p is of a
+    paired permutation test, corrected by Holm over all tests shown.
+    """
+    if len(paths) < 2:
+        raise click.UsageError("give two submissions or more; the first is the baseline.")
+    if as_markdown and as_json:
+        raise click.UsageError("give --markdown or --json, not both.")
+    with terminal(as_json) as display:
+        sides = read_sides([Path(path) for path in paths], display.say)
+        found = compare(sides, np.random.default_rng(0), country, display.say)
+        seeds = by_seed(sides)
+    if as_json:
+        data = {"comparisons": [dataclasses.asdict(each) for each in found]}
+        data["seeds"] = [dataclasses.asdict(each) for each in seeds]
+        click.echo(json.dumps(data, indent=2, allow_nan=False))
+        return
+    printed = _Markdown() if as_markdown else _Terminal()
+    for each in found:
+        _show(each, printed)
+    if seeds:
+        rows = [[s.task, s.name, f"{s.metric}, {s.readout}", s.points.shown(_form(s.points.values))] for s in seeds]
+        printed.table("The same but for the seed", ("task", "aligner", "heldout", "by seed (range)"), rows)
+    printed.line(
+        "interval: 95 %, over what is resampled (n); p: paired permutation test, Holm-corrected; detectable: the "
+        "smallest difference that such a test finds four times in five. docs/statistics.md explains them."
+    )
+
+
+def _show(each: Comparison, printed: _Terminal | _Markdown) -> None:
+    printed.heading(f"{each.task}, {name_of(each.country)}: {each.a} minus {each.b}")
+    for caution in each.cautions:
+        printed.line(f"note: {caution}")
+    if not each.differences and not each.moved:
+        return  # no read-out that both have, says a note
+    heads = ["metric", "read-out", each.a, each.b, "difference", "95 % interval", "p", "detectable", "n"]
+    printed.table("", heads, [_difference(row) for row in each.differences])
+    for note in _notes(each.differences):
+        printed.line(note)
+    moved = [row for row in each.moved if row.shift]
+    if not moved:
+        printed.line(f"no answer moved ({each.readout})")
+        return
+    title = f"Answers that moved most ({each.readout}; {min(SHOWN, len(moved))} of {len(each.moved)} items)"
+    heads = ["item", "asked", each.a, each.b, "shift", "p"]
+    rows = [_moved(row) for row in moved[:SHOWN]]
+    if moved[0].p is None:
+        heads, rows = heads[:-1], [row[:-1] for row in rows]
+    if moved[0].text_a is not None:
+        heads += [f"{each.a}, text", f"{each.b}, text"]
+        rows = [[*cells, _cut(m.text_a or ""), _cut(m.text_b or "")] for cells, m in zip(rows, moved, strict=False)]
+    printed.table(title, heads, rows, left=4)
+
+
+def _form(values: Iterable[float]) -> str:
+    """Digits by size: three decimals for shares, none for losses in the hundreds."""
+    size = max((abs(value) for value in values), default=0.0)
+    return ",.0f" if size >= 200 else ".1f" if size >= 2 else ".3f"
+
+
+def _difference(row: Difference) -> list[str]:
+    form = _form((row.a, row.b))
+    interval = "-" if row.low is None else f"{row.low:+{form}} to {row.high:+{form}}"
+    better = {True: " ↑", False: " ↓", None: ""}[row.higher_is_better]
+    cells = [row.metric + better, row.readout, f"{row.a:{form}}", f"{row.b:{form}}", f"{row.difference:+{form}}"]
+    return [
+        *cells,
+        interval,
+        _p(row.adjusted),
+        "-" if row.detectable is None else f"{row.detectable:{form}}",
+        str(row.n),
+    ]
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}" if value >= 0.001 else "<0.001"
+
+
+def _notes(rows: Sequence[Difference]) -> list[str]:
+    """Why something has no interval or test: each reason once, with what it is about."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        if row.note:
+            reasons.setdefault(row.note, {}).setdefault(row.readout, []).append(row.metric)
+    whole = Counter(row.readout for row in rows)
+    lines = []
+    for note, about in reasons.items():
+        parts = [name if len(each) == whole[name] else f"{', '.join(each)} ({name})" for name, each in about.items()]
+        lines.append(f"{'; '.join(parts)}: {note}")
+    return lines
+
+
+def _moved(row: Moved) -> list[str]:
+    if row.mean_a is None:
+        return [row.item, _cut(row.asked), _cut(row.likely_a), _cut(row.likely_b), f"{row.shift:.2f}", _p(row.adjusted)]
+    sides = [
+        f"{mean:.2f} (most: {likely})" for mean, likely in ((row.mean_a, row.likely_a), (row.mean_b, row.likely_b))
+    ]
+    return [row.item, _cut(row.asked), *sides, f"{row.shift:+.2f}", _p(row.adjusted)]
+
+
+def _cut(text: str) -> str:
+    """A stranger's text on one line, without what a terminal would obey, cut to 60 characters."""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return plain if len(plain) <= 60 else plain[:59] + "…"
+
+
+class _Terminal:
+    """Prints to a terminal; texts are shown as they are, markup in them is not obeyed."""
+
+    def __init__(self) -> None:
+        self.console = Console()
+
+    def heading(self, text: str) -> None:
+        self.console.print(Text(text, style="bold"))
+
+    def line(self, text: str) -> None:
+        self.console.print(Text(text, style="dim"))
+
+    def table(self, title: str, heads: Sequence[str], rows: Rows, left: int = 2) -> None:
+        """The first ``left`` columns are words, the others numbers."""
+        table = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for place, head in enumerate(heads):
+            table.add_column(Text(head), overflow="fold", justify="left" if place < left else "right")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        self.console.print(table)
+
+
+class _Markdown:
+    """The same as Markdown; texts are escaped."""
+
+    def heading(self, text: str) -> None:
+        click.echo(f"### {escape(text)}\n")
+
+    def line(self, text: str) -> None:
+        click.echo(f"{escape(text)}\n")
+
+    def table(self, title: str, heads: Sequence[str], rows: Rows, left: int = 2) -> None:
+        """The first ``left`` columns are words, the others numbers."""
+        if title:
+            click.echo(f"{escape(title)}\n")
+        cells = ([escape(cell) for cell in row] for row in rows)
+        click.echo(markdown_table([escape(head) for head in heads], cells, words=range(left)))
+
+
+@click.command(name="correlate")
+@click.argument("paths", metavar="SUBMISSION...", nargs=-1, required=True, type=click.Path())
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def correlate_command(paths: tuple[str, ...], as_markdown: bool, as_json: bool) -> None:
+    """Rank correlation of a model's indices with the published ones, over ten or more countries.
+
+    Give one submission a country, each aligned to its own. Ranks do not depend on the constants of the indices.
+    """
+    with terminal(as_json) as display:
+        found = correlate(read_sides([Path(path) for path in paths], display.say))
+    if as_json:
+        click.echo(
+            json.dumps({"correlations": [dataclasses.asdict(each) for each in found]}, indent=2, allow_nan=False)
+        )
+        return
+    printed = _Markdown() if as_markdown else _Terminal()
+    heads = ("index", "read-out", "statistic", "value", "95 % interval", "p", "countries")
+    printed.table("Indices of the model against the published ones", heads, [_correlation(row) for row in found])
+    printed.line("p: Holm-corrected over all rows. An index that is the same in every country has no ranks and no row.")
+
+
+def _correlation(row: Correlation) -> list[str]:
+    one = row.association
+    interval = "-" if one.low is None else f"{one.low:+.2f} to {one.high:+.2f}"
+    return [row.metric, row.readout, one.statistic, f"{one.value:+.2f}", interval, _p(row.adjusted), str(one.n)]

@@ -1,0 +1,172 @@
+"""The command ``data``: import your own copies of licensed data."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from pydantic import ValidationError
+
+from ...errors import InputError, UsageError
+from ...tasks.imported import data_dir
+from ...tasks.items import Question
+from ...tasks.spec import first_problem
+from ..util.atomic_io import write_json, write_text
+
+if TYPE_CHECKING:
+    from ...tasks.importers.questions import Tally
+
+
+
+@click.group()
+def data() -> None:
+    """Import your own copies of licensed data; they stay on this machine."""
+
+
+@data.group(name="import")
+def import_() -> None:
+    """Import a file: what it holds is checked first, and nothing is written unless all of it is right."""
+
+
+_skip_bad_rows = click.option(
+    "--skip-bad-rows", "skip", is_flag=True, help="Leave out questions that cannot be asked, and say how many."
+)
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+
+
+@import_.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option(
+    "--edition", default="weighted", show_default=True, help="What to call it: --edition NAME of run and score."
+)
+@click.option(
+    "--by", multiple=True, help="Also shares by demographic cell: gender, age, settlement, education, income."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def wvs7(file: str, edition: str, by: tuple[str, ...], as_json: bool) -> None:
+    """The World Values Survey's wave-7 CSV: weighted shares and counts by country."""
+    from ...tasks.importers import wvs7 as source
+
+    if odd := [name for name in by if name not in source.CELLS]:
+        raise UsageError(f"--by {odd[0]!r}: not one of {', '.join(source.CELLS)}.")
+    folder = data_dir() / source.FAMILY
+    target = folder / f"{_plain(edition)}.csv"
+    found, lines = source.convert(Path(file))
+    shares, cells = "".join(lines), "".join(source.convert(Path(file), by)[1]) if by else ""
+    write_text(target, shares)
+    if by:
+        write_text(folder / "cells" / target.name, cells)
+    _record(target, file, found.model_dump())
+    if as_json:
+        click.echo(json.dumps({"file": str(target), "edition": edition} | found.model_dump()))
+        return
+    click.echo(
+        f"{target}: {found.respondents:,} respondents, {len(found.countries)} countries, {found.questions} questions."
+    )
+    if found.left_out:
+        places = ", ".join(f"{name} {count:,}" for name, count in found.left_out.items())
+        total = sum(found.left_out.values())
+        click.echo(f"left out   {total:,} respondents, whose {source.WEIGHT} is missing or zero ({places})")
+    click.echo(f"next       culteval run --aligner naive --task wvs --edition {edition}")
+
+
+@import_.command()
+@click.argument("file", metavar="FILE_OR_HUB_ID")
+@click.option("--seed", default=0, show_default=True, help="Shuffles options and splits.")
+@_skip_bad_rows
+@_as_json
+def culturalbench(file: str, seed: int, skip: bool, as_json: bool) -> None:
+    """CulturalBench's official CSV (Easy or Hard), or its hub id."""
+    from ...tasks.importers.questions import Tally, culturalbench
+
+    made = culturalbench(file, seed, tally := Tally(skip))
+    _write_questions("culturebench", made, file, seed, tally, as_json)
+
+
+@import_.command()
+@click.argument("file", metavar="FILE_OR_HUB_ID")
+@click.option("--seed", default=0, show_default=True, help="Splits the pairs.")
+@_skip_bad_rows
+@_as_json
+def cdeval(file: str, seed: int, skip: bool, as_json: bool) -> None:
+    """CDEval's CSV (Question, Option 1, Option 2, Dimension), or a hub id."""
+    from ...tasks.importers.questions import Tally, cdeval
+
+    made = {"cdeval": cdeval(file, seed, tally := Tally(skip))}
+    _write_questions("cdeval", made, file, seed, tally, as_json)
+
+
+@import_.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+def vsm13(file: str) -> None:
+    """Your copy of the official VSM 2013 form: 24 rows item,question,option1..option5."""
+    from ...tasks.importers.form import convert
+
+    target = data_dir() / "vsm13" / "official.yaml"
+    write_text(target, convert(file))
+    _record(target, file, {"items": 24})
+    click.echo(f"{target}: 24 items.\nnext       culteval run --aligner naive --task vsm13_official")
+
+
+def _write_questions(
+    family: str, made: dict[str, list[dict[str, object]]], file: str, seed: int, tally: Tally, as_json: bool
+) -> None:
+    from ...tasks.importers.questions import lines
+
+    for rows in made.values():
+        _check_questions(rows, file)
+    found = []
+    told: dict[str, object] = {"mended": dict(tally.mended), "left_out": dict(tally.left_out)}
+    for name, rows in made.items():
+        target = data_dir() / family / f"{name}.jsonl"
+        write_text(target, lines(rows))
+        count = len({row.get("group", row["id"]) for row in rows})
+        _record(target, file, told | {"questions": count, "seed": seed})
+        task_name = name if family == "cdeval" else f"culturalbench_{name}"
+        found.append({"task": task_name, "file": str(target), "rows": len(rows), "questions": count})
+    if as_json:
+        click.echo(json.dumps({"imported": found} | told))
+        return
+    for each in found:
+        click.echo(f"{each['file']}: {each['rows']} rows, {each['questions']} questions.")
+    for heading, counts in (("mended    ", tally.mended), ("left out  ", tally.left_out)):
+        if counts:
+            click.echo(f"{heading} questions by what was wrong: {', '.join(f'{k} {n}' for k, n in counts.items())}")
+    for each in found:
+        click.echo(f"next       culteval run --aligner naive --task {each['task']}")
+
+
+def _check_questions(rows: list[dict[str, object]], file: str) -> None:
+    """Raise InputError where the rows would be no question file: an empty option, one there twice, an id twice."""
+    seen: set[object] = set()
+    for row in rows:
+        try:
+            Question.model_validate(row)
+        except ValidationError as error:
+            raise InputError(f"{file}: question {row['id']}: {first_problem(error)}. Mend its row.") from None
+        if row["id"] in seen:
+            raise InputError(f"{file}: question {row['id']} is there twice. Mend its rows.")
+        seen.add(row["id"])
+
+
+def _record(target: Path, source: str, what: dict[str, object]) -> None:
+    """Beside an import, where it came from: the file's name and hash, or the hub id."""
+    import hashlib
+
+    path = Path(source)
+    digest = None
+    if path.is_file():
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    write_json(target.with_suffix(".source.json"), {"source": path.name if digest else source, "sha256": digest} | what)
+
+
+def _plain(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", name) or name in ("shipped", "own"):
+        raise UsageError(f"--edition {name!r}: letters, digits, dots and dashes; not shipped or own.")
+    return name

@@ -1,0 +1,183 @@
+"""The command ``identify``: the countries whose people a model answers like."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ...errors import UsageError
+from ...tasks.countries import name_of
+from ...tasks.schema import OWN_READOUTS
+from ..analysis.between_countries import ALL, LEAST_COUNTRIES, Centred
+from ..analysis.country_distance import CountryDistances, Placed, distances_to_countries
+from ..analysis.identification import Identification
+from ..report.plots import write_distances, write_matrix
+from ..runs.folder import submission_of
+
+BAR = 30  # characters of the longest bar
+
+
+WIDE = 12  # countries up to which the matrix is shown with numbers
+
+
+@click.command()
+@click.argument("paths", metavar="SUBMISSION...", nargs=-1, required=True, type=click.Path())
+@click.option("--task", help="Which of their tasks [default: the first that has countries to compare with].")
+@click.option("--readout", type=click.Choice(OWN_READOUTS), help="Read-out to score [default: the task's first].")
+@click.option("--edition", help="Edition of the reference [default: the submission's].")
+@click.option("--top", type=click.IntRange(1), default=12, show_default=True, help="Countries to show.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of permutations drawn at random.")
+@click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE.svg", help="Also write a picture.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def whose(paths: tuple[str, ...], plot: str | None, top: int, as_json: bool, **flags: Any) -> None:
+    """Whose values? Score submissions against every country at once: the nearest first.
+
+    Of several submissions, each aligned to another country, also whether the right country is identified.
+    """
+    if plot and Path(plot).suffix != ".svg":
+        raise UsageError(f"--plot {plot!r}: pictures are SVG; name it FILE.svg.")
+    found = distances_to_countries(tuple(dict.fromkeys(submission_of(Path(text)) for text in paths)), **flags)
+    if plot:
+        _draw(Path(plot), found, top)
+    if as_json:
+        click.echo(json.dumps(_as_json(found), indent=2, allow_nan=False))
+        return
+    _show(found, top)
+    if plot:
+        Console().print(f"picture    {plot}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _draw(path: Path, found: CountryDistances, top: int) -> None:
+    first = found.placed[0]
+    if found.identified:
+        about = f"{found.spec.name}: {first.manifest.aligner.name}, {len(found.placed)} countries"
+        title = f"{about}, mean rank {found.identified.mean_rank:.2f}"
+        write_matrix(path, found.identified.countries, found.identified.centred, title)
+    elif len(found.placed) == 1:
+        title = f"{first.name} ({first.manifest.model.name}), aligned to {name_of(first.own)}"
+        write_distances(path, first.shown(top), first.own, title, found.metric)
+    else:
+        raise UsageError(f"--plot: no picture of these: {found.why}. Give one submission, or an aligned set.")
+
+
+def _as_json(found: CountryDistances) -> dict[str, Any]:
+    shown = {"task": found.spec.name, "readout": found.readout, "split": "heldout"}
+    shown |= {"metric": found.spec.metadata.headline.metric}
+    shown |= {"edition": found.options.edition or found.spec.default_edition, "constants": found.options.constants}
+    rows = []
+    for each in found.placed:
+        about = {"submission": str(each.path), "aligner": each.manifest.aligner.name, "seed": each.manifest.seed}
+        nearest = [{"country": code, "distance": value} for code, value in each.distances.items()]
+        rows.append(about | {"aligned_to": each.own, "rank": each.rank, "nearest": nearest})
+    between = asdict(found.between) if found.between else None
+    return shown | {"submissions": rows, "identification": _matrix(found.identified), "centred": between}
+
+
+def _matrix(found: Identification | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    arrays = {"distances": found.distances, "centred": found.centred, "ranks": found.ranks}
+    about = {"countries": found.countries} | {name: array.tolist() for name, array in arrays.items()}
+    return about | {"mean_rank": found.mean_rank, "p": found.p, "permutations": found.permutations}
+
+
+# ---------------------------------------------------------------- the terminal
+
+
+def _show(found: CountryDistances, top: int) -> None:
+    console = Console()
+
+    def say(text: str, style: str = "") -> None:
+        console.print(text, style=style, highlight=False, markup=False)
+
+    if len(found.placed) == 1:
+        each = found.placed[0]
+        say(f"{each.name} ({each.manifest.model.name}), aligned to {name_of(each.own)}", "bold")
+        say(f"{found.metric}, the nearest of {len(each.distances)} countries first")
+        console.print(_bars(found, each, top))
+    else:
+        console.print(_summary(found))
+    if found.identified:
+        console.print(_heat_map(found.identified))
+        say(_verdict(found.identified, found.between))
+    else:
+        say(f"no matrix: {found.why}", "dim")
+
+
+def _bars(found: CountryDistances, each: Placed, top: int) -> Table:
+    """A bar a country, as long as the distance."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for justify in ("right", "left", "right", "left"):
+        table.add_column(justify=justify, no_wrap=True)
+    shown = each.shown(top)
+    most = max(shown.values()) or 1.0
+    for code, value in shown.items():
+        style = "bold yellow" if code == each.own else "cyan"
+        bar = "━" * max(1, round(value / most * BAR)) + (" ◆ own" if code == each.own else "")
+        name = Text(name_of(code))
+        name.truncate(24, overflow="ellipsis")
+        table.add_row(str([*each.distances].index(code) + 1), name, found.number(value), Text(bar, style))
+    return table
+
+
+def _summary(found: CountryDistances) -> Table:
+    """A row a submission: the three nearest of all countries, and the place of its own among all and in the set."""
+    table = Table(title=Text(found.metric), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("aligned to", "aligner", "nearest of all", "own, of all", "own, in the set"):
+        table.add_column(heading, justify="right" if "own" in heading else "left")
+    for each in found.placed:
+        nearest = ", ".join(name_of(code) for code in [*each.distances][:3])
+        whole, inside = f"{each.rank} of {len(each.distances)}" if each.rank else "-", "-"
+        if found.identified:
+            countries = found.identified.countries
+            inside = f"{found.identified.ranks[countries.index(each.own)]:g} of {len(countries)}"
+        table.add_row(*map(Text, (name_of(each.own), each.name, nearest, whole, inside)))
+    return table
+
+
+def _heat_map(found: Identification) -> Table:
+    """The double-centred matrix, blue where nearer than expected and red where farther; numbers while they fit."""
+    table = Table(box=None, pad_edge=False, padding=(0, 0))
+    table.add_column("", no_wrap=True)
+    for code in found.countries:
+        table.add_column(code, justify="right", no_wrap=True)
+    most = float(abs(found.centred).max()) or 1.0
+    form = ",.0f" if most >= 10 else ".3f"
+    for row, code in enumerate(found.countries):
+        cells = []
+        for column, value in enumerate(found.centred[row]):
+            mark = "◆" if row == column else " "
+            text = f" {value:{form}}{mark}" if len(found.countries) <= WIDE else f" {mark}"
+            cells.append(Text(text, _shade(value / most) + (" bold" if row == column else "")))
+        table.add_row(f"{code} ", *cells)
+    return table
+
+
+def _shade(share: float) -> str:
+    fade = round(255 * (1 - 0.7 * abs(share)))
+    return "black on " + (f"rgb({fade},{fade},255)" if share < 0 else f"rgb(255,{fade},{fade})")
+
+
+def _verdict(found: Identification, between: Centred | None) -> str:
+    """What the matrix comes to, in a line or two."""
+    n = len(found.countries)
+    text = "aligned to (rows), scored against (columns), double-centred: below zero is nearer than expected\n"
+    text += (
+        f"mean rank of the true country {found.mean_rank:.2f} of {n} (1: all identified, {(n + 1) / 2:g}: by chance); "
+    )
+    text += (
+        f"p = {found.p:.4f}, {found.permutations:,} labellings" if found.p else f"p needs {LEAST_COUNTRIES} countries"
+    )
+    if between:
+        r = between.correlation[ALL]
+        text += f"\nbetween countries, free of C: explained variance {between.explained_variance[ALL]:.2f}, "
+        text += "no differences" if r is None else f"correlation {r:.2f}"
+    return text

@@ -1,0 +1,146 @@
+"""The command ``sweep``."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ...errors import RunError, UsageError, shown
+from ...tasks.countries import country as resolve
+from ...tasks.countries import name_of
+from ..report.progress import verbosity
+from ..runs.answer_cache import answers_folder
+from ..runs.config import assignments
+from ..sweeps.executors.base import Engine
+from ..sweeps.grid import Cell, cells, engine_of, read_grid, run_cells
+from ..sweeps.status import STATUS
+from .options import no_cache, terminal
+from .run import run_defaults
+
+MOST_SHOWN = 40  # rows that a screen has room for
+_STYLES = {"waiting": "dim", "running": "bold cyan", "done": "green", "skipped": "green dim", "failed": "red"}
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option("--out", type=click.Path(file_okay=False), help="Where runs go [default: the file's name without .yaml].")
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="What has the workers."
+)
+@click.option(
+    "--address",
+    envvar="RAY_ADDRESS",
+    default="local",
+    show_default=True,
+    help="Ray's cluster: auto, HOST:6379, or local for one of this machine that ends with the sweep.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="How many runs at once, with a model each [default: one for every 8 processors; with Ray, what has room].",
+)
+@click.option("--retries", type=click.IntRange(0), default=1, show_default=True, help="Further tries of a failed run.")
+@click.option("--aligner", "aligners", multiple=True, help="Only runs of this aligner; may be repeated.")
+@click.option("--country", "countries", multiple=True, help="Only runs for this country; may be repeated.")
+@click.option("--seed", "seeds", type=int, multiple=True, help="Only runs with this seed; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="Check the file and list its runs; nothing is run.")
+@no_cache
+@verbosity
+@click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON and nothing else.")
+@click.pass_context
+def sweep(ctx: click.Context, file: str, out: str | None, dry_run: bool, as_json: bool, **flags: Any) -> None:
+    """Run a grid of models, aligners, settings, tasks, countries and seeds; stopped, the same command goes on."""
+    path = Path(file)
+    root = Path(out) if out else Path(path.stem)
+    given = ctx.get_parameter_source("address") is ParameterSource.COMMANDLINE
+    if given and flags["engine"] != "ray":
+        raise UsageError("--address goes with --engine ray.")
+    asked = read_grid(path)
+    grid = _chosen(cells(asked, run_defaults(), path), flags)
+    if not dry_run:
+        engine = engine_of(flags["engine"], grid, asked.resources, flags["workers"], flags["address"])
+        _carry_out(grid, root.absolute(), engine, as_json, flags)
+    if as_json:
+        click.echo(json.dumps([cell.record() for cell in grid], indent=2))
+    else:
+        Console().print(_table(grid, None, 1, whole=dry_run))
+        after = "the same command without --dry-run" if dry_run else f"culteval leaderboard show {root}"
+        click.echo(f"next       {after}")
+    if failed := [cell for cell in grid if cell.state == "failed"]:
+        raise RunError(f"{len(failed)} of {len(grid)} runs failed; their reasons are in {root / STATUS}.")
+
+
+def _chosen(grid: Sequence[Cell], flags: Mapping[str, Any]) -> list[Cell]:
+    """The runs of a grid that were asked for: all, or those of the given aligners, countries and seeds.
+
+    Raises:
+        UsageError: a value that no run has, or values that no run has together.
+    """
+    chosen = list(grid)
+    wanted = {
+        "aligner": flags["aligners"],
+        "country": tuple(resolve(country).code for country in flags["countries"]),
+        "seed": flags["seeds"],
+    }
+    for field, values in wanted.items():
+        known = {getattr(cell.config, field) for cell in grid}
+        if odd := [value for value in values if value not in known]:
+            have = ", ".join(sorted(map(str, known)))
+            raise UsageError(f"--{field} {odd[0]}: the file has no such run; it has {have}.")
+        chosen = [cell for cell in chosen if not values or getattr(cell.config, field) in values]
+    if not chosen:
+        raise UsageError("--aligner, --country and --seed: the file has no run of these together.")
+    return chosen
+
+
+def _carry_out(grid: Sequence[Cell], root: Path, engine: Engine, as_json: bool, flags: Mapping[str, Any]) -> None:
+    """Run what is not done, with a table that is kept up to date."""
+    started, answers = time.monotonic(), None if flags["no_cache"] else answers_folder()
+    with terminal(as_json, flags["talk"]) as display, engine:
+        show = Live(console=display.console, refresh_per_second=2, transient=True)
+
+        def tell(now: Sequence[Cell]) -> None:
+            show.update(_table(now, started, engine.workers, whole=False))
+
+        with show:
+            run_cells(grid, root, engine, flags["retries"], tell, answers)
+
+
+def _table(grid: Sequence[Cell], started: float | None, workers: int, whole: bool) -> Group:
+    """Runs by aligner and country, of a large grid only those at work and the failed unless it is ``whole``; what is
+    left."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("aligner", "budget", "tasks", "country", "seed", "state"):
+        table.add_column(heading)
+    whole = whole or len(grid) <= MOST_SHOWN
+    rows = [cell for cell in grid if whole or cell.state in ("running", "failed")]
+    for cell in rows:
+        told = cell.reasons and cell.state not in ("done", "skipped")
+        state = f"{cell.state} {cell.reasons[-1][:60]}" if told else cell.state
+        config, aligner = cell.config, " ".join([cell.config.aligner, *assignments(cell.varied)])
+        where = (aligner, str(config.budget), ", ".join(config.tasks), name_of(config.country), str(config.seed))
+        table.add_row(*map(Text, where), Text(shown(state), style=_STYLES[cell.state]))
+    summary = Text(_summary(grid, started, workers))
+    return Group(table, summary) if rows else Group(summary)
+
+
+def _summary(grid: Sequence[Cell], started: float | None, workers: int) -> str:
+    states = [cell.state for cell in grid]
+    text = ", ".join(f"{states.count(state)} {state}" for state in _STYLES if state in states)
+    finished = [cell.seconds for cell in grid if cell.state == "done"]
+    left = states.count("waiting") + states.count("running")
+    if started is not None and finished and left:
+        minutes = statistics.mean(finished) * left / workers / 60
+        text += f"; about {minutes:.0f} min left"
+    return text

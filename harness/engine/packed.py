@@ -1,0 +1,241 @@
+"""Many prompts in one forward pass: a prefix tree of their tokens, each token seeing its ancestors only.
+
+A survey's prompts share most of their text. As one sequence of the tree's tokens, with positions by depth and a mask
+by ancestry, the model reads the shared part once; the logits are taken at the nodes that an option's token follows.
+A soft prompt stands before the root, so a population of soft prompts is a batch.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from .fused_decoder import Decoder, can_run
+from .model_config import has_kinds, logit_factor, sliding_window, text_config
+from .onednn import PackedLinear, pack_linears, packs
+from .prefix_tree import PrefixTree, build_trees
+from .tokenize import Encoded
+from .tree_attention import TreeAttention
+
+CPU_TOKENS = 2048  # in a pass: more of them leave the cache, fewer leave the products short
+MOST_NODES = 4096  # of a tree: who sees whom is a square of them
+
+
+class Engine:
+    """A causal language model of transformers made ready for packed passes.
+
+    Args:
+        model: the model; on a CPU its linear layers are replaced by faster ones of the same weights.
+        fused: run the layers by ``Decoder`` where it knows their kind. Otherwise transformers runs them under a dense
+            mask.
+    """
+
+    def __init__(self, model: Any, fused: bool = True) -> None:
+        pack_linears(model)
+        self.model = model
+        self.decoder = Decoder(model) if fused and can_run(model) else None
+        self.embed = model.get_input_embeddings()
+        self._head = _float_head(model)
+        config = text_config(model)
+        self._factor, self._cap = logit_factor(config), getattr(config, "final_logit_softcapping", None)
+
+    @property
+    def kind(self) -> str:
+        """``fused`` or ``packed``: who runs the layers."""
+        return "packed" if self.decoder is None else "fused"
+
+    @property
+    def fused(self) -> Decoder:
+        """The layers of a fused engine."""
+        assert self.decoder is not None, "transformers runs the layers of this one"
+        return self.decoder
+
+    def log_softmax(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities (..., vocabulary) in float32 of the next token after hidden states (..., dim).
+
+        The head is multiplied in float32 whatever the model's dtype: near 20, neighbouring bfloat16 logits are 0.125
+        apart, which would round every option's probability by several per cent.
+        """
+        logits = self._head(hidden.float())
+        if self._factor != 1:
+            logits = logits * self._factor
+        if cap := self._cap:
+            logits = cap * torch.tanh(logits / cap)
+        return logits.log_softmax(-1)
+
+    def most_tokens(self) -> int:
+        """Tokens a pass should have: what the processor's cache likes, or what half of the card's memory holds."""
+        if self.model.device.type != "cuda":
+            return CPU_TOKENS
+        config = text_config(self.model)
+        width = 8 * config.hidden_size + 3 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
+        a_token = 4 * width * self.model.dtype.itemsize + config.vocab_size  # a leaf in a dozen tokens, in float32
+        # Not what is free at the moment: the same configuration must cut the same trees.
+        room = torch.cuda.get_device_properties(self.model.device).total_memory - self.model.get_memory_footprint()
+        return int(min(1 << 16, max(CPU_TOKENS, room // 2 // a_token)))
+
+
+def _float_head(model: Any) -> Any:
+    """The head as a layer in float32."""
+    head = _unwrapped(model.get_output_embeddings())
+    if type(head) is not torch.nn.Linear:  # such as one with an adapter
+        return lambda hidden: head(hidden.to(model.dtype)).float()
+    if head.weight.dtype == torch.float32:
+        return head
+    weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
+    return PackedLinear(weight, bias) if packs(model) else partial(torch.nn.functional.linear, weight=weight, bias=bias)
+
+
+def _unwrapped(head: Any) -> Any:
+    """The module that peft trained in place of the head, if it trained one in full."""
+    copies = getattr(head, "modules_to_save", None)
+    return head if copies is None else copies[head.active_adapters[0]]
+
+
+class PackedForward:
+    """The log-probabilities of all options of some prompts under a population of soft prompts.
+
+    Args:
+        engine: the model.
+        encoded: the prompts' tokens.
+        most_tokens: tokens a pass may have, over tree and population: the memory budget.
+    """
+
+    def __init__(self, engine: Engine, encoded: Encoded, most_tokens: int | None = None) -> None:
+        self.engine, self.most_tokens = engine, most_tokens or engine.most_tokens()
+        self.prompts = len(encoded.contexts)
+        self.options = max(map(len, encoded.options))
+        self.passes = [
+            TreePass(engine, tree, self.options) for tree in build_trees(encoded, min(self.most_tokens, MOST_NODES))
+        ]
+
+    def tokens(self, soft_tokens: int) -> int:
+        """Tokens the model reads for one candidate."""
+        return sum(len(one.tree) + soft_tokens for one in self.passes)
+
+    def logprobs(self, soft: torch.Tensor | None) -> torch.Tensor:
+        """Log-probabilities (population, prompts, options) in float32; -inf where a prompt has fewer options.
+
+        ``soft`` is (population, T, dim) in the model's embedding space, or None for the bare model (population 1).
+        Differentiable with respect to ``soft``.
+        """
+        return self.read(soft)[0]
+
+    def read(self, soft: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """``logprobs`` and, of the same shape, whether greedy decoding would write the option."""
+        done = [self._in_chunks(one, soft) for one in self.passes]
+        return torch.cat([logs for logs, _ in done], dim=1), torch.cat([greedy for _, greedy in done], dim=1)
+
+    def _in_chunks(self, one: TreePass, soft: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        if soft is None:
+            return one(None)
+        done = [one(part) for part in soft.split(max(1, self.most_tokens // (len(one.tree) + soft.shape[1])))]
+        return torch.cat([logs for logs, _ in done]), torch.cat([greedy for _, greedy in done])
+
+
+class TreePass:
+    """One tree's forward pass; what depends on the tree alone is made once."""
+
+    def __init__(self, engine: Engine, tree: PrefixTree, options: int) -> None:
+        self.engine, self.tree = engine, tree
+        device = engine.model.device
+        self._tokens = torch.from_numpy(tree.tokens).to(device)
+        self._leaves, self._readings = Readings.of(tree, options, device)
+        self._layouts: dict[tuple[int, torch.dtype], tuple[torch.Tensor, torch.Tensor, Any]] = {}
+
+    def __call__(self, soft: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities and greediness (population, prompts, options) under soft prompts (population, T, dim)."""
+        virtual, dtype = 0 if soft is None else soft.shape[1], self.engine.embed.weight.dtype
+        if (virtual, dtype) not in self._layouts:
+            self._layouts[virtual, dtype] = self._layout(virtual, dtype)
+        positions, leaves, sight = self._layouts[virtual, dtype]
+        if self.engine.decoder is not None:
+            hidden = self.engine.decoder(self._embeds(soft), positions, sight, leaves)
+        else:
+            # Ids where there are any: some models look at them, and not at embeddings alone.
+            given = {"input_ids": self._tokens[None]} if soft is None else {"inputs_embeds": self._embeds(soft)}
+            outputs = self.engine.model.get_decoder()(
+                **given, attention_mask=sight, position_ids=positions[None], use_cache=False
+            )
+            hidden = outputs.last_hidden_state[:, leaves]
+        return self._readings(self.engine.log_softmax(hidden))
+
+    def _embeds(self, soft: torch.Tensor | None) -> torch.Tensor:
+        """Input embeddings (population, rows, dim) of the tree behind soft prompts (population, T, dim)."""
+        embeds = self.engine.embed(self._tokens)[None]
+        return embeds if soft is None else torch.cat([soft.to(embeds), embeds.expand(len(soft), -1, -1)], dim=1)
+
+    def _layout(self, virtual: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        """Positions, leaf rows and what each row sees, behind so many soft tokens."""
+        device = self.engine.model.device
+        positions = torch.from_numpy(np.concatenate([np.arange(virtual), self.tree.depth + virtual])).to(device)
+        allowed = visible(self.tree, virtual)
+        if self.engine.decoder is not None:
+            return positions, self._leaves + virtual, TreeAttention(allowed)
+        seen = torch.from_numpy(allowed).to(device)
+        mask: Any = _additive(seen, dtype)
+        config = text_config(self.engine.model)
+        if window := sliding_window(config):
+            near = _additive(seen & (positions[:, None] - positions[None] < window), dtype)
+            mask = {"full_attention": mask, "sliding_attention": near} if has_kinds(config) else near
+        return positions, self._leaves + virtual, mask
+
+
+class Readings:
+    """From log-probabilities at the leaves to options: what to read where, and to which prompt's option it counts."""
+
+    def __init__(self, at: torch.Tensor, token: torch.Tensor, cell: torch.Tensor, absent: torch.Tensor) -> None:
+        self.at, self.token, self.cell, self.absent = at, token, cell, absent
+
+    @classmethod
+    def of(
+        cls, tree: PrefixTree, options: int, device: torch.device, nodes: np.ndarray | None = None
+    ) -> tuple[torch.Tensor, Readings]:
+        """The leaves whose logits are needed, as positions in ``nodes`` (default: all nodes), and their readings."""
+        nodes = np.arange(len(tree)) if nodes is None else nodes
+        place = np.full(len(tree), -1)
+        place[nodes] = np.arange(len(nodes))
+        wanted = place[tree.read_node] >= 0
+        leaves, at = np.unique(place[tree.read_node[wanted]], return_inverse=True)
+        cell = tree.read_prompt * options + tree.read_option
+        absent = np.ones(tree.prompts * options, dtype=bool)
+        absent[cell] = False
+        arrays = (at, tree.read_token[wanted], cell[wanted], absent.reshape(tree.prompts, options))
+        return torch.from_numpy(leaves).to(device), cls(*(torch.from_numpy(array).to(device) for array in arrays))
+
+    def sums(self, logs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(population, leaves, vocabulary) to sums (population, prompts, options): log-probabilities, and tokens that
+        greedy decoding would write otherwise."""
+        missed = (logs.argmax(-1)[:, self.at] != self.token).float()
+        return self._sum(logs[:, self.at, self.token]), self._sum(missed)
+
+    def without_absent(self, total: torch.Tensor) -> torch.Tensor:
+        """Sums with -inf where a prompt has no such option."""
+        return total.masked_fill(self.absent, -torch.inf)
+
+    def __call__(self, logs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(population, leaves, vocabulary) to log-probabilities and greediness (population, prompts, options)."""
+        total, missed = self.sums(logs)
+        return self.without_absent(total), (missed == 0) & ~self.absent
+
+    def _sum(self, picked: torch.Tensor) -> torch.Tensor:
+        cells = picked.new_zeros(len(picked), self.absent.numel()).index_add(1, self.cell, picked)
+        return cells.view(len(picked), *self.absent.shape)
+
+
+def visible(tree: PrefixTree, virtual: int) -> np.ndarray:
+    """Boolean (rows, rows) behind ``virtual`` soft tokens: whether a row sees another."""
+    size = virtual + len(tree)
+    allowed = np.zeros((size, size), dtype=bool)
+    allowed[:virtual, :virtual] = np.tri(virtual, dtype=bool)
+    allowed[virtual:, :virtual] = True
+    allowed[virtual:, virtual:] = tree.ancestors()
+    return allowed
+
+
+def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
+    return mask.masked_fill(~allowed, torch.finfo(dtype).min)[None, None]

@@ -1,0 +1,72 @@
+"""The same numbers as a packed pass from one right-padded row a prompt: slower, for any causal language model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from .tokenize import Encoded
+
+
+class PlainForward:
+    """The same numbers from one right-padded row a prompt: for models whose masks cannot be packed, and as a check.
+
+    Args:
+        alone: one row a pass, since rotary positions depend on the longest row.
+    """
+
+    def __init__(self, model: Any, encoded: Encoded, most_tokens: int = 4096, alone: bool = False) -> None:
+        self.model, self.encoded, self.most_tokens, self.alone = model, encoded, most_tokens, alone
+        self.prompts = len(encoded.contexts)
+        self.options = max(map(len, encoded.options))
+        # Each prompt is a tree of its own whose branches are padded out; options of one token share one row.
+        self.rows = [row for prompt in range(self.prompts) for row in _rows(encoded, prompt)]
+
+    def tokens(self, soft_tokens: int) -> int:
+        """Tokens the model reads for one candidate, padding not counted."""
+        return sum(len(ids) + soft_tokens for ids, _ in self.rows)
+
+    def logprobs(self, soft: torch.Tensor | None) -> torch.Tensor:
+        """As ``PackedForward.logprobs``."""
+        candidates: list[Any] = [None] if soft is None else [part[None] for part in soft]
+        return torch.cat([self._candidate(one) for one in candidates])
+
+    def _candidate(self, soft: torch.Tensor | None) -> torch.Tensor:
+        total = torch.full((self.prompts, self.options), -torch.inf, device=self.model.device)
+        for batch in self._batches(0 if soft is None else soft.shape[1]):
+            for (_, reads), logs in zip(batch, self._logs([ids for ids, _ in batch], soft), strict=True):
+                for prompt, option, at, tokens in reads:
+                    total[prompt, option] = sum(logs[at + i, token] for i, token in enumerate(tokens))
+        return total[None]
+
+    def _batches(self, virtual: int) -> Iterator[list[Any]]:
+        width = max(len(ids) for ids, _ in self.rows) + virtual
+        size = 1 if self.alone else max(1, self.most_tokens // (4 * width))  # full logits are kept at every position
+        for start in range(0, len(self.rows), size):
+            yield self.rows[start : start + size]
+
+    def _logs(self, rows: list[list[int]], soft: torch.Tensor | None) -> torch.Tensor:
+        """Log-probabilities (rows, length, vocabulary) after each token of right-padded rows."""
+        device, longest = self.model.device, max(map(len, rows))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
+        real = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
+        given = {"input_ids": ids}
+        if soft is not None:
+            embeds = self.model.get_input_embeddings()(ids)
+            given = {"inputs_embeds": torch.cat([soft.to(embeds).expand(len(rows), -1, -1), embeds], dim=1)}
+            real = torch.cat([real.new_ones(len(rows), soft.shape[1]), real], dim=1)
+        logits = self.model(**given, attention_mask=real, use_cache=False).logits
+        return logits[:, -longest:].float().log_softmax(-1)
+
+
+def _rows(encoded: Encoded, prompt: int) -> Iterator[tuple[list[int], list[tuple[int, int, int, list[int]]]]]:
+    """Rows of one prompt with what to read: (prompt, option, position before its first token, its tokens)."""
+    context, at = encoded.contexts[prompt], len(encoded.contexts[prompt]) - 1
+    short = [(prompt, option, at, ids) for option, ids in enumerate(encoded.options[prompt]) if len(ids) == 1]
+    if short:
+        yield context, short
+    for option, ids in enumerate(encoded.options[prompt]):
+        if len(ids) > 1:
+            yield context + ids[:-1], [(prompt, option, at, ids)]

@@ -1,0 +1,73 @@
+"""Which packed passes a model may have: the fastest whose numbers are those of plain ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from .model_config import other_window, reads_ids, sliding_window, text_config
+from .packed import Engine, PackedForward
+from .padded import PlainForward
+from .tokenize import Encoded
+
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.4}  # packed against plain, log-likelihoods
+CHECKED_WINDOW = 8  # of sliding-window layers during the check: its prompts are longer, and few tokens make it quick
+
+
+def engine_for(model: Any, tokenizer: Any) -> tuple[Engine | None, str]:
+    """The fastest engine whose numbers are those of plain passes on three prompts, or None and why there is none.
+
+    Two prompts share a prefix, one option has two tokens, and they are asked with and without a soft prompt. Plain
+    passes are made first, by the model as it was loaded. Sliding windows are made shorter than the prompts meanwhile.
+    """
+    config = text_config(model)
+    if name := other_window(config):
+        return None, f"it hides tokens by {name}, which takes no mask of ours"
+    # Ordinary text without a chat template: what a model never saw in training is too ill-conditioned to compare.
+    yes, no = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("1", "2"))
+    texts = [f"Reply with a number.\n1 = yes\n2 = no\n{question}" for question in ("Is it so?", "Or not?")]
+    contexts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (*texts, "Well?")]
+    encoded = Encoded(contexts, [[yes, no], [yes, no + yes], [no, yes]])
+    with torch.no_grad(), _short_window(config):
+        softs: list[Any] = [None]
+        if not reads_ids(config):
+            softs.append(model.get_input_embeddings()(torch.tensor([contexts[2]], device=model.device)))
+        plain = [PlainForward(model, encoded).logprobs(soft) for soft in softs]
+        problem = ""
+        for fused in (True, False):
+            engine = Engine(model, fused)
+            try:
+                packed = [PackedForward(engine, encoded).logprobs(soft) for soft in softs]
+            except (
+                AttributeError,
+                IndexError,
+                KeyError,
+                NotImplementedError,
+                RuntimeError,
+                TypeError,
+                ValueError,
+            ) as error:
+                problem = f"its forward pass refuses a packed mask ({type(error).__name__})"
+                continue
+            worst = max(float((a - b).abs().max()) for a, b in zip(packed, plain, strict=True))
+            if worst <= TOLERANCE.get(model.dtype, 1e-4):
+                return engine, ""
+            problem = f"packed and plain log-likelihoods differ by {worst:.1g}"
+    return None, problem
+
+
+@contextmanager
+def _short_window(config: Any) -> Iterator[None]:
+    """Sliding windows of a few tokens. Masks are made from the configuration, pass by pass."""
+    window = sliding_window(config)
+    if window is None:
+        yield
+        return
+    config.sliding_window = min(window, CHECKED_WINDOW)
+    try:
+        yield
+    finally:
+        config.sliding_window = window

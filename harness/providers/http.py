@@ -1,0 +1,248 @@
+"""An HTTP endpoint that takes JSON and gives JSON, asked so many requests at a time until every one is answered.
+
+What may pass is tried again: connections that break, time-outs, 408, 409, 425, 429, 5xx, and replies that are cut short
+or make no sense. ``Retry-After`` holds back all requests. Replies are bounded, and no secret leaves this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import tenacity
+
+from ...errors import RunError, UnavailableError
+from .settings import Address, Api, key_for, one_line, redacted
+
+MOST_BODY = 4 << 20
+LONGEST_WAIT = 300.0  # seconds; who asks for more is not waited for
+FIRST_WAIT, LAST_WAIT = 0.5, 60.0  # seconds between tries, doubling
+_PASSING = {408, 409, 425, 429}
+
+Read = Callable[[int, Any], None]
+
+
+class Passing(Exception):
+    """Something that may be over at the next try, after so many seconds if the server says so."""
+
+    def __init__(self, what: str, after: float | None = None, reached: bool = True) -> None:
+        super().__init__(what)
+        self.after, self.reached = after, reached
+
+
+class BadReply(Passing):
+    """A reply that makes no sense."""
+
+
+class Refused(RunError):
+    """A request that the endpoint does not take as it is (400, 413, 422); ``code`` is its own word for why."""
+
+    def __init__(self, what: str, code: str = "") -> None:
+        super().__init__(what)
+        self.code = code
+
+
+Spared = Callable[[int, Refused], bool]
+
+
+class Endpoint:
+    """The endpoint of a model. ``say`` is told of long waits."""
+
+    def __init__(self, address: Address, api: Api, say: Callable[[str], None]) -> None:
+        self.address, self.api, self.say = address, api, say
+        self._key = key_for(address, api)
+        self._reached = False
+
+    def post(self, bodies: Sequence[dict[str, Any]], read: Read, spared: Spared = lambda number, error: False) -> None:
+        """Send every body; ``read(number, reply)`` takes each reply as it arrives, and raises BadReply if it is none.
+
+        ``spared(number, refusal)`` says whether a refusal stands for an answer. Requests under way when one fails for
+        good are waited for, and none is begun.
+
+        Raises:
+            UnavailableError: not reached, no right to ask, or no end of time-outs and errors.
+            RunError: replies that make no sense; Refused for a request that it does not take.
+        """
+        asyncio.run(self._post_all(bodies, read, spared))
+
+    async def _post_all(self, bodies: Sequence[dict[str, Any]], read: Read, spared: Spared) -> None:
+        failures: list[Exception] = []
+        self._over, self._open_at = asyncio.Event(), 0.0
+        work = iter(enumerate(bodies))
+        timeout = aiohttp.ClientTimeout(total=self.api.timeout)
+        connector = aiohttp.TCPConnector(limit=self.api.concurrency)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session:
+
+            async def worker(work: Iterator[tuple[int, dict[str, Any]]]) -> None:
+                for number, body in work:
+                    if self._over.is_set():
+                        return
+                    try:
+                        await self._tried(session, body, partial(read, number))
+                    except Refused as error:
+                        if not spared(number, error):
+                            failures.append(error)
+                            self._over.set()
+                    except Exception as error:  # whatever it is, the other requests under way are kept first
+                        failures.append(error)
+                        self._over.set()
+
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self.api.concurrency, len(bodies))):
+                    group.create_task(worker(work))
+        if failures:
+            raise failures[0]
+
+    async def _tried(self, session: aiohttp.ClientSession, body: dict[str, Any], read: Callable[[Any], None]) -> None:
+        tries = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(self._worth_another_try),
+            stop=tenacity.stop_after_attempt(1 + self.api.retries),
+            wait=tenacity.wait_exponential_jitter(initial=FIRST_WAIT, max=LAST_WAIT, jitter=FIRST_WAIT),
+            sleep=self._pause,
+            reraise=True,
+        )
+        count = 0
+        try:
+            async for attempt in tries:
+                with attempt:
+                    count += 1
+                    await self._once(session, body, read)
+        except Passing as problem:
+            times = f" ({count} times)" if count > 1 else ""
+            text = f"{self.address.host}: {problem}{times}."
+            raise (RunError if isinstance(problem, BadReply) else UnavailableError)(text) from None
+
+    def _worth_another_try(self, error: BaseException) -> bool:
+        # A server that was never there at all is no matter of patience.
+        return isinstance(error, Passing) and (error.reached or self._reached) and not self._over.is_set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than there is hope."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), seconds)
+
+    async def _once(self, session: aiohttp.ClientSession, body: dict[str, Any], read: Callable[[Any], None]) -> None:
+        while (wait := self._open_at - time.monotonic()) > 0 and not self._over.is_set():
+            await self._pause(wait)
+        if self._over.is_set():
+            raise Passing("given up, as another request failed for good")
+        headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
+        options: dict[str, Any] = {"headers": headers, "allow_redirects": False, "proxy": _proxy(self.address.url)}
+        try:
+            async with session.post(self.address.url, json=body, **options) as response:
+                self._reached = True
+                data = await _bounded(response)
+                status, after = response.status, _retry_after(response.headers)
+        except TimeoutError:
+            raise Passing(f"no whole reply within {self.api.timeout:g} seconds") from None
+        except aiohttp.ClientConnectorError as error:
+            reason = (
+                os.strerror(error.errno) if error.errno else one_line(error.strerror or type(error.os_error).__name__)
+            )
+            raise Passing(f"cannot be reached ({reason}); check that the server is there", None, False) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise Passing(f"the connection broke ({type(error).__name__})") from None
+        reply = self._parsed(data)
+        if 200 <= status < 300:
+            if reply is None:
+                raise BadReply("a reply that is no JSON")
+            read(reply)
+        else:
+            self._refuse(status, reply, after)
+
+    def _parsed(self, data: bytes) -> Any:
+        """JSON without a secret in it, None where it is none."""
+        try:
+            return _cleaned(json.loads(data), lambda text: redacted(text, self._key))
+        except (ValueError, RecursionError):
+            return None
+
+    def _refuse(self, status: int, reply: Any, after: float | None) -> NoReturn:
+        """Raise what a status and the body that came with it mean."""
+        host, (message, code) = self.address.host, _message(reply)
+        said = f": {message}" if message else ""
+        if status in (401, 403):
+            key = (
+                f"the key in {self.api.key_env} was refused" if self._key else f"it wants a key: set {self.api.key_env}"
+            )
+            raise UnavailableError(f"{host}: {key} ({status}).")
+        if status == 402 or code in ("insufficient_quota", "billing_hard_limit_reached"):
+            raise UnavailableError(f"{host}: the account has no credit left ({status}){said}.")
+        if status in _PASSING or status >= 500:
+            if after is not None and after > LONGEST_WAIT:
+                raise UnavailableError(f"{host}: asks to wait {after:,.0f} seconds ({status}). Go on later.")
+            if after:
+                self._hold(after, status)
+            raise Passing(f"status {status}{said}", after)
+        if status in (400, 413, 422):
+            raise Refused(f"{host}: a request was refused ({status}){said}.", code)
+        if 300 <= status < 400:
+            raise UnavailableError(f"{host}: sends elsewhere ({status}). Give the address it moved to as --base-url.")
+        other = {"openai": "openai-chat", "openai-chat": "openai"}[self.address.kind]
+        raise UnavailableError(
+            f"{host}: no such address or model ({status}){said}. Check --base-url and the name; --model "
+            f"{other}:NAME asks {'chats' if other == 'openai-chat' else 'completions'} instead."
+        )
+
+    def _hold(self, seconds: float, status: int) -> None:
+        until = time.monotonic() + seconds
+        if until > self._open_at + 1 and seconds >= 5:
+            self.say(f"{self.address.host}: status {status}, waiting {seconds:.0f} seconds as it asks")
+        self._open_at = max(self._open_at, until)
+
+
+async def _bounded(response: aiohttp.ClientResponse) -> bytes:
+    data = b""
+    async for part in response.content.iter_chunked(1 << 16):
+        data += part
+        if len(data) > MOST_BODY:
+            raise BadReply(f"a reply of more than {MOST_BODY >> 20} MiB")
+    return data
+
+
+def _retry_after(headers: Any) -> float | None:
+    """Seconds that a server asks to wait, given as a number or a date; None where it does not say."""
+    told = headers.get("Retry-After", "")[:100]
+    try:
+        seconds = float(told)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(told).timestamp() - time.time()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return max(0.0, seconds) if seconds == seconds else None
+
+
+def _message(reply: Any) -> tuple[str, str]:
+    """What an error's body says, and its code, in the shapes that OpenAI, vLLM and FastAPI use."""
+    found = reply.get("error", reply.get("detail", reply.get("message", ""))) if isinstance(reply, dict) else ""
+    code = ""
+    if isinstance(found, dict):
+        code, found = found.get("code") or found.get("type") or "", found.get("message", "")
+    return one_line(found).rstrip("."), code if isinstance(code, str) else ""
+
+
+def _cleaned(found: Any, clean: Callable[[str], str]) -> Any:
+    """The same JSON with every text cleaned."""
+    if isinstance(found, str):
+        return clean(found)
+    if isinstance(found, list):
+        return [_cleaned(each, clean) for each in found]
+    if isinstance(found, dict):
+        return {clean(key): _cleaned(value, clean) for key, value in found.items()}
+    return found
+
+
+def _proxy(url: str) -> str | None:
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)

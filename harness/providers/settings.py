@@ -1,0 +1,180 @@
+"""Models behind an API: how they are named and reached, how they may be asked, and what must stay secret."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError
+
+from ...errors import UnavailableError, UsageError, did_you_mean
+from ...tasks.schema import Strict
+from ...tasks.spec import first_problem
+
+OPENAI = "https://api.openai.com/v1"
+PATHS = {"openai": "/completions", "openai-chat": "/chat/completions"}
+KINDS = (*PATHS, "lm-eval", "lm-eval-chat")
+NOTES = {
+    "openai-chat:NAME": "a chat model behind an OpenAI-compatible API (--base-url)",
+    "openai:NAME": "a completions endpoint of such an API",
+    "lm-eval:KIND,ARGS": "any model of lm-eval, given plain text",
+    "lm-eval-chat:KIND,ARGS": "any model of lm-eval, given chats",
+}
+_SECRET_ARGUMENT = re.compile(r"(^|,)\s*(\w*api_?key|auth|(auth|access)_token|secret|password|headers?)\s*=", re.I)
+_SECRET_VARIABLE = re.compile(r"(_|^)(KEY|TOKEN|SECRET|PASSWORD)$", re.I)
+_LEAST_SECRET = 8  # characters; a shorter one, such as EMPTY, guards nothing and may be a word of an answer
+
+
+class Api(Strict):
+    """How an API is asked: so many requests at a time, each given so many seconds, and so many tries after the first.
+
+    ``key_env`` names the environment variable with the key; prices are for a million tokens, in any currency. Only
+    ``base_url`` decides an answer.
+    """
+
+    base_url: str | None = None
+    key_env: Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,99}$")] = "OPENAI_API_KEY"
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 8
+    timeout: Annotated[float, Field(gt=0, le=3600)] = 120.0
+    retries: Annotated[int, Field(ge=0, le=100)] = 6
+    price_in: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    price_out: Annotated[float, Field(ge=0, le=1e6)] | None = None
+
+
+@dataclass(frozen=True)
+class Address:
+    """A model behind an API. ``url`` is the endpoint of kinds ``openai``, empty for those of lm-eval."""
+
+    kind: str
+    model: str
+    url: str
+
+    @property
+    def chat(self) -> bool:
+        """Whether it is given chats rather than text."""
+        return self.kind.endswith("-chat")
+
+    @property
+    def host(self) -> str:
+        """Where it is, for a person."""
+        return urlsplit(self.url).netloc or "lm-eval"
+
+    @property
+    def name(self) -> str:
+        """Kind, model and endpoint, as a submission records them."""
+        return f"{self.kind}:{self.model}" + (f"@{self.url}" if self.url else "")
+
+
+def is_remote(name: object) -> bool:
+    """Whether a model's name stands for one behind an API."""
+    return isinstance(name, str) and name.partition(":")[0] in KINDS and ":" in name
+
+
+def api_of(flags: Mapping[str, Any], models: Iterable[object]) -> Api | None:
+    """The API settings among the flags of a command, None where none is given; every API model's address is checked.
+
+    Args:
+        models: whatever may be the name of a model.
+
+    Raises:
+        UsageError: a flag out of bounds, a malformed name, or API flags without a model behind an API.
+        UnavailableError: a key that is wanted is not there.
+    """
+    models = list(models)
+    remote = [str(name) for name in models if is_remote(name)]
+    given = {name: flags[name] for name in Api.model_fields if flags.get(name) is not None}
+    if not remote:
+        for name in models:
+            kind = str(name).partition(":")[0]
+            if ":" in str(name) and (hint := did_you_mean(kind, KINDS)):
+                raise UsageError(f"model {name!r}: no such kind of API.{hint} It has: {', '.join(KINDS)}.")
+        if given:
+            flag = next(iter(given)).replace("_", "-")
+            raise UsageError(f"--{flag}: no model behind an API is asked. Use --model openai-chat:NAME.")
+        return None
+    try:
+        api = Api.model_validate(given)
+    except ValidationError as error:
+        raise UsageError(f"--{first_problem(error).replace('_', '-')}.") from None
+    for name in remote:
+        key_for(address_of(name, api), api)
+    return api if given else None
+
+
+def address_of(name: str, api: Api) -> Address:
+    """The address of a model.
+
+    Raises:
+        UsageError: a malformed name or URL, or one that carries a secret, which is not repeated.
+    """
+    kind, _, model = name.partition(":")
+    if kind not in PATHS:
+        if _SECRET_ARGUMENT.search(model) or re.search(r"://[^/,]*@", model):
+            raise UsageError(
+                f"{kind}: a key or password does not belong on the command line. Set it in the environment."
+            )
+        if api.base_url:
+            raise UsageError(f"--base-url: give it to lm-eval as an argument: {kind}:KIND,base_url=...")
+        if not re.fullmatch(r"[\w.-]+(,.*)?", model) or len(name) > 200 or not name.isprintable():
+            raise UsageError(f"model {name[:60]!r}: expected {kind}:KIND,key=value,... of at most 200 characters.")
+        return Address(kind, model, "")
+    if not model.strip() or not model.isprintable() or len(model) > 90:
+        raise UsageError(f"model {name[:60]!r}: expected {kind}:NAME, the name under which the API knows the model.")
+    return Address(kind, model, _checked(api.base_url or OPENAI) + PATHS[kind])
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in ("http", "https") or not url.isascii() or not url.isprintable() or " " in url:
+        raise UsageError("--base-url: expected http://HOST[:PORT]/v1 or https://HOST/v1.")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise UsageError(
+            f"--base-url: give scheme, host{':port' if port else ''} and path alone ({host}); keys come from --key-env."
+        )
+    path = parts.path.rstrip("/")
+    for ending in ("/chat/completions", "/completions"):
+        path = path.removesuffix(ending)
+    if len(url) > 80:
+        raise UsageError(f"--base-url: {len(url)} characters; 80 at most.")
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def key_for(address: Address, api: Api) -> str:
+    """The key of the environment, empty where none is set and the endpoint may do without.
+
+    Raises:
+        UnavailableError: OpenAI's own endpoint wants one. UsageError: it cannot be a key.
+    """
+    if not address.url:
+        return ""  # lm-eval finds its keys itself
+    key = os.environ.get(api.key_env, "").strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise UsageError(f"${api.key_env}: not a key (it holds spaces or other characters that no key has).")
+    if not key and address.url.startswith(f"{OPENAI}/"):
+        raise UnavailableError(
+            f"{address.host} wants a key. Set {api.key_env}, or use --base-url for another endpoint."
+        )
+    return key
+
+
+def redacted(text: str, key: str = "") -> str:
+    """A text without the key, without any secret of the environment, and without halves of characters."""
+    text = text.encode(errors="replace").decode()
+    for name, value in os.environ.items():
+        if _SECRET_VARIABLE.search(name) and len(value) >= 2 * _LEAST_SECRET and value in text:
+            text = text.replace(value, "[key]")
+    return text.replace(key, "[key]") if len(key) >= _LEAST_SECRET else text
+
+
+def one_line(text: object, most: int = 200) -> str:
+    """A stranger's text as one short line."""
+    line = " ".join(str(text).split())[:most]
+    return "".join(char for char in line if char.isprintable())

@@ -1,0 +1,130 @@
+"""Checks of a run: whether its prompts fit the context of the model, and whether its adapter has an effect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import InputError, UsageError
+from ...tasks.prompts import Prompts, protocol
+from ...tasks.reading import read_unmarked
+from ..alignment.objective import Goal
+from ..engine.model_config import context_of
+from ..models.context import refuse_soft, require_room
+from ..models.embedded import EMBEDDED, folder_of
+from ..registry import spec_of, table
+from .config import RunConfig
+
+if TYPE_CHECKING:
+    from ..models.local import LanguageModel
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ...errors import RunError
+from ...tasks.answers import Answers
+
+if TYPE_CHECKING:
+    from ..models.local import LanguageModel
+    from ..models.prompted import PromptedModel
+
+
+
+def soft_tokens(settings: Any) -> int:
+    """Soft tokens that an aligner of these settings puts before every prompt; 0 where it has no ``tokens``."""
+    return int(getattr(settings, "tokens", 0))
+
+
+def require_context(model: str, settings: Any) -> None:
+    """Raise UsageError where a model's ``config.json`` says that it cannot take an aligner's soft tokens.
+
+    Nothing is loaded or fetched: of a hub's model, and of one that is not here yet, nothing is known.
+    """
+    if not (tokens := soft_tokens(settings)):
+        return
+    if model in table("models") and model not in EMBEDDED:  # asking a plug-in for its folder may fetch one
+        return
+    config = _config(folder_of(model) if model in EMBEDDED else Path(model))
+    refuse_soft(model, config)
+    context = context_of(config)
+    if context is not None and tokens >= context:
+        raise UsageError(f"--set tokens={tokens}: the context of --model {model} is {context}, prompts included.")
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """A model's ``config.json``; empty where it cannot be read: whoever loads the model will tell."""
+    try:
+        given = json.loads(read_unmarked(folder / "config.json"))
+    except (InputError, OSError, ValueError, RecursionError):
+        return {}
+    return given if isinstance(given, dict) else {}
+
+
+def require_room_of_run(
+    config: RunConfig, model: LanguageModel, goal: Goal, virtual: int, preamble: str = "", *, fitted: bool = True
+) -> None:
+    """Raise UsageError unless everything that a run asks fits the context: what is fitted, and each task's protocol.
+
+    Args:
+        fitted: whether the goal's prompts are asked too.
+    """
+    if fitted:
+        require_room(model, goal.prompts, virtual, preamble)
+    for name in config.tasks:
+        require_room(model, protocol(spec_of(name), config.asking()), virtual, preamble)
+
+
+LOOKED_AT = 4  # prompts
+
+
+# How far apart log-probabilities of options may lie for rounding alone. Measured on SmolLM2 with adapters that move the
+# weights by less than a rounding step, it makes up to 3e-5 in float32, 0.01 in float16 and 0.06 in bfloat16; a LoRA
+# whose B has a deviation of 0.03 moves them by 0.17.
+ROUNDING = {"float16": 0.02, "bfloat16": 0.1}
+
+
+NIL = 1e-4  # what an adapter given by hand has to move; in float32, which rounds by less, what an alignment should
+
+
+LEAST = 1e-30  # probabilities below are as good as none
+
+
+def require_effect(aligned: Any, goal: Goal, say: Callable[[str], None]) -> None:
+    """Raise RunError where an aligned model answers a few prompts as it does without alignment.
+
+    Args:
+        say: told where its answers differ by no more than rounding may make them differ.
+    """
+    if aligned.soft is None and aligned.lora is None and not aligned.preamble:
+        return
+    some, model = _some(goal), aligned.model
+    _judge(aligned.answer(some), type(aligned)(model).answer(some), model.identity.dtype, "the alignment", 0.0, say)
+
+
+def require_effect_of_adapter(
+    adapted: LanguageModel | PromptedModel, bare: LanguageModel, adapter: Path, goal: Goal, say: Callable[[str], None]
+) -> None:
+    """As ``require_effect``, of a model that carries ``adapter`` beside the bare one."""
+    some = _some(goal)
+    _judge(adapted.answer(some), bare.answer(some), bare.identity.dtype, f"--adapter {adapter}", NIL, say)
+
+
+def _some(goal: Goal) -> Prompts:
+    return goal.prompts.take(np.arange(min(LOOKED_AT, len(goal.prompts))))
+
+
+def _judge(one: Answers, other: Answers, dtype: str, what: str, nil: float, say: Callable[[str], None]) -> None:
+    """Refuse or warn by the largest difference of an option's log-probability.
+
+    Logarithms, since a model that is sure of itself moves its probabilities by little whatever is done to it.
+    """
+    apart = np.log(np.maximum(one.probs, LEAST)) - np.log(np.maximum(other.probs, LEAST))
+    most = float(np.abs(apart).max())
+    remedy = "Train longer or with a higher rate."
+    if most <= nil:
+        raise RunError(f"{what} has no effect: answers are those of the model without it. {remedy}")
+    if most <= ROUNDING.get(dtype, NIL):
+        say(f"{what}: hardly any effect: answers differ by no more than rounding to {dtype} may make them. {remedy}")

@@ -1,0 +1,170 @@
+"""The configuration of a run: everything that decides its result, and the name of its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ...errors import InputError, UsageError, did_you_mean
+from ...tasks.countries import Country, name_of
+from ...tasks.measure import MeasureOptions
+from ...tasks.prompts import Asking, split_items
+from ...tasks.reading import parse_yaml
+from ...tasks.schema import Readout
+from ...tasks.spec import first_problem
+from ..alignment.budget import Budget
+from ..alignment.joint_objective import JointGoal
+from ..alignment.objective import Goal, fit_goal
+from ..engine.chat import ChatOptions
+from ..models.fingerprint import folder_hash
+from ..providers.settings import Api
+from ..registry import find, spec_of, table
+
+DEFAULT_BUDGET = 100
+
+
+class RunConfig(BaseModel):
+    """What was asked for, defaults filled in. Countries are two-letter codes; ``budget`` is in survey evaluations.
+
+    ``adapter`` is the folder of a PEFT adapter that the model carries from the start, ``adapter_sha256`` its hash;
+    ``chat`` is what is said around every prompt, None for the usual.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    aligner: str
+    settings: dict[str, Any]
+    model: str
+    revision: str | None = None
+    dtype: str = "auto"
+    device: str = "cpu"
+    threads: int | None = Field(None, ge=1)
+    adapter: str | None = None
+    adapter_sha256: str | None = None
+    chat: ChatOptions | None = None
+    api: Api | None = None
+    fit: tuple[str, ...] = Field(min_length=1)
+    fit_country: str
+    tasks: tuple[str, ...] = Field(min_length=1)
+    country: str
+    options: MeasureOptions
+    readout: Readout
+    respondents: int = Field(0, ge=0, le=100_000)
+    limit: int | None = Field(None, ge=1)
+    calibrate: bool = False
+    budget: int = Field(DEFAULT_BUDGET, ge=0)
+    seed: int = Field(0, ge=0)
+
+    def asking(self) -> Asking:
+        """How much of each task's protocol is asked."""
+        return Asking(self.respondents, self.seed, self.limit, self.calibrate)
+
+    @property
+    def model_content(self) -> str | None:
+        """Hash of the model's files where it is a folder of the user's, whose content may change under its name."""
+        local = self.model not in table("models") and os.path.isdir(self.model)  # False for what is no path at all
+        return folder_hash(Path(self.model)) if local else None
+
+    @property
+    def digest(self) -> str:
+        """Ten hexadecimal digits of this configuration, these task files, and the files of a model that is a folder."""
+        specs = {name: spec_of(name) for name in (*self.fit, *self.tasks)}
+        edition = self.options.edition
+        asked = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
+        # An adapter counts by its content, wherever it lies; without one a run is called as ever.
+        unset = {name for name in ("adapter_sha256", "chat") if getattr(self, name) is None}
+        given = self.model_dump(mode="json", exclude={"api", "adapter"} | unset)
+        if self.api and self.api.base_url:  # how fast an API is asked, and its prices, decide nothing
+            given["base_url"] = self.api.base_url
+        content = self.model_content
+        text = json.dumps([given, asked, *([content] if content else [])], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    def folder_name(self) -> str:
+        """Readable, and unique."""
+        return f"{spec_of(self.tasks[0]).name}-{self.country}-{self.aligner}-{self.digest}"
+
+    def with_aligner(self, name: str) -> RunConfig:
+        """The same run by another aligner at its default settings; a budget only where it searches."""
+        aligner = find("aligners", name)
+        settings = aligner_settings(name, ()).model_dump(mode="json")
+        budget = self.budget if aligner.budgeted else 0
+        return self.model_copy(update={"aligner": name, "settings": settings, "budget": budget})
+
+
+def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, Any] | None = None) -> BaseModel:
+    """An aligner's settings from a mapping and ``key=value`` texts on top (values are read as YAML).
+
+    Raises:
+        UsageError: no such aligner or setting, or a value that does not fit.
+    """
+    model = find("aligners", name).Settings
+    given = dict(base or {}) | read_assignments("--set", assignments)
+    for key in given:
+        if str(key) not in model.model_fields:
+            known = ", ".join(model.model_fields) or "none"
+            hint = did_you_mean(str(key), model.model_fields)
+            raise UsageError(f"--set {key}: {name} has no such setting.{hint} It has: {known}.")
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise UsageError(f"--set {first_problem(error)} (aligner {name}).") from None
+
+
+def read_assignments(flag: str, texts: Iterable[str]) -> dict[str, Any]:
+    """What ``key=value`` texts say; values are read as YAML.
+
+    Raises:
+        UsageError: no such text.
+    """
+    given = {}
+    for text in texts:
+        key, sign, value = text.partition("=")
+        if not sign:
+            raise UsageError(f"{flag} {text!r}: expected key=value.")
+        try:
+            given[key] = parse_yaml(value, f"{flag} {key}")
+        except InputError:
+            raise UsageError(f"{flag} {key}: {value!r} is not a value.") from None
+    return given
+
+
+def assignments(settings: Mapping[str, Any]) -> list[str]:
+    """The ``key=value`` texts, a line each, from which ``aligner_settings`` reads these settings."""
+    return [f"{key}={_one_line(value)}" for key, value in sorted(settings.items())]
+
+
+def _one_line(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        parts = (json.dumps(one, ensure_ascii=False) if isinstance(one, str) else _one_line(one) for one in value)
+        return f"[{', '.join(parts)}]"
+    if isinstance(value, str) and not value.isprintable():  # YAML would write a line break as one
+        return json.dumps(value, ensure_ascii=False)
+    text: str = yaml.safe_dump(value, allow_unicode=True, width=math.inf)
+    return text.split("\n")[0]
+
+
+def goal_of(config: RunConfig) -> Goal:
+    """The goal of a configuration: of one task, or of several together.
+
+    Raises:
+        UsageError: a task without figures for the country, or without closed questions to fit.
+    """
+    country = Country(config.fit_country, name_of(config.fit_country))
+    common = (country, config.readout, config.options, config.respondents, config.seed)
+    goals = tuple(fit_goal(spec_of(name), *common) for name in config.fit)
+    return goals[0] if len(goals) == 1 else JointGoal(goals)
+
+
+def budget_of(config: RunConfig) -> Budget:
+    """The budget of a configuration: a survey evaluation asks every fitted item once."""
+    items = sum(len(split_items(spec_of(name), "fit", Asking())) for name in config.fit)
+    return Budget(total=config.budget * items, per_survey=items)

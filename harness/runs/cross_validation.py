@@ -1,0 +1,170 @@
+"""Cross-validation of an aligner over lengths of its soft prompt: whole groups of items are left out in turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field, TypeAdapter, ValidationError
+
+from ...errors import InputError, UsageError
+from ...tasks.reading import read_unmarked
+from ...tasks.schema import Readout, Strict
+from ...tasks.spec import first_problem
+from ..alignment.budget import Budget
+from ..alignment.checkpoint import Display
+from ..alignment.objective import TaskGoal
+from ..models.aligned import AlignedModel
+from ..registry import find
+from ..report.plots import drawing
+from ..util.atomic_io import write_json
+from .config import RunConfig, aligner_settings, goal_of
+
+RESULTS = "folds.json"
+
+
+class Fold(Strict):
+    """Losses of one fit on the items it saw and on those left out; ``tokens`` 0 is the model as it is.
+
+    ``loss`` is of the expected read-out, ``argmax`` of the most probable answers: for labels and pairs, the share that
+    are wrong.
+    """
+
+    tokens: int = Field(ge=0)
+    fold: int = Field(ge=0)
+    train_loss: float
+    train_argmax: float
+    validation_loss: float
+    validation_argmax: float
+    seconds: float
+
+
+_FOLDS = TypeAdapter(list[Fold])
+_READOUTS: tuple[tuple[str, Readout], ...] = (("loss", "expected"), ("argmax", "argmax"))  # what losses are called
+
+
+class _Memory:
+    """The journal of a fit that is too short to be kept half done."""
+
+    def __init__(self, budget: Budget, display: Display, label: str) -> None:
+        self.budget, self.display, self.label = budget, display, label
+
+    def load(self) -> None:
+        return None
+
+    def save(self, state: dict[str, np.ndarray], best: float) -> None:
+        allowed = self.budget.total / self.budget.per_survey
+        self.display.advance(self.label, self.budget.evaluations, allowed, best)
+
+
+def divide(groups: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Rows left out in each of ``count`` folds; rows of one group (prompts,) are left out together.
+
+    Raises:
+        UsageError: fewer groups than folds.
+    """
+    names = rng.permutation(np.unique(groups))
+    if len(names) < count:
+        raise UsageError(f"--folds {count}: there are {len(names)} groups of items; give {len(names)} at most.")
+    return [np.flatnonzero(np.isin(groups, part)) for part in np.array_split(names, count)]
+
+
+def cross_validate(
+    config: RunConfig,
+    lengths: Sequence[int],
+    count: int,
+    path: Path,
+    model_of: Callable[[], Any],
+    display: Display,
+) -> list[Fold]:
+    """Fit every length on all folds but one, and judge on that one; what ``path`` holds already is not done again.
+
+    Args:
+        path: the file of results, written anew after every fit.
+
+    Raises:
+        UsageError: the task's loss needs all its items, or too many folds. InputError: a damaged file.
+    """
+    goal = goal_of(config)
+    assert isinstance(goal, TaskGoal), "one --fit"
+    parts = divide(goal.groups, count, np.random.default_rng(config.seed))
+    goal.take(parts[0])  # raises now where the loss needs all items
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = read_folds(path)
+    done = {(each.tokens, each.fold) for each in found}
+    for tokens in (0, *lengths):
+        for number, rows in enumerate(parts):
+            if (tokens, number) in done:
+                continue
+            label = f"{tokens} tokens, fold {number + 1} of {count}"
+            found.append(_fold(config, goal, rows, tokens, number, model_of(), display, label))
+            write_json(path, [each.model_dump() for each in found])
+    return sorted(found, key=lambda each: (each.tokens, each.fold))
+
+
+def _fold(
+    config: RunConfig,
+    goal: TaskGoal,
+    left_out: np.ndarray,
+    tokens: int,
+    number: int,
+    model: Any,
+    display: Display,
+    label: str,
+) -> Fold:
+    kept = np.setdiff1d(np.arange(len(goal.prompts)), left_out)
+    train, validation = goal.take(kept), goal.take(left_out)
+    started, aligned = time.perf_counter(), AlignedModel(model)
+    if tokens:
+        settings = aligner_settings(config.aligner, (f"tokens={tokens}",), config.settings)
+        items = len(np.unique(train.prompts.layout.item))
+        budget = Budget(config.budget * items, items)
+        rng = np.random.default_rng([config.seed, number])
+        journal = _Memory(budget, display, label)
+        aligned = find("aligners", config.aligner)(settings).align(model, train, budget, rng, journal)
+    losses = {
+        f"{name}_{key}": loss
+        for name, part in (("train", train), ("validation", validation))
+        for key, loss in _losses(aligned, part)
+    }
+    return Fold(tokens=tokens, fold=number, seconds=round(time.perf_counter() - started, 3), **losses)
+
+
+def _losses(aligned: AlignedModel, goal: TaskGoal) -> Iterator[tuple[str, float]]:
+    probs = aligned.answer(goal.prompts).probs
+    for key, readout in _READOUTS:
+        yield key, float(np.asarray(goal.read_as(readout).objective(probs))[0])
+
+
+def read_folds(path: Path) -> list[Fold]:
+    """Results of an earlier call, none where there is no file.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    if not path.exists():
+        return []
+    try:
+        return _FOLDS.validate_json(read_unmarked(path))
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}. Delete it to start over.") from None
+
+
+def draw(folds: Sequence[Fold], column: str, path: Path, heading: str) -> None:
+    """An SVG of a loss against the prompt's length: folds as points, their means as lines, the bare model broken."""
+    lengths = sorted({each.tokens for each in folds if each.tokens})
+    with drawing(path, 6, 3.6) as axes:
+        for name, colour, broken in (("train", "#0072b2", ":"), ("validation", "#d55e00", "--")):
+            values = {n: [getattr(f, f"{name}_{column}") for f in folds if f.tokens == n] for n in (0, *lengths)}
+            axes.scatter(
+                [n for n in lengths for _ in values[n]], [v for n in lengths for v in values[n]], s=12, color=colour
+            )
+            axes.plot(lengths, [np.mean(values[n]) for n in lengths], color=colour, label=name)
+            axes.axhline(np.mean(values[0]), color=colour, linestyle=broken, label=f"{name}, no prompt")
+        axes.set_xlabel("soft tokens")
+        axes.set_ylabel(heading)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))

@@ -1,0 +1,244 @@
+"""One run: align, answer, write the submission, score. Killed anywhere, it goes on where it was."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError, RunError, is_memory
+from ...tasks.countries import name_of
+from ...tasks.prompts import protocol
+from ...tasks.score import Score
+from ...tasks.spec import TaskSpec
+from ..alignment.checkpoint import Display, RunJournal
+from ..providers.response_log import usage_of
+from ..providers.settings import is_remote
+from ..registry import find, spec_of
+from ..scoring.score import score_submission
+from ..submissions.manifest import Manifest
+from ..submissions.writer import write_submission
+from ..util.atomic_io import locked, remove_temporaries, write_json
+from ..util.environment import versions
+from ..util.event_log import RunLog
+from .answer_cache import AnswerCache
+from .checks import require_effect, require_room_of_run, soft_tokens
+from .config import RunConfig, aligner_settings, budget_of, goal_of
+from .folder import (
+    ALIGNED,
+    CONFIG,
+    COST,
+    FIGURE,
+    MODEL,
+    SCORES,
+    SUBMISSION,
+    USAGE,
+    Checksums,
+    Cost,
+    RunResult,
+    is_finished,
+    read_record,
+    read_result,
+    same_model,
+)
+from .load_model import load_other
+
+_ODD_STATE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)  # of libraries too
+
+
+def execute(
+    config: RunConfig,
+    root: Path,
+    model_of: Callable[[], Any],
+    display: Display,
+    *,
+    fresh: bool = False,
+    cache: Path | None = None,
+) -> RunResult:
+    """Carry out a run in its folder under ``root``; a finished run of the same configuration is returned as it is.
+
+    Args:
+        model_of: loads the model when first called; called only if there is something left to do.
+        cache: folder of answers that runs share, where that is wanted.
+
+    Raises:
+        RunError: another process works on the folder, or the model is not the one the run began with.
+    """
+    folder = root / config.folder_name()
+    if not fresh and is_finished(folder):
+        return read_result(folder, reused=True)
+    try:
+        model = model_of()  # before anything is written: a model that cannot be had leaves no folder
+        with locked(folder):
+            if fresh:
+                _clear(folder)
+            remove_temporaries(folder)
+            write_json(folder / CONFIG, config.model_dump(mode="json"))
+            return _carry_out(config, folder, model, display, cache)
+    except (MemoryError, RuntimeError, ImportError) as error:
+        if not is_memory(error):
+            raise
+        raise RunError(
+            f"{folder}: memory ran out. `culteval resume {folder}` goes on from what is there, given more of it."
+        ) from error
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
+
+
+def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, cache: Path | None) -> RunResult:
+    """All that is left of a run, and what came of it."""
+    log, started = RunLog(folder), time.monotonic()
+    cached: tuple[str, ...] = ()
+    log.event("started", command=command_line(), host=socket.gethostname(), pid=os.getpid())
+    try:
+        if is_remote(config.model):  # which keeps its replies in the run's folder
+            cache = None
+            model = model.at(folder, lambda done, total: display.advance(f"{config.aligner} asking", done, total, None))
+        same_model(folder / MODEL, model)
+        done = Checksums(folder)
+        if not (done.finished(COST) and done.finished(ALIGNED)):
+            log.event("stage", stage="align")
+            _align(config, folder, model, display)
+            done.add(ALIGNED, COST)
+        if not done.finished(SUBMISSION):
+            log.event("stage", stage="answer")
+            display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
+            cached = _answer(config, folder, model, _shared_answers(cache, log, display))
+            if cached:
+                display.say(f"{config.aligner}: answers to {', '.join(cached)} were known (--no-cache asks again)")
+            done.add(SUBMISSION)
+        log.event("stage", stage="score")
+        manifest, scores = _score(config, folder)
+        done.add(CONFIG, MODEL, FIGURE, SCORES)
+    except BaseException as error:
+        log.event("error", kind=type(error).__name__, reason=str(error))
+        raise
+    log.event("finished", seconds=round(time.monotonic() - started, 3), cached=cached)
+    return RunResult(folder, manifest, scores, reused=False, cached=cached)
+
+
+def _shared_answers(cache: Path | None, log: RunLog, display: Display) -> AnswerCache | None:
+    def notify(text: str) -> None:
+        display.say(text)
+        log.event("note", text=text)
+
+    return None if cache is None else AnswerCache(cache, notify)
+
+
+def _score(config: RunConfig, folder: Path) -> tuple[Manifest, list[Score]]:
+    """What is made from the submission and, behind an API, from its replies: scores, picture, usage."""
+    from ..report.plots import write_figure
+
+    if usage := usage_of(folder, config.api):
+        write_json(folder / USAGE, usage.model_dump(mode="json"))
+    manifest, scores = score_submission(folder / SUBMISSION)
+    write_figure(folder / FIGURE, scores, name_of(config.country))
+    write_json(folder / SCORES, [row.model_dump(mode="json") for row in scores])
+    return manifest, scores
+
+
+def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
+    goal, budget = goal_of(config), budget_of(config)
+
+    journal = RunJournal(folder, budget, display, config.aligner, lambda name: load_other(config, name, display.say))
+    aligner = find("aligners", config.aligner)
+    settings = aligner_settings(config.aligner, (), config.settings)
+    rng = np.random.default_rng(config.seed)
+    working, local = aligner(settings), not is_remote(config.model)  # an API tells nobody its context
+    if local:
+        may_say = getattr(working, "longest_preamble", None)
+        before = may_say(goal) if may_say else ""
+        require_room_of_run(config, model, goal, soft_tokens(settings), before, fitted=aligner.budgeted)
+    try:
+        aligned = working.align(model, goal, budget, rng, journal)
+    except _ODD_STATE as error:
+        if not journal.restoring:
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{journal.path}: damaged checkpoint ({reason}). Start over with --fresh.") from error
+    if local:  # a model behind an API would be asked for nothing but this
+        if aligned.preamble:
+            virtual = 0 if aligned.soft is None else len(aligned.soft)
+            require_room_of_run(config, model, goal, virtual, aligned.preamble, fitted=False)
+        require_effect(aligned, goal, display.say)
+    aligned.save(folder / ALIGNED)
+    write_json(folder / COST, {"allowed": budget.total, "per_survey": budget.per_survey} | budget.state())
+    journal.log("aligned", **budget.state())
+
+
+def _answer(config: RunConfig, folder: Path, model: Any, cache: AnswerCache | None) -> tuple[str, ...]:
+    """Answer and write the submission; the tasks whose answers came from the cache."""
+    from ..models.aligned import AlignedModel, adapter_hash
+
+    aligned, adapter = AlignedModel.load(model, folder / ALIGNED), adapter_hash(folder / ALIGNED)
+    specs = {name: spec_of(name) for name in config.tasks}
+    answers, known = {}, list[str]()
+    for name, spec in specs.items():
+        prompts = protocol(spec, config.asking())
+        most = spec.most_tokens if spec.output_type == "generate_until" else 0
+        if cache is None:
+            answers[name] = aligned.answer(prompts, most_tokens=most)
+            continue
+        answers[name], found = cache.answer(aligned, adapter, prompts, most)
+        known += [name] * found
+    cost = read_record(folder / COST, Cost)
+    manifest = {
+        "tasks": [_asked(name, spec, config) for name, spec in specs.items()],
+        "model": model.identity.model_dump(),
+        "aligner": {
+            "name": config.aligner,
+            "settings": config.settings,
+            "adapter_sha256": adapter,
+        },
+        "fitted": {
+            "tasks": [spec_of(name).name for name in config.fit],
+            "country": config.fit_country,
+            "readout": config.readout,
+            "norm": config.options.norm,
+        },
+        "country": config.country,
+        "seed": config.seed,
+        "versions": versions(),
+        "command": command_line(),
+        "budget": {
+            "item_forwards_allowed": cost.allowed,
+            "item_forwards": cost.spent,
+            "survey_evaluations": cost.spent / cost.per_survey,
+            "tokens": cost.tokens,
+            "seconds": round(cost.seconds, 3),
+        },
+    }
+    write_submission(folder / SUBMISSION, manifest, answers)
+    return tuple(known)
+
+
+def _asked(name: str, spec: TaskSpec, config: RunConfig) -> dict[str, Any]:
+    options = config.options
+    return {
+        "name": name,
+        "hash": spec.hash,
+        "country": config.country,
+        "edition": options.edition or spec.default_edition,
+        "constants": options.constants,
+        "respondents": config.respondents,
+        "limit": config.limit,
+        "calibrated": config.calibrate,
+    }
+
+
+def command_line() -> str:
+    """The command as typed, without the folder of the program."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:4000]

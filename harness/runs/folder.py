@@ -1,0 +1,198 @@
+"""The folder of a run: its files, their checksums, and what is read back from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ...errors import InputError, RunError, UsageError
+from ...tasks.reading import read_unmarked
+from ...tasks.score import Score
+from ...tasks.spec import first_problem
+from ..providers.response_log import Usage
+from ..scoring.score import score_submission
+from ..submissions.manifest import Manifest
+from ..util.atomic_io import sha256, write_json
+from .config import RunConfig, aligner_settings
+
+CONFIG, MODEL, ALIGNED, SUBMISSION, SCORES, COST, USAGE, FIGURE = (
+    "config.json", "model.json", "adapter", "submission", "scores.json", "cost.json", "usage.json",
+    "dimensions.svg",
+)  # fmt: skip
+
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+class Cost(BaseModel):
+    """``cost.json``: item forwards allowed, items of the survey, and what the fit spent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    allowed: int = Field(ge=0)
+    per_survey: int = Field(ge=1)
+    spent: int = Field(ge=0)
+    tokens: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run: its folder, what it says of itself, its scores, whether it was there before.
+
+    ``cached`` are the tasks whose answers were known from another run.
+    """
+
+    folder: Path
+    manifest: Manifest
+    scores: list[Score]
+    reused: bool
+    cached: tuple[str, ...] = ()
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run is finished and can be taken as it is; False where what is made from the rest has to be made again.
+
+    Raises:
+        InputError: its adapter, cost or submission is damaged.
+    """
+    if not (folder / SCORES).exists():
+        return False
+    sums = Checksums(folder)
+    if not all([sums.finished(name) for name in (ALIGNED, COST, SUBMISSION)]) and sums.kept:  # each is looked at
+        return False
+    return sums.intact(CONFIG, MODEL, SCORES, *((FIGURE,) if FIGURE in sums.sums else ()))  # not every task has one
+
+
+def same_model(path: Path, model: Any) -> None:
+    """Write down which model works in a folder; RunError where it was another one before."""
+    now = model.identity
+    if path.exists() and (before := read_record(path, type(now))) != now:
+        odd = ", ".join(key for key, value in now if value != getattr(before, key))
+        raise RunError(f"{path.parent}: the run began with another model ({odd} differ). Start over with --fresh.")
+    write_json(path, now.model_dump(mode="json"))
+
+
+def read_record(path: Path, kind: type[Record]) -> Record:
+    """A small JSON file of a run's folder, checked.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    try:
+        return kind.model_validate_json(read_unmarked(path))
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}. Start over with --fresh.") from None
+
+
+def submission_of(path: Path) -> Path:
+    """The folder of a submission, given it or the folder of its run."""
+    return path / SUBMISSION if (path / SUBMISSION).is_dir() else path
+
+
+def read_result(folder: Path, *, reused: bool) -> RunResult:
+    """A finished run read back from its folder; its scores are computed from its answers, not read.
+
+    Raises:
+        InputError: the folder is not a finished run, or its files are damaged.
+    """
+    if not (folder / SCORES).is_file():
+        raise InputError(f"{folder}: no finished run here. `culteval resume {folder}` ends it.")
+    Checksums(folder).finished(SUBMISSION)
+    manifest, scores = score_submission(folder / SUBMISSION)
+    return RunResult(folder, manifest, scores, reused)
+
+
+def read_usage(folder: Path) -> Usage | None:
+    """What APIs were asked for in a finished run, None where none was.
+
+    Raises:
+        InputError: a damaged file.
+    """
+    path = folder / USAGE
+    return read_record(path, Usage) if path.exists() else None
+
+
+def read_config(folder: Path) -> RunConfig:
+    """The configuration of a run folder.
+
+    Raises:
+        InputError: no run folder, or a damaged configuration.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise InputError(f"{folder}: not a run folder (no {CONFIG}).")
+    config = read_record(path, RunConfig)
+    try:
+        config.folder_name()
+        aligner_settings(config.aligner, (), config.settings)
+    except UsageError as error:  # the file names what there is not
+        raise InputError(f"{path}: {error}") from None
+    return config
+
+
+SUMS = "checksums.json"
+
+
+_SUMS = TypeAdapter(dict[str, str])
+
+
+class Checksums:
+    """The sums of a run's folder, kept in ``checksums.json``. They tell damage from what was written, not who wrote it.
+
+    Raises:
+        InputError: the file of the sums is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path = folder, folder / SUMS
+        self.kept = self.path.is_file()
+        try:
+            self.sums = _SUMS.validate_json(read_unmarked(self.path)) if self.kept else {}
+        except ValidationError as error:
+            raise InputError(f"{self.path}: {first_problem(error)}. Start over with --fresh.") from None
+
+    def add(self, *names: str) -> None:
+        """Take up files and folders that are finished; what is not there has no sum."""
+        self.sums = {file: value for file, value in self.sums.items() if (self.folder / file).is_file()}
+        for name in names:
+            self.sums = {file: value for file, value in self.sums.items() if not _is_in(file, name)}
+            self.sums |= self._found(name)
+        write_json(self.path, self.sums)
+        self.kept = True
+
+    def finished(self, name: str) -> bool:
+        """Whether a file or folder was taken up.
+
+        Raises:
+            InputError: it is not as it was then.
+        """
+        there = {file: value for file, value in self.sums.items() if _is_in(file, name)}
+        if not there:
+            return False
+        found = self._found(name)
+        if odd := sorted(file for file, value in there.items() if found.get(file) != value):
+            raise InputError(
+                f"{self.folder / odd[0]}: damaged: not as it was when it was finished ({SUMS}). "
+                "Start over with --fresh."
+            )
+        return True
+
+    def intact(self, *names: str) -> bool:
+        """Whether none of these is known to be damaged or unfinished; folders without sums know nothing."""
+        try:
+            return not self.kept or all(self.finished(name) for name in names)
+        except InputError:
+            return False
+
+    def _found(self, name: str) -> dict[str, str]:
+        path = self.folder / name
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        return {file.relative_to(self.folder).as_posix(): sha256(file) for file in files if file.is_file()}
+
+
+def _is_in(file: str, name: str) -> bool:
+    return file == name or file.startswith(f"{name}/")

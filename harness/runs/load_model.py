@@ -1,0 +1,55 @@
+"""The model of a run's configuration: here, or behind an API."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError, UsageError
+from ..adapters.peft_files import is_soft_prompt, own_tokenizer_files
+from ..engine.chat import USUAL
+from ..providers.settings import Api, is_remote
+from .checks import require_effect_of_adapter
+from .config import RunConfig, goal_of
+
+
+def load(config: RunConfig, say: Callable[[str], None]) -> Any:
+    """A ``LanguageModel``, a ``PromptedModel`` if it carries a soft prompt, or an ``ApiModel`` where the name stands
+    for one; ``say`` is told which.
+
+    Raises:
+        InputError: the adapter does not fit or has changed. RunError: it has no effect. Others as ``load_model`` and
+            ``ApiModel``.
+    """
+    say(f"asking {config.model}" if is_remote(config.model) else f"loading {config.model}")
+    if is_remote(config.model):
+        if config.adapter:
+            raise UsageError("--adapter: a model behind an API carries no adapter of ours.")
+        from ..providers.model import ApiModel
+
+        return ApiModel(config.model, config.api or Api(), say)
+    from ..models.load import load_model
+    from ..models.prompted import PromptedModel
+
+    with contextlib.redirect_stdout(io.StringIO()):  # what libraries print
+        chat = config.chat or USUAL
+        model = load_model(config.model, config.dtype, config.device, config.revision, config.threads, say, chat)
+        if not config.adapter:
+            return model
+        folder = Path(config.adapter)
+        if files := own_tokenizer_files(folder):
+            say(f"--adapter {folder}: its own tokenizer or chat template is used ({', '.join(files)})")
+        adapted = PromptedModel(model, folder) if is_soft_prompt(folder) else model.adapted(folder, carried=True)
+    if adapted.identity.adapter_sha256 != config.adapter_sha256:
+        raise InputError(f"--adapter {folder}: not the adapter that this run began with. Run it anew.")
+    require_effect_of_adapter(adapted, model, folder, goal_of(config), say)
+    return adapted
+
+
+def load_other(config: RunConfig, name: str, say: Callable[[str], None]) -> Any:
+    """As ``load``, another model under the same options: without the revision, adapter and chat of the run's own."""
+    own = dict.fromkeys(("revision", "adapter", "adapter_sha256", "chat"))
+    return load(config.model_copy(update={"model": name, **own}), say)

@@ -1,0 +1,139 @@
+"""The rows that every board has: what answers are worth that know nothing of the country, and how near people come.
+
+All are made from a spec, its reference and the prompts that were asked; only the random-prefix control needs runs,
+those of the aligner ``untrained`` beside the others. ``docs/boards.md`` has the definitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...tasks.answers import Answers
+from ...tasks.calibration import is_free
+from ...tasks.measure import Measure, MeasureOptions, measure_of
+from ...tasks.metrics.common import uniform_answers
+from ...tasks.prompts import of_split
+from ...tasks.score import COLLAPSED, Place, Score, find, place
+from ...tasks.spec import TaskSpec
+
+CONTROL = "untrained"  # the aligner whose runs are the random-prefix control
+PREFIXES = 24  # how many of them the control owes
+BAND = 2.0  # standard deviations of the control within which a gain is none
+
+
+@dataclass(frozen=True)
+class TrivialRow:
+    """One row that no aligner made.
+
+    ``spread`` is the standard deviation by place (metric, read-out, split) where the row is a mean over runs; ``note``
+    says what else there is to know.
+    """
+
+    name: str
+    scores: Sequence[Score]
+    spread: Mapping[Place, float] | None = None
+    note: str | None = None
+
+
+def trivial_rows(spec: TaskSpec, layout_of: Answers, country: str, options: MeasureOptions) -> list[TrivialRow]:
+    """Constant, uniform, world mean, majority and split-half, as far as the task's measure has them; no model needed.
+
+    Rows with the same numbers everywhere are one, whose note names the others.
+
+    Args:
+        layout_of: anybody's answers; the rows are answers to the same prompts.
+
+    Raises:
+        InputError, UsageError: as ``measure_of``.
+    """
+    measure = measure_of(spec, country, options)
+    asked = layout_of.take(~is_free(layout_of)).layout
+    answers = {"constant": measure.constant(asked), "uniform": uniform_answers(asked)} | measure.worldly(asked)
+    rows = [TrivialRow(name, _scores(spec, measure, given, name)) for name, given in answers.items()]
+    return _merged(rows) + _split_half(spec, rows[0].scores)
+
+
+def _scores(spec: TaskSpec, measure: Measure, answers: Answers, name: str) -> list[Score]:
+    """The scores of answers that are known as probabilities, the same in every read-out of the task.
+
+    No model was read, so a read-out changes nothing: its rows are those of ``expected`` that it has metrics for.
+    """
+    rows: list[Score] = []
+    for split in spec.metadata.splits.named:
+        mine = answers.take(of_split(spec, answers.layout, split))
+        if not len(mine.layout):
+            continue
+        expected = measure.score(mine, split, "expected")
+        metrics = {row.metric for row in measure.score(mine, split, "argmax")} - {"outside_mass"}
+        for readout in spec.metadata.readouts:
+            kept = expected if readout == "expected" else [row for row in expected if row.metric in metrics]
+            rows += [row.model_copy(update={"readout": readout, "aligner": name}) for row in kept]
+    return rows
+
+
+def _merged(rows: Sequence[TrivialRow]) -> list[TrivialRow]:
+    kept: list[tuple[TrivialRow, list[str]]] = []
+    for row in rows:
+        same = next((names for first, names in kept if _same(first.scores, row.scores)), None)
+        if same is None:
+            kept.append((row, []))
+        else:
+            same.append(row.name)
+    return [
+        TrivialRow(row.name, row.scores, note=f"also {' and '.join(names)}" if names else None) for row, names in kept
+    ]
+
+
+def _same(one: Sequence[Score], other: Sequence[Score]) -> bool:
+    first, second = ({place(row): row.value for row in rows} for rows in (one, other))
+    return first.keys() == second.keys() and np.allclose(list(first.values()), [second[key] for key in first])
+
+
+def _split_half(spec: TaskSpec, scores: Sequence[Score]) -> list[TrivialRow]:
+    """How near one half of the country's own sample comes to the other, where the reference counts people."""
+    headline = spec.metadata.headline.metric
+    found = [row for row in scores if row.metric == f"{headline}_split_half"]
+    update = {"metric": headline, "aligner": "split-half", "low": None, "high": None, "note": None}
+    rows = [row.model_copy(update=update) for row in found]
+    return [TrivialRow("split-half", rows, note="expected of people themselves")] if rows else []
+
+
+def random_prefix(runs: Sequence[Sequence[Score]]) -> TrivialRow:
+    """Mean and standard deviation over unselected random prompts, in every place that all of them have.
+
+    Args:
+        runs: the scores of each run of ``untrained``, for the same task, country, model and protocol.
+
+    Raises:
+        ValueError: fewer than two runs, which have no spread.
+    """
+    if len(runs) < 2:
+        raise ValueError("the random-prefix control needs two runs or more")
+    tables = [{place(row): row for row in scores} for scores in runs]
+    shared = [key for key in tables[0] if all(key in table for table in tables)]
+    values = {key: np.array([table[key].value for table in tables]) for key in shared}
+    collapsed = {key: all(table[key].note == COLLAPSED for table in tables) for key in shared}
+    name = f"random prefix ({len(runs)})"
+    scores = []
+    for key, each in values.items():
+        note = COLLAPSED if collapsed[key] else None
+        update = {"value": float(each.mean()), "aligner": name, "low": None, "high": None, "note": note}
+        scores.append(tables[0][key].model_copy(update=update))
+    note = None if len(runs) >= PREFIXES else f"{PREFIXES} seeds are owed"
+    return TrivialRow(name, scores, {key: float(each.std(ddof=1)) for key, each in values.items()}, note=note)
+
+
+def is_gain(score: Score, control: TrivialRow) -> bool | None:
+    """Whether a score is better than the control's mean by more than two of its standard deviations.
+
+    None where the control has no such score or the metric no better side. Two standard deviations to the letter are
+    no gain.
+    """
+    mean = find(control.scores, place(score))
+    if mean is None or control.spread is None or score.higher_is_better is None:
+        return None
+    better = score.value - mean.value if score.higher_is_better else mean.value - score.value
+    return better > BAND * control.spread[place(score)]

@@ -1,0 +1,203 @@
+"""An optional judge of open answers: any lm-eval model says towards which pole an answer leans.
+
+Prompts and verdicts are kept in the submission folder (``judge.json``, ``verdicts.jsonl``), bound to its answers by
+their hash, so that ``culteval score`` needs no model. They are read as untrusted input.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ...errors import InputError, UnavailableError, UsageError
+from ...tasks.answers import UNPARSED, Answers
+from ...tasks.extraction import parse_code
+from ...tasks.items import Question, Questions
+from ...tasks.measure import MeasureOptions
+from ...tasks.metrics.reference import DIMENSIONS, scores_of
+from ...tasks.prompts import of_split
+from ...tasks.reading import read_lines, read_unmarked, unmarked
+from ...tasks.score import Score, Sheet
+from ...tasks.spec import TaskSpec, first_problem, read_yaml
+from ..submissions.manifest import MOST_LINE_BYTES, Manifest
+from ..util.atomic_io import replacing, write_json
+
+JUDGE, VERDICTS, PROMPTS = "judge.json", "verdicts.jsonl", "judge.yaml"
+MOST_RECORD_BYTES = 1 << 16
+_POLES = ("high", "low", "neither")  # of the letters A, B and C
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Verdict(_Strict):
+    """One line of ``verdicts.jsonl``; ``verdict`` is null where the reply held no letter."""
+
+    task: Annotated[str, Field(max_length=200)]
+    row: Annotated[int, Field(ge=0)]
+    prompt: Annotated[str, Field(max_length=30_000)]
+    reply: Annotated[str, Field(max_length=4_000)]
+    verdict: Literal["high", "low", "neither"] | None
+
+
+class JudgeRecord(_Strict):
+    """``judge.json``: who judged which answers, and what the verdicts hash to."""
+
+    model: Annotated[str, Field(max_length=200)]
+    model_args: Annotated[str, Field(max_length=2_000)]
+    answers_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    verdicts_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    rows: Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+_VERDICT = TypeAdapter(Verdict)
+
+
+def judge(
+    folder: Path, manifest: Manifest, specs: dict[str, TaskSpec], answers: dict[str, Answers], model: str, args: str
+) -> JudgeRecord:
+    """Have every open answer judged by an lm-eval model and write the verdicts, both files or none.
+
+    Raises:
+        UsageError: nothing to judge. UnavailableError: no such model.
+    """
+    asked = [
+        (name, row, prompt)
+        for name, spec in specs.items()
+        for row, prompt in _prompts(spec, answers[name])
+    ]  # fmt: skip
+    if not asked:
+        raise UsageError(f"{folder}: no open answers to judge. Only tasks like probes, run with text, have some.")
+    if len(model) > 200 or len(args) > 2_000:
+        raise UsageError("--model-args: longer than 2,000 characters.")
+    replies = _replies(model, args, [prompt for _, _, prompt in asked])
+    digest = hashlib.sha256()
+    with replacing(folder / VERDICTS) as temporary, temporary.open("wb") as file:
+        for (name, row, prompt), reply in zip(asked, replies, strict=True):
+            verdict = Verdict(task=name, row=row, prompt=prompt, reply=reply[:4000], verdict=read_verdict(reply))
+            file.write(line := (verdict.model_dump_json() + "\n").encode())
+            digest.update(line)
+    record = JudgeRecord(
+        model=model,
+        model_args=args,
+        answers_sha256=manifest.answers.sha256,
+        verdicts_sha256=digest.hexdigest(),
+        rows=len(asked),
+    )
+    write_json(folder / JUDGE, record.model_dump())
+    return record
+
+
+def read_verdict(reply: str) -> str | None:
+    """The pole whose letter a reply names, as answers in text are read, else None."""
+    found = parse_code(reply, ("A", "B", "C"), range(3))
+    return None if found == UNPARSED else _POLES[found]
+
+
+def _open_questions(spec: TaskSpec) -> dict[int, Question]:
+    """Questions without options and with a dimension, by their number."""
+    if not isinstance(spec.items, Questions):
+        return {}
+    return {i: q for i, q in enumerate(spec.items.questions) if not q.options and q.dimension in DIMENSIONS}
+
+
+def _prompts(spec: TaskSpec, answers: Answers) -> Iterator[tuple[int, str]]:
+    path = spec.folder / PROMPTS
+    if answers.texts is None or not path.is_file():
+        return
+    texts, questions = read_yaml(path), _open_questions(spec)
+    for row, item in enumerate(answers.layout.item.tolist()):
+        if item in questions and answers.texts[row].strip():
+            poles = texts["poles"][questions[item].dimension]
+            # The stranger's text goes in last, so that nothing in it is read as a placeholder.
+            prompt = texts["template"].replace("{high}", poles["high"]).replace("{low}", poles["low"])
+            before, _, after = prompt.replace("{question}", questions[item].question).partition("{answer}")
+            yield row, before + answers.texts[row] + after
+
+
+def _replies(model: str, args: str, prompts: Sequence[str]) -> list[str]:
+    import lm_eval.models  # noqa: F401  (registers lm-eval's own models)
+    import torch
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.registry import get_model
+
+    try:
+        judging = get_model(model).create_from_arg_string(
+            args, {"device": "cuda" if torch.cuda.is_available() else "cpu"}
+        )
+    except Exception as error:  # a model's constructor may fail in any way
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UnavailableError(f"--model {model} --model-args {args}: cannot be loaded ({reason}).") from None
+    options = {"until": ["\n"], "max_gen_toks": 4, "do_sample": False}
+    requests = [Instance("generate_until", {}, (prompt, dict(options)), i) for i, prompt in enumerate(prompts)]
+    return judging.generate_until(requests)
+
+
+def read_verdicts(folder: Path, manifest: Manifest) -> list[Verdict]:
+    """The verdicts beside a submission; none where nobody judged.
+
+    Raises:
+        InputError: damaged files, or verdicts on other answers than these.
+    """
+    path = folder / JUDGE
+    if not path.is_file():
+        return []
+    try:
+        record = JudgeRecord.model_validate_json(read_unmarked(path, MOST_RECORD_BYTES))
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}. Judge again.") from None
+    if record.answers_sha256 != manifest.answers.sha256:
+        raise InputError(f"{path}: judges other answers than these. Judge again, or remove it.")
+    verdicts: list[Verdict] = []
+    digest, source = hashlib.sha256(), folder / VERDICTS
+    try:
+        for line in read_lines(source, 2 * MOST_LINE_BYTES, whole=True):
+            if len(verdicts) == record.rows:
+                raise InputError(f"{source}: more verdicts than {JUDGE} says. Judge again.")
+            digest.update(line)
+            verdicts.append(verdict := _VERDICT.validate_json(unmarked(line)))
+            if verdict.verdict != read_verdict(verdict.reply):
+                raise InputError(f"{source}:{len(verdicts)}: the verdict is not what the reply says. Judge again.")
+    except ValidationError as error:
+        raise InputError(f"{source}:{len(verdicts) + 1}: {first_problem(error)}. Judge again.") from None
+    if digest.hexdigest() != record.verdicts_sha256:
+        raise InputError(f"{source}: does not match {JUDGE}; it was changed or cut short. Judge again.")
+    return verdicts
+
+
+def judged_scores(
+    spec: TaskSpec, name: str, answers: Answers, verdicts: Sequence[Verdict], country: str, options: MeasureOptions
+) -> list[Score]:
+    """By split: ``judged_side``, the share of leaning answers on the country's side, and the shares of replies that say
+    neither (``judged_neither``) or nothing that can be read (``judged_unread``)."""
+    mine = {v.row: v.verdict for v in verdicts if v.task == name}
+    questions = _open_questions(spec)
+    if not mine or not questions:
+        return []
+    reference = scores_of(spec, options.edition)
+    high = reference.high(country)
+    of_country = {i: high[q.dimension] for i, q in questions.items() if q.dimension}  # whether its pole is the high one
+    rows: list[Score] = []
+    for split in spec.metadata.splits.named:
+        inside = np.flatnonzero(of_split(spec, answers.layout, split))
+        said = {row: mine[row] for row in inside.tolist() if row in mine and answers.layout.item[row] in questions}
+        if not said:
+            continue
+        layout = answers.layout.take(np.array(list(said)))
+        sheet = Sheet(spec.name, country, reference.edition, split, "text", layout, len(said))
+        side = [
+            (verdict == "high") == of_country[int(answers.layout.item[row])]
+            for row, verdict in said.items()
+            if verdict in ("high", "low")
+        ]
+        if side:
+            rows.append(sheet.row("judged_side", np.mean(side), True, n=len(side)))
+        for name_, verdict in (("neither", "neither"), ("unread", None)):
+            rows.append(sheet.row(f"judged_{name_}", np.mean([v == verdict for v in said.values()]), None))
+    return rows

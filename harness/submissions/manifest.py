@@ -1,0 +1,159 @@
+"""Submissions: a manifest and an answers file that anyone may write, and that nobody trusts.
+
+``manifest.json`` says what was asked of what; ``answers.jsonl`` beside it has one JSON object a line and answer.
+``docs/submission.schema.json`` is the manifest's schema and ``docs/submission.md`` explains both files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ...tasks.prompts import Asking
+from ...tasks.schema import Readout
+from ..models.info import Count, ModelIdentity, Name, Sha256
+
+SCHEMA: Final = 1
+
+
+MANIFEST = "manifest.json"
+
+
+ANSWERS: Final = "answers.jsonl"
+
+
+MOST_TEXT = 6_000  # characters of a generated answer that are kept: a line of them fits whatever the script
+
+
+MOST_MANIFEST_BYTES, MOST_LINE_BYTES, MOST_ANSWERS = 1 << 20, 1 << 15, 5_000_000
+
+
+Scalar = Annotated[str, Field(max_length=4000)] | int | float | bool | None
+
+
+Setting = Scalar | Annotated[list[Scalar], Field(max_length=1000)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class AskedTask(_Strict):
+    """A task that was answered: which edition of its prompts, of whom, for which country it is scored by default."""
+
+    name: Name
+    hash: Sha256
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+    edition: Name | None = None
+    constants: Name = "world"
+    respondents: Annotated[int, Field(ge=0, le=100_000)] = 0
+    limit: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    calibrated: bool = False
+
+
+class Fitted(_Strict):
+    """What the aligner was given: always the split ``fit``."""
+
+    tasks: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+    readout: Readout
+    norm: Name
+    split: Literal["fit"] = "fit"
+
+
+class UsedAligner(_Strict):
+    """The aligner with its full settings, and the hash of what it made."""
+
+    name: Name
+    settings: dict[Name, Setting]
+    adapter_sha256: Sha256 | None
+
+
+class Spent(_Strict):
+    """The budget: allowed and spent item forwards, the same as survey evaluations, tokens read, seconds."""
+
+    item_forwards_allowed: Count
+    item_forwards: Count
+    survey_evaluations: Annotated[float, Field(ge=0)]
+    tokens: Count
+    seconds: Annotated[float, Field(ge=0)]
+
+
+class AnswersFile(_Strict):
+    """The answers beside the manifest."""
+
+    file: Literal["answers.jsonl"] = ANSWERS
+    sha256: Sha256
+    rows: Annotated[int, Field(ge=1, le=MOST_ANSWERS)]
+
+
+class Manifest(_Strict):
+    """A submission's manifest, version 1."""
+
+    schema_version: Literal[1] = SCHEMA
+    tasks: Annotated[tuple[AskedTask, ...], Field(min_length=1, max_length=100)]
+    model: ModelIdentity
+    aligner: UsedAligner
+    fitted: Fitted | None
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+    seed: Annotated[int, Field(ge=0, le=1 << 62)]
+    versions: dict[Name, Name]
+    command: Annotated[str, Field(max_length=4000)]
+    budget: Spent
+    answers: AnswersFile
+
+    @property
+    def aligned_to(self) -> str:
+        """The country it was fitted to, which need not be the one it is scored for."""
+        return self.fitted.country if self.fitted else self.country
+
+    @property
+    def configuration(self) -> str:
+        """A hash over everything that was chosen but the seed: runs that share it differ by chance alone."""
+        parts = self.model_dump(mode="json", include={"tasks", "model", "fitted", "country"}, exclude_defaults=True)
+        parts["model"].pop("content_sha256", None)  # the revision says it, and older submissions lack it
+        parts |= {"aligner": self.aligner.name, "settings": self.aligner.settings}
+        parts["budget"] = self.budget.item_forwards_allowed
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def asked(self, task: str) -> AskedTask:
+        """What is said of one of its tasks."""
+        return next(asked for asked in self.tasks if asked.name == task)
+
+    @model_validator(mode="after")
+    def _tasks_once(self) -> Manifest:
+        names = [task.name for task in self.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError("tasks: a task is named twice")
+        return self
+
+
+class AnswerRow(_Strict):
+    """One line of ``answers.jsonl``: option probabilities in code order, the mass on anything else, generated text."""
+
+    task: Annotated[str, Field(max_length=200)]
+    item: Annotated[str, Field(max_length=200)]
+    wording: Annotated[str, Field(max_length=200)]
+    order: Literal["natural", "reversed"]
+    respondent: Annotated[int, Field(ge=0, le=100_000)]
+    probs: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(max_length=100)]
+    outside: Annotated[float, Field(ge=0, le=1)]
+    text: Annotated[str, Field(max_length=20_000)] | None = None
+    parsed: int | None = None
+
+
+def asking(task: AskedTask, seed: int) -> Asking:
+    """How much of its protocol a task was asked."""
+    return Asking(task.respondents, seed, task.limit, task.calibrated)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of manifest and answer line, as exported to ``docs/submission.schema.json``."""
+    return {"manifest": Manifest.model_json_schema(), "answer": AnswerRow.model_json_schema()}
+
+
+if __name__ == "__main__":  # export: python -m culteval.harness.submissions.manifest > docs/submission.schema.json
+    print(json.dumps(json_schema(), indent=2))

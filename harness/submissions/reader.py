@@ -1,0 +1,163 @@
+"""Read and validate a submission: an untrusted manifest and its answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from ...errors import InputError, UsageError
+from ...tasks.answers import UNPARSED, Answers
+from ...tasks.prompts import ORDERS, Asking, layout_of
+from ...tasks.prompts import asked as count
+from ...tasks.reading import read_lines, read_unmarked, unmarked
+from ...tasks.spec import TaskSpec, first_problem
+from ..registry import spec_of
+from .manifest import MANIFEST, MOST_LINE_BYTES, MOST_MANIFEST_BYTES, AnswerRow, Manifest, asking
+
+LEAST_LINE_BYTES = 80  # the field names of an answer alone take as much
+
+
+_NOT_ASKED = -1
+
+
+def read_submission(path: Path, specs: Callable[[str], TaskSpec] = spec_of) -> tuple[Manifest, dict[str, Answers]]:
+    """Read and check a submission, given its folder or its manifest.
+
+    Args:
+        specs: finds a task's spec by name; who reads many submissions gives one that reads each spec once.
+
+    Raises:
+        InputError: anything missing, malformed, out of bounds or not what the task asked; names file and field.
+        UsageError: a task that is not installed here.
+    """
+    path = path / MANIFEST if path.is_dir() else path
+    manifest = _manifest(path)
+    source = path.with_name(manifest.answers.file)
+    _check_size(source, manifest.answers.rows)
+    tables = _tables(manifest, path, specs)
+    digest, rows = hashlib.sha256(), 0
+    for number, line in enumerate(read_lines(source, MOST_LINE_BYTES, whole=True), start=1):
+        if number > manifest.answers.rows:
+            raise InputError(f"{source}:{number}: more lines than answers.rows ({manifest.answers.rows}) says.")
+        digest.update(line)
+        _place(tables, unmarked(line) if number == 1 else line, f"{source}:{number}")
+        rows = number
+    if rows != manifest.answers.rows:
+        raise InputError(f"{source}: {rows} lines, but answers.rows says {manifest.answers.rows}; it is cut short.")
+    if digest.hexdigest() != manifest.answers.sha256:
+        raise InputError(f"{source}: does not match answers.sha256 of {path.name}; it was changed or damaged.")
+    return manifest, {name: table.finished() for name, table in tables.items()}
+
+
+def _manifest(path: Path) -> Manifest:
+    data = read_unmarked(path, MOST_MANIFEST_BYTES)
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}. See docs/submission.md.") from None
+
+
+def _tables(manifest: Manifest, path: Path, find: Callable[[str], TaskSpec]) -> dict[str, _Table]:
+    """An empty table a task, once the numbers fit: nothing large is built for a manifest that cannot be right."""
+    specs, asked = {}, 0
+    for number, task in enumerate(manifest.tasks):
+        try:
+            spec = find(task.name)
+        except UsageError as error:
+            raise InputError(f"{path}: tasks.{number}.name: {error}") from None
+        if spec.hash != task.hash:
+            raise InputError(
+                f"{path}: tasks.{number}.hash: {task.hash[:12]} is not this {task.name} ({spec.hash[:12]}). "
+                "Score it with the culteval version named under versions."
+            )
+        specs[task.name] = spec
+        asked += count(spec, asking(task, manifest.seed))
+    if asked != manifest.answers.rows:
+        raise InputError(
+            f"{path}: answers.rows: {manifest.answers.rows}, but tasks and respondents ask for {asked} answers."
+        )
+    return {task.name: _Table(specs[task.name], asking(task, manifest.seed)) for task in manifest.tasks}
+
+
+def _check_size(source: Path, rows: int) -> None:
+    """Raise InputError where a file is too short for its rows: what is built must not outgrow what was sent."""
+    try:
+        size = source.stat().st_size
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror}).") from None
+    if source.is_file() and size < rows * LEAST_LINE_BYTES:
+        raise InputError(f"{source}: {size} bytes are too few for the {rows} lines of answers.rows; it is cut short.")
+
+
+_ROW = TypeAdapter(AnswerRow)
+
+
+def _place(tables: dict[str, _Table], line: bytes, where: str) -> None:
+    try:
+        row = _ROW.validate_json(line)
+    except ValidationError as error:
+        raise InputError(f"{where}: {first_problem(error)}.") from None
+    if row.task not in tables:
+        raise InputError(f"{where}: task: {row.task[:60]!r} is not among the manifest's tasks.")
+    tables[row.task].put(row, where)
+
+
+class _Table:
+    """Answers of one task being filled, in the order in which the protocol asks; each cell exactly once."""
+
+    def __init__(self, spec: TaskSpec, asked: Asking) -> None:
+        self.layout = layout = layout_of(spec, asked)
+        shape = (len(layout.items), len(layout.wordings), len(layout.orders), layout.respondents)
+        self.rows = np.full(shape, _NOT_ASKED, dtype=np.int32)
+        self.rows[layout.item, layout.wording, layout.order, layout.respondent] = np.arange(len(layout))
+        self.by_text = "text" in spec.metadata.readouts
+        self.weighed: bool | None = None
+        self.levels = [{name: i for i, name in enumerate(names)} for names in (self.layout.items, self.layout.wordings)]
+        self.seen = np.zeros(len(self.layout), dtype=bool)
+        self.probs = np.zeros(self.layout.codes.shape)
+        self.outside = np.zeros(len(self.layout))
+        self.texts: list[str | None] = [None] * len(self.layout)
+        self.parsed = np.full(len(self.layout), UNPARSED)
+
+    def put(self, row: AnswerRow, where: str) -> None:
+        item, wording = self.levels[0].get(row.item), self.levels[1].get(row.wording)
+        known = item is not None and wording is not None and row.respondent < self.layout.respondents
+        at = int(self.rows[item, wording, ORDERS.index(row.order), row.respondent]) if known else _NOT_ASKED
+        if at == _NOT_ASKED:
+            cell = f"item {row.item[:40]!r}, wording {row.wording[:40]!r}, {row.order}, respondent {row.respondent}"
+            raise InputError(f"{where}: {row.task} does not ask {cell}.")
+        if self.seen[at]:
+            raise InputError(f"{where}: answered twice ({row.item}, {row.wording}, {row.order}, {row.respondent}).")
+        width = self.layout.widths[at]
+        self._same_kind(row, bool(width), where)
+        if row.probs and len(row.probs) != width:
+            raise InputError(f"{where}: probs: {len(row.probs)} numbers, item {row.item} has {width} options.")
+        if row.probs and abs(sum(row.probs) - 1) > 1e-3:
+            raise InputError(f"{where}: probs: they add up to {sum(row.probs):.4f}, not 1.")
+        if row.parsed is not None and row.parsed != UNPARSED and row.parsed not in self.layout.codes[at, :width]:
+            raise InputError(f"{where}: parsed: {row.parsed} is not a code of item {row.item}.")
+        self.seen[at] = True
+        self.probs[at, : len(row.probs)] = row.probs
+        self.outside[at], self.texts[at] = row.outside, row.text
+        self.parsed[at] = UNPARSED if row.parsed is None else row.parsed
+
+    def _same_kind(self, row: AnswerRow, closed: bool, where: str) -> None:
+        """Probabilities may be left out where a task is read as text: from all its answers, or from none."""
+        if not closed:
+            return
+        if not row.probs and (not self.by_text or row.text is None):
+            raise InputError(f"{where}: probs: none; only a task that is read as text may lack them, and needs a text.")
+        if self.weighed not in (None, bool(row.probs)):
+            raise InputError(f"{where}: probs: some answers of {row.task} have them and some have none.")
+        self.weighed = bool(row.probs)
+
+    def finished(self) -> Answers:
+        """The answers: as many as asked, none twice, so all are there. Text only where every answer has one."""
+        texts = tuple(text for text in self.texts if text is not None)
+        if len(texts) < len(self.texts):
+            return Answers(self.layout, self.probs[None], self.outside[None])
+        return Answers(self.layout, self.probs[None], self.outside[None], texts, self.parsed)

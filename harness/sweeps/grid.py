@@ -1,0 +1,278 @@
+"""A grid of runs by the workers of an engine: what is done is skipped, what fails is tried again, its reason kept."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from ...errors import CultevalError, InputError, did_you_mean
+from ...tasks.schema import Strict
+from ...tasks.spec import first_problem, parse, read_yaml
+from ..runs.config import RunConfig
+from ..runs.folder import is_finished
+from ..runs.plan import plan
+from ..util import event_log as log
+from ..util.atomic_io import write_json
+from .executors.base import Engine, Job, Outcome, Resources
+from .executors.local import LocalEngine
+from .status import MOST_REASONS, STATUS, Row, State, read_rows
+
+_OWN = {"model", "tasks", "country", "seed", "budget", "aligner", "assignments", "config"}  # fields of the grid
+MOST_VARIANTS = 10_000  # of all aligners together
+Values = Annotated[tuple[Any, ...], Field(min_length=1)]
+
+
+class Arm(Strict):
+    """An aligner of a grid, with settings, a budget, countries and seeds of its own where they are given.
+
+    Settings in ``grid`` take each of their values in turn, in all combinations, with every one of ``budgets``.
+    """
+
+    name: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, Values] = Field(default_factory=dict)
+    budget: int | None = Field(None, ge=0)
+    budgets: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(None, min_length=1)
+    countries: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+
+    @model_validator(mode="after")
+    def _once(self) -> Arm:
+        if twice := sorted(set(self.grid) & set(self.settings)):
+            raise ValueError(f"{twice[0]!r} is in settings and in grid; a setting belongs to one of them")
+        if self.budget is not None and self.budgets is not None:
+            raise ValueError("budget and budgets exclude each other")
+        return self
+
+    @property
+    def size(self) -> int:
+        """How many variants there are."""
+        return math.prod(map(len, self.grid.values())) * len(self.budgets or (None,))
+
+    def variants(self) -> Iterator[tuple[int | None, dict[str, Any]]]:
+        """Every budget (None: that of the file) and choice from ``grid``."""
+        for values in itertools.product(*self.grid.values()):
+            for budget in self.budgets or (self.budget,):
+                yield budget, dict(zip(self.grid, values, strict=True))
+
+
+@dataclass(frozen=True)
+class Combination:
+    """What a grid says of one run; ``varied`` are the settings chosen from the aligner's own grid."""
+
+    model: str
+    tasks: tuple[str, ...]
+    country: str | None
+    seed: int
+    budget: int
+    arm: Arm
+    varied: dict[str, Any]
+
+
+class Grid(Strict):
+    """A sweep file: one run for every combination. ``tasks`` entries may be lists, answered by the same run.
+
+    ``without`` names by country the tasks that its runs leave out, such as those that have no figures of it.
+    ``options`` are further flags of ``culteval run`` by their parameter names (dtype, readout, respondents, fit ...);
+    ``resources`` are those of one worker.
+    """
+
+    models: tuple[str, ...] = ("smollm2",)
+    aligners: tuple[Arm, ...] = Field(min_length=1)
+    tasks: tuple[tuple[str, ...], ...] = Field(min_length=1)
+    countries: tuple[str | None, ...] = (None,)
+    seeds: tuple[int, ...] = (0,)
+    without: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    budget: int = Field(100, ge=0)
+    options: dict[str, Any] = Field(default_factory=dict)
+    resources: Resources = Resources()
+
+    @field_validator("aligners", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return [{"name": arm} if isinstance(arm, str) else arm for arm in value] if isinstance(value, list) else value
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [[task] if isinstance(task, str) else task for task in value] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Grid:
+        if sum(arm.size for arm in self.aligners) > MOST_VARIANTS:
+            raise ValueError(f"aligners: more than {MOST_VARIANTS:,} combinations of their settings and budgets")
+        return self
+
+    def combinations(self) -> Iterator[Combination]:
+        """Every run, in the order of the file."""
+        countries = dict.fromkeys(itertools.chain(self.countries, *(arm.countries or () for arm in self.aligners)))
+        seeds = dict.fromkeys(itertools.chain(self.seeds, *(arm.seeds or () for arm in self.aligners)))
+        arms = [(arm, *variant) for arm in self.aligners for variant in arm.variants()]
+        for model, asked, country, seed, (arm, budget, varied) in itertools.product(
+            self.models, self.tasks, countries, seeds, arms
+        ):
+            tasks = tuple(task for task in asked if task not in self.without.get(country or "", ()))
+            if tasks and country in (arm.countries or self.countries) and seed in (arm.seeds or self.seeds):
+                own = self.budget if budget is None else budget
+                yield Combination(model, tasks, country, seed, own, arm, varied)
+
+
+@dataclass
+class Cell:
+    """One run of a grid, the name of its folder, and what became of it; ``tries`` are the attempts of this call."""
+
+    config: RunConfig
+    name: str
+    varied: dict[str, Any] = field(default_factory=dict)
+    state: State = "waiting"
+    tries: int = 0
+    attempts: int = 0
+    seconds: float = 0.0
+    reasons: list[str] = field(default_factory=list)
+    cached: tuple[str, ...] = ()
+
+    def take(self, row: Row) -> None:
+        """Go on from what earlier calls kept; its state is that of its folder."""
+        self.attempts, self.seconds, self.cached = row.attempts, row.seconds, row.cached
+        self.reasons = list(row.reasons)
+
+    def blame(self, reason: str) -> None:
+        """Keep a reason for a failure."""
+        self.reasons = [*self.reasons, reason[:2000]][-MOST_REASONS:]
+
+    def record(self) -> dict[str, Any]:
+        """What ``sweep.json`` keeps."""
+        kept = {name: getattr(self.config, name) for name in ("tasks", "model", "aligner", "country", "seed", "budget")}
+        told = {name: getattr(self, name) for name in ("varied", "state", "attempts", "reasons", "cached")}
+        return Row(run=self.name, seconds=round(self.seconds, 1), **kept, **told).model_dump(mode="json")
+
+
+def read_grid(path: Path) -> Grid:
+    """A sweep file.
+
+    Raises:
+        InputError: malformed; names line, field and remedy.
+    """
+    return parse(Grid, read_yaml(path), path)
+
+
+def cells(grid: Grid, defaults: Mapping[str, Any], source: Path) -> list[Cell]:
+    """Every run of a grid, each configuration once, checked before anything is run.
+
+    Args:
+        defaults: the flags of ``culteval run`` and their default values.
+
+    Raises:
+        InputError: an option that ``run`` does not have, a task in ``without`` that the grid has not, or a combination
+            that cannot be run.
+    """
+    if odd := sorted(set(grid.options) - (set(defaults) - _OWN)):
+        raise InputError(f"{source}: options.{odd[0]}: not a flag of `culteval run`, or a field of the file itself.")
+    known = set(itertools.chain(*grid.tasks))
+    if missing := [name for name in itertools.chain(*grid.without.values()) if name not in known]:
+        hint = did_you_mean(missing[0], known)
+        raise InputError(f"{source}: without: {missing[0]!r} is no task of the grid.{hint}")
+    found: dict[str, Cell] = {}
+    for one in grid.combinations():
+        flags = dict(defaults) | grid.options
+        flags |= {name: getattr(one, name) for name in ("model", "tasks", "country", "seed", "budget")}
+        flags |= {"aligner": one.arm.name, "assignments": (), "config": None}
+        try:
+            config = plan(flags, one.arm.settings | one.varied)
+        except (CultevalError, ValidationError) as error:
+            problem = first_problem(error) if isinstance(error, ValidationError) else error
+            place = f"{one.arm.name}, {', '.join(one.tasks)}, {one.country or 'default country'}"
+            raise InputError(f"{source}: {place}: {problem}") from None
+        varied = {key: config.settings[key] for key in one.varied}
+        found.setdefault(name := config.folder_name(), Cell(config, name, varied))
+    return list(found.values())
+
+
+def run_cells(
+    grid: Sequence[Cell],
+    root: Path,
+    engine: Engine,
+    retries: int,
+    tell: Callable[[Sequence[Cell]], None],
+    cache: Path | None = None,
+) -> None:
+    """Run every cell that is not done; ``sweep.json`` in ``root`` is kept up to date, and ``tell`` called on news.
+
+    A worker that dies is replaced; its run goes on from its checkpoint. A run that fails is tried ``retries`` times
+    more, after the others, and then left, with its reasons. What earlier calls took and said stays in ``sweep.json``,
+    also of runs that are not in this grid. ``cache`` is the folder of cached answers, if they are used.
+
+    Raises:
+        InputError: ``sweep.json`` is damaged.
+    """
+    stored = read_rows(root)
+    for cell in grid:
+        if cell.name in stored:
+            cell.take(stored.pop(cell.name))
+        _look(cell, root)
+    others = [row.model_dump(mode="json") for row in stored.values()]
+
+    def keep() -> None:
+        write_json(root / STATUS, [cell.record() for cell in grid] + others)
+        tell(grid)
+
+    waiting = [cell for cell in grid if cell.state == "waiting"]
+    idle, running = list(range(engine.workers)), dict[int, Cell]()
+    keep()
+    while waiting or running:
+        while waiting and idle:
+            cell = running[worker := idle.pop(0)] = waiting.pop(0)
+            cell.state, cell.tries, cell.attempts = "running", cell.tries + 1, cell.attempts + 1
+            engine.start(worker, Job(cell.config, root, cache))
+            keep()
+        for worker, outcome in engine.finished(1.0):
+            cell = running.pop(worker)
+            idle.append(worker)
+            if _settle(cell, outcome, retries):
+                waiting.append(cell)
+            keep()
+
+
+def _look(cell: Cell, root: Path) -> None:
+    """Skip a run that is finished and whole; one that is damaged has failed, since no try would mend it."""
+    try:
+        if is_finished(root / cell.name):
+            cell.state = "skipped"
+    except (InputError, OSError) as error:
+        cell.state = "failed"
+        cell.blame(str(error))
+
+
+def _settle(cell: Cell, outcome: Outcome, retries: int) -> bool:
+    """Take an outcome into its cell; whether to try again."""
+    cell.seconds, cell.cached = cell.seconds + outcome.seconds, outcome.cached
+    if outcome.reason is None:
+        cell.state = "done"
+    else:
+        cell.blame(outcome.reason)
+        cell.state = "waiting" if cell.tries <= retries else "failed"
+    log.tell(cell.name, cell.state, attempt=cell.attempts, seconds=round(outcome.seconds, 1), reason=outcome.reason)
+    return cell.state == "waiting"
+
+
+def default_workers() -> int:
+    """One: a run uses all processors by itself. More pay on machines with many."""
+    return max(1, (os.cpu_count() or 1) // 8)
+
+
+def engine_of(name: str, grid: Sequence[Cell], resources: Resources, workers: int | None, address: str) -> Engine:
+    """The engine of a name, ``local`` or ``ray``, not yet entered. ``workers``: None for the engine's own number."""
+    if name == "local":
+        return LocalEngine(workers or default_workers(), resources)
+    from .executors.ray import RayEngine
+
+    if resources.cpus is None:  # what a run was asked to use, its worker needs
+        resources = resources.model_copy(update={"cpus": float(max(cell.config.threads or 1 for cell in grid))})
+    return RayEngine(workers, resources, address, any(cell.config.device.startswith("cuda") for cell in grid))

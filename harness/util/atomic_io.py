@@ -1,0 +1,109 @@
+"""Files that are either whole or not there: written beside their place and moved into it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ...errors import RunError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes ``path`` when the block ends well, and vanishes when it does not.
+
+    The block may make it a file or a folder; a folder replaces what stood there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # as ``remove_temporaries`` knows them
+    try:
+        yield temporary
+        _to_disk(temporary)
+        if temporary.is_dir() and path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """A folder, made if need be, that no other process works in while the block lasts.
+
+    Raises:
+        RunError: another one does.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(f"{folder}: another process works on this run. Wait for it, or change --out.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _to_disk(path: Path) -> None:
+    """Have files on the disk before they get their names: a loss of power then leaves the old ones or the new ones."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed processes left under a folder that nobody else works on."""
+    for path in sorted(folder.rglob(".*.tmp")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def copy_into(folder: Path, files: Mapping[str, Path]) -> None:
+    """Copy files into a folder, made if need be, under the relative names given."""
+    for name, path in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / name)
+
+
+def sha256(path: Path) -> str:
+    """The sha256 of a file, 64 hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, as UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON atomically; NaN and Infinity are refused."""
+    write_text(path, json_text(data))
+
+
+def json_text(data: Any) -> str:
+    """Data as ``write_json`` writes it."""
+    return json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"

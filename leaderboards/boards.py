@@ -1,0 +1,304 @@
+"""Boards: submissions grouped by what is comparable and ranked by their held-out headline, with ties.
+
+The rank is that of Chatbot Arena (Chiang et al. 2024): one more than the number of rows that are better beyond doubt,
+those whose whole range lies on the better side of one's own range. Rows that ranges cannot separate share a rank.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ..harness.report.tables import Column, Row, badness, headline_of, ranked
+from ..harness.scoring.baselines import CONTROL, PREFIXES, TrivialRow, is_gain, random_prefix, trivial_rows
+from ..harness.scoring.score import Shelf, options_of, score_by
+from ..harness.submissions.manifest import AskedTask, asking
+from ..harness.submissions.reader import read_submission
+from ..tasks.answers import Answers
+from ..tasks.countries import name_of
+from ..tasks.prompts import layout_of
+from ..tasks.score import COLLAPSED, Score
+from ..tasks.spec import TaskSpec
+from .entries import Entry
+from .suite import Suite
+
+SEEDS = 3  # of one configuration from which their range stands for its noise
+CEILING = "split-half"  # the trivial row that nothing is expected to beat
+
+Basis = Literal["interval", "seeds"] | None
+Against = Callable[[Entry, "Key"], Sequence[Score]]
+"""The scores of an entry's answers as one of a board's country, edition and constants."""
+
+
+class Key(NamedTuple):
+    """What the rows of a board have in common; ``asked`` is empty where a task was asked as it stands."""
+
+    task: str
+    country: str
+    edition: str
+    constants: str
+    asked: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One row of a board.
+
+    ``low`` and ``high`` bound the headline by its 95 % interval, or by the range of three seeds or more of the same
+    configuration; ``basis`` says which, and without either nothing bounds it and its rank is one by value alone.
+    ``row.gain`` is whether it shows anything that does not come without alignment too: better beyond doubt than every
+    row that no model made and than the random-prefix control of its model, and not collapsed. None where there
+    is no control and the rest holds.
+    """
+
+    entry: Entry
+    row: Row
+    rank: int | None
+    basis: Basis
+    low: float | None
+    high: float | None
+
+    @property
+    def place(self) -> str:
+        """The rank as it is shown: in brackets where it rests on the value alone."""
+        if self.rank is None:
+            return "-"
+        return str(self.rank) if self.basis else f"({self.rank})"
+
+
+@dataclass(frozen=True)
+class Board:
+    """Rows that may be compared, the best first, and beside them rows that no aligner made.
+
+    ``variant`` is edition, constants and how much was asked, in words; ``notes`` is what the board still owes.
+    """
+
+    key: Key
+    asked: AskedTask
+    variant: str
+    spec: TaskSpec
+    caution: str | None
+    in_suite: bool
+    standings: tuple[Standing, ...]
+    trivial: tuple[TrivialRow, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """Task, country and variant; the model too, where there is only one."""
+        models = {f"{one.entry.manifest.model.name} {one.entry.manifest.model.dtype}, " for one in self.standings}
+        model = models.pop() if len(models) == 1 else ""
+        return f"{self.spec.name}, {name_of(self.key.country)} ({model}{self.variant})"
+
+    def rows(self, verified: Collection[str] = ()) -> list[Row]:
+        """All rows by value, the trivial ones among them, as the terminal shows them; (v) where verified."""
+        several = len({standing.entry.manifest.model.name for standing in self.standings}) > 1
+        named = []
+        for standing in self.standings:
+            more = f" {standing.entry.manifest.model.name}" if several else ""
+            more += " (v)" if standing.entry.manifest.answers.sha256 in verified else ""
+            named.append(replace(standing.row, aligner=standing.row.aligner + more, rank=standing.place))
+        others = [Row(row.name, row.scores, None, row.spread) for row in self.trivial]
+        return ranked([*named, *others], self.spec)
+
+
+def key_of(task: AskedTask, spec: TaskSpec) -> Key:
+    """The board that an answered task belongs to."""
+    people = f"{task.respondents} respondents" if task.respondents else ""
+    limit = f"limit {task.limit}" if task.limit else ""
+    asked = ", ".join(part for part in (people, limit) if part)
+    return Key(task.name, task.country, task.edition or spec.default_edition, task.constants, asked)
+
+
+def settings_of(entry: Entry) -> str:
+    """The aligner's settings, as a key."""
+    return json.dumps(entry.manifest.aligner.settings, sort_keys=True)
+
+
+def boards(
+    entries: Iterable[Entry],
+    shelf: Shelf,
+    suite: Suite,
+    against: Against | None = None,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Board]:
+    """All boards of some submissions, by task and country; those of the suite first.
+
+    Args:
+        against: scores the control's answers for another country than their own; by default read and scored anew.
+        advance: told how many of how many boards are made.
+    """
+    groups: dict[Key, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        for task in entry.manifest.tasks:
+            groups[key_of(task, shelf.spec(task.name))].append(entry)
+    against = against or scored_anew(shelf)
+    made = []
+    for number, (key, members) in enumerate(groups.items(), start=1):
+        like = [each for other, each in groups.items() if (other.task, other.asked) == (key.task, key.asked)]
+        control = [entry for each in like for entry in each if entry.manifest.aligner.name == CONTROL]
+        made.append(_board(key, members, _controls(key, control, against), shelf, suite))
+        advance(number, len(groups))
+    return sorted(made, key=lambda board: (not board.in_suite, suite.place(board.key.task), board.key))
+
+
+def scored_anew(shelf: Shelf) -> Against:
+    """Scores entries' answers as those of other boards; an entry is read once, however many countries it serves.
+
+    What it gives raises InputError where an entry's files are no longer there.
+    """
+    reader = cache(read_submission)
+
+    def against(entry: Entry, key: Key) -> list[Score]:
+        spec, task = shelf.spec(key.task), entry.manifest.asked(key.task)
+        options = options_of(task.model_copy(update={"edition": key.edition, "constants": key.constants}))
+        answers = reader(entry.folder, shelf.spec)[1][key.task]
+        return score_by(shelf.measure(spec, key.country, options), spec, answers, CONTROL)
+
+    return against
+
+
+def _controls(key: Key, runs: Iterable[Entry], against: Against) -> dict[tuple[str, str], list[TrivialRow]]:
+    """The random-prefix controls by model and dtype, one row for each setting.
+
+    Such a prompt looks at no country, so runs of any country serve, scored against this one; a seed counts once.
+    """
+    sets: dict[tuple[str, str], dict[str, dict[int, Entry]]] = defaultdict(lambda: defaultdict(dict))
+    for entry in sorted(runs, key=lambda entry: (entry.manifest.country != key.country, entry.name)):
+        model = (entry.manifest.model.name, entry.manifest.model.dtype)
+        sets[model][settings_of(entry)].setdefault(entry.manifest.seed, entry)
+    found: dict[tuple[str, str], list[TrivialRow]] = defaultdict(list)
+    for model, by_settings in sets.items():
+        for settings, by_seed in by_settings.items():
+            if len(by_seed) < 2:
+                continue
+            row = random_prefix([_as_one_of(entry, key, against) for entry in by_seed.values()])
+            told = [f"{name} {value}" for name, value in json.loads(settings).items()] if len(by_settings) > 1 else []
+            which = [" ".join(model)] if len(sets) > 1 else []
+            found[model].append(replace(row, name=", ".join([row.name, *which, *told])))
+    return found
+
+
+def _as_one_of(entry: Entry, key: Key, against: Against) -> Sequence[Score]:
+    own = entry.manifest.asked(key.task)
+    same = (own.country, own.edition, own.constants) == (key.country, key.edition, key.constants)
+    return entry.of(key.task) if same else against(entry, key)
+
+
+def _board(
+    key: Key,
+    members: Sequence[Entry],
+    controls: dict[tuple[str, str], list[TrivialRow]],
+    shelf: Shelf,
+    suite: Suite,
+) -> Board:
+    spec, asked = shelf.spec(key.task), members[0].manifest.asked(key.task)
+    layout = layout_of(spec, asking(asked, members[0].manifest.seed))
+    nobody = Answers(layout, np.zeros((1, *layout.codes.shape)), np.zeros((1, len(layout))))
+    trivial = trivial_rows(spec, nobody, key.country, options_of(asked))
+    kind = f", {key.constants} constants" if spec.metadata.measure == "hofstede" else ""
+    more = f", {key.asked}" if key.asked else ""
+    usual = not key.asked and key.edition == spec.default_edition and key.constants == "world"
+    caution = shelf.measure(spec, key.country, options_of(asked)).caution
+    own = [entry for entry in members if not (entry.manifest.aligner.name == CONTROL and _model(entry) in controls)]
+    rows = [*trivial, *(row for each in controls.values() for row in each)]
+    notes = [f"{row.name}: {row.note}" for row in rows if row.note] + _owed(members, controls)
+    return Board(
+        key,
+        asked,
+        f"edition {key.edition}{kind}{more}",
+        spec,
+        caution,
+        usual and suite.holds(spec),
+        _ranked(own, spec, trivial, controls),
+        tuple(rows),
+        tuple(notes),
+    )
+
+
+def _model(entry: Entry) -> tuple[str, str]:
+    return entry.manifest.model.name, entry.manifest.model.dtype
+
+
+def _owed(members: Iterable[Entry], controls: dict[tuple[str, str], list[TrivialRow]]) -> list[str]:
+    """What a board still owes: random search at the budget of each search, and the random-prefix control."""
+    paid: dict[int, set[str]] = defaultdict(set)
+    for entry in members:
+        if allowed := entry.manifest.budget.item_forwards_allowed:
+            paid[allowed].add(entry.manifest.aligner.name)
+    notes = [
+        f"no `random` at the budget of {', '.join(sorted(names))} ({allowed:,} item forwards)"
+        for allowed, names in sorted(paid.items())
+        if "random" not in names
+    ]
+    lacking = sorted({_model(entry) for entry in members} - set(controls))
+    which = ", ".join(" ".join(model) for model in lacking)
+    return [*notes, f"no random-prefix control of {which}: `{CONTROL}` with {PREFIXES} seeds"] if lacking else notes
+
+
+def _ranked(
+    members: Sequence[Entry],
+    spec: TaskSpec,
+    trivial: Sequence[TrivialRow],
+    controls: dict[tuple[str, str], list[TrivialRow]],
+) -> tuple[Standing, ...]:
+    column, sign = headline_of(spec), 1 if spec.metadata.headline.higher_is_better else -1
+    scores = {entry.name: column.find(entry.of(spec.name)) for entry in members}
+    bounds = _bounds(members, scores)
+    least = sorted(min(sign * low, sign * high) for low, high, _ in bounds.values())
+    beaten = max((sign * score.value for score in _references(trivial, column)), default=-np.inf)
+    standings = []
+    for entry in members:
+        row = Row(f"{entry.manifest.aligner.name} s{entry.manifest.seed}", entry.of(spec.name), entry.manifest.budget)
+        if (score := scores[entry.name]) is None:
+            standings.append(Standing(entry, row, None, None, None, None))
+            continue
+        low, high, basis = bounds[entry.name]
+        worst, best = sorted((sign * low, sign * high))
+        rank = 1 + len(least) - bisect_left(least, np.nextafter(best, np.inf))
+        might = worst > beaten and score.note != COLLAPSED
+        row = replace(row, gain=_beyond(score, controls.get(_model(entry), ())) if might else False)
+        known: tuple[float | None, float | None] = (low, high) if basis else (None, None)
+        standings.append(Standing(entry, row, rank, basis, *known))
+    return tuple(sorted(standings, key=lambda one: (one.rank is None, badness(one.row.scores, spec), one.entry.name)))
+
+
+def _references(trivial: Iterable[TrivialRow], column: Column) -> list[Score]:
+    """The headline of each trivial row that an alignment should beat."""
+    found = [column.find(row.scores) for row in trivial if row.name != CEILING]
+    return [score for score in found if score is not None]
+
+
+def _beyond(score: Score, controls: Iterable[TrivialRow]) -> bool | None:
+    known = [gain for control in controls if (gain := is_gain(score, control)) is not None]
+    return all(known) if known else None
+
+
+def _bounds(members: Sequence[Entry], scores: dict[str, Score | None]) -> dict[str, tuple[float, float, Basis]]:
+    """Least and greatest value that each headline may have, and why; the value itself where nothing is known."""
+    seeds: dict[str, dict[int, float]] = defaultdict(dict)
+    answers: dict[str, set[str]] = defaultdict(set)  # equal ones are no range: what no seed changes has no noise to see
+    which = {entry.name: entry.manifest.configuration for entry in members}
+    for entry in members:
+        if (score := scores[entry.name]) is not None:
+            seeds[which[entry.name]][entry.manifest.seed] = score.value
+            answers[which[entry.name]].add(entry.manifest.answers.sha256)
+    bounds: dict[str, tuple[float, float, Basis]] = {}
+    for name, score in scores.items():
+        if score is None:
+            continue
+        values = seeds[which[name]].values()
+        if score.low is not None and score.high is not None:
+            bounds[name] = (score.low, score.high, "interval")
+        elif min(len(values), len(answers[which[name]])) >= SEEDS:
+            bounds[name] = (min(values), max(values), "seeds")
+        else:
+            bounds[name] = (score.value, score.value, None)
+    return bounds

@@ -1,0 +1,315 @@
+"""Submissions from a folder of runs or of strangers' submissions: found, checked, and scored from their answers.
+
+What a submission says of its own scores is compared with what its answers give, and never shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from ..errors import CultevalError, InputError
+from ..harness.models.aligned import ADAPTER_FILES, LORA
+from ..harness.runs.execute import ALIGNED, SCORES, SUBMISSION
+from ..harness.scoring.judge import JUDGE, VERDICTS
+from ..harness.scoring.score import Shelf, score_read
+from ..harness.submissions.manifest import ANSWERS, MANIFEST, Manifest
+from ..harness.submissions.reader import read_submission
+from ..harness.util.atomic_io import sha256
+from ..tasks.answers import Answers
+from ..tasks.imported import data_dir
+from ..tasks.reading import read_unmarked
+from ..tasks.score import Score
+from ..tasks.spec import first_problem
+
+VERIFIED = "verified.json"  # beside the submissions, where no submitter can write it
+MOST_BYTES = 1 << 30  # of a file on a board; a million answers take a fifth of it
+MOST_ADAPTER = 20 << 20  # bytes; a board is a repository that people clone
+MOST_SCORES, MOST_SCORES_BYTES = 20_000, 16 << 20
+TOLERANCE = 1e-6  # by which a stored score may differ from that of the answers, relative to it
+ROOT = Path(__file__).parent.parent
+_ROOMS = ("adapters", "analysis", "report", "scoring", "submissions", "util")
+DECIDING = ("tasks", "leaderboards", *(f"harness/{name}" for name in _ROOMS))  # of what a board shows
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it becomes part of pages and addresses
+_STORED = TypeAdapter(list[Score])
+_VERIFIED = TypeAdapter(dict[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], Any])
+
+
+class Entry(BaseModel):
+    """A submission on a board: its folder's name, its manifest, the scores of its answers.
+
+    ``key`` is a sha256 over its files and over the code and figures that scored it; ``differs`` says that the scores
+    it came with are not those of its answers, ``unfounded`` which of them its answers do not give at all. ``folder`` is
+    where its manifest and answers lie on this machine.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    key: str
+    manifest: Manifest
+    scores: tuple[Score, ...]
+    differs: bool = False
+    unfounded: tuple[str, ...] = ()
+    folder: Path = Field(Path(), exclude=True)
+
+    def of(self, task: str) -> list[Score]:
+        """The scores of one task."""
+        return [score for score in self.scores if score.task == task]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder that holds a submission, checked for links and sizes only.
+
+    ``folder`` is where manifest and answers lie, ``files`` are all that its entry is made of, ``adapter`` has the files
+    of what its aligner made, where they may be handed on. ``key`` is a sha256 over all of them and over
+    ``judging_hash``: with another key, the entry has to be made anew.
+    """
+
+    name: str
+    folder: Path
+    files: tuple[Path, ...]
+    adapter: tuple[Path, ...]
+    key: str
+
+    @property
+    def adapter_files(self) -> dict[str, Path]:
+        """The adapter's files by where they lie in an entry."""
+        folders = {ALIGNED: ALIGNED, LORA: f"{ALIGNED}/{LORA}"}
+        return {f"{folders[path.parent.name]}/{path.name}": path for path in self.adapter}
+
+
+@cache
+def judging_hash() -> str:
+    """sha256 over the code and the figures that turn answers into scores and pages."""
+    digest = hashlib.sha256()
+    floors = (path for name in DECIDING for path in (ROOT / name).rglob("*"))
+    for path in sorted(path for path in [*floors, *data_dir().rglob("*")] if path.is_file()):
+        if path.suffix != ".pyc" and "results" not in path.parts:
+            digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def find(
+    folder: Path, left_out: Callable[[str], None], passed_over: Callable[[str], None] = lambda name: None
+) -> list[Found]:
+    """The submissions right under a folder by name; runs that are not finished are passed over.
+
+    Args:
+        left_out: told of each that is refused, in one line that names it.
+        passed_over: told each name that holds no finished submission.
+
+    Raises:
+        InputError: no such folder.
+    """
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder))
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be read ({error.strerror}). Give a folder of runs or submissions."
+        ) from None
+    found = []
+    for name in names:
+        try:
+            if (one := find_one(folder / name)) is not None:
+                found.append(one)
+            else:
+                passed_over(name)
+        except InputError as error:
+            left_out(str(error))
+    return found
+
+
+def find_one(path: Path) -> Found | None:
+    """The submission of a folder, or None where it holds no finished one.
+
+    Raises:
+        InputError: links, odd files, names that a page cannot carry.
+    """
+    shown = f"{path.parent}/{path.name[:80]!r}"
+    kind = kind_of(path)
+    if kind == "link":
+        raise InputError(f"{shown}: a link. Put the folder itself here.")
+    if kind != "folder" or path.name.startswith("."):
+        return None
+    inner = path / SUBMISSION
+    if (kind := kind_of(inner)) == "link":
+        raise InputError(f"{shown}: {SUBMISSION} is a link. Put the folder itself here.")
+    home = inner if kind == "folder" else path
+    wanted = (home / MANIFEST, home / ANSWERS, home / JUDGE, home / VERDICTS, path / SCORES)
+    kinds = {file: kind for file in wanted if (kind := kind_of(file))}
+    unfinished = home == inner and path / SCORES not in kinds
+    if unfinished or home / MANIFEST not in kinds:
+        return None
+    if not _NAME.fullmatch(path.name):
+        raise InputError(f"{shown}: no name for a submission; letters, digits, dots, dashes, underscores, at most 100.")
+    for file, kind in kinds.items():
+        if kind == "large":
+            raise InputError(f"{shown}: {file.name} is larger than {MOST_BYTES:,} bytes.")
+        if kind != "file":
+            raise InputError(f"{shown}: {file.name} is not a regular file.")
+    try:
+        adapter = _adapter(path / ALIGNED)
+        return Found(path.name, home, tuple(kinds), adapter, _key(path.name, (*kinds, *adapter)))
+    except OSError as error:
+        raise InputError(f"{shown}: cannot be read ({error.strerror}).") from None
+
+
+def kind_of(path: Path) -> str | None:
+    """What lies at a path, links not followed: link, folder, file, large for a file too large, or other."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    if stat.S_ISREG(found.st_mode):
+        return "large" if found.st_size > MOST_BYTES else "file"
+    return "link" if stat.S_ISLNK(found.st_mode) else "folder" if stat.S_ISDIR(found.st_mode) else "other"
+
+
+def _adapter(folder: Path) -> tuple[Path, ...]:
+    """The files of an adapter that a site may hand on: none where links or odd files are among them, or too much."""
+    if kind_of(folder) != "folder" or kind_of(folder / LORA) not in ("folder", None):
+        return ()
+    kinds = {folder / name: kind for name in ADAPTER_FILES if (kind := kind_of(folder / name))}
+    if any(kind != "file" for kind in kinds.values()):
+        return ()
+    sizes = {path: path.stat().st_size for path in kinds}
+    return tuple(path for path in sizes if sizes[path]) if sum(sizes.values()) <= MOST_ADAPTER else ()
+
+
+def _key(name: str, files: Iterable[Path]) -> str:
+    digest = hashlib.sha256(f"{judging_hash()}\0{name}\0".encode())
+    for path in files:
+        digest.update(f"{path.parent.name}/{path.name}\0{sha256(path)}\0".encode())
+    return digest.hexdigest()
+
+
+def entry_of(found: Found, shelf: Shelf) -> tuple[Entry, dict[str, Answers]]:
+    """Read, check and score one submission; its answers by task beside it.
+
+    Raises:
+        InputError, UsageError: as ``score_submission``; also stored scores that are malformed or out of bounds.
+    """
+    stored = next((stored_scores(path) for path in found.files if path.name == SCORES), None)
+    manifest, answers = read_submission(found.folder, shelf.spec)
+    scores = score_read(found.folder, manifest, answers, shelf)
+    for score in scores:
+        if not _finite(score):
+            raise InputError(f"{found.folder}: its answers give no finite {score.metric}.")
+    differs, unfounded = _compared(stored or (), scores)
+    return Entry(
+        name=found.name,
+        key=found.key,
+        manifest=manifest,
+        scores=tuple(scores),
+        differs=differs,
+        unfounded=unfounded,
+        folder=found.folder,
+    ), answers
+
+
+def entries(
+    folder: Path, warn: Callable[[str], None], advance: Callable[[int, int], None] = lambda done, total: None
+) -> Iterator[Entry]:
+    """All submissions of a folder, scored; those that are refused are warned about and left out.
+
+    Args:
+        advance: told how many of how many have been read.
+
+    Raises:
+        InputError: the folder holds none, or none but refused ones.
+    """
+    problems: list[str] = []
+    shelf, any_good, changed = Shelf(), False, 0
+    all_found = find(folder, problems.append)
+    for number, found in enumerate(all_found, start=1):
+        try:
+            entry, _ = entry_of(found, shelf)
+        except CultevalError as error:
+            problems.append(str(error))
+            continue
+        finally:
+            advance(number, len(all_found))
+        any_good, changed = True, changed + entry.differs
+        yield entry
+    conclude(folder, any_good, problems, changed, warn)
+
+
+def conclude(folder: Path, any_good: bool, problems: list[str], changed: int, warn: Callable[[str], None]) -> None:
+    """Warn about what was left out; raise InputError where nothing is left."""
+    if problems and not any_good:
+        more = f" ({len(problems) - 1} more are refused too.)" if len(problems) > 1 else ""
+        raise InputError(problems[0] + more)
+    for problem in problems:
+        warn(f"left out: {problem}")
+    if not any_good:
+        raise InputError(f"{folder}: no finished runs. `culteval run` makes some; give its --out folder.")
+    if changed:
+        warn(f"{changed} came with scores that their answers do not give; shown is what the answers give.")
+
+
+def verified(folder: Path) -> dict[str, Any]:
+    """What the board's keepers found by asking again, by sha256 of the answers: ``verified.json`` in the folder itself.
+
+    Raises:
+        InputError: the file is no mapping of hashes.
+    """
+    path = folder / VERIFIED
+    if not os.path.lexists(path):
+        return {}
+    if path.is_symlink():
+        raise InputError(f"{path}: a link. Put the file itself there.")
+    try:
+        return _VERIFIED.validate_json(read_unmarked(path, MOST_SCORES_BYTES))
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}. Expected an object with sha256 hashes of answers.") from None
+
+
+def stored_scores(path: Path) -> list[Score]:
+    """The scores that a submission came with: bounded, well formed, finite; nothing more is known of them.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        scores = _STORED.validate_json(read_unmarked(path, MOST_SCORES_BYTES))
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}. Run again with --fresh, or remove the file.") from None
+    if len(scores) > MOST_SCORES:
+        raise InputError(f"{path}: {len(scores)} scores, a board takes {MOST_SCORES}.")
+    for number, score in enumerate(scores):
+        if not _finite(score):
+            raise InputError(f"{path}: {number}.value: not a finite number. Remove the file; scores are made anew.")
+    return scores
+
+
+def _finite(score: Score) -> bool:
+    return all(number is None or math.isfinite(number) for number in (score.value, score.low, score.high))
+
+
+def _cell(score: Score) -> tuple[str, ...]:
+    return score.task, score.country, score.metric, score.readout, score.split
+
+
+def _compared(stored: Iterable[Score], scores: Iterable[Score]) -> tuple[bool, tuple[str, ...]]:
+    """Whether a stored score is not what the answers give, and the names of those that they do not give at all."""
+    given = {_cell(score): score.value for score in scores}
+    differs, unfounded = False, []
+    for score in stored:
+        value = given.get(_cell(score))
+        if value is None:
+            unfounded.append(" ".join(_cell(score)))
+        elif not math.isclose(score.value, value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            differs = True
+    return differs, tuple(unfounded)

@@ -1,0 +1,81 @@
+"""The published board: what its keepers' check says of it, what it must not hold, and what the documents show of it."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from click.testing import CliRunner
+from culteval.harness.cli.main import cli
+from culteval.harness.cli.run import run_defaults
+from culteval.harness.scoring.score import Shelf
+from culteval.harness.submissions.manifest import Manifest
+from culteval.harness.sweeps.grid import cells, read_grid
+from culteval.leaderboards.boards import boards
+from culteval.leaderboards.country_sets import aligned_sets
+from culteval.leaderboards.entries import entries, verified
+from culteval.leaderboards.render import terminal
+from culteval.leaderboards.suite import read_suite
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "leaderboards" / "results"
+
+
+def manifests():
+    return [Manifest.model_validate_json(path.read_bytes()) for path in RESULTS.glob("*/manifest.json")]
+
+
+def test_its_keepers_check_finds_nothing_wrong():
+    done = CliRunner().invoke(cli, ["leaderboard", "check", str(RESULTS)])
+    assert "nothing wrong" in done.output and done.exit_code == 0, done.output[-2000:]
+
+
+def test_it_names_no_folder_of_the_machine_it_was_made_on():
+    texts = [path for path in RESULTS.rglob("*") if path.is_file() and path.suffix != ".safetensors"]
+    assert len(texts) > 100
+    odd = [path for path in texts if re.search(rb"/(root|home|tmp)/", path.read_bytes())]
+    assert not odd, odd[:5]
+
+
+def test_the_documents_have_its_tables():
+    """The README's of all aligners, and how well countries are told apart; one reading of the board for both."""
+    from benchmarks import overview
+
+    shelf, runs = Shelf(), list(entries(RESULTS, print))
+    found, sets = boards(runs, shelf, read_suite()), aligned_sets(runs, shelf)
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
+    table = overview.table(found, sets).splitlines()
+    assert len(table) > 8
+    for lines in ((ROOT / "README.md").read_text(encoding="utf-8").splitlines(), results):
+        assert not set(table) - set(lines)
+    (*_, between) = terminal.markdown(found, sets, verified(RESULTS)).partition("between countries, free of C")
+    rows = re.findall(r"^\| \w+ s\d \|.*", between, re.MULTILINE)
+    assert len(rows) > 5
+    assert not set(rows) - set(results)
+
+
+def test_the_table_of_a_part_of_it(tmp_path):
+    from benchmarks.overview import main
+
+    for aligner in ("naive", "icl"):
+        entry = next(RESULTS.glob(f"vsm13-US-{aligner}-*"))
+        shutil.copytree(entry, tmp_path / entry.name)
+    done = CliRunner().invoke(main, [str(tmp_path)])
+    assert done.exit_code == 0
+    assert [line.split("|")[1].strip() for line in done.output.splitlines()[2:4]] == ["naive", "icl"]
+
+
+def test_it_is_every_run_of_its_sweep():
+    path = ROOT / "leaderboards" / "results.yaml"
+    planned = [cell.config for cell in cells(read_grid(path), run_defaults(), path)]
+    wanted = Counter((one.aligner, str(one.settings), one.country, one.seed, one.tasks) for one in planned)
+    assert wanted == Counter(
+        (one.aligner.name, str(one.aligner.settings), one.country, one.seed, tuple(task.name for task in one.tasks))
+        for one in manifests()
+    )
+
+
+def test_every_entry_is_marked_verified():
+    marks = json.loads((RESULTS / "verified.json").read_text(encoding="utf-8"))
+    assert {one.answers.sha256 for one in manifests()} == set(marks)

@@ -1,0 +1,116 @@
+"""Rounds of CLCA's agents: what each is shown, turns and their ends, secrets, and models that write."""
+
+import json
+from collections import Counter
+
+from culteval.optimizers.clca import examples as ex
+from culteval.optimizers.clca import simulate
+from culteval.optimizers.clca.writer import LocalWriter, Style
+
+from ...clca_course import CULTURE, Script, scenes, talk
+
+
+def play(writer, turns=4, count=3, repeats=2):
+    playing, number = simulate.begin(scenes(count), repeats), 0
+    while any(not each.ended for each in playing):
+        playing = simulate.play_round(playing, CULTURE, writer, Style(10, 0.7), turns, number)
+        number += 1
+    return playing
+
+
+def test_agents_see_their_own_goal_and_secret_and_never_the_other_s():
+    writer = Script(talk)
+    play(writer)
+    for chat in writer.shown:
+        assert chat[0]["role"] == "system" and chat[1]["role"] == "user"
+        whole = json.dumps(chat)
+        [scene] = [s for s in scenes() if s.setting[:40] in chat[0]["content"]]
+        me, other = sorted(scene.people, key=lambda p: f"You play {p.name}" not in chat[0]["content"])
+        assert me.goal in chat[0]["content"] and me.secret in chat[0]["content"] and CULTURE in chat[0]["content"]
+        assert json.dumps(other.goal)[1:-1] not in whole and json.dumps(other.secret)[1:-1] not in whole
+        assert other.background in chat[0]["content"]  # profiles are shared
+        roles = [message["role"] for message in chat[1:]]
+        assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
+
+
+def test_turns_alternate_and_each_person_begins_once():
+    playing = play(Script(talk))
+    assert len(playing) == 6 and Counter(each.ended for each in playing) == {"turns": 6}
+    for each in playing:
+        names = [one.name for one in each.scenario.people]
+        speakers = [t.speaker for t in each.turns]
+        assert speakers == [names[(i + each.repeat) % 2] for i in range(4)]
+    assert {each.dialogue().id for each in playing} == {f"{s.id}-r{r}" for s in scenes() for r in (0, 1)}
+
+
+def test_a_dialogue_ends_when_somebody_leaves():
+    playing = play(Script(lambda chat, seed: "LEAVE" if len(chat) > 3 else talk(chat, seed)), turns=9)
+    assert {each.ended for each in playing} == {"left"}
+    assert all(each.turns[-1].kind == "leave" and len(each.turns) == 3 for each in playing)
+
+
+def test_malformed_turns_are_asked_again_then_dropped_and_counted():
+    stubborn = play(Script(lambda chat, seed: "well, well"))
+    assert {each.ended for each in stubborn} == {"malformed"} and {each.malformed for each in stubborn} == {3}
+    late = play(Script(lambda chat, seed: talk(chat, seed) if seed % 3 == 2 else "hm"), turns=3)
+    assert {each.ended for each in late} == {"turns"} and sum(each.malformed for each in late) > 0
+
+
+def test_kinds_may_be_drawn_and_words_found(load):
+    model = load("llama", True)
+    playing, number = simulate.begin(scenes(8), 1), 0
+    while any(not each.ended for each in playing):
+        playing = simulate.play_round(playing, CULTURE, LocalWriter(model), Style(6, 0.7), 6, number, drawn=True)
+        number += 1
+    kinds = Counter(turn.kind for each in playing for turn in each.turns)
+    assert kinds["speak"] > kinds["non-verbal"] > 0 and not kinds["none"]
+    assert all(len(each.turns) > 4 for each in playing if each.ended == "left")
+
+
+def test_many_dialogues_are_written_together(load):
+    """A batch gives every chat what it alone would get, where the likeliest token is taken."""
+    model = load("llama", True)
+    writer = LocalWriter(model, batch=4)
+    chats = [[{"role": "user", "content": "word " * n}] for n in (3, 40, 7, 19, 11)]
+    together = writer.write(chats, Style(6, 0), 0)
+    assert together == [LocalWriter(model).write([chat], Style(6, 0), 0)[0] for chat in chats]
+    assert writer.tokens > 0
+
+
+def test_the_same_seed_writes_the_same_and_another_does_not(load):
+    import torch
+
+    model = load("llama", True)
+    chats = [[{"role": "user", "content": f"Say {n}"}] for n in range(4)]
+    before = torch.random.get_rng_state()
+    first, again, other = (LocalWriter(model).write(chats, Style(12, 0.9), seed) for seed in (5, 5, 6))
+    assert first == again != other
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_chat_longer_than_the_context_loses_its_oldest_turns(load):
+    model = load("llama", True)
+    shown = [{"role": "system", "content": "rules"}]
+    for number in range(400):
+        shown.append({"role": ("user", "assistant")[number % 2], "content": f"turn number {number} of a long talk"})
+    [text] = LocalWriter(model).write([shown], Style(8, 0), 0)
+    assert isinstance(text, str) and len(LocalWriter(model)._encode(shown, 8)) + 8 <= model.context
+
+
+def test_whoever_is_drawn_to_leave_is_not_asked():
+    writer = Script(lambda chat, seed: "SPEAK: I stay here")
+    playing, number = simulate.begin(scenes(20), 1), 0
+    while any(not each.ended for each in playing):
+        playing = simulate.play_round(playing, CULTURE, writer, Style(6, 0.7), 9, number, drawn=True)
+        number += 1
+    left = [each for each in playing if each.ended == "left"]
+    assert left and all(not each.malformed for each in playing)
+    assert len(writer.shown) == sum(len(each.turns) for each in playing) - len(left)
+
+
+def test_secrets_are_kept_and_learned_by_their_owner_alone():
+    for played in play(Script(talk)):
+        for number, one in enumerate(played.scenario.people):
+            assert played.dialogue().backgrounds[number] == f"{one.profile} Secret: {one.secret}"
+            told = [chat[0]["content"] for chat in ex.perspectives(played.dialogue(), ("dialogue",))]
+            assert [one.secret in each for each in told] == [number == 0, number == 1]

@@ -1,0 +1,47 @@
+"""Static types: mypy over the package as `[mypy]` of setup.cfg says, and that it sees what it is there to see."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("tasks", "harness", "optimizers", "leaderboards")
+WRONG = """
+from culteval.harness.alignment.budget import Budget
+from culteval.tasks.answers import Answers, Layout
+
+
+def spend(budget: Budget, answers: Answers) -> Layout:
+    budget.spend("24")
+    return answers.values("expected")
+"""
+
+
+def mypy(folder, *what):
+    """Exit code and output of a run in ``folder``, where the checkout is called culteval whatever its own name."""
+    (folder / "culteval").symlink_to(ROOT, target_is_directory=True)
+    settings = ("--config-file", str(ROOT / "setup.cfg"), "--cache-dir", str(folder / "cache"))
+    command = (sys.executable, "-P", "-m", "mypy", *settings, *what)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_package_has_no_type_errors(tmp_path):
+    rooms = (part for room in ROOMS for part in ("-p", f"culteval.{room}"))
+    code, told = mypy(tmp_path, "-m", "culteval", "-m", "culteval.__main__", *rooms)
+    assert code == 0, told
+    sources = sum(1 for room in ROOMS for _ in (ROOT / room).rglob("*.py"))
+    assert int(re.search(r"no issues found in (\d+) source files", told)[1]) > sources
+
+
+@pytest.mark.slow
+def test_a_wrong_call_of_the_public_face_is_refused(tmp_path):
+    (tmp_path / "wrong.py").write_text(WRONG, encoding="utf-8")
+    code, told = mypy(tmp_path, "wrong.py")
+    assert code == 1
+    assert 'wrong.py:7: error: Argument 1 to "spend" of "Budget" has incompatible type "str"' in told
+    assert "wrong.py:8: error: Incompatible return value type" in told and "Found 2 errors" in told
