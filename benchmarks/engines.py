@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
-from culteval.harness.cli.run import run_defaults
 from culteval.harness.runs.execute import SUBMISSION
 from culteval.harness.sweeps.executors.base import Resources
 from culteval.harness.sweeps.grid import Arm, Grid, cells, engine_of, run_cells
@@ -63,7 +62,7 @@ def _measure(settings: Settings, dtype: str, budget: int, countries: tuple[str, 
 
 
 def _sweep(name: str, grid: Grid) -> _Taken:
-    planned = cells(grid, run_defaults(), Path("engines"))
+    planned = cells(grid, Path("engines"))
     with TemporaryDirectory() as temporary:
         root, started = Path(temporary), time.perf_counter()
         with engine_of(name, planned, Resources(), WORKERS, "local") as engine:

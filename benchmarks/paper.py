@@ -21,14 +21,13 @@ import numpy as np
 from culteval.harness.alignment.budget import Budget
 from culteval.harness.alignment.objective import Goal, TaskGoal, fit_goal
 from culteval.harness.cli.options import load
-from culteval.harness.cli.run import run_defaults
 from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.registry import find, spec_of
 from culteval.harness.report.progress import TerminalDisplay
 from culteval.harness.report.tables import markdown_lines
 from culteval.harness.runs.config import aligner_settings
 from culteval.harness.runs.execute import execute
-from culteval.harness.runs.plan import plan
+from culteval.harness.runs.plan import RunRequest, plan
 from culteval.tasks.countries import country, name_of
 from culteval.tasks.measure import MeasureOptions, measure_of
 from culteval.tasks.prompts import Asking, render
@@ -108,7 +107,7 @@ def survey_rows(
             flags = {"aligner": aligner, "tasks": ("vsm13",), "fit": (fit,), "country": code, "budget": SURVEY_BUDGET}
             found = []
             for seed in range(seeds if aligner in ("gd", "de") else 1):
-                config = plan(run_defaults() | place | flags | {"seed": seed})
+                config = plan(RunRequest.of(**place, **flags, seed=seed))
                 scores = execute(config, out, model_of, display).scores
                 found.append({(s.metric, s.readout, s.split): s.value for s in scores})
             cells = []
@@ -137,7 +136,7 @@ def main(out: Path, seeds: int, **place: str) -> None:
     is finished there is not run again.
     """
     display = TerminalDisplay(Console(stderr=True))
-    config = plan(run_defaults() | place)
+    config = plan(RunRequest.of(aligner="naive", tasks="vsm13", **place))
     model_of = cache(lambda: load(config, display))
     tested = [f"{name} {what}" for name in DIMENSIONS for what in ("loss", "accuracy")]
     _print(["method", "trained on", *tested], pair_rows(model_of(), seeds))

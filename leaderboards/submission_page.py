@@ -72,14 +72,14 @@ def command(manifest: Manifest, specs: Callable[[str], TaskSpec] = spec_of) -> s
     if fitted:
         for name in fitted.tasks:
             words += ["--fit", f"{name}:{fitted.country}"]
-        words += ["--readout", fitted.readout, "--norm", fitted.norm]
+        words += ["--scoring", fitted.readout, "--norm", fitted.norm]
     words += ["--country", manifest.country, *_model_flags(manifest.model)]
     if budget.item_forwards or not budget.item_forwards_allowed:
         surveys = budget.survey_evaluations / (budget.item_forwards or 1)
         words += ["--budget", f"{budget.item_forwards_allowed * surveys:.0f}"]
     words += ["--seed", str(manifest.seed), "--constants", first.constants, *_edition_flag(manifest.tasks, specs)]
     if first.respondents:
-        words += ["--respondents", str(first.respondents)]
+        words += ["--personas", str(first.respondents)]
     if first.limit:
         words += ["--limit", str(first.limit)]
     words += ["--calibrate"] * first.calibrated
@@ -107,14 +107,13 @@ def _model_flags(model: ModelIdentity) -> list[str]:
 
 def _chat_flags(chat: ChatOptions) -> list[str]:
     """The flags of what is said around every prompt; a template's file has to be put there by hand."""
-    words = ["--system", chat.system] if chat.system else []
+    given = [f"system={chat.system}"] if chat.system else []
     if chat.template is not None:
-        words += ["--chat-template", "template.jinja" if chat.template else "none"]
-    for assignment in assignments(chat.arguments):
-        words += ["--template-args", assignment]
+        given.append(f"template={'template.jinja' if chat.template else 'none'}")
+    given += assignments(chat.arguments)
     if chat.thinking_tokens != THINKING_TOKENS:
-        words += ["--thinking-tokens", str(chat.thinking_tokens)]
-    return words
+        given.append(f"thinking_tokens={chat.thinking_tokens}")
+    return [word for text in given for word in ("--chat", text)]
 
 
 def _edition_flag(tasks: Iterable[AskedTask], specs: Callable[[str], TaskSpec]) -> list[str]:

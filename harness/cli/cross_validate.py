@@ -16,11 +16,11 @@ from rich.table import Table
 from ...errors import UsageError
 from ...tasks.countries import name_of
 from ..registry import find
-from ..runs.config import RunConfig
+from ..runs.config import RunConfig, read_assignments
 from ..runs.cross_validation import RESULTS, Fold, cross_validate, draw
-from ..runs.plan import plan
-from .options import load, terminal
-from .run import run_defaults
+from ..runs.load_model import load
+from ..runs.plan import RunRequest, plan
+from .options import terminal
 
 MOST_TOKENS = 1000
 
@@ -42,18 +42,20 @@ MOST_TOKENS = 1000
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner.")
 @click.option("--out", type=click.Path(file_okay=False), default="culteval-folds", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def command(aligner: str, fit: str, tokens: str, folds: int, out: str, as_json: bool, **flags: Any) -> None:
+def command(
+    aligner: str, fit: str, tokens: str, folds: int, assignments: tuple[str, ...], out: str, as_json: bool, **flags: Any
+) -> None:
     """Choose the length of a soft prompt: losses on items it was fitted to and on items left out."""
     lengths = _lengths(tokens)
     if "tokens" not in find("aligners", aligner).Settings.model_fields:
         raise UsageError(f"--aligner {aligner}: it has no `tokens` to compare.")
-    given = run_defaults() | flags | {"aligner": aligner, "fit": (fit,), "tasks": (fit.partition(":")[0],)}
+    settings = read_assignments("--set", assignments)
+    request = {"aligner": aligner, "fit": (fit,), "tasks": (fit.partition(":")[0],)} | flags
     for length in lengths:
-        assignments = (*flags["assignments"], f"tokens={length}")
-        config = plan(given | {"assignments": assignments})
+        config = plan(RunRequest.of(**request, settings=settings | {"tokens": length}))
     folder = Path(out) / _name(config, folds)
     with terminal(as_json) as display:
-        model_of = cache(lambda: load(config, display))
+        model_of = cache(lambda: load(config, display.say))
         found = cross_validate(config, lengths, folds, folder / RESULTS, model_of, display)
     shown = [each for each in found if each.tokens in (0, *lengths)]
     draw(shown, "loss", folder / "loss.svg", "loss (expected read-out)")

@@ -10,25 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from ...errors import InputError, UsageError, shown
-from ...tasks.countries import name_of
-from ...tasks.measure import MeasureOptions, countries_of, measure_of
+from ...errors import InputError, UsageError
 from ...tasks.reading import read_unmarked
-from ...tasks.spec import NotImportedError
-from ..providers.settings import NOTES
-from ..registry import FAMILIES, concrete, family, find, listing, local_tasks, spec_of, table
+from ..runs.listing import Listing, list_aligners, list_countries, list_models, list_tasks
 
 if TYPE_CHECKING:
     from ..runs.config import RunConfig
     from ..sweeps.status import Row
 
-MOST_CONFIG, MOST_CELL = 1 << 20, 1_000  # bytes read of a run's configuration; characters shown of any value
-_TASK_COLUMNS = ("headline", "read-outs", "default country")
+MOST_CONFIG = 1 << 20  # bytes read of a run's configuration
 _RUN_FIELDS = ("tasks", "country", "aligner", "seed", "model", "budget")
-WORD, NAME = 12, 24  # letters that a cell keeps on one line, and the first of a row
 
 
 @click.command()
@@ -41,76 +33,17 @@ def ls(what: str, folder: str | None, task: str, edition: str | None, as_json: b
     """List tasks, aligners, models or countries, or the runs in a FOLDER [default: culteval-runs]."""
     if folder is not None and what != "runs":
         raise UsageError(f"{folder!r}: only `ls runs` takes a folder.")
-    rows = {
-        "tasks": lambda: listing(
-            "tasks", _task, [*local_tasks(), *(name for name in FAMILIES if name not in family(name))]
-        ),
-        "aligners": lambda: listing("aligners", _aligner),
-        "models": _models,
-        "countries": lambda: _countries(task, edition),
-        "runs": lambda: _runs(Path(folder or "culteval-runs")),
+    found = {
+        "tasks": list_tasks,
+        "aligners": list_aligners,
+        "models": list_models,
+        "countries": lambda: list_countries(task, edition),
+        "runs": lambda: Listing(_runs(Path(folder or "culteval-runs")), "runs"),
     }[what]()
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    result = Table(box=None, pad_edge=False)
-    columns = [name for name in rows[0] if any(row[name] != "" for row in rows)] if rows else [f"no {what}"]
-    cells = [[_cell(row[column]) for column in columns] for row in rows]
-    for number, column in enumerate(columns):
-        most = WORD if number else NAME  # a narrow terminal folds what is longer, and no words
-        short = all(len(row[number]) <= most for row in cells)
-        result.add_column(column, overflow="fold", no_wrap=short)
-    for row in cells:
-        result.add_row(*map(Text, row))
-    Console().print(result)
-
-
-def _cell(value: Any) -> str:
-    """A value in one bounded line that a terminal may see."""
-    text = ", ".join(value) if isinstance(value, tuple) else str(value)
-    return shown(" ".join(text.split()))[:MOST_CELL]
-
-
-def _task(name: str) -> dict[str, Any]:
-    first, *others = family(name)
-    if name != first:
-        title = f"a family; stands for {concrete(name)} here"
-        return {"task": name, "title": title} | dict.fromkeys(_TASK_COLUMNS, "-")
-    try:
-        spec = spec_of(name).metadata
-    except NotImportedError:
-        title = "not imported yet (culteval data import)" + (f"; stands for {concrete(name)} here" if others else "")
-        return {"task": name, "title": title} | dict.fromkeys(_TASK_COLUMNS, "-")
-    readouts = ", ".join(spec.readouts)
-    row = {"task": name, "title": spec.title}
-    return row | dict(zip(_TASK_COLUMNS, (spec.headline.metric, readouts, spec.default_country), strict=True))
-
-
-def _aligner(name: str) -> dict[str, Any]:
-    kind = find("aligners", name)
-    settings = ", ".join(f"{key}={field.default}" for key, field in kind.Settings.model_fields.items()) or "none"
-    budget = "yes" if kind.budgeted else "no"
-    return {"aligner": name, "summary": kind.summary, "budget": budget, "settings": settings}
-
-
-def _models() -> list[dict[str, Any]]:
-    from ..models.embedded import EMBEDDED
-
-    notes = {name: f"{model.name}, {model.license}; {model.note}" for name, model in EMBEDDED.items()}
-    rows = [{"model": name, "what": notes.get(name, "plug-in")} for name in table("models")]
-    rows.append({"model": "FOLDER or hub id", "what": "any causal language model of transformers"})
-    return [*rows, *({"model": name, "what": what} for name, what in NOTES.items())]
-
-
-def _countries(task: str, edition: str | None) -> list[dict[str, Any]]:
-    spec = spec_of(concrete(task))
-    options = MeasureOptions(edition=edition)
-    codes = sorted(countries_of(spec, edition))
-    estimated = {code: measure_of(spec, code, options).caution for code in codes}
-    return [
-        {"code": code, "country": name_of(code), "reference": "estimate" if estimated[code] else "published"}
-        for code in codes
-    ]
+        click.echo(json.dumps(found.rows, indent=2))
+    else:
+        Console().print(found)
 
 
 def _runs(folder: Path) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+from typing import Any
 
 import click
 
@@ -64,6 +65,16 @@ class _LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; what the library says of its arguments is said of flags."""
+        try:
+            return super().invoke(ctx)
+        except CultevalError as error:
+            from .options import flagged
+
+            error.args = tuple(flagged(part) if isinstance(part, str) else part for part in error.args)
+            raise
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

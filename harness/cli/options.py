@@ -1,90 +1,105 @@
-"""Flags and terminals that commands share."""
+"""Flags and terminals that commands share, and the translation from arguments of the library to flags."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import ValidationError
 from rich.console import Console
 
-from ..engine.chat import THINKING_TOKENS
+from ...errors import UsageError
+from ...tasks.reading import read_text
+from ...tasks.spec import first_problem, read_yaml
+from ..engine.chat import MOST_TEMPLATE, ChatOptions
 from ..providers.settings import Api
 from ..report.progress import TerminalDisplay
-from ..runs import load_model as loading
-from ..runs.config import RunConfig
+from ..runs.config import read_assignments
+from ..runs.plan import RunRequest
 
-_API = Api.model_fields
+Command = Callable[..., Any]
+_OTHERWISE = {"tasks": "--task", "settings": "--set"}  # arguments of the library that have another name as flags
+_ARGUMENTS = (*RunRequest.model_fields, *Api.model_fields, "fresh", "out", "folds", "path", "task", "readout", "top")
+_FLAGS = {name: f"--{name.replace('_', '-')}" for name in _ARGUMENTS} | _OTHERWISE
+_ARGUMENT = re.compile(r"`([a-z][a-z_]*)`")
 
 
-_MEASURE_OPTIONS = (
+def flagged(text: str) -> str:
+    """A message of the library with the flags of the command line in place of `arguments`."""
+    return _ARGUMENT.sub(lambda found: _FLAGS.get(found[1], found[0]), text)
+
+
+def _together(*options: Command) -> Command:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+measure_options = _together(
     click.option("--edition", help="Edition of the reference scores [default: the task's own]."),
     click.option("--constants", help="Constants C of the indices: world or zero [default: world]."),
     click.option("--norm", help="Norm of the fitted loss: sse, l2 or l1 [default: sse]."),
 )
-
-
-_API_OPTIONS = (
-    click.option("--base-url", help="Where an API is: http://HOST:PORT/v1 [default: OpenAI's]."),
-    click.option("--key-env", help=f"Environment variable with its key [default: {_API['key_env'].default}]."),
-    click.option("--concurrency", type=int, help=f"Requests at a time [default: {_API['concurrency'].default}]."),
-    click.option("--timeout", type=float, help=f"Seconds a request may take [default: {_API['timeout'].default:g}]."),
-    click.option("--retries", type=int, help=f"Tries after a failed one [default: {_API['retries'].default}]."),
-    click.option("--price-in", type=float, help="Price of a million tokens read, to count costs."),
-    click.option("--price-out", type=float, help="Price of a million tokens written."),
-)
-
-
-def api_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Flags of a model behind an API."""
-    for option in reversed(_API_OPTIONS):
-        command = option(command)
-    return command
-
-
-_CHAT_OPTIONS = (
-    click.option("--system", metavar="TEXT", help="System message before every prompt."),
+endpoint_options = _together(
+    click.option("--base-url", help="Address of an OpenAI-compatible server: http://HOST:PORT/v1 [default: OpenAI's]."),
     click.option(
-        "--chat-template", metavar="FILE|none", help="Jinja template in place of the model's own, or none at all."
-    ),
-    click.option(
-        "--template-args",
+        "--endpoint",
         multiple=True,
-        metavar="KEY=VALUE",
-        help="A variable of the chat template, such as enable_thinking=true; may be repeated.",
-    ),
-    click.option(
-        "--thinking-tokens",
-        type=click.IntRange(1, 100_000),
-        help=f"Tokens that a model may think aloud before it answers in text [default: {THINKING_TOKENS}].",
+        metavar="KEY=VALUE|FILE",
+        help="key_env, concurrency, timeout, retries, price_in or price_out; or a YAML file of them.",
     ),
 )
-
-
-def chat_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_CHAT_OPTIONS):
-        command = option(command)
-    return command
-
-
 no_cache = click.option(
     "--no-cache", is_flag=True, envvar="CULTEVAL_NO_CACHE", help="Neither use nor keep answers of other runs."
 )
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 
-def measure_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_MEASURE_OPTIONS):
-        command = option(command)
-    return command
+def endpoint_of(base_url: str | None, texts: Iterable[str]) -> Api | None:
+    """How an endpoint is asked, by ``--base-url`` and ``--endpoint``; None where neither is given.
+
+    Raises:
+        UsageError: a value that does not fit, or a key that there is not. InputError: a malformed file.
+    """
+    given: dict[str, Any] = {}
+    for text in texts:
+        given |= read_assignments("--endpoint", [text]) if "=" in text else read_yaml(Path(text))
+    if base_url is not None:
+        given["base_url"] = base_url
+    try:
+        return Api.model_validate(given) if given else None
+    except ValidationError as error:
+        raise UsageError(f"--endpoint {first_problem(error)}.") from None
+
+
+def chat_of(texts: Iterable[str]) -> ChatOptions | None:
+    """What is said around every prompt, by ``--chat``; keys that are no fields are variables of the template.
+
+    Raises:
+        UsageError: a value that does not fit. InputError: a template that cannot be read.
+    """
+    pairs = [(text, *text.partition("=")) for text in texts]
+    if not pairs:
+        return None
+    words = {key: value for _, key, sign, value in pairs if sign and key in ("system", "template")}  # as they stand
+    given = read_assignments("--chat", [text for text, key, _, _ in pairs if key not in words])
+    named = words | {key: given.pop(key) for key in ("thinking_tokens",) if key in given}
+    if file := words.get("template"):
+        named["template"] = "" if file == "none" else read_text(Path(file), MOST_TEMPLATE)
+    try:
+        return ChatOptions.model_validate(named | {"arguments": given})
+    except ValidationError as error:
+        raise UsageError(f"--chat {first_problem(error).removeprefix('arguments.')}.") from None
 
 
 def terminal(as_json: bool, talk: str | None = None) -> TerminalDisplay:
     """Where a command tells what it is doing; nothing where JSON goes to no terminal, unless ``talk`` is verbose."""
     silent = talk == "quiet" or (talk is None and as_json and not os.isatty(2))
     return TerminalDisplay(Console(stderr=True, quiet=silent), verbose=talk == "verbose")
-
-
-def load(config: RunConfig, display: TerminalDisplay) -> Any:
-    """The model of a configuration."""
-    return loading.load(config, display.say)

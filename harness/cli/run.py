@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,19 @@ from ...tasks.countries import name_of
 from ...tasks.measure import measure_of
 from ...tasks.score import Score
 from ...tasks.spec import TaskSpec
-from ..registry import find, spec_of
+from ..registry import concrete, family, find, spec_of
 from ..report import tables as report
 from ..report.progress import verbosity
 from ..runs.answer_cache import answers_folder
-from ..runs.config import DEFAULT_BUDGET
+from ..runs.config import DEFAULT_BUDGET, read_assignments
 from ..runs.execute import FIGURE, SUBMISSION, execute
 from ..runs.folder import RunResult, read_config, read_usage
-from ..runs.plan import plan
+from ..runs.load_model import load
+from ..runs.plan import RunRequest, plan
 from ..scoring.score import options_of, score_constant
 from ..submissions.manifest import AskedTask
 from ..submissions.reader import read_submission
-from .options import api_options, chat_options, load, measure_options, no_cache, terminal
+from .options import as_json, chat_of, endpoint_of, endpoint_options, measure_options, no_cache, terminal
 
 COMPANIONS = ("naive", "icl", "random")
 
@@ -35,59 +37,59 @@ COMPANIONS = ("naive", "icl", "random")
 @click.command()
 @click.option("--aligner", required=True, help="Name of an aligner (culteval ls aligners).")
 @click.option("--task", "tasks", multiple=True, required=True, help="Task to answer and score; may be repeated.")
-@click.option(
-    "--fit",
-    multiple=True,
-    metavar="TASK[:COUNTRY]",
-    help="What to fit; may be repeated [default: the first --task and --country].",
-)
 @click.option("--country", help="Country by name or code [default: that of --fit, else the task's, SA for vsm13].")
 @click.option(
     "--model", default="smollm2", show_default=True, help="Embedded model, folder, hub id, or openai-chat:NAME."
 )
-@api_options
+@click.option("--budget", type=click.IntRange(0), default=DEFAULT_BUDGET, show_default=True, help="Survey evaluations.")
 @click.option("--revision", help="Revision of a hub model.")
 @click.option(
     "--adapter",
     type=click.Path(file_okay=False),
     help="PEFT adapter, LoRA or prompt tuning, that the model carries from the start.",
 )
-@chat_options
+@click.option(
+    "--chat",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="system=TEXT, template=FILE or none, thinking_tokens=N, or a variable of the chat template.",
+)
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
 @click.option("--threads", type=click.IntRange(1), help="Processor threads [default: all].")
-@click.option("--budget", type=click.IntRange(0), default=DEFAULT_BUDGET, show_default=True, help="Survey evaluations.")
-@click.option("--readout", default="expected", show_default=True, help="Read-out to optimise: expected or argmax.")
+@endpoint_options
 @click.option(
-    "--respondents", type=click.IntRange(0, 100_000), default=0, help="Synthetic respondents who answer [default: 0]."
+    "--fit",
+    multiple=True,
+    metavar="TASK[:COUNTRY]",
+    help="What to fit; may be repeated [default: the first --task and --country].",
 )
-@click.option("--limit", type=click.IntRange(1), help="At most so many wordings a split, and respondents; never items.")
-@click.option("--calibrate", is_flag=True, help="Also ask content-free items and score read-outs without their prior.")
-@click.option("--language", help="Language of tasks that have several: ar, de, es, hi, zh [default: English].")
+@click.option("--scoring", default="expected", show_default=True, help="Answer scoring to fit: expected or argmax.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner.")
-@click.option("--preset", help="Sizes of an aligner that has several (clca: laptop or paper).")
-@click.option("--dialogues", type=click.Path(dir_okay=False), help="Your own dialogues, for clca.")
-@click.option(
-    "--config", type=click.Path(dir_okay=False), help="YAML file with settings of the aligner, or a shipped name."
-)
+@click.option("--config", metavar="FILE|NAME", help="YAML file with settings of the aligner, or one that it ships.")
+@click.option("--personas", type=click.IntRange(0, 100_000), default=0, help="Personas who answer [default: 0].")
+@click.option("--limit", type=click.IntRange(1), help="Most paraphrases of a split, and personas; never items.")
+@click.option("--calibrate", is_flag=True, help="Also ask content-free items, and score calibrated probabilities.")
 @measure_options
 @click.option(
-    "--out", type=click.Path(file_okay=False), default="culteval-runs", show_default=True, help="Where runs go."
+    "--out", type=click.Path(file_okay=False), default="culteval-runs", show_default=True, help="Folder of runs."
 )
 @click.option("--fresh", is_flag=True, help="Start over even if this run is there already.")
 @no_cache
 @click.option("--compare/--no-compare", default=True, help="Also run naive, icl and random.", show_default=True)
 @verbosity
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@as_json
 def run(**flags: Any) -> None:
     """Align a model to a country, answer tasks, write and score a submission."""
     started = time.perf_counter()
-    config = plan(flags)
+    request = request_of(flags)
+    _announce((*request.tasks, *(text.partition(":")[0] for text in request.fit)))
+    config = plan(request)
     others = [config.with_aligner(name) for name in _companions(config.aligner) if flags["compare"]]
     answers = None if flags["no_cache"] or flags["fresh"] else answers_folder()
     with terminal(flags["as_json"], flags["talk"]) as display:
-        model_of = cache(lambda: load(config, display))
+        model_of = cache(lambda: load(config, display.say))
         results = []
         for each in (*others, config):
             result = execute(each, Path(flags["out"]), model_of, display, fresh=flags["fresh"], cache=answers)
@@ -97,18 +99,31 @@ def run(**flags: Any) -> None:
     _show(results, flags["as_json"], started)
 
 
-def run_defaults() -> dict[str, Any]:
-    """The flags of ``culteval run`` that decide a configuration, with their defaults."""
-    flags = run.make_context("run", ["--aligner", "naive", "--task", "vsm13"]).params
-    rest = ("fresh", "out", "as_json", "compare", "no_cache", "talk")
-    return {name: value for name, value in flags.items() if name not in rest}
+def request_of(flags: Mapping[str, Any]) -> RunRequest:
+    """The request that the parameters of ``culteval run`` make.
+
+    Raises:
+        UsageError: a value that does not fit. InputError: a file that cannot be read.
+    """
+    given = {name: value for name, value in flags.items() if name in RunRequest.model_fields}
+    given |= {"endpoint": endpoint_of(flags["base_url"], flags["endpoint"]), "chat": chat_of(flags["chat"])}
+    return RunRequest.of(**given, settings=read_assignments("--set", flags["assignments"]))
+
+
+def _announce(names: Iterable[str]) -> None:
+    """Say once which task the name of a family stands for."""
+    for name in dict.fromkeys(names):
+        if len(family(name)) > 1:
+            task = concrete(name)
+            origin = "ours" if task == family(name)[-1] else "your import"
+            click.echo(f"{name}: {task}, {origin}.", err=True)
 
 
 @click.command()
 @click.argument("folder", metavar="RUN", type=click.Path(file_okay=False))
 @no_cache
 @verbosity
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@as_json
 def resume(folder: str, no_cache: bool, talk: str | None, as_json: bool) -> None:
     """Go on with a run that was interrupted; ends with the answers of an undisturbed run."""
     started, path = time.perf_counter(), Path(folder).resolve()
@@ -119,7 +134,7 @@ def resume(folder: str, no_cache: bool, talk: str | None, as_json: bool) -> None
         )
     answers = None if no_cache else answers_folder()
     with terminal(as_json, talk) as display:
-        result = execute(config, path.parent, lambda: load(config, display), display, cache=answers)
+        result = execute(config, path.parent, lambda: load(config, display.say), display, cache=answers)
     if result.reused and not as_json and talk != "quiet":
         click.echo(f"{folder}: finished before.", err=True)
     _show([result], as_json, started)

@@ -15,7 +15,7 @@ from ..report.progress import verbosity
 from ..runs.folder import submission_of
 from ..scoring.score import score_submission
 from ..util import event_log as log
-from .options import measure_options, terminal
+from .options import as_json, measure_options, terminal
 
 
 @click.command()
@@ -23,7 +23,7 @@ from .options import measure_options, terminal
 @click.option("--country", help="Another country by name or code, or all.")
 @measure_options
 @verbosity
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@as_json
 def score(path: str, country: str | None, talk: str | None, as_json: bool, **options: str | None) -> None:
     """Score a submission folder again: no model is needed."""
     given = {name: value for name, value in options.items() if value is not None}

@@ -26,7 +26,6 @@ from ..sweeps.executors.base import Engine
 from ..sweeps.grid import Cell, cells, engine_of, read_grid, run_cells
 from ..sweeps.status import STATUS
 from .options import no_cache, terminal
-from .run import run_defaults
 
 MOST_SHOWN = 40  # rows that a screen has room for
 _STYLES = {"waiting": "dim", "running": "bold cyan", "done": "green", "skipped": "green dim", "failed": "red"}
@@ -67,7 +66,7 @@ def sweep(ctx: click.Context, file: str, out: str | None, dry_run: bool, as_json
     if given and flags["engine"] != "ray":
         raise UsageError("--address goes with --engine ray.")
     asked = read_grid(path)
-    grid = _chosen(cells(asked, run_defaults(), path), flags)
+    grid = _chosen(cells(asked, path), flags)
     if not dry_run:
         engine = engine_of(flags["engine"], grid, asked.resources, flags["workers"], flags["address"])
         _carry_out(grid, root.absolute(), engine, as_json, flags)

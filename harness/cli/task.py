@@ -88,7 +88,7 @@ def _detected(spec: TaskSpec) -> list[str]:
     """The smallest difference that the held-out protocol detects at worst: as it stands, or with 20 respondents."""
     rows = detectable(spec)
     if rows and rows[0].unit == "respondents":
-        asked = "--respondents 20"
+        asked = "--personas 20"
         told = ["asked of one respondent, it can test no difference"]
         rows = detectable(spec, LEAST_UNITS)
     else:

@@ -107,13 +107,13 @@ class Chat:
 
     def _refuse_unread(self, options: ChatOptions) -> None:
         if not self.template and (options.system or options.arguments):
-            flag = "--system" if options.system else "--template-args"
-            remedy = "Leave it out, or give --chat-template FILE"
-            raise UsageError(f"{flag}: {self.name} has no chat template to put it in. {remedy}.")
+            what = "system" if options.system else next(iter(options.arguments))
+            remedy = "Leave it out, or give template=FILE"
+            raise UsageError(f"`chat` {what}: {self.name} has no chat template to put it in. {remedy}.")
         for key in options.arguments:
             if not self._reads(key):
                 hint = did_you_mean(key, re.findall(r"\b[a-z]+_[a-z_]+\b", self.template))
-                raise UsageError(f"--template-args {key}: the chat template of {self.name} does not read it.{hint}")
+                raise UsageError(f"`chat` {key}: the chat template of {self.name} does not read it.{hint}")
 
     @property
     def recorded(self) -> ChatOptions | None:
@@ -143,8 +143,8 @@ class Chat:
                 return text
             reasons.append("it leaves out what is asked")
         raise UnavailableError(
-            f"--model {self.name}: its chat template refuses the chat ({reasons[0]}).\n"
-            "Give --system TEXT if it asks for a system message, --chat-template FILE, or --chat-template none."
+            f"`model` {self.name}: its chat template refuses the chat ({reasons[0]}).\n"
+            "Give `chat` system=TEXT if it asks for a system message, template=FILE, or template=none."
         )
 
     def _apply(self, chat: Sequence[Message], opened: bool, parts: bool) -> str:

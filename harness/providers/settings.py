@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from ...errors import UnavailableError, UsageError, did_you_mean
 from ...tasks.schema import Strict
-from ...tasks.spec import first_problem
 
 OPENAI = "https://api.openai.com/v1"
 PATHS = {"openai": "/completions", "openai-chat": "/chat/completions"}
@@ -74,35 +73,30 @@ def is_remote(name: object) -> bool:
     return isinstance(name, str) and name.partition(":")[0] in KINDS and ":" in name
 
 
-def api_of(flags: Mapping[str, Any], models: Iterable[object]) -> Api | None:
-    """The API settings among the flags of a command, None where none is given; every API model's address is checked.
+def endpoint_of(endpoint: Api | None, models: Iterable[object]) -> Api | None:
+    """The settings of an endpoint, None where none is given; the address of every model behind one is checked.
 
     Args:
         models: whatever may be the name of a model.
 
     Raises:
-        UsageError: a flag out of bounds, a malformed name, or API flags without a model behind an API.
+        UsageError: a malformed name, or settings without a model behind an endpoint.
         UnavailableError: a key that is wanted is not there.
     """
     models = list(models)
     remote = [str(name) for name in models if is_remote(name)]
-    given = {name: flags[name] for name in Api.model_fields if flags.get(name) is not None}
     if not remote:
         for name in models:
             kind = str(name).partition(":")[0]
             if ":" in str(name) and (hint := did_you_mean(kind, KINDS)):
                 raise UsageError(f"model {name!r}: no such kind of API.{hint} It has: {', '.join(KINDS)}.")
-        if given:
-            flag = next(iter(given)).replace("_", "-")
-            raise UsageError(f"--{flag}: no model behind an API is asked. Use --model openai-chat:NAME.")
+        if endpoint and (given := sorted(endpoint.model_fields_set)):
+            raise UsageError(f"`endpoint` {given[0]}: no model behind an API is asked. Use `model` openai-chat:NAME.")
         return None
-    try:
-        api = Api.model_validate(given)
-    except ValidationError as error:
-        raise UsageError(f"--{first_problem(error).replace('_', '-')}.") from None
     for name in remote:
-        key_for(address_of(name, api), api)
-    return api if given else None
+        address = address_of(name, endpoint or Api())
+        key_for(address, endpoint or Api())
+    return endpoint
 
 
 def address_of(name: str, api: Api) -> Address:
@@ -118,7 +112,7 @@ def address_of(name: str, api: Api) -> Address:
                 f"{kind}: a key or password does not belong on the command line. Set it in the environment."
             )
         if api.base_url:
-            raise UsageError(f"--base-url: give it to lm-eval as an argument: {kind}:KIND,base_url=...")
+            raise UsageError(f"`base_url`: give it to lm-eval as an argument: {kind}:KIND,base_url=...")
         if not re.fullmatch(r"[\w.-]+(,.*)?", model) or len(name) > 200 or not name.isprintable():
             raise UsageError(f"model {name[:60]!r}: expected {kind}:KIND,key=value,... of at most 200 characters.")
         return Address(kind, model, "")
@@ -134,16 +128,16 @@ def _checked(url: str) -> str:
     except ValueError:
         host, port = None, None
     if not host or parts.scheme not in ("http", "https") or not url.isascii() or not url.isprintable() or " " in url:
-        raise UsageError("--base-url: expected http://HOST[:PORT]/v1 or https://HOST/v1.")
+        raise UsageError("`base_url`: expected http://HOST[:PORT]/v1 or https://HOST/v1.")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise UsageError(
-            f"--base-url: give scheme, host{':port' if port else ''} and path alone ({host}); keys come from --key-env."
+            f"`base_url`: give scheme, host{':port' if port else ''} and path alone ({host}); keys come from `key_env`."
         )
     path = parts.path.rstrip("/")
     for ending in ("/chat/completions", "/completions"):
         path = path.removesuffix(ending)
     if len(url) > 80:
-        raise UsageError(f"--base-url: {len(url)} characters; 80 at most.")
+        raise UsageError(f"`base_url`: {len(url)} characters; 80 at most.")
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
@@ -160,7 +154,7 @@ def key_for(address: Address, api: Api) -> str:
         raise UsageError(f"${api.key_env}: not a key (it holds spaces or other characters that no key has).")
     if not key and address.url.startswith(f"{OPENAI}/"):
         raise UnavailableError(
-            f"{address.host} wants a key. Set {api.key_env}, or use --base-url for another endpoint."
+            f"{address.host} wants a key. Set {api.key_env}, or use `base_url` for another endpoint."
         )
     return key
 

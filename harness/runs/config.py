@@ -107,16 +107,16 @@ def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, A
         UsageError: no such aligner or setting, or a value that does not fit.
     """
     model = find("aligners", name).Settings
-    given = dict(base or {}) | read_assignments("--set", assignments)
+    given = dict(base or {}) | read_assignments("`settings`", assignments)
     for key in given:
         if str(key) not in model.model_fields:
             known = ", ".join(model.model_fields) or "none"
             hint = did_you_mean(str(key), model.model_fields)
-            raise UsageError(f"--set {key}: {name} has no such setting.{hint} It has: {known}.")
+            raise UsageError(f"`settings` {key}: {name} has no such setting.{hint} It has: {known}.")
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise UsageError(f"--set {first_problem(error)} (aligner {name}).") from None
+        raise UsageError(f"`settings` {first_problem(error)} (aligner {name}).") from None
 
 
 def read_assignments(flag: str, texts: Iterable[str]) -> dict[str, Any]:

@@ -5,26 +5,26 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ...errors import CultevalError, InputError, did_you_mean
 from ...tasks.schema import Strict
-from ...tasks.spec import first_problem, parse, read_yaml
+from ...tasks.spec import parse, read_yaml
 from ..runs.config import RunConfig
 from ..runs.folder import is_finished
-from ..runs.plan import plan
+from ..runs.plan import RunRequest, plan
 from ..util import event_log as log
 from ..util.atomic_io import write_json
 from .executors.base import Engine, Job, Outcome, Resources
 from .executors.local import LocalEngine
 from .status import MOST_REASONS, STATUS, Row, State, read_rows
 
-_OWN = {"model", "tasks", "country", "seed", "budget", "aligner", "assignments", "config"}  # fields of the grid
+_OWN = {"model", "tasks", "country", "seed", "budget", "aligner", "settings", "config"}  # fields of the grid
 MOST_VARIANTS = 10_000  # of all aligners together
 Values = Annotated[tuple[Any, ...], Field(min_length=1)]
 
@@ -80,7 +80,7 @@ class Grid(Strict):
     """A sweep file: one run for every combination. ``tasks`` entries may be lists, answered by the same run.
 
     ``without`` names by country the tasks that its runs leave out, such as those that have no figures of it.
-    ``options`` are further flags of ``culteval run`` by their parameter names (dtype, readout, respondents, fit ...);
+    ``options`` are further arguments of ``culteval.run`` (dtype, scoring, personas, fit ...);
     ``resources`` are those of one worker.
     """
 
@@ -163,33 +163,30 @@ def read_grid(path: Path) -> Grid:
     return parse(Grid, read_yaml(path), path)
 
 
-def cells(grid: Grid, defaults: Mapping[str, Any], source: Path) -> list[Cell]:
+def cells(grid: Grid, source: Path) -> list[Cell]:
     """Every run of a grid, each configuration once, checked before anything is run.
 
-    Args:
-        defaults: the flags of ``culteval run`` and their default values.
-
     Raises:
-        InputError: an option that ``run`` does not have, a task in ``without`` that the grid has not, or a combination
-            that cannot be run.
+        InputError: an option that ``culteval.run`` does not have, a task in ``without`` that the grid has not, or a
+            combination that cannot be run.
     """
-    if odd := sorted(set(grid.options) - (set(defaults) - _OWN)):
-        raise InputError(f"{source}: options.{odd[0]}: not a flag of `culteval run`, or a field of the file itself.")
+    options = set(RunRequest.model_fields) - _OWN
+    if odd := sorted(set(grid.options) - options):
+        hint = did_you_mean(odd[0], options)
+        raise InputError(f"{source}: options.{odd[0]}: no argument of a run, or a field of the file itself.{hint}")
     known = set(itertools.chain(*grid.tasks))
     if missing := [name for name in itertools.chain(*grid.without.values()) if name not in known]:
         hint = did_you_mean(missing[0], known)
         raise InputError(f"{source}: without: {missing[0]!r} is no task of the grid.{hint}")
     found: dict[str, Cell] = {}
     for one in grid.combinations():
-        flags = dict(defaults) | grid.options
-        flags |= {name: getattr(one, name) for name in ("model", "tasks", "country", "seed", "budget")}
-        flags |= {"aligner": one.arm.name, "assignments": (), "config": None}
+        own = {name: getattr(one, name) for name in ("model", "tasks", "country", "seed", "budget")}
+        own |= {"aligner": one.arm.name, "settings": one.arm.settings | one.varied}
         try:
-            config = plan(flags, one.arm.settings | one.varied)
-        except (CultevalError, ValidationError) as error:
-            problem = first_problem(error) if isinstance(error, ValidationError) else error
+            config = plan(RunRequest.of(**grid.options | own))
+        except CultevalError as error:
             place = f"{one.arm.name}, {', '.join(one.tasks)}, {one.country or 'default country'}"
-            raise InputError(f"{source}: {place}: {problem}") from None
+            raise InputError(f"{source}: {place}: {error}") from None
         varied = {key: config.settings[key] for key in one.varied}
         found.setdefault(name := config.folder_name(), Cell(config, name, varied))
     return list(found.values())

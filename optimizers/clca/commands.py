@@ -15,14 +15,13 @@ from rich.console import Console
 
 from ...errors import RunError, UsageError
 from ...harness.adapters.peft_files import carried_hash, read_lora_config
-from ...harness.cli.options import api_options, load, terminal
-from ...harness.cli.run import run_defaults
+from ...harness.cli.options import endpoint_of, endpoint_options, terminal
 from ...harness.providers.response_log import Usage, usage_of
-from ...harness.runs.config import RunConfig
+from ...harness.runs.config import RunConfig, read_assignments
 from ...harness.runs.execute import USAGE
 from ...harness.runs.folder import same_model
-from ...harness.runs.load_model import load_other
-from ...harness.runs.plan import plan
+from ...harness.runs.load_model import load, load_other
+from ...harness.runs.plan import RunRequest, plan
 from ...harness.util.atomic_io import locked, write_json, write_text
 from ...tasks.countries import country as resolve
 from . import tables
@@ -52,6 +51,7 @@ _FLAGS = (
     click.option("--out", type=click.Path(file_okay=False), default="culteval-clca", show_default=True),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."),
 )
+_MODEL = ("model", "dtype", "device", "threads", "seed", "country")  # of the arguments of a run
 _ONE = click.option("--country", default="US", show_default=True, help="Country by name or code.")
 _PERSONAS = click.option(
     "--personas", type=click.IntRange(2, 100_000), help="Who answers [default: 50, with --preset paper 1000]."
@@ -61,7 +61,7 @@ _PERSONAS = click.option(
 def _flags(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_FLAGS):
         command = option(command)
-    return api_options(command)
+    return endpoint_options(command)
 
 
 @click.group()
@@ -77,8 +77,12 @@ def clca() -> None:
 
 
 def _planned(flags: dict[str, Any]) -> RunConfig:
-    given = run_defaults() | {"aligner": "clca", "tasks": ("vsm13",), "fit": ()}
-    return plan(given | {name: value for name, value in flags.items() if name in given})
+    given = {name: flags[name] for name in _MODEL if flags.get(name) is not None}
+    chosen = {name: flags[name] for name in ("preset", "dialogues") if flags.get(name) is not None}
+    settings = chosen | read_assignments("--set", flags["assignments"])
+    endpoint = endpoint_of(flags["base_url"], flags["endpoint"])
+    request = given | {"aligner": "clca", "tasks": ("vsm13",), "settings": settings, "endpoint": endpoint}
+    return plan(RunRequest.of(**request))
 
 
 class _Desk:
@@ -96,7 +100,7 @@ class _Desk:
         return load_other(self.config, teacher, self.display.say)
 
     def _load(self) -> Any:
-        model = load(self.config, self.display)
+        model = load(self.config, self.display.say)
         same_model(self.folder / "model.json", model)
         return model
 

@@ -8,9 +8,11 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from culteval.errors import InputError, UsageError
 from culteval.harness import registry
-from culteval.harness.runs import plan as planning
+from culteval.harness.cli.main import cli
+from culteval.harness.runs.plan import RunRequest, plan
 
 VSM = Path(__file__).parents[2] / "tasks" / "vsm13"
 
@@ -161,8 +163,6 @@ def test_a_broken_task_plugin_is_skipped_in_listings(plug):
 
 @pytest.mark.parametrize("text", [None, "task: [", "task: bad\n"], ids=["no file", "no YAML", "no metadata"])
 def test_ls_tasks_survives_a_plugin_with_a_bad_spec(plug, tmp_path, text):
-    from click.testing import CliRunner
-    from culteval.harness.cli.main import cli
 
     package = tmp_path / "taskpack"
     package.mkdir()
@@ -177,8 +177,6 @@ def test_ls_tasks_survives_a_plugin_with_a_bad_spec(plug, tmp_path, text):
 
 
 def test_ls_aligners_survives_a_plugin_that_is_no_aligner(plug):
-    from click.testing import CliRunner
-    from culteval.harness.cli.main import cli
 
     plug("aligners", "bad", "odd_plugin:Mine", odd_plugin="Mine = 5\n")
     with pytest.warns(UserWarning, match="bad"):
@@ -205,26 +203,23 @@ def imports(folder, place, row):
 def data(tmp_path, monkeypatch):
     monkeypatch.setenv("CULTEVAL_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
-    planning._say.cache_clear()
     return tmp_path / "data"
 
 
 def planned(**flags):
-    from culteval.harness.cli.run import run_defaults
-
-    return planning.plan(run_defaults() | {"aligner": "naive", "fit": (), "country": "US"} | flags)
+    return plan(RunRequest.of(**{"aligner": "naive", "country": "US"} | flags))
 
 
-def test_a_family_is_ours_until_something_is_imported(data, capsys):
+def test_a_family_is_ours_until_something_is_imported(data):
     for name, core in CORE.items():
         config = planned(tasks=(name,), fit=(f"{name}:US",))
         assert (config.tasks, config.fit) == ((core,), (core,))
-        assert capsys.readouterr().err == f"{name}: {core}, ours.\n"  # once, though it is asked and fitted
+        done = CliRunner().invoke(cli, ["run", "--aligner", "naive", "--task", name, "--fit", name, "--country", "XX"])
+        assert done.stderr.count(f"{name}: {core}, ours.\n") == 1  # once, though it is asked and fitted
         assert planned(tasks=(core, name)).folder_name() == planned(tasks=(core,)).folder_name()
-    assert capsys.readouterr().out == ""
 
 
-def test_a_family_is_what_was_imported(data, capsys):
+def test_a_family_is_what_was_imported(data):
     imports(data, "culturebench/easy.jsonl", EASY_LINE)
     imports(data, "cdeval/cdeval.jsonl", PAIR_LINE)
     assert planned(tasks=("culturebench", "cdeval", "cdeval_core")).tasks == (
@@ -232,7 +227,9 @@ def test_a_family_is_what_was_imported(data, capsys):
         "cdeval",
         "cdeval_core",
     )
-    assert capsys.readouterr().err == "culturebench: culturalbench_easy, your import.\ncdeval: cdeval, your import.\n"
+    words = ["run", "--aligner", "naive", "--task", "culturebench", "--task", "cdeval", "--country", "XX"]
+    said = CliRunner().invoke(cli, words).stderr
+    assert said == "culturebench: culturalbench_easy, your import.\ncdeval: cdeval, your import.\n"
     imports(data, "culturebench/hard.jsonl", EASY_LINE)
     assert registry.concrete("culturebench") == registry.concrete("culturalbench") == "culturalbench_hard"
 
@@ -262,8 +259,6 @@ def test_a_task_of_one_s_own_goes_before_a_family(data, plug, tmp_path):
 
 
 def test_families_are_listed(data):
-    from click.testing import CliRunner
-    from culteval.harness.cli.main import cli
 
     listed = json.loads(CliRunner().invoke(cli, ["ls", "tasks", "--json"]).stdout)
     titles = {row["task"]: row["title"] for row in listed}

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from click.testing import CliRunner
 from culteval.harness.cli.main import cli
-from culteval.harness.cli.run import run_defaults
 from culteval.harness.scoring.score import Shelf
 from culteval.harness.submissions.manifest import Manifest
 from culteval.harness.sweeps.grid import cells, read_grid
@@ -68,7 +67,7 @@ def test_the_table_of_a_part_of_it(tmp_path):
 
 def test_it_is_every_run_of_its_sweep():
     path = ROOT / "leaderboards" / "results.yaml"
-    planned = [cell.config for cell in cells(read_grid(path), run_defaults(), path)]
+    planned = [cell.config for cell in cells(read_grid(path), path)]
     wanted = Counter((one.aligner, str(one.settings), one.country, one.seed, one.tasks) for one in planned)
     assert wanted == Counter(
         (one.aligner.name, str(one.aligner.settings), one.country, one.seed, tuple(task.name for task in one.tasks))

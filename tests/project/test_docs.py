@@ -19,7 +19,9 @@ def test_exported_schema_is_the_code_s():
     from culteval.harness.submissions.manifest import json_schema
 
     exported = json.loads((ROOT / "docs" / "submission.schema.json").read_text(encoding="utf-8"))
-    assert exported == json_schema(), "run: python -m culteval.harness.submissions.manifest > docs/submission.schema.json"
+    assert exported == json_schema(), (
+        "run: python -m culteval.harness.submissions.manifest > docs/submission.schema.json"
+    )
 
 
 def test_exit_codes_in_the_documents():
@@ -51,13 +53,12 @@ def test_the_batch_script_is_one_and_its_command_parses():
 
 
 def test_the_sweep_file_in_the_documents_is_one(tmp_path):
-    from culteval.harness.cli.run import run_defaults
     from culteval.harness.sweeps.grid import cells, read_grid
 
     text = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
     file = tmp_path / "grid.yaml"
     file.write_text(text.partition("```yaml\n")[2].partition("```")[0])
-    grid = cells(read_grid(file), run_defaults(), file)
+    grid = cells(read_grid(file), file)
     assert len(grid) == (4 + 8) * 2 * 2 * 2 + 2
     assert {cell.config.tasks for cell in grid if cell.config.country == "DE"} == {("vsm13",), ("wvs",)}
 
@@ -95,6 +96,7 @@ ELSEWHERE = (
 def parsed(line):
     from culteval.errors import CultevalError
     from culteval.harness.cli.main import cli
+    from culteval.harness.cli.run import request_of
     from culteval.harness.runs.plan import plan
 
     command, words = cli, shlex.split(line)[1:]
@@ -105,7 +107,7 @@ def parsed(line):
     try:
         flags = command.make_context(command.name, words).params
         if command.name == "run":
-            plan(flags)
+            plan(request_of(flags))
     except click.BadParameter as error:
         assert "does not exist" in error.message, error.message  # RUN and FILE of the documents are nowhere
     except CultevalError as error:
@@ -171,13 +173,12 @@ def test_guides_show_the_examples_as_they_are(guide, file):
 
 @pytest.mark.parametrize(("name", "runs"), [("llama3-8b", 36), ("llama3-8b-synthetic", 12)])
 def test_the_paper_s_table_is_planned_without_a_model(name, runs):
-    from culteval.harness.cli.run import run_defaults
     from culteval.harness.sweeps.grid import cells, read_grid
     from culteval.optimizers.de import DESettings
     from culteval.tasks.spec import read_yaml
 
     path = ROOT / "benchmarks" / f"{name}.yaml"
-    configs = [cell.config for cell in cells(read_grid(path), run_defaults(), path)]
+    configs = [cell.config for cell in cells(read_grid(path), path)]
     assert len(configs) == runs and {config.device for config in configs} == {"cuda"}
     assert {config.country for config in configs} == {"SA", "US", "CN", "IN"}
     assert {config.options.constants for config in configs} == {"zero"}
@@ -188,11 +189,10 @@ def test_the_paper_s_table_is_planned_without_a_model(name, runs):
 
 @pytest.mark.parametrize(("name", "runs"), [("aligners", 164), ("strongest", 10), ("argmax", 6)])
 def test_sweeps_behind_the_results_are_planned_without_a_model(name, runs):
-    from culteval.harness.cli.run import run_defaults
     from culteval.harness.sweeps.grid import cells, read_grid
 
     path = ROOT / "benchmarks" / f"{name}.yaml"
-    assert len(cells(read_grid(path), run_defaults(), path)) == runs
+    assert len(cells(read_grid(path), path)) == runs
 
 
 def test_the_form_for_argmax_is_the_shipped_one():

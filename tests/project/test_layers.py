@@ -194,7 +194,10 @@ def test_help_is_quick():
     ("program", "present"),
     [
         ("import culteval", "culteval"),
-        ("from culteval.harness import registry; from culteval.harness.submissions import reader; from culteval.harness.scoring import score", "pydantic"),
+        (
+            "from culteval.harness import registry; from culteval.harness.submissions import reader; from culteval.harness.scoring import score",
+            "pydantic",
+        ),
         ("from culteval.leaderboards import entries, commands, boards", "pydantic"),
         ("import culteval.tasks.hooks", "numpy"),
     ],

@@ -85,7 +85,7 @@ def test_a_run_writes_and_scores_a_submission(name, tiny, tmp_path):
 
 
 def test_a_limit_cuts_wordings_and_respondents_never_items(tiny, tmp_path):
-    flags = ["--model", tiny(), "--out", tmp_path, "--json", "--no-compare", "--limit", "1", "--respondents", "3"]
+    flags = ["--model", tiny(), "--out", tmp_path, "--json", "--no-compare", "--limit", "1", "--personas", "3"]
     result = json.loads(call("run", "--aligner", "naive", "--task", "wvs", *flags))
     lines = [json.loads(line) for line in (Path(result["submission"]) / "answers.jsonl").open()]
     assert {line["wording"] for line in lines} == {"A", "C"} and {line["respondent"] for line in lines} == {0}
@@ -108,16 +108,12 @@ def test_calibrated_read_outs_are_named_and_off_by_default(tiny, tmp_path):
     assert with_free[name] != with_free["accuracy", "expected_calibrated", "heldout"]
 
 
-def test_languages_are_asked_by_flag(tiny, tmp_path):
-    flags = ["--model", tiny(), "--out", tmp_path, "--json", "--no-compare", "--aligner", "naive", "--respondents", "1"]
-    result = json.loads(call("run", "--task", "vsm13", "--language", "zh", *flags))
+def test_a_language_is_a_task(tiny, tmp_path):
+    flags = ["--model", tiny(), "--out", tmp_path, "--json", "--no-compare", "--aligner", "naive", "--personas", "1"]
+    result = json.loads(call("run", "--task", "vsm13_zh", *flags))
     assert {row["task"] for row in result["scores"]} == {"vsm13_zh"}
     prompts = protocol(spec_of("vsm13_zh"), Asking(1))
     assert all(re.search("[\u4e00-\u9fff]", text.splitlines()[0]) for text in prompts.texts)
-    with pytest.raises(UsageError, match="it is there in en, ar, de, es, hi, zh"):
-        call("run", "--task", "vsm13", "--language", "xx", *flags)
-    with pytest.raises(UsageError, match="English only"):
-        call("run", "--task", "wvs", "--language", "de", *flags)
 
 
 def strings(thing, seen=None):

@@ -6,10 +6,9 @@ from culteval.errors import UsageError
 from culteval.harness.alignment.budget import Budget
 from culteval.harness.alignment.joint_objective import JointGoal
 from culteval.harness.alignment.objective import fit_goal
-from culteval.harness.cli.run import run_defaults
 from culteval.harness.registry import find, spec_of
 from culteval.harness.runs.config import aligner_settings
-from culteval.harness.runs.plan import plan
+from culteval.harness.runs.plan import RunRequest, plan
 from culteval.tasks.countries import country
 from culteval.tasks.measure import MeasureOptions
 
@@ -165,7 +164,7 @@ def test_countries_are_checked_before_a_model_is_loaded(load):
 
 
 def planned(**flags):
-    return plan(run_defaults() | {"aligner": "de", "tasks": ("vsm13",)} | flags)
+    return plan(RunRequest.of(**{"aligner": "de", "tasks": ("vsm13",)} | flags))
 
 
 def test_fit_names_tasks_and_one_country():
@@ -188,9 +187,5 @@ def test_the_least_budget_is_that_of_all_tasks_together():
 
 
 def test_one_country_by_two_names_is_one_country():
-    from culteval.harness.cli.run import run_defaults
-    from culteval.harness.runs.plan import plan
-
-    given = run_defaults() | {"aligner": "random", "tasks": ("vsm13",)}
-    planned = plan(given | {"fit": ("vsm13:US", "probes:United States")})
-    assert (planned.fit, planned.fit_country) == (("vsm13", "probes"), "US")
+    config = planned(aligner="random", fit=("vsm13:US", "probes:United States"))
+    assert (config.fit, config.fit_country) == (("vsm13", "probes"), "US")

@@ -70,8 +70,8 @@ WRONG = {
     "unknown edition": ([*DE, "--edition", "2010"], "2015"),
     "unknown constants": ([*DE, "--constants", "wrold"], "Did you mean 'world'"),
     "unknown norm": ([*DE, "--norm", "l3"], "l1"),
-    "unknown readout": ([*DE, "--readout", "median"], "argmax"),
-    "text is not fitted": ([*DE, "--readout", "text"], "text"),
+    "unknown readout": ([*DE, "--scoring", "median"], "argmax"),
+    "text is not fitted": ([*DE, "--scoring", "text"], "text"),
     "unknown setting": ([*DE, "--set", "populaton=20"], "Did you mean 'population'"),
     "setting of another aligner": (["run", "--aligner", "naive", "--task", "vsm13", "--set", "tokens=3"], "tokens"),
     "setting without a value": ([*DE, "--set", "tokens"], "key=value"),
@@ -98,9 +98,9 @@ WRONG = {
     "budget in words": ([*DE, "--budget", "many"], "--budget"),
     "negative seed": ([*DE, "--seed", "-1"], "--seed"),
     "no threads": ([*DE, "--threads", "0"], "--threads"),
-    "negative respondents": ([*DE, "--respondents", "-1"], "--respondents"),
-    "more respondents than a run may have": ([*DE, "--respondents", "100001"], "respondents"),
-    "more answers than a submission may hold": ([*DE, "--respondents", "50000"], "respondents"),
+    "negative respondents": ([*DE, "--personas", "-1"], "--personas"),
+    "more respondents than a run may have": ([*DE, "--personas", "100001"], "--personas"),
+    "more answers than a submission may hold": ([*DE, "--personas", "50000"], "--personas"),
     "dtype": ([*DE, "--dtype", "float99"], "--dtype"),
     "no aligner": (["run", "--task", "vsm13"], "--aligner"),
     "no task": (["run", "--aligner", "de"], "--task"),
@@ -225,10 +225,9 @@ def test_ls_countries_has_exactly_those_that_can_be_scored(culteval):
 @pytest.fixture
 def runs(tmp_path):
     """A folder with a run that is finished and one that is not, and what strangers may put beside them."""
-    from culteval.harness.cli.run import run_defaults
-    from culteval.harness.runs.plan import plan
+    from culteval.harness.runs.plan import RunRequest, plan
 
-    config = plan(run_defaults() | {"aligner": "de", "tasks": ["vsm13", "probes"], "seed": 3}).model_dump(mode="json")
+    config = plan(RunRequest.of(aligner="de", tasks=["vsm13", "probes"], seed=3)).model_dump(mode="json")
     root = tmp_path / "runs"
     for name, text in {
         "a": json.dumps(config),

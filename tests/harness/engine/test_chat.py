@@ -94,7 +94,7 @@ def test_a_template_that_loses_the_prompt_is_refused(template):
 
 
 def test_a_template_that_needs_a_system_turn_says_so_and_takes_one():
-    with pytest.raises(UnavailableError, match=r"A system message is required.*\n.*--system"):
+    with pytest.raises(UnavailableError, match=r"A system message is required.*\n.*system=TEXT"):
         spoken(STRICT + TURNS + OPEN).asked("How many?")
     found = spoken(STRICT + TURNS + OPEN, system="You are Ana.").asked("How many?")
     assert found == "<|im_start|>system\nYou are Ana.<|im_end|>\n" + user("How many?")
@@ -114,7 +114,7 @@ def test_the_given_system_text_stands_before_a_chat_s_own():
 
 
 def test_any_failure_of_a_template_is_one_message():
-    with pytest.raises(UnavailableError, match="--model M: its chat template refuses the chat"):
+    with pytest.raises(UnavailableError, match="`model` M: its chat template refuses the chat"):
         spoken("{{ messages[0]['content'] + 1 }}").asked("How?")
     with pytest.raises(UnavailableError, match="refuses the chat"):
         spoken("{% if %}").asked("How?")
@@ -133,7 +133,7 @@ def test_what_no_template_can_take_is_refused(options):
 
 
 def test_an_argument_that_the_template_does_not_read_is_refused():
-    with pytest.raises(UsageError, match=r"--template-args enable_thinkin: .* does not read it. Did you mean 'enable_"):
+    with pytest.raises(UsageError, match=r"`chat` enable_thinkin: .* does not read it. Did you mean 'enable_"):
         spoken(QWEN, arguments={"enable_thinkin": False})
 
 

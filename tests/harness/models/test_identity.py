@@ -46,7 +46,7 @@ def hub(tiny, tmp_path_factory):
 
 def on_the_hub(hub, *arguments):
     """A command in a process of its own: the hub's folder is read from the environment once."""
-    program = "import sys; from culteval.harness.cli import main; sys.exit(main())"
+    program = "import sys; from culteval.harness.cli.main import main; sys.exit(main())"
     kept = {"HF_HOME": str(hub), "HF_HUB_OFFLINE": "1", "CULTEVAL_CACHE": str(hub / "cache"), "CULTEVAL_NO_CACHE": ""}
     command = [sys.executable, "-c", program, *map(str, arguments)]
     done = subprocess.run(command, env=os.environ | kept, capture_output=True, text=True)
@@ -200,7 +200,7 @@ def test_what_is_said_around_prompts_is_part_of_a_run_s_name():
 def test_the_flags_of_a_chat_reach_the_model_and_the_page(tiny, tmp_path):
     template = tmp_path / "own.jinja"
     template.write_text("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }} {{ mood }}\n{% endfor %}assistant:")
-    flags = ["--system", "Be brief.", "--chat-template", template, "--template-args", "mood=calm"]
+    flags = ["--chat", "system=Be brief.", "--chat", f"template={template}", "--chat", "mood=calm"]
     run = [*BASE, "--aligner", "naive", "--model", tiny(), "--out", tmp_path / "runs", "--json"]
     code, out, error = culteval(*run, *flags)
     assert code == 0, error
@@ -208,18 +208,18 @@ def test_the_flags_of_a_chat_reach_the_model_and_the_page(tiny, tmp_path):
     expected = {"system": "Be brief.", "template": template.read_text(), "arguments": {"mood": "calm"}}
     assert manifest["model"]["chat"] == ChatOptions(**expected).model_dump(mode="json")
     shown = _model_flags(ModelIdentity.model_validate(manifest["model"]))
-    assert shown[shown.index("--system") :] == [
-        "--system", "Be brief.", "--chat-template", "template.jinja", "--template-args", "mood=calm",
+    assert shown[shown.index("--chat") :] == [
+        "--chat", "system=Be brief.", "--chat", "template=template.jinja", "--chat", "mood=calm",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "flags, said",
     [
-        (["--template-args", "mood"], "expected key=value"),
-        (["--template-args", "moood=1"], "does not read it"),
-        (["--chat-template", "nowhere.jinja"], "nowhere.jinja"),
-        (["--chat-template", "none", "--system", "Be brief."], "no chat template"),
+        (["--chat", "mood"], "expected key=value"),
+        (["--chat", "moood=1"], "does not read it"),
+        (["--chat", "template=nowhere.jinja"], "nowhere.jinja"),
+        (["--chat", "template=none", "--chat", "system=Be brief."], "no chat template"),
     ],
 )
 def test_flags_of_a_chat_that_cannot_be_followed(tiny, tmp_path, flags, said):
@@ -231,8 +231,8 @@ def test_flags_of_a_chat_that_cannot_be_followed(tiny, tmp_path, flags, said):
 def test_an_endpoint_takes_no_flags_of_a_chat(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "x")
     run = [*BASE[:5], "--aligner", "naive", "--model", "openai-chat:m", "--out", tmp_path / "runs"]
-    code, _, error = culteval(*run, "--system", "Be brief.")
-    assert code == 2 and "--system" in error
+    code, _, error = culteval(*run, "--chat", "system=Be brief.")
+    assert code == 2 and "--chat" in error
 
 
 # ---------------------------------------------------------------- what is published

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from culteval.errors import RunError, UnavailableError, UsageError
 from culteval.harness.providers.response_log import Ask
-from culteval.harness.providers.settings import Api, address_of, api_of, key_for
+from culteval.harness.providers.settings import Api, address_of, endpoint_of, key_for
 
 from ... import api_client, api_server
 from ...api_client import KEY, PROMPTS, model_at, run, some
@@ -40,7 +40,7 @@ def test_addresses(url, found):
      "http://host/" + "v" * 100],
 )  # fmt: skip
 def test_bad_addresses_are_refused_and_secrets_in_them_not_repeated(url):
-    with pytest.raises(UsageError, match="--base-url") as refused:
+    with pytest.raises(UsageError, match="base_url") as refused:
         address_of("openai:m", Api(base_url=url))
     assert "sesame" not in str(refused.value)
 
@@ -64,13 +64,13 @@ def test_secrets_among_lm_eval_arguments_are_refused(secret):
 def test_openai_s_own_endpoint_wants_a_key_before_anything_is_asked(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(UnavailableError, match="Set OPENAI_API_KEY"):
-        api_of({}, ["openai-chat:gpt"])
+        endpoint_of(None, ["openai-chat:gpt"])
     monkeypatch.setenv("OTHER", "k" * 20)
-    api = api_of({"key_env": "OTHER"}, ["openai-chat:gpt"])
+    api = endpoint_of(Api(key_env="OTHER"), ["openai-chat:gpt"])
     assert key_for(address_of("openai-chat:gpt", api), api) == "k" * 20
     monkeypatch.setenv("OTHER", "two words\n")
     with pytest.raises(UsageError, match="OTHER"):
-        api_of({"key_env": "OTHER"}, ["openai-chat:gpt"])
+        endpoint_of(Api(key_env="OTHER"), ["openai-chat:gpt"])
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,11 @@ def test_openai_s_own_endpoint_wants_a_key_before_anything_is_asked(monkeypatch)
         (["--aligner", "clca"], "clca: needs a model's weights"),
         (["--aligner", "naive", "--dtype", "float32"], "--dtype"),
         (["--aligner", "naive", "--device", "cuda"], "--device"),
-        (["--aligner", "naive", "--concurrency", "0"], "--concurrency"),
-        (["--aligner", "naive", "--price-in", "-1"], "--price-in"),
-        (["--aligner", "naive", "--timeout", "nan"], "--timeout"),
-        (["--aligner", "naive", "--key-env", "a b"], "--key-env"),
-        (["--aligner", "naive", "--model", "smollm2"], "--base-url: no model behind an API"),
+        (["--aligner", "naive", "--endpoint", "concurrency=0"], "--endpoint concurrency"),
+        (["--aligner", "naive", "--endpoint", "price_in=-1"], "--endpoint price_in"),
+        (["--aligner", "naive", "--endpoint", "timeout=nan"], "--endpoint timeout"),
+        (["--aligner", "naive", "--endpoint", "key_env=a b"], "--endpoint key_env"),
+        (["--aligner", "naive", "--model", "smollm2"], "--endpoint base_url: no model behind an API"),
         (["--aligner", "naive", "--model", "openaichat:x"], "Did you mean 'openai-chat'"),
     ],
 )
@@ -225,14 +225,14 @@ def test_probabilities_are_in_all_answers_or_in_none(server, tmp_path, spoil, sa
 
 
 def test_tokens_and_costs_are_counted_shown_and_stored(server, tmp_path):
-    flags = ["--price-in", 2, "--price-out", 10]
+    flags = ["--endpoint", "price_in=2", "--endpoint", "price_out=10"]
     result = json.loads(run(server, tmp_path, *flags).stdout)
     used = result["usage"]["naive"]
     assert used["tokens_in"] == PROMPTS * 100 and used["tokens_out"] == PROMPTS * 2 and used["uncounted"] == 0
     assert used["cost"] == pytest.approx(PROMPTS * (100 * 2 + 2 * 10) / 1e6)
     assert used["models"] == {"tiny-1 fp_7": PROMPTS}
     assert json.loads((Path(result["run"]) / "usage.json").read_text()) == used
-    shown = run(server, tmp_path, *flags, "--price-in", 2)
+    shown = run(server, tmp_path, *flags, "--endpoint", "price_in=2")
     again = culteval(*[w for w in ("run", "--aligner", "naive", "--task", "vsm13", "--limit", 1, "--out", tmp_path,
                                    "--model", "openai-chat:tiny", "--base-url", server.url)])  # fmt: skip
     assert shown.returncode == 0 and "72 replies, 7,200 tokens in, 144 out, cost 0.0158" in again.stdout
@@ -261,7 +261,7 @@ def test_the_key_is_sent_and_written_nowhere(server, tmp_path, monkeypatch):
     server.name = server.says = None
     server.name, server.says = f"{KEY}-model", lambda text: f"1 {KEY}"
     monkeypatch.setenv("OTHER_API_KEY", "another-secret-of-the-environment")
-    flags = ["--concurrency", 2, "--retries", 0]
+    flags = ["--endpoint", "concurrency=2", "--endpoint", "retries=0"]
     server.plan = [None] * 5 + [status(500, {"error": {"message": f"bad key {KEY} another-secret-of-the-environment"}})]
     failed = run(server, tmp_path, *flags, task="vsm13_text")
     assert failed.returncode == 4 and "[key]" in failed.stderr

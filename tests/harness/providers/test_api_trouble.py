@@ -95,7 +95,7 @@ def test_lasting_trouble_ends_in_one_line_and_what_was_kept_is_not_asked_again(s
 @pytest.mark.parametrize(("trick", "code"), [(status(429), 4), (raw(b"Sure!"), 5)])
 def test_a_run_that_failed_is_resumed(server, tmp_path, trick, code):
     server.plan, server.always = [None] * 10, trick
-    done = run(server, tmp_path / "runs", "--retries", 0, "--concurrency", 2)
+    done = run(server, tmp_path / "runs", "--endpoint", "retries=0", "--endpoint", "concurrency=2")
     assert done.returncode == code and f"10 of {PROMPTS} replies are kept" in done.stderr
     assert done.stderr.strip().count("\n") == 1
     asked, server.always = len(server.bodies), None
@@ -139,7 +139,19 @@ def test_requests_go_side_by_side_and_never_more_than_asked_for(server):
 
 def test_a_killed_run_asks_only_for_what_is_missing(server, tmp_path):
     server.wait = 0.05
-    flags = ["--aligner", "naive", "--task", "vsm13", "--limit", "1", "--json", "--out", "runs", "--concurrency", "2"]
+    flags = [
+        "--aligner",
+        "naive",
+        "--task",
+        "vsm13",
+        "--limit",
+        "1",
+        "--json",
+        "--out",
+        "runs",
+        "--endpoint",
+        "concurrency=2",
+    ]
     command = [sys.executable, "-m", "culteval", "run", *flags, "--model", "openai-chat:tiny", "--base-url", server.url]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     for _ in range(600):

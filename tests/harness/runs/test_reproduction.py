@@ -4,6 +4,7 @@ import shlex
 
 import pytest
 from culteval.harness.cli.main import cli
+from culteval.harness.cli.run import request_of
 from culteval.harness.registry import spec_of, table
 from culteval.harness.runs.config import assignments, budget_of
 from culteval.harness.runs.execute import _asked
@@ -25,7 +26,7 @@ def test_a_strangers_words_stay_words_in_the_command():
 
 def planned(*words):
     """The configuration of ``culteval run``, given its words."""
-    return plan(cli.get_command(None, "run").make_context("run", list(words)).params)
+    return plan(request_of(cli.get_command(None, "run").make_context("run", list(words)).params))
 
 
 def manifest_of(config, **model):
@@ -76,7 +77,7 @@ def test_the_command_makes_the_same_run(aligner, tasks):
         ],
         ["--task", "general", "--fit", "vsm13:US", "--edition", "2015"],
         ["--task", "vsm13", "--task", "general", "--edition", "extended", "--norm", "l1", "--constants", "zero"],
-        ["--task", "vsm13", "--respondents", "3", "--limit", "1", "--calibrate"],
+        ["--task", "vsm13", "--personas", "3", "--limit", "1", "--calibrate"],
         ["--task", "vsm13", "--set", "rate=0.00001", "--set", "start=noise", "--budget", "7"],
         ["--task", "vsm13", "--aligner", "icl", "--model", "openai-chat:some", "--base-url", "http://127.0.0.1:1/v1"],
     ],

@@ -191,7 +191,7 @@ def test_other_aligners_run_and_say_what_they_cost(tiny, tmp_path, aligner):
 
 def test_the_paper_s_form_of_de(tiny, tmp_path):
     """The shipped configuration: rand/1/bin, sixty tokens, on the argmax objective."""
-    flags = ["--aligner", "de", "--task", "vsm13", "--readout", "argmax", "--config", "de-paper", "--model", tiny()]
+    flags = ["--aligner", "de", "--task", "vsm13", "--scoring", "argmax", "--config", "de-paper", "--model", tiny()]
     done = culteval("run", *flags, "--budget", 42, "--out", tmp_path / "runs", "--no-compare", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -215,7 +215,7 @@ def test_companions_text_task_and_other_fit_country(tiny, tmp_path):
 
 
 def test_respondents_give_intervals(tiny, tmp_path):
-    flags = ["--aligner", "naive", "--task", "vsm13", "--model", tiny(), "--respondents", 20]
+    flags = ["--aligner", "naive", "--task", "vsm13", "--model", tiny(), "--personas", 20]
     done = culteval("run", *flags, "--out", tmp_path / "runs", "--json")
     assert done.returncode == 0, done.stderr
     rows = {

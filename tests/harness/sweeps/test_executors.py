@@ -14,7 +14,6 @@ import pytest
 from click.testing import CliRunner
 from culteval.errors import InputError, RunError, UnavailableError, UsageError
 from culteval.harness.cli.main import cli
-from culteval.harness.cli.run import run_defaults
 from culteval.harness.runs.execute import SCORES
 from culteval.harness.runs.folder import Checksums
 from culteval.harness.sweeps.executors.base import Job, Outcome, Resources
@@ -44,7 +43,7 @@ def file(tiny, tmp_path, monkeypatch):
 
 
 def planned(file):
-    return cells(read_grid(file), run_defaults(), file)
+    return cells(read_grid(file), file)
 
 
 class Scripted:

@@ -15,7 +15,6 @@ import yaml
 from click.testing import CliRunner
 from culteval.errors import CultevalError, InputError
 from culteval.harness.cli.main import cli
-from culteval.harness.cli.run import run_defaults
 from culteval.harness.runs.execute import SCORES
 from culteval.harness.sweeps.grid import cells, read_grid
 from culteval.harness.sweeps.status import STATUS
@@ -48,26 +47,26 @@ def call(*words):
 
 
 def test_a_grid_is_every_combination_checked_first(file):
-    grid = cells(read_grid(file), run_defaults(), file)
+    grid = cells(read_grid(file), file)
     assert len(grid) == 8 and len({cell.name for cell in grid}) == 8
     both = [cell.config for cell in grid if cell.config.tasks == ("vsm13", "vsm13_text")]
     assert {(c.aligner, c.country, c.budget, c.limit) for c in both} == {
         (name, code, 4 if name == "random" else 0, 1) for name in ("naive", "random") for code in ("US", "SA")
     }
     file.write_text(file.read_text() + "without: {SA: [vsm13_text]}\n")
-    grid = cells(read_grid(file), run_defaults(), file)
+    grid = cells(read_grid(file), file)
     assert {(c.config.country, c.config.tasks) for c in grid if "vsm13_text" in c.config.tasks} == {
         ("US", ("vsm13", "vsm13_text"))
     }
     file.write_text(file.read_text().replace("without: {SA: [vsm13_text]", "without: {SA: [vsm13_test]"))
     with pytest.raises(InputError, match=r"'vsm13_test' is no task of the grid.*'vsm13_text'"):
-        cells(read_grid(file), run_defaults(), file)
+        cells(read_grid(file), file)
 
 
 def test_an_aligner_has_countries_and_seeds_of_its_own(file):
     given = file.read_text().replace("- naive", "- {name: naive, countries: [US, CN], seeds: [3]}")
     file.write_text(given)
-    grid = [cell.config for cell in cells(read_grid(file), run_defaults(), file)]
+    grid = [cell.config for cell in cells(read_grid(file), file)]
     assert {(c.country, c.seed) for c in grid if c.aligner == "naive"} == {("US", 3), ("CN", 3)}
     assert {c.seed for c in grid if c.aligner == "random"} == {0}
 
@@ -77,7 +76,7 @@ def test_settings_and_budgets_of_an_aligner_are_a_grid_too(file, monkeypatch):
     given, old = file.read_text(), "{name: random, settings: {tokens: 2}}"
     grid = "grid: {sigma: [1, 2.5], tokens: [2, 3]}, budgets: [4, 6]"
     file.write_text(given.replace(old, f"{{name: random, settings: {{space: full}}, {grid}}}"))
-    planned = cells(read_grid(file), run_defaults(), file)
+    planned = cells(read_grid(file), file)
     ours = [c.config for c in planned if (c.config.aligner, c.config.country) == ("random", "US")]
     assert {(c.settings["sigma"], c.settings["tokens"], c.budget) for c in ours} == {
         (sigma, tokens, budget) for sigma in (1, 2.5) for tokens in (2, 3) for budget in (4, 6)
@@ -87,11 +86,11 @@ def test_settings_and_budgets_of_an_aligner_are_a_grid_too(file, monkeypatch):
     assert random.varied == random.record()["varied"] == {"sigma": 1, "tokens": 2}
     assert "random sigma=2.5 tokens=3" in " ".join(call("sweep", file, "--dry-run").split())
     file.write_text(given.replace(old, f"{{name: random, {grid}}}\n  - {{name: random, settings: {{tokens: 2}}}}"))
-    again = cells(read_grid(file), run_defaults(), file)
+    again = cells(read_grid(file), file)
     assert len(again) == 4 + 4 * 8  # sigma is 1 by default, so these are there already
     same = f"{old}\n  - {{name: random, grid: {{tokens: [2]}}, budgets: [4, 4]}}\n  - {{name: naive, budgets: [1, 2]}}"
     file.write_text(given.replace(old, same))
-    assert len(cells(read_grid(file), run_defaults(), file)) == 8
+    assert len(cells(read_grid(file), file)) == 8
 
 
 def test_a_dry_run_lists_what_there_is_to_do(file):

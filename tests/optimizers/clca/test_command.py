@@ -137,33 +137,31 @@ def own_dialogues(path, count=3):
     return path
 
 
-def test_preset_and_dialogues_are_flags_of_run_and_of_clca(tiny, tmp_path):
-    from culteval.harness.cli.run import run_defaults
-    from culteval.harness.runs.plan import plan
+def test_preset_and_dialogues_are_settings_and_flags_of_clca(tiny, tmp_path):
+    from culteval.harness.runs.plan import RunRequest, plan
 
     own = own_dialogues(tmp_path / "own: a.jsonl")
-    given = run_defaults() | {"aligner": "clca", "tasks": ("vsm13",), "country": "US"}
-    config = plan(given | {"preset": "paper", "dialogues": str(own)})
+    given = {"aligner": "clca", "tasks": ("vsm13",), "country": "US"}
+    config = plan(RunRequest.of(**given, settings={"preset": "paper", "dialogues": str(own)}))
     assert (config.settings["preset"], config.settings["turns"]) == ("paper", 10)
     assert config.settings["dialogues"] == str(own) and len(config.settings["dialogues_sha256"]) == 64
-    assert plan(given | {"preset": "paper", "assignments": ("turns=3",)}).settings["turns"] == 3
+    assert plan(RunRequest.of(**given, settings={"preset": "paper", "turns": 3})).settings["turns"] == 3
     base = flags(tiny(), tmp_path / "out")
     done = culteval("clca", "filter", "--dialogues", own, *base, "--set", "judge=false", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["simulated"] == {"source": str(own), "dialogues": 3, "turns": 12}
-    refused = culteval("run", "--aligner", "de", "--task", "vsm13", "--preset", "laptop")
+    refused = culteval("run", "--aligner", "de", "--task", "vsm13", "--set", "preset=laptop")
     assert refused.returncode == UsageError.exit_code and "de has no such setting" in refused.stderr
     refused = culteval("clca", "simulate", "--dialogues", tmp_path / "none.jsonl", *base)
     assert refused.returncode == 3 and "no such file" in refused.stderr
 
 
 def test_a_changed_file_of_dialogues_is_another_run(tmp_path):
-    from culteval.harness.cli.run import run_defaults
     from culteval.harness.runs.config import aligner_settings
-    from culteval.harness.runs.plan import plan
+    from culteval.harness.runs.plan import RunRequest, plan
 
     own = own_dialogues(tmp_path / "own.jsonl")
-    given = run_defaults() | {"aligner": "clca", "tasks": ("vsm13",), "country": "US", "dialogues": str(own)}
+    given = RunRequest.of(aligner="clca", tasks="vsm13", country="US", settings={"dialogues": str(own)})
     config = plan(given)
     assert plan(given).digest == config.digest
     own_dialogues(own, 4)

@@ -128,11 +128,13 @@ def test_a_teacher_behind_an_api_plays_judges_and_names_intents(server, tmp_path
     before = len(server.bodies)
     for name in ("playing.jsonl", "dialogues.jsonl", "simulated.json", "decisions.jsonl", "intents.jsonl"):
         (folder / name).unlink()
-    again = stage(server, tmp_path, "filter", "--price-in", 2, "--price-out", 10)
+    again = stage(server, tmp_path, "filter", "--endpoint", "price_in=2", "--endpoint", "price_out=10")
     assert again.returncode == 0, again.stderr
     cost = before * (100 * 2 + 2 * 10) / 1e6
     assert json.loads(again.stdout)["usage"]["clca"]["cost"] == pytest.approx(cost)
-    shown = stage(server, tmp_path, "filter", "--price-in", 2, "--price-out", 10, as_json=False).stdout
+    shown = stage(
+        server, tmp_path, "filter", "--endpoint", "price_in=2", "--endpoint", "price_out=10", as_json=False
+    ).stdout
     assert f"asked      clca: {before} replies" in shown and f"cost {cost:.4f}" in shown
     assert len(server.bodies) == before  # every reply was kept
 
@@ -142,7 +144,7 @@ def test_a_model_here_learns_from_a_teacher_behind_an_api(server, tiny, tmp_path
     server.says = speak
     sizes = ["--set", "scenarios=2", "--set", "turns=4", "--set", "checks=[]", "--set", "judge=false"]
     flags = ["--task", "vsm13", "--limit", 1, "--country", "US", "--no-compare", "--json", "--out", tmp_path]
-    teacher = ["--set", "teacher=openai-chat:tiny", "--base-url", server.url, "--price-out", 1]
+    teacher = ["--set", "teacher=openai-chat:tiny", "--base-url", server.url, "--endpoint", "price_out=1"]
     done = culteval("run", "--aligner", "clca", "--model", tiny(), "--dtype", "float32", *sizes, *flags, *teacher)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -153,16 +155,16 @@ def test_a_model_here_learns_from_a_teacher_behind_an_api(server, tiny, tmp_path
 
 def test_an_interrupted_round_asks_only_for_the_missing_turns(server, tmp_path):
     server.says, server.plan, server.always = speak, [None] * 6, status(500)
-    done = stage(server, tmp_path, "simulate", "--retries", 0, "--concurrency", 1)
+    done = stage(server, tmp_path, "simulate", "--endpoint", "retries=0", "--endpoint", "concurrency=1")
     assert done.returncode == 4 and "replies are kept in" in done.stderr
     server.always, before = None, len(server.bodies)
-    assert stage(server, tmp_path, "simulate", "--concurrency", 1).returncode == 0
+    assert stage(server, tmp_path, "simulate", "--endpoint", "concurrency=1").returncode == 0
     assert (
         len({json.dumps(body) for body in server.bodies}) == len(server.bodies) - 1
     )  # the failed one alone came twice
     assert len(server.bodies) > before
     before = len(server.bodies)
-    assert stage(server, tmp_path, "simulate", "--concurrency", 1, "--fresh").returncode == 0
+    assert stage(server, tmp_path, "simulate", "--endpoint", "concurrency=1", "--fresh").returncode == 0
     assert len(server.bodies) > before
 
 

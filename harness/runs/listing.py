@@ -1,0 +1,132 @@
+"""Lists of tasks, aligners, models and countries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ...errors import shown
+from ...tasks.countries import name_of
+from ...tasks.measure import MeasureOptions, countries_of, measure_of
+from ...tasks.spec import NotImportedError
+from ..providers.settings import NOTES
+from ..registry import FAMILIES, concrete, family, find, listing, local_tasks, spec_of, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+MOST_CELL = 1_000  # characters shown of any value
+WORD, NAME = 12, 24  # letters that a cell keeps on one line, and the first of a row
+_TASK_COLUMNS = ("headline", "read-outs", "default country")
+
+
+class Listing(Sequence[Mapping[str, Any]]):
+    """Rows of a list, each a mapping with the same keys; a table in a terminal and in a notebook.
+
+    Args:
+        what: what is listed, such as ``tasks``.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]], what: str) -> None:
+        self.rows, self.what = tuple(rows), what
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return iter(self.rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        return Listing(self.rows[place], self.what) if isinstance(place, slice) else self.rows[place]
+
+    def __repr__(self) -> str:
+        return f"Listing({len(self)} {self.what})"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row an entry."""
+        import pandas as pd
+
+        return pd.DataFrame(list(self.rows))
+
+    def _repr_html_(self) -> str:
+        html: str = self.to_frame().to_html(index=False, border=0, escape=True)
+        return html
+
+    def __rich__(self) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        result = Table(box=None, pad_edge=False)
+        columns = [name for name in self.rows[0] if any(row[name] != "" for row in self)] if self else []
+        cells = [[_cell(row[column]) for column in columns] for row in self]
+        for number, column in enumerate(columns or [f"no {self.what}"]):
+            most = WORD if number else NAME  # a narrow terminal folds what is longer, and no words
+            short = all(len(row[number]) <= most for row in cells)
+            result.add_column(column, overflow="fold", no_wrap=short)
+        for row in cells:
+            result.add_row(*map(Text, row))
+        return result
+
+
+def _cell(value: Any) -> str:
+    """A value in one bounded line that a terminal may see."""
+    text = ", ".join(value) if isinstance(value, tuple) else str(value)
+    return shown(" ".join(text.split()))[:MOST_CELL]
+
+
+def list_tasks() -> Listing:
+    """List the tasks: ours, those of plug-ins, and those in the working folder."""
+    families = (name for name in FAMILIES if name not in family(name))
+    return Listing(listing("tasks", _task, [*local_tasks(), *families]), "tasks")
+
+
+def _task(name: str) -> dict[str, Any]:
+    first, *others = family(name)
+    if name != first:
+        title = f"a family; stands for {concrete(name)} here"
+        return {"task": name, "title": title} | dict.fromkeys(_TASK_COLUMNS, "-")
+    try:
+        spec = spec_of(name).metadata
+    except NotImportedError:
+        title = "not imported yet (culteval data import)" + (f"; stands for {concrete(name)} here" if others else "")
+        return {"task": name, "title": title} | dict.fromkeys(_TASK_COLUMNS, "-")
+    readouts = ", ".join(spec.readouts)
+    row = {"task": name, "title": spec.title}
+    return row | dict(zip(_TASK_COLUMNS, (spec.headline.metric, readouts, spec.default_country), strict=True))
+
+
+def list_aligners() -> Listing:
+    """List the aligners with their settings and defaults."""
+    return Listing(listing("aligners", _aligner), "aligners")
+
+
+def _aligner(name: str) -> dict[str, Any]:
+    kind = find("aligners", name)
+    settings = ", ".join(f"{key}={field.default}" for key, field in kind.Settings.model_fields.items()) or "none"
+    budget = "yes" if kind.budgeted else "no"
+    return {"aligner": name, "summary": kind.summary, "budget": budget, "settings": settings}
+
+
+def list_models() -> Listing:
+    """List the models that have a name, and the ways of naming others."""
+    from ..models.embedded import EMBEDDED
+
+    notes = {name: f"{model.name}, {model.license}; {model.note}" for name, model in EMBEDDED.items()}
+    rows = [{"model": name, "what": notes.get(name, "plug-in")} for name in table("models")]
+    rows.append({"model": "FOLDER or hub id", "what": "any causal language model of transformers"})
+    return Listing([*rows, *({"model": name, "what": what} for name, what in NOTES.items())], "models")
+
+
+def list_countries(task: str = "vsm13", edition: str | None = None) -> Listing:
+    """List the countries that a task has figures of.
+
+    Raises:
+        UsageError: no such task or edition. InputError: a malformed task.
+    """
+    spec = spec_of(concrete(task))
+    options = MeasureOptions(edition=edition)
+    codes = sorted(countries_of(spec, edition))
+    estimated = {code: measure_of(spec, code, options).caution for code in codes}
+    kinds = {code: "estimate" if estimated[code] else "published" for code in codes}
+    return Listing(({"code": code, "country": name_of(code), "reference": kinds[code]} for code in codes), "countries")
