@@ -1,5 +1,6 @@
 """Mutations of strangers' files drawn from seeds, and what holds for every reader of them."""
 
+import os
 import random
 import time
 from pathlib import Path
@@ -33,7 +34,10 @@ JUNK = (
 )  # fmt: skip
 
 
-def counts(fast, slow=10_000):
+SLOW = int(os.environ.get("CULTEVAL_FUZZ_INPUTS", "2500"))  # 10,000 before a release
+
+
+def counts(fast, slow=SLOW):
     """Numbers of inputs: with the fast tests, and with the slow ones."""
     return pytest.mark.parametrize("inputs", [fast, pytest.param(slow, marks=pytest.mark.slow)])
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError, UsageError
+from ...errors import InputError, UnavailableError, UsageError
 from ..adapters.peft_files import is_soft_prompt, own_tokenizer_files
 from ..engine.chat import USUAL
 from ..providers.settings import Api, is_remote
@@ -31,6 +32,10 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Any:
         from ..providers.model import ApiModel
 
         return ApiModel(config.model, config.api or Api(), say)
+    if missing := [name for name in ("torch", "transformers", "peft") if find_spec(name) is None]:
+        raise UnavailableError(
+            f"`model` {config.model}: {missing[0]} is not installed. `pip install 'culteval[local]'` adds what runs models."
+        )
     from ..models.load import load_model
     from ..models.prompted import PromptedModel
 

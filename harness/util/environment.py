@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("culteval", "torch", "transformers", "numpy", "cmaes")
@@ -12,7 +12,13 @@ PACKAGES = ("culteval", "torch", "transformers", "numpy", "cmaes")
 
 def versions() -> dict[str, str]:
     """Versions of what decides a number."""
-    return {"python": sys.version.split()[0]} | {name: version(name) for name in PACKAGES}
+    found = {"python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # a model behind an endpoint needs no torch
+            continue
+    return found
 
 
 def processor() -> str:
