@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from culteval.harness.providers.model import ApiModel
-from culteval.harness.providers.settings import Api
+from culteval.harness.providers.settings import EndpointSettings
 from culteval.harness.registry import spec_of
 from culteval.tasks.prompts import Asking, render
 
@@ -33,7 +33,7 @@ def server():
 
 def model_at(server, folder=None, kind="openai-chat", notes=None, **api):
     say = (lambda text: None) if notes is None else notes.append
-    made = ApiModel(f"{kind}:tiny", Api(base_url=server.url, **api), say)
+    made = ApiModel(f"{kind}:tiny", EndpointSettings(base_url=server.url, **api), say)
     return made if folder is None else made.at(folder, lambda done, total: None)
 
 

@@ -16,14 +16,15 @@ from ...errors import UsageError
 from ...tasks.reading import read_text
 from ...tasks.spec import first_problem, read_yaml
 from ..engine.chat import MOST_TEMPLATE, ChatOptions
-from ..providers.settings import Api
+from ..providers.settings import EndpointSettings
 from ..report.progress import TerminalDisplay
 from ..runs.config import read_assignments
 from ..runs.plan import RunRequest
 
 Command = Callable[..., Any]
 _OTHERWISE = {"tasks": "--task", "settings": "--set"}  # arguments of the library that have another name as flags
-_ARGUMENTS = (*RunRequest.model_fields, *Api.model_fields, "fresh", "out", "folds", "path", "task", "readout", "top")
+_OF_COMMANDS = ("fresh", "out", "folds", "task", "readout", "workers", "address", "executor", "personas")
+_ARGUMENTS = (*RunRequest.model_fields, *EndpointSettings.model_fields, *_OF_COMMANDS)
 _FLAGS = {name: f"--{name.replace('_', '-')}" for name in _ARGUMENTS} | _OTHERWISE
 _ARGUMENT = re.compile(r"`([a-z][a-z_]*)`")
 
@@ -62,7 +63,7 @@ no_cache = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 
-def endpoint_of(base_url: str | None, texts: Iterable[str]) -> Api | None:
+def endpoint_of(base_url: str | None, texts: Iterable[str]) -> EndpointSettings | None:
     """How an endpoint is asked, by ``--base-url`` and ``--endpoint``; None where neither is given.
 
     Raises:
@@ -74,7 +75,7 @@ def endpoint_of(base_url: str | None, texts: Iterable[str]) -> Api | None:
     if base_url is not None:
         given["base_url"] = base_url
     try:
-        return Api.model_validate(given) if given else None
+        return EndpointSettings.model_validate(given) if given else None
     except ValidationError as error:
         raise UsageError(f"--endpoint {first_problem(error)}.") from None
 

@@ -22,7 +22,7 @@ import aiohttp
 import tenacity
 
 from ...errors import RunError, UnavailableError
-from .settings import Address, Api, key_for, one_line, redacted
+from .settings import Address, EndpointSettings, key_for, one_line, redacted
 
 MOST_BODY = 4 << 20
 LONGEST_WAIT = 300.0  # seconds; who asks for more is not waited for
@@ -32,7 +32,7 @@ _PASSING = {408, 409, 425, 429}
 Read = Callable[[int, Any], None]
 
 
-class Passing(Exception):
+class RetryableError(Exception):
     """Something that may be over at the next try, after so many seconds if the server says so."""
 
     def __init__(self, what: str, after: float | None = None, reached: bool = True) -> None:
@@ -40,11 +40,11 @@ class Passing(Exception):
         self.after, self.reached = after, reached
 
 
-class BadReply(Passing):
+class InvalidResponse(RetryableError):
     """A reply that makes no sense."""
 
 
-class Refused(RunError):
+class RequestRejected(RunError):
     """A request that the endpoint does not take as it is (400, 413, 422); ``code`` is its own word for why."""
 
     def __init__(self, what: str, code: str = "") -> None:
@@ -52,26 +52,26 @@ class Refused(RunError):
         self.code = code
 
 
-Spared = Callable[[int, Refused], bool]
+Spared = Callable[[int, RequestRejected], bool]
 
 
 class Endpoint:
     """The endpoint of a model. ``say`` is told of long waits."""
 
-    def __init__(self, address: Address, api: Api, say: Callable[[str], None]) -> None:
+    def __init__(self, address: Address, api: EndpointSettings, say: Callable[[str], None]) -> None:
         self.address, self.api, self.say = address, api, say
         self._key = key_for(address, api)
         self._reached = False
 
     def post(self, bodies: Sequence[dict[str, Any]], read: Read, spared: Spared = lambda number, error: False) -> None:
-        """Send every body; ``read(number, reply)`` takes each reply as it arrives, and raises BadReply if it is none.
+        """Send every body; ``read(number, reply)`` takes each reply as it arrives; InvalidResponse if it is none.
 
         ``spared(number, refusal)`` says whether a refusal stands for an answer. Requests under way when one fails for
         good are waited for, and none is begun.
 
         Raises:
             UnavailableError: not reached, no right to ask, or no end of time-outs and errors.
-            RunError: replies that make no sense; Refused for a request that it does not take.
+            RunError: replies that make no sense; RequestRejected for a request that it does not take.
         """
         asyncio.run(self._post_all(bodies, read, spared))
 
@@ -89,7 +89,7 @@ class Endpoint:
                         return
                     try:
                         await self._tried(session, body, partial(read, number))
-                    except Refused as error:
+                    except RequestRejected as error:
                         if not spared(number, error):
                             failures.append(error)
                             self._over.set()
@@ -117,14 +117,14 @@ class Endpoint:
                 with attempt:
                     count += 1
                     await self._once(session, body, read)
-        except Passing as problem:
+        except RetryableError as problem:
             times = f" ({count} times)" if count > 1 else ""
             text = f"{self.address.host}: {problem}{times}."
-            raise (RunError if isinstance(problem, BadReply) else UnavailableError)(text) from None
+            raise (RunError if isinstance(problem, InvalidResponse) else UnavailableError)(text) from None
 
     def _worth_another_try(self, error: BaseException) -> bool:
         # A server that was never there at all is no matter of patience.
-        return isinstance(error, Passing) and (error.reached or self._reached) and not self._over.is_set()
+        return isinstance(error, RetryableError) and (error.reached or self._reached) and not self._over.is_set()
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but no longer than there is hope."""
@@ -135,7 +135,7 @@ class Endpoint:
         while (wait := self._open_at - time.monotonic()) > 0 and not self._over.is_set():
             await self._pause(wait)
         if self._over.is_set():
-            raise Passing("given up, as another request failed for good")
+            raise RetryableError("given up, as another request failed for good")
         headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
         options: dict[str, Any] = {"headers": headers, "allow_redirects": False, "proxy": _proxy(self.address.url)}
         try:
@@ -144,18 +144,18 @@ class Endpoint:
                 data = await _bounded(response)
                 status, after = response.status, _retry_after(response.headers)
         except TimeoutError:
-            raise Passing(f"no whole reply within {self.api.timeout:g} seconds") from None
+            raise RetryableError(f"no whole reply within {self.api.timeout:g} seconds") from None
         except aiohttp.ClientConnectorError as error:
             reason = (
                 os.strerror(error.errno) if error.errno else one_line(error.strerror or type(error.os_error).__name__)
             )
-            raise Passing(f"cannot be reached ({reason}); check that the server is there", None, False) from None
+            raise RetryableError(f"cannot be reached ({reason}); check that the server is there", None, False) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Passing(f"the connection broke ({type(error).__name__})") from None
+            raise RetryableError(f"the connection broke ({type(error).__name__})") from None
         reply = self._parsed(data)
         if 200 <= status < 300:
             if reply is None:
-                raise BadReply("a reply that is no JSON")
+                raise InvalidResponse("a reply that is no JSON")
             read(reply)
         else:
             self._refuse(status, reply, after)
@@ -183,9 +183,9 @@ class Endpoint:
                 raise UnavailableError(f"{host}: asks to wait {after:,.0f} seconds ({status}). Go on later.")
             if after:
                 self._hold(after, status)
-            raise Passing(f"status {status}{said}", after)
+            raise RetryableError(f"status {status}{said}", after)
         if status in (400, 413, 422):
-            raise Refused(f"{host}: a request was refused ({status}){said}.", code)
+            raise RequestRejected(f"{host}: a request was refused ({status}){said}.", code)
         if 300 <= status < 400:
             raise UnavailableError(f"{host}: sends elsewhere ({status}). Give the address it moved to as --base-url.")
         other = {"openai": "openai-chat", "openai-chat": "openai"}[self.address.kind]
@@ -206,7 +206,7 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
     async for part in response.content.iter_chunked(1 << 16):
         data += part
         if len(data) > MOST_BODY:
-            raise BadReply(f"a reply of more than {MOST_BODY >> 20} MiB")
+            raise InvalidResponse(f"a reply of more than {MOST_BODY >> 20} MiB")
     return data
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from ...errors import RunError, UnavailableError
 from .openai import Dialect, begun_in_words, opened, transcript
 from .response_log import Ask, Reply
-from .settings import Address, Api, one_line, redacted
+from .settings import Address, EndpointSettings, one_line, redacted
 
 # Kinds of lm-eval that hand a seed among a request's arguments on; others refuse it.
 _SEEDED = (
@@ -32,7 +32,7 @@ class _NoLikelihoods(RunError):
 class LmEvalSource:
     """Asks one model of lm-eval, loaded when first asked."""
 
-    def __init__(self, address: Address, api: Api, say: Callable[[str], None]) -> None:
+    def __init__(self, address: Address, api: EndpointSettings, say: Callable[[str], None]) -> None:
         self.address, self.batch = address, 8 * api.concurrency
         self.kind, _, self.arguments = address.model.partition(",")
 

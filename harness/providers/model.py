@@ -18,7 +18,7 @@ from ..models.info import ModelIdentity
 from ..util.atomic_io import write_json
 from .openai import Dialect, OpenAISource
 from .response_log import REPLIES, Ask, Replies, Reply, key_of
-from .settings import Address, Api, address_of
+from .settings import Address, EndpointSettings, address_of
 
 ENDPOINT = "endpoint.json"
 _TEXT_TASKS = "Take a task that is read as text, such as vsm13_text or wvs_text."
@@ -42,7 +42,7 @@ class ApiModel:
     ``tokens`` and ``seconds`` count what it has read and taken in this process.
     """
 
-    def __init__(self, name: str, api: Api, say: Callable[[str], None]) -> None:
+    def __init__(self, name: str, api: EndpointSettings, say: Callable[[str], None]) -> None:
         """Nothing is asked yet.
 
         Raises:
@@ -211,7 +211,7 @@ class ApiModel:
         self._replies.add(key, reply)
 
 
-def _source(address: Address, api: Api, say: Callable[[str], None]) -> Source:
+def _source(address: Address, api: EndpointSettings, say: Callable[[str], None]) -> Source:
     if address.url:
         return OpenAISource(address, api, say)
     from .lm_eval import LmEvalSource

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from ...errors import RunError
 from ...tasks.schema import Strict
 from ...tasks.spec import first_problem
-from .http import BadReply, Endpoint, Refused
+from .http import Endpoint, InvalidResponse, RequestRejected
 from .response_log import Ask, Message, Reply
-from .settings import Address, Api, one_line
+from .settings import Address, EndpointSettings, one_line
 
 _LADDER = {"openai": ("echo", 20, 5, 0), "openai-chat": (20, 5, 0)}  # how many likeliest tokens servers tell varies
 _MAY_GO = ("max_tokens", "temperature", "top_p", "seed", "stop")
@@ -110,7 +110,7 @@ _COMPLETION = TypeAdapter(_Completion)
 class OpenAISource:
     """Asks one model behind one of the two endpoints."""
 
-    def __init__(self, address: Address, api: Api, say: Callable[[str], None]) -> None:
+    def __init__(self, address: Address, api: EndpointSettings, say: Callable[[str], None]) -> None:
         self.address, self.endpoint, self.say = address, Endpoint(address, api, say), say
 
     def contact(self, ask: Ask, dialect: Dialect) -> tuple[Dialect, Reply]:
@@ -140,7 +140,7 @@ class OpenAISource:
         while True:
             try:
                 self.ask([ask], dialect, lambda _, reply: got.append(reply))
-            except Refused as error:
+            except RequestRejected as error:
                 sent = body_of(self.address, ask, dialect)
                 named = (name for name in _MAY_GO if name in sent and re.search(rf"\b{name}\b", str(error)))
                 if odd := next(named, None):
@@ -164,7 +164,7 @@ class OpenAISource:
         def read(number: int, reply: Any) -> None:
             got(number, reply_of(reply, asks[number], dialect, self.address))
 
-        def filtered(number: int, error: Refused) -> bool:
+        def filtered(number: int, error: RequestRejected) -> bool:
             if error.code in _FILTERED:
                 got(number, Reply(finish="content_filter"))
             return error.code in _FILTERED
@@ -216,15 +216,15 @@ def reply_of(given: Any, ask: Ask, dialect: Dialect, address: Address) -> Reply:
     """A reply from what an endpoint sent.
 
     Raises:
-        BadReply: it is none. RunError: the probabilities asked for are not in it.
+        InvalidResponse: it is none. RunError: the probabilities asked for are not in it.
     """
     try:
         completion = _COMPLETION.validate_python(given)
     except ValidationError as error:
-        raise BadReply(f"a reply that is no completion ({first_problem(error)[:150]})") from None
+        raise InvalidResponse(f"a reply that is no completion ({first_problem(error)[:150]})") from None
     used, choice = completion.usage or _Used(), completion.choices[0]
     if choice.message is None and choice.text is None:
-        raise BadReply("a reply that is no completion (choices.0: neither text nor message)")
+        raise InvalidResponse("a reply that is no completion (choices.0: neither text nor message)")
     logs = None
     if ask.options and dialect.probabilities:
         logs = _echoed(completion, ask) if dialect.echo else _told(choice, ask.options)

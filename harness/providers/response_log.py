@@ -12,7 +12,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ...tasks.schema import Strict
-from .settings import Api
+from .settings import EndpointSettings
 
 REPLIES = "responses.jsonl"
 MOST_LINE = 1 << 20
@@ -129,7 +129,7 @@ def _lines(path: Path) -> Iterator[tuple[str, Reply]]:
             yield found.key, found.reply
 
 
-def usage_of(folder: Path, api: Api | None) -> Usage | None:
+def usage_of(folder: Path, api: EndpointSettings | None) -> Usage | None:
     """What all replies kept in a folder and below cost; None where there are none."""
     replies = [reply for path in sorted(folder.rglob(REPLIES)) for _, reply in _lines(path)]
     if not replies:

@@ -28,7 +28,7 @@ _SECRET_VARIABLE = re.compile(r"(_|^)(KEY|TOKEN|SECRET|PASSWORD)$", re.I)
 _LEAST_SECRET = 8  # characters; a shorter one, such as EMPTY, guards nothing and may be a word of an answer
 
 
-class Api(Strict):
+class EndpointSettings(Strict):
     """How an API is asked: so many requests at a time, each given so many seconds, and so many tries after the first.
 
     ``key_env`` names the environment variable with the key; prices are for a million tokens, in any currency. Only
@@ -73,7 +73,7 @@ def is_remote(name: object) -> bool:
     return isinstance(name, str) and name.partition(":")[0] in KINDS and ":" in name
 
 
-def endpoint_of(endpoint: Api | None, models: Iterable[object]) -> Api | None:
+def endpoint_of(endpoint: EndpointSettings | None, models: Iterable[object]) -> EndpointSettings | None:
     """The settings of an endpoint, None where none is given; the address of every model behind one is checked.
 
     Args:
@@ -94,12 +94,12 @@ def endpoint_of(endpoint: Api | None, models: Iterable[object]) -> Api | None:
             raise UsageError(f"`endpoint` {given[0]}: no model behind an API is asked. Use `model` openai-chat:NAME.")
         return None
     for name in remote:
-        address = address_of(name, endpoint or Api())
-        key_for(address, endpoint or Api())
+        address = address_of(name, endpoint or EndpointSettings())
+        key_for(address, endpoint or EndpointSettings())
     return endpoint
 
 
-def address_of(name: str, api: Api) -> Address:
+def address_of(name: str, api: EndpointSettings) -> Address:
     """The address of a model.
 
     Raises:
@@ -141,7 +141,7 @@ def _checked(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{path}"
 
 
-def key_for(address: Address, api: Api) -> str:
+def key_for(address: Address, api: EndpointSettings) -> str:
     """The key of the environment, empty where none is set and the endpoint may do without.
 
     Raises:

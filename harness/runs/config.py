@@ -25,7 +25,7 @@ from ..alignment.joint_objective import JointGoal
 from ..alignment.objective import Goal, fit_goal
 from ..engine.chat import ChatOptions
 from ..models.fingerprint import folder_hash
-from ..providers.settings import Api
+from ..providers.settings import EndpointSettings
 from ..registry import find, spec_of, table
 
 DEFAULT_BUDGET = 100
@@ -50,7 +50,7 @@ class RunConfig(BaseModel):
     adapter: str | None = None
     adapter_sha256: str | None = None
     chat: ChatOptions | None = None
-    api: Api | None = None
+    endpoint: EndpointSettings | None = None
     fit: tuple[str, ...] = Field(min_length=1)
     fit_country: str
     tasks: tuple[str, ...] = Field(min_length=1)
@@ -81,9 +81,9 @@ class RunConfig(BaseModel):
         asked = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
         # An adapter counts by its content, wherever it lies; without one a run is called as ever.
         unset = {name for name in ("adapter_sha256", "chat") if getattr(self, name) is None}
-        given = self.model_dump(mode="json", exclude={"api", "adapter"} | unset)
-        if self.api and self.api.base_url:  # how fast an API is asked, and its prices, decide nothing
-            given["base_url"] = self.api.base_url
+        given = self.model_dump(mode="json", exclude={"endpoint", "adapter"} | unset)
+        if self.endpoint and self.endpoint.base_url:  # how fast an API is asked, and its prices, decide nothing
+            given["base_url"] = self.endpoint.base_url
         content = self.model_content
         text = json.dumps([given, asked, *([content] if content else [])], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -142,7 +142,7 @@ def _score(config: RunConfig, folder: Path) -> tuple[Manifest, list[Score]]:
     """What is made from the submission and, behind an API, from its replies: scores, picture, usage."""
     from ..report.plots import write_figure
 
-    if usage := usage_of(folder, config.api):
+    if usage := usage_of(folder, config.endpoint):
         write_json(folder / USAGE, usage.model_dump(mode="json"))
     manifest, scores = score_submission(folder / SUBMISSION)
     write_figure(folder / FIGURE, scores, name_of(config.country))

@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import InputError, UnavailableError, UsageError
 from ..adapters.peft_files import is_soft_prompt, own_tokenizer_files
 from ..engine.chat import USUAL
-from ..providers.settings import Api, is_remote
+from ..providers.settings import EndpointSettings, is_remote
 from .checks import require_effect_of_adapter
 from .config import RunConfig, goal_of
 
@@ -31,10 +31,10 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Any:
             raise UsageError("--adapter: a model behind an API carries no adapter of ours.")
         from ..providers.model import ApiModel
 
-        return ApiModel(config.model, config.api or Api(), say)
+        return ApiModel(config.model, config.endpoint or EndpointSettings(), say)
     if missing := [name for name in ("torch", "transformers", "peft") if find_spec(name) is None]:
         raise UnavailableError(
-            f"`model` {config.model}: {missing[0]} is not installed. `pip install 'culteval[local]'` adds what runs models."
+            f"`model` {config.model}: {missing[0]} is not installed. `pip install 'culteval[local]'` adds it."
         )
     from ..models.load import load_model
     from ..models.prompted import PromptedModel

@@ -17,7 +17,7 @@ from ...tasks.schema import Strict
 from ...tasks.spec import first_problem, read_yaml
 from ..adapters.peft_files import carried_hash, is_soft_prompt
 from ..engine.chat import USUAL, ChatOptions
-from ..providers.settings import Api, endpoint_of, is_remote
+from ..providers.settings import EndpointSettings, endpoint_of, is_remote
 from ..registry import concrete, find, listing, spec_of
 from ..submissions.manifest import MOST_ANSWERS
 from .checks import require_context
@@ -46,7 +46,7 @@ class RunRequest(Strict):
     threads: Annotated[int, Field(ge=1)] | None = None
     adapter: str | None = None
     chat: ChatOptions | None = None
-    endpoint: Api | None = None
+    endpoint: EndpointSettings | None = None
     budget: Annotated[int, Field(ge=0)] = DEFAULT_BUDGET
     scoring: Literal["expected", "argmax"] = "expected"
     personas: Annotated[int, Field(ge=0, le=100_000)] = 0
@@ -119,7 +119,7 @@ def plan(request: RunRequest) -> RunConfig:
         readout=request.scoring,
         respondents=request.personas,
         chat=None if request.chat == USUAL else request.chat,
-        api=endpoint_of(request.endpoint, (request.model, *chosen.model_dump().values())),
+        endpoint=endpoint_of(request.endpoint, (request.model, *chosen.model_dump().values())),
         settings=chosen.model_dump(mode="json"),
         fit=fit,
         fit_country=fit_codes[0],

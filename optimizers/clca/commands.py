@@ -110,7 +110,7 @@ class _Desk:
 
     def usage(self) -> Usage | None:
         """What an API was asked for here so far, which is noted beside it; None where none was."""
-        found = usage_of(self.folder, self.config.api)
+        found = usage_of(self.folder, self.config.endpoint)
         if found:
             write_json(self.folder / USAGE, found.model_dump(mode="json"))
         else:

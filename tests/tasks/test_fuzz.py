@@ -1,7 +1,8 @@
 """Strangers' tasks, YAML files and tables, mutated at random: each is read, or refused in plain lines, within bounds.
 
-Every reader gets a few hundred inputs with the fast tests and 2,500 with the slow ones, or ``CULTEVAL_FUZZ_INPUTS``. A mutation changes bytes
-of a real file, or puts something else in the place of a field; the seeds are fixed, so that a failure can be repeated.
+Every reader gets a few hundred inputs with the fast tests, and 2,500 or ``CULTEVAL_FUZZ_INPUTS`` with the slow ones. A
+mutation changes bytes of a real file, or puts something else in the place of a field; the seeds are fixed, so that a
+failure can be repeated.
 """
 
 import json

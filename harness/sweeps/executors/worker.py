@@ -43,7 +43,7 @@ def work(job: Job) -> Outcome:
 
 def _model(config: RunConfig) -> Any:
     """One model a worker; another one is loaded only after it was let go."""
-    place = (config.model, config.dtype, config.device, config.revision, config.threads, config.api)
+    place = (config.model, config.dtype, config.device, config.revision, config.threads, config.endpoint)
     around = (config.adapter_sha256, config.chat and config.chat.model_dump_json())
     if (key := (*place, *around, config.model_content)) not in _held:
         _held.clear()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from culteval.errors import RunError, UnavailableError, UsageError
 from culteval.harness.providers.response_log import Ask
-from culteval.harness.providers.settings import Api, address_of, endpoint_of, key_for
+from culteval.harness.providers.settings import EndpointSettings, address_of, endpoint_of, key_for
 
 from ... import api_client, api_server
 from ...api_client import KEY, PROMPTS, model_at, run, some
@@ -29,7 +29,7 @@ quick, server = api_client.quick, api_client.server
     ],
 )
 def test_addresses(url, found):
-    address = address_of("openai-chat:some/model:free", Api(base_url=url))
+    address = address_of("openai-chat:some/model:free", EndpointSettings(base_url=url))
     assert (address.url, address.model, address.chat) == (found, "some/model:free", True)
 
 
@@ -41,7 +41,7 @@ def test_addresses(url, found):
 )  # fmt: skip
 def test_bad_addresses_are_refused_and_secrets_in_them_not_repeated(url):
     with pytest.raises(UsageError, match="base_url") as refused:
-        address_of("openai:m", Api(base_url=url))
+        address_of("openai:m", EndpointSettings(base_url=url))
     assert "sesame" not in str(refused.value)
 
 
@@ -50,15 +50,18 @@ def test_bad_addresses_are_refused_and_secrets_in_them_not_repeated(url):
 )
 def test_bad_names(name):
     with pytest.raises(UsageError, match="expected"):
-        address_of(name, Api())
+        address_of(name, EndpointSettings())
 
 
 @pytest.mark.parametrize("secret", ["api_key=sesame", "x=1,auth_token=sesame", "base_url=http://me:sesame@host/v1"])
 def test_secrets_among_lm_eval_arguments_are_refused(secret):
     with pytest.raises(UsageError, match="environment") as refused:
-        address_of(f"lm-eval:local-completions,{secret}", Api())
+        address_of(f"lm-eval:local-completions,{secret}", EndpointSettings())
     assert "sesame" not in str(refused.value)
-    assert address_of("lm-eval:local-completions,tokenizer=t,tokenized_requests=False", Api()).host == "lm-eval"
+    assert (
+        address_of("lm-eval:local-completions,tokenizer=t,tokenized_requests=False", EndpointSettings()).host
+        == "lm-eval"
+    )
 
 
 def test_openai_s_own_endpoint_wants_a_key_before_anything_is_asked(monkeypatch):
@@ -66,11 +69,11 @@ def test_openai_s_own_endpoint_wants_a_key_before_anything_is_asked(monkeypatch)
     with pytest.raises(UnavailableError, match="Set OPENAI_API_KEY"):
         endpoint_of(None, ["openai-chat:gpt"])
     monkeypatch.setenv("OTHER", "k" * 20)
-    api = endpoint_of(Api(key_env="OTHER"), ["openai-chat:gpt"])
+    api = endpoint_of(EndpointSettings(key_env="OTHER"), ["openai-chat:gpt"])
     assert key_for(address_of("openai-chat:gpt", api), api) == "k" * 20
     monkeypatch.setenv("OTHER", "two words\n")
     with pytest.raises(UsageError, match="OTHER"):
-        endpoint_of(Api(key_env="OTHER"), ["openai-chat:gpt"])
+        endpoint_of(EndpointSettings(key_env="OTHER"), ["openai-chat:gpt"])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from culteval.errors import CultevalError, UnavailableError
 from culteval.harness.providers.model import ApiModel
 from culteval.harness.providers.response_log import REPLIES, Ask
-from culteval.harness.providers.settings import Api
+from culteval.harness.providers.settings import EndpointSettings
 
 from ... import api_client, api_server
 from ...api_client import PROMPTS, model_at, run, some
@@ -109,7 +109,7 @@ def test_nobody_there_is_said_at_once(tmp_path):
         url = server.url
     started = time.monotonic()
     with pytest.raises(UnavailableError, match="cannot be reached"):
-        ApiModel("openai-chat:m", Api(base_url=url), print).answer(some())
+        ApiModel("openai-chat:m", EndpointSettings(base_url=url), print).answer(some())
     assert time.monotonic() - started < 2
 
 
@@ -180,7 +180,7 @@ def test_another_model_prompt_or_endpoint_is_another_reply(server, tmp_path):
     first, ask = model_at(server, tmp_path), Ask(({"role": "user", "content": "1"},), 4)
     first.ask([ask, ask._replace(seed=1), ask._replace(most=5), ask._replace(top_p=0.5), ask])
     assert len(server.bodies) == 4
-    ApiModel("openai-chat:other", Api(base_url=server.url), print).at(tmp_path, lambda *_: None).ask([ask])
+    ApiModel("openai-chat:other", EndpointSettings(base_url=server.url), print).at(tmp_path, lambda *_: None).ask([ask])
     model_at(server, tmp_path, kind="openai").ask([ask])
     assert len(server.bodies) == 6
     model_at(server, tmp_path).ask([ask])

@@ -85,7 +85,8 @@ def test_the_command_makes_the_same_run(aligner, tasks):
 def test_the_command_has_every_flag_of_the_run(words):
     config = planned("--aligner", "gd", *words)
     again = planned(
-        *shlex.split(command(manifest_of(config)))[2:], *(["--base-url", config.api.base_url] if config.api else [])
+        *shlex.split(command(manifest_of(config)))[2:],
+        *(["--base-url", config.endpoint.base_url] if config.endpoint else []),
     )
     assert again == config
 

@@ -12,7 +12,7 @@ from culteval.harness.providers.lm_eval import LmEvalSource
 from culteval.harness.providers.model import ApiModel
 from culteval.harness.providers.openai import Dialect
 from culteval.harness.providers.response_log import REPLIES, Ask
-from culteval.harness.providers.settings import Api, address_of
+from culteval.harness.providers.settings import EndpointSettings, address_of
 from culteval.optimizers.clca.teacher import ApiWriter
 from culteval.optimizers.clca.writer import Style
 
@@ -34,7 +34,7 @@ def test_lm_eval_s_model_gives_what_the_local_one_gives(tiny, load, tmp_path):
         name = f"{kind}:hf,pretrained={tiny(chat=chat)},dtype=float32,device=cpu"
         if len(name) > 200:
             pytest.skip("the temporary folder's name is too long")
-        model = ApiModel(name, Api(), print).at(tmp_path / kind, lambda *_: None)
+        model = ApiModel(name, EndpointSettings(), print).at(tmp_path / kind, lambda *_: None)
         answers, local = model.answer(prompts), load(chat=chat).answer(prompts)
         np.testing.assert_allclose(answers.probs, local.probs, atol=1e-5)
         if not chat:  # lm-eval counts the last line break of a template to the options
@@ -52,7 +52,7 @@ def test_lm_eval_errors_are_one_line(tmp_path):
 
 def lm_eval_chat(server, folder, kind="local-chat-completions"):
     name = f"lm-eval-chat:{kind},model=tiny,base_url={server.url}/chat/completions"
-    return ApiModel(name, Api(), print).at(folder, lambda *_: None)
+    return ApiModel(name, EndpointSettings(), print).at(folder, lambda *_: None)
 
 
 def test_lm_eval_s_chat_models_are_told_how_to_begin(server, tmp_path):
@@ -77,7 +77,7 @@ def test_lm_eval_s_models_draw_with_the_seed_of_a_request(server, tmp_path):
 
 
 def test_kinds_of_lm_eval_that_take_no_seed_are_given_none(tmp_path):
-    source = LmEvalSource(address_of("lm-eval-chat:dummy,a=b", Api()), Api(), print)
+    source = LmEvalSource(address_of("lm-eval-chat:dummy,a=b", EndpointSettings()), EndpointSettings(), print)
     source._model = Taken()
     source.ask([Ask(({"role": "user", "content": "A"},), 8, (), 0.7, 5)], Dialect(met=True), lambda *_: None)
     assert source._model.taken == [
@@ -232,7 +232,11 @@ def test_the_embedded_model_behind_transformers_serve(tmp_path):
     with (tmp_path / "serve.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        api, notes, prompts = Api(base_url=f"http://localhost:{port}/v1", concurrency=1), [], some(2, "vsm13_text")
+        api, notes, prompts = (
+            EndpointSettings(base_url=f"http://localhost:{port}/v1", concurrency=1),
+            [],
+            some(2, "vsm13_text"),
+        )
         wait_for(port, process, tmp_path / "serve.log")
         model = ApiModel(f"openai-chat:{folder}", api, notes.append).at(tmp_path, lambda *_: None)
         answers = model.generate(prompts, most=4)
