@@ -73,7 +73,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return "]" if (ROOT / wanted).exists() else link[0]  # nothing there at all: let the build complain
 
     if own == HELP:
-        from culteval.harness.cli.main.main import cli
+        from culteval.harness.cli.main import cli
 
         return "\n\n".join([LINK.sub(moved, markdown), *helps(cli, "culteval")])
     return LINK.sub(moved, markdown)

@@ -162,7 +162,6 @@ def test_the_tutorial_s_commands_run_as_they_stand(tmp_path):
     ("guide", "file"),
     [
         ("writing-an-aligner", "es/culteval_es/__init__.py"),
-        ("writing-an-aligner", "es/test_es.py"),
         ("writing-a-model", "untaught/culteval_untaught/__init__.py"),
     ],
 )
