@@ -1,8 +1,71 @@
-"""culteval: whose values does a language model speak with, and can it be moved to another culture?
+"""culteval: measure how a language model is aligned to a country's culture, and align it to another.
 
-What a plug-in author imports; nothing heavy is loaded.
+    import culteval
+
+    run = culteval.run(aligner="gd", tasks=["vsm13"], country="SA", budget=24)
+    run.scores.to_frame()
+    culteval.score(run, country="all").to_frame()
+
+Nothing heavy is loaded until a function is called. Errors that a person can mend are ``CultevalError``.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from .errors import CultevalError, InputError, RunError, UnavailableError, UsageError
 
-__all__ = ["CultevalError", "InputError", "RunError", "UnavailableError", "UsageError"]
+if TYPE_CHECKING:
+    from .harness.analysis.compare import compare
+    from .harness.analysis.country_distance import identify
+    from .harness.registry import get_task
+    from .harness.runs.listing import list_aligners, list_countries, list_models, list_tasks
+    from .harness.runs.run import run
+    from .harness.scoring.submission import load_submission, score
+    from .leaderboards.leaderboard import leaderboard
+
+_FUNCTIONS = {
+    "run": "harness.runs.run",
+    "score": "harness.scoring.submission",
+    "compare": "harness.analysis.compare",
+    "identify": "harness.analysis.country_distance",
+    "leaderboard": "leaderboards.leaderboard",
+    "load_submission": "harness.scoring.submission",
+    "get_task": "harness.registry",
+    "list_tasks": "harness.runs.listing",
+    "list_aligners": "harness.runs.listing",
+    "list_models": "harness.runs.listing",
+    "list_countries": "harness.runs.listing",
+}
+
+__all__ = [
+    "CultevalError",
+    "InputError",
+    "RunError",
+    "UnavailableError",
+    "UsageError",
+    "compare",
+    "get_task",
+    "identify",
+    "leaderboard",
+    "list_aligners",
+    "list_countries",
+    "list_models",
+    "list_tasks",
+    "load_submission",
+    "run",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FUNCTIONS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f".{_FUNCTIONS[name]}", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

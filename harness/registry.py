@@ -154,6 +154,15 @@ def _changed(spec: TaskSpec) -> list[int]:
     return [path.stat().st_mtime_ns if path.exists() else -1 for path in spec.sources]
 
 
+def get_task(name: str) -> TaskSpec:
+    """The task of a name, or of a family's name the one that it stands for here.
+
+    Raises:
+        UsageError: no such task. InputError: its spec is malformed, or its data are not imported.
+    """
+    return spec_of(concrete(name))
+
+
 def spec_path(name: str) -> Path:
     """The YAML file of a task: a registered one, else ``NAME/NAME.yaml`` in the working folder.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from .items import free_id
 from .personas import panel
 from .schema import Split, SplitName
 from .spec import TaskSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ORDERS = ("natural", "reversed")
 
@@ -55,6 +59,25 @@ class Prompts:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a prompt: item, paraphrase, option order, persona, the text, and what may be answered."""
+        import pandas as pd
+
+        layout = self.layout
+        columns = {
+            "item": [layout.items[i] for i in layout.item],
+            "paraphrase": [layout.wordings[i] for i in layout.wording],
+            "order": [layout.orders[i] for i in layout.order],
+            "persona": layout.respondent,
+            "text": self.texts,
+            "choices": self.choices,
+        }
+        return pd.DataFrame(columns)
+
+    def _repr_html_(self) -> str:
+        html: str = self.to_frame().to_html(max_rows=20, border=0, escape=True)
+        return html
 
     def parse(self, texts: Sequence[str]) -> np.ndarray:
         """The code (prompts,) that each prompt's answer in words gives, ``UNPARSED`` where it gives none."""
