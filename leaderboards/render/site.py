@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -35,8 +34,10 @@ from .boards import board_data
 
 KEPT, PAGES, FILES, DATA, ASSETS = ".build", "pages", "files", "data", "assets"
 TEMPLATES = Path(__file__).parent.parent / "templates"
+VENDOR = TEMPLATES.with_name("vendor")
 HTML = ("index.html", "submission.html")
 OWN = ("site.css", "common.js", "board.js", "submission.js")
+VENDORED = ("jquery.min.js", "jquery.LICENSE.txt", "dataTables.min.js", "dataTables.LICENSE.txt")
 _SCORES = TypeAdapter(list[Score])
 SEVERAL = 40  # submissions from which a second process pays for its start
 
@@ -61,7 +62,7 @@ def build(
 
     Raises:
         InputError: no submission, or none but refused ones. UsageError: ``out`` is a folder of something else.
-        UnavailableError: a library that the pages use is not installed.
+        UnavailableError: plotly is not installed.
     """
     _claim(out)
     problems: list[str] = []
@@ -185,37 +186,21 @@ def _write_assets(out: Path, suite: str) -> None:
     pages = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     for name in HTML:
         _write(out / name, pages.get_template(name).render(suite=suite))
-    for name in OWN:
-        _write(out / ASSETS / name, (TEMPLATES / name).read_text(encoding="utf-8"))
+    for path in (*(TEMPLATES / name for name in OWN), *(VENDOR / name for name in VENDORED)):
+        _write(out / ASSETS / path.name, path.read_text(encoding="utf-8"))
     stamp, current = out / KEPT / "libraries", judging_hash()
     if not stamp.is_file() or stamp.read_text(encoding="ascii") != current:
-        _write(out / ASSETS / "datatables.js", datatables())
-        _write(out / ASSETS / "plotly.min.js", _packaged("plotly", "package_data", "plotly.min.js"))
+        _write(out / ASSETS / "plotly.min.js", _plotly())
         write_text(stamp, current)
 
 
-def datatables() -> str:
-    """DataTables (MIT) with jQuery from the package itables, as a plain script that sets ``window.DataTable``.
-
-    The package has it as a module, and browsers load no modules from disk.
-    """
-    text = _packaged("itables", "html", "dt_bundle.js")
-    exports = re.findall(r"^export\s*\{([^{}]*)\};?$|(?<=[;}])export\s*\{([^{}]*)\};?", text, flags=re.MULTILINE)
-    names = dict(re.findall(r"([\w$]+) as ([\w$]+)", "".join(exports[0]))) if len(exports) == 1 else {}
-    table = next((inner for inner, outer in names.items() if outer == "default"), None)
-    if table is None:
-        raise UnavailableError("itables: its bundle of DataTables has another form. Install itables 2.9.")
-    plain = re.sub(r"(?:^|(?<=[;}]))export\s*\{[^{}]*\};?", "", text, count=1, flags=re.MULTILINE)
-    return f"(()=>{{\n{plain}\nwindow.DataTable={table};\n}})();\n"
-
-
-def _packaged(package: str, *parts: str) -> str:
+def _plotly() -> str:
     from importlib.util import find_spec
 
-    spec = find_spec(package)  # found, not imported: both packages take a second to load
-    path = Path(spec.origin).parent.joinpath(*parts) if spec and spec.origin else None
+    spec = find_spec("plotly")  # found, not imported: it takes a second to load
+    path = Path(spec.origin).parent / "package_data" / "plotly.min.js" if spec and spec.origin else None
     if path is None or not path.is_file():
-        raise UnavailableError(f"{package}: not installed, or without {'/'.join(parts)}. `pip install {package}`.")
+        raise UnavailableError("plotly: not installed, or without plotly.min.js. `pip install plotly`.")
     return path.read_text(encoding="utf-8")
 
 

@@ -5,7 +5,7 @@ import os
 import shutil
 
 import pytest
-from culteval.errors import InputError, UnavailableError, UsageError
+from culteval.errors import InputError, UsageError
 from culteval.harness.registry import spec_of
 from culteval.harness.scoring.score import Shelf, score_submission
 from culteval.harness.submissions.manifest import AskedTask
@@ -192,11 +192,3 @@ def test_imported_texts_and_figures_are_not_handed_on():
     reference = spec.metadata.reference.model_copy(update={"editions": ("other",)})
     other = replace(spec, metadata=spec.metadata.model_copy(update={"reference": reference}))
     assert "people" not in detail.items(other, asked, shelf)[0]
-
-
-def test_datatables_is_there_as_a_plain_script(monkeypatch):
-    text = site.datatables()
-    assert "export{" not in text.replace(" ", "") and text.rstrip().endswith("})();")
-    monkeypatch.setattr(site, "_packaged", lambda *parts: "var a=1;")
-    with pytest.raises(UnavailableError, match="itables"):
-        site.datatables()

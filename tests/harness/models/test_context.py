@@ -40,9 +40,7 @@ def narrow(tiny, tmp_path_factory):
 
 def sizes(model):
     """Tokens of the longest prompt that is fitted, and of the longest that is asked."""
-    return [
-        encode(model.chat, prompts).longest for prompts in (GOAL.prompts, protocol(spec_of("vsm13"), Asking()))
-    ]
+    return [encode(model.chat, prompts).longest for prompts in (GOAL.prompts, protocol(spec_of("vsm13"), Asking()))]
 
 
 def refused(tmp_path, folder, aligner, *flags):
@@ -95,8 +93,7 @@ def test_no_preamble_is_longer_than_the_longest(middles):
 def test_retellings_count_too(load):
     model = load()
     longest = max(
-        encode(model.chat, GOAL.retold(np.random.default_rng(seed), "natural").prompts).longest
-        for seed in range(40)
+        encode(model.chat, GOAL.retold(np.random.default_rng(seed), "natural").prompts).longest for seed in range(40)
     )
     model.context = longest + 3
     _require_room(model, GOAL, 3)
