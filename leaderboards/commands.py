@@ -44,8 +44,12 @@ def _boards(folder: Path, shelf: Shelf, suite: Suite, as_json: bool) -> tuple[li
 @leaderboard.command()
 @FOLDER
 @click.option("--format", "form", type=click.Choice(["terminal", "md", "json"]), default="terminal", show_default=True)
-def show(folder: Path, form: str) -> None:
-    """Rank the finished runs of a folder by their held-out headline, a table a task and country."""
+@click.option("--overall", "whole", is_flag=True, help="One table instead: a row an aligner, a column a task.")
+def show(folder: Path, form: str, whole: bool) -> None:
+    """Rank the finished runs of a folder by their held-out headline, a table a task and country.
+
+    With --overall, headlines are means over countries and seeds, beside the between-country R2.
+    """
     from rich.console import Console
 
     from ..harness.scoring.score import Shelf
@@ -56,6 +60,9 @@ def show(folder: Path, form: str) -> None:
 
     shelf, checked = Shelf(), verified(folder)
     runs, found = _boards(folder, shelf, read_suite(), form == "json")
+    if whole:
+        _overall(found, shelf, form)
+        return
     if form == "json":
         rows = [score.model_dump() for board in found for row in board.rows() for score in row.scores]
         click.echo(json.dumps(rows))
@@ -65,6 +72,22 @@ def show(folder: Path, form: str) -> None:
         click.echo(terminal.markdown(found, sets, checked))
     else:
         terminal.show(found, sets, checked, Console())
+
+
+def _overall(found: list[Board], shelf: Shelf, form: str) -> None:
+    from rich.console import Console
+
+    from .overall import overall
+    from .render import terminal
+
+    table = overall(found, shelf)
+    if form == "json":
+        click.echo(json.dumps(list(table.records()), allow_nan=False))
+    elif form == "md":
+        click.echo(terminal.overall_markdown(table), nl=False)
+    else:
+        console = Console()
+        console.print(terminal.overall_table(table, console.width))
 
 
 @leaderboard.command()
