@@ -1,4 +1,4 @@
-"""The command ``ls``."""
+"""The command ``ls``: lists of tasks, aligners, models, countries and runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..sweeps.status import Row
 
 MOST_CONFIG, MOST_CELL = 1 << 20, 1_000  # bytes read of a run's configuration; characters shown of any value
-_TASK_COLUMNS = ("headline", "read-outs", "default country")
+_TASK_COLUMNS = ("headline", "answer scoring", "default country")
 _RUN_FIELDS = ("tasks", "country", "aligner", "seed", "model", "budget")
 WORD, NAME = 12, 24  # letters that a cell keeps on one line, and the first of a row
 
@@ -34,11 +34,14 @@ WORD, NAME = 12, 24  # letters that a cell keeps on one line, and the first of a
 @click.command()
 @click.argument("what", type=click.Choice(["tasks", "aligners", "models", "countries", "runs"]))
 @click.argument("folder", required=False, type=click.Path())
-@click.option("--task", default="vsm13", show_default=True, help="Whose countries.")
+@click.option("--task", default="vsm13", show_default=True, help="Task whose countries are listed.")
 @click.option("--edition", help="Edition of the reference.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ls(what: str, folder: str | None, task: str, edition: str | None, as_json: bool) -> None:
-    """List tasks, aligners, models or countries, or the runs in a FOLDER [default: culteval-runs]."""
+    """List tasks, aligners, models, countries, or the runs in a folder.
+
+    FOLDER is one of runs [default: culteval-runs].
+    """
     if folder is not None and what != "runs":
         raise UsageError(f"{folder!r}: only `ls runs` takes a folder.")
     rows = {
@@ -66,7 +69,7 @@ def ls(what: str, folder: str | None, task: str, edition: str | None, as_json: b
 
 
 def _cell(value: Any) -> str:
-    """A value in one bounded line that a terminal may see."""
+    """Write a value on one bounded line of printable characters."""
     text = ", ".join(value) if isinstance(value, tuple) else str(value)
     return shown(" ".join(text.split()))[:MOST_CELL]
 
@@ -97,9 +100,9 @@ def _models() -> list[dict[str, Any]]:
     from ..models.embedded import EMBEDDED
 
     notes = {name: f"{model.name}, {model.license}; {model.note}" for name, model in EMBEDDED.items()}
-    rows = [{"model": name, "what": notes.get(name, "plug-in")} for name in table("models")]
-    rows.append({"model": "FOLDER or hub id", "what": "any causal language model of transformers"})
-    return [*rows, *({"model": name, "what": what} for name, what in NOTES.items())]
+    rows = [{"model": name, "description": notes.get(name, "plug-in")} for name in table("models")]
+    rows.append({"model": "FOLDER or hub id", "description": "any causal language model of transformers"})
+    return [*rows, *({"model": name, "description": note} for name, note in NOTES.items())]
 
 
 def _countries(task: str, edition: str | None) -> list[dict[str, Any]]:
@@ -114,7 +117,7 @@ def _countries(task: str, edition: str | None) -> list[dict[str, Any]]:
 
 
 def _runs(folder: Path) -> list[dict[str, Any]]:
-    """The runs right under a folder, and those that its sweeps say failed; what is no run is passed over.
+    """List the runs directly in a folder, and those that its sweep says failed; anything else is skipped.
 
     Raises:
         InputError: no such folder, or its ``sweep.json`` is damaged.
@@ -137,14 +140,14 @@ def _runs(folder: Path) -> list[dict[str, Any]]:
 
 
 def _run(name: str, told: RunConfig | Row, state: str, failed: Row | None) -> dict[str, Any]:
-    """One row. The reason of a failure is kept beside scores too: the sweep found them damaged, or they are newer."""
+    """Make one row. A finished run keeps the reason too: the sweep found it damaged, or it was finished since."""
     reason = failed.reasons[-1] if failed and failed.reasons else ""
     fields = {field: getattr(told, field) for field in _RUN_FIELDS}
     return {"run": name} | fields | {"state": state, "reason": reason}
 
 
 def _config(folder: Path) -> RunConfig | None:
-    """The configuration of a run's folder, None where there is none that can be read; nothing it names is looked at."""
+    """Read the configuration of a run's folder; None where it cannot be read. No file that it names is opened."""
     from ..runs.config import RunConfig
     from ..runs.folder import CONFIG
 

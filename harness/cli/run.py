@@ -110,7 +110,7 @@ def run_defaults() -> dict[str, Any]:
 @verbosity
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def resume(folder: str, no_cache: bool, talk: str | None, as_json: bool) -> None:
-    """Go on with a run that was interrupted; ends with the answers of an undisturbed run."""
+    """Resume an interrupted run; it ends with the answers of an undisturbed one."""
     started, path = time.perf_counter(), Path(folder).resolve()
     config = read_config(path)
     if config.folder_name() != path.name:
