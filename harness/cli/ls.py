@@ -34,7 +34,7 @@ WORD, NAME = 12, 24  # letters that a cell keeps on one line, and the first of a
 @click.command()
 @click.argument("what", type=click.Choice(["tasks", "aligners", "models", "countries", "runs"]))
 @click.argument("folder", required=False, type=click.Path())
-@click.option("--task", default="vsm13", show_default=True, help="Task whose countries are listed.")
+@click.option("--task", default="vsm13", show_default=True, help="Countries of this task.")
 @click.option("--edition", help="Edition of the reference.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ls(what: str, folder: str | None, task: str, edition: str | None, as_json: bool) -> None:

@@ -66,7 +66,7 @@ class _LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         known = table("commands") | _COMMANDS
         rows = {name: summary(known[name]) for name in _COMMANDS}
-        for name, text in listing("commands", lambda name: (name, summary(known[name]))):
+        for name, text in listing("commands", lambda name: (name, summary(known[name]) or f"From {known[name]}.")):
             rows.setdefault(name, text)
         missing = [(name, _REINSTALL) for name in _REGISTERED if name not in known]
         with formatter.section("Commands"):
