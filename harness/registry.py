@@ -1,8 +1,13 @@
-"""Names to things: our own aligners, tasks and models enter as lazy "module:Name" strings, plug-ins as entry points."""
+"""Registry of aligners, tasks, models and commands: ours are lazy "module:Name" strings, plug-ins are entry points.
+
+Commands of the packages above the command line, ``leaderboard`` and ``clca``, are entry points of our own distribution:
+they come through the group that a plug-in uses.
+"""
 
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -55,6 +60,7 @@ _OWN = {
         for name in names
     },
     "models": {"smollm2": "culteval.harness.models.embedded:fetch"},
+    "commands": {},
 }
 _CULTUREBENCH = ("culturalbench_hard", "culturalbench_easy", "culture_core")
 FAMILIES = {"culturebench": _CULTUREBENCH, "culturalbench": _CULTUREBENCH, "cdeval": ("cdeval", "cdeval_core")}
@@ -62,9 +68,12 @@ FAMILIES = {"culturebench": _CULTUREBENCH, "culturalbench": _CULTUREBENCH, "cdev
 
 @cache
 def table(kind: str) -> dict[str, str]:
-    """Names of a kind (aligners, tasks, models) and where each lives; a plug-in cannot take a name of ours."""
-    plugged = {point.name: point.value for point in entry_points(group=f"culteval.{kind}")}
-    return _OWN[kind] | {name: value for name, value in plugged.items() if name not in _OWN[kind]}
+    """Return the names of a kind (aligners, tasks, models, commands) and where each is defined.
+
+    A plug-in cannot take a name of ours.
+    """
+    found = sorted(entry_points(group=f"culteval.{kind}"), key=lambda point: point.value.startswith("culteval."))
+    return {point.name: point.value for point in found} | _OWN[kind]  # of the same name the last stays: ours
 
 
 def find(kind: str, name: str) -> Any:
@@ -92,6 +101,43 @@ def listing(kind: str, describe: Callable[[str], Row], more: Iterable[str] = ())
         except Exception as error:  # a stranger's plug-in may fail in any way
             warnings.warn(f"skipped {name}: {error}", stacklevel=2)
     return rows
+
+
+def summary(value: str) -> str:
+    """Return the first line of a docstring that a "module:Name" string leads to, read from the source: nothing is run.
+
+    It is the docstring of the function or class of that name, else the module's; empty where neither has one.
+
+    Raises:
+        ImportError: no such module. SyntaxError: its source cannot be parsed. OSError: it cannot be read.
+    """
+    import ast
+
+    module, _, name = value.partition(":")
+    path = _source(module)
+    if path is None:
+        return ""
+    tree = ast.parse(path.read_bytes())
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    found = [node for node in tree.body if isinstance(node, kinds) and node.name == name]
+    text = next(filter(None, map(ast.get_docstring, [*found, tree])), "")
+    return text.partition("\n")[0]
+
+
+def _source(module: str) -> Path | None:
+    """Where a module's source is, found without importing the packages around it; None for one without source."""
+    where, parts = None, module.split(".")
+    for end in range(1, len(parts) + 1):
+        name = ".".join(parts[:end])
+        try:
+            specs = [finder.find_spec(name, where) for finder in sys.meta_path]
+        except KeyError:  # a namespace package inside another is found only once that one is imported
+            return None
+        spec = next((spec for spec in specs if spec is not None), None)
+        if spec is None:
+            raise ImportError(f"no module {name!r}")
+        where = spec.submodule_search_locations and list(spec.submodule_search_locations)
+    return Path(spec.origin) if spec.has_location and spec.origin and spec.origin.endswith(".py") else None
 
 
 def local_tasks() -> dict[str, Path]:

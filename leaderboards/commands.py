@@ -1,4 +1,4 @@
-"""The command group ``leaderboard``."""
+"""The command ``leaderboard``: show, build, export and check boards of submissions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Pat
 
 @click.group()
 def leaderboard() -> None:
-    """Put finished runs side by side."""
+    """Rank submissions on leaderboards: show, build, export, check and verify boards."""
 
 
 def _note(text: str) -> None:
@@ -44,8 +44,12 @@ def _boards(folder: Path, shelf: Shelf, suite: Suite, as_json: bool) -> tuple[li
 @leaderboard.command()
 @FOLDER
 @click.option("--format", "form", type=click.Choice(["terminal", "md", "json"]), default="terminal", show_default=True)
-def show(folder: Path, form: str) -> None:
-    """Rank the finished runs of a folder by their held-out headline, a table a task and country."""
+@click.option("--overall", "whole", is_flag=True, help="One table instead: a row an aligner, a column a task.")
+def show(folder: Path, form: str, whole: bool) -> None:
+    """Show the submissions of a folder, ranked by their held-out headline, a table a task and country.
+
+    With --overall, headlines are averaged over countries and seeds, beside the between-country R2.
+    """
     from rich.console import Console
 
     from ..harness.scoring.score import Shelf
@@ -56,6 +60,9 @@ def show(folder: Path, form: str) -> None:
 
     shelf, checked = Shelf(), verified(folder)
     runs, found = _boards(folder, shelf, read_suite(), form == "json")
+    if whole:
+        _overall(found, shelf, form)
+        return
     if form == "json":
         rows = [score.model_dump() for board in found for row in board.rows() for score in row.scores]
         click.echo(json.dumps(rows))
@@ -67,14 +74,30 @@ def show(folder: Path, form: str) -> None:
         terminal.show(found, sets, checked, Console())
 
 
+def _overall(found: list[Board], shelf: Shelf, form: str) -> None:
+    from rich.console import Console
+
+    from .overall import overall
+    from .render import terminal
+
+    table = overall(found, shelf)
+    if form == "json":
+        click.echo(json.dumps(list(table.records()), allow_nan=False))
+    elif form == "md":
+        click.echo(terminal.overall_markdown(table), nl=False)
+    else:
+        console = Console()
+        console.print(terminal.overall_table(table, console.width))
+
+
 @leaderboard.command()
 @FOLDER
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Where the site goes.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the site.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def build(folder: Path, out: Path, as_json: bool) -> None:
-    """Make a site of a folder of runs or submissions: one folder of pages that open from disk.
+    """Build a site from a folder of runs or submissions: pages that open from disk.
 
-    Scores are made from the answers. Built again, only what is new is read.
+    Scores are computed from the answers. A second build reads only what is new.
     """
     from ..harness.cli.options import terminal
     from .render import site
@@ -93,11 +116,11 @@ def build(folder: Path, out: Path, as_json: bool) -> None:
 @click.option("--format", "form", type=click.Choice(["md", "csv", "latex", "json", "png", "svg"]), required=True)
 @click.option("--task", help="Only boards of this task.")
 @click.option("--country", help="Only boards of this country, by name or code.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Where to write  [default: print].")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write [default: print].")
 def export(folder: Path, form: str, task: str | None, country: str | None, out: Path | None) -> None:
-    """Write boards as tables for a paper, or one board as a figure.
+    """Export boards as tables for a paper, or one board as a figure.
 
-    A row is bold only where paired tests say that it is better than every other.
+    A row is bold only where it is better than every other in paired tests.
     """
     from ..harness.scoring.score import Shelf
     from ..harness.util.atomic_io import write_text
@@ -176,7 +199,7 @@ def _picture(found: list[Board], form: str, out: Path) -> None:
     "--to", "board", type=click.Path(file_okay=False, path_type=Path), required=True, help="A board's folder."
 )
 def add(runs: tuple[Path, ...], board: Path) -> None:
-    """Copy finished runs into a board's folder, each under the name that its content gives it."""
+    """Add finished runs to a board's folder, each named after its content."""
     from .publish import publish
 
     for run in runs:

@@ -37,13 +37,13 @@ def correlate(sides: Sequence[Side]) -> list[Correlation]:
         t for t in sides[0].answers if spec_of(t).metadata.measure == "hofstede" and all(t in s.answers for s in sides)
     ]
     if not shared:
-        raise UsageError("correlate: no task with Hofstede's indices that all of them answered.")
+        raise UsageError("rank correlation: no task with Hofstede's indices that all of them answered.")
     kinds = Counter((s.manifest.model.name, s.manifest.aligner.name) for s in sides)
     if len(kinds) > 1:
-        raise UsageError("correlate: several models or aligners; give the submissions of one of each.")
+        raise UsageError("rank correlation: several models or aligners; give the submissions of one of each.")
     codes = Counter(side.manifest.asked(shared[0]).country for side in sides)
     if twice := [code for code, times in codes.items() if times > 1]:
-        raise UsageError(f"correlate: {twice[0]} is there twice; give one submission a country.")
+        raise UsageError(f"rank correlation: {twice[0]} is there twice; give one submission a country.")
     spec = spec_of(shared[0])
     published, scores = [], []
     for side in sides:

@@ -1,4 +1,4 @@
-"""The command ``cache``: answers kept from one run to the next."""
+"""The command ``cache``: show or clear the answer cache."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import json
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import track
 
-from ...errors import InputError
 from ..models.embedded import cache_dir
 from ..runs.answer_cache import MOST_BYTES, AnswerCache, answers_folder
 
 
 @click.group()
 def cache() -> None:
-    """Answers kept from one run to the next."""
+    """Show or clear the cache of answers, which later runs reuse."""
 
 
 def _opened() -> AnswerCache:
@@ -26,7 +23,7 @@ def _opened() -> AnswerCache:
 @cache.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def info(as_json: bool) -> None:
-    """Where the cache is, and how much is in it."""
+    """Show where the cache is and how much it holds."""
     answers, models = _opened(), cache_dir() / "models"
     files = [path for path in models.rglob("*") if path.is_file()]
     facts: dict[str, Any] = {
@@ -47,24 +44,5 @@ def info(as_json: bool) -> None:
 
 @cache.command()
 def clear() -> None:
-    """Drop all answers; models stay."""
-    click.echo(f"{_opened().clear()} sets of answers dropped from {answers_folder()}")
-
-
-@cache.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def verify(as_json: bool) -> None:
-    """Read all answers and compare them with their hashes; nothing is changed."""
-    answers = _opened()
-    progress = track(answers.damaged(), "reading", len(answers.entries()), console=Console(stderr=True), transient=True)
-    found = {str(path): bad for path, bad in progress}
-    damaged = [path for path, bad in found.items() if bad]
-    if as_json:
-        click.echo(json.dumps({"sets": len(found), "damaged": damaged}, indent=2))
-    else:
-        click.echo(f"{len(found) - len(damaged)} of {len(found)} sets of answers are whole")
-    if damaged:
-        raise InputError(
-            f"{damaged[0]}: damaged{f', and {len(damaged) - 1} more' if damaged[1:] else ''}. Never believed, and "
-            "replaced by the next run that needs it; `culteval cache clear` drops all."
-        )
+    """Delete all cached answers; models are kept."""
+    click.echo(f"{_opened().clear()} sets of answers deleted from {answers_folder()}")

@@ -1,4 +1,4 @@
-"""The commands ``compare`` and ``correlate``: submissions side by side, and countries side by side."""
+"""The command ``compare``: paired differences between submissions, or rank correlation over countries."""
 
 from __future__ import annotations
 
@@ -16,50 +16,83 @@ from rich.table import Table
 from rich.text import Text
 
 from ...tasks.countries import name_of
-from ..analysis.compare import Comparison, Moved, by_seed, compare, read_sides
+from ..analysis.compare import Comparison, Moved, Seeds, by_seed, compare, read_sides
 from ..analysis.rank_correlation import Correlation, correlate
 from ..analysis.significance import Difference
 from ..report.tables import escape, markdown_table
 from .options import terminal
 
-SHOWN = 10  # items that moved, of which a table shows the farthest
+SHOWN = 10  # items whose answers changed most, in a table
 Rows = list[list[str]]
 
 
 @click.command(name="compare")
 @click.argument("paths", metavar="BASELINE OTHER...", nargs=-1, required=True, type=click.Path())
-@click.option("--country", help="Whose figures to score against, by name or code [default: the baseline's].")
+@click.option("--country", help="Country to score against, by name or code [default: the baseline's].")
+@click.option(
+    "--rank-correlation",
+    is_flag=True,
+    help="Instead, correlate the indices with the published ones: ten submissions or more, one a country.",
+)
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with every item, and nothing else.")
-def compare_command(paths: tuple[str, ...], country: str | None, as_markdown: bool, as_json: bool) -> None:
-    """Compare submissions with the first of them: differences, intervals, tests, and which answers moved.
+def compare_command(
+    paths: tuple[str, ...], country: str | None, rank_correlation: bool, as_markdown: bool, as_json: bool
+) -> None:
+    """Compare submissions: differences, intervals, paired tests, changed answers; or rank correlation.
 
-    Each is a submission folder, a run folder or a manifest. Differences are OTHER minus BASELINE, held out; p is of a
-    paired permutation test, corrected by Holm over all tests shown.
+    Each is a submission folder, a run folder or a manifest. The first is the baseline: differences are OTHER minus
+    BASELINE, held out; p is of a paired permutation test, corrected by Holm over all tests shown.
+
+    With --rank-correlation the submissions are of one model and aligner, each aligned to another country: Kendall's
+    tau and Spearman's rho of each index with the published one. Ranks do not depend on the constants.
     """
     if len(paths) < 2:
         raise click.UsageError("give two submissions or more; the first is the baseline.")
     if as_markdown and as_json:
         raise click.UsageError("give --markdown or --json, not both.")
+    if rank_correlation and country:
+        raise click.UsageError("--country goes without --rank-correlation: each submission is compared with its own.")
+    printed = _Markdown() if as_markdown else _Terminal()
     with terminal(as_json) as display:
         sides = read_sides([Path(path) for path in paths], display.say)
-        found = compare(sides, np.random.default_rng(0), country, display.say)
-        seeds = by_seed(sides)
+        if rank_correlation:
+            correlations = correlate(sides)
+            data = {"correlations": [dataclasses.asdict(each) for each in correlations]}
+        else:
+            found, seeds = compare(sides, np.random.default_rng(0), country, display.say), by_seed(sides)
+            data = {"comparisons": [dataclasses.asdict(each) for each in found]}
+            data["seeds"] = [dataclasses.asdict(each) for each in seeds]
     if as_json:
-        data = {"comparisons": [dataclasses.asdict(each) for each in found]}
-        data["seeds"] = [dataclasses.asdict(each) for each in seeds]
         click.echo(json.dumps(data, indent=2, allow_nan=False))
-        return
-    printed = _Markdown() if as_markdown else _Terminal()
+    elif rank_correlation:
+        _show_correlations(correlations, printed)
+    else:
+        _show_all(found, seeds, printed)
+
+
+def _show_all(found: Sequence[Comparison], seeds: Sequence[Seeds], printed: _Terminal | _Markdown) -> None:
     for each in found:
         _show(each, printed)
     if seeds:
         rows = [[s.task, s.name, f"{s.metric}, {s.readout}", s.points.shown(_form(s.points.values))] for s in seeds]
-        printed.table("The same but for the seed", ("task", "aligner", "heldout", "by seed (range)"), rows)
+        printed.table("The same but for the seed", ("task", "aligner", "held out", "by seed (range)"), rows)
     printed.line(
-        "interval: 95 %, over what is resampled (n); p: paired permutation test, Holm-corrected; detectable: the "
-        "smallest difference that such a test finds four times in five. docs/statistics.md explains them."
+        "interval: 95 %, over the resampled units (n); p: paired permutation test, Holm-corrected; detectable: the "
+        "difference that such a test finds with a power of 0.8. docs/statistics.md explains them."
     )
+
+
+def _show_correlations(found: Sequence[Correlation], printed: _Terminal | _Markdown) -> None:
+    heads = ("index", "answer scoring", "statistic", "value", "95 % interval", "p", "countries")
+    printed.table("Indices of the model against the published ones", heads, [_correlation(row) for row in found])
+    printed.line("p: Holm-corrected over all rows. An index that is the same in every country has no ranks and no row.")
+
+
+def _correlation(row: Correlation) -> list[str]:
+    one = row.association
+    interval = "-" if one.low is None else f"{one.low:+.2f} to {one.high:+.2f}"
+    return [row.metric, row.readout, one.statistic, f"{one.value:+.2f}", interval, _p(row.adjusted), str(one.n)]
 
 
 def _show(each: Comparison, printed: _Terminal | _Markdown) -> None:
@@ -67,17 +100,17 @@ def _show(each: Comparison, printed: _Terminal | _Markdown) -> None:
     for caution in each.cautions:
         printed.line(f"note: {caution}")
     if not each.differences and not each.moved:
-        return  # no read-out that both have, says a note
-    heads = ["metric", "read-out", each.a, each.b, "difference", "95 % interval", "p", "detectable", "n"]
+        return  # no answer scoring that both have: a note says so
+    heads = ["metric", "answer scoring", each.a, each.b, "difference", "95 % interval", "p", "detectable", "n"]
     printed.table("", heads, [_difference(row) for row in each.differences])
     for note in _notes(each.differences):
         printed.line(note)
     moved = [row for row in each.moved if row.shift]
     if not moved:
-        printed.line(f"no answer moved ({each.readout})")
+        printed.line(f"no answer changed ({each.readout})")
         return
-    title = f"Answers that moved most ({each.readout}; {min(SHOWN, len(moved))} of {len(each.moved)} items)"
-    heads = ["item", "asked", each.a, each.b, "shift", "p"]
+    title = f"Answers that changed most ({each.readout}; {min(SHOWN, len(moved))} of {len(each.moved)} items)"
+    heads = ["item", "question", each.a, each.b, "change", "p"]
     rows = [_moved(row) for row in moved[:SHOWN]]
     if moved[0].p is None:
         heads, rows = heads[:-1], [row[:-1] for row in rows]
@@ -88,7 +121,7 @@ def _show(each: Comparison, printed: _Terminal | _Markdown) -> None:
 
 
 def _form(values: Iterable[float]) -> str:
-    """Digits by size: three decimals for shares, none for losses in the hundreds."""
+    """Choose the digits by size: three decimals for shares, none for losses in the hundreds."""
     size = max((abs(value) for value in values), default=0.0)
     return ",.0f" if size >= 200 else ".1f" if size >= 2 else ".3f"
 
@@ -112,7 +145,7 @@ def _p(value: float | None) -> str:
 
 
 def _notes(rows: Sequence[Difference]) -> list[str]:
-    """Why something has no interval or test: each reason once, with what it is about."""
+    """List why rows have no interval or test: each reason once, with the metrics it is about."""
     reasons: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         if row.note:
@@ -129,19 +162,19 @@ def _moved(row: Moved) -> list[str]:
     if row.mean_a is None:
         return [row.item, _cut(row.asked), _cut(row.likely_a), _cut(row.likely_b), f"{row.shift:.2f}", _p(row.adjusted)]
     sides = [
-        f"{mean:.2f} (most: {likely})" for mean, likely in ((row.mean_a, row.likely_a), (row.mean_b, row.likely_b))
+        f"{mean:.2f} (modal: {likely})" for mean, likely in ((row.mean_a, row.likely_a), (row.mean_b, row.likely_b))
     ]
     return [row.item, _cut(row.asked), *sides, f"{row.shift:+.2f}", _p(row.adjusted)]
 
 
 def _cut(text: str) -> str:
-    """A stranger's text on one line, without what a terminal would obey, cut to 60 characters."""
+    """Cut an untrusted text to one line of 60 printable characters."""
     plain = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return plain if len(plain) <= 60 else plain[:59] + "…"
 
 
 class _Terminal:
-    """Prints to a terminal; texts are shown as they are, markup in them is not obeyed."""
+    """Printer for a terminal; markup in texts is shown as it is."""
 
     def __init__(self) -> None:
         self.console = Console()
@@ -153,7 +186,7 @@ class _Terminal:
         self.console.print(Text(text, style="dim"))
 
     def table(self, title: str, heads: Sequence[str], rows: Rows, left: int = 2) -> None:
-        """The first ``left`` columns are words, the others numbers."""
+        """Print a table whose first ``left`` columns are words and the others numbers."""
         table = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
         for place, head in enumerate(heads):
             table.add_column(Text(head), overflow="fold", justify="left" if place < left else "right")
@@ -163,7 +196,7 @@ class _Terminal:
 
 
 class _Markdown:
-    """The same as Markdown; texts are escaped."""
+    """Printer of Markdown; texts are escaped."""
 
     def heading(self, text: str) -> None:
         click.echo(f"### {escape(text)}\n")
@@ -172,36 +205,8 @@ class _Markdown:
         click.echo(f"{escape(text)}\n")
 
     def table(self, title: str, heads: Sequence[str], rows: Rows, left: int = 2) -> None:
-        """The first ``left`` columns are words, the others numbers."""
+        """Print a table whose first ``left`` columns are words and the others numbers."""
         if title:
             click.echo(f"{escape(title)}\n")
         cells = ([escape(cell) for cell in row] for row in rows)
         click.echo(markdown_table([escape(head) for head in heads], cells, words=range(left)))
-
-
-@click.command(name="correlate")
-@click.argument("paths", metavar="SUBMISSION...", nargs=-1, required=True, type=click.Path())
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def correlate_command(paths: tuple[str, ...], as_markdown: bool, as_json: bool) -> None:
-    """Rank correlation of a model's indices with the published ones, over ten or more countries.
-
-    Give one submission a country, each aligned to its own. Ranks do not depend on the constants of the indices.
-    """
-    with terminal(as_json) as display:
-        found = correlate(read_sides([Path(path) for path in paths], display.say))
-    if as_json:
-        click.echo(
-            json.dumps({"correlations": [dataclasses.asdict(each) for each in found]}, indent=2, allow_nan=False)
-        )
-        return
-    printed = _Markdown() if as_markdown else _Terminal()
-    heads = ("index", "read-out", "statistic", "value", "95 % interval", "p", "countries")
-    printed.table("Indices of the model against the published ones", heads, [_correlation(row) for row in found])
-    printed.line("p: Holm-corrected over all rows. An index that is the same in every country has no ranks and no row.")
-
-
-def _correlation(row: Correlation) -> list[str]:
-    one = row.association
-    interval = "-" if one.low is None else f"{one.low:+.2f} to {one.high:+.2f}"
-    return [row.metric, row.readout, one.statistic, f"{one.value:+.2f}", interval, _p(row.adjusted), str(one.n)]

@@ -20,35 +20,47 @@ from ..runs.config import RunConfig, read_assignments
 from ..runs.cross_validation import RESULTS, Fold, cross_validate, draw
 from ..runs.load_model import load
 from ..runs.plan import RunRequest, plan
+from ..util.command_help import GroupedCommand, option
 from .options import terminal
 
 MOST_TOKENS = 1000
+_LENGTHS = "10,20,30,40,50,60,70,80,90,100"
+_FIT, _FOLDS = "Alignment", "Cross-validation"  # headings of the help
 
 
-@click.command("cross-validate")
-@click.option("--aligner", default="gd", show_default=True, help="An aligner that has `tokens`.")
-@click.option("--fit", default="synthetic_survey", show_default=True, metavar="TASK[:COUNTRY]", help="Labels or pairs.")
-@click.option("--country", help="Country by name or code [default: the task's].")
-@click.option(
-    "--tokens", default="10,20,30,40,50,60,70,80,90,100", show_default=True, help="Lengths of the soft prompt."
+@click.command("cross-validate", cls=GroupedCommand)
+@option("--aligner", default="gd", show_default=True, group=_FIT, help="Aligner with the setting `tokens`.")
+@option(
+    "--fit", default="synthetic_survey", show_default=True, group=_FIT, metavar="TASK[:COUNTRY]", help="Task to fit."
 )
-@click.option("--folds", type=click.IntRange(2, 100), default=5, show_default=True, help="Folds of whole item groups.")
-@click.option("--budget", type=click.IntRange(1), default=60, show_default=True, help="Survey evaluations a fit.")
-@click.option("--model", default="smollm2", show_default=True, help="Embedded model, folder, or hub id.")
-@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
-@click.option("--threads", type=click.IntRange(1), help="Processor threads [default: all].")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner.")
-@click.option("--out", type=click.Path(file_okay=False), default="culteval-folds", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@option("--country", group=_FIT, help="Country by name or code [default: the task's].")
+@option("--budget", type=click.IntRange(1), default=60, show_default=True, group=_FIT, help="Survey evaluations a fit.")
+@option("--set", "assignments", multiple=True, metavar="KEY=VALUE", group=_FIT, help="Setting of the aligner.")
+@option("--tokens", default=_LENGTHS, show_default=True, group=_FOLDS, help="Lengths of the soft prompt to compare.")
+@option(
+    "--folds", type=click.IntRange(2, 100), default=5, show_default=True, group=_FOLDS, help="Folds of item groups."
+)
+@option("--seed", type=click.IntRange(0), default=0, show_default=True, group=_FOLDS, help="Seed of folds and fits.")
+@option("--model", default="smollm2", show_default=True, group="Model", help="Embedded model, folder, or hub id.")
+@option("--dtype", default="auto", show_default=True, group="Model", help="auto, float32, bfloat16 or float16.")
+@option("--device", default="cpu", show_default=True, group="Model", help="cpu, cuda, cuda:1 ...")
+@option("--threads", type=click.IntRange(1), group="Model", help="Processor threads [default: all].")
+@option(
+    "--out",
+    type=click.Path(file_okay=False),
+    default="culteval-folds",
+    show_default=True,
+    group="Output",
+    help="Folder of the results.",
+)
+@option("--json", "as_json", is_flag=True, group="Output", help="Print one JSON object and nothing else.")
 def command(
     aligner: str, fit: str, tokens: str, folds: int, assignments: tuple[str, ...], out: str, as_json: bool, **flags: Any
 ) -> None:
-    """Choose the length of a soft prompt: losses on items it was fitted to and on items left out."""
+    """Cross-validate the length of a soft prompt: losses on fitted items and on items left out."""
     lengths = _lengths(tokens)
     if "tokens" not in find("aligners", aligner).Settings.model_fields:
-        raise UsageError(f"--aligner {aligner}: it has no `tokens` to compare.")
+        raise UsageError(f"--aligner {aligner}: it has no setting `tokens` to compare.")
     settings = read_assignments("--set", assignments)
     request = {"aligner": aligner, "fit": (fit,), "tasks": (fit.partition(":")[0],)} | flags
     for length in lengths:
@@ -58,14 +70,14 @@ def command(
         model_of = cache(lambda: load(config, display.say))
         found = cross_validate(config, lengths, folds, folder / RESULTS, model_of, display)
     shown = [each for each in found if each.tokens in (0, *lengths)]
-    draw(shown, "loss", folder / "loss.svg", "loss (expected read-out)")
+    draw(shown, "loss", folder / "loss.svg", "loss (expected values)")
     draw(shown, "argmax", folder / "argmax.svg", "loss of the most probable answers")
     if as_json:
         click.echo(json.dumps({"folder": str(folder), "folds": [each.model_dump() for each in shown]}, indent=2))
         return
     console = Console()
     console.print(_table(shown, f"{config.fit[0]}, {name_of(config.fit_country)}: {aligner}, {folds} folds"))
-    console.print(f"pictures   {folder / 'loss.svg'}, {folder / 'argmax.svg'}", highlight=False, soft_wrap=True)
+    console.print(f"figures    {folder / 'loss.svg'}, {folder / 'argmax.svg'}", highlight=False, soft_wrap=True)
 
 
 def _lengths(text: str) -> list[int]:
@@ -79,14 +91,14 @@ def _lengths(text: str) -> list[int]:
 
 
 def _name(config: RunConfig, folds: int) -> str:
-    """Readable, and unique to everything but the lengths."""
+    """Name the folder after task, country and aligner, with a hash of everything but the lengths."""
     settings = {name: value for name, value in config.settings.items() if name != "tokens"}
     digest = hashlib.sha256(f"{folds}{config.model_copy(update={'settings': settings}).digest}".encode()).hexdigest()
     return f"{config.fit[0]}-{config.fit_country}-{config.aligner}-{digest[:10]}"
 
 
 def _table(folds: list[Fold], title: str) -> Table:
-    """A row a length: means over the folds, beside them their standard deviation."""
+    """Make a table, a row a length: means over the folds and their standard deviations."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     columns = ("train_loss", "validation_loss", "train_argmax", "validation_argmax", "seconds")
     for heading in ("tokens", *(name.replace("_", "\n") for name in columns)):

@@ -20,36 +20,39 @@ if TYPE_CHECKING:
     from ...tasks.importers.questions import Tally
 
 
-
 @click.group()
 def data() -> None:
-    """Import your own copies of licensed data; they stay on this machine."""
+    """Import your own copies of licensed data.
+
+    They stay on this machine.
+    """
 
 
 @data.group(name="import")
 def import_() -> None:
-    """Import a file: what it holds is checked first, and nothing is written unless all of it is right."""
+    """Import a file.
+
+    It is validated first; nothing is written unless all of it is valid.
+    """
 
 
 _skip_bad_rows = click.option(
-    "--skip-bad-rows", "skip", is_flag=True, help="Leave out questions that cannot be asked, and say how many."
+    "--skip-bad-rows", "skip", is_flag=True, help="Leave out invalid questions, and report how many."
 )
-
-
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 
 
 @import_.command()
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option(
-    "--edition", default="weighted", show_default=True, help="What to call it: --edition NAME of run and score."
+    "--edition", default="weighted", show_default=True, help="Name of the edition, for --edition of other commands."
 )
 @click.option(
-    "--by", multiple=True, help="Also shares by demographic cell: gender, age, settlement, education, income."
+    "--by", multiple=True, help="Also import shares by gender, age, settlement, education or income; may be repeated."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+@_as_json
 def wvs7(file: str, edition: str, by: tuple[str, ...], as_json: bool) -> None:
-    """The World Values Survey's wave-7 CSV: weighted shares and counts by country."""
+    """Import the World Values Survey's wave-7 CSV: weighted shares and counts by country."""
     from ...tasks.importers import wvs7 as source
 
     if odd := [name for name in by if name not in source.CELLS]:
@@ -77,11 +80,11 @@ def wvs7(file: str, edition: str, by: tuple[str, ...], as_json: bool) -> None:
 
 @import_.command()
 @click.argument("file", metavar="FILE_OR_HUB_ID")
-@click.option("--seed", default=0, show_default=True, help="Shuffles options and splits.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the order of options and of the splits.")
 @_skip_bad_rows
 @_as_json
 def culturalbench(file: str, seed: int, skip: bool, as_json: bool) -> None:
-    """CulturalBench's official CSV (Easy or Hard), or its hub id."""
+    """Import CulturalBench's official CSV (Easy or Hard), or its hub id."""
     from ...tasks.importers.questions import Tally, culturalbench
 
     made = culturalbench(file, seed, tally := Tally(skip))
@@ -90,11 +93,11 @@ def culturalbench(file: str, seed: int, skip: bool, as_json: bool) -> None:
 
 @import_.command()
 @click.argument("file", metavar="FILE_OR_HUB_ID")
-@click.option("--seed", default=0, show_default=True, help="Splits the pairs.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the splits.")
 @_skip_bad_rows
 @_as_json
 def cdeval(file: str, seed: int, skip: bool, as_json: bool) -> None:
-    """CDEval's CSV (Question, Option 1, Option 2, Dimension), or a hub id."""
+    """Import CDEval's CSV (Question, Option 1, Option 2, Dimension), or a hub id."""
     from ...tasks.importers.questions import Tally, cdeval
 
     made = {"cdeval": cdeval(file, seed, tally := Tally(skip))}
@@ -104,7 +107,7 @@ def cdeval(file: str, seed: int, skip: bool, as_json: bool) -> None:
 @import_.command()
 @click.argument("file", type=click.Path(dir_okay=False))
 def vsm13(file: str) -> None:
-    """Your copy of the official VSM 2013 form: 24 rows item,question,option1..option5."""
+    """Import your copy of the official VSM 2013 form: 24 rows item,question,option1..option5."""
     from ...tasks.importers.form import convert
 
     target = data_dir() / "vsm13" / "official.yaml"
@@ -155,7 +158,7 @@ def _check_questions(rows: list[dict[str, object]], file: str) -> None:
 
 
 def _record(target: Path, source: str, what: dict[str, object]) -> None:
-    """Beside an import, where it came from: the file's name and hash, or the hub id."""
+    """Write beside an import where it came from: the file's name and hash, or the hub id."""
     import hashlib
 
     path = Path(source)

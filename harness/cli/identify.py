@@ -1,4 +1,4 @@
-"""The command ``identify``: the countries whose people a model answers like."""
+"""The command ``identify``: distances of submissions to every country, and which country each is nearest to."""
 
 from __future__ import annotations
 
@@ -30,20 +30,22 @@ WIDE = 12  # countries up to which the matrix is shown with numbers
 
 @click.command()
 @click.argument("paths", metavar="SUBMISSION...", nargs=-1, required=True, type=click.Path())
-@click.option("--task", help="Which of their tasks [default: the first that has countries to compare with].")
-@click.option("--readout", type=click.Choice(OWN_READOUTS), help="Read-out to score [default: the task's first].")
+@click.option("--task", help="Task to compare [default: the first that all share and that has countries].")
+@click.option("--readout", type=click.Choice(OWN_READOUTS), help="Answer scoring [default: the task's first].")
 @click.option("--edition", help="Edition of the reference [default: the submission's].")
-@click.option("--top", type=click.IntRange(1), default=12, show_default=True, help="Countries to show.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of permutations drawn at random.")
-@click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE.svg", help="Also write a picture.")
+@click.option("--top", type=click.IntRange(1), default=12, show_default=True, help="Number of countries to show.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the permutation test.")
+@click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE.svg", help="Also write a figure.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def whose(paths: tuple[str, ...], plot: str | None, top: int, as_json: bool, **flags: Any) -> None:
-    """Whose values? Score submissions against every country at once: the nearest first.
+def identify(paths: tuple[str, ...], plot: str | None, top: int, as_json: bool, **flags: Any) -> None:
+    """Identify the nearest countries of a submission, or the country of each in an aligned set.
 
-    Of several submissions, each aligned to another country, also whether the right country is identified.
+    A distance is the task's headline loss of the held-out answers against a country's reference. Several submissions of
+    one model and aligner, each aligned to another country, are an aligned set: the identification rank of each is the
+    place of its country among theirs, nearest first, once their distances are double-centred (1: identified).
     """
     if plot and Path(plot).suffix != ".svg":
-        raise UsageError(f"--plot {plot!r}: pictures are SVG; name it FILE.svg.")
+        raise UsageError(f"--plot {plot!r}: figures are SVG. Name it FILE.svg.")
     found = distances_to_countries(tuple(dict.fromkeys(submission_of(Path(text)) for text in paths)), **flags)
     if plot:
         _draw(Path(plot), found, top)
@@ -52,20 +54,20 @@ def whose(paths: tuple[str, ...], plot: str | None, top: int, as_json: bool, **f
         return
     _show(found, top)
     if plot:
-        Console().print(f"picture    {plot}", highlight=False, soft_wrap=True, markup=False)
+        Console().print(f"figure     {plot}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _draw(path: Path, found: CountryDistances, top: int) -> None:
     first = found.placed[0]
     if found.identified:
         about = f"{found.spec.name}: {first.manifest.aligner.name}, {len(found.placed)} countries"
-        title = f"{about}, mean rank {found.identified.mean_rank:.2f}"
+        title = f"{about}, mean identification rank {found.identified.mean_rank:.2f}"
         write_matrix(path, found.identified.countries, found.identified.centred, title)
     elif len(found.placed) == 1:
         title = f"{first.name} ({first.manifest.model.name}), aligned to {name_of(first.own)}"
         write_distances(path, first.shown(top), first.own, title, found.metric)
     else:
-        raise UsageError(f"--plot: no picture of these: {found.why}. Give one submission, or an aligned set.")
+        raise UsageError(f"--plot: no figure of these: {found.why}. Give one submission, or an aligned set.")
 
 
 def _as_json(found: CountryDistances) -> dict[str, Any]:
@@ -75,18 +77,19 @@ def _as_json(found: CountryDistances) -> dict[str, Any]:
     rows = []
     for each in found.placed:
         about = {"submission": str(each.path), "aligner": each.manifest.aligner.name, "seed": each.manifest.seed}
-        nearest = [{"country": code, "distance": value} for code, value in each.distances.items()]
-        rows.append(about | {"aligned_to": each.own, "rank": each.rank, "nearest": nearest})
+        about |= {"aligned_to": each.own, "rank": each.rank, "nearest_country": next(iter(each.distances))}
+        distances = [{"country": code, "distance": value} for code, value in each.distances.items()]
+        rows.append(about | {"distances": distances})
     between = asdict(found.between) if found.between else None
-    return shown | {"submissions": rows, "identification": _matrix(found.identified), "centred": between}
+    return shown | {"submissions": rows, "identification": _matrix(found.identified), "between_countries": between}
 
 
 def _matrix(found: Identification | None) -> dict[str, Any] | None:
     if found is None:
         return None
-    arrays = {"distances": found.distances, "centred": found.centred, "ranks": found.ranks}
+    arrays = {"distances": found.distances, "double_centred": found.centred, "identification_ranks": found.ranks}
     about = {"countries": found.countries} | {name: array.tolist() for name, array in arrays.items()}
-    return about | {"mean_rank": found.mean_rank, "p": found.p, "permutations": found.permutations}
+    return about | {"mean_identification_rank": found.mean_rank, "p": found.p, "permutations": found.permutations}
 
 
 # ---------------------------------------------------------------- the terminal
@@ -101,7 +104,7 @@ def _show(found: CountryDistances, top: int) -> None:
     if len(found.placed) == 1:
         each = found.placed[0]
         say(f"{each.name} ({each.manifest.model.name}), aligned to {name_of(each.own)}", "bold")
-        say(f"{found.metric}, the nearest of {len(each.distances)} countries first")
+        say(f"{found.metric}: nearest of {len(each.distances)} countries first")
         console.print(_bars(found, each, top))
     else:
         console.print(_summary(found))
@@ -109,11 +112,11 @@ def _show(found: CountryDistances, top: int) -> None:
         console.print(_heat_map(found.identified))
         say(_verdict(found.identified, found.between))
     else:
-        say(f"no matrix: {found.why}", "dim")
+        say(f"no identification rank: {found.why}", "dim")
 
 
 def _bars(found: CountryDistances, each: Placed, top: int) -> Table:
-    """A bar a country, as long as the distance."""
+    """Draw a bar for each country, as long as its distance."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for justify in ("right", "left", "right", "left"):
         table.add_column(justify=justify, no_wrap=True)
@@ -129,10 +132,10 @@ def _bars(found: CountryDistances, each: Placed, top: int) -> Table:
 
 
 def _summary(found: CountryDistances) -> Table:
-    """A row a submission: the three nearest of all countries, and the place of its own among all and in the set."""
+    """Make a table, a row a submission: the three nearest countries, the rank of its own, the identification rank."""
     table = Table(title=Text(found.metric), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("aligned to", "aligner", "nearest of all", "own, of all", "own, in the set"):
-        table.add_column(heading, justify="right" if "own" in heading else "left")
+    for heading in ("aligned to", "aligner", "nearest countries", "rank of its own", "identification rank"):
+        table.add_column(heading, justify="right" if "rank" in heading else "left")
     for each in found.placed:
         nearest = ", ".join(name_of(code) for code in [*each.distances][:3])
         whole, inside = f"{each.rank} of {len(each.distances)}" if each.rank else "-", "-"
@@ -144,7 +147,7 @@ def _summary(found: CountryDistances) -> Table:
 
 
 def _heat_map(found: Identification) -> Table:
-    """The double-centred matrix, blue where nearer than expected and red where farther; numbers while they fit."""
+    """Draw the double-centred matrix: blue is nearer than expected, red farther; numbers where they fit."""
     table = Table(box=None, pad_edge=False, padding=(0, 0))
     table.add_column("", no_wrap=True)
     for code in found.countries:
@@ -167,17 +170,16 @@ def _shade(share: float) -> str:
 
 
 def _verdict(found: Identification, between: Centred | None) -> str:
-    """What the matrix comes to, in a line or two."""
+    """Say in a few lines what the matrix shows."""
     n = len(found.countries)
     text = "aligned to (rows), scored against (columns), double-centred: below zero is nearer than expected\n"
-    text += (
-        f"mean rank of the true country {found.mean_rank:.2f} of {n} (1: all identified, {(n + 1) / 2:g}: by chance); "
-    )
-    text += (
-        f"p = {found.p:.4f}, {found.permutations:,} labellings" if found.p else f"p needs {LEAST_COUNTRIES} countries"
-    )
+    text += f"mean identification rank {found.mean_rank:.2f} of {n} (1: all identified, {(n + 1) / 2:g}: by chance); "
+    if found.p:
+        text += f"p = {found.p:.4f}, {found.permutations:,} permutations"
+    else:
+        text += f"p needs {LEAST_COUNTRIES} countries"
     if between:
         r = between.correlation[ALL]
-        text += f"\nbetween countries, free of C: explained variance {between.explained_variance[ALL]:.2f}, "
-        text += "no differences" if r is None else f"correlation {r:.2f}"
+        text += f"\nbetween-country R2 {between.explained_variance[ALL]:.2f}, "
+        text += "no differences between countries" if r is None else f"correlation {r:.2f}"
     return text

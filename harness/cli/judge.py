@@ -1,4 +1,4 @@
-"""The command ``judge``."""
+"""The command ``judge``: an LLM judge of open answers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ from ..util.atomic_io import write_json
 
 @click.command()
 @click.argument("path", metavar="SUBMISSION", type=click.Path(file_okay=False))
-@click.option("--model", required=True, help="A kind of lm-eval's models: hf, local-chat-completions, ...")
-@click.option("--model-args", default="", help="Its arguments as lm-eval takes them: pretrained=FOLDER,dtype=float32")
+@click.option("--model", required=True, help="Model type of lm-eval: hf, local-chat-completions, ...")
+@click.option("--model-args", default="", help="Its arguments in lm-eval's form: pretrained=FOLDER,dtype=float32")
 def judge(path: str, model: str, model_args: str) -> None:
-    """Have a model say towards which pole each open answer leans; its verdicts are kept beside the answers."""
+    """Judge the open answers of a submission with a model.
+
+    The model says towards which pole each answer leans; its verdicts are kept beside the answers.
+    """
     run = Path(path)
     folder = submission_of(run)
     manifest, answers = read_submission(folder)

@@ -1,4 +1,4 @@
-"""The command ``ls``."""
+"""The command ``ls``: lists of tasks, aligners, models, countries and runs."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ _RUN_FIELDS = ("tasks", "country", "aligner", "seed", "model", "budget")
 @click.command()
 @click.argument("what", type=click.Choice(["tasks", "aligners", "models", "countries", "runs"]))
 @click.argument("folder", required=False, type=click.Path())
-@click.option("--task", default="vsm13", show_default=True, help="Whose countries.")
+@click.option("--task", default="vsm13", show_default=True, help="Countries of this task.")
 @click.option("--edition", help="Edition of the reference.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ls(what: str, folder: str | None, task: str, edition: str | None, as_json: bool) -> None:
-    """List tasks, aligners, models or countries, or the runs in a FOLDER [default: culteval-runs]."""
+    """List tasks, aligners, models, countries, or the runs in a folder.
+
+    FOLDER is one of runs [default: culteval-runs].
+    """
     if folder is not None and what != "runs":
         raise UsageError(f"{folder!r}: only `ls runs` takes a folder.")
     found = {
@@ -47,7 +50,7 @@ def ls(what: str, folder: str | None, task: str, edition: str | None, as_json: b
 
 
 def _runs(folder: Path) -> list[dict[str, Any]]:
-    """The runs right under a folder, and those that its sweeps say failed; what is no run is passed over.
+    """List the runs directly in a folder, and those that its sweep says failed; anything else is skipped.
 
     Raises:
         InputError: no such folder, or its ``sweep.json`` is damaged.
@@ -70,14 +73,14 @@ def _runs(folder: Path) -> list[dict[str, Any]]:
 
 
 def _run(name: str, told: RunConfig | Row, state: str, failed: Row | None) -> dict[str, Any]:
-    """One row. The reason of a failure is kept beside scores too: the sweep found them damaged, or they are newer."""
+    """Make one row. A finished run keeps the reason too: the sweep found it damaged, or it was finished since."""
     reason = failed.reasons[-1] if failed and failed.reasons else ""
     fields = {field: getattr(told, field) for field in _RUN_FIELDS}
     return {"run": name} | fields | {"state": state, "reason": reason}
 
 
 def _config(folder: Path) -> RunConfig | None:
-    """The configuration of a run's folder, None where there is none that can be read; nothing it names is looked at."""
+    """Read the configuration of a run's folder; None where it cannot be read. No file that it names is opened."""
     from ..runs.config import RunConfig
     from ..runs.folder import CONFIG
 

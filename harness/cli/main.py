@@ -1,4 +1,4 @@
-"""The command line: names of commands, loaded when called; errors as one or two lines with an exit code."""
+"""Command line: commands are imported when they are called; errors are one or two lines with an exit code."""
 
 from __future__ import annotations
 
@@ -10,61 +10,68 @@ from typing import Any
 
 import click
 
-from ...errors import CultevalError, is_memory, shown
+from ...errors import CultevalError, UsageError, did_you_mean, is_memory, shown
+from ..registry import find, listing, summary, table
 
 _COMMANDS = {
-    "run": ("culteval.harness.cli.run:run", "Align a model to a country, answer tasks, write and score a submission."),
-    "resume": ("culteval.harness.cli.run:resume", "Go on with a run that was interrupted."),
-    "sweep": ("culteval.harness.cli.sweep:sweep", "Run a grid of models, aligners, settings, tasks, countries, seeds."),
-    "clca": ("culteval.optimizers.clca.commands:clca", "Learn a culture from simulated interactions, stage by stage."),
-    "cross-validate": (
-        "culteval.harness.cli.cross_validate:command",
-        "Choose the length of a soft prompt by left-out items.",
-    ),
-    "score": ("culteval.harness.cli.score:score", "Score a submission again, also against other countries."),
-    "compare": (
-        "culteval.harness.cli.compare:compare_command",
-        "Compare submissions: differences, tests, moved answers.",
-    ),
-    "correlate": (
-        "culteval.harness.cli.compare:correlate_command",
-        "Rank countries by a model's indices and as published.",
-    ),
-    "whose": ("culteval.harness.cli.identify:whose", "Score submissions against every country: whose values are they?"),
-    "judge": ("culteval.harness.cli.judge:judge", "Have a model judge the open answers of a submission."),
-    "ls": ("culteval.harness.cli.ls:ls", "List tasks, aligners, models, countries or runs."),
-    "task": ("culteval.harness.cli.task:task", "Begin a new task, or check one."),
-    "data": ("culteval.harness.cli.data:data", "Import your own copies of licensed data."),
-    "cache": ("culteval.harness.cli.cache:cache", "Show, check or drop answers kept from one run to the next."),
-    "doctor": ("culteval.harness.cli.doctor:doctor", "Look at this machine, with a remedy for what is wrong."),
-    "leaderboard": ("culteval.leaderboards.commands:leaderboard", "Put finished runs side by side."),
+    "run": "culteval.harness.cli.run:run",
+    "resume": "culteval.harness.cli.run:resume",
+    "sweep": "culteval.harness.cli.sweep:sweep",
+    "cross-validate": "culteval.harness.cli.cross_validate:command",
+    "score": "culteval.harness.cli.score:score",
+    "compare": "culteval.harness.cli.compare:compare_command",
+    "identify": "culteval.harness.cli.identify:identify",
+    "judge": "culteval.harness.cli.judge:judge",
+    "ls": "culteval.harness.cli.ls:ls",
+    "task": "culteval.harness.cli.task:task",
+    "data": "culteval.harness.cli.data:data",
+    "cache": "culteval.harness.cli.cache:cache",
+    "doctor": "culteval.harness.cli.doctor:doctor",
 }
+_REGISTERED = ("leaderboard", "clca")  # ours too, but entry points of the group culteval.commands as a plug-in's are
+_REINSTALL = "this installation does not list it yet. Reinstall culteval: pip install ."
 
 
 class _LazyGroup(click.Group):
-    """A group that imports a command's module only when the command is called."""
+    """A group of our commands and of those that the entry-point group ``culteval.commands`` adds.
+
+    A command's module is imported only when the command is called; its line in the help is the first line of its
+    docstring, read from the source.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(dict.fromkeys((*_COMMANDS, *_REGISTERED, *table("commands"))))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
+        if name in _COMMANDS:
+            module, _, attribute = _COMMANDS[name].partition(":")
+            return getattr(importlib.import_module(module), attribute)
+        if name not in table("commands"):
             return None
-        module, _, attribute = _COMMANDS[name][0].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        command = find("commands", name)
+        if not isinstance(command, click.Command):
+            raise UsageError(f"command {name!r}: {table('commands')[name]!r} is no click command. Ask who made it.")
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            from ...errors import did_you_mean
-
-            ctx.fail(f"No such command {args[0]!r}.{did_you_mean(args[0], _COMMANDS)}")
+        name = args[0] if args else "-"
+        if name not in _COMMANDS and not name.startswith("-"):
+            if name in _REGISTERED and name not in table("commands"):
+                ctx.fail(f"{name}: {_REINSTALL}")
+            if name not in table("commands"):
+                ctx.fail(f"No such command {name!r}.{did_you_mean(name, self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        known = table("commands") | _COMMANDS
+        rows = {name: summary(known[name]) for name in _COMMANDS}
+        for name, text in listing("commands", lambda name: (name, summary(known[name]) or f"From {known[name]}.")):
+            rows.setdefault(name, text)
+        missing = [(name, _REINSTALL) for name in _REGISTERED if name not in known]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+            formatter.write_dl([*((name, shown(text)) for name, text in rows.items()), *missing])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; what the library says of its arguments is said of flags."""
@@ -81,7 +88,7 @@ class _LazyGroup(click.Group):
 @click.version_option(package_name="culteval")
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
 def cli(debug: bool) -> None:
-    """Whose values does a language model speak with, and can it be moved to another culture?
+    """Measure how a language model is aligned to a country's culture, and align it to another.
 
     \b
     First steps:

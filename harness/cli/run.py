@@ -125,7 +125,7 @@ def _announce(names: Iterable[str]) -> None:
 @verbosity
 @as_json
 def resume(folder: str, no_cache: bool, talk: str | None, as_json: bool) -> None:
-    """Go on with a run that was interrupted; ends with the answers of an undisturbed run."""
+    """Resume an interrupted run; it ends with the answers of an undisturbed one."""
     started, path = time.perf_counter(), Path(folder).resolve()
     config = read_config(path)
     if config.folder_name() != path.name:

@@ -25,51 +25,76 @@ from ..runs.config import assignments
 from ..sweeps.executors.base import Engine
 from ..sweeps.grid import Cell, cells, engine_of, read_grid, run_cells
 from ..sweeps.status import STATUS
+from ..util.command_help import GroupedCommand, option
 from .options import no_cache, terminal
 
-MOST_SHOWN = 40  # rows that a screen has room for
+MOST_SHOWN = 40  # rows that fit on a screen
 _STYLES = {"waiting": "dim", "running": "bold cyan", "done": "green", "skipped": "green dim", "failed": "red"}
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("file", type=click.Path(dir_okay=False))
-@click.option("--out", type=click.Path(file_okay=False), help="Where runs go [default: the file's name without .yaml].")
-@click.option(
-    "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="What has the workers."
+@option(
+    "--out",
+    type=click.Path(file_okay=False),
+    group="Sweep",
+    help="Folder of the runs [default: the file's name without .yaml].",
 )
-@click.option(
+@option("--dry-run", is_flag=True, group="Sweep", help="Check the file and list its runs; nothing is run.")
+@option("--aligner", "aligners", multiple=True, group="Selection", help="Only runs of this aligner; may be repeated.")
+@option("--country", "countries", multiple=True, group="Selection", help="Only runs for this country; may be repeated.")
+@option(
+    "--seed", "seeds", type=int, multiple=True, group="Selection", help="Only runs with this seed; may be repeated."
+)
+@option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    group="Execution",
+    help="Where runs go: processes of this machine, or Ray.",
+)
+@option(
     "--address",
     envvar="RAY_ADDRESS",
     default="local",
     show_default=True,
-    help="Ray's cluster: auto, HOST:6379, or local for one of this machine that ends with the sweep.",
+    group="Execution",
+    help="Ray's cluster: auto, HOST:6379, or local, which starts one here for the sweep.",
 )
-@click.option(
+@option(
     "--workers",
     type=click.IntRange(1),
-    help="How many runs at once, with a model each [default: one for every 8 processors; with Ray, what has room].",
+    group="Execution",
+    help="Runs at once, each with a model [default: one for every 8 processors; with Ray, as many as fit].",
 )
-@click.option("--retries", type=click.IntRange(0), default=1, show_default=True, help="Further tries of a failed run.")
-@click.option("--aligner", "aligners", multiple=True, help="Only runs of this aligner; may be repeated.")
-@click.option("--country", "countries", multiple=True, help="Only runs for this country; may be repeated.")
-@click.option("--seed", "seeds", type=int, multiple=True, help="Only runs with this seed; may be repeated.")
-@click.option("--dry-run", is_flag=True, help="Check the file and list its runs; nothing is run.")
+@option(
+    "--retries",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    group="Execution",
+    help="Retries of a failed run.",
+)
 @no_cache
 @verbosity
 @click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON and nothing else.")
 @click.pass_context
 def sweep(ctx: click.Context, file: str, out: str | None, dry_run: bool, as_json: bool, **flags: Any) -> None:
-    """Run a grid of models, aligners, settings, tasks, countries and seeds; stopped, the same command goes on."""
+    """Run a grid of models, aligners, settings, tasks, countries and seeds.
+
+    Finished runs are skipped, so that the same command resumes a sweep that was stopped.
+    """
     path = Path(file)
     root = Path(out) if out else Path(path.stem)
     given = ctx.get_parameter_source("address") is ParameterSource.COMMANDLINE
-    if given and flags["engine"] != "ray":
-        raise UsageError("--address goes with --engine ray.")
+    if given and flags["executor"] != "ray":
+        raise UsageError("--address goes with --executor ray.")
     asked = read_grid(path)
     grid = _chosen(cells(asked, path), flags)
     if not dry_run:
-        engine = engine_of(flags["engine"], grid, asked.resources, flags["workers"], flags["address"])
-        _carry_out(grid, root.absolute(), engine, as_json, flags)
+        executor = engine_of(flags["executor"], grid, asked.resources, flags["workers"], flags["address"])
+        _carry_out(grid, root.absolute(), executor, as_json, flags)
     if as_json:
         click.echo(json.dumps([cell.record() for cell in grid], indent=2))
     else:
@@ -81,7 +106,7 @@ def sweep(ctx: click.Context, file: str, out: str | None, dry_run: bool, as_json
 
 
 def _chosen(grid: Sequence[Cell], flags: Mapping[str, Any]) -> list[Cell]:
-    """The runs of a grid that were asked for: all, or those of the given aligners, countries and seeds.
+    """Choose the runs of a grid: all, or those of the given aligners, countries and seeds.
 
     Raises:
         UsageError: a value that no run has, or values that no run has together.
@@ -103,22 +128,24 @@ def _chosen(grid: Sequence[Cell], flags: Mapping[str, Any]) -> list[Cell]:
     return chosen
 
 
-def _carry_out(grid: Sequence[Cell], root: Path, engine: Engine, as_json: bool, flags: Mapping[str, Any]) -> None:
-    """Run what is not done, with a table that is kept up to date."""
+def _carry_out(grid: Sequence[Cell], root: Path, executor: Engine, as_json: bool, flags: Mapping[str, Any]) -> None:
+    """Run what is not finished, under a table that is kept up to date."""
     started, answers = time.monotonic(), None if flags["no_cache"] else answers_folder()
-    with terminal(as_json, flags["talk"]) as display, engine:
+    with terminal(as_json, flags["talk"]) as display, executor:
         show = Live(console=display.console, refresh_per_second=2, transient=True)
 
         def tell(now: Sequence[Cell]) -> None:
-            show.update(_table(now, started, engine.workers, whole=False))
+            show.update(_table(now, started, executor.workers, whole=False))
 
         with show:
-            run_cells(grid, root, engine, flags["retries"], tell, answers)
+            run_cells(grid, root, executor, flags["retries"], tell, answers)
 
 
 def _table(grid: Sequence[Cell], started: float | None, workers: int, whole: bool) -> Group:
-    """Runs by aligner and country, of a large grid only those at work and the failed unless it is ``whole``; what is
-    left."""
+    """Make the table of runs and the line of what is left.
+
+    A large grid shows running and failed runs only, unless ``whole``.
+    """
     table = Table(box=None, pad_edge=False)
     for heading in ("aligner", "budget", "tasks", "country", "seed", "state"):
         table.add_column(heading)

@@ -1,11 +1,11 @@
-"""The command ``task``: begin a new task, or check one."""
+"""The command ``task``: create a task, or validate one."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import numpy as np
@@ -22,26 +22,19 @@ from ..registry import table
 from ..scoring.score import score_answers
 from ..util.atomic_io import replacing
 
-if TYPE_CHECKING:
-    pass
-
-
-
 TEMPLATE = Path(__file__).parents[2] / "tasks" / "template"
-
-
 OWN_HOOKS = "culteval.tasks.hooks."
 
 
 @click.group()
 def task() -> None:
-    """Begin a new task, or check one."""
+    """Create a task, or validate one."""
 
 
 @task.command()
 @click.argument("name")
 def new(name: str) -> None:
-    """Write a folder NAME with a small task that works, to be filled with your own questions."""
+    """Create a folder NAME with a small working task, to be filled with your own questions."""
     folder = Path(name)
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,60}", folder.name):
         raise UsageError(f"task new {name!r}: a task's name has lower-case letters, digits and underscores only.")
@@ -62,7 +55,10 @@ def new(name: str) -> None:
 @task.command()
 @click.argument("path", type=click.Path(dir_okay=False))
 def validate(path: str) -> None:
-    """Check a spec: schema, scales, splits, references, leakage, metrics. Nothing of it is executed."""
+    """Validate a spec: schema, scales, splits, references, leakage, metrics.
+
+    Nothing of it is executed.
+    """
     spec = load_spec(Path(path))
     _check_lm_eval(spec, read_yaml(Path(path)))
     _check_readouts(spec)
@@ -73,7 +69,8 @@ def validate(path: str) -> None:
         raise InputError(f"{spec.folder}: no README.md. Say in it where the items come from and on what terms.")
     reach = f"{len(countries)} countries" if countries else "any country"
     total = len(protocol(spec, Asking()))
-    click.echo(f"{path}: valid ({len(spec.items.ids)} items, {len(spec.wordings)} wordings, {reach}, {total} answers).")
+    protocol_of = f"{len(spec.items.ids)} items, {len(spec.wordings)} paraphrases, {reach}, {total} answers"
+    click.echo(f"{path}: valid ({protocol_of}).")
     if spec.metadata.measure == "shares" and isinstance(spec.items, Questions):
         scales = sum(question.ordered for question in spec.items.questions)
         click.echo(f"options that are a scale, compared by w1: {scales} of {len(spec.items.ids)} questions")
@@ -85,22 +82,22 @@ def validate(path: str) -> None:
 
 
 def _detected(spec: TaskSpec) -> list[str]:
-    """The smallest difference that the held-out protocol detects at worst: as it stands, or with 20 respondents."""
+    """Say the smallest difference that the held-out protocol detects at worst: as it stands, or with 20 personas."""
     rows = detectable(spec)
     if rows and rows[0].unit == "respondents":
         asked = "--personas 20"
-        told = ["asked of one respondent, it can test no difference"]
+        told = ["without personas, no difference can be tested"]
         rows = detectable(spec, LEAST_UNITS)
     else:
         asked, told = "as it stands", []
     found = [f"{row.metric} {row.difference:.3g} ({row.n} {row.unit})" for row in rows if row.difference is not None]
     if found:
-        told.append(f"smallest difference found four times in five, at worst, {asked}: {', '.join(found)}")
+        told.append(f"smallest difference detected with a power of 0.8, at worst, {asked}: {', '.join(found)}")
     return told
 
 
 def _check_lm_eval(spec: TaskSpec, data: dict[str, Any]) -> None:
-    """What stock lm-eval needs of the file; functions that are not ours are named, not run."""
+    """Check what stock lm-eval needs of the file; functions that are not ours are named, not run."""
     if "include" not in data and "custom_dataset" not in data:
         raise InputError(f"{spec.path}: custom_dataset: missing. Write `custom_dataset: !function {OWN_HOOKS}dataset`.")
     called = [data.get("custom_dataset"), data.get("process_results")]
@@ -129,7 +126,8 @@ def _check_rendering(spec: TaskSpec) -> None:
             for wording in part.wordings:
                 shown: Presented = spec.items.present(item, wording, "natural")
                 if not shown.text.strip() or len(set(shown.choices)) < len(shown.choices):
-                    raise InputError(f"{spec.path}: {split}: item {item!r} in wording {wording!r} renders to nothing.")
+                    where = f"{spec.path}: {split}: item {item!r}, paraphrase {wording!r}"
+                    raise InputError(f"{where}: the text is empty, or two options are equal.")
 
 
 def _check_leakage(spec: TaskSpec) -> None:
@@ -144,7 +142,7 @@ def _check_leakage(spec: TaskSpec) -> None:
 
 
 def _check_measure(spec: TaskSpec) -> tuple[str, ...]:
-    """The countries of the reference, once uniform answers give the headline in its direction."""
+    """Check that uniform answers give the headline in its direction, and return the reference's countries."""
     default, headline = spec.metadata.default_country, spec.metadata.headline
     try:
         known = countries_of(spec, None)

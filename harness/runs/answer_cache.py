@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -108,11 +108,6 @@ class AnswerCache:
     def size(self) -> int:
         """Bytes of all answers."""
         return sum(_size(path) for path in self.entries())
-
-    def damaged(self) -> Iterator[tuple[Path, bool]]:
-        """Every file, and whether it is damaged."""
-        for path in self.entries():
-            yield path, not _whole(path.stem, path.read_bytes())
 
     def clear(self) -> int:
         """Drop all answers; how many there were."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MOST_CELL = 1_000  # characters shown of any value
 WORD, NAME = 12, 24  # letters that a cell keeps on one line, and the first of a row
-_TASK_COLUMNS = ("headline", "read-outs", "default country")
+_TASK_COLUMNS = ("headline", "answer scoring", "default country")
 
 
 class Listing(Sequence[Mapping[str, Any]]):
@@ -113,9 +113,9 @@ def list_models() -> Listing:
     from ..models.embedded import EMBEDDED
 
     notes = {name: f"{model.name}, {model.license}; {model.note}" for name, model in EMBEDDED.items()}
-    rows = [{"model": name, "what": notes.get(name, "plug-in")} for name in table("models")]
-    rows.append({"model": "FOLDER or hub id", "what": "any causal language model of transformers"})
-    return Listing([*rows, *({"model": name, "what": what} for name, what in NOTES.items())], "models")
+    rows = [{"model": name, "description": notes.get(name, "plug-in")} for name in table("models")]
+    rows.append({"model": "FOLDER or hub id", "description": "any causal language model of transformers"})
+    return Listing([*rows, *({"model": name, "description": what} for name, what in NOTES.items())], "models")
 
 
 def list_countries(task: str = "vsm13", edition: str | None = None) -> Listing:

@@ -1,4 +1,4 @@
-"""The registry: our own names, strangers' plug-ins good and broken, and what is said of an unknown name."""
+"""The registry: our own names, plug-ins good and broken, commands among them, and what is said of an unknown name."""
 
 import functools
 import json
@@ -76,7 +76,7 @@ def test_our_own_names_load():
         aligner = registry.find("aligners", name)
         assert aligner.summary and isinstance(aligner.budgeted, bool)
         assert aligner.Settings() is not None
-    assert registry.spec_path("vsm13") == VSM / "vsm13.yaml"
+    assert registry.spec_path("vsm13").samefile(VSM / "vsm13.yaml")
     assert registry.spec_path("vsm13_text").is_file()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -113,7 +113,7 @@ def test_a_plugin_cannot_shadow_ours(plug):
     plug("tasks", "vsm13", "shadow:other.yaml")
     plug("models", "smollm2", "shadow:Mine")
     assert registry.find("aligners", "naive").__module__ == "culteval.optimizers.naive"
-    assert registry.spec_path("vsm13") == VSM / "vsm13.yaml"
+    assert registry.spec_path("vsm13").samefile(VSM / "vsm13.yaml")
     assert registry.table("models")["smollm2"].startswith("culteval.")
     assert "shadow" not in sys.modules
 
@@ -183,6 +183,137 @@ def test_ls_aligners_survives_a_plugin_that_is_no_aligner(plug):
         result = CliRunner().invoke(cli, ["ls", "aligners", "--json"])
     assert result.exception is None, repr(result.exception)
     assert '"de"' in result.output
+
+
+# ---------------------------------------------------------------- commands
+
+
+COMMAND = '''
+"""Commands of a plug-in."""
+import click
+print("imported")
+
+@click.command()
+@click.option("--loud", is_flag=True, help="Louder.")
+def greet(loud):
+    """Greet a country.
+
+    More about it.
+    """
+    click.echo("HELLO" if loud else "hello")
+
+made = click.Command("made")
+'''
+OURS = {  # as setup.cfg has them
+    "leaderboard": "culteval.leaderboards.commands:leaderboard",
+    "clca": "culteval.optimizers.clca.commands:clca",
+}
+
+
+@pytest.fixture
+def commands(plug):
+    """``commands(*arguments)`` calls the command line; ours are installed."""
+    from click.testing import CliRunner
+    from culteval.harness.cli.main import cli
+
+    for name, value in OURS.items():
+        plug("commands", name, value)
+    return lambda *arguments: CliRunner().invoke(cli, arguments)
+
+
+def lines_of(help_text):
+    """The lines of the section of commands by name, wrapped ones joined."""
+    found, name = {}, ""
+    for line in help_text.partition("Commands:\n")[2].splitlines():
+        head, text = line[2:].split(" ", 1) if line[2:3].strip() else (name, line)
+        name = head
+        found[name] = f"{found.get(name, '')} {text.strip()}".strip()
+    return found
+
+
+def test_setup_cfg_has_our_commands_and_they_load():
+    import configparser
+
+    import click
+
+    config = configparser.ConfigParser()
+    config.read(Path(__file__).parents[2] / "setup.cfg", encoding="utf-8")
+    listed = dict(line.split(" = ") for line in config["options.entry_points"]["culteval.commands"].split("\n") if line)
+    assert listed == OURS
+    for name, value in listed.items():
+        point = EntryPoint(name=name, value=value, group="culteval.commands")
+        assert isinstance(point.load(), click.Group) and point.load().name == name
+
+
+def test_a_plugin_s_command_is_listed_unimported_and_called(plug, commands):
+    plug("commands", "greet", "greeting:greet", greeting=COMMAND)
+    plug("commands", "made", "greeting:made")
+    listed = lines_of(commands("--help").stdout)
+    assert listed["greet"] == "Greet a country." and listed["made"] == "Commands of a plug-in."
+    assert "greeting" not in sys.modules
+    assert listed["run"].startswith("Align a model") and set(OURS) < set(listed)
+    assert commands("greet", "--loud").stdout == "imported\nHELLO\n"
+    assert "Did you mean 'greet'?" in commands("gret").stderr
+    assert "--loud" in commands("greet", "--help").stdout
+
+
+@pytest.mark.parametrize("namespace", [False, True])
+def test_a_command_in_a_package_is_described_without_importing_it(plug, commands, tmp_path, namespace):
+    package = tmp_path / "greetings" / "inner"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").write_text("raise SystemExit(9)\n")
+    if not namespace:  # one inside another package is known to its parent only, once that is imported
+        (package / "__init__.py").write_text("raise SystemExit(9)\n")
+    (package / "greet.py").write_text(COMMAND)
+    plug("commands", "greet", "greetings.inner.greet:greet")
+    said = "From greetings.inner.greet:greet." if namespace else "Greet a country."
+    assert lines_of(commands("--help").stdout)["greet"] == said
+    assert not [name for name in sys.modules if name.startswith("greetings")]
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_command_stops_neither_the_help_nor_others(plug, commands, name):
+    value, modules = BROKEN[name]
+    plug("commands", "bad", value, **modules)
+    seen = name in ("no such module", "syntax error")  # what its source shows
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        listed = lines_of(commands("--help").stdout)
+    assert ("bad" in listed) is not seen and {"run", "leaderboard"} <= set(listed)
+    assert [str(warning.message).startswith("skipped bad: ") for warning in caught] == [True] * seen
+    done = commands("bad")
+    assert isinstance(done.exception, UsageError) and "command 'bad'" in str(done.exception)
+    assert len(str(done.exception).splitlines()) == 1
+    assert commands("ls", "models").exit_code == 0
+
+
+def test_what_is_no_command_is_said_to_be_none(plug, commands):
+    plug("commands", "bad", "number:five", number='"""A number.\x1b[2J"""\nfive = 5\n')
+    assert "A number.\\x1b[2J" in commands("--help").stdout  # escaped, as all that others wrote
+    done = commands("bad")
+    assert isinstance(done.exception, UsageError) and "is no click command" in str(done.exception)
+
+
+def test_a_command_cannot_shadow_ours(plug, commands):
+    for name in ("run", "leaderboard"):
+        plug("commands", name, "greeting:greet", greeting=COMMAND)
+    listed = lines_of(commands("--help").stdout)
+    assert "Greet a country." not in listed.values()
+    for name in ("run", "leaderboard"):
+        assert "hello" not in commands(name, "--help").stdout
+    assert "greeting" not in sys.modules
+
+
+def test_an_installation_without_our_commands_is_told_to_be_renewed(plug):
+    """As after a ``git pull`` over an editable install: its metadata were written before."""
+    from click.testing import CliRunner
+    from culteval.harness.cli.main import cli
+
+    plug("aligners", "mine", "good_plugin:Mine", good_plugin=GOOD)  # no commands at all
+    done = CliRunner().invoke(cli, ["leaderboard", "show"])
+    assert done.exit_code == 2 and "Reinstall culteval" in done.stderr
+    assert len(done.stderr.partition("Error: ")[2].splitlines()) == 1
+    assert "Reinstall culteval" in lines_of(CliRunner().invoke(cli, ["--help"]).stdout)["clca"]
 
 
 # ---------------------------------------------------------------- families

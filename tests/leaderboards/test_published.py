@@ -14,6 +14,7 @@ from culteval.harness.sweeps.grid import cells, read_grid
 from culteval.leaderboards.boards import boards
 from culteval.leaderboards.country_sets import aligned_sets
 from culteval.leaderboards.entries import entries, verified
+from culteval.leaderboards.overall import overall
 from culteval.leaderboards.render import terminal
 from culteval.leaderboards.suite import read_suite
 
@@ -38,13 +39,11 @@ def test_it_names_no_folder_of_the_machine_it_was_made_on():
 
 
 def test_the_documents_have_its_tables():
-    """The README's of all aligners, and how well countries are told apart; one reading of the board for both."""
-    from benchmarks import overview
-
+    """The README's of all aligners, and the between-country tables; one reading of the board for both."""
     shelf, runs = Shelf(), list(entries(RESULTS, print))
     found, sets = boards(runs, shelf, read_suite()), aligned_sets(runs, shelf)
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
-    table = overview.table(found, sets).splitlines()
+    table = terminal.overall_markdown(overall(found, shelf)).splitlines()
     assert len(table) > 8
     for lines in ((ROOT / "README.md").read_text(encoding="utf-8").splitlines(), results):
         assert not set(table) - set(lines)
@@ -55,12 +54,10 @@ def test_the_documents_have_its_tables():
 
 
 def test_the_table_of_a_part_of_it(tmp_path):
-    from benchmarks.overview import main
-
     for aligner in ("naive", "icl"):
         entry = next(RESULTS.glob(f"vsm13-US-{aligner}-*"))
         shutil.copytree(entry, tmp_path / entry.name)
-    done = CliRunner().invoke(main, [str(tmp_path)])
+    done = CliRunner().invoke(cli, ["leaderboard", "show", str(tmp_path), "--overall", "--format", "md"])
     assert done.exit_code == 0
     assert [line.split("|")[1].strip() for line in done.output.splitlines()[2:4]] == ["naive", "icl"]
 

@@ -48,7 +48,7 @@ RIGHT = "metric: accuracy, higher_is_better: true}"
 def test_a_new_task_is_valid_and_can_be_asked(home):
     assert "culteval task validate mytask/mytask.yaml" in call("task", "new", "mytask")
     said = call("task", "validate", "mytask/mytask.yaml")
-    assert "valid (4 items, 2 wordings, any country, 6 answers)" in said
+    assert "valid (4 items, 2 paraphrases, any country, 6 answers)" in said
     assert "Answer with one letter only." in said and "may be answered: A, B, C, D" in said
     assert len(protocol(spec_of("mytask"), Asking())) == 6
     assert "$" not in "".join(path.read_text() for path in (home / "mytask").iterdir())

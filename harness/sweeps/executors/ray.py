@@ -130,7 +130,7 @@ def _connected(address: str) -> Any:
         import ray
         import ray.exceptions
     except ImportError:
-        raise UnavailableError("Ray is not installed. `pip install culteval[ray]`, or use --engine local.") from None
+        raise UnavailableError("Ray is not installed. `pip install culteval[ray]`, or use --executor local.") from None
     own: dict[str, Any] = {"object_store_memory": _STORE, "include_dashboard": False} if address == "local" else {}
     host, _, port = address.rpartition(":")
     try:

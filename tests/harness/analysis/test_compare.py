@@ -1,4 +1,4 @@
-"""``culteval compare`` and ``culteval correlate``: what is shared, what is said, what is escaped."""
+"""``culteval compare``, its rank correlations too: what is shared, what is said, what is escaped."""
 
 import json
 import sys
@@ -120,7 +120,7 @@ def test_text_on_one_side_only(tmp_path, said, monkeypatch, capsys):
         assert all(row.text_a is None and row.text_b is None for row in found.moved)
         code, told, _ = run(monkeypatch, capsys, "compare", *order)
         assert code == 0 and "of one side only" in told
-        assert ("no answer moved" in told or "moved most (text" in told) is False
+        assert ("no answer changed" in told or "changed most (text" in told) is False
 
 
 def test_holm_runs_over_all_that_is_shown(tmp_path):
@@ -208,6 +208,7 @@ def test_names_are_shown_as_they_are(tmp_path, name, form, monkeypatch, capsys):
     ("arguments", "code", "needle"),
     [(["a"], 2, "two submissions"), (["a", "none"], 3, "none"), (["a", "empty"], 3, "manifest.json"),
      (["a", "a", "--json", "--markdown"], 2, "not both"), (["a", "a", "--country", "Nowhere"], 2, "Nowhere"),
+     (["a", "a", "--country", "US", "--rank-correlation"], 2, "--country goes without"),
      (["a", "changed"], 3, "is not this vsm13")],
 )  # fmt: skip
 def test_what_cannot_be_compared(tmp_path, monkeypatch, capsys, arguments, code, needle):
@@ -215,7 +216,7 @@ def test_what_cannot_be_compared(tmp_path, monkeypatch, capsys, arguments, code,
     (tmp_path / "empty").mkdir()
     changed = write(tmp_path / "changed") / "manifest.json"
     changed.write_text(changed.read_text().replace(spec_of("vsm13").hash, "0" * 64))
-    paths = [word if word.startswith("--") or word == "Nowhere" else tmp_path / word for word in arguments]
+    paths = [word if word.startswith("--") or word in ("Nowhere", "US") else tmp_path / word for word in arguments]
     found, out, err = run(monkeypatch, capsys, "compare", *paths)
     assert (found, out) == (code, "") and needle in err and "Traceback" not in err
 
@@ -223,20 +224,20 @@ def test_what_cannot_be_compared(tmp_path, monkeypatch, capsys, arguments, code,
 def test_correlate(tmp_path, monkeypatch, capsys):
     codes = ("SA", "US", "CN", "IN", "DE", "BR", "FR", "JP", "GB", "MX")
     folders = [write(tmp_path / code, country=code, answers=k) for k, code in enumerate(codes)]
-    code, out, _ = run(monkeypatch, capsys, "correlate", *folders, "--json")
+    code, out, _ = run(monkeypatch, capsys, "compare", "--rank-correlation", *folders, "--json")
     rows = json.loads(out)["correlations"]
     assert code == 0 and len(rows) == 2 * 6 * 2
     assert all(row["association"]["low"] < row["association"]["value"] < row["association"]["high"] for row in rows)
     assert all(row["association"]["p"] <= row["adjusted"] for row in rows)
-    code, out, _ = run(monkeypatch, capsys, "correlate", *folders)
+    code, out, _ = run(monkeypatch, capsys, "compare", "--rank-correlation", *folders)
     assert code == 0 and "kendall" in out and "pdi" in out
     for wrong, needle in (
         (folders[:9], "9 countries"),
         ([*folders, write(tmp_path / "twice")], "SA is there twice"),
         ([*folders, write(tmp_path / "gd", aligner="gd", country="IT")], "several models or aligners"),
-        ([write(tmp_path / "g", ("general",), country="US")], "no task"),
+        ([folders[0], write(tmp_path / "g", ("general",), country="US")], "no task"),
     ):
-        code, out, err = run(monkeypatch, capsys, "correlate", *wrong)
+        code, out, err = run(monkeypatch, capsys, "compare", "--rank-correlation", *wrong)
         assert (code, out) == (2, "") and needle in err
         assert len([line for line in err.splitlines() if line.startswith("Error")]) == 1
 

@@ -1,4 +1,4 @@
-"""``culteval whose``: distances to every country, the double-centred matrix, ranks, permutations, and bad input."""
+"""``culteval identify``: distances to every country, the double-centred matrix, ranks, permutations, and bad input."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def like(country, strength=1.0, noise=0.0, seed=0):
 
 
 def call(*words, code=0):
-    done = CliRunner().invoke(cli, ["whose", *map(str, words)])
+    done = CliRunner().invoke(cli, ["identify", *map(str, words)])
     if isinstance(done.exception, CultevalError):
         raise done.exception
     assert done.exit_code == code, done.output
@@ -112,12 +112,13 @@ def test_the_nearest_are_listed_and_drawn(tmp_path, submit, monkeypatch):
     text = call(run, "--top", 3, "--plot", tmp_path / "n.svg")
     shown = json.loads(call(run / "submission", "--json"))
     (row,) = shown["submissions"]
-    assert row["aligned_to"] == "JP" and row["nearest"][row["rank"] - 1]["country"] == "JP"
-    assert [each["distance"] for each in row["nearest"]] == sorted(each["distance"] for each in row["nearest"])
-    assert shown["identification"] is None and len(row["nearest"]) == len(countries_of(spec_of("vsm13"), None))
+    assert row["aligned_to"] == "JP" and row["distances"][row["rank"] - 1]["country"] == "JP"
+    assert [each["distance"] for each in row["distances"]] == sorted(each["distance"] for each in row["distances"])
+    assert row["nearest_country"] == row["distances"][0]["country"]
+    assert shown["identification"] is None and len(row["distances"]) == len(countries_of(spec_of("vsm13"), None))
     bars = [line.split("━")[0].split() for line in text.splitlines() if "━" in line]
     assert [line[0] for line in bars][:3] == ["1", "2", "3"] and len(bars) == 3 + (row["rank"] > 3)
-    assert "◆ own" in text and "no matrix" in text
+    assert "◆ own" in text and "no identification rank" in text
     svg = (tmp_path / "n.svg").read_text(encoding="utf-8")
     assert svg.count("</svg>") == 1 and ">Japan<" in svg
 
@@ -206,15 +207,16 @@ def test_a_set_of_the_right_countries_is_identified(tmp_path, submit, monkeypatc
     runs = [submit(tmp_path / c, {"vsm13": like(c, 0.4, 0.05, i)}, c) for i, c in enumerate(SIX)]
     shown = json.loads(call(*runs, "--json"))
     found = shown["identification"]
-    assert found["countries"] == list(SIX) and found["mean_rank"] < 1.5 and found["p"] < 0.01
-    assert shown["centred"]["explained_variance"]["all"] > 0.3
+    assert found["countries"] == list(SIX) and found["mean_identification_rank"] < 1.5 and found["p"] < 0.01
+    assert found["mean_identification_rank"] == sum(found["identification_ranks"]) / 6
+    assert shown["between_countries"]["explained_variance"]["all"] > 0.3
     wrong = [submit(tmp_path / f"w{c}", {"vsm13": like(c, 0.4, 0.05, i)}, d)
              for i, (c, d) in enumerate(zip(SIX, SIX[1:] + SIX[:1], strict=True))]  # fmt: skip
     other = json.loads(call(*wrong, "--json"))["identification"]
-    assert other["mean_rank"] > 3 and other["p"] > 0.3
+    assert other["mean_identification_rank"] > 3 and other["p"] > 0.3
     text = call(*runs, "--plot", tmp_path / "m.svg")
-    assert "p = 0.00" in text and "720 labellings" in text and "free of C" in text
-    assert "mean rank" in (tmp_path / "m.svg").read_text(encoding="utf-8")
+    assert "p = 0.00" in text and "720 permutations" in text and "between-country R2 0." in text
+    assert "mean identification rank" in (tmp_path / "m.svg").read_text(encoding="utf-8")
 
 
 def test_shares_are_compared_too(tmp_path, submit):
@@ -228,7 +230,7 @@ def test_shares_are_compared_too(tmp_path, submit):
         answers = Answers(layout, probs / probs.sum(-1, keepdims=True), np.zeros((1, len(layout))))
         submit(tmp_path / code, {"wvs": answers}, code)
     shown = json.loads(call(*(tmp_path / code for code in SIX), "--json"))
-    assert shown["metric"] == "w1" and shown["identification"]["p"] < 0.05 and shown["centred"] is None
+    assert shown["metric"] == "w1" and shown["identification"]["p"] < 0.05 and shown["between_countries"] is None
 
 
 def test_the_seed_decides_what_is_drawn():
@@ -252,7 +254,7 @@ def test_why_there_is_no_matrix(tmp_path, submit):
                        ((one, other), "more than one aligner"), ((one, lost), "no Antarctica"),
                        ((one, one), "several submissions")):  # fmt: skip
         assert why in " ".join(call(*paths).split())
-    with pytest.raises(UsageError, match="--plot: no picture"):
+    with pytest.raises(UsageError, match="--plot: no figure"):
         call(one, other, "--plot", tmp_path / "x.svg")
     assert "p needs 6 countries" in " ".join(call(one, two).split())
 

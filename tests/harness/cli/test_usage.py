@@ -305,7 +305,7 @@ def test_good_specs_are_valid(culteval, task, name):
     before = {p: p.read_bytes() for p in task.iterdir()}
     code, printed, err = culteval("task", "validate", task / name)
     assert code == 0 and err == ""
-    assert "valid" in printed and "24 items" in printed and "4 wordings" in printed
+    assert "valid" in printed and "24 items" in printed and "4 paraphrases" in printed
     assert {p: p.read_bytes() for p in task.iterdir()} == before
 
 

@@ -197,15 +197,10 @@ def test_a_damaged_entry_is_said_answered_anew_and_replaced(tiny, tmp_path, plac
     first = run(tiny(), "a")
     (path,) = place.glob("*.answers")
     whole = path.read_bytes()
-    assert "1 of 1 sets" in culteval("cache", "verify").stdout
     path.write_bytes(whole[:-7] + bytes([whole[-7] ^ 4]) + whole[-6:])
-    with pytest.raises(CultevalError, match=r"damaged.*cache clear") as caught:
-        culteval("cache", "verify")
-    assert caught.value.exit_code == 3 and path.exists()
     second = run(tiny(), "b")
     assert second["cached"] == [] and answers_in(second) == answers_in(first)
     assert '"note"' in (Path(second["run"]) / "log.jsonl").read_text() and path.read_bytes() == whole
-    assert json.loads(culteval("cache", "verify", "--json").stdout) == {"sets": 1, "damaged": []}
 
 
 def test_a_cache_that_cannot_be_used_stops_nothing(tiny, tmp_path, place):
@@ -267,18 +262,18 @@ def test_eight_processes_on_one_cache(place):
     assert sum(int(out) for out, _ in done) > 50
     cache = AnswerCache(place, pytest.fail, most=12000)
     assert 1 <= len(cache.entries()) <= 5 and cache.size() <= 12000
-    assert not any(bad for _, bad in cache.damaged()) and not list(place.glob(".*.tmp"))
+    assert all(cache.get(path.stem, None) for path in cache.entries()) and not list(place.glob(".*.tmp"))
 
 
 def test_the_commands(tiny, tmp_path, place):
     assert json.loads(culteval("cache", "info", "--json").stdout)["sets"] == 0
-    assert "0 of 0" in culteval("cache", "verify").stdout and "0 sets" in culteval("cache", "clear").stdout
+    assert "0 sets" in culteval("cache", "clear").stdout
     assert not place.exists()
     AnswerCache(place, pytest.fail).put("a", some(protocol(spec_of("general"), Asking(limit=1)).layout))
     facts = json.loads(culteval("cache", "info", "--json").stdout)
     assert facts["sets"] == 1 and facts["bytes"] == (place / "a.answers").stat().st_size < facts["most_bytes"]
     assert "1 sets" in culteval("cache", "info").stdout
-    assert "1 sets of answers dropped" in culteval("cache", "clear").stdout and not list(place.glob("*.answers"))
+    assert "1 sets of answers deleted" in culteval("cache", "clear").stdout and not list(place.glob("*.answers"))
 
 
 # ---------------------------------------------------------------- a model is what is in its folder

@@ -96,7 +96,7 @@ def test_lengths_are_added_to_what_is_there(command, tmp_path):
         (["--tokens", "10,x"], "--tokens"),
         (["--tokens", "0"], "--tokens"),
         (["--tokens", "5000"], "--tokens"),
-        (["--aligner", "icl"], "no `tokens`"),
+        (["--aligner", "icl"], "no setting `tokens`"),
         (["--fit", "vsm13"], "needs all its items"),
         (["--folds", "90"], "groups of items"),
         (["--aligner", "d"], "aligner"),

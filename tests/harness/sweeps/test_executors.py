@@ -235,18 +235,20 @@ def test_what_cannot_be_had_is_said_with_a_remedy(file, cluster, monkeypatch):
 
     cluster.init = refuses
     with pytest.raises(UnavailableError, match=r"--address auto: no cluster .*running Ray instance") as caught:
-        CliRunner().invoke(cli, ["sweep", str(file), "--engine", "ray", "--address", "auto"], catch_exceptions=False)
+        CliRunner().invoke(cli, ["sweep", str(file), "--executor", "ray", "--address", "auto"], catch_exceptions=False)
     assert str(caught.value).count("\n") == 1 and caught.value.exit_code == 4
     with socket.create_server(("127.0.0.1", 0)) as server:
         free = server.getsockname()[1]  # and nobody listens there any more
     cluster.init = lambda **given: pytest.fail("Ray was made to wait")
     for place in (f"127.0.0.1:{free}", "127.0.0.1:99999"):
         with pytest.raises(UnavailableError, match=rf"--address {place}: no cluster"):
-            CliRunner().invoke(cli, ["sweep", str(file), "--engine", "ray", "--address", place], catch_exceptions=False)
+            CliRunner().invoke(
+                cli, ["sweep", str(file), "--executor", "ray", "--address", place], catch_exceptions=False
+            )
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
     with pytest.raises(UnavailableError, match=r"culteval\[ray\]"):
-        CliRunner().invoke(cli, ["sweep", str(file), "--engine", "ray"], catch_exceptions=False)
-    with pytest.raises(UsageError, match="--address goes with --engine ray"):
+        CliRunner().invoke(cli, ["sweep", str(file), "--executor", "ray"], catch_exceptions=False)
+    with pytest.raises(UsageError, match="--address goes with --executor ray"):
         CliRunner().invoke(cli, ["sweep", str(file), "--address", "auto"], catch_exceptions=False)
 
 
@@ -284,7 +286,7 @@ def test_ray_with_a_worker_killed_gives_what_an_undisturbed_local_sweep_gives(fi
     file.write_text(GRID.format(model=tiny(), budget=300))
     other = file.parent / "b"
     local = sweep(file, "--out", other)
-    process = sweep(file, "--engine", "ray", "--workers", "2", "--retries", "2", "--out", "a")
+    process = sweep(file, "--executor", "ray", "--workers", "2", "--retries", "2", "--out", "a")
     victim = None
     for _ in range(2400):
         if found := next((file.parent / "a").glob("*random*/checkpoint.npz"), None):
@@ -314,7 +316,7 @@ def test_a_running_cluster_of_two_nodes_and_parts_of_a_card(file):
     try:
         nodes.add_node(num_cpus=1, num_gpus=1)
         file.write_text(file.read_text() + "resources: {cpus: 0.5, gpus: 0.5}\n")
-        process = sweep(file, "--engine", "ray", "--address", nodes.address, "--out", "a")
+        process = sweep(file, "--executor", "ray", "--address", nodes.address, "--out", "a")
         out, error = process.communicate(timeout=600)
         assert process.returncode == 0, error[-2000:]
         assert {row["state"] for row in json.loads(out)} == {"done"}

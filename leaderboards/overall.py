@@ -1,0 +1,249 @@
+"""Overall table of a folder's boards: a row an aligner, a column a task, means over countries and seeds."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..harness.analysis.between_countries import ALL
+from ..harness.report.tables import Column
+from ..harness.scoring.score import Shelf
+from ..tasks.score import Score, place
+from .boards import Board, key_of, settings_of
+from .country_sets import aligned_sets
+from .entries import Entry
+from .metric_labels import label, precision
+from .render.tables import columns
+
+BASELINES = ("constant", "uniform", "world mean", "random prefix")  # those that have a row
+UNALIGNED = "naive"
+R2 = "between_country_r2"
+NOTES = (
+    "means over countries, in each over seeds; between-country R2: explained variance of country-centred indices",
+    "(k/n): k of n runs are better than every baseline by interval or seed range, and than random prefixes by 2 SD",
+    "±: standard deviation over random prefixes",
+)
+
+
+class _Task(NamedTuple):
+    """What the boards of one column have in common: all but the country."""
+
+    name: str
+    edition: str
+    constants: str
+    asked: str
+
+
+class _Who(NamedTuple):
+    """What the runs of one row have in common: all but country and seed. A baseline has no settings."""
+
+    aligner: str
+    model: str = ""
+    settings: str = "{}"
+    allowed: int = 0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean, its spread over random prefixes, and how many of how many runs are an improvement."""
+
+    value: float
+    spread: float | None = None
+    improvements: int = 0
+    runs: int = 0
+
+    def text(self, places: int) -> str:
+        """Write the cell with so many decimal places."""
+        spread = "" if self.spread is None else f" ± {self.spread:.{places}f}"
+        return f"{self.value:z.{places}f}{spread}" + (f" ({self.improvements}/{self.runs})" if self.runs else "")
+
+
+@dataclass
+class _Found:
+    """What one row has in one column, by country; a baseline has spreads and no runs."""
+
+    countries: set[str] = field(default_factory=set)
+    values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    improved: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
+    spreads: list[float] = field(default_factory=list)
+
+    def add(self, country: str, score: Score | None, improved: bool | None = None) -> None:
+        self.countries.add(country)
+        if score is not None:
+            self.values[country].append(score.value)
+            self.improved[country] += [] if improved is None else [improved]
+
+    def cell(self, countries: Collection[str]) -> Cell | None:
+        """Average over the countries that have a value; None where none has."""
+        means = [float(np.mean(each)) for code, each in self.values.items() if code in countries]
+        improved = [one for code, each in self.improved.items() for one in each if code in countries]
+        spread = float(np.mean(self.spreads)) if self.spreads else None
+        return Cell(float(np.mean(means)), spread, sum(improved), len(improved)) if means else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """An aligner or a baseline and the countries of its means; a cell a column, None where there is no value."""
+
+    name: str
+    countries: tuple[str, ...]
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True)
+class Overall:
+    """The table. ``columns`` are titles of tasks and metrics; ``rows`` are aligners, then baselines.
+
+    Aligners are ordered by the first task's headline; those that were not run in every country come after the others.
+    """
+
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def headings(self) -> list[str]:
+        """The headings of ``texts``."""
+        return ["aligner", *(f"{task}: {_label(metric)}" for task, metric in self.columns)]
+
+    def texts(self) -> list[list[str]]:
+        """Write a line of cells a row, "-" where there is no value."""
+        places = [2 if metric == R2 else precision(metric) for _, metric in self.columns]
+        return [
+            [row.name, *("-" if cell is None else cell.text(at) for cell, at in zip(row.cells, places, strict=True))]
+            for row in self.rows
+        ]
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield one record a value, for machines."""
+        for row in self.rows:
+            for (task, metric), cell in zip(self.columns, row.cells, strict=True):
+                if cell is not None:
+                    who = {"aligner": row.name, "countries": row.countries}
+                    yield who | {"task": task, "metric": metric} | asdict(cell)
+
+
+def _label(metric: str) -> str:
+    return "between-country R2" if metric == R2 else label(metric).lower()
+
+
+def overall(found: Sequence[Board], shelf: Shelf) -> Overall:
+    """Average the headlines of boards over countries and seeds.
+
+    Runs of another model, setting or budget are another row, and boards of another edition, constants or protocol are
+    another column: only what is comparable is averaged.
+    """
+    boards: dict[_Task, list[Board]] = defaultdict(list)
+    for board in found:
+        boards[_Task(board.key.task, *board.key[2:])].append(board)
+    runs: dict[_Who, dict[str, Entry]] = defaultdict(dict)
+    table: dict[_Who, dict[_Task, _Found]] = defaultdict(lambda: defaultdict(_Found))
+    for task, mine in boards.items():
+        for board in mine:
+            _add(board, task, runs, table)
+    all_of = {task: {board.key.country for board in mine} for task, mine in boards.items()}
+    everywhere = {code for each in all_of.values() for code in each}
+    hofstede = [task for task, mine in boards.items() if mine[0].spec.metadata.measure == "hofstede"]
+    rows, names, titles = [], _names(runs), _titles(boards)
+    for who, where in _ordered(runs, table, boards, all_of):
+        name = names.get(who) or " ".join(filter(None, who[:2]))
+        whole = where == everywhere
+        between = [_between(runs.get(who, {}), task, shelf) if whole else None for task in hofstede]
+        cells = [each.cell(where) if (each := table[who].get(task)) else None for task in boards]
+        told = name if whole else f"{name}, {' and '.join(sorted(where))} only"
+        rows.append(Row(told, tuple(sorted(where)), (*between, *cells)))
+    shown = [(titles[task], R2) for task in hofstede]
+    shown += [(titles[task], _column(mine).metric) for task, mine in boards.items()]
+    return Overall(tuple(shown), tuple(rows))
+
+
+def _column(boards: Sequence[Board]) -> Column:
+    """The score that a column shows: the first that a table for a paper prints."""
+    return columns(boards[0])[0]
+
+
+def _add(board: Board, task: _Task, runs: dict[_Who, dict[str, Entry]], table: dict[_Who, dict[_Task, _Found]]) -> None:
+    """Sort the rows of a board into the table, and its submissions into ``runs`` by name."""
+    column, country = _column([board]), board.key.country
+    models = set()
+    for standing in board.standings:
+        manifest = standing.entry.manifest
+        models.add(model := f"{manifest.model.name} {manifest.model.dtype}")
+        allowed = manifest.budget.item_forwards_allowed
+        who = _Who(manifest.aligner.name, model, settings_of(standing.entry), allowed)
+        runs[who][standing.entry.name] = standing.entry
+        table[who][task].add(country, column.find(standing.row.scores), standing.row.gain)
+    for row in board.trivial:
+        equal = row.note if (row.note or "").startswith("also ") else ""  # on a board, equal rows are one
+        model = next((model for model in models if model in row.name), "")  # named where controls are of several
+        for name in (name for name in BASELINES if row.name.startswith(name) or name in equal):
+            score, cell = column.find(row.scores), table[_Who(name, model)][task]
+            cell.add(country, score)
+            cell.spreads += [row.spread[place(score)]] if score and row.spread else []
+
+
+def _ordered(
+    runs: Mapping[_Who, object],
+    table: Mapping[_Who, Mapping[_Task, _Found]],
+    boards: Mapping[_Task, Sequence[Board]],
+    all_of: Mapping[_Task, set[str]],
+) -> Iterator[tuple[_Who, set[str]]]:
+    """Yield the rows in order, each with the countries that it is averaged over."""
+    everywhere = {code for each in all_of.values() for code in each}
+    first = next(iter(boards), None)
+
+    def worst_last(who: _Who) -> float:
+        cell = table[who][first].cell(everywhere) if first in table[who] else None
+        if first is None or cell is None:
+            return float("inf")
+        higher = _column(boards[first]).metric == "skill" or boards[first][0].spec.metadata.headline.higher_is_better
+        return -cell.value if higher else cell.value
+
+    aligners = sorted(runs, key=worst_last)
+    whole = [who for who in aligners if all(each.countries == all_of[task] for task, each in table[who].items())]
+    yield from ((who, everywhere) for who in whole)
+    for who in (who for who in aligners if who not in whole):  # beside it the unaligned model in the same countries
+        where = {code for each in table[who].values() for code in each.countries}
+        yield who, where
+        yield from ((one, where) for one in whole if one.aligner == UNALIGNED and one.model == who.model)
+    yield from ((who, everywhere) for name in BASELINES for who in table if who.aligner == name)
+
+
+def _between(runs: Mapping[str, Entry], task: _Task, shelf: Shelf) -> Cell | None:
+    """Average the between-country R2 of a row's aligned sets over seeds; None without a set of countries enough."""
+    spec = shelf.spec(task.name)
+    answered = [entry for entry in runs.values() if any(one.name == task.name for one in entry.manifest.tasks)]
+    mine = [entry for entry in answered if key_of(entry.manifest.asked(task.name), spec)[2:] == task[1:]]
+    found = [each.centred for each in aligned_sets(mine, shelf) if each.task == task.name]
+    values = [each.explained_variance[ALL] for each in found if each]
+    return Cell(float(np.mean(values))) if values else None
+
+
+def _titles(boards: Mapping[_Task, Sequence[Board]]) -> dict[_Task, str]:
+    """Name the columns: by task, and by edition and protocol where a task has several boards a country."""
+    names = [task.name for task in boards]
+    return {
+        task: task.name if names.count(task.name) == 1 else f"{task.name} ({mine[0].variant})"
+        for task, mine in boards.items()
+    }
+
+
+def _names(runs: Iterable[_Who]) -> dict[_Who, str]:
+    """Name the rows: by aligner, and by what sets it apart from other rows: model, budget, settings."""
+    runs = list(runs)
+    several = len({who.model for who in runs}) > 1
+    names = {}
+    for who in runs:
+        same = [one for one in runs if (one.aligner, one.model) == (who.aligner, who.model)]
+        parts = [f"{who.aligner} {who.model}" if several else who.aligner]
+        if len({one.allowed for one in same}) > 1:
+            parts.append(f"{who.allowed:,} item forwards")
+        settings = [json.loads(one.settings) for one in same]
+        own = json.loads(who.settings)
+        odd = [key for key in own if any(other.get(key) != own[key] for other in settings)]
+        names[who] = ", ".join([*parts, *(f"{key}={own[key]}" for key in odd)])
+    return names
