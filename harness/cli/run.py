@@ -16,7 +16,8 @@ from ...tasks.countries import name_of
 from ...tasks.measure import measure_of
 from ...tasks.score import Score
 from ...tasks.spec import TaskSpec
-from ..registry import find, spec_of
+from ..alignment.aligner import find_aligner
+from ..registry import spec_of
 from ..report import tables as report
 from ..report.progress import verbosity
 from ..runs.answer_cache import answers_folder
@@ -66,8 +67,6 @@ COMPANIONS = ("naive", "icl", "random")
 @click.option("--language", help="Language of tasks that have several: ar, de, es, hi, zh [default: English].")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner.")
-@click.option("--preset", help="Sizes of an aligner that has several (clca: laptop or paper).")
-@click.option("--dialogues", type=click.Path(dir_okay=False), help="Your own dialogues, for clca.")
 @click.option(
     "--config", type=click.Path(dir_okay=False), help="YAML file with settings of the aligner, or a shipped name."
 )
@@ -127,7 +126,7 @@ def resume(folder: str, no_cache: bool, talk: str | None, as_json: bool) -> None
 
 def _companions(aligner: str) -> list[str]:
     """What to show beside an aligner: everything simpler than it."""
-    order = COMPANIONS if find("aligners", aligner).budgeted else COMPANIONS[:2]
+    order = COMPANIONS if find_aligner(aligner).budgeted else COMPANIONS[:2]
     return [name for name in order if name != aligner] if aligner != "naive" else []
 
 

@@ -16,16 +16,16 @@ from ...tasks.measure import MeasureOptions, countries_of, measure_of
 from ...tasks.prompts import Asking
 from ...tasks.prompts import asked as count
 from ...tasks.reading import read_text
-from ...tasks.spec import first_problem
+from ...tasks.spec import first_problem, read_yaml
 from ..adapters.peft_files import carried_hash, is_soft_prompt
+from ..alignment.aligner import Aligner, find_aligner
 from ..engine.chat import MOST_TEMPLATE, USUAL, ChatOptions
 from ..providers.settings import api_of, is_remote
-from ..registry import concrete, family, find, listing, spec_of, table
+from ..registry import concrete, family, listing, spec_of, table
 from ..submissions.manifest import MOST_ANSWERS
 from .checks import require_context
-from .config import RunConfig, aligner_settings, budget_of, goal_of, read_assignments
+from .config import RunConfig, aligner_settings, budget_of, objective_of, read_assignments
 
-SHORT = ("preset", "dialogues")  # settings with a flag of their own
 DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -61,10 +61,10 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
     asked = sum(count(spec, asking) for spec in specs)
     if asked > MOST_ANSWERS:
         raise UsageError(f"--respondents: {asked} answers; a submission holds {MOST_ANSWERS} at most.")
-    base = _settings_file(flags["config"], flags["aligner"]) if flags["config"] else settings
-    base = dict(base or {}) | {name: flags[name] for name in SHORT if flags.get(name) is not None}
+    aligner = find_aligner(flags["aligner"])
+    base = _settings_file(flags["config"], flags["aligner"], aligner) if flags["config"] else settings
     chosen = aligner_settings(flags["aligner"], flags["assignments"], base)
-    aligner = find("aligners", flags["aligner"])
+    working = aligner(chosen)
     copied = ["aligner", "model", "revision", "dtype", "device", "threads", "readout", "respondents", "seed"]
     copied += ["limit", "calibrate"]
     if is_remote(flags["model"]):
@@ -82,15 +82,14 @@ def plan(flags: Mapping[str, Any], settings: Mapping[str, Any] | None = None) ->
         options=options,
         budget=flags["budget"] if aligner.budgeted else 0,
     )
-    require_context(config.model, chosen)
-    if check := getattr(aligner, "check", None):
-        check(aligner(chosen), goal_of(config), budget_of(config))
+    require_context(config.model, working.soft_tokens)
+    working.check(objective_of(config), budget_of(config))
     return config
 
 
-def _require_text(flags: Mapping[str, Any], aligner: Any) -> None:
+def _require_text(flags: Mapping[str, Any], aligner: type[Aligner]) -> None:
     """Raise UsageError for what a model behind an API cannot have: aligners that need its weights, a place, a type."""
-    if not _in_words(aligner):
+    if aligner.needs_weights:
         behind = f"needs a model's weights, and {flags['model']} is behind an API"
         raise UsageError(f"--aligner {flags['aligner']}: {behind}. Use {_able()}.")
     usual: dict[str, Any] = {"dtype": "auto", "device": "cpu", "revision": None, "threads": None, "system": None}
@@ -118,7 +117,7 @@ def _chat(flags: Mapping[str, Any]) -> ChatOptions | None:
     return None if options == USUAL else options
 
 
-def _carried(flags: Mapping[str, Any], aligner: Any) -> dict[str, str]:
+def _carried(flags: Mapping[str, Any], aligner: type[Aligner]) -> dict[str, str]:
     """The adapter that the model carries, and its hash; nothing where it carries none.
 
     Raises:
@@ -127,19 +126,15 @@ def _carried(flags: Mapping[str, Any], aligner: Any) -> dict[str, str]:
     if not flags.get("adapter"):
         return {}
     folder = Path(flags["adapter"])
-    if not _in_words(aligner) and is_soft_prompt(folder):
+    if aligner.needs_weights and is_soft_prompt(folder):
         told = f"--adapter {folder} is a soft prompt, before which nothing can be put"
         raise UsageError(f"--aligner {flags['aligner']}: {told}. Use {_able()}.")
     return {"adapter": str(folder), "adapter_sha256": carried_hash(folder)}
 
 
-def _in_words(aligner: Any) -> bool:
-    return not getattr(aligner, "needs_weights", True)
-
-
 def _able() -> str:
-    found = listing("aligners", lambda name: (name, _in_words(find("aligners", name))))
-    return ", ".join(name for name, may in found if may)
+    found = listing("aligners", lambda name: (name, find_aligner(name).needs_weights))
+    return ", ".join(name for name, needs_weights in found if not needs_weights)
 
 
 def _fitted(names: str | Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -174,11 +169,10 @@ def _in_language(task: str, language: str | None) -> str:
     return f"{task}_{language}"
 
 
-def _settings_file(name: str, aligner: str) -> dict[str, Any]:
-    from ...tasks.spec import read_yaml
-
-    shipped = Path(__file__).parents[2] / "optimizers" / "configs" / f"{name}.yaml"
-    path = shipped if shipped.is_file() else Path(name)
+def _settings_file(config: str, name: str, aligner: type[Aligner]) -> dict[str, Any]:
+    """The settings of a file, or of one that the aligner ships under this name."""
+    path = aligner.configs.get(config, Path(config))
     if not path.is_file():
-        raise UsageError(f"--config {name!r}: neither a file nor a shipped configuration for {aligner}.")
+        shipped = f"It ships {', '.join(aligner.configs)}." if aligner.configs else "It ships none."
+        raise UsageError(f"--config {config!r}: neither a file nor a configuration of {name}. {shipped}")
     return read_yaml(path)
