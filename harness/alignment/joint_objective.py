@@ -18,7 +18,7 @@ from .objective import TaskObjective
 
 @dataclass(frozen=True, eq=False)
 class JointObjective:
-    """Goals of one country in one read-out; to an aligner it looks like one (see ``Objective``)."""
+    """Objectives of one country in one read-out; to an aligner it looks like one (see ``Objective``)."""
 
     parts: tuple[TaskObjective, ...]
     null_loss: float = 1.0  # each part's loss is relative already

@@ -17,12 +17,12 @@ from ...harness.models.aligned import AlignedModel
 from ...harness.registry import spec_of
 from ...tasks.metrics.reference import scores_of
 from .culture import in_words
-from .dialogues import read_dialogues
-from .scenarios import place_of
+from .dialogues.dialogue import read_dialogues
+from .dialogues.scenarios import place_of
+from .pipeline import Pipeline
 from .settings import CLCASettings
-from .stages import Course
 from .teacher import writer_of
-from .train import LORA
+from .training.train import LORA
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -74,8 +74,10 @@ class CLCA(Aligner):
             return writer_of(teacher_of(), replies, checkpoint.progress)
 
         seed = int(rng.integers(1 << 31))
-        course = Course(folder, code, culture_of(code), self.settings, seed, lambda: model, writer, checkpoint.progress)
-        course.run()
-        budget.tokens = int(sum(cost["tokens"] for cost in course.spent().values()))
-        budget.seconds = sum(cost["seconds"] for cost in course.spent().values())
+        pipeline = Pipeline(
+            folder, code, culture_of(code), self.settings, seed, lambda: model, writer, checkpoint.progress
+        )
+        pipeline.run()
+        budget.tokens = int(sum(cost["tokens"] for cost in pipeline.spent().values()))
+        budget.seconds = sum(cost["seconds"] for cost in pipeline.spent().values())
         return AlignedModel(model, lora=folder / LORA)

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from culteval.errors import RunError, UsageError
 from culteval.harness.alignment.budget import Budget
+from culteval.harness.alignment.checkpoint import Checkpoint
 from culteval.harness.alignment.objective import fit_objective
 from culteval.harness.cli.main import cli
 from culteval.harness.models.aligned import AlignedModel
@@ -50,7 +51,7 @@ VARIANTS = {
 CASES = {name: (name, flags) for name, flags in SMALL.items()} | VARIANTS
 
 
-class Memory:
+class Memory(Checkpoint):
     """A checkpoint in memory; ``stop`` raises after so many saves, as a kill would."""
 
     def __init__(self, budget, state=None, stop=None):
