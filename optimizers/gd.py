@@ -179,8 +179,8 @@ class _Descent:
         self.adam.restore(state)
         self.best, self.best_loss = np.array(state["gd_best"]), float(state["gd_best_loss"])
         self.since, self.rng = int(state["gd_since"]), unpack_rng(state["gd_rng"])
-        ends = np.cumsum(state["gd_sizes"])
-        self.turns = np.split(np.array(state["gd_turns"]), ends[:-1]) if len(ends) else []
+        ends, rows = np.cumsum(state["gd_sizes"]), np.array(state["gd_turns"])
+        self.turns = np.split(rows, ends[:-1]) if len(ends) else []
 
 
 def _drawn(objective: Objective, settings: GradientSettings) -> tuple[list[np.ndarray], int]:

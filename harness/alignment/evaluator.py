@@ -54,8 +54,10 @@ class Evaluator:
             limits: (n,) losses that candidates must not exceed; the loss of one that is dropped for it is +inf.
 
         Raises:
-            RunError: a loss is NaN.
+            RunError: the budget pays for none, or a loss is NaN.
         """
+        if not self.affordable:
+            raise RunError(f"budget: a candidate is {self.objective.cost} item forwards, {self.budget.left} left.")
         if self.schedule is not None and limits is not None:
             return self._race(self.schedule, soft, limits)
         soft = soft[: self.affordable]

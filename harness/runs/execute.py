@@ -162,8 +162,8 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
     aligned = aligner.align(model, objective, budget, np.random.default_rng(config.seed), checkpoint)
     if local:  # a model behind an API would be asked for nothing but this
         if aligned.preamble:
-            virtual = 0 if aligned.soft is None else len(aligned.soft)
-            require_room_of_run(config, model, objective, virtual, aligned.preamble, fitted=False)
+            soft_tokens = 0 if aligned.soft is None else len(aligned.soft)
+            require_room_of_run(config, model, objective, soft_tokens, aligned.preamble, fitted=False)
         require_effect(aligned, objective, display.say)
     aligned.save(folder / ALIGNED)
     write_json(folder / COST, {"allowed": budget.total, "per_survey": budget.per_survey} | budget.state())

@@ -92,14 +92,16 @@ def test_an_altered_checkpoint_is_damage_whatever_was_altered(stopped, tmp_path)
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     for name, array in arrays.items():
-        altered = array.copy()
-        altered.reshape(-1).view(np.uint8)[:1] ^= 1  # one bit
-        for other in (altered, array.reshape(1, *array.shape), None):
+        bit = array.copy()
+        bit.reshape(-1).view(np.uint8)[:1] ^= 1
+        others = {"one bit": bit, "shape": array.reshape(1, *array.shape), "gone": None}
+        for what, other in others.items():
+            if (what == "one bit" and not array.size) or (what == "shape" and name == "_sha256"):
+                continue  # which leaves the content as it was
             given = {key: value for key, value in (arrays | {name: other}).items() if value is not None}
             np.savez(tmp_path / CHECKPOINT, **given)
-            if array.size or other is None or other.shape != array.shape:
-                with pytest.raises(CheckpointError, match="damaged checkpoint"):
-                    resume(tmp_path)
+            with pytest.raises(CheckpointError, match="damaged checkpoint"):
+                resume(tmp_path)
 
 
 def test_an_array_that_an_aligner_misses_is_damage(stopped, tmp_path):

@@ -190,7 +190,7 @@ def test_what_is_asked_is_paid_to_the_unit_before_it_is_computed(load, kind):
     def step(loss):
         import torch
 
-        taken.append(float(loss(torch.from_numpy(soft[:1]).requires_grad_())))
+        taken.append(float(loss(torch.from_numpy(soft[:1]).requires_grad_()).detach()))
 
     def ask(evaluator):
         if kind == "losses":
@@ -207,11 +207,8 @@ def test_what_is_asked_is_paid_to_the_unit_before_it_is_computed(load, kind):
     preamble = "You live in Riyadh." if kind == "text" else ""
     read = tokens * model.cost(objective.prompts, 0 if kind == "text" else 3, preamble)
     assert budget.tokens == model.tokens - before == read
-    if kind == "losses":  # those that the budget pays for, which are none
-        assert ask(Evaluator(model, objective, budget)).shape == (0,)
-    else:
-        with pytest.raises(RunError, match=f"budget: {cost} item forwards asked, 20 left"):
-            ask(Evaluator(model, objective, budget))
+    with pytest.raises(RunError, match=r"item forwards.*, 20 left"):
+        ask(Evaluator(model, objective, budget))
     assert budget.spent == cost and taken == [found] * len(taken)
 
 
