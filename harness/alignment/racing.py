@@ -50,7 +50,7 @@ class RaceSchedule:
         def cost(at: tuple[int, ...]) -> float:
             ends = (0, *at, count)
             read = sum(self.lasting[start] * (stop - start) for start, stop in itertools.pairwise(ends))
-            return read / count + step * len(at)
+            return float(read / count + step * len(at))
 
         return np.split(order, min(cuts, key=cost))
 

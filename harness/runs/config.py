@@ -20,7 +20,7 @@ from ...tasks.prompts import Asking, split_items
 from ...tasks.reading import parse_yaml
 from ...tasks.schema import Readout
 from ...tasks.spec import first_problem
-from ..alignment.aligner import find_aligner
+from ..alignment.aligner import Settings, find_aligner
 from ..alignment.budget import Budget
 from ..alignment.joint_objective import JointObjective
 from ..alignment.objective import Objective, fit_objective
@@ -101,7 +101,7 @@ class RunConfig(BaseModel):
         return self.model_copy(update={"aligner": name, "settings": settings, "budget": budget})
 
 
-def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, Any] | None = None) -> BaseModel:
+def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, Any] | None = None) -> Settings:
     """An aligner's settings from a mapping and ``key=value`` texts on top (values are read as YAML).
 
     Raises:
