@@ -43,6 +43,10 @@ class InputError(CultevalError):
     exit_code = 3
 
 
+class CheckpointError(InputError):
+    """The saved state of a run that cannot be restored: damaged, altered, or without something that belongs to it."""
+
+
 class UnavailableError(CultevalError):
     """Something that is not here and could not be fetched: model, network, optional data (exit code 4)."""
 

@@ -8,9 +8,9 @@ import numpy as np
 from culteval.harness.models.load import load_model
 from culteval.harness.models.local import LanguageModel
 from culteval.optimizers.clca.aligner import culture_of
-from culteval.optimizers.clca.scenarios import adapted
+from culteval.optimizers.clca.dialogues.scenarios import adapted
+from culteval.optimizers.clca.dialogues.simulate import Playing, begin, play_round
 from culteval.optimizers.clca.settings import CLCASettings
-from culteval.optimizers.clca.simulate import Playing, begin, play_round
 from culteval.optimizers.clca.writer import LocalWriter, Style
 
 from .common import Row, Settings, alternate, ratio, say

@@ -19,7 +19,8 @@ from typing import Any
 import click
 import numpy as np
 from culteval.harness.alignment.budget import Budget
-from culteval.harness.alignment.objective import Goal, TaskGoal, fit_goal
+from culteval.harness.alignment.checkpoint import Checkpoint
+from culteval.harness.alignment.objective import Objective, TaskObjective, fit_objective
 from culteval.harness.cli.options import load
 from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.registry import find, spec_of
@@ -43,20 +44,10 @@ ARMS = {  # row of the survey's table -> aligner, what it is fitted to
 }
 
 
-class _Forgetful:
-    """A journal for fits of seconds."""
-
-    def load(self) -> None:
-        return None
-
-    def save(self, state: dict[str, np.ndarray], best: float) -> None:
-        pass
-
-
-def pairs_of(goal: TaskGoal, dimension: str) -> TaskGoal:
-    """The goal over the pairs of one dimension."""
-    names = [goal.spec.items.by_id[item].dimension == dimension for item in goal.prompts.layout.items]
-    return goal.take(np.array(names)[goal.prompts.layout.item])
+def pairs_of(objective: TaskObjective, dimension: str) -> TaskObjective:
+    """The objective over the pairs of one dimension."""
+    names = [objective.spec.items.by_id[item].dimension == dimension for item in objective.prompts.layout.items]
+    return objective.take(np.array(names)[objective.prompts.layout.item])
 
 
 def heldout_pairs() -> tuple[Any, Any]:
@@ -73,27 +64,27 @@ def judged(aligned: AlignedModel, dimension: str) -> tuple[float, float]:
         np.array([questions[i].dimension == dimension for i in prompts.layout.items])[prompts.layout.item]
     )
     probs = aligned.answer(mine).probs
-    loss, missed = (measure.objective(mine.layout, readout)(probs)[0] for readout in ("expected", "argmax"))
+    loss, missed = (measure.loss_function(mine.layout, readout)(probs)[0] for readout in ("expected", "argmax"))
     return float(loss), 1 - float(missed)
 
 
-def fitted(name: str, model: Any, goal: Goal, seed: int) -> AlignedModel:
+def fitted(name: str, model: Any, objective: Objective, seed: int) -> AlignedModel:
     """A prompt fitted to pairs by one aligner within the budget."""
-    items = len(np.unique(goal.prompts.layout.item))
+    items = len(np.unique(objective.prompts.layout.item))
     budget = Budget(PAIR_BUDGET * items, items)
     aligner = find("aligners", name)(aligner_settings(name, ()))
-    return aligner.align(model, goal, budget, np.random.default_rng(seed), _Forgetful())
+    return aligner.align(model, objective, budget, np.random.default_rng(seed), Checkpoint())
 
 
 def pair_rows(model: Any, seeds: int) -> Iterator[list[str]]:
     """Rows of table (a): means over the seeds."""
     bare = [judged(AlignedModel(model), dimension) for dimension in DIMENSIONS]
     yield ["none", "-", *(f"{value:.3f}" for pair in bare for value in pair)]
-    whole = fit_goal(spec_of(PAIRS), country(PAIR_COUNTRY), "expected", MeasureOptions(), 0, 0)
+    whole = fit_objective(spec_of(PAIRS), country(PAIR_COUNTRY), "expected", MeasureOptions(), 0, 0)
     for name in ("gd", "de"):
         for trained in DIMENSIONS:
-            goal = pairs_of(whole, trained)
-            prompts = [fitted(name, model, goal, seed) for seed in range(seeds)]
+            objective = pairs_of(whole, trained)
+            prompts = [fitted(name, model, objective, seed) for seed in range(seeds)]
             found = np.array([[judged(each, dimension) for dimension in DIMENSIONS] for each in prompts])
             yield [name, trained, *(f"{value:.3f}" for value in found.mean(0).ravel())]
 

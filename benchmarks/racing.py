@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from culteval.harness.alignment.budget import Budget
-from culteval.harness.alignment.objective import Goal, fit_goal
+from culteval.harness.alignment.checkpoint import Checkpoint
+from culteval.harness.alignment.objective import Objective, fit_objective
 from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.models.local import LanguageModel
 from culteval.harness.registry import spec_of
@@ -32,13 +33,13 @@ def measure(settings: Settings, evaluations: int = 300, population: int = 20) ->
 
 def _measure(settings: Settings, dtype: str, evaluations: int, population: int) -> list[Row]:
     say(f"racing, {dtype}: loading")
-    model, goal = loaded(settings, dtype), _goal()
-    requests = as_requests(model.tokenizer, goal.prompts)
+    model, objective = loaded(settings, dtype), _objective()
+    requests = as_requests(model.tokenizer, objective.prompts)
     with TemporaryDirectory() as temporary:
         adapter = Path(temporary) / "adapter"
         AlignedModel(model, soft_prompts(model, 1)[0]).save(adapter)
         peer = stock(settings, dtype, adapter)
-        batch = use_best_batch(peer, requests, len(goal.prompts.choices[0]))
+        batch = use_best_batch(peer, requests, len(objective.prompts.choices[0]))
 
     def pass_of_peer(soft: np.ndarray) -> None:
         weight = peer.model.prompt_encoder["default"].embedding.weight
@@ -47,29 +48,26 @@ def _measure(settings: Settings, dtype: str, evaluations: int, population: int) 
         loglikelihoods(peer, requests)
 
     return [
-        _search(model, goal, racing, evaluations, population, pass_of_peer, f"peer batch size {batch}")
+        _search(model, objective, racing, evaluations, population, pass_of_peer, f"peer batch size {batch}")
         for racing in (True, False)
     ]
 
 
-def _goal() -> Goal:
+def _objective() -> Objective:
     spec = spec_of("vsm13")
-    return fit_goal(spec, country("SA"), "expected", MeasureOptions(), 1, 0)
+    return fit_objective(spec, country("SA"), "expected", MeasureOptions(), 1, 0)
 
 
-class _Clock:
-    """A journal that times each generation, and one pass of the peer after it, so that drift meets both alike."""
+class _Clock(Checkpoint):
+    """A checkpoint that times each generation, and one pass of the peer after it, so that drift meets both alike."""
 
     def __init__(self, peer: Callable[[np.ndarray], None]) -> None:
         self.peer = peer
         self.ours, self.theirs = 0.0, []
-        self.state: dict[str, np.ndarray] = {}
+        self.state: Mapping[str, np.ndarray] = {}
         self.started = time.perf_counter()
 
-    def load(self) -> None:
-        """Always a fresh start."""
-
-    def save(self, state: dict[str, np.ndarray], best: float) -> None:
+    def save(self, state: Mapping[str, np.ndarray], best: float) -> None:
         """End a generation."""
         self.ours += time.perf_counter() - self.started
         self.state = state
@@ -80,7 +78,7 @@ class _Clock:
 
 def _search(
     model: LanguageModel,
-    goal: Goal,
+    objective: Objective,
     racing: bool,
     evaluations: int,
     population: int,
@@ -94,13 +92,13 @@ def _search(
         tokens=VIRTUAL, population=population, racing=racing, space="full", start="tokens", sigma=1
     )
     clock = _Clock(peer)
-    DifferentialEvolutionPrompt(settings).align(model, goal, budget, np.random.default_rng(0), clock)
-    tried = int(clock.state["race_begun"]) if racing else budget.spent // goal.cost
-    whole = tried * model.cost(goal.prompts, VIRTUAL)
+    DifferentialEvolutionPrompt(settings).align(model, objective, budget, np.random.default_rng(0), clock)
+    tried = int(clock.state["race_begun"]) if racing else budget.spent // objective.cost
+    whole = tried * model.cost(objective.prompts, VIRTUAL)
     theirs = statistics.median(clock.theirs)
     note = (
         f"{tried} candidates with {budget.evaluations:.0f} survey evaluations; read "
-        f"{budget.spent / tried / goal.cost:.0%} of their items, {budget.tokens / whole:.0%} of their tokens; "
+        f"{budget.spent / tried / objective.cost:.0%} of their items, {budget.tokens / whole:.0%} of their tokens; "
         f"best loss {float(clock.state['loss']):.1f}; {about_peer}"
     )
     seconds = clock.ours / tried

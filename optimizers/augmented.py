@@ -1,4 +1,4 @@
-"""Gradient descent over random retellings of the survey, so that what is learned is not one wording.
+"""Gradient descent over random paraphrases of the survey, so that what is learned is not one wording.
 
 Every step asks the items in a wording mixed anew from those of ``fit`` (instruction, labels and questions drawn apart)
 and in one order of the options, turn by turn: two noisy steps move further than one good one at the same cost. Mass
@@ -9,7 +9,6 @@ ones for themselves (after Wang et al. 2023, multitask prompt tuning, arXiv 2303
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -17,15 +16,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from ..harness.alignment.aligner import Journal
 from ..harness.alignment.budget import Budget
-from ..harness.alignment.objective import Goal
+from ..harness.alignment.checkpoint import Checkpoint
+from ..harness.alignment.evaluator import PASSES, Evaluator
+from ..harness.alignment.objective import Objective
 from ..harness.models.aligned import AlignedModel
 from ..harness.models.context import require_room
 from ..tasks.countries import Country, country
 from ..tasks.schema import Order
 from .descent import (
-    PASSES,
     DescentSettings,
     SoftPromptAdam,
     cross_entropy,
@@ -35,6 +34,7 @@ from .descent import (
     start_prompt,
 )
 from .search.interface import pack_rng, unpack_rng
+from .soft_prompt import SoftPromptAligner
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ..harness.models.local import LanguageModel
 
 
-RETELLINGS = 32  # looked at beforehand: every item then has its longest sentence, labels and instruction nearly surely
+PARAPHRASES = 32  # looked at beforehand: every item then has its longest sentence, labels and instruction nearly surely
 
 
 class AugmentedSettings(DescentSettings):
@@ -70,87 +70,95 @@ class AugmentedSettings(DescentSettings):
         return self
 
 
-class AugmentedPrompt:
-    """Descends the loss of a soft prompt over ever new retellings of the survey."""
+class AugmentedPrompt(SoftPromptAligner):
+    """Descends the loss of a soft prompt over ever new paraphrases of the survey."""
 
     Settings: ClassVar = AugmentedSettings
-    summary: ClassVar = "soft prompt by gradient descent over random retellings of the survey in both orders"
-    budgeted: ClassVar = True
+    summary: ClassVar = "soft prompt by gradient descent over random paraphrases of the survey in both orders"
+    settings: AugmentedSettings
 
-    def __init__(self, settings: AugmentedSettings) -> None:
-        self.settings = settings
-
-    def check(self, goal: Goal, budget: Budget) -> None:
+    def check(self, objective: Objective, budget: Budget) -> None:
         """Raise UsageError for a read-out without a gradient, a country without figures, or too little budget."""
-        for other in self._others(goal):
-            goal.toward(other)
-        require_gradient(goal, budget, self._cost(goal), self.settings.target)
+        for other in self._others(objective):
+            objective.for_country(other)
+        require_gradient(objective, budget, self._cost(objective), self.settings.target)
 
-    def _others(self, goal: Goal) -> list[Country]:
+    def _others(self, objective: Objective) -> list[Country]:
         named = {each.code: each for each in map(country, self.settings.countries)}
-        return [each for code, each in named.items() if code != goal.country.code]
+        return [each for code, each in named.items() if code != objective.country.code]
 
-    def _cost(self, goal: Goal) -> int:
+    def _cost(self, objective: Objective) -> int:
         """Item forwards of one step."""
-        return PASSES * (1 + len(self._others(goal))) * goal.retold(np.random.default_rng(0), "natural").cost
+        return (
+            PASSES
+            * (1 + len(self._others(objective)))
+            * objective.paraphrased(np.random.default_rng(0), "natural").cost
+        )
 
     def align(
-        self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
+        self,
+        model: LanguageModel,
+        objective: Objective,
+        budget: Budget,
+        rng: np.random.Generator,
+        checkpoint: Checkpoint,
     ) -> AlignedModel:
         """Descend until the budget pays for no further step.
 
         Raises:
             UsageError: as ``check``. RunError: a loss that is not a number.
         """
-        self.check(goal, budget)
-        _require_room(model, goal, self.settings.tokens)
-        others, cost = self._others(goal), self._cost(goal)
+        self.check(objective, budget)
+        _require_room(model, objective, self.settings.tokens)
+        others, cost = self._others(objective), self._cost(objective)
         orders: tuple[Order, ...] = ("natural", "reversed") if self.settings.orders == "both" else ("natural",)
         steps = budget.total // cost
         first = min(int(steps * (1 - self.settings.averaged)), steps - 1)  # however small the share, the last counts
-        start = start_prompt(model, goal, self.settings.start, self.settings.tokens, rng)
+        evaluator, start = Evaluator(model, objective, budget), start_prompt(model, objective, self.settings, rng)
         start = np.concatenate([start, *[start[len(start) - self.settings.own :]] * len(others)])
         adam = SoftPromptAdam(model, start, self.settings.rate * embedding_scale(model), steps)
         mean = np.zeros_like(start)
-        if state := journal.load():
+        if state := checkpoint.load():
             adam.restore(state)
             mean, rng = state["mean"], unpack_rng(state["rng"])
         while budget.affordable(cost):
-            budget.spend(cost)
-            started, tokens = time.perf_counter(), model.tokens
-            retold = goal.retold(np.random.default_rng(rng.integers(1 << 62)), orders[adam.steps % len(orders)])
-            asked = [retold, *map(retold.toward, others)]
-            loss = adam.step(partial(self._loss, model, asked))
+            order = orders[adam.steps % len(orders)]
+            paraphrase = objective.paraphrased(np.random.default_rng(rng.integers(1 << 62)), order)
+            asked = [paraphrase, *map(paraphrase.for_country, others)]
+            loss = evaluator.descend(
+                adam.step, paraphrase.prompts, partial(self._loss, asked), partial(self._prompts, len(asked))
+            )
             if adam.steps > first:
                 mean += (adam.prompt - mean) / (adam.steps - first)
-            budget.record(model.tokens - tokens, started)
-            journal.save(adam.state() | {"mean": mean, "rng": pack_rng(rng)}, loss)
+            checkpoint.save(adam.state() | {"mean": mean, "rng": pack_rng(rng)}, loss)
         return AlignedModel(model, mean[: self.settings.tokens])
 
-    def _loss(self, model: LanguageModel, asked: Sequence[Goal], soft: Tensor) -> Tensor:
-        """Mean over the countries of the loss in units of its null, and of the mass outside the options.
+    def _loss(self, asked: Sequence[Objective], logs: Tensor) -> Tensor:
+        """Mean over the countries of the loss in units of its ``null_loss``, and of the mass outside the options.
 
         Args:
-            asked: one goal a country, on the same prompts.
-            soft: (1, tokens and the own parts of further countries, width).
+            asked: one objective a country, on the same prompts.
+            logs: log-probabilities (countries, prompts, options).
         """
-        prompts, total = self._prompts(soft, len(asked)), soft.new_zeros(())
-        logs = model.logprobs(asked[0].prompts, prompts)
-        model.tokens += PASSES * len(prompts) * model.cost(asked[0].prompts, prompts.shape[1])
-        for row, goal in enumerate(asked):
+        total = logs.new_zeros(())
+        for row, objective in enumerate(asked):
             own = logs[row : row + 1]
             outside = (1 - own.exp().sum(-1)).mean()
-            total = total + self._told(goal, own) + self.settings.outside * outside
+            total = total + self._told(objective, own) + self.settings.outside * outside
         return total / len(asked)
 
-    def _told(self, goal: Goal, logs: Tensor) -> Tensor:
+    def _told(self, objective: Objective, logs: Tensor) -> Tensor:
         """The loss of one country."""
         if self.settings.target == "labels":
-            return cross_entropy(logs, label_places(goal))
-        return goal.objective(logs.softmax(-1).double())[0] / goal.null
+            return cross_entropy(logs, label_places(objective))
+        return objective.loss(logs.softmax(-1).double())[0] / objective.null_loss
 
-    def _prompts(self, soft: Tensor, count: int) -> Tensor:
-        """The countries' prompts (count, tokens, width): the shared tokens, then each country's own."""
+    def _prompts(self, count: int, soft: Tensor) -> Tensor:
+        """The countries' prompts (count, tokens, width): the shared tokens, then each country's own.
+
+        Args:
+            soft: (1, tokens and the own parts of further countries, width).
+        """
         import torch
 
         shared = self.settings.tokens - self.settings.own
@@ -158,9 +166,9 @@ class AugmentedPrompt:
         return torch.cat([soft[:, :shared].expand(count, -1, -1), own], dim=1)
 
 
-def _require_room(model: LanguageModel, goal: Goal, tokens: int) -> None:
-    """Raise UsageError unless retellings, which may be longer than any wording, fit the context behind soft tokens."""
-    for seed in range(RETELLINGS):
-        prompts = goal.retold(np.random.default_rng(seed), "natural").prompts
+def _require_room(model: LanguageModel, objective: Objective, tokens: int) -> None:
+    """Raise UsageError unless paraphrases, which may be longer than any wording, fit the context behind soft tokens."""
+    for seed in range(PARAPHRASES):
+        prompts = objective.paraphrased(np.random.default_rng(seed), "natural").prompts
         longest = max(range(len(prompts)), key=lambda row: len(prompts.texts[row]))
         require_room(model, prompts.take(np.array([longest])), tokens)

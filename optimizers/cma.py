@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
+from ..errors import CheckpointError
 from .black_box import BlackBox, BlackBoxSettings
 from .search.cma import CovarianceAdaptation
 from .spaces import Space
@@ -55,8 +56,8 @@ class CovarianceAdaptationPrompt(BlackBox):
         )
 
     def restore(self, model: LanguageModel, space: Space, state: Mapping[str, np.ndarray]) -> CovarianceAdaptation:
-        """The search of a checkpoint; ValueError for one of another population or space."""
+        """The search of a checkpoint; CheckpointError for one of another population or space."""
         population = -1 if self.settings.population is None else self.settings.population
         if int(state["cma_population"]) != population or state["cma_start"].shape != (space.dim,):
-            raise ValueError("a search of another population or space")
+            raise CheckpointError("the checkpoint is of another population or space. Start over with --fresh.")
         return CovarianceAdaptation.from_state(state)

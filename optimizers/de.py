@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from .black_box import BlackBox, BlackBoxSettings
 from .search.de import DifferentialEvolution
+from .soft_prompt import CONFIGS
 from .spaces import Space, first_vectors
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class DifferentialEvolutionPrompt(BlackBox):
 
     Settings: ClassVar = DESettings
     summary: ClassVar = "soft prompt by Differential Evolution, model frozen, no gradients"
+    configs: ClassVar = {"de-paper": CONFIGS / "de-paper.yaml"}
     settings: DESettings
 
     def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> DifferentialEvolution:

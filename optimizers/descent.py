@@ -8,38 +8,38 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from ..errors import RunError, UsageError
-from ..harness.alignment.aligner import Settings
+from ..errors import UsageError
 from ..harness.alignment.budget import Budget
-from ..harness.alignment.objective import Goal
-from .soft_prompt import draw_prompts, text_prompt
+from ..harness.alignment.evaluator import require_budget
+from ..harness.alignment.objective import Objective
+from .soft_prompt import SoftPromptSettings, draw_prompts, text_prompt
 from .texts import persona
 
 if TYPE_CHECKING:
     from ..harness.models.local import LanguageModel
 
-PASSES = 3  # item forwards that a forward and a backward count as
 
-
-class DescentSettings(Settings):
+class DescentSettings(SoftPromptSettings):
     """What every descent may be told.
 
-    ``target``: the goal's ``objective``, or the cross-entropy of ``labels``, the whole answers that come nearest to the
-    country's figures (for which ``--readout argmax`` has a gradient too). ``start``: random ``tokens``, the embedded
-    ``persona`` sentence, the embeddings' ``mean`` with a tenth of their scale, or ``noise`` at their scale. ``rate``:
-    Adam's step in standard deviations of the embeddings.
+    ``target``: the loss of the ``objective``, or the cross-entropy of ``labels``, the whole answers that come nearest
+    to the country's figures (for which ``--readout argmax`` has a gradient too). ``start``: random ``tokens``, the
+    embedded ``persona`` sentence, the embeddings' ``mean`` with a tenth of their scale, or ``noise`` at their scale.
+    ``rate``: Adam's step in standard deviations of the embeddings.
     """
 
     target: Literal["objective", "labels"] = "objective"
-    tokens: int = Field(10, ge=1, le=1000)
     start: Literal["tokens", "persona", "mean", "noise"] = "tokens"
     rate: float = Field(0.1, gt=0, le=10)
 
 
-def start_prompt(model: LanguageModel, goal: Goal, kind: str, tokens: int, rng: np.random.Generator) -> np.ndarray:
-    """A soft prompt (tokens, width) float32 of one of the kinds that settings name."""
+def start_prompt(
+    model: LanguageModel, objective: Objective, settings: DescentSettings, rng: np.random.Generator
+) -> np.ndarray:
+    """The soft prompt (tokens, width) float32 that settings begin with."""
+    kind, tokens = settings.start, settings.tokens
     if kind == "persona":
-        return text_prompt(model, persona(goal), tokens)
+        return text_prompt(model, persona(objective), tokens)
     if kind in ("mean", "noise"):
         vectors = model.token_vectors(model.ordinary_tokens())
         noise = rng.standard_normal((tokens, model.dim)) * vectors.std()
@@ -52,33 +52,30 @@ def embedding_scale(model: LanguageModel) -> float:
     return float(model.token_vectors(model.ordinary_tokens()).std())
 
 
-def require_gradient(goal: Goal, budget: Budget, step: int, target: str) -> None:
+def require_gradient(objective: Objective, budget: Budget, step: int, target: str) -> None:
     """Raise UsageError for a read-out without a gradient, or a budget that does not pay for one step.
 
     Args:
         step: item forwards of a step.
         target: what is descended; ``labels`` have a gradient whatever the read-out.
     """
-    if goal.readout != "expected" and target != "labels":
-        raise UsageError(
-            f"--readout {goal.readout}: it has no gradient. Use --set target=labels, --readout expected, or a search."
-        )
-    if not budget.affordable(step) and not budget.spent:
-        least = -(-step // budget.per_survey)
-        raise UsageError(f"--budget: one step costs {least} survey evaluations here. Give at least {least}.")
+    if objective.readout != "expected" and target != "labels":
+        remedy = "Use --set target=labels, --readout expected, or a search."
+        raise UsageError(f"--readout {objective.readout}: it has no gradient. {remedy}")
+    require_budget(step, "step", budget)
 
 
-def label_places(goal: Goal) -> np.ndarray:
-    """The option (prompts,) that somebody of the country would take: the place of the measure's code in code order.
+def label_places(objective: Objective) -> np.ndarray:
+    """The option (prompts,) of the reference answer: the place of the measure's code in code order.
 
     Raises:
         UsageError: some prompt has no such answer.
     """
-    layout = goal.prompts.layout
-    codes = goal.demonstrations
+    layout = objective.prompts.layout
+    codes = objective.demonstrations
     matches = (layout.codes == codes[:, None]) & layout.inside
     if not matches.any(1).all():
-        raise UsageError(f"--set target=labels: {goal.task} has prompts without a label. Use target=objective.")
+        raise UsageError(f"--set target=labels: {objective.task} has prompts without a label. Use target=objective.")
     return matches.argmax(1)
 
 
@@ -122,28 +119,20 @@ class SoftPromptAdam:
         """The soft prompt as it is, (T, width) float32."""
         return self.soft.detach()[0].float().cpu().numpy().copy()
 
-    def step(self, loss_of: Callable[[Any], Any]) -> float:
-        """Go down ``loss_of(soft)``, soft (1, T, width) with gradients; the loss before the step.
-
-        Raises:
-            RunError: the loss is not a number.
-        """
+    def step(self, loss_of: Callable[[Any], Any]) -> None:
+        """Go down ``loss_of(soft)``, soft (1, T, width) with gradients."""
         import torch
 
         if self.planned is not None:
             for group in self.adam.param_groups:
                 group["lr"] = self.rate * (1 + np.cos(np.pi * min(1, self.steps / max(1, self.planned)))) / 2
         loss = loss_of(self.soft)
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise RunError("the loss is not a number. Try --dtype float32, or a lower rate.")
         self.adam.zero_grad(set_to_none=True)
         loss.backward()
         if self.clip is not None:
             torch.nn.utils.clip_grad_norm_([self.soft], self.clip)
         self.adam.step()
         self.steps += 1
-        return value
 
     def state(self) -> dict[str, np.ndarray]:
         """Plain arrays for a checkpoint."""

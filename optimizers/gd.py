@@ -1,12 +1,11 @@
 """Gradient descent on a soft prompt, the model frozen (prompt tuning, Lester et al. 2021; the seed paper's GD).
 
-Works on every goal whose loss has a gradient in the option probabilities: the cross-entropy of labels or of preferred
-options, and the expected read-out of a survey, whose indices are linear in its answers.
+Works on every objective whose loss has a gradient in the option probabilities: the cross-entropy of labels or of
+preferred options, and the expected read-out of a survey, whose indices are linear in its answers.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import zip_longest
@@ -15,15 +14,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from ..harness.alignment.aligner import Journal
 from ..harness.alignment.budget import Budget
-from ..harness.alignment.objective import Goal
+from ..harness.alignment.checkpoint import Checkpoint
+from ..harness.alignment.evaluator import PASSES, Evaluator
+from ..harness.alignment.objective import Objective
 from ..harness.models.aligned import AlignedModel
 from ..tasks.answers import Layout
-from ..tasks.measure import Objective
+from ..tasks.measure import LossFunction
 from ..tasks.prompts import Prompts
 from .descent import (
-    PASSES,
     DescentSettings,
     SoftPromptAdam,
     cross_entropy,
@@ -33,6 +32,7 @@ from .descent import (
     start_prompt,
 )
 from .search.interface import pack_rng, unpack_rng
+from .soft_prompt import CONFIGS, SoftPromptAligner
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,23 +68,26 @@ class GradientSettings(DescentSettings):
         return self
 
 
-class GradientPrompt:
+class GradientPrompt(SoftPromptAligner):
     """Descends the loss of a soft prompt through the frozen model."""
 
     Settings: ClassVar = GradientSettings
     summary: ClassVar = "soft prompt by gradient descent (Adam), model frozen"
-    budgeted: ClassVar = True
+    configs: ClassVar = {"gd-labels": CONFIGS / "gd-labels.yaml"}
+    settings: GradientSettings
 
-    def __init__(self, settings: GradientSettings) -> None:
-        self.settings = settings
-
-    def check(self, goal: Goal, budget: Budget) -> None:
+    def check(self, objective: Objective, budget: Budget) -> None:
         """Raise UsageError for a read-out without a gradient, or a budget that does not pay for one step."""
-        _, cost = _drawn(goal, self.settings)
-        require_gradient(goal, budget, cost, self.settings.target)
+        _, cost = _drawn(objective, self.settings)
+        require_gradient(objective, budget, cost, self.settings.target)
 
     def align(
-        self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
+        self,
+        model: LanguageModel,
+        objective: Objective,
+        budget: Budget,
+        rng: np.random.Generator,
+        checkpoint: Checkpoint,
     ) -> AlignedModel:
         """Descend until the budget pays for no further step; the prompt of the lowest loss seen.
 
@@ -94,31 +97,27 @@ class GradientPrompt:
         Raises:
             UsageError: as ``check``. RunError: a loss that is not a number.
         """
-        self.check(goal, budget)
-        descent = _Descent(model, goal, self.settings, rng, budget)
-        cost = descent.cost
-        if state := journal.load():
+        self.check(objective, budget)
+        descent = _Descent(Evaluator(model, objective, budget), self.settings, rng)
+        if state := checkpoint.load():
             descent.restore(state)
-        while budget.affordable(cost) and not descent.settled:
-            started, tokens = time.perf_counter(), model.tokens
-            descent.step(budget)
-            budget.record(model.tokens - tokens, started)
-            journal.save(descent.state(), descent.best_loss)
+        while budget.affordable(descent.cost) and not descent.settled:
+            descent.step()
+            checkpoint.save(descent.state(), descent.best_loss)
         return AlignedModel(model, descent.result())
 
 
 class _Descent:
     """Adam on what a step draws, and the best prompt so far."""
 
-    def __init__(
-        self, model: LanguageModel, goal: Goal, settings: GradientSettings, rng: np.random.Generator, budget: Budget
-    ) -> None:
-        self.model, self.goal, self.settings, self.rng = model, goal, settings, rng
-        self.parts, self.cost = _drawn(goal, settings)
-        self.places = label_places(goal) if settings.target == "labels" else None
+    def __init__(self, evaluator: Evaluator, settings: GradientSettings, rng: np.random.Generator) -> None:
+        model, objective = evaluator.model, evaluator.objective
+        self.evaluator, self.objective, self.settings, self.rng = evaluator, objective, settings, rng
+        self.parts, self.cost = _drawn(objective, settings)
+        self.places = label_places(objective) if settings.target == "labels" else None
         self.turns: list[np.ndarray] = []  # the rows of the steps to come
-        start = start_prompt(model, goal, settings.start, settings.tokens, rng)
-        steps = budget.total // self.cost if settings.schedule == "cosine" else None
+        start = start_prompt(model, objective, settings, rng)
+        steps = evaluator.budget.total // self.cost if settings.schedule == "cosine" else None
         rate = settings.rate * embedding_scale(model)
         self.adam = SoftPromptAdam(model, start, rate, steps, settings.beta2, settings.clip)
         self.best, self.best_loss, self.since = start, float("inf"), 0
@@ -127,43 +126,40 @@ class _Descent:
     @property
     def whole(self) -> bool:
         """Whether a step asks everything, so that losses of different steps compare."""
-        return self.cost == PASSES * len(self.goal.prompts)
+        return self.cost == PASSES * len(self.objective.prompts)
 
     @property
     def settled(self) -> bool:
         """Whether patience has run out."""
         return self.settings.patience is not None and self.since >= self.settings.patience
 
-    def step(self, budget: Budget) -> None:
-        """One step on prompts drawn anew, which are paid before they are asked."""
+    def step(self) -> None:
+        """One step on prompts drawn anew."""
         self.turns = self.turns or _epoch(self.parts, self.settings, self.rng)
-        prompts, objective, places = self._batch(tuple(self.turns.pop(0).tolist()))
-        budget.spend(PASSES * len(prompts))
+        prompts, loss_function, places = self._batch(tuple(self.turns.pop(0).tolist()))
         before, judged = self.adam.prompt, []
 
-        def loss_of(soft: Tensor) -> Tensor:
-            logs = self.model.logprobs(prompts, soft)
+        def loss_of(logs: Tensor) -> Tensor:
             probs = logs.softmax(-1).double()
-            found = objective(probs)[0] if places is None else cross_entropy(logs, places)
-            # An objective wants every item: with labels it judges steps that see all of them.
-            whole = places is not None and self.whole
-            judged.append(objective(probs.detach().cpu().numpy())[0] if whole else found.detach())
-            return found
+            if places is None:
+                return loss_function(probs)[0]
+            if self.whole:  # the loss of an objective wants every item: it judges steps that see all of them
+                judged.append(float(loss_function(probs.detach().cpu().numpy())[0]))
+            return cross_entropy(logs, places)
 
-        self.adam.step(loss_of)
-        loss = float(judged[0])
-        self.model.tokens += PASSES * self.model.cost(prompts, self.settings.tokens)
+        descended = self.evaluator.descend(self.adam.step, prompts, loss_of)
+        loss = judged[0] if judged else descended
         self.since += 1
         if loss < self.best_loss:
             self.best, self.best_loss, self.since = before, loss, 0
 
-    def _batch_of(self, chosen: tuple[int, ...]) -> tuple[Prompts, Objective, np.ndarray | None]:
-        """Prompts, objective and labelled options of some rows."""
+    def _batch_of(self, chosen: tuple[int, ...]) -> tuple[Prompts, LossFunction, np.ndarray | None]:
+        """Prompts, loss and labelled options of some rows."""
         rows = np.array(chosen)
         if self.places is not None:
-            return self.goal.prompts.take(rows), self.goal.objective, self.places[rows]
-        part = self.goal if self.whole else self.goal.take(rows)
-        return part.prompts, part.objective, None
+            return self.objective.prompts.take(rows), self.objective.loss, self.places[rows]
+        part = self.objective if self.whole else self.objective.take(rows)
+        return part.prompts, part.loss, None
 
     def result(self) -> np.ndarray:
         """The soft prompt (T, width) float32 to keep."""
@@ -183,13 +179,13 @@ class _Descent:
         self.adam.restore(state)
         self.best, self.best_loss = np.array(state["gd_best"]), float(state["gd_best_loss"])
         self.since, self.rng = int(state["gd_since"]), unpack_rng(state["gd_rng"])
-        ends = np.cumsum(state["gd_sizes"])
-        self.turns = np.split(np.array(state["gd_turns"]), ends[:-1]) if len(ends) else []
+        ends, rows = np.cumsum(state["gd_sizes"]), np.array(state["gd_turns"])
+        self.turns = np.split(rows, ends[:-1]) if len(ends) else []
 
 
-def _drawn(goal: Goal, settings: GradientSettings) -> tuple[list[np.ndarray], int]:
+def _drawn(objective: Objective, settings: GradientSettings) -> tuple[list[np.ndarray], int]:
     """The parts that steps are drawn from, and the item forwards of one step at most."""
-    parts = presentations(goal.prompts.layout) if settings.presentations else [np.arange(len(goal.prompts))]
+    parts = presentations(objective.prompts.layout) if settings.presentations else [np.arange(len(objective.prompts))]
     sizes = sorted(min(len(part), settings.items or len(part)) for part in parts)
     return parts, PASSES * sum(sizes[-(settings.presentations or 1) :])
 

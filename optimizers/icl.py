@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from ..harness.alignment.aligner import Journal
-from ..harness.alignment.aligner import Settings as Base
+from ..harness.alignment.aligner import Aligner, Settings
 from ..harness.alignment.budget import Budget
-from ..harness.alignment.objective import Goal
+from ..harness.alignment.checkpoint import Checkpoint
+from ..harness.alignment.objective import Objective
 from ..harness.models.aligned import AlignedModel
 from .texts import persona, texts
 
@@ -18,32 +18,35 @@ if TYPE_CHECKING:
     from ..harness.models.local import LanguageModel
 
 
-class InContextSettings(Base):
+class InContextSettings(Settings):
     """``demonstrations``: answered examples, drawn from the prompts of ``fit``."""
 
     demonstrations: int = Field(0, ge=0, le=24)
 
 
-class InContext:
+class InContext(Aligner):
     """Tells the model the country in words."""
 
     Settings: ClassVar = InContextSettings
     summary: ClassVar = "persona sentence, optionally answered examples, before the question"
     budgeted: ClassVar = False
     needs_weights: ClassVar = False
-
-    def __init__(self, settings: InContextSettings) -> None:
-        self.settings = settings
+    settings: InContextSettings
 
     def align(
-        self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
+        self,
+        model: LanguageModel,
+        objective: Objective,
+        budget: Budget,
+        rng: np.random.Generator,
+        checkpoint: Checkpoint,
     ) -> AlignedModel:
         """Return the model behind a preamble; spends nothing."""
-        parts = [persona(goal)]
-        layout = goal.prompts.layout
-        given = (layout.codes == goal.demonstrations[:, None]) & layout.inside  # options are named in code order
+        parts = [persona(objective)]
+        layout = objective.prompts.layout
+        given = (layout.codes == objective.demonstrations[:, None]) & layout.inside  # options are named in code order
         for row in rng.permutation(np.flatnonzero(given.any(1)))[: self.settings.demonstrations]:
-            answer = goal.prompts.choices[row][int(given[row].argmax())]
-            example = {"question": goal.prompts.texts[row], "answer": answer}
-            parts.append(texts(goal.language)["demonstration"].format(**example))
+            answer = objective.prompts.choices[row][int(given[row].argmax())]
+            example = {"question": objective.prompts.texts[row], "answer": answer}
+            parts.append(texts(objective.language)["demonstration"].format(**example))
         return AlignedModel(model, preamble="\n\n".join(parts) + "\n\n")

@@ -1,33 +1,37 @@
-"""What all searches over soft prompts share: where they start, what a candidate costs, how a batch is judged."""
+"""What all aligners that learn a soft prompt share: its length, and where it starts."""
 
 from __future__ import annotations
 
-import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import Field
 
-from ..errors import RunError, UsageError
-from ..harness.alignment.budget import Budget
-from ..harness.alignment.objective import Goal
+from ..harness.alignment.aligner import Aligner, Settings
 
 if TYPE_CHECKING:
     from ..harness.models.local import LanguageModel
 
 
-def evaluate(model: LanguageModel, goal: Goal, soft: np.ndarray, budget: Budget) -> np.ndarray:
-    """Losses (n,) float64 of soft prompts (n, T, dim), paid from the budget.
+CONFIGS = Path(__file__).with_name("configs")  # named settings of aligners, a file each
 
-    Raises:
-        RunError: too little budget, or a loss that is not a number.
-    """
-    budget.spend(len(soft) * goal.cost)
-    started, tokens = time.perf_counter(), model.tokens
-    losses = goal.objective(model.answer(goal.prompts, soft).probs)
-    budget.record(model.tokens - tokens, started)
-    if np.isnan(losses).any():
-        raise RunError("a candidate's loss is not a number. Try --dtype float32.")
-    return losses
+
+class SoftPromptSettings(Settings):
+    """``tokens``: length of the soft prompt."""
+
+    tokens: int = Field(10, ge=1, le=1000)
+
+
+class SoftPromptAligner(Aligner):
+    """An aligner that puts a soft prompt of the setting ``tokens`` before every prompt."""
+
+    settings: SoftPromptSettings
+
+    @property
+    def soft_tokens(self) -> int:
+        """As ``Aligner`` has it."""
+        return self.settings.tokens
 
 
 def draw_prompts(model: LanguageModel, rng: np.random.Generator, count: int, tokens: int) -> np.ndarray:
@@ -39,10 +43,3 @@ def text_prompt(model: LanguageModel, text: str, tokens: int) -> np.ndarray:
     """A text as a soft prompt (tokens, dim) float32, repeated or cut to the length asked for."""
     ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
     return model.token_vectors(np.resize(ids, tokens))
-
-
-def require_candidate(goal: Goal, budget: Budget) -> None:
-    """Raise UsageError unless the budget pays for at least one candidate."""
-    if budget.affordable(goal.cost) < 1 and budget.spent == 0:
-        least = -(-goal.cost // budget.per_survey)
-        raise UsageError(f"--budget: one candidate costs {least} survey evaluations here. Give at least {least}.")

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 from pydantic import Field
 
-from ..harness.alignment.aligner import Settings
-from ..harness.alignment.objective import Goal
-from .soft_prompt import draw_prompts, text_prompt
+from ..harness.alignment.objective import Objective
+from .soft_prompt import SoftPromptSettings, draw_prompts, text_prompt
 from .texts import persona
 
 if TYPE_CHECKING:
     from ..harness.models.local import LanguageModel
 
 
-class SpaceSettings(Settings):
+class SpaceSettings(SoftPromptSettings):
     """``tokens``: length of the soft prompt.
 
     ``space``: ``full`` (every coordinate), ``random`` (a Gaussian subspace of ``dimensions``, Sun et al. 2022) or
@@ -29,7 +28,6 @@ class SpaceSettings(Settings):
     tokens, first candidates are other random tokens instead.
     """
 
-    tokens: int = Field(10, ge=1, le=1000)
     space: Literal["full", "random", "embeddings"] = "random"
     dimensions: int = Field(100, ge=1, le=5000)
     start: Literal["tokens", "persona", "mean"] = "tokens"
@@ -73,12 +71,12 @@ class Space:
         return cls(state["space_centre"], float(state["space_scale"]), basis if basis.size else None)
 
 
-def lay_space(model: LanguageModel, goal: Goal, settings: SpaceSettings, rng: np.random.Generator) -> Space:
+def lay_space(model: LanguageModel, objective: Objective, settings: SpaceSettings, rng: np.random.Generator) -> Space:
     """The space that settings ask for; draws the centre first, then the basis."""
     vectors = model.token_vectors(model.ordinary_tokens())
     centre = {
         "tokens": lambda: draw_prompts(model, rng, 1, settings.tokens)[0],
-        "persona": lambda: text_prompt(model, persona(goal), settings.tokens),
+        "persona": lambda: text_prompt(model, persona(objective), settings.tokens),
         "mean": lambda: np.tile(vectors.mean(0), (settings.tokens, 1)),
     }[settings.start]()
     return Space(centre, float(vectors.std()), _basis(vectors, settings, rng))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..harness.alignment.objective import Goal
+from ..harness.alignment.objective import Objective
 from ..tasks.countries import name_of
 from ..tasks.spec import read_yaml
 
@@ -15,6 +15,6 @@ def texts(language: str) -> dict[str, str]:
     return known.get(language, known["en"])
 
 
-def persona(goal: Goal) -> str:
+def persona(objective: Objective) -> str:
     """The sentence that tells the model whom to answer as, in the language of the task."""
-    return texts(goal.language)["persona"].format(country=name_of(goal.country.code, goal.language))
+    return texts(objective.language)["persona"].format(country=name_of(objective.country.code, objective.language))

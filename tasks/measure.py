@@ -25,19 +25,19 @@ MEASURES = {
     "probes": "culteval.tasks.metrics.probes:Probes",
 }
 
-Objective = Callable[[Any], Any]
+LossFunction = Callable[[Any], Any]
 """Option probabilities (population, prompts, options) to losses (population,), lower is better."""
 
 
 @runtime_checkable
-class SeparableObjective(Protocol):
-    """An objective whose loss is made of terms that rest on some prompts each and can only add to it.
+class SeparableLoss(Protocol):
+    """A loss function that is made of terms that rest on some prompts each and can only add to it.
 
     A search may drop a candidate once the terms known so far exceed what it has to beat.
     """
 
     def __call__(self, probs: Any) -> Any:
-        """As any objective: ``total(terms(probs))``."""
+        """As any loss function: ``total(terms(probs))``."""
 
     @property
     def parts(self) -> tuple[np.ndarray, ...]:
@@ -68,7 +68,7 @@ class Measure(Protocol):
 
     caution: str | None
 
-    def objective(self, layout: Layout, readout: Readout) -> Objective:
+    def loss_function(self, layout: Layout, readout: Readout) -> LossFunction:
         """The loss of answers to prompts of this layout; torch in, torch out, and differentiable for ``expected``."""
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:

@@ -3,9 +3,9 @@
 import numpy as np
 from culteval.harness.registry import spec_of
 from culteval.optimizers.clca.culture import in_words
-from culteval.optimizers.clca.scenarios import adapted
+from culteval.optimizers.clca.dialogues.scenarios import adapted
+from culteval.optimizers.clca.pipeline import Pipeline
 from culteval.optimizers.clca.settings import CLCASettings
-from culteval.optimizers.clca.stages import Course
 from culteval.tasks.metrics.reference import scores_of
 
 from .optimizers.clca.test_scenes import dialogue, turn
@@ -69,7 +69,7 @@ def course(folder, load, writer=None, seed=0, **settings):
         "actions": "free",
     }
     said = []
-    return Course(
+    return Pipeline(
         folder, "US", CULTURE, CLCASettings(**small | settings), seed, lambda: model,
         lambda replies: writer or Script(talk), lambda *told: said.append(told),
     )  # fmt: skip

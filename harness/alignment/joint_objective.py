@@ -13,15 +13,15 @@ from ...tasks.answers import COLUMNS, Layout
 from ...tasks.countries import Country
 from ...tasks.prompts import Prompts
 from ...tasks.schema import Order, Readout
-from .objective import TaskGoal
+from .objective import TaskObjective
 
 
 @dataclass(frozen=True, eq=False)
-class JointGoal:
-    """Goals of one country in one read-out; to an aligner it looks like one (see ``Goal``)."""
+class JointObjective:
+    """Objectives of one country in one read-out; to an aligner it looks like one (see ``Objective``)."""
 
-    parts: tuple[TaskGoal, ...]
-    null: float = 1.0  # each part's loss is relative already
+    parts: tuple[TaskObjective, ...]
+    null_loss: float = 1.0  # each part's loss is relative already
 
     @property
     def task(self) -> str:
@@ -53,7 +53,7 @@ class JointGoal:
 
     @property
     def demonstrations(self) -> np.ndarray:
-        """The code (prompts,) that somebody of the country would give."""
+        """The reference code (prompts,) of the country."""
         return np.concatenate([part.demonstrations for part in self.parts])
 
     @property
@@ -61,25 +61,25 @@ class JointGoal:
         """Item forwards of one candidate."""
         return sum(part.cost for part in self.parts)
 
-    def objective(self, probs: Any) -> Any:
-        """Mean of the parts' losses (population,), each in units of its null, of probabilities as in ``Goal``."""
+    def loss(self, probs: Any) -> Any:
+        """Mean of the parts' losses (population,), each in units of its ``null_loss``; see ``Objective``."""
         losses, start = [], 0
         for part in self.parts:
             stop, width = start + part.cost, part.prompts.layout.codes.shape[1]
-            losses.append(part.objective(probs[:, start:stop, :width]) / part.null)
+            losses.append(part.loss(probs[:, start:stop, :width]) / part.null_loss)
             start = stop
         return sum(losses) / len(losses)
 
-    def toward(self, country: Country) -> JointGoal:
+    def for_country(self, country: Country) -> JointObjective:
         """The same prompts with another country to answer like."""
-        return self._each(lambda part: part.toward(country))
+        return self._each(lambda part: part.for_country(country))
 
-    def retold(self, rng: np.random.Generator, order: Order) -> JointGoal:
-        """The same goal in words of its own, part by part."""
-        return self._each(lambda part: part.retold(rng, order))
+    def paraphrased(self, rng: np.random.Generator, order: Order) -> JointObjective:
+        """The same objective in a paraphrase, part by part."""
+        return self._each(lambda part: part.paraphrased(rng, order))
 
-    def take(self, rows: np.ndarray) -> JointGoal:
-        """The same goal over some of its prompts; parts of which none is left are left out."""
+    def take(self, rows: np.ndarray) -> JointObjective:
+        """The same objective over some of its prompts; parts of which none is left are left out."""
         chosen, start, found = np.zeros(self.cost, dtype=bool), 0, []
         chosen[rows] = True
         for part in self.parts:
@@ -88,7 +88,7 @@ class JointGoal:
             start += part.cost
         return replace(self, parts=tuple(found))
 
-    def _each(self, change: Callable[[TaskGoal], TaskGoal]) -> JointGoal:
+    def _each(self, change: Callable[[TaskObjective], TaskObjective]) -> JointObjective:
         return replace(self, parts=tuple(map(change, self.parts)))
 
 

@@ -11,18 +11,18 @@ import numpy as np
 from ...errors import UsageError
 from ...tasks.countries import Country
 from ...tasks.items import Survey
-from ...tasks.measure import Measure, MeasureOptions, Objective, measure_of
+from ...tasks.measure import LossFunction, Measure, MeasureOptions, measure_of
 from ...tasks.prompts import Asking, Prompts, render, split_items
 from ...tasks.schema import Order, Readout, Split, Splits
 from ...tasks.spec import TaskSpec
 
 
-class Goal(Protocol):
+class Objective(Protocol):
     """All an aligner is handed: whom to answer like, the prompts to fit, and the loss to bring down.
 
-    ``objective`` maps option probabilities (population, prompts, options) of ``prompts`` to losses (population,), lower
-    is better, differentiable where ``readout`` is ``expected``. ``null`` is the loss of answers without information,
-    ``demonstrations`` the code (prompts,) that somebody of the country would give, ``cost`` the item forwards of one
+    ``loss`` maps option probabilities (population, prompts, options) of ``prompts`` to losses (population,), lower
+    is better, differentiable where ``readout`` is ``expected``. ``null_loss`` is the loss of answers without
+    information, ``demonstrations`` the reference code (prompts,) of the country, ``cost`` the item forwards of one
     candidate. ``language`` is that of the prompts.
     """
 
@@ -39,7 +39,7 @@ class Goal(Protocol):
     def readout(self) -> Readout: ...
 
     @property
-    def null(self) -> float: ...
+    def null_loss(self) -> float: ...
 
     @property
     def prompts(self) -> Prompts: ...
@@ -50,21 +50,21 @@ class Goal(Protocol):
     @property
     def cost(self) -> int: ...
 
-    def objective(self, probs: Any, /) -> Any: ...
+    def loss(self, probs: Any, /) -> Any: ...
 
-    def take(self, rows: np.ndarray) -> Goal:
-        """The same goal over some of its prompts."""
+    def take(self, rows: np.ndarray) -> Objective:
+        """The same objective over some of its prompts."""
 
-    def retold(self, rng: np.random.Generator, order: Order) -> Goal:
-        """The same goal in words of its own: wordings of ``fit`` mixed at random, asked in one order."""
+    def paraphrased(self, rng: np.random.Generator, order: Order) -> Objective:
+        """The same objective in a paraphrase: wordings of ``fit`` mixed at random, asked in one order."""
 
-    def toward(self, country: Country) -> Goal:
+    def for_country(self, country: Country) -> Objective:
         """The same prompts with another country to answer like; UsageError where there are no figures for it."""
 
 
 @dataclass(frozen=True, eq=False)
-class TaskGoal:
-    """The goal of fitting one task (see ``Goal``).
+class TaskObjective:
+    """The objective of fitting one task (see ``Objective``).
 
     ``spec`` has the wordings and items of ``fit`` alone, and so has the measure: nothing held out can be reached from
     here.
@@ -75,42 +75,42 @@ class TaskGoal:
     country: Country
     readout: Readout
     prompts: Prompts
-    objective: Objective
+    loss: LossFunction
     measure: Measure
     spec: TaskSpec
     asking: Asking
     options: MeasureOptions
 
     @cached_property
-    def null(self) -> float:
+    def null_loss(self) -> float:
         """The loss of answers without information, every option as probable: what a loss is compared with; 1 if 0."""
         inside = self.prompts.layout.inside
-        loss = float(np.asarray(self.objective((inside / inside.sum(1, keepdims=True))[None]))[0])
+        loss = float(np.asarray(self.loss((inside / inside.sum(1, keepdims=True))[None]))[0])
         return loss if np.isfinite(loss) and loss > 0 else 1.0
 
     @property
     def demonstrations(self) -> np.ndarray:
-        """The code (prompts,) that somebody of the country would give."""
+        """The reference code (prompts,) of the country, for few-shot examples."""
         return self.measure.demonstrations(self.prompts.layout)
 
-    def toward(self, country: Country) -> TaskGoal:
+    def for_country(self, country: Country) -> TaskObjective:
         """The same prompts with another country to answer like.
 
         Raises:
             UsageError: the task has no figures for it.
         """
         measure = measure_of(self.spec, country.code, self.options)
-        objective = measure.objective(self.prompts.layout, self.readout)
-        return replace(self, country=country, measure=measure, objective=objective)
+        loss = measure.loss_function(self.prompts.layout, self.readout)
+        return replace(self, country=country, measure=measure, loss=loss)
 
-    def take(self, rows: np.ndarray) -> TaskGoal:
-        """The same goal over some of its prompts."""
+    def take(self, rows: np.ndarray) -> TaskObjective:
+        """The same objective over some of its prompts."""
         prompts = self.prompts.take(rows)
-        return replace(self, prompts=prompts, objective=self.measure.objective(prompts.layout, self.readout))
+        return replace(self, prompts=prompts, loss=self.measure.loss_function(prompts.layout, self.readout))
 
-    def read_as(self, readout: Readout) -> TaskGoal:
+    def read_as(self, readout: Readout) -> TaskObjective:
         """The same prompts with the loss of another read-out."""
-        return replace(self, readout=readout, objective=self.measure.objective(self.prompts.layout, readout))
+        return replace(self, readout=readout, loss=self.measure.loss_function(self.prompts.layout, readout))
 
     @property
     def groups(self) -> np.ndarray:
@@ -120,8 +120,8 @@ class TaskGoal:
         groups: np.ndarray = np.unique(names, return_inverse=True)[1][layout.item]
         return groups
 
-    def retold(self, rng: np.random.Generator, order: Order) -> TaskGoal:
-        """The same goal in words of its own: a survey's wordings of ``fit`` mixed at random, asked in one order.
+    def paraphrased(self, rng: np.random.Generator, order: Order) -> TaskObjective:
+        """The same objective in a paraphrase: a survey's wordings of ``fit`` mixed at random, asked in one order.
 
         Questions keep their frames. Nothing of a held-out wording or item is in it.
         """
@@ -137,7 +137,7 @@ class TaskGoal:
         prompts = _closed(render(spec, "fit", self.asking))
         mine = np.isin(prompts.layout.item, self.prompts.layout.item)  # what was taken out stays out
         prompts = prompts if mine.all() else prompts.take(mine)
-        return replace(self, prompts=prompts, objective=self.measure.objective(prompts.layout, self.readout))
+        return replace(self, prompts=prompts, loss=self.measure.loss_function(prompts.layout, self.readout))
 
     @property
     def cost(self) -> int:
@@ -145,16 +145,16 @@ class TaskGoal:
         return len(self.prompts)
 
 
-def fit_goal(
+def fit_objective(
     spec: TaskSpec, country: Country, readout: Readout, options: MeasureOptions, respondents: int, seed: int
-) -> TaskGoal:
-    """The goal of fitting one task; held-out wordings, orders and respondents are not in it."""
+) -> TaskObjective:
+    """The objective of fitting one task; held-out wordings, orders and respondents are not in it."""
     spec, asking = fit_only(spec), Asking(respondents, seed)
     prompts = _closed(render(spec, "fit", asking))
     measure = measure_of(spec, country.code, options)
-    objective = measure.objective(prompts.layout, readout)
+    loss = measure.loss_function(prompts.layout, readout)
     language = spec.metadata.languages[0]
-    return TaskGoal(spec.name, language, country, readout, prompts, objective, measure, spec, asking, options)
+    return TaskObjective(spec.name, language, country, readout, prompts, loss, measure, spec, asking, options)
 
 
 def _closed(prompts: Prompts) -> Prompts:

@@ -79,8 +79,8 @@ def distances(
     mean = pooled(asked.take(asked.layout.where(first.wordings, first.orders)), readout)
     found = {}
     for code in known:
-        objective = measure_of(spec, code, options).objective(mean.layout, "expected")
-        found[code] = float(objective(mean.probs)[0])
+        loss = measure_of(spec, code, options).loss_function(mean.layout, "expected")
+        found[code] = float(loss(mean.probs)[0])
     return dict(sorted(found.items(), key=lambda pair: pair[1]))
 
 

@@ -17,7 +17,8 @@ from ...tasks.countries import name_of
 from ...tasks.measure import measure_of
 from ...tasks.score import Score
 from ...tasks.spec import TaskSpec
-from ..registry import concrete, family, find, spec_of
+from ..alignment.aligner import find_aligner
+from ..registry import concrete, family, spec_of
 from ..report import tables as report
 from ..report.progress import verbosity
 from ..runs.answer_cache import answers_folder
@@ -142,7 +143,7 @@ def resume(folder: str, no_cache: bool, talk: str | None, as_json: bool) -> None
 
 def _companions(aligner: str) -> list[str]:
     """What to show beside an aligner: everything simpler than it."""
-    order = COMPANIONS if find("aligners", aligner).budgeted else COMPANIONS[:2]
+    order = COMPANIONS if find_aligner(aligner).budgeted else COMPANIONS[:2]
     return [name for name in order if name != aligner] if aligner != "naive" else []
 
 

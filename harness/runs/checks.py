@@ -11,7 +11,7 @@ import numpy as np
 from ...errors import InputError, UsageError
 from ...tasks.prompts import Prompts, protocol
 from ...tasks.reading import read_unmarked
-from ..alignment.objective import Goal
+from ..alignment.objective import Objective
 from ..engine.model_config import context_of
 from ..models.context import refuse_soft, require_room
 from ..models.embedded import EMBEDDED, folder_of
@@ -33,25 +33,20 @@ if TYPE_CHECKING:
 
 
 
-def soft_tokens(settings: Any) -> int:
-    """Soft tokens that an aligner of these settings puts before every prompt; 0 where it has no ``tokens``."""
-    return int(getattr(settings, "tokens", 0))
-
-
-def require_context(model: str, settings: Any) -> None:
-    """Raise UsageError where a model's ``config.json`` says that it cannot take an aligner's soft tokens.
+def require_context(model: str, soft_tokens: int) -> None:
+    """Raise UsageError where a model's ``config.json`` says that it cannot take so many soft tokens.
 
     Nothing is loaded or fetched: of a hub's model, and of one that is not here yet, nothing is known.
     """
-    if not (tokens := soft_tokens(settings)):
+    if not soft_tokens:
         return
     if model in table("models") and model not in EMBEDDED:  # asking a plug-in for its folder may fetch one
         return
     config = _config(folder_of(model) if model in EMBEDDED else Path(model))
     refuse_soft(model, config)
     context = context_of(config)
-    if context is not None and tokens >= context:
-        raise UsageError(f"--set tokens={tokens}: the context of --model {model} is {context}, prompts included.")
+    if context is not None and soft_tokens >= context:
+        raise UsageError(f"--set tokens={soft_tokens}: the context of --model {model} is {context}, prompts included.")
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -64,17 +59,23 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def require_room_of_run(
-    config: RunConfig, model: LanguageModel, goal: Goal, virtual: int, preamble: str = "", *, fitted: bool = True
+    config: RunConfig,
+    model: LanguageModel,
+    objective: Objective,
+    soft_tokens: int,
+    preamble: str = "",
+    *,
+    fitted: bool = True,
 ) -> None:
     """Raise UsageError unless everything that a run asks fits the context: what is fitted, and each task's protocol.
 
     Args:
-        fitted: whether the goal's prompts are asked too.
+        fitted: whether the objective's prompts are asked too.
     """
     if fitted:
-        require_room(model, goal.prompts, virtual, preamble)
+        require_room(model, objective.prompts, soft_tokens, preamble)
     for name in config.tasks:
-        require_room(model, protocol(spec_of(name), config.asking()), virtual, preamble)
+        require_room(model, protocol(spec_of(name), config.asking()), soft_tokens, preamble)
 
 
 LOOKED_AT = 4  # prompts
@@ -92,7 +93,7 @@ NIL = 1e-4  # what an adapter given by hand has to move; in float32, which round
 LEAST = 1e-30  # probabilities below are as good as none
 
 
-def require_effect(aligned: Any, goal: Goal, say: Callable[[str], None]) -> None:
+def require_effect(aligned: Any, objective: Objective, say: Callable[[str], None]) -> None:
     """Raise RunError where an aligned model answers a few prompts as it does without alignment.
 
     Args:
@@ -100,20 +101,24 @@ def require_effect(aligned: Any, goal: Goal, say: Callable[[str], None]) -> None
     """
     if aligned.soft is None and aligned.lora is None and not aligned.preamble:
         return
-    some, model = _some(goal), aligned.model
+    some, model = _some(objective), aligned.model
     _judge(aligned.answer(some), type(aligned)(model).answer(some), model.identity.dtype, "the alignment", 0.0, say)
 
 
 def require_effect_of_adapter(
-    adapted: LanguageModel | PromptedModel, bare: LanguageModel, adapter: Path, goal: Goal, say: Callable[[str], None]
+    adapted: LanguageModel | PromptedModel,
+    bare: LanguageModel,
+    adapter: Path,
+    objective: Objective,
+    say: Callable[[str], None],
 ) -> None:
     """As ``require_effect``, of a model that carries ``adapter`` beside the bare one."""
-    some = _some(goal)
+    some = _some(objective)
     _judge(adapted.answer(some), bare.answer(some), bare.identity.dtype, f"--adapter {adapter}", NIL, say)
 
 
-def _some(goal: Goal) -> Prompts:
-    return goal.prompts.take(np.arange(min(LOOKED_AT, len(goal.prompts))))
+def _some(objective: Objective) -> Prompts:
+    return objective.prompts.take(np.arange(min(LOOKED_AT, len(objective.prompts))))
 
 
 def _judge(one: Answers, other: Answers, dtype: str, what: str, nil: float, say: Callable[[str], None]) -> None:

@@ -20,13 +20,14 @@ from ...tasks.prompts import Asking, split_items
 from ...tasks.reading import parse_yaml
 from ...tasks.schema import Readout
 from ...tasks.spec import first_problem
+from ..alignment.aligner import Settings, find_aligner
 from ..alignment.budget import Budget
-from ..alignment.joint_objective import JointGoal
-from ..alignment.objective import Goal, fit_goal
+from ..alignment.joint_objective import JointObjective
+from ..alignment.objective import Objective, fit_objective
 from ..engine.chat import ChatOptions
 from ..models.fingerprint import folder_hash
 from ..providers.settings import EndpointSettings
-from ..registry import find, spec_of, table
+from ..registry import spec_of, table
 
 DEFAULT_BUDGET = 100
 
@@ -94,19 +95,19 @@ class RunConfig(BaseModel):
 
     def with_aligner(self, name: str) -> RunConfig:
         """The same run by another aligner at its default settings; a budget only where it searches."""
-        aligner = find("aligners", name)
+        aligner = find_aligner(name)
         settings = aligner_settings(name, ()).model_dump(mode="json")
         budget = self.budget if aligner.budgeted else 0
         return self.model_copy(update={"aligner": name, "settings": settings, "budget": budget})
 
 
-def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, Any] | None = None) -> BaseModel:
+def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, Any] | None = None) -> Settings:
     """An aligner's settings from a mapping and ``key=value`` texts on top (values are read as YAML).
 
     Raises:
         UsageError: no such aligner or setting, or a value that does not fit.
     """
-    model = find("aligners", name).Settings
+    model = find_aligner(name).Settings
     given = dict(base or {}) | read_assignments("`settings`", assignments)
     for key in given:
         if str(key) not in model.model_fields:
@@ -152,16 +153,16 @@ def _one_line(value: Any) -> str:
     return text.split("\n")[0]
 
 
-def goal_of(config: RunConfig) -> Goal:
-    """The goal of a configuration: of one task, or of several together.
+def objective_of(config: RunConfig) -> Objective:
+    """The objective of a configuration: of one task, or of several together.
 
     Raises:
         UsageError: a task without figures for the country, or without closed questions to fit.
     """
     country = Country(config.fit_country, name_of(config.fit_country))
     common = (country, config.readout, config.options, config.respondents, config.seed)
-    goals = tuple(fit_goal(spec_of(name), *common) for name in config.fit)
-    return goals[0] if len(goals) == 1 else JointGoal(goals)
+    objectives = tuple(fit_objective(spec_of(name), *common) for name in config.fit)
+    return objectives[0] if len(objectives) == 1 else JointObjective(objectives)
 
 
 def budget_of(config: RunConfig) -> Budget:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ from ...errors import InputError, UsageError
 from ...tasks.reading import read_unmarked
 from ...tasks.schema import Readout, Strict
 from ...tasks.spec import first_problem
+from ..alignment.aligner import find_aligner
 from ..alignment.budget import Budget
-from ..alignment.checkpoint import Display
-from ..alignment.objective import TaskGoal
+from ..alignment.checkpoint import Checkpoint, Display
+from ..alignment.objective import TaskObjective
 from ..models.aligned import AlignedModel
-from ..registry import find
 from ..report.plots import drawing
 from ..util.atomic_io import write_json
-from .config import RunConfig, aligner_settings, goal_of
+from .config import RunConfig, aligner_settings, objective_of
 
 RESULTS = "folds.json"
 
@@ -46,16 +46,14 @@ _FOLDS = TypeAdapter(list[Fold])
 _READOUTS: tuple[tuple[str, Readout], ...] = (("loss", "expected"), ("argmax", "argmax"))  # what losses are called
 
 
-class _Memory:
-    """The journal of a fit that is too short to be kept half done."""
+class _Progress(Checkpoint):
+    """Shows how far a fit is that is too short to be kept half done."""
 
     def __init__(self, budget: Budget, display: Display, label: str) -> None:
         self.budget, self.display, self.label = budget, display, label
 
-    def load(self) -> None:
-        return None
-
-    def save(self, state: dict[str, np.ndarray], best: float) -> None:
+    def save(self, state: Mapping[str, np.ndarray], best: float) -> None:
+        """Move the progress bar."""
         allowed = self.budget.total / self.budget.per_survey
         self.display.advance(self.label, self.budget.evaluations, allowed, best)
 
@@ -88,10 +86,10 @@ def cross_validate(
     Raises:
         UsageError: the task's loss needs all its items, or too many folds. InputError: a damaged file.
     """
-    goal = goal_of(config)
-    assert isinstance(goal, TaskGoal), "one --fit"
-    parts = divide(goal.groups, count, np.random.default_rng(config.seed))
-    goal.take(parts[0])  # raises now where the loss needs all items
+    objective = objective_of(config)
+    assert isinstance(objective, TaskObjective), "one --fit"
+    parts = divide(objective.groups, count, np.random.default_rng(config.seed))
+    objective.take(parts[0])  # raises now where the loss needs all items
     path.parent.mkdir(parents=True, exist_ok=True)
     found = read_folds(path)
     done = {(each.tokens, each.fold) for each in found}
@@ -100,14 +98,14 @@ def cross_validate(
             if (tokens, number) in done:
                 continue
             label = f"{tokens} tokens, fold {number + 1} of {count}"
-            found.append(_fold(config, goal, rows, tokens, number, model_of(), display, label))
+            found.append(_fold(config, objective, rows, tokens, number, model_of(), display, label))
             write_json(path, [each.model_dump() for each in found])
     return sorted(found, key=lambda each: (each.tokens, each.fold))
 
 
 def _fold(
     config: RunConfig,
-    goal: TaskGoal,
+    objective: TaskObjective,
     left_out: np.ndarray,
     tokens: int,
     number: int,
@@ -115,16 +113,16 @@ def _fold(
     display: Display,
     label: str,
 ) -> Fold:
-    kept = np.setdiff1d(np.arange(len(goal.prompts)), left_out)
-    train, validation = goal.take(kept), goal.take(left_out)
+    kept = np.setdiff1d(np.arange(len(objective.prompts)), left_out)
+    train, validation = objective.take(kept), objective.take(left_out)
     started, aligned = time.perf_counter(), AlignedModel(model)
     if tokens:
         settings = aligner_settings(config.aligner, (f"tokens={tokens}",), config.settings)
         items = len(np.unique(train.prompts.layout.item))
         budget = Budget(config.budget * items, items)
         rng = np.random.default_rng([config.seed, number])
-        journal = _Memory(budget, display, label)
-        aligned = find("aligners", config.aligner)(settings).align(model, train, budget, rng, journal)
+        checkpoint = _Progress(budget, display, label)
+        aligned = find_aligner(config.aligner)(settings).align(model, train, budget, rng, checkpoint)
     losses = {
         f"{name}_{key}": loss
         for name, part in (("train", train), ("validation", validation))
@@ -133,10 +131,10 @@ def _fold(
     return Fold(tokens=tokens, fold=number, seconds=round(time.perf_counter() - started, 3), **losses)
 
 
-def _losses(aligned: AlignedModel, goal: TaskGoal) -> Iterator[tuple[str, float]]:
-    probs = aligned.answer(goal.prompts).probs
+def _losses(aligned: AlignedModel, objective: TaskObjective) -> Iterator[tuple[str, float]]:
+    probs = aligned.answer(objective.prompts).probs
     for key, readout in _READOUTS:
-        yield key, float(np.asarray(goal.read_as(readout).objective(probs))[0])
+        yield key, float(np.asarray(objective.read_as(readout).loss(probs))[0])
 
 
 def read_folds(path: Path) -> list[Fold]:

@@ -8,20 +8,22 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...errors import InputError, RunError, is_memory
+from ...errors import RunError, is_memory
 from ...tasks.countries import name_of
 from ...tasks.prompts import protocol
 from ...tasks.score import Score
 from ...tasks.spec import TaskSpec
-from ..alignment.checkpoint import Display, RunJournal
+from ..alignment.aligner import find_aligner
+from ..alignment.checkpoint import Display, RunCheckpoint
 from ..providers.response_log import usage_of
 from ..providers.settings import is_remote
-from ..registry import find, spec_of
+from ..registry import spec_of
 from ..scoring.score import score_submission
 from ..submissions.manifest import Manifest
 from ..submissions.writer import write_submission
@@ -29,8 +31,8 @@ from ..util.atomic_io import locked, remove_temporaries, write_json
 from ..util.environment import versions
 from ..util.event_log import RunLog
 from .answer_cache import AnswerCache
-from .checks import require_effect, require_room_of_run, soft_tokens
-from .config import RunConfig, aligner_settings, budget_of, goal_of
+from .checks import require_effect, require_room_of_run
+from .config import RunConfig, aligner_settings, budget_of, objective_of
 from .folder import (
     ALIGNED,
     CONFIG,
@@ -49,8 +51,6 @@ from .folder import (
     same_model,
 )
 from .load_model import load_other
-
-_ODD_STATE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)  # of libraries too
 
 
 def execute(
@@ -151,32 +151,23 @@ def _score(config: RunConfig, folder: Path) -> tuple[Manifest, list[Score]]:
 
 
 def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
-    goal, budget = goal_of(config), budget_of(config)
-
-    journal = RunJournal(folder, budget, display, config.aligner, lambda name: load_other(config, name, display.say))
-    aligner = find("aligners", config.aligner)
-    settings = aligner_settings(config.aligner, (), config.settings)
-    rng = np.random.default_rng(config.seed)
-    working, local = aligner(settings), not is_remote(config.model)  # an API tells nobody its context
+    objective, budget = objective_of(config), budget_of(config)
+    other = partial(load_other, config, say=display.say)
+    checkpoint = RunCheckpoint(folder, budget, display, config.aligner, other)
+    aligner = find_aligner(config.aligner)(aligner_settings(config.aligner, (), config.settings))
+    local = not is_remote(config.model)  # an API tells nobody its context
     if local:
-        may_say = getattr(working, "longest_preamble", None)
-        before = may_say(goal) if may_say else ""
-        require_room_of_run(config, model, goal, soft_tokens(settings), before, fitted=aligner.budgeted)
-    try:
-        aligned = working.align(model, goal, budget, rng, journal)
-    except _ODD_STATE as error:
-        if not journal.restoring:
-            raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{journal.path}: damaged checkpoint ({reason}). Start over with --fresh.") from error
+        before = aligner.longest_preamble(objective)
+        require_room_of_run(config, model, objective, aligner.soft_tokens, before, fitted=aligner.budgeted)
+    aligned = aligner.align(model, objective, budget, np.random.default_rng(config.seed), checkpoint)
     if local:  # a model behind an API would be asked for nothing but this
         if aligned.preamble:
-            virtual = 0 if aligned.soft is None else len(aligned.soft)
-            require_room_of_run(config, model, goal, virtual, aligned.preamble, fitted=False)
-        require_effect(aligned, goal, display.say)
+            soft_tokens = 0 if aligned.soft is None else len(aligned.soft)
+            require_room_of_run(config, model, objective, soft_tokens, aligned.preamble, fitted=False)
+        require_effect(aligned, objective, display.say)
     aligned.save(folder / ALIGNED)
     write_json(folder / COST, {"allowed": budget.total, "per_survey": budget.per_survey} | budget.state())
-    journal.log("aligned", **budget.state())
+    checkpoint.log("aligned", **budget.state())
 
 
 def _answer(config: RunConfig, folder: Path, model: Any, cache: AnswerCache | None) -> tuple[str, ...]:

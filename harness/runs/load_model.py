@@ -14,7 +14,7 @@ from ..adapters.peft_files import is_soft_prompt, own_tokenizer_files
 from ..engine.chat import USUAL
 from ..providers.settings import EndpointSettings, is_remote
 from .checks import require_effect_of_adapter
-from .config import RunConfig, goal_of
+from .config import RunConfig, objective_of
 
 
 def load(config: RunConfig, say: Callable[[str], None]) -> Any:
@@ -50,7 +50,7 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Any:
         adapted = PromptedModel(model, folder) if is_soft_prompt(folder) else model.adapted(folder, carried=True)
     if adapted.identity.adapter_sha256 != config.adapter_sha256:
         raise InputError(f"--adapter {folder}: not the adapter that this run began with. Run it anew.")
-    require_effect_of_adapter(adapted, model, folder, goal_of(config), say)
+    require_effect_of_adapter(adapted, model, folder, objective_of(config), say)
     return adapted
 
 

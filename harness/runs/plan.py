@@ -16,12 +16,13 @@ from ...tasks.prompts import asked as count
 from ...tasks.schema import Strict
 from ...tasks.spec import first_problem, read_yaml
 from ..adapters.peft_files import carried_hash, is_soft_prompt
+from ..alignment.aligner import Aligner, find_aligner
 from ..engine.chat import USUAL, ChatOptions
 from ..providers.settings import EndpointSettings, endpoint_of, is_remote
-from ..registry import concrete, find, listing, spec_of
+from ..registry import concrete, listing, spec_of
 from ..submissions.manifest import MOST_ANSWERS
 from .checks import require_context
-from .config import DEFAULT_BUDGET, RunConfig, aligner_settings, budget_of, goal_of
+from .config import DEFAULT_BUDGET, RunConfig, aligner_settings, budget_of, objective_of
 
 Texts = tuple[str, ...]
 
@@ -107,9 +108,10 @@ def plan(request: RunRequest) -> RunConfig:
     asked = sum(count(spec, asking) for spec in specs)
     if asked > MOST_ANSWERS:
         raise UsageError(f"`personas`: {asked} answers; a submission holds {MOST_ANSWERS} at most.")
-    aligner = find("aligners", request.aligner)
-    base = _named_settings(request.aligner, request.config) if request.config else {}
+    aligner = find_aligner(request.aligner)
+    base = _named_settings(request.config, request.aligner, aligner) if request.config else {}
     chosen = aligner_settings(request.aligner, (), base | request.settings)
+    working = aligner(chosen)
     if is_remote(request.model):
         _require_text(request, aligner)
     copied = ("aligner", "model", "revision", "dtype", "device", "threads", "limit", "calibrate", "seed")
@@ -128,18 +130,17 @@ def plan(request: RunRequest) -> RunConfig:
         options=options,
         budget=request.budget if aligner.budgeted else 0,
     )
-    require_context(config.model, chosen)
-    if check := getattr(aligner, "check", None):
-        check(aligner(chosen), goal_of(config), budget_of(config))
+    require_context(config.model, working.soft_tokens)
+    working.check(objective_of(config), budget_of(config))
     return config
 
 
-def _named_settings(aligner: str, name: str) -> dict[str, Any]:
-    """The settings that a shipped configuration or a YAML file holds."""
-    shipped = Path(__file__).parents[2] / "optimizers" / "configs" / f"{name}.yaml"
-    path = shipped if shipped.is_file() else Path(name)
+def _named_settings(config: str, name: str, aligner: type[Aligner]) -> dict[str, Any]:
+    """The settings of a file, or of a configuration that the aligner ships under this name."""
+    path = aligner.configs.get(config, Path(config))
     if not path.is_file():
-        raise UsageError(f"`config` {name!r}: neither a file nor a shipped configuration for {aligner}.")
+        shipped = f"It ships {', '.join(aligner.configs)}." if aligner.configs else "It ships none."
+        raise UsageError(f"`config` {config!r}: neither a file nor a configuration of {name}. {shipped}")
     return read_yaml(path)
 
 
@@ -157,9 +158,9 @@ def _measure_options(request: RunRequest) -> MeasureOptions:
         raise UsageError(f"`{field}`: {problem}.") from None
 
 
-def _require_text(request: RunRequest, aligner: Any) -> None:
+def _require_text(request: RunRequest, aligner: type[Aligner]) -> None:
     """Raise UsageError for what a model behind an endpoint cannot have: aligners of weights, a device, a type."""
-    if not _in_words(aligner):
+    if aligner.needs_weights:
         behind = f"needs a model's weights, and {request.model} is behind an endpoint"
         raise UsageError(f"`aligner` {request.aligner}: {behind}. Use {_able()}.")
     for name in ("dtype", "device", "revision", "threads", "chat"):
@@ -167,7 +168,7 @@ def _require_text(request: RunRequest, aligner: Any) -> None:
             raise UsageError(f"`{name}`: decided by whoever runs {request.model}. Leave it out.")
 
 
-def _carried(request: RunRequest, aligner: Any) -> dict[str, str]:
+def _carried(request: RunRequest, aligner: type[Aligner]) -> dict[str, str]:
     """The adapter that the model carries, and its hash; nothing where it carries none.
 
     Raises:
@@ -176,19 +177,15 @@ def _carried(request: RunRequest, aligner: Any) -> dict[str, str]:
     if not request.adapter:
         return {}
     folder = Path(request.adapter)
-    if not _in_words(aligner) and is_soft_prompt(folder):
+    if aligner.needs_weights and is_soft_prompt(folder):
         told = f"`adapter` {folder} is a soft prompt, before which nothing can be put"
         raise UsageError(f"`aligner` {request.aligner}: {told}. Use {_able()}.")
     return {"adapter": str(folder), "adapter_sha256": carried_hash(folder)}
 
 
-def _in_words(aligner: Any) -> bool:
-    return not getattr(aligner, "needs_weights", True)
-
-
 def _able() -> str:
-    found = listing("aligners", lambda name: (name, _in_words(find("aligners", name))))
-    return ", ".join(name for name, may in found if may)
+    found = listing("aligners", lambda name: (name, find_aligner(name).needs_weights))
+    return ", ".join(name for name, needs_weights in found if not needs_weights)
 
 
 def _fitted(texts: Iterable[str]) -> tuple[Texts, Texts]:

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ...errors import UsageError
-from ...harness.alignment.aligner import Journal
+from ...harness.alignment.aligner import Aligner
 from ...harness.alignment.budget import Budget
-from ...harness.alignment.objective import Goal
+from ...harness.alignment.checkpoint import Checkpoint
+from ...harness.alignment.objective import Objective
 from ...harness.models.aligned import AlignedModel
 from ...harness.registry import spec_of
 from ...tasks.metrics.reference import scores_of
 from .culture import in_words
-from .dialogues import read_dialogues
-from .scenarios import place_of
+from .dialogues.dialogue import read_dialogues
+from .dialogues.scenarios import place_of
+from .pipeline import Pipeline
 from .settings import CLCASettings
-from .stages import Course
 from .teacher import writer_of
-from .train import LORA
+from .training.train import LORA
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -36,24 +37,27 @@ def culture_of(code: str) -> str:
     return in_words(scores_of(spec_of("vsm13"), "extended"), code)
 
 
-class CLCA:
+class CLCA(Aligner):
     """Fine-tunes on simulated, culture-adapted social interactions; no survey is seen."""
 
     Settings: ClassVar = CLCASettings
     summary: ClassVar = "LoRA fine-tuned on simulated, culture-adapted social interactions (CLCA)"
     budgeted: ClassVar = False
+    settings: CLCASettings
 
-    def __init__(self, settings: CLCASettings) -> None:
-        self.settings = settings
-
-    def check(self, goal: Goal, budget: Budget) -> None:
+    def check(self, objective: Objective, budget: Budget) -> None:
         """Raise UsageError for a country without figures or scenes, InputError for a bad file of dialogues."""
-        culture_of(self.settings.country(goal.country.code))
+        culture_of(self.settings.country(objective.country.code))
         if self.settings.dialogues:
             read_dialogues(Path(self.settings.dialogues))
 
     def align(
-        self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
+        self,
+        model: LanguageModel,
+        objective: Objective,
+        budget: Budget,
+        rng: np.random.Generator,
+        checkpoint: Checkpoint,
     ) -> AlignedModel:
         """Every stage that is not done yet. No item is asked, so no item forward is spent; tokens and seconds are.
 
@@ -62,16 +66,18 @@ class CLCA:
         """
         if model.identity.adapter_sha256:
             raise UsageError("--adapter: clca trains an adapter of its own; run it without --adapter.")
-        folder, code = Path(journal.folder) / FOLDER, self.settings.country(goal.country.code)
+        folder, code = Path(checkpoint.folder) / FOLDER, self.settings.country(objective.country.code)
         teacher = self.settings.teacher
-        teacher_of = cache(lambda: journal.other(teacher) if teacher else model)
+        teacher_of = cache(lambda: checkpoint.other_model(teacher) if teacher else model)
 
         def writer(replies: Path) -> Writer:
-            return writer_of(teacher_of(), replies, journal.tell)
+            return writer_of(teacher_of(), replies, checkpoint.progress)
 
         seed = int(rng.integers(1 << 31))
-        course = Course(folder, code, culture_of(code), self.settings, seed, lambda: model, writer, journal.tell)
-        course.run()
-        budget.tokens = int(sum(cost["tokens"] for cost in course.spent().values()))
-        budget.seconds = sum(cost["seconds"] for cost in course.spent().values())
+        pipeline = Pipeline(
+            folder, code, culture_of(code), self.settings, seed, lambda: model, writer, checkpoint.progress
+        )
+        pipeline.run()
+        budget.tokens = int(sum(cost["tokens"] for cost in pipeline.spent().values()))
+        budget.seconds = sum(cost["seconds"] for cost in pipeline.spent().values())
         return AlignedModel(model, lora=folder / LORA)

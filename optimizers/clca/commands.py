@@ -1,4 +1,4 @@
-"""The command ``clca``: its stages one by one, the published evaluation, and what each part is worth."""
+"""The command ``clca``: its stages one by one; and what a study of them works with (``benchmarks/studies``)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from typing import Any
 import click
 import numpy as np
 from rich.console import Console
+from rich.table import Table
 
-from ...errors import RunError, UsageError
-from ...harness.adapters.peft_files import carried_hash, read_lora_config
 from ...harness.cli.options import endpoint_of, endpoint_options, terminal
 from ...harness.providers.response_log import Usage, usage_of
 from ...harness.runs.config import RunConfig, read_assignments
@@ -22,14 +21,11 @@ from ...harness.runs.execute import USAGE
 from ...harness.runs.folder import same_model
 from ...harness.runs.load_model import load, load_other
 from ...harness.runs.plan import RunRequest, plan
-from ...harness.util.atomic_io import locked, write_json, write_text
-from ...tasks.countries import country as resolve
-from . import tables
+from ...harness.util.atomic_io import locked, write_json
 from .aligner import culture_of
-from .settings import PRESETS, CLCASettings
-from .stages import STAGES, Course
+from .pipeline import STAGES, Pipeline
+from .settings import CLCASettings
 from .teacher import writer_of
-from .train import LORA
 from .writer import Writer
 
 _TOLD = {
@@ -40,8 +36,6 @@ _TOLD = {
     "train": "Learn from what was kept: a LoRA adapter.",
 }
 _FLAGS = (
-    click.option("--preset", type=click.Choice(list(PRESETS)), default="laptop", show_default=True, help="Sizes."),
-    click.option("--dialogues", type=click.Path(dir_okay=False), help="Your own dialogues in place of simulated ones."),
     click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner clca."),
     click.option("--model", default="smollm2", show_default=True, help="Embedded model, folder, or hub id."),
     click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16."),
@@ -52,13 +46,11 @@ _FLAGS = (
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."),
 )
 _MODEL = ("model", "dtype", "device", "threads", "seed", "country")  # of the arguments of a run
-_ONE = click.option("--country", default="US", show_default=True, help="Country by name or code.")
-_PERSONAS = click.option(
-    "--personas", type=click.IntRange(2, 100_000), help="Who answers [default: 50, with --preset paper 1000]."
-)
+one_country = click.option("--country", default="US", show_default=True, help="Country by name or code.")
 
 
-def _flags(command: Callable[..., Any]) -> Callable[..., Any]:
+def flags_of_clca(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every command of CLCA has."""
     for option in reversed(_FLAGS):
         command = option(command)
     return endpoint_options(command)
@@ -71,22 +63,22 @@ def clca() -> None:
     \b
     All at once, with answers and scores:
       culteval run --aligner clca --task wvs --country US
-    The published evaluation, before and after:
-      culteval clca evaluate --country US
+    Larger, as published, or from your own dialogues:
+      culteval clca train --country US --set preset=paper
+      culteval clca train --country US --set dialogues=own.jsonl
     """
 
 
-def _planned(flags: dict[str, Any]) -> RunConfig:
+def planned(flags: dict[str, Any]) -> RunConfig:
+    """Return the configuration of a run of CLCA that the options ask for."""
     given = {name: flags[name] for name in _MODEL if flags.get(name) is not None}
-    chosen = {name: flags[name] for name in ("preset", "dialogues") if flags.get(name) is not None}
-    settings = chosen | read_assignments("--set", flags["assignments"])
+    settings = read_assignments("--set", flags["assignments"])
     endpoint = endpoint_of(flags["base_url"], flags["endpoint"])
-    request = given | {"aligner": "clca", "tasks": ("vsm13",), "settings": settings, "endpoint": endpoint}
-    return plan(RunRequest.of(**request))
+    return plan(RunRequest.of(aligner="clca", tasks=("vsm13",), settings=settings, endpoint=endpoint, **given))
 
 
-class _Desk:
-    """What the commands work with: the configuration, the model once it is wanted, and courses."""
+class Workspace:
+    """What the commands work with: the configuration, the model once it is wanted, and pipelines."""
 
     def __init__(self, config: RunConfig, folder: Path, display: Any) -> None:
         self.config, self.folder, self.display = config, folder, display
@@ -117,8 +109,8 @@ class _Desk:
             (self.folder / USAGE).unlink(missing_ok=True)
         return found
 
-    def course(self, country: str, folder: Path) -> Course:
-        """A country's course in a folder."""
+    def pipeline(self, country: str, folder: Path) -> Pipeline:
+        """Return a country's pipeline in a folder."""
         code = self.settings.country(country)
         seed = int(np.random.default_rng(self.config.seed).integers(1 << 31))
         culture = culture_of(code)
@@ -126,157 +118,61 @@ class _Desk:
         def writer(replies: Path) -> Writer:
             return writer_of(self.teacher_of(), replies, self.tell)
 
-        return Course(folder, code, culture, self.settings, seed, self.model_of, writer, self.tell)
+        return Pipeline(folder, code, culture, self.settings, seed, self.model_of, writer, self.tell)
 
 
 @contextmanager
-def _desk(flags: dict[str, Any], as_json: bool) -> Iterator[_Desk]:
-    """The desk of one country, in a folder named after all that decides what comes of it."""
-    config = _planned(flags)
+def workspace(flags: dict[str, Any], as_json: bool) -> Iterator[Workspace]:
+    """Open the workspace of one country, in a folder named after all that decides what comes of it."""
+    config = planned(flags)
     folder = Path(flags["out"]) / f"{config.country}-{config.digest}"
     with locked(folder), terminal(as_json) as display:
         write_json(folder / "config.json", config.model_dump(mode="json"))
-        yield _Desk(config, folder, display)
+        yield Workspace(config, folder, display)
 
 
 def _stage(name: str) -> click.Command:
     @click.command(name, help=_TOLD[name])
-    @_ONE
-    @_flags
+    @one_country
+    @flags_of_clca
     @click.option("--fresh", is_flag=True, help="Do this stage and those after it anew.")
     def command(fresh: bool, as_json: bool, **flags: Any) -> None:
-        with _desk(flags, as_json) as desk:
-            course = desk.course(desk.config.country, desk.folder)
+        with workspace(flags, as_json) as work:
+            pipeline = work.pipeline(work.config.country, work.folder)
             if fresh:
-                course.clear(name)
-            course.run(name)
-            usage = desk.usage()
-        report = course.report()
+                pipeline.clear(name)
+            pipeline.run(name)
+            usage = work.usage()
+        report = pipeline.report()
         if as_json:
-            click.echo(json.dumps(report | _as_json(usage), indent=2))
+            click.echo(json.dumps(report | usage_json(usage), indent=2))
             return
         console = Console()
-        console.print(tables.report(report, name))
-        _show(console, usage)
+        console.print(_table(report, name))
+        show_usage(console, usage)
 
     return command
 
 
-def _as_json(usage: Usage | None) -> dict[str, Any]:
-    """As ``culteval run`` has it: by aligner, and nothing where no API was asked."""
+def _table(found: dict[str, Any], stage: str) -> Table:
+    """What every finished stage made, in numbers."""
+    table = Table(title=f"clca, up to {stage}", title_justify="left", box=None, pad_edge=False, show_header=False)
+    for name, value in found.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {number}" for key, number in value.items())
+        table.add_row(name, " -> ".join(map(str, value)) if isinstance(value, list) else str(value))
+    return table
+
+
+def usage_json(usage: Usage | None) -> dict[str, Any]:
+    """Return it as ``culteval run`` has it: by aligner, and nothing where no API was asked."""
     return {"usage": {"clca": usage.model_dump()}} if usage else {}
 
 
-def _show(console: Console, usage: Usage | None) -> None:
+def show_usage(console: Console, usage: Usage | None) -> None:
+    """Print what an API was asked for, if one was."""
     if usage:
         console.print(f"asked      clca: {usage.told()}", highlight=False, soft_wrap=True, markup=False)
-
-
-@clca.command()
-@_ONE
-@_flags
-@_PERSONAS
-@click.option("--adapter", "given", type=click.Path(file_okay=False), help="Evaluate this one; nothing is simulated.")
-def evaluate(as_json: bool, personas: int | None, given: str | None, **flags: Any) -> None:
-    """Ask WVS of personas before and after, as published: greedy numbers, KL, Jensen-Shannon, accuracy.
-
-    Does the stages that are missing. The same personas answer before and after, so that differences are tested in
-    pairs; the small task of general ability shows what the training cost.
-    """
-    from .evaluate import PERSONAS, Country, ask, change
-
-    country = Country(resolve(flags["country"]).code)  # what cannot be done leaves nothing behind
-    if given:
-        read_lora_config(Path(given))
-    with _desk(flags, as_json) as desk:
-        seed = desk.config.seed
-        adapter = Path(given) if given else desk.folder / LORA
-        if not given:
-            desk.course(country.code, desk.folder).run()
-        people, replies = personas or PERSONAS[desk.settings.preset], []
-        after = desk.folder / f"evaluation-{carried_hash(adapter)[:10]}-{people}"
-        for name, folder, model_of in (
-            ("before", desk.folder / f"naive-{people}", desk.model_of),
-            ("after", after, lambda: desk.model_of().adapted(adapter, carried=True)),
-        ):
-            replies.append(ask(model_of, people, seed, folder, lambda *at, name=name: desk.tell(f"asking {name}", *at)))
-        rows = change(country, replies[0], replies[1], np.random.default_rng(seed))
-        write_json(after / "evaluation.json", rows)
-        write_text(after / "evaluation.md", tables.markdown(*tables.changes(rows)))
-        usage = desk.usage()
-    if as_json:
-        told = {"folder": str(after), "country": country.code, "personas": people, "metrics": rows}
-        click.echo(json.dumps(told | _as_json(usage)))
-        return
-    console = Console()
-    console.print(tables.rich(*tables.changes(rows), f"wvs_text, {country.code}: {people} personas, before and after"))
-    console.print(tables.LEGEND, style="dim", highlight=False)
-    _show(console, usage)
-    console.print(f"table      {after / 'evaluation.md'}", highlight=False, soft_wrap=True, markup=False)
-
-
-@clca.command()
-@click.option("--country", "countries", multiple=True, required=True, help="Country by name or code; may be repeated.")
-@_flags
-@_PERSONAS
-def ablate(as_json: bool, personas: int | None, countries: tuple[str, ...], **flags: Any) -> None:
-    """Compare CLCA with itself without a part, and with controls; the same command goes on where it was stopped.
-
-    The table is written as soon as there is a control, and anew after every arm. Every country is simulated
-    once. Two countries or more give the arm "wrong country".
-    """
-    from .ablate import ARMS, WHOLE, Study, missing, verdicts
-    from .evaluate import PERSONAS, Country
-
-    codes = tuple(dict.fromkeys(resolve(name).code for name in countries))
-    configs = [_planned(flags | {"country": code}) for code in codes]
-    for code in codes:
-        Country(code)
-    settings = CLCASettings.model_validate(configs[0].settings)
-    for arm in ARMS:
-        if arm.name != WHOLE and settings == settings.model_copy(update=arm.changes):
-            raise UsageError(f"--set {next(iter(arm.changes))}: then the arm {arm.name!r} is the whole. Leave it out.")
-    folder = Path(flags["out"])
-    people = personas or PERSONAS[settings.preset]
-    with locked(folder), terminal(as_json) as display:
-        _same_study(folder / "config.json", {"personas": people} | configs[0].model_dump(mode="json"))
-        desk = _Desk(configs[0], folder, display)
-        study = Study(folder, codes, desk.course, desk.model_of, people, configs[0].seed, desk.tell)
-        own = desk.settings.own()
-        for rows in study.run():
-            said = [tables.settings(own, desk.settings.preset)]
-            said += [line for code in codes for line in verdicts(rows, code)]
-            if waiting := missing(rows):
-                said.append(f"Not done yet: {', '.join(waiting)}.")
-            write_json(folder / "ablation.json", {"settings": own, "personas": people, "rows": rows})
-            text = "\n".join([tables.markdown(*tables.arms(rows)), *(f"- {line}" for line in said)])
-            write_text(folder / "ablation.md", f"{text}\n")
-        usage = desk.usage()
-    if as_json:
-        told = {"folder": str(folder), "personas": people, "verdicts": said, "rows": rows}
-        click.echo(json.dumps(told | _as_json(usage)))
-        return
-    console = Console()
-    console.print(tables.rich(*tables.arms(rows, tables.NARROW), f"What each part is worth: {people} personas"))
-    for line in (tables.LEGEND, *said):
-        console.print(line, highlight=False)
-    _show(console, usage)
-    console.print(f"table      {folder / 'ablation.md'}", highlight=False, soft_wrap=True, markup=False)
-
-
-def _same_study(path: Path, config: dict[str, Any]) -> None:
-    """Raise RunError where a study of other settings was begun in this folder.
-
-    Countries may be added; how fast an API is asked, and its prices, decide nothing.
-    """
-    url = (config["api"] or {}).get("base_url")
-    config = {name: value for name, value in config.items() if name not in ("country", "fit_country", "api")}
-    config["base_url"] = url
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else config
-    flat = [each | {f"setting {name}": value for name, value in each["settings"].items()} for each in (config, before)]
-    if odd := [name for name in flat[0] if flat[0][name] != flat[1].get(name) and name != "settings"]:
-        raise RunError(f"{path.parent}: a study of other settings is here ({', '.join(odd)} differ). Change --out.")
-    write_json(path, config)
 
 
 for _name in STAGES:

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 
 from ...harness.alignment.aligner import Settings
 from ...tasks.countries import country
-from .examples import Part
-from .judging import CHECKS, Check
+from .dialogues.dialogue_filter import CHECKS, Check
+from .training.examples import Part
 
 # The laptop's model cannot keep to a format and rarely names what is around it. The paper: about 200 dialogues.
 PRESETS: dict[str, dict[str, Any]] = {

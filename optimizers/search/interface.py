@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 
@@ -12,8 +11,8 @@ import numpy as np
 class Search(Protocol):
     """Minimises a function of real vectors.
 
-    A search knows nothing of models. ``state`` is all that ``from_state`` needs to go on exactly, pending trials
-    included.
+    A search knows nothing of models. ``state`` is all that is needed to go on exactly, pending trials included; a class
+    method ``from_state`` makes the search of it.
     """
 
     @property
@@ -32,10 +31,6 @@ class Search(Protocol):
 
     def state(self) -> dict[str, np.ndarray]:
         """Plain arrays."""
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
-        """The search that gave this state."""
 
 
 def pack_rng(rng: np.random.Generator) -> np.ndarray:

@@ -23,7 +23,7 @@ from .common import NoReference, certain_answers, group_means, middle_answers, s
 
 
 @dataclass(frozen=True)
-class ErrorObjective:
+class ErrorLoss:
     """1 - accuracy (population,) of probabilities (population, prompts, options); numpy or torch."""
 
     right: np.ndarray
@@ -62,11 +62,11 @@ class Accuracy(NoReference):
             table[row, [code - 1 for code in question.right]] = True
         return table[layout.item][:, : layout.codes.shape[1]]
 
-    def objective(self, layout: Layout, readout: Readout) -> ErrorObjective:
+    def loss_function(self, layout: Layout, readout: Readout) -> ErrorLoss:
         """1 - accuracy on the country's own questions where the task has some, else on all."""
         own = np.array([q.country == self.country for q in self.questions])[layout.item]
         weight = own.astype(float) if own.any() else np.ones(len(layout))
-        return ErrorObjective(self._right(layout), weight / weight.sum(), readout)
+        return ErrorLoss(self._right(layout), weight / weight.sum(), readout)
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
         """The first right code (prompts,) of each question."""

@@ -49,7 +49,7 @@ class LabelledSurvey:
         """Codes of the countries with all six scores in an edition."""
         return scores_of(spec, edition).complete
 
-    def objective(self, layout: Layout, readout: Readout) -> ChosenLoss:
+    def loss_function(self, layout: Layout, readout: Readout) -> ChosenLoss:
         """Mean -log probability of the labels; for ``argmax`` the share that misses them."""
         return ChosenLoss(self.labels[layout.item] - 1, readout)
 

@@ -75,7 +75,7 @@ class Poles:
         low = np.array([0 if self.high[name] else 1 for name in DIMENSIONS])
         return low[self.dimension[layout.item]]
 
-    def objective(self, layout: Layout, readout: Readout) -> ChosenLoss:
+    def loss_function(self, layout: Layout, readout: Readout) -> ChosenLoss:
         """Loss of the options on the country's side."""
         rows = np.flatnonzero(layout.widths == 2)
         return ChosenLoss(self._side(layout)[rows], readout, rows if len(rows) < len(layout) else None)

@@ -34,7 +34,7 @@ BENT = "a distance: what varies only adds to it, so that resampling is biased up
 
 
 @dataclass(frozen=True)
-class DistanceObjective:
+class DistanceLoss:
     """Mean distance (population,) of probabilities (population, prompts, options) over items.
 
     Normalised Wasserstein-1 where the options are a scale (``ordered``, (items,)), else total variation. ``prompts``
@@ -156,7 +156,7 @@ class Shares:
             )
         return tuple(found)
 
-    def objective(self, layout: Layout, readout: Readout) -> DistanceObjective:
+    def loss_function(self, layout: Layout, readout: Readout) -> DistanceLoss:
         """Mean distance over the items that the country was asked: Wasserstein-1, total variation without an order."""
         width = layout.codes.shape[1]
         rows = np.flatnonzero(np.isin(layout.item, self.items))
@@ -177,7 +177,7 @@ class Shares:
                 target[row, option] = cumulative[np.searchsorted(counted, codes[option])]
                 gaps[row, option] = max(step, 0) / (counted[-1] - counted[0])
         ordered = np.array([self.ordered[item] for item in asked.tolist()], dtype=bool)
-        return DistanceObjective(prompts, weight, target, gaps, ordered, readout)
+        return DistanceLoss(prompts, weight, target, gaps, ordered, readout)
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
         """The commonest answer (prompts,) of the country; the middle of the scale where it was not asked."""

@@ -29,7 +29,7 @@ BENT = "a squared distance: what varies only adds to it, so that resampling is b
 
 
 @dataclass(frozen=True)
-class SurveyObjective:
+class SurveyLoss:
     """Loss (population,) of option probabilities (population, prompts, options); numpy float64 or torch."""
 
     codes: np.ndarray
@@ -84,7 +84,7 @@ class HofstedeSurvey:
         """Codes of the countries with all six scores in an edition."""
         return scores_of(spec, edition).complete
 
-    def objective(self, layout: Layout, readout: Readout) -> SurveyObjective:
+    def loss_function(self, layout: Layout, readout: Readout) -> SurveyLoss:
         """Loss of answers to these prompts in one read-out, under the norm of the options.
 
         Raises:
@@ -93,7 +93,7 @@ class HofstedeSurvey:
         if len(np.unique(layout.item)) < len(ITEMS):
             raise UsageError(f"{self.spec.name}: its loss needs all its items; take a task of labels or pairs.")
         matrix = weights() @ item_means(layout)
-        return SurveyObjective(layout.codes, matrix, self.shift - self.target, readout, self.options.norm)
+        return SurveyLoss(layout.codes, matrix, self.shift - self.target, readout, self.options.norm)
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
         """Codes (prompts,) by inverse modelling: integer answers whose indices come nearest to the target."""

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 from culteval.errors import RunError, UsageError
 from culteval.harness.alignment.budget import Budget
-from culteval.harness.alignment.objective import fit_goal
+from culteval.harness.alignment.checkpoint import Checkpoint
+from culteval.harness.alignment.objective import fit_objective
 from culteval.harness.cli.main import cli
 from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.registry import find, spec_of
@@ -50,8 +51,8 @@ VARIANTS = {
 CASES = {name: (name, flags) for name, flags in SMALL.items()} | VARIANTS
 
 
-class Memory:
-    """A journal in memory; ``stop`` raises after so many saves, as a kill would."""
+class Memory(Checkpoint):
+    """A checkpoint in memory; ``stop`` raises after so many saves, as a kill would."""
 
     def __init__(self, budget, state=None, stop=None):
         self.budget, self.kept, self.stop, self.saves, self.best = budget, state, stop, 0, []
@@ -70,9 +71,9 @@ class Memory:
             raise KeyboardInterrupt
 
 
-def goal_of(name="vsm13", readout="expected", code="SA"):
+def objective_of(name="vsm13", readout="expected", code="SA"):
     spec = spec_of(name)
-    return fit_goal(spec, country(code), readout, MeasureOptions(), 0, 0), len(spec.items.ids)
+    return fit_objective(spec, country(code), readout, MeasureOptions(), 0, 0), len(spec.items.ids)
 
 
 def made(aligned):
@@ -80,63 +81,63 @@ def made(aligned):
     return aligned.preamble, None if aligned.soft is None else aligned.soft.tobytes()
 
 
-def align(case, model, goal, budget, journal=None, seed=0):
+def align(case, model, objective, budget, checkpoint=None, seed=0):
     name, flags = CASES[case]
     aligner = find("aligners", name)(aligner_settings(name, flags))
-    return aligner.align(model, goal, budget, np.random.default_rng(seed), journal or Memory(budget))
+    return aligner.align(model, objective, budget, np.random.default_rng(seed), checkpoint or Memory(budget))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_budget_seed_and_gain(case, load):
-    model, (goal, items) = load("llama", True), goal_of()
+    model, (objective, items) = load("llama", True), objective_of()
     # A run of CMA-ES with 45 has two generations, of which the second is better or not by the rounding of a processor.
     found, enough = [], {"labels": 61, "cma": 120}.get(case, 45)
     for seed in (0, 0, 1):
         budget = Budget(enough * items, items)
-        journal = Memory(budget)
-        found.append(align(case, model, goal, budget, journal, seed))
-        step = goal.cost * (3 if CASES[case][0] in DESCENTS else 1) // (2 if "one" in case else 1)
+        checkpoint = Memory(budget)
+        found.append(align(case, model, objective, budget, checkpoint, seed))
+        step = objective.cost * (3 if CASES[case][0] in DESCENTS else 1) // (2 if "one" in case else 1)
         assert budget.total - step < budget.spent <= budget.total or CASES[case][0] == "de"
         assert budget.spent <= budget.total and budget.tokens > 0 and budget.seconds > 0
     assert made(found[0]) == made(found[1])
     # A descent from a sentence over all prompts draws nothing.
     assert made(found[0]) != made(found[2]) or case == "descent from the persona"
     if "one" not in case and CASES[case][0] != "augmented":
-        loss = goal.objective(found[0].answer(goal.prompts).probs)[0]
+        loss = objective.loss(found[0].answer(objective.prompts).probs)[0]
         last = Memory(Budget(enough * items, items))
-        align(case, model, goal, last.budget, last)
+        align(case, model, objective, last.budget, last)
         assert loss == pytest.approx(last.best[-1], rel=1e-4)
         assert last.best[-1] < last.best[0] or (CASES[case][0] == "random" and last.best[-1] == last.best[0])
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_stopped_anywhere_it_ends_the_same(case, load):
-    model, (goal, items) = load("llama", True), goal_of()
-    whole = align(case, model, goal, Budget(26 * items, items))
+    model, (objective, items) = load("llama", True), objective_of()
+    whole = align(case, model, objective, Budget(26 * items, items))
     for stop in (1, 2):
         first = Budget(26 * items, items)
-        journal = Memory(first, stop=stop)
+        checkpoint = Memory(first, stop=stop)
         with pytest.raises(KeyboardInterrupt):
-            align(case, model, goal, first, journal)
+            align(case, model, objective, first, checkpoint)
         again = Budget(26 * items, items)
-        resumed = align(case, model, goal, again, Memory(again, journal.kept))
+        resumed = align(case, model, objective, again, Memory(again, checkpoint.kept))
         assert made(resumed) == made(whole)
         assert again.spent > first.spent or CASES[case][0] == "random"  # ten candidates a save end its budget in two
 
 
 @pytest.mark.parametrize("task", ["wvs", "cdeval_core", "culture_core", "synthetic_survey", "probes"])
 @pytest.mark.parametrize("name", SMALL)
-def test_every_goal_can_be_fitted(task, name, load):
-    model, (goal, items) = load("llama", True), goal_of(task, code="US")
-    budget = Budget({"de": 20, "gd": 20, "best_of_n": 2, "augmented": 4}.get(name, 8) * goal.cost, items)
-    journal = Memory(budget)
-    aligned = align(name, model, goal, budget, journal)
-    assert np.isfinite(journal.best).all() and 0 < budget.spent <= budget.total
+def test_every_objective_can_be_fitted(task, name, load):
+    model, (objective, items) = load("llama", True), objective_of(task, code="US")
+    budget = Budget({"de": 20, "gd": 20, "best_of_n": 2, "augmented": 4}.get(name, 8) * objective.cost, items)
+    checkpoint = Memory(budget)
+    aligned = align(name, model, objective, budget, checkpoint)
+    assert np.isfinite(checkpoint.best).all() and 0 < budget.spent <= budget.total
     assert aligned.preamble if name == "best_of_n" else np.isfinite(aligned.soft).all() and aligned.soft.any()
     if name not in DESCENTS:
-        assert journal.best == sorted(journal.best, reverse=True)
+        assert checkpoint.best == sorted(checkpoint.best, reverse=True)
     if name == "gd":
-        assert journal.best[-1] < journal.best[0]
+        assert checkpoint.best[-1] < checkpoint.best[0]
 
 
 @pytest.fixture(scope="module")
@@ -161,48 +162,48 @@ def test_a_weight_that_is_not_a_number_is_told_in_a_line(name, spoiled, tmp_path
 
 
 def test_an_untrained_prompt_is_one_of_random_search_s_first(load):
-    model, (goal, items) = load("llama", True), goal_of()
+    model, (objective, items) = load("llama", True), objective_of()
     budget = Budget(0, items)
     aligned = find("aligners", "untrained")(aligner_settings("untrained", ["tokens=3"])).align(
-        model, goal, budget, np.random.default_rng(5), Memory(budget)
+        model, objective, budget, np.random.default_rng(5), Memory(budget)
     )
-    one = align("random", model, goal, Budget(goal.cost, items), seed=5)
+    one = align("random", model, objective, Budget(objective.cost, items), seed=5)
     np.testing.assert_array_equal(aligned.soft, one.soft)
     assert budget.spent == 0
 
 
 def test_gradients_are_those_of_small_steps(load):
     """One step of Adam with a tiny rate goes down by what the slope says."""
-    model, (goal, items) = load("llama", True), goal_of()
+    model, (objective, items) = load("llama", True), objective_of()
     losses = []
     for steps in (1, 30):
-        budget = Budget(3 * goal.cost * steps, items)
-        journal = Memory(budget)
-        align("gd", model, goal, budget, journal)
-        losses.append(journal.best[-1])
+        budget = Budget(3 * objective.cost * steps, items)
+        checkpoint = Memory(budget)
+        align("gd", model, objective, budget, checkpoint)
+        losses.append(checkpoint.best[-1])
     assert losses[1] < 0.9 * losses[0]
 
 
 @pytest.mark.parametrize("readout", ["expected", "argmax"])
 @pytest.mark.parametrize("name", ["gd", "augmented"])
 def test_labels_have_a_gradient_whatever_the_read_out(name, readout, load):
-    model, (goal, items) = load("llama", True), goal_of(readout=readout)
-    before = goal.objective(model.answer(goal.prompts).probs)[0]
+    model, (objective, items) = load("llama", True), objective_of(readout=readout)
+    before = objective.loss(model.answer(objective.prompts).probs)[0]
     settings = aligner_settings(name, ["tokens=6", "target=labels", "rate=0.5"])
-    budget = Budget(6 * goal.cost * 40, items)
-    aligned = find("aligners", name)(settings).align(model, goal, budget, np.random.default_rng(0), Memory(budget))
-    assert goal.objective(aligned.answer(goal.prompts).probs)[0] < before
+    budget = Budget(6 * objective.cost * 40, items)
+    aligned = find("aligners", name)(settings).align(model, objective, budget, np.random.default_rng(0), Memory(budget))
+    assert objective.loss(aligned.answer(objective.prompts).probs)[0] < before
 
 
 def test_labels_are_learned_some_items_a_step(load):
-    model, (goal, items) = load("llama", True), goal_of(readout="argmax")
+    model, (objective, items) = load("llama", True), objective_of(readout="argmax")
     flags = ["tokens=20", "target=labels", "presentations=1", "items=12", "rate=0.5", "start=mean"]
     budget = Budget(36 * 300, items)
     aligner = find("aligners", "gd")(aligner_settings("gd", flags))
-    aligned = aligner.align(model, goal, budget, np.random.default_rng(0), Memory(budget))
+    aligned = aligner.align(model, objective, budget, np.random.default_rng(0), Memory(budget))
     assert budget.spent == budget.total
-    right = aligned.answer(goal.prompts).probs[0].argmax(1) == label_places(goal)
-    before = model.answer(goal.prompts).probs[0].argmax(1) == label_places(goal)
+    right = aligned.answer(objective.prompts).probs[0].argmax(1) == label_places(objective)
+    before = model.answer(objective.prompts).probs[0].argmax(1) == label_places(objective)
     assert right.mean() > max(0.6, before.mean() + 0.2)
 
 
@@ -229,52 +230,53 @@ def test_clipped_gradients_have_a_norm_of_their_own_or_less(load):
 
 
 def test_labels_are_the_country_s_answers(load):
-    goal, _ = goal_of("culture_core")
-    places = label_places(goal)
-    questions = {q.id: q for q in goal.spec.items.questions}
-    layout = goal.prompts.layout
+    objective, _ = objective_of("culture_core")
+    places = label_places(objective)
+    questions = {q.id: q for q in objective.spec.items.questions}
+    layout = objective.prompts.layout
     assert all(p + 1 == questions[layout.items[i]].answer for p, i in zip(places, layout.item, strict=True))
 
 
 def test_descent_has_patience_and_needs_a_gradient(load):
-    model, (goal, items) = load("llama", True), goal_of()
-    budget = Budget(3 * goal.cost * 40, items)
+    model, (objective, items) = load("llama", True), objective_of()
+    budget = Budget(3 * objective.cost * 40, items)
     settings = aligner_settings("gd", ["tokens=2", "rate=10", "patience=1", "schedule=constant"])
-    find("aligners", "gd")(settings).align(model, goal, budget, np.random.default_rng(0), Memory(budget))
+    find("aligners", "gd")(settings).align(model, objective, budget, np.random.default_rng(0), Memory(budget))
     assert budget.spent < budget.total
-    stiff, _ = goal_of(readout="argmax")
+    stiff, _ = objective_of(readout="argmax")
     with pytest.raises(UsageError, match="no gradient"):
         align("gd", model, stiff, Budget(10**6, items))
     with pytest.raises(UsageError, match="one step costs 6"):
-        align("gd", model, goal, Budget(5 * items, items))
+        align("gd", model, objective, Budget(5 * items, items))
 
 
 def test_a_small_share_of_the_steps_averages_the_last(load):
-    model, (goal, items) = load("llama", True), goal_of()
+    model, (objective, items) = load("llama", True), objective_of()
     found = []
     for averaged in ("1e-17", "0.01"):  # of eight steps
         budget = Budget(24 * items, items)
         settings = aligner_settings("augmented", ["tokens=3", f"averaged={averaged}"])
-        journal = Memory(budget)
-        aligned = find("aligners", "augmented")(settings).align(model, goal, budget, np.random.default_rng(0), journal)
-        assert journal.saves == 8
-        np.testing.assert_array_equal(aligned.soft, journal.kept[0]["adam_soft"][0])
+        checkpoint = Memory(budget)
+        aligner, rng = find("aligners", "augmented")(settings), np.random.default_rng(0)
+        aligned = aligner.align(model, objective, budget, rng, checkpoint)
+        assert checkpoint.saves == 8
+        np.testing.assert_array_equal(aligned.soft, checkpoint.kept[0]["adam_soft"][0])
         found.append(aligned.soft)
     assert found[0].any()
     np.testing.assert_array_equal(*found)
 
 
 def test_presentations_are_wordings_by_orders():
-    goal, _ = goal_of("cdeval_core")
-    parts = presentations(goal.prompts.layout)
-    assert len(parts) == 2 and sorted(np.concatenate(parts).tolist()) == list(range(len(goal.prompts)))
+    objective, _ = objective_of("cdeval_core")
+    parts = presentations(objective.prompts.layout)
+    assert len(parts) == 2 and sorted(np.concatenate(parts).tolist()) == list(range(len(objective.prompts)))
 
 
 @pytest.mark.parametrize("space", ["full", "random", "embeddings"])
 def test_a_unit_step_is_one_deviation_of_the_embeddings(space, load):
-    model, (goal, _) = load("llama", True), goal_of()
+    model, (objective, _) = load("llama", True), objective_of()
     settings = SpaceSettings(tokens=6, space=space, dimensions=24)
-    laid = lay_space(model, goal, settings, np.random.default_rng(0))
+    laid = lay_space(model, objective, settings, np.random.default_rng(0))
     vectors = np.random.default_rng(1).standard_normal((400, laid.dim))
     moved = laid.prompts(vectors) - laid.prompts(np.zeros((1, laid.dim)))
     assert moved.std() == pytest.approx(model.token_vectors(model.ordinary_tokens()).std(), rel=0.15)
@@ -283,23 +285,23 @@ def test_a_unit_step_is_one_deviation_of_the_embeddings(space, load):
 
 
 def test_an_alignment_without_effect_is_refused(load):
-    model, (goal, _) = load("llama", True), goal_of()
-    require_effect(AlignedModel(model), goal, pytest.fail)
-    require_effect(AlignedModel(model, np.ones((2, model.dim), dtype=np.float32)), goal, pytest.fail)
+    model, (objective, _) = load("llama", True), objective_of()
+    require_effect(AlignedModel(model), objective, pytest.fail)
+    require_effect(AlignedModel(model, np.ones((2, model.dim), dtype=np.float32)), objective, pytest.fail)
 
     class Deaf(AlignedModel):
         def answer(self, prompts, **_):
             return AlignedModel(self.model).answer(prompts)
 
     with pytest.raises(RunError, match="no effect"):
-        require_effect(Deaf(model, np.ones((2, model.dim), dtype=np.float32)), goal, pytest.fail)
+        require_effect(Deaf(model, np.ones((2, model.dim), dtype=np.float32)), objective, pytest.fail)
 
 
 @pytest.mark.parametrize(("dtype", "little", "something"), [("float32", 5e-5, 2e-4), ("bfloat16", 0.05, 0.2)])
 @pytest.mark.parametrize("sure", [False, True])
 def test_an_effect_is_more_than_rounding(dtype, little, something, sure, load):
     """In log-probabilities, so that a model that is sure of itself is judged like any other; little is said."""
-    model, (goal, _) = load("llama", True), goal_of()
+    model, (objective, _) = load("llama", True), objective_of()
     model.identity = model.identity.model_copy(update={"dtype": dtype})
 
     class Moved(AlignedModel):
@@ -315,10 +317,10 @@ def test_an_effect_is_more_than_rounding(dtype, little, something, sure, load):
     moved = Moved(model, np.ones((2, model.dim), dtype=np.float32))
     said = []
     Moved.by = little
-    require_effect(moved, goal, said.append)
+    require_effect(moved, objective, said.append)
     assert [f"rounding to {dtype}" in line for line in said] == [True]
     Moved.by = something
-    require_effect(moved, goal, pytest.fail)
+    require_effect(moved, objective, pytest.fail)
 
 
 @pytest.mark.parametrize(

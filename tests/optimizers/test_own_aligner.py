@@ -8,7 +8,7 @@ from culteval.errors import UsageError
 from culteval.harness.alignment.budget import Budget
 from culteval.optimizers.black_box import BlackBox
 
-from ..optimizers.test_aligners import Memory, goal_of, made
+from ..optimizers.test_aligners import Memory, made, objective_of
 
 ES = Path(__file__).parents[2] / "examples" / "es"
 SPACES = {
@@ -32,16 +32,16 @@ def es(monkeypatch):
 
 @pytest.fixture
 def align(es, load):
-    """``align(journal or None, seed, **settings)``: what it made, its budget and journal, 45 survey evaluations."""
-    model, (goal, items) = load("llama", True), goal_of()
+    """``align(checkpoint or None, seed, **settings)``: what it made, its budget and checkpoint, 45 evaluations."""
+    model, (objective, items) = load("llama", True), objective_of()
 
-    def run(journal=None, seed=4, **settings):
-        budget = Budget(45 * items, items) if journal is None else journal.budget
-        journal = journal or Memory(budget)
+    def run(checkpoint=None, seed=4, **settings):
+        budget = Budget(45 * items, items) if checkpoint is None else checkpoint.budget
+        checkpoint = checkpoint or Memory(budget)
         aligner = es.ES(es.ESSettings(**({"tokens": 3, "population": 6} | settings)))
-        return aligner.align(model, goal, budget, np.random.default_rng(seed), journal), budget, journal
+        return aligner.align(model, objective, budget, np.random.default_rng(seed), checkpoint), budget, checkpoint
 
-    run.goal, run.items = goal, items
+    run.objective, run.items = objective, items
     return run
 
 
@@ -85,12 +85,12 @@ def test_steps_are_as_long_as_one_in_five_succeeds(es, successes, change):
 
 @pytest.mark.parametrize("case", SPACES)
 def test_in_every_space_budget_and_seed_hold_and_it_goes_down(case, align):
-    (one, budget, journal), (same, *_), (other, *_) = (align(seed=seed, **SPACES[case]) for seed in (4, 4, 5))
-    assert budget.total - align.goal.cost < budget.spent <= budget.total
+    (one, budget, checkpoint), (same, *_), (other, *_) = (align(seed=seed, **SPACES[case]) for seed in (4, 4, 5))
+    assert budget.total - align.objective.cost < budget.spent <= budget.total
     assert made(one) == made(same) != made(other)
-    assert one.soft.shape[0] == 3 and journal.best[-1] < journal.best[0]
-    found = align.goal.objective(one.answer(align.goal.prompts).probs)[0]
-    assert found == pytest.approx(journal.best[-1], rel=1e-4)
+    assert one.soft.shape[0] == 3 and checkpoint.best[-1] < checkpoint.best[0]
+    found = align.objective.loss(one.answer(align.objective.prompts).probs)[0]
+    assert found == pytest.approx(checkpoint.best[-1], rel=1e-4)
 
 
 @pytest.mark.parametrize("case", SPACES)
@@ -98,11 +98,11 @@ def test_in_every_space_budget_and_seed_hold_and_it_goes_down(case, align):
 def test_stopped_anywhere_it_ends_the_same(case, stop, align):
     whole, spent, undisturbed = align(**SPACES[case])
     items, total = align.items, spent.total
-    journal = Memory(Budget(total, items), stop=stop)
+    checkpoint = Memory(Budget(total, items), stop=stop)
     with pytest.raises(KeyboardInterrupt):
-        align(journal, **SPACES[case])
-    resumed, again, after = align(Memory(Budget(total, items), journal.kept), **SPACES[case])
-    assert made(resumed) == made(whole) and again.spent == spent.spent > journal.budget.spent
+        align(checkpoint, **SPACES[case])
+    resumed, again, after = align(Memory(Budget(total, items), checkpoint.kept), **SPACES[case])
+    assert made(resumed) == made(whole) and again.spent == spent.spent > checkpoint.budget.spent
     assert after.kept[0].keys() == undisturbed.kept[0].keys()
     for name, value in undisturbed.kept[0].items():
         np.testing.assert_array_equal(after.kept[0][name], value, err_msg=name)
@@ -112,7 +112,7 @@ def test_racing_changes_what_it_costs_alone(align):
     few = {"space": "random", "dimensions": 12, "generations": 3}
     (raced, paid, _), (whole, full, _) = (align(racing=racing, **few) for racing in (True, False))
     np.testing.assert_allclose(raced.soft, whole.soft, rtol=1e-5)
-    assert paid.spent < full.spent == 3 * 6 * align.goal.cost
+    assert paid.spent < full.spent == 3 * 6 * align.objective.cost
 
 
 def test_a_budget_for_no_candidate_is_refused(es, align):

@@ -229,7 +229,7 @@ def test_the_site_loads_nothing_from_another_host(site):
 
 def test_the_site_has_the_reference(site):
     python = (site / "reference" / "python.html").read_text(encoding="utf-8")
-    names = ("Aligner.align", "Goal.objective", "Search.ask", "Measure.score", "Score", "Manifest", "AnswerRow")
+    names = ("Aligner.align", "Objective.loss", "Search.ask", "Measure.score", "Score", "Manifest", "AnswerRow")
     anchors = set(re.findall(r'id="(culteval[\w.]+)"', python))
     assert all(any(anchor.endswith(f".{name}") for anchor in anchors) for name in names)
     shell = (site / "reference" / "cli.html").read_text(encoding="utf-8")

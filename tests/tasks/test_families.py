@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from culteval.errors import CultevalError, InputError, UsageError
-from culteval.harness.alignment.objective import fit_goal
+from culteval.harness.alignment.objective import fit_objective
 from culteval.harness.cli.main import cli
 from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.registry import spec_of, spec_path, table
@@ -136,17 +136,17 @@ def strings(thing, seen=None):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_an_aligner_that_looks_for_held_out_prompts_finds_none(name):
-    """Everything reachable from a goal, except through the open door of the task files, is of the split fit."""
+    """Everything reachable from a objective, except through the open door of the task files, is of the split fit."""
     spec = spec_of(name)
     country = resolve(spec.metadata.default_country)
-    goal = fit_goal(spec, country, "expected", MeasureOptions(), 2, 0)
+    objective = fit_objective(spec, country, "expected", MeasureOptions(), 2, 0)
     heldout = set(render(spec, "heldout", Asking(2)).texts) - set(render(spec, "fit", Asking(2)).texts)
-    assert heldout and not set(goal.prompts.texts) & heldout
-    assert of_split(spec, goal.prompts.layout, "fit").all()
-    asked = {goal.prompts.layout.items[i] for i in goal.prompts.layout.item}
+    assert heldout and not set(objective.prompts.texts) & heldout
+    assert of_split(spec, objective.prompts.layout, "fit").all()
+    asked = {objective.prompts.layout.items[i] for i in objective.prompts.layout.item}
     if spec.metadata.splits.fit.items == "fit":
         assert not any(spec.items.tag(item) == "heldout" for item in asked)
-    known = set(strings(goal))
+    known = set(strings(objective))
     fit_texts = "\n".join(render(spec, "fit").texts)
     hidden = {line for text in render(spec, "heldout").texts for line in text.split("\n") if line not in fit_texts}
     pieces = {piece for line in hidden for piece in (line, re.sub(r"^(\w{1,2}(\.| =)) ", "", line))}
@@ -154,9 +154,9 @@ def test_an_aligner_that_looks_for_held_out_prompts_finds_none(name):
     assert pieces and not known & pieces
     for order in ("natural", "reversed"):
         for seed in range(3):
-            told = goal.retold(np.random.default_rng(seed), order)
+            told = objective.paraphrased(np.random.default_rng(seed), order)
             assert not {line for text in told.prompts.texts for line in text.split("\n")} & pieces
-            assert len(told.prompts) == len(goal.prompts) // len(spec.metadata.splits.fit.wordings) // len(
+            assert len(told.prompts) == len(objective.prompts) // len(spec.metadata.splits.fit.wordings) // len(
                 spec.metadata.splits.fit.orders
             )
 

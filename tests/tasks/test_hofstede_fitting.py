@@ -87,7 +87,7 @@ def random_answers(seed, split="fit", people=0, population=1):
 def test_the_objective_is_the_score_s_loss(constants, norm, metric, readout):
     aim = measure("CN", constants=constants, norm=norm)
     answers = random_answers(5, people=3, population=3)
-    losses = aim.objective(answers.layout, readout)(answers.probs)
+    losses = aim.loss_function(answers.layout, readout)(answers.probs)
     assert losses.shape == (3,)
     for member in range(3):
         one = Answers(answers.layout, answers.probs[member : member + 1], answers.outside[member : member + 1])
@@ -99,7 +99,7 @@ def test_hand_worked_objective():
     layout = prompts("fit").layout
     probs = np.concatenate([by_item(HAND, "fit").probs, by_item(np.full(24, 1), "fit").probs])
     for norm, values in (("sse", [68533, 14358]), ("l1", [559, 268]), ("l2", [261.788082, 119.824872])):
-        loss = measure(constants="zero", norm=norm).objective(layout, "argmax")(probs)
+        loss = measure(constants="zero", norm=norm).loss_function(layout, "argmax")(probs)
         assert loss == pytest.approx(values)
 
 
@@ -109,8 +109,8 @@ def test_rows_in_another_order_score_the_same(seed):
     answers = random_answers(seed)
     rows = np.random.default_rng(seed).permutation(48)
     aim = measure()
-    shuffled = aim.objective(answers.layout.take(rows), "expected")(answers.probs[:, rows])
-    assert shuffled == pytest.approx(aim.objective(answers.layout, "expected")(answers.probs), rel=1e-9)
+    shuffled = aim.loss_function(answers.layout.take(rows), "expected")(answers.probs[:, rows])
+    assert shuffled == pytest.approx(aim.loss_function(answers.layout, "expected")(answers.probs), rel=1e-9)
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["expected", "argmax"]), st.sampled_from(["SA", "US", "IN"]))

@@ -188,7 +188,7 @@ def test_the_objective_is_one_minus_the_accuracy(country, readout, library):
     layout = render(spec := shipped("culture_core"), "fit").layout
     probs = np.concatenate([random_answers(layout, seed).probs for seed in range(3)])
     given = probs if library == "numpy" else pytest.importorskip("torch").tensor(probs)
-    losses = np.asarray(measure_of(spec, country, MeasureOptions()).objective(layout, readout)(given))
+    losses = np.asarray(measure_of(spec, country, MeasureOptions()).loss_function(layout, readout)(given))
     for loss, own in zip(losses, probs, strict=True):
         assert 1 - loss == pytest.approx(values(spec, country, said(layout, own), readout, "fit")["accuracy"].value)
 
@@ -196,7 +196,7 @@ def test_the_objective_is_one_minus_the_accuracy(country, readout, library):
 def test_fit_may_have_fewer_options_than_heldout(tmp_path):
     spec = write(tmp_path, [knows("t", 2, "SA", size=2, split="fit"), knows("q", 4, "SA")], "accuracy")
     layout, measure = render(spec, "fit").layout, measure_of(spec, "SA", MeasureOptions())
-    assert measure.objective(layout, "expected")(np.array([[[0.3, 0.7]]])) == pytest.approx([0.3])
+    assert measure.loss_function(layout, "expected")(np.array([[[0.3, 0.7]]])) == pytest.approx([0.3])
     assert values(spec, "SA", measure.constant(layout), "argmax", "fit")["accuracy"].value == 1
 
 
@@ -237,7 +237,7 @@ def test_an_interval_rests_on_the_questions_that_were_answered(tmp_path):
 
 def test_an_open_question_is_no_part_of_the_objective(tmp_path):
     layout = render(spec := write(tmp_path, [*PAIRS, PROBES[-1] | {"split": "fit"}], "poles"), "fit").layout
-    objective = measure_of(spec, "SA", MeasureOptions()).objective(layout, "expected")
+    objective = measure_of(spec, "SA", MeasureOptions()).loss_function(layout, "expected")
     assert objective(said(layout, np.full((4, 2), 0.5)).probs) == pytest.approx([math.log(2)])
 
 
@@ -262,8 +262,8 @@ def test_sides_demonstrations_and_objective_of_poles():
     assert measure.demonstrations(layout).tolist() == codes
     probs = random_answers(layout, 2).probs
     picked = [probs[0, row, code - 1] for row, code in enumerate(codes)]
-    assert measure.objective(layout, "expected")(probs)[0] == pytest.approx(-mean(map(math.log, picked)), abs=1e-5)
-    assert measure.objective(layout, "argmax")(probs)[0] == pytest.approx(mean([p < 0.5 for p in picked]))
+    assert measure.loss_function(layout, "expected")(probs)[0] == pytest.approx(-mean(map(math.log, picked)), abs=1e-5)
+    assert measure.loss_function(layout, "argmax")(probs)[0] == pytest.approx(mean([p < 0.5 for p in picked]))
 
 
 FORMULAS = {  # of the manual, typed anew: index = a (m_p - m_q) + b (m_r - m_s) + C

@@ -360,7 +360,7 @@ def test_the_objective_is_the_w1_that_is_scored(task, country, readout, library)
     raw = rng.dirichlet(np.full(width, 0.3), (3, len(layout))) * (np.arange(width) < layout.widths[:, None])
     probs = raw / raw.sum(-1, keepdims=True)
     given = probs if library == "numpy" else pytest.importorskip("torch").tensor(probs)
-    losses = np.asarray(measure_of(spec, country, MeasureOptions()).objective(layout, readout)(given))
+    losses = np.asarray(measure_of(spec, country, MeasureOptions()).loss_function(layout, readout)(given))
     for loss, own in zip(losses, probs, strict=True):
         answers = Answers(layout, own[None], np.zeros((1, len(layout))))
         assert loss == pytest.approx(values(spec, country, answers, readout=readout, split="fit")["w1"], abs=1e-9)
@@ -370,7 +370,7 @@ def test_the_gradient_of_the_objective_by_differences(small):
     torch = pytest.importorskip("torch")
     spec = small()
     layout = render(spec, "fit").layout
-    objective = measure_of(spec, "SE", MeasureOptions()).objective(layout, "expected")
+    objective = measure_of(spec, "SE", MeasureOptions()).loss_function(layout, "expected")
     probs = torch.tensor([[[0.2, 0.3, 0.5, 0.0], [0.1, 0.2, 0.3, 0.4], [0.9, 0.1, 0.0, 0.0]]], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda p: objective(torch.softmax(p, -1)), (probs.requires_grad_(),))
     objective(probs).sum().backward()

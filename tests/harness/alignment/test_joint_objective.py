@@ -1,11 +1,11 @@
-"""Several tasks or countries fitted as one: what a joint goal asks and loses, and prompts that countries share."""
+"""Several tasks or countries fitted as one: what a joint objective asks and loses, and prompts that countries share."""
 
 import numpy as np
 import pytest
 from culteval.errors import UsageError
 from culteval.harness.alignment.budget import Budget
-from culteval.harness.alignment.joint_objective import JointGoal
-from culteval.harness.alignment.objective import fit_goal
+from culteval.harness.alignment.joint_objective import JointObjective
+from culteval.harness.alignment.objective import fit_objective
 from culteval.harness.registry import find, spec_of
 from culteval.harness.runs.config import aligner_settings
 from culteval.harness.runs.plan import RunRequest, plan
@@ -17,106 +17,106 @@ from ...optimizers.test_aligners import Memory, made
 TASKS = ("vsm13", "cdeval_core", "synthetic_survey")
 
 
-def goal_of(name, code="US", readout="expected"):
-    return fit_goal(spec_of(name), country(code), readout, MeasureOptions(), 0, 0)
+def objective_of(name, code="US", readout="expected"):
+    return fit_objective(spec_of(name), country(code), readout, MeasureOptions(), 0, 0)
 
 
 def joint(code="US", names=TASKS):
-    return JointGoal(tuple(goal_of(name, code) for name in names))
+    return JointObjective(tuple(objective_of(name, code) for name in names))
 
 
-def uniform(goal):
-    inside = goal.prompts.layout.inside
+def uniform(objective):
+    inside = objective.prompts.layout.inside
     return (inside / inside.sum(1, keepdims=True))[None]
 
 
-def random_answers(goal, seed=0, count=3):
-    inside = goal.prompts.layout.inside
+def random_answers(objective, seed=0, count=3):
+    inside = objective.prompts.layout.inside
     weights = np.random.default_rng(seed).random((count, *inside.shape)) * inside
     return weights / weights.sum(-1, keepdims=True)
 
 
-def test_a_joint_goal_asks_the_prompts_of_its_parts():
-    goal, parts = joint(), [goal_of(name) for name in TASKS]
-    assert goal.prompts.texts == tuple(text for part in parts for text in part.prompts.texts)
-    assert goal.cost == len(goal.prompts) == sum(part.cost for part in parts)
-    layout = goal.prompts.layout
+def test_a_joint_objective_asks_the_prompts_of_its_parts():
+    objective, parts = joint(), [objective_of(name) for name in TASKS]
+    assert objective.prompts.texts == tuple(text for part in parts for text in part.prompts.texts)
+    assert objective.cost == len(objective.prompts) == sum(part.cost for part in parts)
+    layout = objective.prompts.layout
     assert layout.items[layout.item[0]] == "vsm13/m01"
     assert layout.items[layout.item[-1]].startswith("synthetic_survey/")
     assert layout.wordings[layout.wording[0]] == "vsm13/A"
     assert layout.inside.sum() == sum(part.prompts.layout.inside.sum() for part in parts)
-    np.testing.assert_array_equal(goal.demonstrations, np.concatenate([part.demonstrations for part in parts]))
+    np.testing.assert_array_equal(objective.demonstrations, np.concatenate([part.demonstrations for part in parts]))
 
 
 def test_its_loss_is_the_mean_of_losses_in_units_of_no_information():
-    goal = joint()
-    assert goal.objective(uniform(goal)) == pytest.approx([1.0])
-    probs, start, expected = random_answers(goal), 0, []
-    for part in goal.parts:
+    objective = joint()
+    assert objective.loss(uniform(objective)) == pytest.approx([1.0])
+    probs, start, expected = random_answers(objective), 0, []
+    for part in objective.parts:
         mine = probs[:, start : start + part.cost, : part.prompts.layout.codes.shape[1]]
-        expected.append(part.objective(mine) / part.objective(uniform(part))[0])
+        expected.append(part.loss(mine) / part.loss(uniform(part))[0])
         start += part.cost
-    np.testing.assert_allclose(goal.objective(probs), np.mean(expected, axis=0))
-    assert goal.objective(probs).shape == (3,)
+    np.testing.assert_allclose(objective.loss(probs), np.mean(expected, axis=0))
+    assert objective.loss(probs).shape == (3,)
 
 
 def test_rows_taken_from_it_lose_as_much_there():
-    goal = joint()
-    only = goal.take(np.arange(goal.parts[0].cost))
-    assert only.task == "vsm13" and only.cost == goal.parts[0].cost
-    probs = random_answers(goal.parts[0])
-    np.testing.assert_allclose(only.objective(probs), goal.parts[0].objective(probs) / goal.parts[0].null)
-    some = goal.take(np.r_[: goal.parts[0].cost, goal.cost - 5 : goal.cost])
-    assert some.task == "vsm13+synthetic_survey" and some.cost == goal.parts[0].cost + 5
+    objective = joint()
+    only = objective.take(np.arange(objective.parts[0].cost))
+    assert only.task == "vsm13" and only.cost == objective.parts[0].cost
+    probs = random_answers(objective.parts[0])
+    np.testing.assert_allclose(only.loss(probs), objective.parts[0].loss(probs) / objective.parts[0].null_loss)
+    some = objective.take(np.r_[: objective.parts[0].cost, objective.cost - 5 : objective.cost])
+    assert some.task == "vsm13+synthetic_survey" and some.cost == objective.parts[0].cost + 5
 
 
 @pytest.mark.parametrize("name", ["synthetic_survey", "cdeval_core"])
 def test_what_was_taken_out_stays_out_when_told_anew(name):
-    goal = goal_of(name)
-    some = goal.take(goal.groups < 5)
-    told = some.retold(np.random.default_rng(0), "natural")
+    objective = objective_of(name)
+    some = objective.take(objective.groups < 5)
+    told = some.paraphrased(np.random.default_rng(0), "natural")
     assert set(told.prompts.layout.item.tolist()) == set(some.prompts.layout.item.tolist())
-    whole = JointGoal((goal_of("vsm13"), goal)).take(np.r_[:48, 50:60])
-    assert whole.retold(np.random.default_rng(0), "natural").cost < 24 + 11
+    whole = JointObjective((objective_of("vsm13"), objective)).take(np.r_[:48, 50:60])
+    assert whole.paraphrased(np.random.default_rng(0), "natural").cost < 24 + 11
 
 
 def test_told_anew_and_toward_another_country_it_stays_joint():
-    goal = joint()
-    told = goal.retold(np.random.default_rng(0), "reversed")
-    assert told.task == goal.task and set(told.prompts.layout.order.tolist()) == {1}
-    other = goal.toward(country("SA"))
-    assert other.prompts.texts == goal.prompts.texts and other.country.code == "SA"
-    probs = random_answers(goal)
-    np.testing.assert_allclose(other.objective(probs), joint("SA").objective(probs))
-    assert not np.allclose(other.objective(probs), goal.objective(probs))
+    objective = joint()
+    told = objective.paraphrased(np.random.default_rng(0), "reversed")
+    assert told.task == objective.task and set(told.prompts.layout.order.tolist()) == {1}
+    other = objective.for_country(country("SA"))
+    assert other.prompts.texts == objective.prompts.texts and other.country.code == "SA"
+    probs = random_answers(objective)
+    np.testing.assert_allclose(other.loss(probs), joint("SA").loss(probs))
+    assert not np.allclose(other.loss(probs), objective.loss(probs))
 
 
 @pytest.mark.parametrize("name", ["random", "de", "gd", "augmented", "icl"])
 def test_every_aligner_takes_several_tasks(name, load):
-    model, goal = load("llama", True), joint()
-    budget = Budget(12 * goal.cost, goal.cost)
+    model, objective = load("llama", True), joint()
+    budget = Budget(12 * objective.cost, objective.cost)
     flags = ["demonstrations=3"] if name == "icl" else ["tokens=3"]
     aligned = find("aligners", name)(aligner_settings(name, flags)).align(
-        model, goal, budget, np.random.default_rng(0), Memory(budget)
+        model, objective, budget, np.random.default_rng(0), Memory(budget)
     )
     assert aligned.preamble or np.isfinite(aligned.soft).all()
     assert (budget.spent > 0) == (name != "icl") and budget.spent <= budget.total
 
 
-def align(settings, goal, model, evaluations=30, stop=None, state=None):
+def align(settings, objective, model, evaluations=30, stop=None, state=None):
     budget = Budget(evaluations * 24, 24)
     aligner = find("aligners", "augmented")(aligner_settings("augmented", settings))
-    journal = Memory(budget, state, stop)
-    return aligner.align(model, goal, budget, np.random.default_rng(0), journal), budget, journal
+    checkpoint = Memory(budget, state, stop)
+    return aligner.align(model, objective, budget, np.random.default_rng(0), checkpoint), budget, checkpoint
 
 
 def test_countries_share_the_first_tokens_and_not_the_last(load):
     model = load("llama", True)
     flags = ["tokens=5", "own=2", "countries=[SA,CN]", "averaged=0.01", "start=persona"]
-    found, budget, journal = align(flags, goal_of("vsm13"), model)
+    found, budget, checkpoint = align(flags, objective_of("vsm13"), model)
     assert found.soft.shape == (5, model.dim)
     assert budget.spent == budget.total // (3 * 3 * 24) * 3 * 3 * 24
-    whole = journal.kept[0]["adam_soft"][0]
+    whole = checkpoint.kept[0]["adam_soft"][0]
     assert whole.shape == (5 + 2 + 2, model.dim)  # shared 3, then 2 for each of three countries
     np.testing.assert_allclose(found.soft, whole[:5], atol=1e-6)
     assert not np.allclose(whole[3:5], whole[5:7]) and not np.allclose(whole[5:7], whole[7:9])
@@ -125,28 +125,28 @@ def test_countries_share_the_first_tokens_and_not_the_last(load):
 def test_own_tokens_learn_from_their_country_alone(load):
     """With every token a country's own, another country beside it changes the steps' number and nothing else."""
     model = load("llama", True)
-    alone, _, _ = align(["tokens=4"], goal_of("vsm13"), model, evaluations=6)
-    beside, _, _ = align(["tokens=4", "own=4", "countries=[SA]"], goal_of("vsm13"), model, evaluations=12)
+    alone, _, _ = align(["tokens=4"], objective_of("vsm13"), model, evaluations=6)
+    beside, _, _ = align(["tokens=4", "own=4", "countries=[SA]"], objective_of("vsm13"), model, evaluations=12)
     np.testing.assert_allclose(alone.soft, beside.soft, atol=2e-5)
 
 
 def test_the_run_s_own_country_named_again_is_fitted_once(load):
     model = load("llama", True)
-    once, _, _ = align(["tokens=4", "own=2", "countries=[SA]"], goal_of("vsm13"), model, evaluations=12)
-    twice, _, _ = align(["tokens=4", "own=2", "countries=[SA,US,SA]"], goal_of("vsm13"), model, evaluations=12)
+    once, _, _ = align(["tokens=4", "own=2", "countries=[SA]"], objective_of("vsm13"), model, evaluations=12)
+    twice, _, _ = align(["tokens=4", "own=2", "countries=[SA,US,SA]"], objective_of("vsm13"), model, evaluations=12)
     np.testing.assert_array_equal(once.soft, twice.soft)
 
 
 def test_several_countries_go_on_where_they_were(load):
     model, flags = load("llama", True), ["tokens=4", "own=1", "countries=[SA]"]
-    whole, _, _ = align(flags, goal_of("vsm13"), model, evaluations=40)
+    whole, _, _ = align(flags, objective_of("vsm13"), model, evaluations=40)
     budget = Budget(40 * 24, 24)
     aligner = find("aligners", "augmented")(aligner_settings("augmented", flags))
     first = Memory(budget, stop=1)
     with pytest.raises(KeyboardInterrupt):
-        aligner.align(model, goal_of("vsm13"), budget, np.random.default_rng(0), first)
+        aligner.align(model, objective_of("vsm13"), budget, np.random.default_rng(0), first)
     again = Budget(40 * 24, 24)
-    resumed = aligner.align(model, goal_of("vsm13"), again, np.random.default_rng(9), Memory(again, first.kept))
+    resumed = aligner.align(model, objective_of("vsm13"), again, np.random.default_rng(9), Memory(again, first.kept))
     assert made(resumed) == made(whole)
 
 
@@ -160,7 +160,7 @@ def test_countries_are_checked_before_a_model_is_loaded(load):
     with pytest.raises(UsageError, match="Atlantis"):
         aligner_settings("augmented", ["own=1", "countries=[Atlantis]"])
     with pytest.raises(UsageError):  # a country of the world that the scores do not have
-        align(["own=1", "countries=[AQ]"], goal_of("vsm13"), load("llama", True))
+        align(["own=1", "countries=[AQ]"], objective_of("vsm13"), load("llama", True))
 
 
 def planned(**flags):

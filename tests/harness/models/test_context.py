@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from culteval.errors import CultevalError, UsageError
-from culteval.harness.alignment.objective import fit_goal
+from culteval.harness.alignment.objective import fit_objective
 from culteval.harness.cli.main import cli
 from culteval.harness.engine.tokenize import encode
 from culteval.harness.models.context import require_room
@@ -21,7 +21,7 @@ from culteval.tasks.countries import country
 from culteval.tasks.measure import MeasureOptions
 from culteval.tasks.prompts import Asking, protocol
 
-GOAL = fit_goal(spec_of("vsm13"), country("SA"), "expected", MeasureOptions(), 0, 0)
+GOAL = fit_objective(spec_of("vsm13"), country("SA"), "expected", MeasureOptions(), 0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,8 @@ def test_no_preamble_is_longer_than_the_longest(middles):
 def test_retellings_count_too(load):
     model = load()
     longest = max(
-        encode(model.chat, GOAL.retold(np.random.default_rng(seed), "natural").prompts).longest for seed in range(40)
+        encode(model.chat, GOAL.paraphrased(np.random.default_rng(seed), "natural").prompts).longest
+        for seed in range(40)
     )
     model.context = longest + 3
     _require_room(model, GOAL, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from culteval.errors import InputError, UsageError
-from culteval.harness.alignment.objective import fit_goal
+from culteval.harness.alignment.objective import fit_objective
 from culteval.harness.cli import cross_validate as crossval
 from culteval.harness.cli.main import cli
 from culteval.harness.registry import spec_of
@@ -35,11 +35,11 @@ def test_folds_part_the_groups(groups, count, seed):
 
 
 def test_paraphrases_of_an_item_and_orders_of_a_pair_are_one_group():
-    survey = fit_goal(spec_of("synthetic_survey"), country("US"), "expected", MeasureOptions(), 0, 0)
+    survey = fit_objective(spec_of("synthetic_survey"), country("US"), "expected", MeasureOptions(), 0, 0)
     layout = survey.prompts.layout
     stems = np.array([item.partition("_")[0] for item in layout.items])[layout.item]
     assert len({*zip(stems, survey.groups.tolist(), strict=True)}) == len({*stems}) == len({*survey.groups.tolist()})
-    pairs = fit_goal(spec_of("cdeval_core"), country("US"), "expected", MeasureOptions(), 0, 0)
+    pairs = fit_objective(spec_of("cdeval_core"), country("US"), "expected", MeasureOptions(), 0, 0)
     assert len(np.unique(pairs.groups)) == len(np.unique(pairs.prompts.layout.item)) < len(pairs.prompts)
 
 

@@ -157,14 +157,14 @@ def test_every_search_killed_resumes_to_the_same_adapter_and_answers(tiny, tmp_p
 def test_a_checkpoint_without_an_array_is_named(tmp_path):
     from culteval.errors import InputError
     from culteval.harness.alignment.budget import Budget
-    from culteval.harness.alignment.checkpoint import RunJournal
+    from culteval.harness.alignment.checkpoint import RunCheckpoint
 
     class Silent:
         def advance(self, *told):
             pass
 
-    RunJournal(tmp_path, Budget(24, 24), Silent(), "de").save({"some": np.zeros(1)}, 0.0)
-    state = RunJournal(tmp_path, Budget(24, 24), Silent(), "de").load()
+    RunCheckpoint(tmp_path, Budget(24, 24), Silent(), "de").save({"some": np.zeros(1)}, 0.0)
+    state = RunCheckpoint(tmp_path, Budget(24, 24), Silent(), "de").load()
     assert state["some"] == 0
     with pytest.raises(InputError, match=r"checkpoint\.npz: damaged checkpoint \(no 'other'\).*--fresh"):
         state["other"]
@@ -173,11 +173,11 @@ def test_a_checkpoint_without_an_array_is_named(tmp_path):
 def test_a_damaged_checkpoint_is_named(tiny, tmp_path):
     from culteval.errors import InputError
     from culteval.harness.alignment.budget import Budget
-    from culteval.harness.alignment.checkpoint import RunJournal
+    from culteval.harness.alignment.checkpoint import RunCheckpoint
 
     (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 not a checkpoint")
     with pytest.raises(InputError, match=r"checkpoint\.npz: damaged checkpoint.*--fresh"):
-        RunJournal(tmp_path, Budget(24, 24), None, "de").load()
+        RunCheckpoint(tmp_path, Budget(24, 24), None, "de").load()
 
 
 @pytest.mark.parametrize("aligner", ["naive", "icl", "random"])

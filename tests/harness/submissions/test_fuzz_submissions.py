@@ -124,7 +124,7 @@ def episode(number):
 
 @counts(300)
 def test_dialogues(tmp_path, inputs):
-    from culteval.optimizers.clca.dialogues import read_dialogues
+    from culteval.optimizers.clca.dialogues.dialogue import read_dialogues
 
     path, rows = tmp_path / "d.jsonl", [episode(0), episode(1)]
 
@@ -261,15 +261,15 @@ class Silent:
 @counts(200)
 def test_checkpoints(tmp_path, inputs):
     """Damaged anywhere; sums of the archive tell."""
-    from culteval.harness.alignment.checkpoint import RunJournal
+    from culteval.harness.alignment.checkpoint import RunCheckpoint
 
     search = searches()["de"]
     search.tell((search.ask() ** 2).sum(1))
-    RunJournal(tmp_path, Budget(24, 24), Silent(), "de").save(search.state(), 0.0)
+    RunCheckpoint(tmp_path, Budget(24, 24), Silent(), "de").save(search.state(), 0.0)
     whole = (tmp_path / "checkpoint.npz").read_bytes()
 
     def load():
-        state = RunJournal(tmp_path, Budget(24, 24), Silent(), "de").load()
+        state = RunCheckpoint(tmp_path, Budget(24, 24), Silent(), "de").load()
         again = type(search).from_state(state).state()
         assert all(np.array_equal(value, again[name]) for name, value in search.state().items())
 
@@ -277,10 +277,8 @@ def test_checkpoints(tmp_path, inputs):
 
 
 @pytest.mark.parametrize("kind", ["de", "pso", "cma"])
-def test_a_forged_state_ends_a_run_in_one_line(tmp_path, kind):
-    """What no search has written, as a stranger's run folder may have it: ``_align`` takes these errors for damage."""
-    from culteval.harness.runs.execute import _ODD_STATE
-
+def test_a_forged_state_ends_a_search_soon(tmp_path, kind):
+    """What no search has written, with a digest that fits: an ordinary error at once, nothing worse."""
     search, rng = searches()[kind], random.Random(0)
     for _ in range(3):
         search.tell((search.ask() ** 2).sum(1))
@@ -293,7 +291,7 @@ def test_a_forged_state_ends_a_run_in_one_line(tmp_path, kind):
         try:
             again = type(search).from_state(state)
             again.tell((again.ask() ** 2).sum(1))
-        except _ODD_STATE:
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError):
             pass
         assert time.process_time() - started < 1
 
@@ -308,13 +306,13 @@ def test_a_name_in_a_checkpoint_calls_nothing(monkeypatch):
 
 def test_a_compressed_checkpoint_is_refused(tmp_path):
     """A megabyte of zeros may unpack to gigabytes; ours are not compressed."""
-    from culteval.harness.alignment.checkpoint import RunJournal
+    from culteval.harness.alignment.checkpoint import RunCheckpoint
 
     np.savez_compressed(tmp_path / "checkpoint.npz", big=np.zeros(1 << 22))
     with pytest.raises(InputError, match="compressed"):
-        RunJournal(tmp_path, Budget(24, 24), None, "de").load()
+        RunCheckpoint(tmp_path, Budget(24, 24), None, "de").load()
     with zipfile.ZipFile(tmp_path / "checkpoint.npz", "w") as archive:  # a header that promises what is not there
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (1 << 33,)})
         archive.writestr("big.npy", header.getvalue())
-    survives(lambda: RunJournal(tmp_path, Budget(24, 24), None, "de").load())
+    survives(lambda: RunCheckpoint(tmp_path, Budget(24, 24), None, "de").load())

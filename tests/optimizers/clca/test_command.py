@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 from culteval.errors import UsageError
-from culteval.optimizers.clca import tables
-from culteval.optimizers.clca.ablate import ARMS
 
 from ...harness.runs.test_run import culteval
 
@@ -128,7 +126,7 @@ def test_what_cannot_be_done_is_told_before_a_model_is_loaded(tmp_path, given, t
 
 
 def own_dialogues(path, count=3):
-    from culteval.optimizers.clca.dialogues import write_dialogues
+    from culteval.optimizers.clca.dialogues.dialogue import write_dialogues
 
     from ...optimizers.clca.test_scenes import BOTH, dialogue, turn
 
@@ -137,7 +135,7 @@ def own_dialogues(path, count=3):
     return path
 
 
-def test_preset_and_dialogues_are_settings_and_flags_of_clca(tiny, tmp_path):
+def test_preset_and_dialogues_are_settings(tiny, tmp_path):
     from culteval.harness.runs.plan import RunRequest, plan
 
     own = own_dialogues(tmp_path / "own: a.jsonl")
@@ -147,7 +145,7 @@ def test_preset_and_dialogues_are_settings_and_flags_of_clca(tiny, tmp_path):
     assert config.settings["dialogues"] == str(own) and len(config.settings["dialogues_sha256"]) == 64
     assert plan(RunRequest.of(**given, settings={"preset": "paper", "turns": 3})).settings["turns"] == 3
     base = flags(tiny(), tmp_path / "out")
-    done = culteval("clca", "filter", "--dialogues", own, *base, "--set", "judge=false", "--json")
+    done = culteval("clca", "filter", "--set", f'dialogues="{own}"', *base, "--set", "judge=false", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["simulated"] == {"source": str(own), "dialogues": 3, "turns": 12}
     refused = culteval("run", "--aligner", "de", "--task", "vsm13", "--set", "preset=laptop")
@@ -185,108 +183,6 @@ def test_one_process_a_folder_and_one_model(tiny, tmp_path):
     refused = culteval("clca", "train", *base)
     assert refused.returncode == 5 and "another model (revision differ)" in refused.stderr
     assert not (folder / "lora").exists()
-
-
-# the published evaluation and the ablations, as commands
-
-
-def test_evaluate_shows_before_and_after_and_keeps_both(whole, tiny, tmp_path):
-    lora = Path(whole["run"]) / "adapter" / "lora"
-    base = [*flags(tiny(), tmp_path / "out"), "--adapter", lora, "--personas", 6]
-    done = culteval("clca", "evaluate", *base, "--json")
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    found = {row["metric"]: row for row in told["metrics"]}
-    assert set(tables.SHOWN) == set(found) and told["personas"] == 6
-    assert found["moved"]["n"] == 6 * 44 and 0 < found["commonest"]["after"] <= 1 and found["shift"]["after"] > 0
-    folder = Path(told["folder"])
-    assert json.loads((folder / "evaluation.json").read_text()) == told["metrics"]
-    assert (folder / "evaluation.md").read_text().startswith("| metric | better | before |")
-    shown = culteval("clca", "evaluate", *base)
-    assert "before and after" in shown.stdout and "accuracy" in shown.stdout
-    assert not list(folder.parent.glob("scenarios.jsonl"))
-    fewer = json.loads(culteval("clca", "evaluate", *base[:-1], 4, "--json").stdout)
-    assert fewer["personas"] == 4 and fewer["folder"] != told["folder"]
-    assert Path(fewer["folder"]).parent == folder.parent and (folder / "evaluation.json").exists()
-    refused = culteval("clca", "evaluate", *base[:-4], "--adapter", tmp_path / "nowhere")
-    assert refused.returncode == 3 and len(refused.stderr.strip().splitlines()) == 1
-
-
-def test_evaluate_without_an_adapter_does_the_stages_first(tiny, tmp_path):
-    base = [*flags(tiny(), tmp_path / "out"), "--set", "scenarios=1", "--set", "turns=2", "--personas", 2]
-    done = culteval("clca", "evaluate", *base, "--json")
-    assert done.returncode == 0, done.stderr
-    folder = Path(json.loads(done.stdout)["folder"])
-    assert (folder.parent / "lora" / "adapter_model.safetensors").exists()
-    assert (folder.parent / "naive-2" / "answers.jsonl").exists() and (folder / "answers.jsonl").exists()
-
-
-def test_ablate_says_what_it_found_and_with_which_settings(tiny, tmp_path):
-    """Trained much harder than published: the folder is another study's, and the table says so."""
-    out = tmp_path / "study"
-    base = ["clca", "ablate", *flags(tiny(), out), "--set", "scenarios=1", "--set", "turns=2", "--personas", 2]
-    done = culteval(*base, "--json")
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    found = json.loads((out / "ablation.json").read_text())
-    assert told["rows"] == found["rows"] and told["personas"] == found["personas"] == 2
-    assert found["settings"] | {"alpha": 8.0, "rate": 0.01, "epochs": 2, "batch": 2} == found["settings"]
-    assert [row["arm"] for row in found["rows"]] == ["naive", *(arm.name for arm in ARMS)]
-    assert all(("adapter size" in row) == (row["arm"] != "naive") for row in found["rows"])
-    text = (out / "ablation.md").read_text()
-    assert text.startswith("|  | arm | kl |") and all(f"| {arm.name} |" in text for arm in ARMS)
-    assert "- Settings: --preset laptop" in text and "rate 0.01" in text and "- US: kl_probs: the whole " in text
-    shown = culteval(*base)
-    assert shown.returncode == 0 and "What each part is worth: 2 personas" in shown.stdout
-    assert "unrelated text" in shown.stdout and "rate 0.01" in shown.stdout
-    assert all(len(line) <= 80 for line in shown.stdout.splitlines() if line.startswith(("US ", "   arm")))
-    refused = culteval(*base, "--set", "rate=0.0001")
-    assert refused.returncode == 5 and "(setting rate differ)" in refused.stderr
-
-
-def test_ablate_refuses_other_settings_in_its_folder(tiny, tmp_path):
-    base = ["clca", "ablate", "--country", "US", "--model", tiny(), "--out", tmp_path / "study"]
-    (tmp_path / "study").mkdir()
-    from culteval.optimizers.clca import commands
-
-    config = commands._planned({"country": "US", "model": str(tiny())})
-    commands._same_study(tmp_path / "study" / "config.json", {"personas": 6} | config.model_dump(mode="json"))
-    refused = culteval(*base, "--personas", 7, "--set", "turns=3")
-    assert refused.returncode == 5 and "(personas, setting turns differ)" in refused.stderr
-    assert culteval("clca", "ablate").returncode == 2
-    for command in ("ablate", "evaluate"):
-        refused = culteval("clca", command, "--country", "SA", "--out", tmp_path / "new")
-        assert refused.returncode == 2 and "not in wave 7" in refused.stderr and not (tmp_path / "new").exists()
-
-
-def test_a_study_takes_other_prices_and_no_other_endpoint(tmp_path, monkeypatch):
-    from culteval.errors import RunError
-    from culteval.optimizers.clca import commands
-
-    def dumped(**api):
-        given = {"country": "US", "assignments": ("teacher=openai-chat:tiny",)}
-        return commands._planned(given | api).model_dump(mode="json")
-
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-abcdefghijklmnop")
-    commands._same_study(tmp_path / "config.json", dumped())
-    commands._same_study(tmp_path / "config.json", dumped(price_in=2.0, concurrency=3))
-    with pytest.raises(RunError, match=r"\(base_url differ\)"):
-        commands._same_study(tmp_path / "config.json", dumped(base_url="http://localhost:8000/v1"))
-
-
-@pytest.mark.parametrize(
-    ("sets", "told"),
-    [
-        (["parts=[dialogue]"], "--set parts: then the arm 'dialogue only' is the whole"),
-        (["unrelated=true"], "--set unrelated: then the arm 'unrelated text' is the whole"),
-        (["checks=[]", "judge=false"], "--set checks: then the arm 'no filter' is the whole"),
-    ],
-)
-def test_ablate_refuses_what_an_arm_sets_itself(tmp_path, sets, told):
-    given = [part for one in sets for part in ("--set", one)]
-    refused = culteval("clca", "ablate", "--country", "US", *given, "--out", tmp_path / "new")
-    assert refused.returncode == 2 and told in refused.stderr, refused.stderr
-    assert len(refused.stderr.strip().splitlines()) == 1 and not (tmp_path / "new").exists()
 
 
 # an adapter that the model carries

@@ -4,14 +4,15 @@ import socket
 
 import numpy as np
 import pytest
-from culteval.optimizers.clca import judging, language
-from culteval.optimizers.clca.dialogues import Dialogue, Turn, write_dialogues
-from culteval.optimizers.clca.judging import Decision
-from culteval.optimizers.clca.language import ENGLISH, Language, language_of, not_in
+from culteval.optimizers.clca.dialogues import dialogue_filter as judging
+from culteval.optimizers.clca.dialogues import language
+from culteval.optimizers.clca.dialogues.dialogue import Dialogue, Turn, write_dialogues
+from culteval.optimizers.clca.dialogues.dialogue_filter import Decision
+from culteval.optimizers.clca.dialogues.language import ENGLISH, Language, language_of, not_in
+from culteval.optimizers.clca.dialogues.scenarios import adapted, place_of, seeds
+from culteval.optimizers.clca.pipeline import Pipeline
 from culteval.optimizers.clca.rows import read_rows
-from culteval.optimizers.clca.scenarios import adapted, place_of, seeds
 from culteval.optimizers.clca.settings import CLCASettings
-from culteval.optimizers.clca.stages import Course
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -192,7 +193,7 @@ def filtered(folder, texts, checks=("language",)):
     """Names of the dialogues of a file that the stage ``filter`` keeps."""
     write_dialogues(folder / "own.jsonl", [talk(text, name) for name, text in texts.items()])
     settings = CLCASettings(dialogues=str(folder / "own.jsonl"), checks=checks, judge=False, scenarios=1)
-    course = Course(folder / "run", "US", "", settings, 0, pytest.fail, pytest.fail, lambda *told: None)
+    course = Pipeline(folder / "run", "US", "", settings, 0, pytest.fail, pytest.fail, lambda *told: None)
     course.run("filter")
     return [each.id for each in read_rows(folder / "run" / "decisions.jsonl", Decision) if each.kept]
 

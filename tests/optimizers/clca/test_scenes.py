@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from culteval.errors import InputError, UsageError
 from culteval.harness.registry import spec_of
-from culteval.optimizers.clca import judging
-from culteval.optimizers.clca.actions import Action, parse_action, written
 from culteval.optimizers.clca.culture import CUTS, in_words, level, values_map
-from culteval.optimizers.clca.dialogues import (
+from culteval.optimizers.clca.dialogues import dialogue_filter as judging
+from culteval.optimizers.clca.dialogues.actions import Action, parse_action, written
+from culteval.optimizers.clca.dialogues.dialogue import (
     Dialogue,
     Turn,
     as_episode,
@@ -19,8 +19,8 @@ from culteval.optimizers.clca.dialogues import (
     save_dataset,
     write_dialogues,
 )
-from culteval.optimizers.clca.language import language_of
-from culteval.optimizers.clca.scenarios import Seed, adapted, place_of, seeds
+from culteval.optimizers.clca.dialogues.language import language_of
+from culteval.optimizers.clca.dialogues.scenarios import Seed, adapted, place_of, seeds
 from culteval.tasks.metrics.reference import DIMENSIONS, scores_of
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,7 @@
 """Sentences of what models write: first ones, and whole ones; abbreviations end none."""
 
 import pytest
-from culteval.optimizers.clca.sentences import first_sentence, whole_sentences
+from culteval.optimizers.clca.dialogues.sentences import first_sentence, whole_sentences
 from hypothesis import given
 from hypothesis import strategies as st
 

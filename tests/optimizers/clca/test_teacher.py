@@ -98,7 +98,7 @@ class Taken:
 
 # A teacher for CLCA
 
-CLCA = ["--preset", "laptop", "--set", "scenarios=2", "--set", "turns=4"]
+CLCA = ["--set", "scenarios=2", "--set", "turns=4"]
 
 
 def speak(text):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from culteval.errors import InputError
 from culteval.harness.engine.chat import Chat
-from culteval.optimizers.clca import examples as ex
-from culteval.optimizers.clca.intents import with_intents
+from culteval.optimizers.clca.dialogues.intents import with_intents
 from culteval.optimizers.clca.settings import CLCASettings
-from culteval.optimizers.clca.train import divide, train
+from culteval.optimizers.clca.training import examples as ex
+from culteval.optimizers.clca.training.train import divide, train
 
 from ...clca_course import Script, course, talk, told
 

@@ -19,26 +19,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from culteval.errors import RunError
+from culteval.harness.analysis.significance import compared
+from culteval.harness.engine.tokenize import Encoded, encode
+from culteval.harness.registry import spec_of
+from culteval.harness.util.atomic_io import replacing, write_json
+from culteval.optimizers.clca.rows import read_rows, write_rows
+from culteval.optimizers.clca.writer import Heard, LocalWriter, Message, Style
+from culteval.tasks.answers import UNPARSED, Answers
+from culteval.tasks.measure import MeasureOptions
+from culteval.tasks.metrics.accuracy import Accuracy
+from culteval.tasks.metrics.shares import BENT, Shares, jensen_shannon, kl_clca, smoothed_kl
+from culteval.tasks.personas import panel
+from culteval.tasks.prompts import Asking, Prompts, render
+from culteval.tasks.sample import Metric, Sample, standard_error
+from culteval.tasks.schema import SplitName, Strict
 
-from ...errors import RunError
-from ...harness.analysis.significance import compared
-from ...harness.engine.tokenize import Encoded, encode
-from ...harness.registry import spec_of
-from ...harness.util.atomic_io import replacing, write_json
-from ...tasks.answers import UNPARSED, Answers
-from ...tasks.measure import MeasureOptions
-from ...tasks.metrics.accuracy import Accuracy
-from ...tasks.metrics.shares import BENT, Shares, jensen_shannon, kl_clca, smoothed_kl
-from ...tasks.personas import panel
-from ...tasks.prompts import Asking, Prompts, render
-from ...tasks.sample import Metric, Sample, standard_error
-from ...tasks.schema import SplitName, Strict
-from .rows import read_rows, write_rows
-from .tables import HABITS
-from .writer import Heard, LocalWriter, Message, Style
+from .clca_tables import HABITS
 
 if TYPE_CHECKING:
-    from ...harness.models.local import LanguageModel
+    from culteval.harness.models.local import LanguageModel
 
 TASK, GENERAL = "wvs_text", "general"
 SPLIT: SplitName = "heldout"

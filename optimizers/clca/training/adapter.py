@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ...harness.util.atomic_io import replacing, write_json
-from .settings import CLCASettings
+from ....harness.util.atomic_io import replacing, write_json
+from ..settings import CLCASettings
 
 SIZE = "size.json"  # beside the adapter's own files
 _NAME = "default"  # peft's name of an adapter that was given none

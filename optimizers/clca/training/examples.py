@@ -7,11 +7,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ...errors import InputError
-from ...harness.engine.chat import Chat, Message
-from .actions import Action, written
-from .dialogues import Dialogue
-from .writer import merged
+from ....errors import InputError
+from ....harness.engine.chat import Chat, Message
+from ..dialogues.actions import Action, written
+from ..dialogues.dialogue import Dialogue
+from ..writer import merged
 
 IGNORED = -100  # the label of a token that is not learned
 Part = Literal["dialogue", "intent"]

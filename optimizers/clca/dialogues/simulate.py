@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from ...tasks.schema import Strict
-from ...tasks.spec import read_yaml
+from ....tasks.schema import Strict
+from ....tasks.spec import read_yaml
+from ..writer import Message, Style, Writer, merged
 from .actions import FORMAT, Action, draw_openings, parse_action, written
-from .dialogues import Dialogue, Turn
+from .dialogue import Dialogue, Turn
 from .scenarios import Scenario
 from .sentences import whole_sentences
-from .writer import Message, Style, Writer, merged
 
 LEAST_STAY = 4  # turns before anybody is drawn to leave
 TRIES = 3  # at one turn before a dialogue is dropped as malformed

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...tasks.spec import read_yaml
-from .dialogues import Dialogue
+from ....tasks.spec import read_yaml
+from ..writer import Heard, Style, Writer, in_parts
+from .dialogue import Dialogue
 from .sentences import first_sentence
-from .writer import Heard, Style, Writer, in_parts
 
 MOST = 400  # characters of an intent
 _TEXTS = Path(__file__).with_name("agents.yaml")

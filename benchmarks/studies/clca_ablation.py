@@ -6,27 +6,37 @@ the adapter of another of the given countries, scored against this one, and cost
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import click
 import numpy as np
+from culteval.errors import RunError, UsageError
+from culteval.harness.adapters.peft_files import lora_hash
+from culteval.harness.cli.options import terminal
+from culteval.harness.util.atomic_io import locked, write_json, write_text
+from culteval.optimizers.clca.commands import Workspace, flags_of_clca, planned, show_usage, usage_json
+from culteval.optimizers.clca.pipeline import Pipeline
+from culteval.optimizers.clca.settings import CLCASettings
+from culteval.optimizers.clca.training.adapter import size_of
+from culteval.optimizers.clca.training.train import LORA
+from culteval.tasks.countries import country as resolve
+from rich.console import Console
 
-from ...harness.adapters.peft_files import lora_hash
-from .adapter import size_of
-from .evaluate import WEIGHED, Country, Replies, ask, change, habits, take_over, values
-from .settings import CLCASettings
-from .stages import Course
-from .tables import COLLAPSED, JUDGED
-from .train import LORA
+from . import clca_tables as tables
+from .clca_metrics import PERSONAS, WEIGHED, Country, Replies, ask, change, habits, take_over, values
+from .clca_tables import COLLAPSED, JUDGED
+from .command import Command, personas_option
 
 if TYPE_CHECKING:
-    from ...harness.models.local import LanguageModel
+    from culteval.harness.models.local import LanguageModel
 
 
 class Arm(NamedTuple):
-    """A course that differs from the whole from the stage ``own`` on, by some settings."""
+    """A pipeline that differs from the whole from the stage ``own`` on, by some settings."""
 
     name: str
     own: str
@@ -53,12 +63,12 @@ ARMS = (
 class Study:
     """Arms by country in a folder, each asked the same questions as the bare model.
 
-    ``course_of`` gives a country's course in a folder, and ``model_of`` the bare model; ``tell`` hears what is done.
+    ``pipeline_of`` gives a country's pipeline in a folder, ``model_of`` the bare model; ``tell`` hears what is done.
     """
 
     folder: Path
     countries: tuple[str, ...]
-    course_of: Callable[[str, Path], Course]
+    pipeline_of: Callable[[str, Path], Pipeline]
     model_of: Callable[[], LanguageModel]
     personas: int
     seed: int
@@ -87,12 +97,12 @@ class Study:
 
     def _arm(self, code: str, arm: Arm, asked: dict[bytes, Path]) -> Replies:
         """An arm's answers; ``asked`` are folders by adapter, since arms that came out alike are asked once."""
-        folder, whole = self._folder(code, arm.name), self.course_of(code, self._folder(code, WHOLE))
+        folder, whole = self._folder(code, arm.name), self.pipeline_of(code, self._folder(code, WHOLE))
         settings = CLCASettings.model_validate(whole.settings.model_dump() | arm.changes)
-        course = replace(whole, folder=folder, settings=settings)
+        pipeline = replace(whole, folder=folder, settings=settings)
         if arm.name != WHOLE:
-            course.share(whole, arm.own)
-        course.run()
+            pipeline.share(whole, arm.own)
+        pipeline.run()
         take_over(asked.setdefault(lora_hash(folder / LORA), folder), folder)
         return self._ask(folder, lambda: self.model_of().adapted(folder / LORA))
 
@@ -154,3 +164,68 @@ def verdict(rows: list[dict[str, Any]], code: str, metric: str = "kl") -> str:
         said = "cannot be told from"
     p = "" if found["p"] is None else f", p {found['p']:.3g}"
     return f"{code}: {metric}: the whole {said} the control: {size:+.4f}, {abs(size) / error:.1f} standard errors{p}."
+
+
+@click.command(cls=Command)
+@click.option("--country", "countries", multiple=True, required=True, help="Country by name or code; may be repeated.")
+@flags_of_clca
+@personas_option
+def main(as_json: bool, personas: int | None, countries: tuple[str, ...], **flags: Any) -> None:
+    """Compare CLCA with itself without a part, and with controls; the same command goes on where it was stopped.
+
+    The table is written as soon as there is a control, and anew after every arm. Every country is simulated
+    once. Two countries or more give the arm "wrong country".
+    """
+    codes = tuple(dict.fromkeys(resolve(name).code for name in countries))
+    configs = [planned(flags | {"country": code}) for code in codes]
+    for code in codes:
+        Country(code)
+    settings = CLCASettings.model_validate(configs[0].settings)
+    for arm in ARMS:
+        if arm.name != WHOLE and settings == settings.model_copy(update=arm.changes):
+            raise UsageError(f"--set {next(iter(arm.changes))}: then the arm {arm.name!r} is the whole. Leave it out.")
+    folder = Path(flags["out"])
+    people = personas or PERSONAS[settings.preset]
+    with locked(folder), terminal(as_json) as display:
+        _same_study(folder / "config.json", {"personas": people} | configs[0].model_dump(mode="json"))
+        work = Workspace(configs[0], folder, display)
+        study = Study(folder, codes, work.pipeline, work.model_of, people, configs[0].seed, work.tell)
+        own = work.settings.own()
+        for rows in study.run():
+            said = [tables.settings(own, work.settings.preset)]
+            said += [line for code in codes for line in verdicts(rows, code)]
+            if waiting := missing(rows):
+                said.append(f"Not done yet: {', '.join(waiting)}.")
+            write_json(folder / "ablation.json", {"settings": own, "personas": people, "rows": rows})
+            text = "\n".join([tables.markdown(*tables.arms(rows)), *(f"- {line}" for line in said)])
+            write_text(folder / "ablation.md", f"{text}\n")
+        usage = work.usage()
+    if as_json:
+        told = {"folder": str(folder), "personas": people, "verdicts": said, "rows": rows}
+        click.echo(json.dumps(told | usage_json(usage)))
+        return
+    console = Console()
+    console.print(tables.rich(*tables.arms(rows, tables.NARROW), f"What each part is worth: {people} personas"))
+    for line in (tables.LEGEND, *said):
+        console.print(line, highlight=False)
+    show_usage(console, usage)
+    console.print(f"table      {folder / 'ablation.md'}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _same_study(path: Path, config: dict[str, Any]) -> None:
+    """Raise RunError where a study of other settings was begun in this folder.
+
+    Countries may be added; how fast an API is asked, and its prices, decide nothing.
+    """
+    url = (config["api"] or {}).get("base_url")
+    config = {name: value for name, value in config.items() if name not in ("country", "fit_country", "api")}
+    config["base_url"] = url
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else config
+    flat = [each | {f"setting {name}": value for name, value in each["settings"].items()} for each in (config, before)]
+    if odd := [name for name in flat[0] if flat[0][name] != flat[1].get(name) and name != "settings"]:
+        raise RunError(f"{path.parent}: a study of other settings is here ({', '.join(odd)} differ). Change --out.")
+    write_json(path, config)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks.studies.clca_ablation")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .dialogues import Kind
+from .dialogue import Kind
 
 FORMAT = """Each of your answers is one line. It begins with SPEAK: and goes on with what you say, in your own words.
 In place of words it may be ACT: and a gesture, NONE to wait once, or LEAVE to end the scene. Answer what the other

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...tasks.countries import name_of
-from ...tasks.spec import read_yaml
+from ....tasks.countries import name_of
+from ....tasks.spec import read_yaml
+from ..writer import Heard, Style, Writer, in_parts
 from .scenarios import Scenario
-from .writer import Heard, Style, Writer, in_parts
 
 STYLE = Style(most=160, top_p=0.7)
 TEXTS = 5  # a scene: the setting, two backgrounds, two goals

@@ -6,13 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from culteval.errors import RunError
-from culteval.optimizers.clca import ablate, evaluate, tables
-from culteval.optimizers.clca.evaluate import PERSONAS as PEOPLE
-from culteval.optimizers.clca.evaluate import Asked, Country, Replies, ask, change, questions, values
 from culteval.optimizers.clca.settings import CLCASettings
 from scipy.spatial.distance import jensenshannon
 
-from ...clca_course import Script, course, talk
+from benchmarks.studies import clca_ablation as ablate
+from benchmarks.studies import clca_metrics as metrics
+from benchmarks.studies import clca_tables as tables
+from benchmarks.studies.clca_metrics import PERSONAS as PEOPLE
+from benchmarks.studies.clca_metrics import Asked, Country, Replies, ask, change, questions, values
+
+from ..clca_course import Script, course, talk
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +84,7 @@ def test_a_change_is_tested_over_the_same_personas(general):
     worse = people(lambda k, i, may: "no" if k % 2 else (may[0] if (k + i) % 3 else may[-1]), 12)
     rows = change(Country("US"), Replies(near, general), Replies(worse, general), np.random.default_rng(0))
     found = {row["metric"]: row for row in rows}
-    assert list(found) == [*evaluate.METRICS, "general", *tables.HABITS]
+    assert list(found) == [*metrics.METRICS, "general", *tables.HABITS]
     assert found["none"]["difference"] == 0.5 and found["none"]["after"] == 0.5 and found["none"]["p"] < 0.05
     assert found["kl"]["difference"] > 0 and found["accuracy"]["difference"] < 0
     # Half of the personas change from 0 to 1: the error of the mean of n such differences.
@@ -149,11 +152,11 @@ def test_probabilities_have_the_same_metrics(general):
 def test_a_collapsed_model_is_told_apart_from_one_that_answers(general):
     one = Replies(people(lambda k, i, may: may[0]), general)
     other = Replies(people(lambda k, i, may: may[-1] if (k, i) == (0, 0) else may[0]), general)
-    assert evaluate.habits(one, one) == {"commonest": 1.0, "moved": 0.0, "shift": 0.0}
-    found = evaluate.habits(other, one)
+    assert metrics.habits(one, one) == {"commonest": 1.0, "moved": 0.0, "shift": 0.0}
+    found = metrics.habits(other, one)
     assert found["moved"] == 1 and found["commonest"] == pytest.approx(1 - 1 / 352)
     lopsided = tuple((1.0, *row[1:-1], 0.0) if len(row) > 1 else row for row in even())
-    assert evaluate.habits(Replies(people(lambda k, i, may: may[0], probs=lopsided), general), one)["shift"] > 0.1
+    assert metrics.habits(Replies(people(lambda k, i, may: may[0], probs=lopsided), general), one)["shift"] > 0.1
     heading, cells = tables.changes(change(Country("US"), one, other, np.random.default_rng(0)))
     shown = {row[0]: dict(zip(heading, row, strict=True)) for row in cells}
     assert shown["commonest"]["before"] == "1.0000*" and shown["moved"]["after"] == "1"
@@ -171,7 +174,7 @@ def test_personas_are_system_prompts(load, tmp_path, monkeypatch):
             shown.extend((chats, style))
             return ["2\nbecause"] * len(chats)
 
-    monkeypatch.setattr(evaluate, "LocalWriter", Listening)
+    monkeypatch.setattr(metrics, "LocalWriter", Listening)
     [one, two] = ask(lambda: load(), 2, 0, tmp_path, lambda *at: None).people
     assert set(one.texts) == {"2"} and len(shown[0]) == 44 and shown[1].top_p == 0
     assert [message["role"] for message in shown[0][0]] == ["system", "user"]
@@ -228,10 +231,10 @@ def test_rows_are_told_from_the_control_on_and_stay_as_they_were(study):
 def test_the_wrong_country_is_the_other_ones_adapter(study):
     made, rows, *_ = study
     [wrong] = [row for row in rows if (row["country"], row["arm"]) == ("US", ablate.WRONG)]
-    other = evaluate.read_rows(made.folder / "CN" / "whole" / "answers.jsonl", Asked)
+    other = metrics.read_rows(made.folder / "CN" / "whole" / "answers.jsonl", Asked)
     naive = ask(lambda: pytest.fail("asked again"), PERSONAS, 0, made.folder / "naive", lambda *at: None)
     theirs = Replies(other, naive.general)
-    own = {"general": wrong["metrics"]["general"]} | evaluate.habits(theirs, naive)
+    own = {"general": wrong["metrics"]["general"]} | metrics.habits(theirs, naive)
     assert wrong["metrics"] == values(Country("US"), theirs) | own
     [chinese] = [row for row in rows if (row["country"], row["arm"]) == ("CN", ablate.WHOLE)]
     assert wrong["adapter size"] == chinese["adapter size"] and 0 < wrong["adapter size"]["lora"] < 10
@@ -273,7 +276,7 @@ def test_arms_that_came_out_alike_are_asked_once(study):
 
     (us / "no-filter" / "answers.jsonl").unlink()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "_asked", answer)
+        patch.setattr(metrics, "_asked", answer)
         *_, again = study[0].run()
     assert again == study[1]
 
@@ -318,7 +321,7 @@ def test_a_study_in_which_nothing_moves_says_so():
 def test_a_study_names_what_it_sets_itself():
     own = CLCASettings(rate=1e-3, alpha=8, epochs=3).own()
     assert own == {"alpha": 8, "epochs": 3, "rate": 1e-3} and CLCASettings(preset="paper").own() == {}
-    assert tables.settings(own, "laptop") == "Settings: --preset laptop, alpha 8.0, epochs 3, rate 0.001."
+    assert tables.settings(own, "laptop") == "Settings: preset laptop, alpha 8.0, epochs 3, rate 0.001."
 
 
 def test_the_verdict_says_by_how_much():

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ...errors import RunError
+from ....errors import RunError
+from ..settings import CLCASettings
+from ..writer import Tell
 from . import adapter
 from .examples import IGNORED, Example
-from .settings import CLCASettings
-from .writer import Tell
 
 if TYPE_CHECKING:
-    from ...harness.models.local import LanguageModel
+    from ....harness.models.local import LanguageModel
 
 # Tokens of one forward and backward, which bounds memory; a batch is made of several. On a processor two padded
 # examples at once take longer than one after the other.

@@ -1,13 +1,12 @@
-"""What the commands of ``clca`` print: tables for the terminal and for Markdown."""
+"""Tables of the studies of CLCA, for the terminal and for Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from culteval.harness.report.tables import markdown_table
 from rich.table import Table
-
-from ...harness.report.tables import markdown_table
 
 Cells = tuple[list[str], list[list[str]]]
 """Headings, and rows of as many cells; the first two columns are text."""
@@ -24,16 +23,6 @@ LEGEND = (
 )
 SHOWN = ("kl", "js", "accuracy", "kl_clca", "none", "kl_probs", "js_probs", "accuracy_probs", "general", *HABITS)
 NARROW = ("kl", "accuracy", "kl_probs", "general", "commonest", "moved")  # what a terminal has room for
-
-
-def report(found: dict[str, Any], stage: str) -> Table:
-    """What every finished stage made, in numbers."""
-    table = Table(title=f"clca, up to {stage}", title_justify="left", box=None, pad_edge=False, show_header=False)
-    for name, value in found.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {number}" for key, number in value.items())
-        table.add_row(name, " -> ".join(map(str, value)) if isinstance(value, list) else str(value))
-    return table
 
 
 def changes(rows: Sequence[dict[str, Any]]) -> Cells:
@@ -73,7 +62,7 @@ def arms(rows: Sequence[dict[str, Any]], shown: Sequence[str] = SHOWN) -> Cells:
 
 def settings(own: dict[str, Any], preset: str) -> str:
     """What a study is of, in a line."""
-    return ", ".join([f"Settings: --preset {preset}", *(f"{name} {value}" for name, value in own.items())]) + "."
+    return ", ".join([f"Settings: preset {preset}", *(f"{name} {value}" for name, value in own.items())]) + "."
 
 
 def _against(found: dict[str, Any] | None) -> list[str]:

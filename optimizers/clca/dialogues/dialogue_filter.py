@@ -15,12 +15,12 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from ...tasks.schema import Strict
-from ...tasks.spec import read_yaml
-from .dialogues import Dialogue
+from ....tasks.schema import Strict
+from ....tasks.spec import read_yaml
+from ..writer import Heard, Style, Writer, in_parts
+from .dialogue import Dialogue
 from .language import ENGLISH, Language, not_in
 from .scenarios import Place
-from .writer import Heard, Style, Writer, in_parts
 
 LEAST_TURNS, LEAST_WORDS, MOST_REPEATED = 3, 12, 0.5
 Check = Literal["length", "both spoke", "repetition", "language", "culture words"]

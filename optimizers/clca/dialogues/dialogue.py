@@ -19,11 +19,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ...errors import InputError
-from ...harness.util.atomic_io import replacing, write_text
-from ...tasks.reading import read_bytes, read_lines
-from ...tasks.schema import Strict
-from ...tasks.spec import first_problem
+from ....errors import InputError
+from ....harness.util.atomic_io import replacing, write_text
+from ....tasks.reading import read_bytes, read_lines
+from ....tasks.schema import Strict
+from ....tasks.spec import first_problem
 from .chats import elements, fields_of, is_chat
 
 Kind = Literal["none", "non-verbal", "speak", "leave"]

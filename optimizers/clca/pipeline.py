@@ -19,18 +19,18 @@ import numpy as np
 from ...errors import RunError
 from ...harness.report.plots import drawing
 from ...harness.util.atomic_io import replacing, write_json
-from .adapter import size_of
-from .dialogues import Dialogue, read_dialogues, save_dataset, write_dialogues
-from .examples import examples, unrelated
-from .intents import with_intents
-from .judging import Decision, check, decide, judge, said, tally
-from .language import ENGLISH, language_of
-from .rewriting import TEXTS, rewrite
+from .dialogues.dialogue import Dialogue, read_dialogues, save_dataset, write_dialogues
+from .dialogues.dialogue_filter import Decision, check, decide, judge, said, tally
+from .dialogues.intents import with_intents
+from .dialogues.language import ENGLISH, language_of
+from .dialogues.rewriting import TEXTS, rewrite
+from .dialogues.scenarios import Scenario, adapted, place_of
+from .dialogues.simulate import Playing, begin, play_round, round_seeds
 from .rows import read_rows, write_rows
-from .scenarios import Scenario, adapted, place_of
 from .settings import CLCASettings
-from .simulate import Playing, begin, play_round, round_seeds
-from .train import LORA, Point, train
+from .training.adapter import size_of
+from .training.examples import examples, unrelated
+from .training.train import LORA, Point, train
 from .writer import Style, Tell, Writer
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _MADE = {
 
 
 @dataclass(frozen=True)
-class Course:
+class Pipeline:
     """A run of CLCA in a folder, for one country; ``culture`` is that country's in words.
 
     ``model_of`` and ``writer_of`` load what a stage needs when it needs it; the writer plays the agents and the judge,
@@ -75,8 +75,8 @@ class Course:
             self.folder / SPENT, {s: cost for s, cost in self.spent().items() if s in STAGES[: STAGES.index(first)]}
         )
 
-    def share(self, other: Course, own: str) -> None:
-        """Take over from another course what the stages before ``own`` made there, where it is not here yet."""
+    def share(self, other: Pipeline, own: str) -> None:
+        """Take over from another pipeline what the stages before ``own`` made there, where it is not here yet."""
         for stage in STAGES[: STAGES.index(own)]:
             for name in _MADE[stage]:
                 source, target = other.folder / name, self.folder / name

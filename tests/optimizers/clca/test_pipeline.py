@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 from culteval.errors import InputError, RunError
-from culteval.optimizers.clca import stages
-from culteval.optimizers.clca.rewriting import rewrite
+from culteval.optimizers.clca import pipeline
+from culteval.optimizers.clca.dialogues.rewriting import rewrite
+from culteval.optimizers.clca.dialogues.scenarios import Scenario, adapted
 from culteval.optimizers.clca.rows import read_rows
-from culteval.optimizers.clca.scenarios import Scenario, adapted
 from culteval.optimizers.clca.writer import LocalWriter
 
 from ...clca_course import CULTURE, Script, course, scenes, talk, told
@@ -22,7 +22,7 @@ def test_every_stage_leaves_its_artefact(load, tmp_path):
     from datasets import load_from_disk
 
     one = course(tmp_path, load)
-    for stage in stages.STAGES:
+    for stage in pipeline.STAGES:
         assert not one.done(stage)
         one.run(stage)
         assert one.done(stage)
@@ -104,7 +104,7 @@ def test_stopped_in_any_stage_it_ends_the_same(load, tmp_path, monkeypatch):
 
 def test_killed_after_the_judgement_that_ends_training_it_ends_the_same(load, tmp_path, monkeypatch):
     """The trainer alone would go on from its last checkpoint, though it had stopped early."""
-    from culteval.optimizers.clca import train as module
+    from culteval.optimizers.clca.training import train as module
 
     early = {"rate": 0.9, "alpha": 500, "heldout": 0.3, "patience": 1, "epochs": 6}
     course(tmp_path / "whole", load, **early).run()
@@ -131,8 +131,8 @@ def test_what_every_stage_took_is_noted(load, tmp_path):
     one = course(tmp_path, load, writer=LocalWriter(model), actions="drawn", checks=())
     one.run()
     spent = one.spent()
-    assert list(spent) == list(stages.STAGES) and spent["scenarios"]["tokens"] == 0
-    assert all(spent[stage]["tokens"] > 0 < spent[stage]["seconds"] for stage in stages.STAGES[1:])
+    assert list(spent) == list(pipeline.STAGES) and spent["scenarios"]["tokens"] == 0
+    assert all(spent[stage]["tokens"] > 0 < spent[stage]["seconds"] for stage in pipeline.STAGES[1:])
     assert one.report()["tokens"]["train"] == spent["train"]["tokens"]
     one.clear("intents")
     assert list(one.spent()) == ["scenarios", "simulate", "filter"]
@@ -162,7 +162,7 @@ def test_a_stage_done_anew_takes_later_ones_with_it(load, tmp_path):
 
 
 def test_people_s_own_dialogues_are_learned_without_agents(load, tmp_path):
-    from culteval.optimizers.clca.dialogues import write_dialogues
+    from culteval.optimizers.clca.dialogues.dialogue import write_dialogues
 
     write_dialogues(tmp_path / "own.jsonl", [told(), told().model_copy(update={"id": "b"})])
     one = course(tmp_path / "run", load, dialogues=str(tmp_path / "own.jsonl"), checks=(), judge=False)

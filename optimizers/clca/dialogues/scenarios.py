@@ -9,11 +9,11 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from ...errors import UsageError
-from ...tasks.countries import name_of
-from ...tasks.schema import Strict
-from ...tasks.spec import parse, read_yaml
-from .dialogues import Name, Text
+from ....errors import UsageError
+from ....tasks.countries import name_of
+from ....tasks.schema import Strict
+from ....tasks.spec import parse, read_yaml
+from .dialogue import Name, Text
 
 PLACEHOLDERS = ("first", "second", "city", "place", "food", "holiday", "institution")
 _HERE = Path(__file__).parent
@@ -59,7 +59,6 @@ class Seeds(Strict):
 class Place(Strict):
     """What scenes of a country are made of; ``words`` show that a dialogue took place there."""
 
-    adjective: str
     first_names: tuple[str, ...] = Field(min_length=2)
     family_names: tuple[str, ...] = Field(min_length=2)
     name_order: Literal["given first", "family first"]
@@ -68,7 +67,6 @@ class Place(Strict):
     foods: tuple[str, ...] = Field(min_length=1)
     holidays: tuple[str, ...] = Field(min_length=1)
     institutions: tuple[str, ...] = Field(min_length=1)
-    currency: str
     customs: tuple[str, ...] = Field(min_length=1)
     words: tuple[str, ...] = Field(min_length=1)
 

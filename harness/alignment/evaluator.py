@@ -1,0 +1,182 @@
+"""The evaluator: all that an aligner asks of a model while it fits goes through here, and is paid here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...errors import RunError, UsageError
+from ...tasks.prompts import Prompts
+from .budget import Budget
+from .objective import Objective
+from .racing import RaceSchedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..models.local import LanguageModel
+
+PASSES = 3  # item forwards that a forward and a backward count as
+HEAT = 4  # candidates raced together in steps: fewer read the weights too often, more need memory for what they read
+
+DescentStep = Callable[[Callable[["Tensor"], "Tensor"]], None]
+"""One step down a loss of the parameter that is moved, as an optimiser of torch makes it."""
+
+
+def require_budget(cost: int, what: str, budget: Budget) -> None:
+    """Raise UsageError unless a budget of which nothing is spent pays for ``what``, of ``cost`` item forwards."""
+    if not budget.affordable(cost) and not budget.spent:
+        least = -(-cost // budget.per_survey)
+        raise UsageError(f"--budget: one {what} costs {least} survey evaluations here. Give at least {least}.")
+
+
+class Evaluator:
+    """Losses of candidates under one objective: spends the budget, counts tokens and seconds, races, refuses NaN."""
+
+    def __init__(self, model: LanguageModel, objective: Objective, budget: Budget, *, racing: bool = False) -> None:
+        """``racing`` drops candidates early where limits are given and the loss allows it."""
+        self.model, self.objective, self.budget = model, objective, budget
+        self.schedule = RaceSchedule.of(objective.loss) if racing else None
+
+    @property
+    def affordable(self) -> int:
+        """How many candidates the budget still pays for."""
+        return self.budget.affordable(self.objective.cost)
+
+    def losses(self, soft: np.ndarray, limits: np.ndarray | None = None) -> np.ndarray:
+        """Return the losses (m,) float64 of the first m soft prompts (n, T, dim) that the budget pays for.
+
+        Args:
+            limits: (n,) losses that candidates must not exceed; the loss of one that is dropped for it is +inf.
+
+        Raises:
+            RunError: the budget pays for none, or a loss is NaN.
+        """
+        if not self.affordable:
+            raise RunError(f"budget: a candidate is {self.objective.cost} item forwards, {self.budget.left} left.")
+        if self.schedule is not None and limits is not None:
+            return self._race(self.schedule, soft, limits)
+        soft = soft[: self.affordable]
+        with self._paying(len(soft) * self.objective.cost):
+            losses: np.ndarray = self.objective.loss(self.model.answer(self.objective.prompts, soft).probs)
+        return _numbers(losses)
+
+    def loss_of_text(self, preamble: str) -> float:
+        """Return the loss of the model behind a text.
+
+        Raises:
+            RunError: too little budget, or the loss is NaN.
+        """
+        with self._paying(self.objective.cost):
+            losses = self.objective.loss(self.model.answer(self.objective.prompts, None, preamble).probs)
+        return float(_numbers(losses)[0])
+
+    def descend(
+        self,
+        step: DescentStep,
+        prompts: Prompts,
+        loss_of: Callable[[Tensor], Tensor],
+        candidates: Callable[[Tensor], Tensor] = lambda parameter: parameter,
+    ) -> float:
+        """Take one step of gradient descent over some prompts and return the loss before it.
+
+        A step costs three item forwards a prompt and candidate.
+
+        Args:
+            step: takes the loss as a function of the parameter, and calls it once.
+            loss_of: loss, a scalar with its graph, of log-probabilities (n, prompts, options).
+            candidates: soft prompts (n, T, dim) that a parameter stands for.
+
+        Raises:
+            RunError: too little budget, or the loss is not a finite number; then no step is taken.
+        """
+        found = []
+
+        def loss(parameter: Tensor) -> Tensor:
+            soft = candidates(parameter)
+            self.budget.spend(PASSES * len(soft) * len(prompts))
+            logs = self.model.logprobs(prompts, soft)
+            self.model.tokens += PASSES * len(soft) * self.model.cost(prompts, soft.shape[1])
+            value = loss_of(logs)
+            found.append(float(value.detach()))
+            if not np.isfinite(found[-1]):
+                raise RunError("the loss is not a number. Try --dtype float32, or a lower rate.")
+            return value
+
+        with self._paying(0):
+            step(loss)
+        return found[0]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what racing has learned as plain arrays, for a checkpoint."""
+        return {} if self.schedule is None else self.schedule.state()
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a checkpoint."""
+        if self.schedule is not None:
+            self.schedule.restore(state)
+
+    @contextmanager
+    def _paying(self, item_forwards: int) -> Iterator[None]:
+        """Spend before anything is computed; note tokens and seconds after it."""
+        self.budget.spend(item_forwards)
+        started, tokens = time.perf_counter(), self.model.tokens
+        yield
+        self.budget.record(self.model.tokens - tokens, started)
+
+    def _race(self, schedule: RaceSchedule, soft: np.ndarray, limits: np.ndarray) -> np.ndarray:
+        groups = schedule.groups(self.model.remembers)
+        most = min(len(soft), self.affordable) if len(groups) == 1 else self._together(soft.shape[1])
+        losses, ended, start = [np.zeros(0)], [np.zeros(0)], 0
+        while start < len(soft) and (count := min(most, len(soft) - start, self.affordable)):
+            chunk = slice(start, start + count)
+            found, after = self._heat(schedule, groups, soft[chunk], limits[chunk])
+            losses.append(found)
+            ended.append(after)
+            start += count
+        schedule.learn_ends(np.concatenate(ended))
+        return np.concatenate(losses)
+
+    def _heat(
+        self, schedule: RaceSchedule, groups: list[np.ndarray], soft: np.ndarray, limits: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Losses of some trials, and after how many terms each was lost (more than there are: never)."""
+        steps, parts = schedule.steps(groups, len(self.objective.prompts)), len(schedule.parts)
+        losses, ended = np.zeros(len(soft)), np.full(len(soft), parts + 1)
+        alive, known = np.arange(len(soft)), np.zeros(parts, dtype=bool)
+        with self._paying(0):
+            asked = self.model.stepwise(self.objective.prompts, steps, soft)
+            for new, step in zip(groups, steps, strict=True):
+                self.budget.spend(len(alive) * len(step))
+                terms = schedule.loss.terms(asked.advance())
+                schedule.learn_terms(terms[ended[alive] > parts], new)
+                for part in new:
+                    known[part] = True
+                    losses[alive] = schedule.loss.total(np.where(known, terms, 0))
+                    ended = np.where(losses > limits, np.minimum(ended, known.sum()), ended)
+                going = self._going(ended[alive] <= parts)
+                if not len(going):
+                    break
+                if len(going) < len(alive):
+                    alive = alive[going]
+                    asked.keep(going)
+        return np.where(ended <= parts, np.inf, _numbers(losses)), ended
+
+    def _together(self, soft_tokens: int) -> int:
+        """How many candidates are asked in steps together."""
+        return max(HEAT, self.model.batch(self.objective.prompts, soft_tokens))
+
+    def _going(self, lost: np.ndarray) -> np.ndarray:
+        """Which of the candidates being asked go on (indices)."""
+        return np.flatnonzero(~lost)
+
+
+def _numbers(losses: np.ndarray) -> np.ndarray:
+    """The losses; RunError where one is NaN."""
+    if np.isnan(losses).any():
+        raise RunError("a candidate's loss is not a number. Try --dtype float32.")
+    return losses

@@ -1,0 +1,1 @@
+"""Dialogues to learn from: scenarios, their simulation, files of other people's, filters, intents."""

@@ -1,0 +1,1 @@
+"""What is learned from dialogues, and the LoRA adapter that learns it."""
