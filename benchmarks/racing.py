@@ -36,7 +36,7 @@ def _measure(settings: Settings, dtype: str, evaluations: int, population: int) 
     requests = as_requests(model.tokenizer, goal.prompts)
     with TemporaryDirectory() as temporary:
         adapter = Path(temporary) / "adapter"
-        AlignedModel(model, soft_prompts(model, 1)[0]).save(adapter)
+        AlignedModel(model, soft_prompts(model, 1)).save(adapter)
         peer = stock(settings, dtype, adapter)
         batch = use_best_batch(peer, requests, len(goal.prompts.choices[0]))
 
@@ -88,7 +88,7 @@ def _search(
     about_peer: str,
 ) -> Row:
     name = "raced" if racing else "not raced"
-    say(f"racing, {model.identity.dtype}: {name}")
+    say(f"racing, {model.info.dtype}: {name}")
     budget = Budget(evaluations * 24, 24)
     settings: Any = DESettings(
         tokens=VIRTUAL, population=population, racing=racing, space="full", start="tokens", sigma=1
@@ -106,7 +106,7 @@ def _search(
     seconds = clock.ours / tried
     return Row(
         name=name,
-        dtype=model.identity.dtype,
+        dtype=model.info.dtype,
         seconds=seconds,
         seconds_peer=theirs,
         ratio=theirs / seconds,

@@ -125,7 +125,7 @@ class AugmentedPrompt:
                 mean += (adam.prompt - mean) / (adam.steps - first)
             budget.record(model.tokens - tokens, started)
             journal.save(adam.state() | {"mean": mean, "rng": pack_rng(rng)}, loss)
-        return AlignedModel(model, mean[: self.settings.tokens])
+        return AlignedModel(model, mean[None, : self.settings.tokens])
 
     def _loss(self, model: LanguageModel, asked: Sequence[Goal], soft: Tensor) -> Tensor:
         """Mean over the countries of the loss in units of its null, and of the mass outside the options.
@@ -136,7 +136,6 @@ class AugmentedPrompt:
         """
         prompts, total = self._prompts(soft, len(asked)), soft.new_zeros(())
         logs = model.logprobs(asked[0].prompts, prompts)
-        model.tokens += PASSES * len(prompts) * model.cost(asked[0].prompts, prompts.shape[1])
         for row, goal in enumerate(asked):
             own = logs[row : row + 1]
             outside = (1 - own.exp().sum(-1)).mean()

@@ -76,7 +76,7 @@ class BlackBox:
         while course.goes_on:
             course.step()
             journal.save(course.state(), course.loss)
-        return AlignedModel(model, course.best)
+        return AlignedModel(model, course.best[None])
 
 
 class _Course:

@@ -12,13 +12,12 @@ from ..errors import RunError, UsageError
 from ..harness.alignment.aligner import Settings
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.objective import Goal
+from ..harness.models.base import PASSES as PASSES
 from .soft_prompt import draw_prompts, text_prompt
 from .texts import persona
 
 if TYPE_CHECKING:
     from ..harness.models.local import LanguageModel
-
-PASSES = 3  # item forwards that a forward and a backward count as
 
 
 class DescentSettings(Settings):
@@ -113,6 +112,7 @@ class SoftPromptAdam:
     ) -> None:
         import torch
 
+        self.model = model
         self.soft = torch.nn.Parameter(torch.from_numpy(start)[None].to(model.model.device))
         self.adam = torch.optim.Adam([self.soft], lr=rate, betas=(0.9, beta2))
         self.rate, self.planned, self.steps, self.clip = rate, steps, 0, clip
@@ -133,15 +133,16 @@ class SoftPromptAdam:
         if self.planned is not None:
             for group in self.adam.param_groups:
                 group["lr"] = self.rate * (1 + np.cos(np.pi * min(1, self.steps / max(1, self.planned)))) / 2
-        loss = loss_of(self.soft)
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise RunError("the loss is not a number. Try --dtype float32, or a lower rate.")
-        self.adam.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.clip is not None:
-            torch.nn.utils.clip_grad_norm_([self.soft], self.clip)
-        self.adam.step()
+        with self.model.at_work():
+            loss = loss_of(self.soft)
+            value = float(loss.detach())
+            if not np.isfinite(value):
+                raise RunError("the loss is not a number. Try --dtype float32, or a lower rate.")
+            self.adam.zero_grad(set_to_none=True)
+            loss.backward()
+            if self.clip is not None:
+                torch.nn.utils.clip_grad_norm_([self.soft], self.clip)
+            self.adam.step()
         self.steps += 1
         return value
 

@@ -104,7 +104,7 @@ class GradientPrompt:
             descent.step(budget)
             budget.record(model.tokens - tokens, started)
             journal.save(descent.state(), descent.best_loss)
-        return AlignedModel(model, descent.result())
+        return AlignedModel(model, descent.result()[None])
 
 
 class _Descent:
@@ -152,7 +152,6 @@ class _Descent:
 
         self.adam.step(loss_of)
         loss = float(judged[0])
-        self.model.tokens += PASSES * self.model.cost(prompts, self.settings.tokens)
         self.since += 1
         if loss < self.best_loss:
             self.best, self.best_loss, self.since = before, loss, 0

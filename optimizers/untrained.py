@@ -38,4 +38,4 @@ class Untrained:
         self, model: LanguageModel, goal: Goal, budget: Budget, rng: np.random.Generator, journal: Journal
     ) -> AlignedModel:
         """Return the model behind the prompt; spends nothing."""
-        return AlignedModel(model, draw_prompts(model, rng, 1, self.settings.tokens)[0])
+        return AlignedModel(model, draw_prompts(model, rng, 1, self.settings.tokens))

@@ -242,7 +242,7 @@ def _speed() -> Check:
     from ..models.load import load_model
     from ..registry import spec_of
 
-    model = load_model("smollm2", "auto", "cpu", None, None, lambda text: None)
+    model = load_model("smollm2")
     prompts = render(spec_of("vsm13"), "fit")
     tokens = model.cost(prompts)
     products = _products(model.model, tokens)
@@ -256,7 +256,7 @@ def _speed() -> Check:
     share = statistics.median(low.worked / high.worked for low, high in zip(floor, ours, strict=True))
     busy = sum(one.worked for one in ours) / sum(one.passed for one in ours) / torch.get_num_threads()
     rate = tokens / statistics.median(one.passed for one in ours)
-    found = f"{rate:,.0f} tokens/s in {model.identity.dtype}, {model.identity.forward}; bare products take {share:.0%}"
+    found = f"{rate:,.0f} tokens/s in {model.info.dtype}, {model.info.forward}; bare products take {share:.0%}"
     if share < LEAST_SHARE:
         remedy = f"At least {LEAST_SHARE:.0%} is expected: report it with this table."
         return Check("speed", "bad", found, remedy)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ..engine.chat import THINKING_TOKENS
+from ..model_info import THINKING_TOKENS
 from ..providers.settings import Api
 from ..report.progress import TerminalDisplay
 from ..runs import load_model as loading
@@ -86,5 +88,6 @@ def terminal(as_json: bool, talk: str | None = None) -> TerminalDisplay:
 
 
 def load(config: RunConfig, display: TerminalDisplay) -> Any:
-    """The model of a configuration."""
-    return loading.load(config, display.say)
+    """The model of a configuration; what libraries print goes nowhere, since a command's output may be JSON."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return loading.load(config, display.say)

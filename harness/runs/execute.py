@@ -20,7 +20,6 @@ from ...tasks.score import Score
 from ...tasks.spec import TaskSpec
 from ..alignment.checkpoint import Display, RunJournal
 from ..providers.response_log import usage_of
-from ..providers.settings import is_remote
 from ..registry import find, spec_of
 from ..scoring.score import score_submission
 from ..submissions.manifest import Manifest
@@ -104,7 +103,7 @@ def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, ca
     cached: tuple[str, ...] = ()
     log.event("started", command=command_line(), host=socket.gethostname(), pid=os.getpid())
     try:
-        if is_remote(config.model):  # which keeps its replies in the run's folder
+        if not model.has_weights:  # which keeps its replies in the run's folder
             cache = None
             model = model.at(folder, lambda done, total: display.advance(f"{config.aligner} asking", done, total, None))
         same_model(folder / MODEL, model)
@@ -157,7 +156,7 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
     aligner = find("aligners", config.aligner)
     settings = aligner_settings(config.aligner, (), config.settings)
     rng = np.random.default_rng(config.seed)
-    working, local = aligner(settings), not is_remote(config.model)  # an API tells nobody its context
+    working, local = aligner(settings), model.has_weights  # an endpoint tells nobody its context
     if local:
         may_say = getattr(working, "longest_preamble", None)
         before = may_say(goal) if may_say else ""
@@ -171,8 +170,7 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
         raise InputError(f"{journal.path}: damaged checkpoint ({reason}). Start over with --fresh.") from error
     if local:  # a model behind an API would be asked for nothing but this
         if aligned.preamble:
-            virtual = 0 if aligned.soft is None else len(aligned.soft)
-            require_room_of_run(config, model, goal, virtual, aligned.preamble, fitted=False)
+            require_room_of_run(config, model, goal, aligned.soft_tokens, aligned.preamble, fitted=False)
         require_effect(aligned, goal, display.say)
     aligned.save(folder / ALIGNED)
     write_json(folder / COST, {"allowed": budget.total, "per_survey": budget.per_survey} | budget.state())
@@ -197,7 +195,7 @@ def _answer(config: RunConfig, folder: Path, model: Any, cache: AnswerCache | No
     cost = read_record(folder / COST, Cost)
     manifest = {
         "tasks": [_asked(name, spec, config) for name, spec in specs.items()],
-        "model": model.identity.model_dump(),
+        "model": model.info.model_dump(),
         "aligner": {
             "name": config.aligner,
             "settings": config.settings,

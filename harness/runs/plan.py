@@ -18,7 +18,7 @@ from ...tasks.prompts import asked as count
 from ...tasks.reading import read_text
 from ...tasks.spec import first_problem
 from ..adapters.peft_files import carried_hash, is_soft_prompt
-from ..engine.chat import MOST_TEMPLATE, USUAL, ChatOptions
+from ..model_info import DEFAULT_CHAT, MOST_TEMPLATE, ChatOptions
 from ..providers.settings import api_of, is_remote
 from ..registry import concrete, family, find, listing, spec_of, table
 from ..submissions.manifest import MOST_ANSWERS
@@ -115,7 +115,7 @@ def _chat(flags: Mapping[str, Any]) -> ChatOptions | None:
         options = ChatOptions.model_validate(given)
     except ValidationError as error:
         raise UsageError(f"--system, --chat-template, --template-args: {first_problem(error)}.") from None
-    return None if options == USUAL else options
+    return None if options == DEFAULT_CHAT else options
 
 
 def _carried(flags: Mapping[str, Any], aligner: Any) -> dict[str, str]:

@@ -60,7 +60,7 @@ class CLCA:
         Raises:
             RunError: nothing was kept to learn from, or a loss that is no number.
         """
-        if model.identity.adapter_sha256:
+        if model.info.adapter_sha256:
             raise UsageError("--adapter: clca trains an adapter of its own; run it without --adapter.")
         folder, code = Path(journal.folder) / FOLDER, self.settings.country(goal.country.code)
         teacher = self.settings.teacher

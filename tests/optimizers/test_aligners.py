@@ -258,7 +258,7 @@ def test_a_small_share_of_the_steps_averages_the_last(load):
         journal = Memory(budget)
         aligned = find("aligners", "augmented")(settings).align(model, goal, budget, np.random.default_rng(0), journal)
         assert journal.saves == 8
-        np.testing.assert_array_equal(aligned.soft, journal.kept[0]["adam_soft"][0])
+        np.testing.assert_array_equal(aligned.soft, journal.kept[0]["adam_soft"])
         found.append(aligned.soft)
     assert found[0].any()
     np.testing.assert_array_equal(*found)
@@ -285,14 +285,14 @@ def test_a_unit_step_is_one_deviation_of_the_embeddings(space, load):
 def test_an_alignment_without_effect_is_refused(load):
     model, (goal, _) = load("llama", True), goal_of()
     require_effect(AlignedModel(model), goal, pytest.fail)
-    require_effect(AlignedModel(model, np.ones((2, model.dim), dtype=np.float32)), goal, pytest.fail)
+    require_effect(AlignedModel(model, np.ones((1, 2, model.dim), dtype=np.float32)), goal, pytest.fail)
 
     class Deaf(AlignedModel):
         def answer(self, prompts, **_):
             return AlignedModel(self.model).answer(prompts)
 
     with pytest.raises(RunError, match="no effect"):
-        require_effect(Deaf(model, np.ones((2, model.dim), dtype=np.float32)), goal, pytest.fail)
+        require_effect(Deaf(model, np.ones((1, 2, model.dim), dtype=np.float32)), goal, pytest.fail)
 
 
 @pytest.mark.parametrize(("dtype", "little", "something"), [("float32", 5e-5, 2e-4), ("bfloat16", 0.05, 0.2)])
@@ -300,7 +300,7 @@ def test_an_alignment_without_effect_is_refused(load):
 def test_an_effect_is_more_than_rounding(dtype, little, something, sure, load):
     """In log-probabilities, so that a model that is sure of itself is judged like any other; little is said."""
     model, (goal, _) = load("llama", True), goal_of()
-    model.identity = model.identity.model_copy(update={"dtype": dtype})
+    model.info = model.info.model_copy(update={"dtype": dtype})
 
     class Moved(AlignedModel):
         by = 0.0
@@ -312,7 +312,7 @@ def test_an_effect_is_more_than_rounding(dtype, little, something, sure, load):
             probs = np.exp(odds - odds.max(-1, keepdims=True))
             return replace(found, probs=probs / probs.sum(-1, keepdims=True))
 
-    moved = Moved(model, np.ones((2, model.dim), dtype=np.float32))
+    moved = Moved(model, np.ones((1, 2, model.dim), dtype=np.float32))
     said = []
     Moved.by = little
     require_effect(moved, goal, said.append)

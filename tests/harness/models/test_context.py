@@ -40,9 +40,7 @@ def narrow(tiny, tmp_path_factory):
 
 def sizes(model):
     """Tokens of the longest prompt that is fitted, and of the longest that is asked."""
-    return [
-        encode(model.chat, prompts).longest for prompts in (GOAL.prompts, protocol(spec_of("vsm13"), Asking()))
-    ]
+    return [encode(model.chat, prompts).longest for prompts in (GOAL.prompts, protocol(spec_of("vsm13"), Asking()))]
 
 
 def refused(tmp_path, folder, aligner, *flags):
@@ -95,10 +93,9 @@ def test_no_preamble_is_longer_than_the_longest(middles):
 def test_retellings_count_too(load):
     model = load()
     longest = max(
-        encode(model.chat, GOAL.retold(np.random.default_rng(seed), "natural").prompts).longest
-        for seed in range(40)
+        encode(model.chat, GOAL.retold(np.random.default_rng(seed), "natural").prompts).longest for seed in range(40)
     )
-    model.context = longest + 3
+    model.context_length = longest + 3
     _require_room(model, GOAL, 3)
     with pytest.raises(UsageError, match="tokens=3 at most"):
         _require_room(model, GOAL, 4)
@@ -133,7 +130,7 @@ def test_of_many_prompts_the_longest_are_looked_at(load, monkeypatch):
     model, prompts = load(), protocol(spec_of("vsm13"), Asking())
     longest = encode(model.chat, prompts).longest
     monkeypatch.setattr("culteval.harness.models.context.LOOKED_AT", 30)
-    model.context = longest
+    model.context_length = longest
     require_room(model, prompts)
     with pytest.raises(UsageError, match=f"{longest} tokens and 1 soft"):
         require_room(model, prompts, 1)
