@@ -18,9 +18,10 @@ from pydantic import Field, model_validator
 
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.checkpoint import Checkpoint
-from ..harness.alignment.evaluator import PASSES, Evaluator
+from ..harness.alignment.evaluator import Evaluator
 from ..harness.alignment.objective import Objective
 from ..harness.models.aligned import AlignedModel
+from ..harness.models.base import PASSES
 from ..harness.models.context import require_room
 from ..tasks.countries import Country, country
 from ..tasks.schema import Order
@@ -131,7 +132,7 @@ class AugmentedPrompt(SoftPromptAligner):
             if adam.steps > first:
                 mean += (adam.prompt - mean) / (adam.steps - first)
             checkpoint.save(adam.state() | {"mean": mean, "rng": pack_rng(rng)}, loss)
-        return AlignedModel(model, mean[: self.settings.tokens])
+        return AlignedModel(model, mean[None, : self.settings.tokens])
 
     def _loss(self, asked: Sequence[Objective], logs: Tensor) -> Tensor:
         """Mean over the countries of the loss in units of its ``null_loss``, and of the mass outside the options.

@@ -110,6 +110,7 @@ class SoftPromptAdam:
     ) -> None:
         import torch
 
+        self.model = model
         self.soft = torch.nn.Parameter(torch.from_numpy(start)[None].to(model.model.device))
         self.adam = torch.optim.Adam([self.soft], lr=rate, betas=(0.9, beta2))
         self.rate, self.planned, self.steps, self.clip = rate, steps, 0, clip
@@ -126,12 +127,13 @@ class SoftPromptAdam:
         if self.planned is not None:
             for group in self.adam.param_groups:
                 group["lr"] = self.rate * (1 + np.cos(np.pi * min(1, self.steps / max(1, self.planned)))) / 2
-        loss = loss_of(self.soft)
-        self.adam.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.clip is not None:
-            torch.nn.utils.clip_grad_norm_([self.soft], self.clip)
-        self.adam.step()
+        with self.model.at_work():
+            loss = loss_of(self.soft)
+            self.adam.zero_grad(set_to_none=True)
+            loss.backward()
+            if self.clip is not None:
+                torch.nn.utils.clip_grad_norm_([self.soft], self.clip)
+            self.adam.step()
         self.steps += 1
 
     def state(self) -> dict[str, np.ndarray]:

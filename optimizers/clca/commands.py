@@ -14,12 +14,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ...harness.cli.options import endpoint_of, endpoint_options, terminal
+from ...harness.cli.options import endpoint_of, endpoint_options, load, terminal
 from ...harness.providers.response_log import Usage, usage_of
 from ...harness.runs.config import RunConfig, read_assignments
 from ...harness.runs.execute import USAGE
 from ...harness.runs.folder import same_model
-from ...harness.runs.load_model import load, load_other
+from ...harness.runs.load_model import load_other
 from ...harness.runs.plan import RunRequest, plan
 from ...harness.util.atomic_io import locked, write_json
 from .aligner import culture_of

@@ -150,7 +150,7 @@ def test_preset_and_dialogues_are_settings(tiny, tmp_path):
     assert json.loads(done.stdout)["simulated"] == {"source": str(own), "dialogues": 3, "turns": 12}
     refused = culteval("run", "--aligner", "de", "--task", "vsm13", "--set", "preset=laptop")
     assert refused.returncode == UsageError.exit_code and "de has no such setting" in refused.stderr
-    refused = culteval("clca", "simulate", "--dialogues", tmp_path / "none.jsonl", *base)
+    refused = culteval("clca", "simulate", "--set", f"dialogues={tmp_path / 'none.jsonl'}", *base)
     assert refused.returncode == 3 and "no such file" in refused.stderr
 
 
