@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .errors import CultevalError, InputError, RunError, UnavailableError, UsageError
+from .errors import CheckpointError, CultevalError, InputError, RunError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from .harness.analysis.compare import compare
@@ -40,6 +40,7 @@ _FUNCTIONS = {
 }
 
 __all__ = [
+    "CheckpointError",
     "CultevalError",
     "InputError",
     "RunError",

@@ -7,27 +7,18 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from ...errors import CheckpointError
 from ..util.atomic_io import replacing
+from ..util.display import Display
 from ..util.event_log import RunLog
 from .budget import Budget
 
 CHECKPOINT = "checkpoint.npz"
 _BUDGET, _DIGEST = "_budget", "_sha256"
-
-
-class Display(Protocol):
-    """Where a run tells what it is doing."""
-
-    def say(self, text: str) -> None:
-        """One line to a person."""
-
-    def advance(self, label: str, spent: float, allowed: float, best: float | None) -> None:
-        """A search has spent so many of its survey evaluations; its best loss so far."""
 
 
 class Checkpoint:

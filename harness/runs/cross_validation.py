@@ -16,11 +16,12 @@ from ...tasks.schema import Readout, Strict
 from ...tasks.spec import first_problem
 from ..alignment.aligner import find_aligner
 from ..alignment.budget import Budget
-from ..alignment.checkpoint import Checkpoint, Display
+from ..alignment.checkpoint import Checkpoint
 from ..alignment.objective import TaskObjective
 from ..models.aligned import AlignedModel
 from ..report.plots import drawing
 from ..util.atomic_io import write_json
+from ..util.display import Display
 from .config import RunConfig, aligner_settings, objective_of
 
 RESULTS = "folds.json"

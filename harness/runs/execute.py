@@ -20,13 +20,14 @@ from ...tasks.prompts import protocol
 from ...tasks.score import Score
 from ...tasks.spec import TaskSpec
 from ..alignment.aligner import find_aligner
-from ..alignment.checkpoint import Display, RunCheckpoint
+from ..alignment.checkpoint import RunCheckpoint
 from ..providers.response_log import usage_of
 from ..registry import spec_of
 from ..scoring.score import score_submission
 from ..submissions.manifest import Manifest
 from ..submissions.writer import write_submission
 from ..util.atomic_io import locked, remove_temporaries, write_json
+from ..util.display import Display
 from ..util.environment import versions
 from ..util.event_log import RunLog
 from .answer_cache import AnswerCache

@@ -11,18 +11,8 @@ from ....errors import CultevalError
 from ...runs.config import RunConfig
 from ...runs.execute import execute
 from ...runs.load_model import load
+from ...util.display import Quiet
 from .base import Job, Outcome
-
-
-class _Quiet:
-    """The display of a worker: it says nothing, since the table of the sweep does."""
-
-    def say(self, text: str) -> None:
-        """Nothing."""
-
-    def advance(self, label: str, spent: float, allowed: float, best: float | None) -> None:
-        """Nothing."""
-
 
 _held: dict[tuple[Any, ...], Any] = {}  # of a worker process: the one model it keeps for its next run
 
@@ -33,7 +23,7 @@ def work(job: Job) -> Outcome:
     reason: str | None = None
     cached: tuple[str, ...] = ()
     try:
-        cached = execute(config, job.root, lambda: _model(config), _Quiet(), cache=job.cache).cached
+        cached = execute(config, job.root, lambda: _model(config), Quiet(), cache=job.cache).cached
     except CultevalError as error:
         reason = str(error)
     except BaseException as error:  # whatever a run dies of is kept, and the sweep goes on
