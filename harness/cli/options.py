@@ -24,6 +24,7 @@ from ..report.progress import TerminalDisplay
 from ..runs import load_model
 from ..runs.config import RunConfig, read_assignments
 from ..runs.plan import RunRequest
+from ..util.command_help import option
 
 Command = Callable[..., Any]
 _OTHERWISE = {"tasks": "--task", "settings": "--set"}  # arguments of the library that have another name as flags
@@ -40,8 +41,8 @@ def flagged(text: str) -> str:
 
 def _together(*options: Command) -> Command:
     def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
+        for each in reversed(options):
+            command = each(command)
         return command
 
     return decorate
@@ -53,18 +54,23 @@ measure_options = _together(
     click.option("--norm", help="Norm of the fitted loss: sse, l2 or l1 [default: sse]."),
 )
 endpoint_options = _together(
-    click.option("--base-url", help="Address of an OpenAI-compatible server: http://HOST:PORT/v1 [default: OpenAI's]."),
-    click.option(
+    option("--base-url", group="Endpoint", help="OpenAI-compatible server: http://HOST:PORT/v1 [default: OpenAI's]."),
+    option(
         "--endpoint",
         multiple=True,
+        group="Endpoint",
         metavar="KEY=VALUE|FILE",
         help="key_env, concurrency, timeout, retries, price_in or price_out; or a YAML file of them.",
     ),
 )
-no_cache = click.option(
-    "--no-cache", is_flag=True, envvar="CULTEVAL_NO_CACHE", help="Neither use nor keep answers of other runs."
+no_cache = option(
+    "--no-cache",
+    is_flag=True,
+    envvar="CULTEVAL_NO_CACHE",
+    group="Output",
+    help="Neither use nor keep answers of other runs.",
 )
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+as_json = option("--json", "as_json", is_flag=True, group="Output", help="Print one JSON object and nothing else.")
 
 
 def endpoint_of(base_url: str | None, texts: Iterable[str]) -> EndpointSettings | None:

@@ -29,55 +29,75 @@ from ..runs.plan import RunRequest, plan
 from ..scoring.score import options_of, score_constant
 from ..submissions.manifest import AskedTask
 from ..submissions.reader import read_submission
-from .options import as_json, chat_of, endpoint_of, endpoint_options, load, measure_options, no_cache, terminal
+from ..util.command_help import GroupedCommand, option
+from .options import as_json, chat_of, endpoint_of, endpoint_options, load, no_cache, terminal
 
 COMPANIONS = ("naive", "icl", "random")
 
 
-@click.command()
-@click.option("--aligner", required=True, help="Name of an aligner (culteval ls aligners).")
-@click.option("--task", "tasks", multiple=True, required=True, help="Task to answer and score; may be repeated.")
-@click.option("--country", help="Country by name or code [default: that of --fit, else the task's, SA for vsm13].")
-@click.option(
-    "--model", default="smollm2", show_default=True, help="Embedded model, folder, hub id, or openai-chat:NAME."
+_FIRST, _MODEL, _ALIGN, _ASK, _OUT = "First run", "Model", "Alignment", "Questions and scoring", "Output"
+
+
+@click.command(cls=GroupedCommand)
+@option("--aligner", required=True, group=_FIRST, help="Name of an aligner (culteval ls aligners).")
+@option("--task", "tasks", multiple=True, required=True, group=_FIRST, help="Task to answer and score; repeatable.")
+@option("--country", group=_FIRST, help="Country by name or code [default: that of --fit, else the task's].")
+@option(
+    "--model",
+    default="smollm2",
+    show_default=True,
+    group=_FIRST,
+    help="Embedded model, folder, hub id, or openai-chat:NAME.",
 )
-@click.option("--budget", type=click.IntRange(0), default=DEFAULT_BUDGET, show_default=True, help="Survey evaluations.")
-@click.option("--revision", help="Revision of a hub model.")
-@click.option(
-    "--adapter",
-    type=click.Path(file_okay=False),
-    help="PEFT adapter, LoRA or prompt tuning, that the model carries from the start.",
+@option(
+    "--budget",
+    type=click.IntRange(0),
+    default=DEFAULT_BUDGET,
+    show_default=True,
+    group=_FIRST,
+    help="Survey evaluations that a search may use.",
 )
-@click.option(
+@option("--revision", group=_MODEL, help="Revision of a hub model.")
+@option("--adapter", type=click.Path(file_okay=False), group=_MODEL, help="PEFT adapter: LoRA or prompt tuning.")
+@option(
     "--chat",
     multiple=True,
     metavar="KEY=VALUE",
-    help="system=TEXT, template=FILE or none, thinking_tokens=N, or a variable of the chat template.",
+    group=_MODEL,
+    help="system=TEXT, template=FILE|none, thinking_tokens=N, or a variable of the chat template.",
 )
-@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ...")
-@click.option("--threads", type=click.IntRange(1), help="Processor threads [default: all].")
+@option("--dtype", default="auto", show_default=True, group=_MODEL, help="auto, float32, bfloat16 or float16.")
+@option("--device", default="cpu", show_default=True, group=_MODEL, help="cpu, cuda, cuda:1 ...")
+@option("--threads", type=click.IntRange(1), group=_MODEL, help="Processor threads [default: all].")
 @endpoint_options
-@click.option(
+@option(
     "--fit",
     multiple=True,
     metavar="TASK[:COUNTRY]",
-    help="What to fit; may be repeated [default: the first --task and --country].",
+    group=_ALIGN,
+    help="Task to fit; repeatable [default: the first --task and --country].",
 )
-@click.option("--scoring", default="expected", show_default=True, help="Answer scoring to fit: expected or argmax.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner.")
-@click.option("--config", metavar="FILE|NAME", help="YAML file with settings of the aligner, or one that it ships.")
-@click.option("--personas", type=click.IntRange(0, 100_000), default=0, help="Personas who answer [default: 0].")
-@click.option("--limit", type=click.IntRange(1), help="Most paraphrases of a split, and personas; never items.")
-@click.option("--calibrate", is_flag=True, help="Also ask content-free items, and score calibrated probabilities.")
-@measure_options
-@click.option(
-    "--out", type=click.Path(file_okay=False), default="culteval-runs", show_default=True, help="Folder of runs."
+@option("--scoring", default="expected", show_default=True, group=_ALIGN, help="Answer scoring to fit: expected, argmax.")
+@option("--norm", group=_ALIGN, help="Norm of the fitted loss: sse, l2 or l1 [default: sse].")
+@option("--set", "assignments", multiple=True, metavar="KEY=VALUE", group=_ALIGN, help="A setting of the aligner.")
+@option("--config", metavar="FILE|NAME", group=_ALIGN, help="YAML file of settings, or one that the aligner ships.")
+@option("--seed", type=click.IntRange(0), default=0, show_default=True, group=_ALIGN, help="Seed of all randomness.")
+@option("--personas", type=click.IntRange(0, 100_000), default=0, group=_ASK, help="Personas who answer [default: 0].")
+@option("--limit", type=click.IntRange(1), group=_ASK, help="Most paraphrases and personas; never items.")
+@option("--calibrate", is_flag=True, group=_ASK, help="Ask content-free items too, and calibrate by them.")
+@option("--edition", group=_ASK, help="Edition of the reference scores [default: the task's own].")
+@option("--constants", group=_ASK, help="Constants C of the indices: world or zero [default: world].")
+@option(
+    "--out",
+    type=click.Path(file_okay=False),
+    default="culteval-runs",
+    show_default=True,
+    group=_OUT,
+    help="Folder of runs.",
 )
-@click.option("--fresh", is_flag=True, help="Start over even if this run is there already.")
+@option("--compare/--no-compare", default=True, show_default=True, group=_OUT, help="Also run naive, icl and random.")
+@option("--fresh", is_flag=True, group=_OUT, help="Start over even if this run is there already.")
 @no_cache
-@click.option("--compare/--no-compare", default=True, help="Also run naive, icl and random.", show_default=True)
 @verbosity
 @as_json
 def run(**flags: Any) -> None:

@@ -9,11 +9,11 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from ..util.command_help import option
 from ..util.event_log import LOGGER
 
 MOMENT = 2  # seconds that may pass without a word
@@ -145,8 +145,8 @@ class _Lines(logging.Handler):
 
 def verbosity(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--quiet`` and ``--verbose``, of which the last one counts, as its parameter ``talk``."""
-    quiet = click.option("-q", "--quiet", "talk", flag_value="quiet", help="Only results and errors.")
-    verbose = click.option("-v", "--verbose", "talk", flag_value="verbose", help="Every event as a line.")
+    quiet = option("-q", "--quiet", "talk", flag_value="quiet", group="Output", help="Only results and errors.")
+    verbose = option("-v", "--verbose", "talk", flag_value="verbose", group="Output", help="Every event as a line.")
     return quiet(verbose(command))
 
 
