@@ -77,7 +77,7 @@ _FIRST, _MODEL, _ALIGN, _ASK, _OUT = "First run", "Model", "Alignment", "Questio
     group=_ALIGN,
     help="Task to fit; repeatable [default: the first --task and --country].",
 )
-@option("--scoring", default="expected", show_default=True, group=_ALIGN, help="Answer scoring to fit: expected, argmax.")
+@option("--scoring", default="expected", show_default=True, group=_ALIGN, help="Answer scoring to fit, or argmax.")
 @option("--norm", group=_ALIGN, help="Norm of the fitted loss: sse, l2 or l1 [default: sse].")
 @option("--set", "assignments", multiple=True, metavar="KEY=VALUE", group=_ALIGN, help="A setting of the aligner.")
 @option("--config", metavar="FILE|NAME", group=_ALIGN, help="YAML file of settings, or one that the aligner ships.")
