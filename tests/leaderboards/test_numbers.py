@@ -12,7 +12,6 @@ processor lacks AVX-512, and differ by 1e-14 then.
 
 import json
 import lzma
-from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 
@@ -33,6 +32,8 @@ ALL_COUNTRIES = (("US", "de"), ("SA", "naive"))
 PAIRS = (("US", "naive", "US", "de"), ("US", "naive", "US", "clca"), ("SA", "icl", "CN", "icl"))
 SETS = ("de", "augmented")
 COUNTRIES = ("BR", "CN", "DE", "IN", "SA", "US")
+DIFFERENCE = ("metric", "readout", "split", "a", "b", "difference", "low", "high", "p", "adjusted", "n", "detectable")
+ITEM = ("item", "likely_a", "likely_b", "mean_a", "mean_b", "shift", "p", "adjusted")
 SCORED = ("metric", "readout", "split", "value", "low", "high", "n", "note")
 
 
@@ -53,14 +54,40 @@ def rows(scores):
 def of_board(board):
     """What a board shows: baselines with their spread, and each entry's rank, bounds and improvement."""
     trivial = [
-        [row.name, row.note, rows(row.scores), sorted([*place, value] for place, value in (row.spread or {}).items())]
+        [row.name, rows(row.scores), sorted([*place, value] for place, value in (row.spread or {}).items())]
         for row in board.trivial
     ]
     standings = []
     for one in board.standings:
         headline = [s.value for s in one.row.scores if s.metric == board.spec.metadata.headline.metric]
         standings.append([one.entry.name, one.rank, one.basis, one.low, one.high, one.row.gain, headline])
-    return {"baselines": trivial, "entries": standings, "notes": list(board.notes)}
+    return {"baselines": trivial, "entries": standings}
+
+
+def of_comparison(one):
+    """A comparison of one task: every difference and every item, without the sentences."""
+    differences = [[getattr(row, name) for name in DIFFERENCE] for row in one.differences]
+    items = [[getattr(row, name) for name in ITEM] for row in one.moved]
+    return [one.task, one.country, one.a, one.b, one.readout, one.answers, differences, items]
+
+
+def of_agreement(one):
+    """Between-country agreement: explained variance and correlation by dimension, skill, collapsed countries."""
+    if one is None:
+        return None
+    variance, correlation = dict(one.explained_variance), dict(one.correlation)
+    return [list(one.countries), variance, correlation, one.skill, list(one.collapsed)]
+
+
+def of_set(one):
+    """An aligned set of the board."""
+    return [one.title, one.aligner, one.seed, one.readout, list(one.countries), of_agreement(one.centred)]
+
+
+def of_identification(one):
+    """Distances, double-centred distances, ranks and p of an aligned set."""
+    arrays = [np.asarray(array).tolist() for array in (one.distances, one.centred, one.ranks)]
+    return [list(one.countries), *arrays, one.p, one.permutations]
 
 
 def numbers(runs):
@@ -69,7 +96,7 @@ def numbers(runs):
     found = {
         "boards": {" ".join(board.key): of_board(board) for board in boards(runs, shelf, read_suite())},
         "scores": {entry.name: rows(entry.scores) for entry in runs},
-        "sets": [asdict(each) for each in aligned_sets(runs, shelf)],
+        "sets": [of_set(each) for each in aligned_sets(runs, shelf)],
         "all countries": {},
         "comparisons": [],
         "identification": {},
@@ -79,13 +106,12 @@ def numbers(runs):
         found["all countries"][path.name] = rows(score_submission(path, "all")[1])
     for country, aligner, other, second in PAIRS:
         sides = read_sides([folder(country, aligner), folder(other, second)])
-        found["comparisons"] += [asdict(each) for each in compare(sides, np.random.default_rng(0))]
+        found["comparisons"] += [of_comparison(each) for each in compare(sides, np.random.default_rng(0))]
     for aligner in SETS:
         paths = [folder(country, aligner) for country in COUNTRIES]
         each = distances_to_countries(paths, None, None, None, 0)
-        matrix = {name: np.asarray(value).tolist() for name, value in asdict(each.identified).items()}
         nearest = [[one.own, one.rank, one.distances] for one in each.placed]
-        found["identification"][aligner] = {"set": matrix, "distances": nearest, "between": asdict(each.between)}
+        found["identification"][aligner] = [of_identification(each.identified), nearest, of_agreement(each.between)]
     return json.loads(json.dumps(found))
 
 
