@@ -14,7 +14,7 @@ import click
 import numpy as np
 from culteval.harness.analysis.between_countries import ALL
 from culteval.harness.report.tables import escape, markdown_table
-from culteval.harness.scoring.score import Shelf
+from culteval.harness.scoring.score import TaskCache
 from culteval.leaderboards.boards import Board, boards
 from culteval.leaderboards.country_sets import AlignedSet, aligned_sets
 from culteval.leaderboards.entries import entries
@@ -97,7 +97,7 @@ def table(found: Sequence[Board], sets: Iterable[AlignedSet]) -> str:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 def main(folder: str) -> None:
     """Print the table."""
-    shelf, runs = Shelf(), list(entries(Path(folder), lambda text: click.echo(text, err=True)))
+    shelf, runs = TaskCache(), list(entries(Path(folder), lambda text: click.echo(text, err=True)))
     click.echo(table(boards(runs, shelf, read_suite()), aligned_sets(runs, shelf)), nl=False)
 
 

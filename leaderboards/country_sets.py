@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..harness.analysis.between_countries import ALL, Centred, centred
 from ..harness.report.plots import LABELS
 from ..harness.scoring.baselines import CONTROL
-from ..harness.scoring.score import Shelf
+from ..harness.scoring.score import TaskCache
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec
 from .boards import key_of, settings_of
@@ -59,7 +59,7 @@ def rests_on(score: Score, spec: TaskSpec) -> bool:
     return score.metric.removesuffix("_error") in LABELS and (score.readout, score.split) == place
 
 
-def aligned_sets(entries: Iterable[Entry], shelf: Shelf) -> list[AlignedSet]:
+def aligned_sets(entries: Iterable[Entry], shelf: TaskCache) -> list[AlignedSet]:
     """Runs that differ in their country only, of tasks of Hofstede's dimensions, the best explained variance first."""
     sets: dict[_Shared, dict[str, Entry]] = defaultdict(dict)
     for entry in entries:

@@ -20,10 +20,9 @@ from ...tasks.schema import Readout
 from ...tasks.score import find
 from ...tasks.spec import TaskSpec
 from ..registry import spec_of
-from ..runs.folder import submission_of
-from ..scoring.score import options_of, readings, score_answers
-from ..submissions.manifest import AskedTask, Manifest, asking
-from ..submissions.reader import read_submission
+from ..scoring.score import readings
+from ..scoring.submission import Submission, load_submission
+from ..submissions.manifest import AskedTask, Manifest
 from .significance import LEAST_PAIRS, Difference, Points, differences, holm, permutation, shared
 
 
@@ -151,7 +150,7 @@ def compare(
 
 def _compare(spec: TaskSpec, side: Side, base: Side, country: str | None, rng: np.random.Generator) -> Comparison:
     a, b = side.manifest.asked(spec.name), base.manifest.asked(spec.name)
-    options = options_of(b)
+    options = b.options
     code = resolve(country or b.country, countries_of(spec, options.edition)).code
     mine, other = side.answers[spec.name], base.answers[spec.name]
     people = _respondents(a, side.manifest.seed), _respondents(b, base.manifest.seed)
@@ -187,7 +186,7 @@ def _readouts(spec: TaskSpec, a: Answers, b: Answers) -> tuple[list[Readout], li
 
 def _respondents(asked: AskedTask, seed: int) -> tuple[int, int | None]:
     """How many people were asked, and the seed that drew them; nobody is drawn where nobody is described."""
-    people = asking(asked, seed).people()
+    people = asked.asking(seed).people()
     return people, seed if people else None
 
 

@@ -14,7 +14,6 @@ from ...tasks.measure import MeasureOptions, countries_of, measure_of
 from ...tasks.schema import Readout
 from ...tasks.spec import TaskSpec
 from ..registry import family, spec_of
-from ..scoring.score import options_of
 from ..submissions.manifest import Manifest
 from ..submissions.reader import read_submission
 from .between_countries import Centred, centred
@@ -95,7 +94,7 @@ def distances_to_countries(
     if readout is not None and readout not in spec.metadata.readouts:
         raise UsageError(f"--readout {readout!r}: {spec.name} has {', '.join(spec.metadata.readouts)}.")
     readout = readout or spec.default_readout
-    options = options_of(read[0][1].asked(spec.name))
+    options = read[0][1].asked(spec.name).options
     options = options.model_copy(update={"edition": edition}) if edition else options
     placed, indices = [], {}
     for path, manifest, answers in read:

@@ -86,7 +86,7 @@ def distances(
 
 def heldout(spec: TaskSpec, answers: Answers) -> Answers:
     """The held-out answers to real items."""
-    return answers.take(of_split(spec, answers.layout, "heldout") & ~is_free(answers))
+    return answers.take(of_split(spec, answers.layout, "heldout") & ~is_free(answers.layout))
 
 
 def _headline(spec: TaskSpec, rows: Sequence[Score]) -> Score | None:

@@ -12,7 +12,7 @@ from ...errors import UsageError
 from ...tasks.metrics.reference import DIMENSIONS, scores_of
 from ...tasks.score import Score, find
 from ..registry import spec_of
-from ..scoring.score import options_of, score_answers
+from ..scoring.score import score_answers
 from .compare import Side
 from .significance import Association, associations, holm
 
@@ -48,7 +48,7 @@ def correlate(sides: Sequence[Side]) -> list[Correlation]:
     published, scores = [], []
     for side in sides:
         asked = side.manifest.asked(spec.name)
-        options = options_of(asked)
+        options = asked.options
         published.append(scores_of(spec, options.edition).target(asked.country))
         scores.append(score_answers(spec, side.answers[spec.name], asked.country, options, ""))
     found = []

@@ -14,6 +14,7 @@ from rich.console import Console
 from ...errors import InputError
 from ...tasks.countries import name_of
 from ...tasks.measure import measure_of
+from ...tasks.prompts import layout_of
 from ...tasks.score import Score
 from ...tasks.spec import TaskSpec
 from ..registry import find, spec_of
@@ -21,12 +22,11 @@ from ..report import tables as report
 from ..report.progress import verbosity
 from ..runs.answer_cache import answers_folder
 from ..runs.config import DEFAULT_BUDGET
-from ..runs.execute import FIGURE, SUBMISSION, execute
+from ..runs.execute import FIGURE, execute
 from ..runs.folder import RunResult, read_config, read_usage
 from ..runs.plan import plan
-from ..scoring.score import options_of, score_constant
-from ..submissions.manifest import AskedTask
-from ..submissions.reader import read_submission
+from ..scoring.baselines import constant_scores
+from ..submissions.manifest import SUBMISSION, AskedTask
 from .options import api_options, chat_options, load, measure_options, no_cache, terminal
 
 COMPANIONS = ("naive", "icl", "random")
@@ -181,21 +181,17 @@ def _compared(spec: TaskSpec, asked: AskedTask) -> str:
 
 
 def _constant_rows(result: RunResult) -> list[Score]:
-    _, answers = read_submission(result.folder / SUBMISSION)
-    rows = []
+    """The baseline ``constant`` on the prompts that were asked."""
+    rows, seed = [], result.manifest.seed
     for asked in result.manifest.tasks:
-        options = options_of(asked)
-        rows += score_constant(spec_of(asked.name), answers[asked.name], asked.country, options)
+        spec = spec_of(asked.name)
+        rows += constant_scores(spec, layout_of(spec, asked.asking(seed)), asked.country, asked.options)
     return rows
 
 
 def _estimates(result: RunResult) -> str:
     asked = result.manifest.tasks[0]
-    measure = measure_of(
-        spec_of(asked.name),
-        asked.country,
-        options_of(asked),
-    )
+    measure = measure_of(spec_of(asked.name), asked.country, asked.options)
     return f"note: {measure.caution}" if measure.caution else ""
 
 

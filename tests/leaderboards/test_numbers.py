@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from culteval.harness.analysis.compare import compare, read_sides
 from culteval.harness.analysis.country_distance import distances_to_countries
-from culteval.harness.scoring.score import Shelf, score_submission
+from culteval.harness.scoring.score import TaskCache
+from culteval.harness.scoring.submission import load_submission
 from culteval.leaderboards.boards import boards
 from culteval.leaderboards.country_sets import aligned_sets
 from culteval.leaderboards.entries import entries
@@ -92,7 +93,7 @@ def of_identification(one):
 
 def numbers(runs):
     """Everything that is compared, from a board's entries."""
-    shelf = Shelf()
+    shelf = TaskCache()
     found = {
         "boards": {" ".join(board.key): of_board(board) for board in boards(runs, shelf, read_suite())},
         "scores": {entry.name: rows(entry.scores) for entry in runs},
@@ -103,7 +104,7 @@ def numbers(runs):
     }
     for country, aligner in ALL_COUNTRIES:
         path = folder(country, aligner)
-        found["all countries"][path.name] = rows(score_submission(path, "all")[1])
+        found["all countries"][path.name] = rows(load_submission(path).score("all"))
     for country, aligner, other, second in PAIRS:
         sides = read_sides([folder(country, aligner), folder(other, second)])
         found["comparisons"] += [of_comparison(each) for each in compare(sides, np.random.default_rng(0))]
@@ -150,7 +151,7 @@ def test_scores_of_small_submissions_are_as_they_were(tmp_path, name):
     stored = read(SMALL)[name]
     for file, text in stored["files"].items():
         (tmp_path / file).write_text(text, encoding="utf-8")
-    odd = list(differing(stored["scores"], json.loads(json.dumps(rows(score_submission(tmp_path)[1])))))
+    odd = list(differing(stored["scores"], json.loads(json.dumps(rows(load_submission(tmp_path).score())))))
     assert len(stored["scores"]) and not odd, (len(odd), odd[:5])
 
 

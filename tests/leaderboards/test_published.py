@@ -9,7 +9,7 @@ from pathlib import Path
 from click.testing import CliRunner
 from culteval.harness.cli.main import cli
 from culteval.harness.cli.run import run_defaults
-from culteval.harness.scoring.score import Shelf
+from culteval.harness.scoring.score import TaskCache
 from culteval.harness.submissions.manifest import Manifest
 from culteval.harness.sweeps.grid import cells, read_grid
 from culteval.leaderboards.boards import boards
@@ -42,7 +42,7 @@ def test_the_documents_have_its_tables():
     """The README's of all aligners, and how well countries are told apart; one reading of the board for both."""
     from benchmarks import overview
 
-    shelf, runs = Shelf(), list(entries(RESULTS, print))
+    shelf, runs = TaskCache(), list(entries(RESULTS, print))
     found, sets = boards(runs, shelf, read_suite()), aligned_sets(runs, shelf)
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
     table = overview.table(found, sets).splitlines()
