@@ -1,4 +1,4 @@
-"""Whose values: answers scored against every country of a reference, and whether the right one is identified.
+"""Country identification: answers scored against every country, and whether the right one is the nearest.
 
 A model aligned to X that comes nearer to X may have come nearer to everybody (a shift common to all countries), and
 countries resemble each other. So the submissions of an aligned set, one a country, are each scored against all

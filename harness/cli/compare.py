@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ...tasks.countries import name_of
-from ..analysis.compare import Comparison, Moved, by_seed, compare, read_sides
-from ..analysis.rank_correlation import Correlation, correlate
+from ..analysis.compare import by_seed, compare, read_sides
+from ..analysis.comparison import ItemChange, TaskComparison
+from ..analysis.rank_correlation import RankCorrelation, correlate
 from ..analysis.significance import Difference
 from ..report.tables import escape, markdown_table
 from .options import terminal
@@ -62,7 +63,7 @@ def compare_command(paths: tuple[str, ...], country: str | None, as_markdown: bo
     )
 
 
-def _show(each: Comparison, printed: _Terminal | _Markdown) -> None:
+def _show(each: TaskComparison, printed: _Terminal | _Markdown) -> None:
     printed.heading(f"{each.task}, {name_of(each.country)}: {each.a} minus {each.b}")
     for caution in each.cautions:
         printed.line(f"note: {caution}")
@@ -125,7 +126,7 @@ def _notes(rows: Sequence[Difference]) -> list[str]:
     return lines
 
 
-def _moved(row: Moved) -> list[str]:
+def _moved(row: ItemChange) -> list[str]:
     if row.mean_a is None:
         return [row.item, _cut(row.asked), _cut(row.likely_a), _cut(row.likely_b), f"{row.shift:.2f}", _p(row.adjusted)]
     sides = [
@@ -201,7 +202,7 @@ def correlate_command(paths: tuple[str, ...], as_markdown: bool, as_json: bool) 
     printed.line("p: Holm-corrected over all rows. An index that is the same in every country has no ranks and no row.")
 
 
-def _correlation(row: Correlation) -> list[str]:
+def _correlation(row: RankCorrelation) -> list[str]:
     one = row.association
     interval = "-" if one.low is None else f"{one.low:+.2f} to {one.high:+.2f}"
     return [row.metric, row.readout, one.statistic, f"{one.value:+.2f}", interval, _p(row.adjusted), str(one.n)]
