@@ -17,9 +17,8 @@ import numpy as np
 from culteval.harness.report.plots import drawing
 from culteval.harness.report.tables import markdown_table
 from culteval.harness.runs.config import aligner_settings
-from culteval.harness.runs.execute import SCORES, SUBMISSION
-from culteval.harness.runs.folder import read_result
-from culteval.harness.scoring.score import score_submission
+from culteval.harness.runs.folder import SCORES, read_result
+from culteval.harness.scoring.submission import load_submission
 from culteval.harness.submissions.manifest import UsedAligner
 from culteval.tasks.countries import name_of
 from culteval.tasks.score import Score, find
@@ -65,8 +64,8 @@ def read(folder: Path) -> list[Point]:
     points = []
     for path in sorted(folder.glob(f"*/{SCORES}")):
         manifest = read_result(path.parent, reused=True).manifest
-        own = score_submission(path.parent / SUBMISSION, manifest.country)[1]
-        skills = [_skill(path.parent / SUBMISSION, code) for code in OTHERS if code != manifest.country]
+        own = load_submission(path.parent).score(manifest.country)
+        skills = [_skill(path.parent, code) for code in OTHERS if code != manifest.country]
         wrong = float(np.mean(skills))
         allowed = round(manifest.budget.item_forwards_allowed / 24)
         cost = manifest.budget.seconds
@@ -75,7 +74,7 @@ def read(folder: Path) -> list[Point]:
 
 
 def _skill(submission: Path, country: str) -> float:
-    rows = score_submission(submission, country)[1]
+    rows = load_submission(submission).score(country)
     return next(r.value for r in rows if (r.metric, r.readout, r.split) == ("skill", "expected", "heldout"))
 
 

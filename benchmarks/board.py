@@ -20,7 +20,7 @@ from typing import Any
 import click
 import numpy as np
 from culteval.harness.registry import spec_of
-from culteval.harness.scoring.score import score_submission
+from culteval.harness.scoring.submission import load_submission
 from culteval.harness.submissions.writer import write_submission
 from culteval.tasks.answers import Answers
 from culteval.tasks.prompts import Asking, layout_of
@@ -70,7 +70,7 @@ def scored(people: int, repeats: int) -> float:
         path, found = submit(Path(temporary), 0, {"vsm13": "US"}, people), []
         for _ in range(repeats + 1):
             start = time.perf_counter()
-            score_submission(path)
+            load_submission(path).score()
             found.append(time.perf_counter() - start)
     return statistics.median(found[1:])
 

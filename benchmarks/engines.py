@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
-from culteval.harness.runs.execute import SUBMISSION
+from culteval.harness.submissions.manifest import SUBMISSION
 from culteval.harness.sweeps.executors.base import Resources
 from culteval.harness.sweeps.grid import Arm, Grid, cells, engine_of, run_cells
 

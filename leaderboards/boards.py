@@ -11,21 +11,20 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ..harness.report.tables import Column, Row, badness, headline_of, ranked
-from ..harness.scoring.baselines import CONTROL, PREFIXES, TrivialRow, is_gain, random_prefix, trivial_rows
-from ..harness.scoring.score import Shelf, options_of, score_by
-from ..harness.submissions.manifest import AskedTask, asking
-from ..harness.submissions.reader import read_submission
-from ..tasks.answers import Answers
+from ..harness.scoring.baselines import CONTROL, PREFIXES, Baseline, baselines, is_improvement, random_prefix
+from ..harness.scoring.score import TaskCache
+from ..harness.scoring.submission import load_submission
+from ..harness.submissions.manifest import AskedTask
 from ..tasks.countries import name_of
 from ..tasks.prompts import layout_of
 from ..tasks.score import COLLAPSED, Score
-from ..tasks.spec import TaskSpec
+from ..tasks.spec import OWN_EDITION, TaskSpec
 from .entries import Entry
 from .suite import Suite
 
@@ -87,7 +86,7 @@ class Board:
     caution: str | None
     in_suite: bool
     standings: tuple[Standing, ...]
-    trivial: tuple[TrivialRow, ...]
+    trivial: tuple[Baseline, ...]
     notes: tuple[str, ...]
 
     @property
@@ -124,7 +123,7 @@ def settings_of(entry: Entry) -> str:
 
 def boards(
     entries: Iterable[Entry],
-    shelf: Shelf,
+    shelf: TaskCache,
     suite: Suite,
     against: Against | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
@@ -149,23 +148,21 @@ def boards(
     return sorted(made, key=lambda board: (not board.in_suite, suite.place(board.key.task), board.key))
 
 
-def scored_anew(shelf: Shelf) -> Against:
+def scored_anew(shelf: TaskCache) -> Against:
     """Scores entries' answers as those of other boards; an entry is read once, however many countries it serves.
 
     What it gives raises InputError where an entry's files are no longer there.
     """
-    reader = cache(read_submission)
+    submission = cache(partial(load_submission, cache=shelf))
 
-    def against(entry: Entry, key: Key) -> list[Score]:
-        spec, task = shelf.spec(key.task), entry.manifest.asked(key.task)
-        options = options_of(task.model_copy(update={"edition": key.edition, "constants": key.constants}))
-        answers = reader(entry.folder, shelf.spec)[1][key.task]
-        return score_by(shelf.measure(spec, key.country, options), spec, answers, CONTROL)
+    def against(entry: Entry, key: Key) -> Sequence[Score]:
+        edition = None if key.edition == OWN_EDITION else key.edition
+        return submission(entry.folder).score(key.country, task=key.task, edition=edition, constants=key.constants)
 
     return against
 
 
-def _controls(key: Key, runs: Iterable[Entry], against: Against) -> dict[tuple[str, str], list[TrivialRow]]:
+def _controls(key: Key, runs: Iterable[Entry], against: Against) -> dict[tuple[str, str], list[Baseline]]:
     """The random-prefix controls by model and dtype, one row for each setting.
 
     Such a prompt looks at no country, so runs of any country serve, scored against this one; a seed counts once.
@@ -174,7 +171,7 @@ def _controls(key: Key, runs: Iterable[Entry], against: Against) -> dict[tuple[s
     for entry in sorted(runs, key=lambda entry: (entry.manifest.country != key.country, entry.name)):
         model = (entry.manifest.model.name, entry.manifest.model.dtype)
         sets[model][settings_of(entry)].setdefault(entry.manifest.seed, entry)
-    found: dict[tuple[str, str], list[TrivialRow]] = defaultdict(list)
+    found: dict[tuple[str, str], list[Baseline]] = defaultdict(list)
     for model, by_settings in sets.items():
         for settings, by_seed in by_settings.items():
             if len(by_seed) < 2:
@@ -195,18 +192,17 @@ def _as_one_of(entry: Entry, key: Key, against: Against) -> Sequence[Score]:
 def _board(
     key: Key,
     members: Sequence[Entry],
-    controls: dict[tuple[str, str], list[TrivialRow]],
-    shelf: Shelf,
+    controls: dict[tuple[str, str], list[Baseline]],
+    shelf: TaskCache,
     suite: Suite,
 ) -> Board:
     spec, asked = shelf.spec(key.task), members[0].manifest.asked(key.task)
-    layout = layout_of(spec, asking(asked, members[0].manifest.seed))
-    nobody = Answers(layout, np.zeros((1, *layout.codes.shape)), np.zeros((1, len(layout))))
-    trivial = trivial_rows(spec, nobody, key.country, options_of(asked))
+    layout = layout_of(spec, asked.asking(members[0].manifest.seed))
+    trivial = baselines(spec, layout, key.country, asked.options)
     kind = f", {key.constants} constants" if spec.metadata.measure == "hofstede" else ""
     more = f", {key.asked}" if key.asked else ""
     usual = not key.asked and key.edition == spec.default_edition and key.constants == "world"
-    caution = shelf.measure(spec, key.country, options_of(asked)).caution
+    caution = shelf.measure(spec, key.country, asked.options).caution
     own = [entry for entry in members if not (entry.manifest.aligner.name == CONTROL and _model(entry) in controls)]
     rows = [*trivial, *(row for each in controls.values() for row in each)]
     notes = [f"{row.name}: {row.note}" for row in rows if row.note] + _owed(members, controls)
@@ -227,7 +223,7 @@ def _model(entry: Entry) -> tuple[str, str]:
     return entry.manifest.model.name, entry.manifest.model.dtype
 
 
-def _owed(members: Iterable[Entry], controls: dict[tuple[str, str], list[TrivialRow]]) -> list[str]:
+def _owed(members: Iterable[Entry], controls: dict[tuple[str, str], list[Baseline]]) -> list[str]:
     """What a board still owes: random search at the budget of each search, and the random-prefix control."""
     paid: dict[int, set[str]] = defaultdict(set)
     for entry in members:
@@ -246,8 +242,8 @@ def _owed(members: Iterable[Entry], controls: dict[tuple[str, str], list[Trivial
 def _ranked(
     members: Sequence[Entry],
     spec: TaskSpec,
-    trivial: Sequence[TrivialRow],
-    controls: dict[tuple[str, str], list[TrivialRow]],
+    trivial: Sequence[Baseline],
+    controls: dict[tuple[str, str], list[Baseline]],
 ) -> tuple[Standing, ...]:
     column, sign = headline_of(spec), 1 if spec.metadata.headline.higher_is_better else -1
     scores = {entry.name: column.find(entry.of(spec.name)) for entry in members}
@@ -270,14 +266,14 @@ def _ranked(
     return tuple(sorted(standings, key=lambda one: (one.rank is None, badness(one.row.scores, spec), one.entry.name)))
 
 
-def _references(trivial: Iterable[TrivialRow], column: Column) -> list[Score]:
+def _references(trivial: Iterable[Baseline], column: Column) -> list[Score]:
     """The headline of each trivial row that an alignment should beat."""
     found = [column.find(row.scores) for row in trivial if row.name != CEILING]
     return [score for score in found if score is not None]
 
 
-def _beyond(score: Score, controls: Iterable[TrivialRow]) -> bool | None:
-    known = [gain for control in controls if (gain := is_gain(score, control)) is not None]
+def _beyond(score: Score, controls: Iterable[Baseline]) -> bool | None:
+    known = [gain for control in controls if (gain := is_improvement(score, control)) is not None]
     return all(known) if known else None
 
 

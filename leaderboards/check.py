@@ -8,7 +8,7 @@ import math
 import os
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ..harness.registry import find as registered
 from ..harness.registry import table
 from ..harness.runs.execute import ALIGNED, SCORES
 from ..harness.scoring.judge import JUDGE, VERDICTS
-from ..harness.scoring.score import Shelf
+from ..harness.scoring.score import TaskCache
 from ..harness.submissions.manifest import ANSWERS, MANIFEST, Manifest
 from ..harness.util.atomic_io import sha256
 from ..tasks.answers import Answers
@@ -80,7 +80,7 @@ def check(
     if not found and not problems:
         raise InputError(f"{board}: no entries. `culteval leaderboard add RUN --to {board}` makes some.")
     sheets: list[_Sheet] = []
-    shelf = Shelf()
+    shelf = TaskCache()
     for number, one in enumerate(found):
         try:
             _check_files(board / one.name)
@@ -127,7 +127,7 @@ def _check_files(folder: Path) -> None:
         raise InputError(f"holds what is no file of an entry: {', '.join(odd[:3])}{more}")
 
 
-def _of_entry(found: Found, entry: Entry, suite: Suite, shelf: Shelf) -> Iterator[str]:
+def _of_entry(found: Found, entry: Entry, suite: Suite, shelf: TaskCache) -> Iterator[str]:
     manifest = entry.manifest
     if found.name != (name := published_name(manifest, (found.folder / MANIFEST).read_bytes())):
         yield f"its content is that of {name}: rename it so"
@@ -160,7 +160,7 @@ def _odd_budget(manifest: Manifest) -> Iterator[str]:
             yield f"budget: {name} does not search; its budget is 0"
 
 
-def _odd_evaluations(manifest: Manifest, shelf: Shelf) -> Iterator[str]:
+def _odd_evaluations(manifest: Manifest, shelf: TaskCache) -> Iterator[str]:
     """Survey evaluations are item forwards by the items of the fitted tasks, whatever the manifest says."""
     spent, fitted = manifest.budget, manifest.fitted.tasks if manifest.fitted else ()
     try:
@@ -177,7 +177,7 @@ def _odd_evaluations(manifest: Manifest, shelf: Shelf) -> Iterator[str]:
         yield f"budget: {given}, not {spent.survey_evaluations:.2f}"
 
 
-def _sheets(entry: Entry, answers: dict[str, Answers]) -> Iterator[_Sheet]:
+def _sheets(entry: Entry, answers: Mapping[str, Answers]) -> Iterator[_Sheet]:
     manifest = entry.manifest
     used = manifest.aligner
     origin = [manifest.model.name, manifest.model.revision, used.name, used.settings, used.adapter_sha256]

@@ -13,7 +13,7 @@ import click
 from ..errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from ..harness.scoring.score import Shelf
+    from ..harness.scoring.score import TaskCache
     from .boards import Board
     from .entries import Entry
     from .suite import Suite
@@ -30,7 +30,7 @@ def _note(text: str) -> None:
     click.echo(f"note: {text}", err=True)
 
 
-def _boards(folder: Path, shelf: Shelf, suite: Suite, as_json: bool) -> tuple[list[Entry], list[Board]]:
+def _boards(folder: Path, shelf: TaskCache, suite: Suite, as_json: bool) -> tuple[list[Entry], list[Board]]:
     from ..harness.cli.options import terminal
     from .boards import boards
     from .entries import entries
@@ -52,13 +52,13 @@ def show(folder: Path, form: str, whole: bool) -> None:
     """
     from rich.console import Console
 
-    from ..harness.scoring.score import Shelf
+    from ..harness.scoring.score import TaskCache
     from .country_sets import aligned_sets
     from .entries import verified
     from .render import terminal
     from .suite import read_suite
 
-    shelf, checked = Shelf(), verified(folder)
+    shelf, checked = TaskCache(), verified(folder)
     runs, found = _boards(folder, shelf, read_suite(), form == "json")
     if whole:
         _overall(found, shelf, form)
@@ -74,7 +74,7 @@ def show(folder: Path, form: str, whole: bool) -> None:
         terminal.show(found, sets, checked, Console())
 
 
-def _overall(found: list[Board], shelf: Shelf, form: str) -> None:
+def _overall(found: list[Board], shelf: TaskCache, form: str) -> None:
     from rich.console import Console
 
     from .overall import overall
@@ -122,7 +122,7 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
 
     A row is bold only where it is better than every other in paired tests.
     """
-    from ..harness.scoring.score import Shelf
+    from ..harness.scoring.score import TaskCache
     from ..harness.util.atomic_io import write_text
     from .country_sets import aligned_sets
     from .entries import verified
@@ -130,7 +130,7 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
 
     if form in ("png", "svg") and (out is None or out.suffix != f".{form}"):
         raise UsageError(f"--format {form}: a picture needs a file of that kind. Add --out board.{form}.")
-    suite, checked, shelf = read_suite(), verified(folder), Shelf()
+    suite, checked, shelf = read_suite(), verified(folder), TaskCache()
     runs, found = _boards(folder, shelf, suite, form == "json")
     found = _chosen(found, task, country)
     if form in ("png", "svg"):

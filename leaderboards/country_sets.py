@@ -6,15 +6,15 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from ..harness.analysis.between_countries import ALL, Centred, centred
+from ..harness.analysis.country_set import Setup, setup_of
 from ..harness.report.plots import LABELS
 from ..harness.scoring.baselines import CONTROL
-from ..harness.scoring.score import Shelf
+from ..harness.scoring.score import TaskCache
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec
-from .boards import key_of, settings_of
+from .boards import key_of
 from .entries import Entry
 
 
@@ -40,28 +40,15 @@ class AlignedSet:
         return f"{self.aligner} s{self.seed}"
 
 
-class _Shared(NamedTuple):
-    """What the runs of a set have in common."""
-
-    title: str
-    task: str
-    model: str
-    constants: str
-    aligner: str
-    settings: str
-    allowed: int
-    seed: int
-
-
 def rests_on(score: Score, spec: TaskSpec) -> bool:
     """Whether a set rests on a score: an index of a task of Hofstede's dimensions, or its error."""
     place = (spec.default_readout, "heldout")
     return score.metric.removesuffix("_error") in LABELS and (score.readout, score.split) == place
 
 
-def aligned_sets(entries: Iterable[Entry], shelf: Shelf) -> list[AlignedSet]:
+def aligned_sets(entries: Iterable[Entry], shelf: TaskCache) -> list[AlignedSet]:
     """Runs that differ in their country only, of tasks of Hofstede's dimensions, the best explained variance first."""
-    sets: dict[_Shared, dict[str, Entry]] = defaultdict(dict)
+    sets: dict[tuple[str, str, Setup], dict[str, Entry]] = defaultdict(dict)
     for entry in entries:
         for task in entry.manifest.tasks:
             manifest, spec = entry.manifest, shelf.spec(task.name)
@@ -72,14 +59,12 @@ def aligned_sets(entries: Iterable[Entry], shelf: Shelf) -> list[AlignedSet]:
             key, model = key_of(task, spec), f"{manifest.model.name} {manifest.model.dtype}"
             asked = f", {key.asked}" if key.asked else ""
             title = f"{task.name} ({model}, edition {key.edition}{asked})"
-            allowed, settings = manifest.budget.item_forwards_allowed, settings_of(entry)
-            aligner, seed = manifest.aligner.name, manifest.seed
-            shared = _Shared(title, task.name, manifest.model.name, key.constants, aligner, settings, allowed, seed)
+            shared = (title, task.name, setup_of(manifest, spec))
             sets[shared].setdefault(task.country, entry)
     rows = []
-    for shared, by_country in sets.items():
-        scores = {code: entry.of(shared.task) for code, entry in by_country.items()}
-        readout, countries = shelf.spec(shared.task).default_readout, tuple(sorted(by_country))
-        who = (shared.title, shared.task, shared.model, readout, shared.aligner, shared.seed)
+    for (title, task_name, setup), by_country in sets.items():
+        scores = {code: entry.of(task_name) for code, entry in by_country.items()}
+        readout, countries = shelf.spec(task_name).default_readout, tuple(sorted(by_country))
+        who = (title, task_name, setup.model, readout, setup.aligner, setup.seed)
         rows.append(AlignedSet(*who, countries, centred(scores, readout)))
     return sorted(rows, key=lambda row: -row.centred.explained_variance[ALL] if row.centred else math.inf)

@@ -10,7 +10,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,11 +20,11 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ..errors import CultevalError, InputError
 from ..harness.models.aligned import ADAPTER_FILES, LORA
-from ..harness.runs.execute import ALIGNED, SCORES, SUBMISSION
+from ..harness.runs.folder import ALIGNED, SCORES
 from ..harness.scoring.judge import JUDGE, VERDICTS
-from ..harness.scoring.score import Shelf, score_read
-from ..harness.submissions.manifest import ANSWERS, MANIFEST, Manifest
-from ..harness.submissions.reader import read_submission
+from ..harness.scoring.score import TaskCache
+from ..harness.scoring.submission import load_submission
+from ..harness.submissions.manifest import ANSWERS, MANIFEST, SUBMISSION, Manifest
 from ..harness.util.atomic_io import sha256
 from ..tasks.answers import Answers
 from ..tasks.imported import data_dir
@@ -194,15 +194,15 @@ def _key(name: str, files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def entry_of(found: Found, shelf: Shelf) -> tuple[Entry, dict[str, Answers]]:
+def entry_of(found: Found, shelf: TaskCache) -> tuple[Entry, Mapping[str, Answers]]:
     """Read, check and score one submission; its answers by task beside it.
 
     Raises:
-        InputError, UsageError: as ``score_submission``; also stored scores that are malformed or out of bounds.
+        InputError, UsageError: as ``Submission.score``; also stored scores that are malformed or out of bounds.
     """
     stored = next((stored_scores(path) for path in found.files if path.name == SCORES), None)
-    manifest, answers = read_submission(found.folder, shelf.spec)
-    scores = score_read(found.folder, manifest, answers, shelf)
+    submission = load_submission(found.folder, shelf)
+    manifest, answers, scores = submission.manifest, submission.answers, submission.score()
     for score in scores:
         if not _finite(score):
             raise InputError(f"{found.folder}: its answers give no finite {score.metric}.")
@@ -230,7 +230,7 @@ def entries(
         InputError: the folder holds none, or none but refused ones.
     """
     problems: list[str] = []
-    shelf, any_good, changed = Shelf(), False, 0
+    shelf, any_good, changed = TaskCache(), False, 0
     all_found = find(folder, problems.append)
     for number, found in enumerate(all_found, start=1):
         try:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..harness.analysis.between_countries import ALL
 from ..harness.report.tables import Column
-from ..harness.scoring.score import Shelf
+from ..harness.scoring.score import TaskCache
 from ..tasks.score import Score, place
 from .boards import Board, key_of, settings_of
 from .country_sets import aligned_sets
@@ -131,7 +131,7 @@ def _label(metric: str) -> str:
     return "between-country R2" if metric == R2 else label(metric).lower()
 
 
-def overall(found: Sequence[Board], shelf: Shelf) -> Overall:
+def overall(found: Sequence[Board], shelf: TaskCache) -> Overall:
     """Average the headlines of boards over countries and seeds.
 
     Runs of another model, setting or budget are another row, and boards of another edition, constants or protocol are
@@ -213,7 +213,7 @@ def _ordered(
     yield from ((who, everywhere) for name in BASELINES for who in table if who.aligner == name)
 
 
-def _between(runs: Mapping[str, Entry], task: _Task, shelf: Shelf) -> Cell | None:
+def _between(runs: Mapping[str, Entry], task: _Task, shelf: TaskCache) -> Cell | None:
     """Average the between-country R2 of a row's aligned sets over seeds; None without a set of countries enough."""
     spec = shelf.spec(task.name)
     answered = [entry for entry in runs.values() if any(one.name == task.name for one in entry.manifest.tasks)]

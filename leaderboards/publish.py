@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InputError, UsageError
 from ..harness.adapters.peft_files import CONFIG
 from ..harness.runs.execute import SCORES
-from ..harness.scoring.score import Shelf
+from ..harness.scoring.score import TaskCache
 from ..harness.submissions.manifest import MANIFEST, Manifest
 from ..harness.util.atomic_io import copy_into, json_text, replacing, write_json
 from .entries import MOST_ADAPTER, Found, entry_of, find_one
@@ -66,7 +66,7 @@ def publish(run: Path, board: Path) -> tuple[Path, str | None]:
     found: Found | None = find_one(run)
     if found is None:
         raise InputError(f"{run}: no finished run. Give a folder that `culteval run` or `sweep` left.")
-    entry, _ = entry_of(found, Shelf())
+    entry, _ = entry_of(found, TaskCache())
     manifest = without_places(entry.manifest)
     written = (found.folder / MANIFEST).read_bytes()
     if manifest != entry.manifest:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..harness.analysis.significance import differences, holm
 from ..harness.report.tables import headline_of
-from ..harness.scoring.score import Shelf, options_of
+from ..harness.scoring.score import TaskCache
 from ..harness.submissions.reader import read_submission
 from .boards import Board
 from .entries import Entry
@@ -15,7 +15,7 @@ LEVEL = 0.05
 MOST = 50  # rows that the best is compared with, the nearest ones
 
 
-def proven(board: Board, shelf: Shelf, rng: np.random.Generator) -> tuple[int, ...]:
+def proven(board: Board, shelf: TaskCache, rng: np.random.Generator) -> tuple[int, ...]:
     """The number of the first row (0), if it is better than every other in paired tests of the headline; else nothing.
 
     Holm's correction is over the rows compared. Where no test is owed, such as one answer an item, nothing is proven.
@@ -32,12 +32,14 @@ def proven(board: Board, shelf: Shelf, rng: np.random.Generator) -> tuple[int, .
     return (0,) if ahead and all(p is not None and p <= LEVEL for p in adjusted) else ()
 
 
-def _test(board: Board, best: Entry, other: Entry, shelf: Shelf, rng: np.random.Generator) -> tuple[float | None, bool]:
+def _test(
+    board: Board, best: Entry, other: Entry, shelf: TaskCache, rng: np.random.Generator
+) -> tuple[float | None, bool]:
     """p of the paired test between two rows, and whether the first is on the better side."""
     column, task = headline_of(board.spec), board.key.task
     a, b = (read_submission(entry.folder, shelf.spec)[1][task] for entry in (best, other))
     same_people = not board.asked.respondents or best.manifest.seed == other.manifest.seed
-    options = options_of(board.asked)
+    options = board.asked.options
     readouts = (column.readout,)
     rows = differences(board.spec, a, b, board.key.country, options, rng, readouts=readouts, paired=same_people)
     row = next((row for row in rows if row.metric == column.metric), None)

@@ -12,7 +12,7 @@ from ..harness.model_info import COMMIT, DEFAULT_CHAT, THINKING_TOKENS, ChatOpti
 from ..harness.providers.settings import is_remote
 from ..harness.registry import spec_of
 from ..harness.runs.config import assignments
-from ..harness.scoring.score import Shelf, options_of
+from ..harness.scoring.score import TaskCache
 from ..harness.submissions.manifest import AskedTask, Manifest
 from ..tasks.answers import Answers
 from ..tasks.calibration import is_free
@@ -38,7 +38,7 @@ def visible(data: Any) -> Any:
     return data
 
 
-def page(entry: Entry, answers: Mapping[str, Answers], shelf: Shelf) -> dict[str, Any]:
+def page(entry: Entry, answers: Mapping[str, Answers], shelf: TaskCache) -> dict[str, Any]:
     """All of a submission that its page shows, as JSON data."""
     scores = [
         [s.task, s.metric, s.readout, s.split, number(s.value), number(s.low), number(s.high), s.n, s.note]
@@ -126,7 +126,7 @@ def _edition_flag(tasks: Iterable[AskedTask], specs: Callable[[str], TaskSpec]) 
 
 def item_answers(spec: TaskSpec, answers: Answers) -> dict[str, Any]:
     """Mean probability of each option, by split and item; the first text of each open question."""
-    free = is_free(answers)
+    free = is_free(answers.layout)
     answers = answers.take(~free) if free.any() else answers
     layout, found = answers.layout, {}
     for split in spec.metadata.splits.named:
@@ -143,12 +143,12 @@ def item_answers(spec: TaskSpec, answers: Answers) -> dict[str, Any]:
     return {"shares": found, "texts": texts}
 
 
-def items(spec: TaskSpec, asked: AskedTask, shelf: Shelf) -> list[dict[str, Any]]:
+def items(spec: TaskSpec, asked: AskedTask, shelf: TaskCache) -> list[dict[str, Any]]:
     """What the items of a board's task ask, and what people of the country answer.
 
     Of data that users import, only the names of the items: their texts and figures may not be handed on.
     """
-    measure = shelf.measure(spec, asked.country, options_of(asked))
+    measure = shelf.measure(spec, asked.country, asked.options)
     own = spec.metadata.imported is None
     reference = spec.metadata.reference
     shipped = reference is not None and (asked.edition or spec.default_edition) in reference.editions

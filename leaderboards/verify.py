@@ -16,7 +16,7 @@ from ..harness.models.greedy import TOGETHER
 from ..harness.models.load import load_model
 from ..harness.registry import spec_of
 from ..harness.runs.execute import ALIGNED, versions
-from ..harness.submissions.manifest import MOST_TEXT, Manifest, asking
+from ..harness.submissions.manifest import MOST_TEXT, Manifest
 from ..harness.submissions.reader import read_submission
 from ..harness.util.atomic_io import write_json
 from ..tasks.answers import Answers
@@ -90,7 +90,7 @@ def verify(found: Found, model_of: Callable[[Manifest], Any], most: int, rng: np
     compared = 0
     for task in manifest.tasks:
         spec = spec_of(task.name)
-        prompts = protocol(spec, asking(task, manifest.seed))
+        prompts = protocol(spec, task.asking(manifest.seed))
         tokens = spec.most_tokens if spec.output_type == "generate_until" else 0
         some = _sample(len(prompts), -(-most // len(manifest.tasks)), TOGETHER if tokens else 1, rng)
         again, stored = aligned.answer(prompts.take(some), most_tokens=tokens), answers[task.name].take(some)

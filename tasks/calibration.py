@@ -11,16 +11,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from .answers import Answers
+from .answers import Answers, Layout
 from .items import free_id, free_kind
 from .spec import TaskSpec
 
 LEAST = 1e-6  # a prior below this counts as this, so that no quotient explodes
 
 
-def is_free(answers: Answers) -> np.ndarray:
-    """Boolean mask (prompts,) of the answers to content-free items."""
-    return np.array([bool(free_kind(name)) for name in answers.layout.items])[answers.layout.item]
+def is_free(layout: Layout) -> np.ndarray:
+    """Boolean mask (prompts,) of the content-free items among those asked."""
+    return np.array([bool(free_kind(name)) for name in layout.items])[layout.item]
 
 
 def calibrated(spec: TaskSpec, answers: Answers, split: str) -> Answers:
@@ -29,7 +29,8 @@ def calibrated(spec: TaskSpec, answers: Answers, split: str) -> Answers:
     Raises:
         KeyError: a content-free answer is missing (a submission's reader has checked that none is).
     """
-    layout, free = answers.layout, is_free(answers)
+    layout = answers.layout
+    free = is_free(layout)
     cells = list(zip(layout.wording.tolist(), layout.order.tolist(), layout.respondent.tolist(), strict=True))
     names = [layout.items[i] for i in layout.item]
     prior_of = {(names[row], *cells[row]): row for row in np.flatnonzero(free)}

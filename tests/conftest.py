@@ -162,8 +162,9 @@ def submit() -> Callable[..., Path]:
     import json
 
     from culteval.harness.registry import spec_of
-    from culteval.harness.runs.execute import SCORES, SUBMISSION
-    from culteval.harness.scoring.score import score_submission
+    from culteval.harness.runs.folder import SCORES
+    from culteval.harness.scoring.submission import load_submission
+    from culteval.harness.submissions.manifest import SUBMISSION
     from culteval.harness.submissions.writer import write_submission
 
     def write(folder, answers, country="SA", aligner="de", seed=0, allowed=0, settings=None, fitted=None, **asked):
@@ -179,7 +180,7 @@ def submit() -> Callable[..., Path]:
                        "tokens": 0, "seconds": 0},
         }  # fmt: skip
         write_submission(folder / SUBMISSION, manifest, answers)
-        _, scores = score_submission(folder / SUBMISSION)
+        scores = load_submission(folder / SUBMISSION).score()
         (folder / SCORES).write_text(json.dumps([row.model_dump(mode="json") for row in scores]), encoding="utf-8")
         return folder
 

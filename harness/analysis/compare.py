@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,85 +20,52 @@ from ...tasks.schema import Readout
 from ...tasks.score import find
 from ...tasks.spec import TaskSpec
 from ..registry import spec_of
-from ..runs.folder import submission_of
-from ..scoring.score import options_of, readings, score_answers
-from ..submissions.manifest import AskedTask, Manifest, asking
-from ..submissions.reader import read_submission
-from .significance import LEAST_PAIRS, Difference, Points, differences, holm, permutation, shared
+from ..scoring.score import readings
+from ..scoring.submission import Submission, load_submission
+from ..submissions.manifest import AskedTask, Manifest
+from .comparison import Comparison, ItemChange, SeedRange, TaskComparison
+from .significance import LEAST_PAIRS, Points, differences, holm, permutation, shared
 
 
 @dataclass(frozen=True)
 class Side:
-    """A submission that is compared: what it is called, where it lies, what it says of itself, its answers by task."""
+    """A submission that is compared, under a name of its own."""
 
     name: str
-    path: Path
-    manifest: Manifest
-    answers: dict[str, Answers]
+    submission: Submission
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.submission.folder
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it says of itself."""
+        return self.submission.manifest
+
+    @property
+    def answers(self) -> Mapping[str, Answers]:
+        """Its answers by task."""
+        return self.submission.answers
 
 
-@dataclass(frozen=True)
-class Moved:
-    """How two sides answered one item of the held-out split, averaged over wordings, orders and respondents.
-
-    ``likely_a`` and ``likely_b`` are the most likely options. For a survey ``mean_a`` and ``mean_b`` are mean codes and
-    ``shift`` is their difference; for a question ``shift`` is the total variation between the two distributions. ``p``
-    is None where the respondents cannot be paired, and for a question, which is one unit; ``adjusted`` is Holm's over
-    the items. ``text_a`` and ``text_b`` are what was generated first, where both sides have text.
-    """
-
-    item: str
-    asked: str
-    likely_a: str
-    likely_b: str
-    mean_a: float | None
-    mean_b: float | None
-    shift: float
-    p: float | None = None
-    adjusted: float | None = None
-    text_a: str | None = None
-    text_b: str | None = None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Side ``a`` minus side ``b``, the baseline, in one task; ``cautions`` say what is not the same on both."""
-
-    task: str
-    country: str
-    a: str
-    b: str
-    readout: str
-    cautions: tuple[str, ...]
-    answers: int
-    differences: tuple[Difference, ...]
-    moved: tuple[Moved, ...]
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """The held-out headline of submissions that differ in their seed alone, by seed."""
-
-    task: str
-    name: str
-    metric: str
-    readout: str
-    seeds: tuple[int, ...]
-    points: Points
-
-
-def read_sides(paths: Sequence[Path], say: Callable[[str], None] = lambda text: None) -> list[Side]:
-    """Submissions from their folders, run folders or manifests, each under a name of its own.
+def read_sides(
+    submissions: Sequence[Submission | str | Path], say: Callable[[str], None] = lambda text: None
+) -> list[Side]:
+    """Name submissions so that they can be told apart; paths of submissions or runs are loaded and checked.
 
     Raises:
         InputError: a bad submission, or one whose task is another edition than the one installed.
     """
     found = []
-    for path in paths:
-        say(f"reading {path}")
-        found.append((path, *read_submission(submission_of(path))))
-    names = _names([manifest for _, manifest, _ in found])
-    return [Side(name, *each) for name, each in zip(names, found, strict=True)]
+    for each in submissions:
+        if not isinstance(each, Submission):
+            say(f"reading {each}")
+            each = load_submission(each)
+        _ = each.answers  # a bad file is named before anything is computed
+        found.append(each)
+    return [Side(*pair) for pair in zip(_names([each.manifest for each in found]), found, strict=True)]
 
 
 def _names(manifests: Sequence[Manifest]) -> list[str]:
@@ -125,11 +92,11 @@ def compare(
     rng: np.random.Generator,
     country: str | None = None,
     say: Callable[[str], None] = lambda text: None,
-) -> list[Comparison]:
-    """Every side but the first minus the first, task by task; Holm's correction is over all metrics of all of them.
+) -> Comparison:
+    """Subtract the first side from every other one, task by task; Holm's correction is over all metrics of all of them.
 
     Args:
-        country: whose figures to score against [default: the baseline's, task by task].
+        country: whose published figures to score against [default: the baseline's, task by task].
 
     Raises:
         UsageError: no task that two of them share, or a country or option that the reference does not have.
@@ -143,15 +110,15 @@ def compare(
         others = ", ".join(dict.fromkeys(task for side in sides[1:] for task in side.answers))
         raise UsageError(f"nothing to compare: {base.name} answered {', '.join(base.answers)}, the others {others}.")
     adjusted = iter(holm([row.p for each in found for row in each.differences]))
-    return [
+    return Comparison(
         replace(each, differences=tuple(replace(row, adjusted=next(adjusted)) for row in each.differences))
         for each in found
-    ]
+    )
 
 
-def _compare(spec: TaskSpec, side: Side, base: Side, country: str | None, rng: np.random.Generator) -> Comparison:
+def _compare(spec: TaskSpec, side: Side, base: Side, country: str | None, rng: np.random.Generator) -> TaskComparison:
     a, b = side.manifest.asked(spec.name), base.manifest.asked(spec.name)
-    options = options_of(b)
+    options = b.options
     code = resolve(country or b.country, countries_of(spec, options.edition)).code
     mine, other = side.answers[spec.name], base.answers[spec.name]
     people = _respondents(a, side.manifest.seed), _respondents(b, base.manifest.seed)
@@ -166,7 +133,7 @@ def _compare(spec: TaskSpec, side: Side, base: Side, country: str | None, rng: n
         cautions.append(f"answers of one side only can be read as {', '.join(alone)}; that is left out")
     rows = differences(spec, one, two, code, options, rng, paired=paired)
     moved = moved_items(spec, one, two, both[0], rng, paired=paired) if both else []
-    return Comparison(
+    return TaskComparison(
         spec.name,
         code,
         side.name,
@@ -187,7 +154,7 @@ def _readouts(spec: TaskSpec, a: Answers, b: Answers) -> tuple[list[Readout], li
 
 def _respondents(asked: AskedTask, seed: int) -> tuple[int, int | None]:
     """How many people were asked, and the seed that drew them; nobody is drawn where nobody is described."""
-    people = asking(asked, seed).people()
+    people = asked.asking(seed).people()
     return people, seed if people else None
 
 
@@ -216,7 +183,7 @@ def _cautions(side: Manifest, base: Manifest, a: AskedTask, b: AskedTask, countr
 
 def moved_items(
     spec: TaskSpec, a: Answers, b: Answers, readout: Readout, rng: np.random.Generator, *, paired: bool
-) -> list[Moved]:
+) -> list[ItemChange]:
     """The items of the held-out split by how far their answers moved, the farthest first, in one read-out.
 
     ``a`` and ``b`` are answers to the same prompts.
@@ -239,7 +206,7 @@ def moved_items(
         apart = float(abs(pair[0] - pair[1]).sum() / 2)
         said = [_first_text(each, item) if spoken else None for each in parts]
         rows.append(
-            Moved(
+            ItemChange(
                 spec.items.ids[item],
                 _asked(spec, item),
                 likely_a=likely[0],
@@ -298,7 +265,7 @@ def _first_text(answers: Answers, item: int) -> str | None:
     return answers.texts[int(np.flatnonzero(answers.layout.item == item)[0])]
 
 
-def by_seed(sides: Sequence[Side]) -> list[Seeds]:
+def by_seed(sides: Sequence[Side]) -> list[SeedRange]:
     """The headline of submissions that are the same but for their seed, two or more of a kind."""
     groups: dict[str, list[Side]] = defaultdict(list)
     for side in sides:
@@ -311,13 +278,9 @@ def by_seed(sides: Sequence[Side]) -> list[Seeds]:
         for asked in group[0].manifest.tasks:
             spec = spec_of(asked.name)
             metric, readout = spec.metadata.headline.metric, spec.default_readout
-            values = []
-            for side in group:
-                answers, options = side.answers[spec.name], options_of(asked)
-                scores = score_answers(spec, answers, asked.country, options, "")
-                if row := find(scores, (metric, readout, "heldout")):
-                    values.append(row.value)
+            rows = [side.submission.score(task=spec.name) for side in group]
+            values = [row.value for scores in rows if (row := find(scores, (metric, readout, "heldout")))]
             seeds = tuple(side.manifest.seed for side in group)
             name = f"{group[0].manifest.aligner.name} {group[0].manifest.country}"
-            found.append(Seeds(spec.name, name, metric, readout, seeds, Points(tuple(values))))
+            found.append(SeedRange(spec.name, name, metric, readout, seeds, Points(tuple(values))))
     return found

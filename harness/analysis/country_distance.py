@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,11 +15,18 @@ from ...tasks.measure import MeasureOptions, countries_of, measure_of
 from ...tasks.schema import Readout
 from ...tasks.spec import TaskSpec
 from ..registry import family, spec_of
-from ..scoring.score import options_of
+from ..report import plots
+from ..report.results import html_table, rich_table
+from ..scoring.submission import Submission, load_submission
 from ..submissions.manifest import Manifest
-from ..submissions.reader import read_submission
 from .between_countries import Centred, centred
+from .country_set import why_no_set
 from .identification import Identification, distances, heldout, identification
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console, ConsoleOptions
+    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class CountryDistances:
-    """What was asked and what came of it.
+    """Distances of submissions to every country, and whether each is nearest to its own.
 
     ``identified`` is there for an aligned set, else ``why`` not; ``between`` for six countries of Hofstede's indices.
     """
@@ -77,35 +85,115 @@ class CountryDistances:
         return f"{self.spec.name}, heldout, {self.readout}: {kind}"
 
     def number(self, value: float) -> str:
-        """A distance as it is shown."""
+        """Format a distance."""
         return f"{value:,.0f}" if self.hofstede else f"{value:.3f}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a submission and country, the nearest first.
+
+        ``place`` is the country's place among all, ``own`` whether the submission is aligned to it, and ``centred`` the
+        double-centred distance, missing unless the submissions are an aligned set that the country belongs to.
+        """
+        import pandas as pd
+
+        rows = []
+        for each in self.placed:
+            about = {"submission": each.path.name, "aligner": each.manifest.aligner.name, "seed": each.manifest.seed}
+            for place, (code, value) in enumerate(each.distances.items(), start=1):
+                row = about | {"aligned_to": each.own, "country": code, "distance": value, "place": place}
+                rows.append(row | {"own": code == each.own, "centred": self._centred(each.own, code)})
+        return pd.DataFrame(rows)
+
+    def _centred(self, own: str, country: str) -> float | None:
+        found = self.identified
+        if found is None or country not in found.countries:
+            return None
+        return float(found.centred[found.countries.index(own), found.countries.index(country)])
+
+    def plot(self, top: int = 12) -> Any:
+        """Draw the distances and return the matplotlib axes.
+
+        An aligned set is drawn as its double-centred matrix, one submission by its nearest countries.
+
+        Args:
+            top: countries to show of one submission.
+
+        Raises:
+            UsageError: several submissions that are no aligned set.
+        """
+        self.require_picture()
+        if self.identified:
+            countries = self.identified.countries
+            axes = plots.new_axes(*plots.matrix_size(countries))
+            plots.draw_matrix(axes, countries, self.identified.centred, self.title)
+            return axes
+        shown = self.placed[0].shown(top)
+        axes = plots.new_axes(7, plots.distances_height(shown))
+        plots.draw_distances(axes, shown, self.placed[0].own, self.title, self.metric)
+        return axes
+
+    @property
+    def title(self) -> str:
+        """What a picture shows."""
+        first = self.placed[0]
+        if self.identified:
+            about = f"{self.spec.name}: {first.manifest.aligner.name}, {len(self.placed)} countries"
+            return f"{about}, mean rank {self.identified.mean_rank:.2f}"
+        return f"{first.name} ({first.manifest.model.name}), aligned to {name_of(first.own)}"
+
+    def require_picture(self) -> None:
+        """Raise UsageError for several submissions that are no aligned set, which have no picture."""
+        if not self.identified and len(self.placed) > 1:
+            raise UsageError(f"no picture of these: {self.why}. Give one submission, or an aligned set.")
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        yield rich_table(self._nearest())
+
+    def _repr_html_(self) -> str:
+        return html_table(self._nearest())
+
+    def _nearest(self) -> pd.DataFrame:
+        """The three nearest countries of each submission, and its own."""
+        table = self.to_frame()
+        return table[(table["place"] <= 3) | table["own"]]
 
 
 def distances_to_countries(
-    paths: Sequence[Path], task: str | None, readout: Readout | None, edition: str | None, seed: int
+    submissions: Sequence[Submission | str | Path],
+    task: str | None = None,
+    readout: Readout | None = None,
+    edition: str | None = None,
+    seed: int = 0,
 ) -> CountryDistances:
-    """Submissions against every country of the reference, all under the first one's edition and constants.
+    """Score submissions against every country of the reference, all under the first one's edition and constants.
+
+    Args:
+        submissions: submissions, or the paths of their folders or runs.
+        task: which of their tasks [default: the first with countries that all share].
+        readout: read-out to score [default: the task's first].
+        edition: of the reference [default: the first submission's].
+        seed: of permutations drawn at random.
 
     Raises:
         UsageError: no task in common, or one without countries; a read-out or edition that it lacks.
         InputError: a bad submission.
     """
-    read = [(path, *read_submission(path)) for path in paths]
-    spec = _task([manifest for _, manifest, _ in read], task)
+    read = [each if isinstance(each, Submission) else load_submission(each) for each in submissions]
+    spec = _task([each.manifest for each in read], task)
     if readout is not None and readout not in spec.metadata.readouts:
-        raise UsageError(f"--readout {readout!r}: {spec.name} has {', '.join(spec.metadata.readouts)}.")
+        raise UsageError(f"readout {readout!r}: {spec.name} has {', '.join(spec.metadata.readouts)}.")
     readout = readout or spec.default_readout
-    options = options_of(read[0][1].asked(spec.name))
+    options = read[0].manifest.asked(spec.name).options
     options = options.model_copy(update={"edition": edition}) if edition else options
     placed, indices = [], {}
-    for path, manifest, answers in read:
+    for submission in read:
+        manifest, answers = submission.manifest, submission.answers[spec.name]
         own = manifest.aligned_to
-        each = Placed(path, manifest, distances(spec, answers[spec.name], readout, options, own))
+        each = Placed(submission.folder, manifest, distances(spec, answers, readout, options, own))
         placed.append(each)
         if each.rank and spec.metadata.measure == "hofstede":
-            asked = heldout(spec, answers[spec.name])
-            indices[own] = measure_of(spec, own, options).score(asked, "heldout", readout)
-    if why := _no_set(placed):
+            indices[own] = measure_of(spec, own, options).score(heldout(spec, answers), "heldout", readout)
+    if why := _no_set(placed, spec):
         return CountryDistances(spec, readout, options, tuple(placed), why, None, None)
     found = identification({each.own: each.distances for each in placed}, np.random.default_rng(seed))
     between = centred(indices, readout) if indices else None
@@ -128,16 +216,8 @@ def _task(manifests: Sequence[Manifest], name: str | None) -> TaskSpec:
     return known[0]
 
 
-def _no_set(placed: Sequence[Placed]) -> str | None:
+def _no_set(placed: Sequence[Placed], spec: TaskSpec) -> str | None:
     """Why submissions are no aligned set, of which a matrix could be made; None where they are one."""
-    if len(placed) < 2:
-        return "that takes several submissions, each aligned to another country"
-    if lost := [each.own for each in placed if each.rank is None]:
+    if lost := [each.own for each in placed if each.rank is None and len(placed) > 1]:
         return f"the reference has no {name_of(lost[0])}"
-    kinds = {(each.manifest.aligner.name, each.manifest.model.name, each.manifest.model.dtype) for each in placed}
-    if len(kinds) > 1:
-        return "they are of more than one aligner or model"
-    own = [each.own for each in placed]
-    if twice := [code for code in own if own.count(code) > 1]:
-        return f"more than one is aligned to {name_of(twice[0])}"
-    return None
+    return why_no_set([each.manifest for each in placed], spec)

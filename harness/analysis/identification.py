@@ -1,4 +1,4 @@
-"""Whose values: answers scored against every country of a reference, and whether the right one is identified.
+"""Country identification: answers scored against every country, and whether the right one is the nearest.
 
 A model aligned to X that comes nearer to X may have come nearer to everybody (a shift common to all countries), and
 countries resemble each other. So the submissions of an aligned set, one a country, are each scored against all
@@ -86,7 +86,7 @@ def distances(
 
 def heldout(spec: TaskSpec, answers: Answers) -> Answers:
     """The held-out answers to real items."""
-    return answers.take(of_split(spec, answers.layout, "heldout") & ~is_free(answers))
+    return answers.take(of_split(spec, answers.layout, "heldout") & ~is_free(answers.layout))
 
 
 def _headline(spec: TaskSpec, rows: Sequence[Score]) -> Score | None:

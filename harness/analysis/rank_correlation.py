@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +12,15 @@ from ...errors import UsageError
 from ...tasks.metrics.reference import DIMENSIONS, scores_of
 from ...tasks.score import Score, find
 from ..registry import spec_of
-from ..scoring.score import options_of, score_answers
+from ..report import plots
+from ..report.results import Results
 from .compare import Side
+from .country_set import why_no_set
 from .significance import Association, associations, holm
 
 
 @dataclass(frozen=True)
-class Correlation:
+class RankCorrelation:
     """One index in one read-out, held out, against the published one; ``adjusted`` is Holm's over all rows."""
 
     metric: str
@@ -27,39 +29,56 @@ class Correlation:
     adjusted: float | None = None
 
 
-def correlate(sides: Sequence[Side]) -> list[Correlation]:
-    """Kendall's tau and Spearman's rho of each index over the countries that the sides are aligned to.
+class RankCorrelations(Results[RankCorrelation]):
+    """Kendall's tau and Spearman's rho of every index."""
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one dictionary an index, read-out and statistic, with value, interval, p, adjusted p and n."""
+        return [
+            {"metric": row.metric, "readout": row.readout} | asdict(row.association) | {"adjusted": row.adjusted}
+            for row in self.rows
+        ]
+
+    def plot(self, statistic: str = "kendall") -> Any:
+        """Draw one statistic, ``kendall`` or ``spearman``, with its intervals and return the matplotlib axes."""
+        estimates = {
+            f"{row.metric}, {row.readout}": (one.value, one.low, one.high)
+            for row in self.rows
+            if (one := row.association).statistic == statistic
+        }
+        axes = plots.new_axes(7, 1 + 0.22 * len(estimates))
+        title = "Indices of the model against the published ones, over countries"
+        plots.draw_estimates(axes, estimates, f"rank correlation ({statistic})", title, zero=True)
+        return axes
+
+
+def correlate(sides: Sequence[Side]) -> RankCorrelations:
+    """Compute rank correlations of each index over the countries that the sides are aligned to.
 
     Raises:
-        UsageError: fewer than ten countries, a country twice, several models, aligners or tasks, or no such indices.
+        UsageError: fewer than ten countries, no aligned set, or no task with such indices that all answered.
     """
     shared = [
         t for t in sides[0].answers if spec_of(t).metadata.measure == "hofstede" and all(t in s.answers for s in sides)
     ]
     if not shared:
         raise UsageError("rank correlation: no task with Hofstede's indices that all of them answered.")
-    kinds = Counter((s.manifest.model.name, s.manifest.aligner.name) for s in sides)
-    if len(kinds) > 1:
-        raise UsageError("rank correlation: several models or aligners; give the submissions of one of each.")
-    codes = Counter(side.manifest.asked(shared[0]).country for side in sides)
-    if twice := [code for code, times in codes.items() if times > 1]:
-        raise UsageError(f"rank correlation: {twice[0]} is there twice; give one submission a country.")
     spec = spec_of(shared[0])
-    published, scores = [], []
-    for side in sides:
-        asked = side.manifest.asked(spec.name)
-        options = options_of(asked)
-        published.append(scores_of(spec, options.edition).target(asked.country))
-        scores.append(score_answers(spec, side.answers[spec.name], asked.country, options, ""))
+    if why := why_no_set([side.manifest for side in sides], spec):
+        raise UsageError(f"rank correlation: {why}. Give one submission a country.")
+    reference = scores_of(spec, sides[0].manifest.asked(spec.name).options.edition)
+    countries = [side.manifest.aligned_to for side in sides]
+    published = np.array([reference.target(code) for code in countries])
+    scores = [side.submission.score(code, task=spec.name) for side, code in zip(sides, countries, strict=True)]
     found = []
     for readout in spec.metadata.readouts:
         for place, name in enumerate(DIMENSIONS):
             values = [_value(rows, name, readout) for rows in scores]
             if None not in values:
-                both = associations(np.array(values), np.array(published)[:, place])
-                found += [Correlation(name, readout, one) for one in both]
+                both = associations(np.array(values), published[:, place])
+                found += [RankCorrelation(name, readout, one) for one in both]
     adjusted = holm([row.association.p for row in found])
-    return [replace(row, adjusted=p) for row, p in zip(found, adjusted, strict=True)]
+    return RankCorrelations(replace(row, adjusted=p) for row, p in zip(found, adjusted, strict=True))
 
 
 def _value(rows: Sequence[Score], metric: str, readout: str) -> float | None:

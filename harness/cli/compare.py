@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ...tasks.countries import name_of
-from ..analysis.compare import Comparison, Moved, Seeds, by_seed, compare, read_sides
-from ..analysis.rank_correlation import Correlation, correlate
+from ..analysis.compare import Seeds, by_seed, compare, read_sides
+from ..analysis.comparison import ItemChange, TaskComparison
+from ..analysis.rank_correlation import RankCorrelation, correlate
 from ..analysis.significance import Difference
 from ..report.tables import escape, markdown_table
 from .options import terminal
@@ -71,7 +72,7 @@ def compare_command(
         _show_all(found, seeds, printed)
 
 
-def _show_all(found: Sequence[Comparison], seeds: Sequence[Seeds], printed: _Terminal | _Markdown) -> None:
+def _show_all(found: Sequence[TaskComparison], seeds: Sequence[Seeds], printed: _Terminal | _Markdown) -> None:
     for each in found:
         _show(each, printed)
     if seeds:
@@ -83,19 +84,19 @@ def _show_all(found: Sequence[Comparison], seeds: Sequence[Seeds], printed: _Ter
     )
 
 
-def _show_correlations(found: Sequence[Correlation], printed: _Terminal | _Markdown) -> None:
+def _show_correlations(found: Sequence[RankCorrelation], printed: _Terminal | _Markdown) -> None:
     heads = ("index", "answer scoring", "statistic", "value", "95 % interval", "p", "countries")
     printed.table("Indices of the model against the published ones", heads, [_correlation(row) for row in found])
     printed.line("p: Holm-corrected over all rows. An index that is the same in every country has no ranks and no row.")
 
 
-def _correlation(row: Correlation) -> list[str]:
+def _correlation(row: RankCorrelation) -> list[str]:
     one = row.association
     interval = "-" if one.low is None else f"{one.low:+.2f} to {one.high:+.2f}"
     return [row.metric, row.readout, one.statistic, f"{one.value:+.2f}", interval, _p(row.adjusted), str(one.n)]
 
 
-def _show(each: Comparison, printed: _Terminal | _Markdown) -> None:
+def _show(each: TaskComparison, printed: _Terminal | _Markdown) -> None:
     printed.heading(f"{each.task}, {name_of(each.country)}: {each.a} minus {each.b}")
     for caution in each.cautions:
         printed.line(f"note: {caution}")
@@ -158,7 +159,7 @@ def _notes(rows: Sequence[Difference]) -> list[str]:
     return lines
 
 
-def _moved(row: Moved) -> list[str]:
+def _moved(row: ItemChange) -> list[str]:
     if row.mean_a is None:
         return [row.item, _cut(row.asked), _cut(row.likely_a), _cut(row.likely_b), f"{row.shift:.2f}", _p(row.adjusted)]
     sides = [

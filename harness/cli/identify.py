@@ -20,7 +20,7 @@ from ..analysis.between_countries import ALL, LEAST_COUNTRIES, Centred
 from ..analysis.country_distance import CountryDistances, Placed, distances_to_countries
 from ..analysis.identification import Identification
 from ..report.plots import write_distances, write_matrix
-from ..runs.folder import submission_of
+from ..submissions.manifest import submission_of
 
 BAR = 30  # characters of the longest bar
 

@@ -9,12 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ...tasks.countries import name_of
-from ..registry import spec_of
 from ..runs.execute import SCORES
-from ..runs.folder import Checksums, submission_of
-from ..scoring.judge import judge as have_judged
-from ..scoring.score import score_submission
-from ..submissions.reader import read_submission
+from ..runs.folder import Checksums
+from ..scoring.judge import judge_answers
+from ..scoring.submission import load_submission
 from ..util.atomic_io import write_json
 
 
@@ -28,13 +26,11 @@ def judge(path: str, model: str, model_args: str) -> None:
     The model says towards which pole each answer leans; its verdicts are kept beside the answers.
     """
     run = Path(path)
-    folder = submission_of(run)
-    manifest, answers = read_submission(folder)
-    specs = {task.name: spec_of(task.name) for task in manifest.tasks}
-    record = have_judged(folder, manifest, specs, answers, model, model_args)
-    _, scores = score_submission(folder)
+    submission = load_submission(run)
+    record = judge_answers(submission.folder, submission.manifest, submission.answers, model, model_args)
+    scores = submission.score()
     if (run / SCORES).is_file():
-        write_json(run / SCORES, [row.model_dump(mode="json") for row in scores])
+        write_json(run / SCORES, scores.to_dicts())
         if (sums := Checksums(run)).kept:
             sums.add(SCORES)
     table = Table(title=f"{record.rows} open answers judged by {model}", box=None, title_justify="left", pad_edge=False)

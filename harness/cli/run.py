@@ -15,6 +15,7 @@ from rich.console import Console
 from ...errors import InputError
 from ...tasks.countries import name_of
 from ...tasks.measure import measure_of
+from ...tasks.prompts import layout_of
 from ...tasks.score import Score
 from ...tasks.spec import TaskSpec
 from ..alignment.aligner import find_aligner
@@ -23,12 +24,11 @@ from ..report import tables as report
 from ..report.progress import verbosity
 from ..runs.answer_cache import answers_folder
 from ..runs.config import DEFAULT_BUDGET, read_assignments
-from ..runs.execute import FIGURE, SUBMISSION, execute
+from ..runs.execute import FIGURE, execute
 from ..runs.folder import RunResult, read_config, read_usage
 from ..runs.plan import RunRequest, plan
-from ..scoring.score import options_of, score_constant
-from ..submissions.manifest import AskedTask
-from ..submissions.reader import read_submission
+from ..scoring.baselines import constant_scores
+from ..submissions.manifest import SUBMISSION, AskedTask
 from ..util.command_help import GroupedCommand, option
 from .options import as_json, chat_of, endpoint_of, endpoint_options, load, no_cache, terminal
 
@@ -216,21 +216,17 @@ def _compared(spec: TaskSpec, asked: AskedTask) -> str:
 
 
 def _constant_rows(result: RunResult) -> list[Score]:
-    _, answers = read_submission(result.folder / SUBMISSION)
-    rows = []
+    """The baseline ``constant`` on the prompts that were asked."""
+    rows, seed = [], result.manifest.seed
     for asked in result.manifest.tasks:
-        options = options_of(asked)
-        rows += score_constant(spec_of(asked.name), answers[asked.name], asked.country, options)
+        spec = spec_of(asked.name)
+        rows += constant_scores(spec, layout_of(spec, asked.asking(seed)), asked.country, asked.options)
     return rows
 
 
 def _estimates(result: RunResult) -> str:
     asked = result.manifest.tasks[0]
-    measure = measure_of(
-        spec_of(asked.name),
-        asked.country,
-        options_of(asked),
-    )
+    measure = measure_of(spec_of(asked.name), asked.country, asked.options)
     return f"note: {measure.caution}" if measure.caution else ""
 
 

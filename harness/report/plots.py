@@ -27,6 +27,9 @@ LABELS = {
 }
 WIDTH = 36
 
+Estimate = tuple[float, float | None, float | None]
+"""A value and the bounds of its interval, None where it has none."""
+
 
 def dimensions(scores: Sequence[Score], readout: str, split: str) -> dict[str, tuple[float, float]]:
     """Index and published target by dimension, as far as the scores hold them."""
@@ -58,58 +61,103 @@ def pictured(scores: Sequence[Score]) -> str:
     return "expected" if any(row.readout == "expected" for row in scores) else "text"
 
 
+def new_axes(width: float, height: float) -> Any:
+    """Return matplotlib axes of so many inches for a notebook; without a display they can be saved all the same."""
+    from matplotlib import pyplot
+
+    return pyplot.subplots(figsize=(width, height), layout="constrained")[1]
+
+
 def write_figure(path: Path, scores: Sequence[Score], country: str) -> None:
-    """An SVG of fitted and held-out indices beside the published ones; nothing where no index could be formed."""
+    """Write an SVG of ``draw_dimensions``; nothing where no index could be formed."""
+    if dimensions(scores, pictured(scores), "heldout"):
+        with drawing(path, 7, 3.6) as axes:
+            draw_dimensions(axes, scores, country)
+
+
+def draw_dimensions(axes: Any, scores: Sequence[Score], country: str) -> None:
+    """Draw fitted and held-out indices beside the published ones; ``scores`` are of one task and country."""
     readout = pictured(scores)
     points = {split: dimensions(scores, readout, split) for split in ("fit", "heldout")}
-    if not points["heldout"]:
-        return
     rows = range(len(DIMENSIONS))
     targets = [points["heldout"][name][1] for name in DIMENSIONS]
-    with drawing(path, 7, 3.6) as axes:
-        axes.scatter(targets, rows, marker="|", s=400, linewidths=3, color="#222222", label="published", zorder=2)
-        for split, colour, marker in (("fit", "#0072b2", "o"), ("heldout", "#d55e00", "D")):
-            if points[split]:
-                values = [points[split][name][0] for name in DIMENSIONS]
-                axes.scatter(values, rows, color=colour, marker=marker, s=45, label=split, zorder=3)
-        axes.set_yticks(rows, [LABELS[name] for name in DIMENSIONS])
-        axes.set_ylim(len(DIMENSIONS) - 0.4, -0.6)
-        axes.grid(axis="x", color="#dddddd")
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.set_xlabel(f"index ({readout} read-out)")
-        _entitle(axes, f"{scores[0].aligner}: indices against the published scores of {country}")
-        axes.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    axes.scatter(targets, rows, marker="|", s=400, linewidths=3, color="#222222", label="published", zorder=2)
+    for split, colour, marker in (("fit", "#0072b2", "o"), ("heldout", "#d55e00", "D")):
+        if points[split]:
+            values = [points[split][name][0] for name in DIMENSIONS]
+            axes.scatter(values, rows, color=colour, marker=marker, s=45, label=split, zorder=3)
+    _label_rows(axes, [LABELS[name] for name in DIMENSIONS])
+    axes.set_xlabel(f"index ({readout} read-out)")
+    _entitle(axes, f"{scores[0].aligner}: indices against the published scores of {country}")
+    axes.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
 def write_distances(path: Path, distances: Mapping[str, float], own: str, title: str, label: str) -> None:
-    """An SVG with a bar a country, the nearest at the top as they are given, ``own`` in another colour."""
-    places = range(len(distances))
-    with drawing(path, 7, 1 + 0.19 * len(distances)) as axes:
-        colours = ["#d55e00" if code == own else "#0072b2" for code in distances]
-        axes.barh(places, list(distances.values()), color=colours, height=0.75)
-        axes.set_yticks(places, [plain(name_of(code)) for code in distances], fontsize=8)
-        axes.set_ylim(len(distances) - 0.4, -0.6)
-        axes.grid(axis="x", color="#dddddd")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.set_xlabel(plain(label))
-        _entitle(axes, title)
+    """Write an SVG of ``draw_distances``."""
+    with drawing(path, 7, distances_height(distances)) as axes:
+        draw_distances(axes, distances, own, title, label)
+
+
+def distances_height(distances: Mapping[str, float]) -> float:
+    """Return the inches that so many bars take."""
+    return 1 + 0.19 * len(distances)
+
+
+def draw_distances(axes: Any, distances: Mapping[str, float], own: str, title: str, label: str) -> None:
+    """Draw a bar a country, the first at the top, ``own`` in another colour."""
+    colours = ["#d55e00" if code == own else "#0072b2" for code in distances]
+    axes.barh(range(len(distances)), list(distances.values()), color=colours, height=0.75)
+    _label_rows(axes, [plain(name_of(code)) for code in distances], fontsize=8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(plain(label))
+    _entitle(axes, title)
+
+
+def draw_estimates(axes: Any, estimates: Mapping[str, Estimate], label: str, title: str, zero: bool = False) -> None:
+    """Draw a point a row with its 95 % interval where it has one, the first at the top; a line at ``zero``."""
+    for row, (value, low, high) in enumerate(estimates.values()):
+        if low is not None and high is not None:
+            axes.plot((low, high), (row, row), color="#0072b2", linewidth=2, zorder=2)
+        axes.plot(value, row, "o", color="#0072b2", zorder=3)
+    if zero:
+        axes.axvline(0, color="#222222", linewidth=1)
+    _label_rows(axes, [plain(name) for name in estimates], fontsize=8)
+    axes.set_xlabel(plain(label))
+    _entitle(axes, title)
 
 
 def write_matrix(path: Path, countries: Sequence[str], matrix: np.ndarray, title: str) -> None:
-    """An SVG of a matrix (submissions, countries) as a heat map around zero: blue is nearer than expected."""
+    """Write an SVG of ``draw_matrix``."""
+    with drawing(path, *matrix_size(countries)) as axes:
+        draw_matrix(axes, countries, matrix, title)
+
+
+def matrix_size(countries: Sequence[str]) -> tuple[float, float]:
+    """Return the inches, width and height, of a matrix of so many countries."""
+    return 3.2 + 0.5 * len(countries), 1.4 + 0.42 * len(countries)
+
+
+def draw_matrix(axes: Any, countries: Sequence[str], matrix: np.ndarray, title: str) -> None:
+    """Draw a matrix (submissions, countries) as a heat map around zero: blue is nearer than expected."""
     size = len(countries)
     most = float(abs(matrix).max()) or 1.0
-    with drawing(path, 3.2 + 0.5 * size, 1.4 + 0.42 * size) as axes:
-        image = axes.imshow(matrix, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
-        for row in range(size):  # the true country of each submission
-            axes.add_patch(_frame(row))
-        axes.set_xticks(range(size), countries)
-        axes.set_yticks(range(size), [plain(name_of(code)) for code in countries])
-        axes.set_xlabel("scored against")
-        axes.set_ylabel("aligned to")
-        _entitle(axes, title)
-        axes.figure.colorbar(image, ax=axes, label="distance, double-centred")
+    image = axes.imshow(matrix, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
+    for row in range(size):  # the true country of each submission
+        axes.add_patch(_frame(row))
+    axes.set_xticks(range(size), countries)
+    axes.set_yticks(range(size), [plain(name_of(code)) for code in countries])
+    axes.set_xlabel("scored against")
+    axes.set_ylabel("aligned to")
+    _entitle(axes, title)
+    axes.figure.colorbar(image, ax=axes, label="distance, double-centred")
+
+
+def _label_rows(axes: Any, names: Sequence[str], **style: Any) -> None:
+    """Name the rows of a horizontal plot, the first at the top."""
+    axes.set_yticks(range(len(names)), names, **style)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(axis="x", color="#dddddd")
+    axes.spines[["top", "right", "left"]].set_visible(False)
 
 
 def _entitle(axes: Any, title: str) -> None:
@@ -124,7 +172,7 @@ def _frame(row: int) -> Any:
 
 
 def plain(text: str) -> str:
-    """A stranger's text without the dollar signs that matplotlib reads as mathematics."""
+    """Return untrusted text without the dollar signs that matplotlib reads as mathematics."""
     return text.replace("$", "\\$")
 
 

@@ -17,14 +17,13 @@ import numpy as np
 from ...errors import RunError, is_memory
 from ...tasks.countries import name_of
 from ...tasks.prompts import protocol
-from ...tasks.score import Score
-from ...tasks.spec import TaskSpec
 from ..alignment.aligner import find_aligner
 from ..alignment.checkpoint import RunCheckpoint
 from ..providers.response_log import usage_of
 from ..registry import spec_of
-from ..scoring.score import score_submission
-from ..submissions.manifest import Manifest
+from ..scoring.scores import Scores
+from ..scoring.submission import Submission, load_submission
+from ..submissions.manifest import SUBMISSION, AskedTask, as_stored
 from ..submissions.writer import write_submission
 from ..util.atomic_io import locked, remove_temporaries, write_json
 from ..util.display import Display
@@ -40,7 +39,6 @@ from .folder import (
     FIGURE,
     MODEL,
     SCORES,
-    SUBMISSION,
     USAGE,
     Checksums,
     Cost,
@@ -101,6 +99,7 @@ def _clear(folder: Path) -> None:
 def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, cache: Path | None) -> RunResult:
     """All that is left of a run, and what came of it."""
     log, started = RunLog(folder), time.monotonic()
+    submission: Submission | None = None
     cached: tuple[str, ...] = ()
     log.event("started", command=command_line(), host=socket.gethostname(), pid=os.getpid())
     try:
@@ -116,18 +115,19 @@ def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, ca
         if not done.finished(SUBMISSION):
             log.event("stage", stage="answer")
             display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
-            cached = _answer(config, folder, model, _shared_answers(cache, log, display))
+            submission, cached = _answer(config, folder, model, _shared_answers(cache, log, display))
             if cached:
                 display.say(f"{config.aligner}: answers to {', '.join(cached)} were known (--no-cache asks again)")
             done.add(SUBMISSION)
         log.event("stage", stage="score")
-        manifest, scores = _score(config, folder)
+        submission = submission or load_submission(folder / SUBMISSION)
+        scores = _score(config, folder, submission)
         done.add(CONFIG, MODEL, FIGURE, SCORES)
     except BaseException as error:
         log.event("error", kind=type(error).__name__, reason=str(error))
         raise
     log.event("finished", seconds=round(time.monotonic() - started, 3), cached=cached)
-    return RunResult(folder, manifest, scores, reused=False, cached=cached)
+    return RunResult(folder, submission, scores, reused=False, cached=cached)
 
 
 def _shared_answers(cache: Path | None, log: RunLog, display: Display) -> AnswerCache | None:
@@ -138,16 +138,16 @@ def _shared_answers(cache: Path | None, log: RunLog, display: Display) -> Answer
     return None if cache is None else AnswerCache(cache, notify)
 
 
-def _score(config: RunConfig, folder: Path) -> tuple[Manifest, list[Score]]:
+def _score(config: RunConfig, folder: Path, submission: Submission) -> Scores:
     """What is made from the submission and, behind an API, from its replies: scores, picture, usage."""
     from ..report.plots import write_figure
 
     if usage := usage_of(folder, config.endpoint):
         write_json(folder / USAGE, usage.model_dump(mode="json"))
-    manifest, scores = score_submission(folder / SUBMISSION)
+    scores = submission.score()
     write_figure(folder / FIGURE, scores, name_of(config.country))
-    write_json(folder / SCORES, [row.model_dump(mode="json") for row in scores])
-    return manifest, scores
+    write_json(folder / SCORES, scores.to_dicts())
+    return scores
 
 
 def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> None:
@@ -165,12 +165,14 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
             require_room_of_run(config, model, objective, aligned.soft_tokens, aligned.preamble, fitted=False)
         require_effect(aligned, objective, display.say)
     aligned.save(folder / ALIGNED)
-    write_json(folder / COST, {"allowed": budget.total, "per_survey": budget.per_survey} | budget.state())
+    write_json(folder / COST, Cost.of(budget).model_dump())
     checkpoint.log("aligned", **budget.state())
 
 
-def _answer(config: RunConfig, folder: Path, model: Any, cache: AnswerCache | None) -> tuple[str, ...]:
-    """Answer and write the submission; the tasks whose answers came from the cache."""
+def _answer(
+    config: RunConfig, folder: Path, model: Any, cache: AnswerCache | None
+) -> tuple[Submission, tuple[str, ...]]:
+    """Answer and write the submission; beside it the tasks whose answers came from the cache."""
     from ..models.aligned import AlignedModel, adapter_hash
 
     aligned, adapter = AlignedModel.load(model, folder / ALIGNED), adapter_hash(folder / ALIGNED)
@@ -184,9 +186,9 @@ def _answer(config: RunConfig, folder: Path, model: Any, cache: AnswerCache | No
             continue
         answers[name], found = cache.answer(aligned, adapter, prompts, most)
         known += [name] * found
-    cost = read_record(folder / COST, Cost)
+    tasks = [AskedTask.of(spec, config.country, config.asking(), config.options) for spec in specs.values()]
     manifest = {
-        "tasks": [_asked(name, spec, config) for name, spec in specs.items()],
+        "tasks": tasks,
         "model": model.info.model_dump(),
         "aligner": {
             "name": config.aligner,
@@ -203,30 +205,11 @@ def _answer(config: RunConfig, folder: Path, model: Any, cache: AnswerCache | No
         "seed": config.seed,
         "versions": versions(),
         "command": command_line(),
-        "budget": {
-            "item_forwards_allowed": cost.allowed,
-            "item_forwards": cost.spent,
-            "survey_evaluations": cost.spent / cost.per_survey,
-            "tokens": cost.tokens,
-            "seconds": round(cost.seconds, 3),
-        },
+        "budget": read_record(folder / COST, Cost).spent_budget(),
     }
-    write_submission(folder / SUBMISSION, manifest, answers)
-    return tuple(known)
-
-
-def _asked(name: str, spec: TaskSpec, config: RunConfig) -> dict[str, Any]:
-    options = config.options
-    return {
-        "name": name,
-        "hash": spec.hash,
-        "country": config.country,
-        "edition": options.edition or spec.default_edition,
-        "constants": options.constants,
-        "respondents": config.respondents,
-        "limit": config.limit,
-        "calibrated": config.calibrate,
-    }
+    answers = {name: as_stored(given) for name, given in answers.items()}
+    written = write_submission(folder / SUBMISSION, manifest, answers)
+    return Submission(folder / SUBMISSION, written, answers), tuple(known)
 
 
 def command_line() -> str:

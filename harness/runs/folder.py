@@ -11,18 +11,18 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from ...errors import InputError, RunError, UsageError
 from ...tasks.reading import read_unmarked
 from ...tasks.schema import Strict
-from ...tasks.score import Score
 from ...tasks.spec import first_problem
+from ..alignment.budget import Budget
 from ..models.base import Model
 from ..providers.response_log import Usage
-from ..scoring.score import score_submission
-from ..submissions.manifest import Manifest
+from ..scoring.scores import Scores
+from ..scoring.submission import Submission, load_submission
+from ..submissions.manifest import SUBMISSION, Manifest, Spent
 from ..util.atomic_io import sha256, write_json
 from .config import RunConfig, aligner_settings
 
-CONFIG, MODEL, ALIGNED, SUBMISSION, SCORES, COST, USAGE, FIGURE = (
-    "config.json", "model.json", "adapter", "submission", "scores.json", "cost.json", "usage.json",
-    "dimensions.svg",
+CONFIG, MODEL, ALIGNED, SCORES, COST, USAGE, FIGURE = (
+    "config.json", "model.json", "adapter", "scores.json", "cost.json", "usage.json", "dimensions.svg"
 )  # fmt: skip
 
 
@@ -38,19 +38,39 @@ class Cost(Strict):
     tokens: int = Field(ge=0)
     seconds: float = Field(ge=0)
 
+    @classmethod
+    def of(cls, budget: Budget) -> Cost:
+        """Note what a budget has allowed and spent."""
+        return cls.model_validate({"allowed": budget.total, "per_survey": budget.per_survey} | budget.state())
+
+    def spent_budget(self) -> Spent:
+        """Return it as a manifest has it."""
+        return Spent(
+            item_forwards_allowed=self.allowed,
+            item_forwards=self.spent,
+            survey_evaluations=self.spent / self.per_survey,
+            tokens=self.tokens,
+            seconds=round(self.seconds, 3),
+        )
+
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: its folder, what it says of itself, its scores, whether it was there before.
+    """A finished run: its folder, submission and scores, whether it was there before.
 
     ``cached`` are the tasks whose answers were known from another run.
     """
 
     folder: Path
-    manifest: Manifest
-    scores: list[Score]
+    submission: Submission
+    scores: Scores
     reused: bool
     cached: tuple[str, ...] = ()
+
+    @property
+    def manifest(self) -> Manifest:
+        """What its submission says of itself."""
+        return self.submission.manifest
 
 
 def is_finished(folder: Path) -> bool:
@@ -88,11 +108,6 @@ def read_record(path: Path, kind: type[Record]) -> Record:
         raise InputError(f"{path}: {first_problem(error)}. Start over with --fresh.") from None
 
 
-def submission_of(path: Path) -> Path:
-    """The folder of a submission, given it or the folder of its run."""
-    return path / SUBMISSION if (path / SUBMISSION).is_dir() else path
-
-
 def read_result(folder: Path, *, reused: bool) -> RunResult:
     """A finished run read back from its folder; its scores are computed from its answers, not read.
 
@@ -102,8 +117,8 @@ def read_result(folder: Path, *, reused: bool) -> RunResult:
     if not (folder / SCORES).is_file():
         raise InputError(f"{folder}: no finished run here. `culteval resume {folder}` ends it.")
     Checksums(folder).finished(SUBMISSION)
-    manifest, scores = score_submission(folder / SUBMISSION)
-    return RunResult(folder, manifest, scores, reused)
+    submission = load_submission(folder / SUBMISSION)
+    return RunResult(folder, submission, submission.score(), reused)
 
 
 def read_usage(folder: Path) -> Usage | None:

@@ -1,4 +1,4 @@
-"""The rows that every board has: what answers are worth that know nothing of the country, and how near people come.
+"""Baselines: what answers score that know nothing of the country, and how near people come.
 
 All are made from a spec, its reference and the prompts that were asked; only the random-prefix control needs runs,
 those of the aligner ``untrained`` beside the others. ``docs/boards.md`` has the definitions.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...tasks.answers import Answers
+from ...tasks.answers import Answers, Layout
 from ...tasks.calibration import is_free
 from ...tasks.measure import Measure, MeasureOptions, measure_of
 from ...tasks.metrics.common import uniform_answers
@@ -20,12 +20,12 @@ from ...tasks.score import COLLAPSED, Place, Score, find, place
 from ...tasks.spec import TaskSpec
 
 CONTROL = "untrained"  # the aligner whose runs are the random-prefix control
-PREFIXES = 24  # how many of them the control owes
-BAND = 2.0  # standard deviations of the control within which a gain is none
+PREFIXES = 24  # how many of them make a control
+BAND = 2.0  # standard deviations of the control within which a score is no improvement
 
 
 @dataclass(frozen=True)
-class TrivialRow:
+class Baseline:
     """One row that no aligner made.
 
     ``spread`` is the standard deviation by place (metric, read-out, split) where the row is a mean over runs; ``note``
@@ -38,26 +38,36 @@ class TrivialRow:
     note: str | None = None
 
 
-def trivial_rows(spec: TaskSpec, layout_of: Answers, country: str, options: MeasureOptions) -> list[TrivialRow]:
-    """Constant, uniform, world mean, majority and split-half, as far as the task's measure has them; no model needed.
+def baselines(spec: TaskSpec, layout: Layout, country: str, options: MeasureOptions) -> list[Baseline]:
+    """Compute constant, uniform, world mean, majority and split-half, as far as the task's measure has them.
 
     Rows with the same numbers everywhere are one, whose note names the others.
 
     Args:
-        layout_of: anybody's answers; the rows are answers to the same prompts.
+        layout: the prompts that are answered.
 
     Raises:
         InputError, UsageError: as ``measure_of``.
     """
     measure = measure_of(spec, country, options)
-    asked = layout_of.take(~is_free(layout_of)).layout
+    asked = layout.take(~is_free(layout))
     answers = {"constant": measure.constant(asked), "uniform": uniform_answers(asked)} | measure.worldly(asked)
-    rows = [TrivialRow(name, _scores(spec, measure, given, name)) for name, given in answers.items()]
+    rows = [Baseline(name, _scores(spec, measure, given, name)) for name, given in answers.items()]
     return _merged(rows) + _split_half(spec, rows[0].scores)
 
 
+def constant_scores(spec: TaskSpec, layout: Layout, country: str, options: MeasureOptions) -> list[Score]:
+    """Compute the scores of the baseline ``constant`` alone: the same answer to everything.
+
+    Raises:
+        InputError, UsageError: as ``measure_of``.
+    """
+    measure = measure_of(spec, country, options)
+    return _scores(spec, measure, measure.constant(layout.take(~is_free(layout))), "constant")
+
+
 def _scores(spec: TaskSpec, measure: Measure, answers: Answers, name: str) -> list[Score]:
-    """The scores of answers that are known as probabilities, the same in every read-out of the task.
+    """Score answers that are known as probabilities, the same in every read-out of the task.
 
     No model was read, so a read-out changes nothing: its rows are those of ``expected`` that it has metrics for.
     """
@@ -74,8 +84,8 @@ def _scores(spec: TaskSpec, measure: Measure, answers: Answers, name: str) -> li
     return rows
 
 
-def _merged(rows: Sequence[TrivialRow]) -> list[TrivialRow]:
-    kept: list[tuple[TrivialRow, list[str]]] = []
+def _merged(rows: Sequence[Baseline]) -> list[Baseline]:
+    kept: list[tuple[Baseline, list[str]]] = []
     for row in rows:
         same = next((names for first, names in kept if _same(first.scores, row.scores)), None)
         if same is None:
@@ -83,7 +93,7 @@ def _merged(rows: Sequence[TrivialRow]) -> list[TrivialRow]:
         else:
             same.append(row.name)
     return [
-        TrivialRow(row.name, row.scores, note=f"also {' and '.join(names)}" if names else None) for row, names in kept
+        Baseline(row.name, row.scores, note=f"also {' and '.join(names)}" if names else None) for row, names in kept
     ]
 
 
@@ -92,17 +102,17 @@ def _same(one: Sequence[Score], other: Sequence[Score]) -> bool:
     return first.keys() == second.keys() and np.allclose(list(first.values()), [second[key] for key in first])
 
 
-def _split_half(spec: TaskSpec, scores: Sequence[Score]) -> list[TrivialRow]:
-    """How near one half of the country's own sample comes to the other, where the reference counts people."""
+def _split_half(spec: TaskSpec, scores: Sequence[Score]) -> list[Baseline]:
+    """The distance between two halves of the country's own sample, where the reference counts people."""
     headline = spec.metadata.headline.metric
     found = [row for row in scores if row.metric == f"{headline}_split_half"]
     update = {"metric": headline, "aligner": "split-half", "low": None, "high": None, "note": None}
     rows = [row.model_copy(update=update) for row in found]
-    return [TrivialRow("split-half", rows, note="expected of people themselves")] if rows else []
+    return [Baseline("split-half", rows, note="expected of people themselves")] if rows else []
 
 
-def random_prefix(runs: Sequence[Sequence[Score]]) -> TrivialRow:
-    """Mean and standard deviation over unselected random prompts, in every place that all of them have.
+def random_prefix(runs: Sequence[Sequence[Score]]) -> Baseline:
+    """Compute mean and standard deviation over random prefixes, in every place that all of them have.
 
     Args:
         runs: the scores of each run of ``untrained``, for the same task, country, model and protocol.
@@ -122,15 +132,15 @@ def random_prefix(runs: Sequence[Sequence[Score]]) -> TrivialRow:
         note = COLLAPSED if collapsed[key] else None
         update = {"value": float(each.mean()), "aligner": name, "low": None, "high": None, "note": note}
         scores.append(tables[0][key].model_copy(update=update))
-    note = None if len(runs) >= PREFIXES else f"{PREFIXES} seeds are owed"
-    return TrivialRow(name, scores, {key: float(each.std(ddof=1)) for key, each in values.items()}, note=note)
+    note = None if len(runs) >= PREFIXES else f"{len(runs)} of the {PREFIXES} seeds of a control"
+    return Baseline(name, scores, {key: float(each.std(ddof=1)) for key, each in values.items()}, note=note)
 
 
-def is_gain(score: Score, control: TrivialRow) -> bool | None:
-    """Whether a score is better than the control's mean by more than two of its standard deviations.
+def is_improvement(score: Score, control: Baseline) -> bool | None:
+    """Decide whether a score is better than the control's mean by more than two of its standard deviations.
 
-    None where the control has no such score or the metric no better side. Two standard deviations to the letter are
-    no gain.
+    None where the control has no such score or the metric no better side. Exactly two standard deviations are no
+    improvement.
     """
     mean = find(control.scores, place(score))
     if mean is None or control.spread is None or score.higher_is_better is None:

@@ -7,7 +7,7 @@ their hash, so that ``culteval score`` needs no model. They are read as untruste
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,6 +25,7 @@ from ...tasks.reading import read_lines, read_unmarked, unmarked
 from ...tasks.schema import Strict
 from ...tasks.score import Score, Sheet
 from ...tasks.spec import TaskSpec, first_problem, read_yaml
+from ..registry import spec_of
 from ..submissions.manifest import MOST_LINE_BYTES, Manifest
 from ..util.atomic_io import replacing, write_json
 
@@ -33,7 +34,7 @@ MOST_RECORD_BYTES = 1 << 16
 _POLES = ("high", "low", "neither")  # of the letters A, B and C
 
 
-class Verdict(Strict):
+class JudgeVerdict(Strict):
     """One line of ``verdicts.jsonl``; ``verdict`` is null where the reply held no letter."""
 
     task: Annotated[str, Field(max_length=200)]
@@ -53,21 +54,21 @@ class JudgeRecord(Strict):
     rows: Annotated[int, Field(ge=0, le=1_000_000)]
 
 
-_VERDICT = TypeAdapter(Verdict)
+_VERDICT = TypeAdapter(JudgeVerdict)
 
 
-def judge(
-    folder: Path, manifest: Manifest, specs: dict[str, TaskSpec], answers: dict[str, Answers], model: str, args: str
+def judge_answers(
+    folder: Path, manifest: Manifest, answers: Mapping[str, Answers], model: str, args: str
 ) -> JudgeRecord:
-    """Have every open answer judged by an lm-eval model and write the verdicts, both files or none.
+    """Let an lm-eval model judge every open answer and write the verdicts, both files or none.
 
     Raises:
         UsageError: nothing to judge. UnavailableError: no such model.
     """
     asked = [
         (name, row, prompt)
-        for name, spec in specs.items()
-        for row, prompt in _prompts(spec, answers[name])
+        for name, given in answers.items()
+        for row, prompt in _prompts(spec_of(name), given)
     ]  # fmt: skip
     if not asked:
         raise UsageError(f"{folder}: no open answers to judge. Only tasks like probes, run with text, have some.")
@@ -77,7 +78,7 @@ def judge(
     digest = hashlib.sha256()
     with replacing(folder / VERDICTS) as temporary, temporary.open("wb") as file:
         for (name, row, prompt), reply in zip(asked, replies, strict=True):
-            verdict = Verdict(task=name, row=row, prompt=prompt, reply=reply[:4000], verdict=read_verdict(reply))
+            verdict = JudgeVerdict(task=name, row=row, prompt=prompt, reply=reply[:4000], verdict=read_verdict(reply))
             file.write(line := (verdict.model_dump_json() + "\n").encode())
             digest.update(line)
     record = JudgeRecord(
@@ -112,7 +113,7 @@ def _prompts(spec: TaskSpec, answers: Answers) -> Iterator[tuple[int, str]]:
     for row, item in enumerate(answers.layout.item.tolist()):
         if item in questions and answers.texts[row].strip():
             poles = texts["poles"][questions[item].dimension]
-            # The stranger's text goes in last, so that nothing in it is read as a placeholder.
+            # The untrusted text goes in last, so that nothing in it is read as a placeholder.
             prompt = texts["template"].replace("{high}", poles["high"]).replace("{low}", poles["low"])
             before, _, after = prompt.replace("{question}", questions[item].question).partition("{answer}")
             yield row, before + answers.texts[row] + after
@@ -136,7 +137,7 @@ def _replies(model: str, args: str, prompts: Sequence[str]) -> list[str]:
     return judging.generate_until(requests)
 
 
-def read_verdicts(folder: Path, manifest: Manifest) -> list[Verdict]:
+def read_verdicts(folder: Path, manifest: Manifest) -> list[JudgeVerdict]:
     """The verdicts beside a submission; none where nobody judged.
 
     Raises:
@@ -151,7 +152,7 @@ def read_verdicts(folder: Path, manifest: Manifest) -> list[Verdict]:
         raise InputError(f"{path}: {first_problem(error)}. Judge again.") from None
     if record.answers_sha256 != manifest.answers.sha256:
         raise InputError(f"{path}: judges other answers than these. Judge again, or remove it.")
-    verdicts: list[Verdict] = []
+    verdicts: list[JudgeVerdict] = []
     digest, source = hashlib.sha256(), folder / VERDICTS
     try:
         for line in read_lines(source, 2 * MOST_LINE_BYTES, whole=True):
@@ -169,7 +170,7 @@ def read_verdicts(folder: Path, manifest: Manifest) -> list[Verdict]:
 
 
 def judged_scores(
-    spec: TaskSpec, name: str, answers: Answers, verdicts: Sequence[Verdict], country: str, options: MeasureOptions
+    spec: TaskSpec, name: str, answers: Answers, verdicts: Sequence[JudgeVerdict], country: str, options: MeasureOptions
 ) -> list[Score]:
     """By split: ``judged_side``, the share of leaning answers on the country's side, and the shares of replies that say
     neither (``judged_neither``) or nothing that can be read (``judged_unread``)."""

@@ -8,32 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
+from ...tasks.answers import Answers
+from ...tasks.measure import MeasureOptions
 from ...tasks.prompts import Asking
 from ...tasks.schema import Readout, Strict
+from ...tasks.spec import OWN_EDITION, TaskSpec
 from ..model_info import Count, ModelInfo, Name, Sha256
 
 SCHEMA: Final = 1
-
-
-MANIFEST = "manifest.json"
-
-
+SUBMISSION, MANIFEST = "submission", "manifest.json"  # a run's folder has its submission in the first
 ANSWERS: Final = "answers.jsonl"
-
-
+DIGITS = 9  # decimals of a stored probability
 MOST_TEXT = 6_000  # characters of a generated answer that are kept: a line of them fits whatever the script
-
-
 MOST_MANIFEST_BYTES, MOST_LINE_BYTES, MOST_ANSWERS = 1 << 20, 1 << 15, 5_000_000
 
-
 Scalar = Annotated[str, Field(max_length=4000)] | int | float | bool | None
-
-
 Setting = Scalar | Annotated[list[Scalar], Field(max_length=1000)]
 
 
@@ -48,6 +43,30 @@ class AskedTask(Strict):
     respondents: Annotated[int, Field(ge=0, le=100_000)] = 0
     limit: Annotated[int, Field(ge=1, le=100_000)] | None = None
     calibrated: bool = False
+
+    @classmethod
+    def of(cls, spec: TaskSpec, country: str, asking: Asking, options: MeasureOptions) -> AskedTask:
+        """Describe a request: how much of a task is asked, and under which figures it is scored."""
+        return cls(
+            name=spec.name,
+            hash=spec.hash,
+            country=country,
+            edition=options.edition or spec.default_edition,
+            constants=options.constants,
+            respondents=asking.respondents,
+            limit=asking.limit,
+            calibrated=asking.calibrate,
+        )
+
+    def asking(self, seed: int) -> Asking:
+        """Return how much of its protocol was asked; ``seed`` is the manifest's, which draws the respondents."""
+        return Asking(self.respondents, seed, self.limit, self.calibrated)
+
+    @property
+    def options(self) -> MeasureOptions:
+        """The options it asks to be scored under."""
+        edition = None if self.edition == OWN_EDITION else self.edition
+        return MeasureOptions(edition=edition, constants=self.constants)
 
 
 class Fitted(Strict):
@@ -141,9 +160,19 @@ class AnswerRow(Strict):
     parsed: int | None = None
 
 
-def asking(task: AskedTask, seed: int) -> Asking:
-    """How much of its protocol a task was asked."""
-    return Asking(task.respondents, seed, task.limit, task.calibrated)
+def as_stored(answers: Answers) -> Answers:
+    """Return the answers as a reader of their submission gets them: probabilities rounded, texts cut to length."""
+    rounded = (
+        np.array([round(value, DIGITS) for value in array.ravel().tolist()]).reshape(array.shape)
+        for array in (answers.probs, answers.outside)
+    )
+    texts = None if answers.texts is None else tuple(text[:MOST_TEXT] for text in answers.texts)
+    return Answers(answers.layout, *rounded, texts, answers.parsed)
+
+
+def submission_of(path: Path) -> Path:
+    """Return the folder of a submission, given it or the folder of its run; a manifest's path stays as it is."""
+    return path / SUBMISSION if (path / SUBMISSION).is_dir() else path
 
 
 def json_schema() -> dict[str, Any]:

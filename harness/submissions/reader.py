@@ -16,7 +16,7 @@ from ...tasks.prompts import asked as count
 from ...tasks.reading import read_lines, read_unmarked, unmarked
 from ...tasks.spec import TaskSpec, first_problem
 from ..registry import spec_of
-from .manifest import MANIFEST, MOST_LINE_BYTES, MOST_MANIFEST_BYTES, AnswerRow, Manifest, asking
+from .manifest import MANIFEST, MOST_LINE_BYTES, MOST_MANIFEST_BYTES, AnswerRow, Manifest
 
 LEAST_LINE_BYTES = 80  # the field names of an answer alone take as much
 
@@ -35,7 +35,7 @@ def read_submission(path: Path, specs: Callable[[str], TaskSpec] = spec_of) -> t
         UsageError: a task that is not installed here.
     """
     path = path / MANIFEST if path.is_dir() else path
-    manifest = _manifest(path)
+    manifest = read_manifest(path)
     source = path.with_name(manifest.answers.file)
     _check_size(source, manifest.answers.rows)
     tables = _tables(manifest, path, specs)
@@ -53,7 +53,13 @@ def read_submission(path: Path, specs: Callable[[str], TaskSpec] = spec_of) -> t
     return manifest, {name: table.finished() for name, table in tables.items()}
 
 
-def _manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
+    """Read and check a manifest alone, given its submission's folder or itself.
+
+    Raises:
+        InputError: missing, malformed or out of bounds; names file and field.
+    """
+    path = path / MANIFEST if path.is_dir() else path
     data = read_unmarked(path, MOST_MANIFEST_BYTES)
     try:
         return Manifest.model_validate_json(data)
@@ -75,12 +81,12 @@ def _tables(manifest: Manifest, path: Path, find: Callable[[str], TaskSpec]) -> 
                 "Score it with the culteval version named under versions."
             )
         specs[task.name] = spec
-        asked += count(spec, asking(task, manifest.seed))
+        asked += count(spec, task.asking(manifest.seed))
     if asked != manifest.answers.rows:
         raise InputError(
             f"{path}: answers.rows: {manifest.answers.rows}, but tasks and respondents ask for {asked} answers."
         )
-    return {task.name: _Table(specs[task.name], asking(task, manifest.seed)) for task in manifest.tasks}
+    return {task.name: _Table(specs[task.name], task.asking(manifest.seed)) for task in manifest.tasks}
 
 
 def _check_size(source: Path, rows: int) -> None:

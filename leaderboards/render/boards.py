@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from ...harness.scoring.baselines import TrivialRow
+from ...harness.scoring.baselines import Baseline
 from ...tasks.countries import name_of
 from ...tasks.score import Place, Score, place
 from ..boards import CEILING, Board, Standing
@@ -124,7 +124,7 @@ def _standing(standing: Standing, places: Sequence[Place], ids: dict[str, int]) 
     } | _values(standing.row.scores, places)
 
 
-def _trivial(row: TrivialRow, places: Sequence[Place]) -> dict[str, Any]:
+def _trivial(row: Baseline, places: Sequence[Place]) -> dict[str, Any]:
     spread = row.spread or {}
     spreads = {i: number(spread[place]) for i, place in enumerate(places) if place in spread}
     about = {"name": row.name, "note": row.note, "ceiling": row.name == CEILING, "sd": spreads}

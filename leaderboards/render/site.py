@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from ...errors import CultevalError, UnavailableError, UsageError
-from ...harness.scoring.score import Shelf
+from ...harness.scoring.score import TaskCache
 from ...harness.submissions.manifest import ANSWERS, MANIFEST
 from ...harness.util.atomic_io import copy_into, replacing, write_text
 from ...tasks.score import Score
@@ -73,7 +73,7 @@ def build(
     problems += _renew(missing, out, advance)
     entries = [_kept(out, one) for one in found if one.name in kept or _is_kept(out, one)]
     conclude(folder, bool(entries), problems, sum(entry.differs for entry in entries), warn)
-    shelf, suite = Shelf(), read_suite()
+    shelf, suite = TaskCache(), read_suite()
     made = boards(entries, shelf, suite, _keeping(out, scored_anew(shelf), shelf))
     sets = aligned_sets(entries, shelf)
     _write(out / DATA / "boards.js", script("boards", board_data(made, sets, entries, checked, suite)))
@@ -111,7 +111,7 @@ def _kept(out: Path, found: Found) -> Entry:
     return entry.model_copy(update={"folder": found.folder})
 
 
-def _keeping(out: Path, anew: Against, shelf: Shelf) -> Against:
+def _keeping(out: Path, anew: Against, shelf: TaskCache) -> Against:
     """A control's scores for another board's country, kept from build to build."""
 
     def against(entry: Entry, key: Key) -> list[Score]:
@@ -134,7 +134,7 @@ def _renew(missing: Sequence[Found], out: Path, advance: Callable[[int, int], No
     """Read, score and write submissions, in several processes where that is quicker; the problems of refused ones."""
     workers = min(os.cpu_count() or 1, len(missing) // SEVERAL)
     if workers < 2:
-        shelf = Shelf()
+        shelf = TaskCache()
         for number, one in enumerate(missing, start=1):
             yield from _make([one], out, shelf)
             advance(number, len(missing))
@@ -150,9 +150,9 @@ def _renew(missing: Sequence[Found], out: Path, advance: Callable[[int, int], No
             advance(done, len(missing))
 
 
-def _make(part: Sequence[Found], out: Path, shelf: Shelf | None = None) -> list[str]:
+def _make(part: Sequence[Found], out: Path, shelf: TaskCache | None = None) -> list[str]:
     """Score some submissions and write all that the site has of each; problems of those that are refused."""
-    shelf, problems = shelf or Shelf(), []
+    shelf, problems = shelf or TaskCache(), []
     for one in part:
         try:
             entry, answers = entry_of(one, shelf)

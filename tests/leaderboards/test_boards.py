@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from culteval.harness.cli.main import cli
 from culteval.harness.registry import spec_of
 from culteval.harness.report.tables import headline_of
-from culteval.harness.scoring.score import Shelf, score_submission
+from culteval.harness.scoring.score import TaskCache
+from culteval.harness.scoring.submission import load_submission
 from culteval.leaderboards.boards import boards
 from culteval.leaderboards.country_sets import aligned_sets
 from culteval.leaderboards.entries import entries
@@ -50,7 +51,7 @@ def folder(tmp_path, submit):
 
 
 def by_country(folder):
-    return {board.key.country: board for board in boards(entries(folder, print), Shelf(), read_suite())}
+    return {board.key.country: board for board in boards(entries(folder, print), TaskCache(), read_suite())}
 
 
 def rows_of(board):
@@ -65,7 +66,7 @@ def test_the_control_is_one_row_for_every_country(folder, country):
     assert not any("untrained" in name for name in rows)
     column = headline_of(spec_of("vsm13"))
     values = [
-        next(s.value for s in score_submission(folder / f"u{seed}" / "submission", country)[1]
+        next(s.value for s in load_submission(folder / f"u{seed}" / "submission").score(country)
              if (s.metric, s.readout, s.split) == ("loss", "expected", "heldout")) for seed in range(5)
     ]  # fmt: skip
     assert column.find(control.scores).value == pytest.approx(fmean(values))
@@ -122,7 +123,7 @@ def test_rows_are_ranked_among_each_other(folder):
 
 def test_what_a_board_owes_is_said(folder, submit):
     notes = {code: " | ".join(board.notes) for code, board in by_country(folder).items()}
-    assert "24 seeds are owed" in notes["US"] and "also uniform and world mean" in notes["US"]
+    assert "3 of the 24 seeds of a control" in notes["US"] and "also uniform and world mean" in notes["US"]
     assert "no `random` at the budget of de (960 item forwards)" in notes["BR"] and "no `random`" not in notes["US"]
     for path in folder.glob("u[1-4]"):
         (path / "scores.json").unlink()
@@ -185,7 +186,7 @@ def test_without_a_control_a_gain_is_not_known_and_none_may_be(tmp_path, submit)
     done = CliRunner().invoke(cli, ["leaderboard", "show", str(tmp_path)])
     assert "gain" not in done.output.split("loss:")[0]
     submit(tmp_path / "b", answers(1), "US", "naive")
-    (board,) = boards(entries(tmp_path, print), Shelf(), read_suite())
+    (board,) = boards(entries(tmp_path, print), TaskCache(), read_suite())
     assert {name: row.gain for name, row in rows_of(board).items() if row.spent} == {"near s0": None, "naive s0": False}
 
 
@@ -197,7 +198,7 @@ def test_sets_of_six_countries(folder, submit, monkeypatch):
         submit(folder / f"icl{code}", answers(1), code, "icl")  # says the same everywhere
     submit(folder / "icl1", answers(1), "US", "icl", seed=1)
     submit(folder / "elsewhere", answers(1), "FR", "icl", fitted="US")
-    sets = {each.name: each for each in aligned_sets(entries(folder, print), Shelf())}
+    sets = {each.name: each for each in aligned_sets(entries(folder, print), TaskCache())}
     assert sets["icl s0"].countries == tuple(sorted(codes)) and sets["icl s1"].centred is None
     assert sets["icl s0"].centred.explained_variance["all"] == pytest.approx(0)
     assert not any(name.startswith("untrained") for name in sets)

@@ -12,7 +12,7 @@ from culteval.errors import UsageError
 from culteval.harness.cli.main import cli
 from culteval.harness.registry import spec_of
 from culteval.harness.report.plots import write_distances
-from culteval.harness.scoring.score import Shelf
+from culteval.harness.scoring.score import TaskCache
 from culteval.harness.submissions.reader import read_submission
 from culteval.harness.submissions.writer import write_submission
 from culteval.leaderboards import boards as rank
@@ -29,7 +29,7 @@ from ..board_files import write
 
 def board_of(home):
     """The only board of a folder; nothing may be left out."""
-    (board,) = rank.boards(collect.entries(home, pytest.fail), Shelf(), read_suite())
+    (board,) = rank.boards(collect.entries(home, pytest.fail), TaskCache(), read_suite())
     return board
 
 
@@ -54,7 +54,7 @@ def test_bold_is_what_paired_tests_support(tmp_path, shares, bold):
     for number, share in enumerate(shares):
         quiz(tmp_path, f"q{number}", share, number)
     board = board_of(tmp_path)
-    assert proven(board, Shelf(), np.random.default_rng(0)) == bold
+    assert proven(board, TaskCache(), np.random.default_rng(0)) == bold
     text = call("export", tmp_path, "--format", "md")
     assert ("**q0**" in text, tables.BOLD_NOTE in text) == (bool(bold), bool(bold))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 from culteval.harness.cli.main import cli
-from culteval.harness.scoring.score import Shelf
+from culteval.harness.scoring.score import TaskCache
 from culteval.harness.submissions.manifest import Manifest
 from culteval.harness.sweeps.grid import cells, read_grid
 from culteval.leaderboards.boards import boards
@@ -40,7 +40,7 @@ def test_it_names_no_folder_of_the_machine_it_was_made_on():
 
 def test_the_documents_have_its_tables():
     """The README's of all aligners, and the between-country tables; one reading of the board for both."""
-    shelf, runs = Shelf(), list(entries(RESULTS, print))
+    shelf, runs = TaskCache(), list(entries(RESULTS, print))
     found, sets = boards(runs, shelf, read_suite()), aligned_sets(runs, shelf)
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
     table = terminal.overall_markdown(overall(found, shelf)).splitlines()

@@ -7,7 +7,8 @@ import shutil
 import pytest
 from culteval.errors import InputError, UsageError
 from culteval.harness.registry import spec_of
-from culteval.harness.scoring.score import Shelf, score_submission
+from culteval.harness.scoring.score import TaskCache
+from culteval.harness.scoring.submission import load_submission
 from culteval.harness.submissions.manifest import AskedTask
 from culteval.leaderboards import entries as collect
 from culteval.leaderboards.render import site
@@ -17,7 +18,7 @@ from ..board_files import adapter, data_of, write
 
 def test_stored_scores_are_not_believed(tmp_path):
     for name, seed in (("honest", 1), ("liar", 2)):
-        _, scores = score_submission(write(tmp_path, name, seed=seed))
+        scores = load_submission(write(tmp_path, name, seed=seed)).score()
         rows = [score.model_dump(mode="json") for score in scores]
         for row in rows:
             row["value"] = 0.0 if name == "liar" else row["value"]
@@ -184,7 +185,7 @@ def test_imported_texts_and_figures_are_not_handed_on():
 
     from culteval.leaderboards import submission_page as detail
 
-    shelf, spec = Shelf(), spec_of("wvs")
+    shelf, spec = TaskCache(), spec_of("wvs")
     asked = AskedTask(name="wvs", hash=spec.hash, country="US")
     assert "people" in detail.items(spec, asked, shelf)[0]
     own = replace(spec, metadata=spec.metadata.model_copy(update={"imported": "official"}))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from culteval.harness.registry import spec_of
-from culteval.harness.runs.execute import SUBMISSION
-from culteval.harness.scoring.score import score_submission
+from culteval.harness.scoring.submission import load_submission
+from culteval.harness.submissions.manifest import SUBMISSION
 from culteval.tasks.answers import Answers
 from culteval.tasks.prompts import Asking, protocol
 from culteval.tasks.score import Score
@@ -48,7 +48,7 @@ def study(tiny, submit, tmp_path_factory):
         rows = [Score.model_validate(row) for row in found["scores"] if row["aligner"] == aligner]
         runs[aligner, seed] = folder / found["run"], own_scores(rows)
     constant = submit(folder / "constant", same_everywhere(), "SA", "de", seed=COLLAPSED, allowed=BUDGET * 24)
-    runs["de", COLLAPSED] = constant, own_scores(score_submission(constant / SUBMISSION)[1])
+    runs["de", COLLAPSED] = constant, own_scores(load_submission(constant / SUBMISSION).score())
     return folder, runs
 
 
@@ -70,7 +70,7 @@ def wrong(run):
     skills = []
     for code in OTHERS:
         if code != "SA":
-            _, rows = score_submission(run / SUBMISSION, code)
+            rows = load_submission(run / SUBMISSION).score(code)
             skills += [s.value for s in rows if (s.metric, s.readout, s.split) == ("skill", "expected", "heldout")]
     assert len(skills) == len(OTHERS) - 1
     return np.mean(skills)

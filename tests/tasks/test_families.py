@@ -16,7 +16,8 @@ from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.registry import spec_of, spec_path, table
 from culteval.harness.runs.config import RunConfig
 from culteval.harness.scoring.judge import JUDGE, VERDICTS, read_verdict
-from culteval.harness.scoring.score import score_answers, score_submission
+from culteval.harness.scoring.score import score_answers
+from culteval.harness.scoring.submission import load_submission
 from culteval.tasks.countries import country as resolve
 from culteval.tasks.measure import MeasureOptions
 from culteval.tasks.prompts import Asking, of_split, protocol, render
@@ -183,19 +184,19 @@ def test_a_judge_s_prompts_and_verdicts_are_kept_and_scored(probed, tiny):
     text = "".join(json.dumps(v) + "\n" for v in edited)
     (folder / VERDICTS).write_text(text)
     with pytest.raises(InputError, match="does not match"):
-        score_submission(folder)
+        load_submission(folder).score()
     import hashlib
 
     record = json.loads((folder / JUDGE).read_text())
     (folder / JUDGE).write_text(json.dumps(record | {"verdicts_sha256": hashlib.sha256(text.encode()).hexdigest()}))
-    rows = {r.metric: r for r in score_submission(folder)[1] if r.metric.startswith("judged")}
+    rows = {r.metric: r for r in load_submission(folder).score() if r.metric.startswith("judged")}
     assert rows["judged_neither"].value == pytest.approx(sum(v["verdict"] == "neither" for v in edited) / len(edited))
     assert 0 < rows["judged_side"].value < 1
     assert rows["judged_side"].n == sum(v["verdict"] in ("high", "low") for v in edited)
     assert rows["judged_unread"].value == pytest.approx(sum(v["verdict"] is None for v in edited) / len(edited))
     (folder / JUDGE).write_text(json.dumps(record | {"answers_sha256": "0" * 64}))
     with pytest.raises(InputError, match="other answers"):
-        score_submission(folder)
+        load_submission(folder).score()
 
 
 @pytest.mark.parametrize(

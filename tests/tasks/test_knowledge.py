@@ -362,10 +362,10 @@ def test_a_known_prior_is_divided_out(task, people):
     answers = said(whole, probs[0] / probs[0].sum(-1, keepdims=True))
     for split in spec.metadata.splits.named:
         mine = of_split(spec, whole, split)
-        back, real = calibrated(spec, answers.take(mine), split), mine & ~is_free(answers)
+        back, real = calibrated(spec, answers.take(mine), split), mine & ~is_free(answers.layout)
         assert np.allclose(back.probs[0], likes[real]) and (back.layout.item == whole.item[real]).all()
     rows = score_answers(spec, answers, "US", MeasureOptions(), "x")
-    real, metric = of_split(spec, whole, "heldout") & ~is_free(answers), spec.metadata.headline.metric
+    real, metric = of_split(spec, whole, "heldout") & ~is_free(answers.layout), spec.metadata.headline.metric
     found = {row.readout: row.value for row in rows if (row.metric, row.split) == (metric, "heldout")}
     wanted = values(spec, "US", said(whole.take(real), likes[real]), "expected")[metric].value
     assert found["expected_calibrated"] == pytest.approx(wanted) and abs(found["expected"] - wanted) > 1e-3

@@ -92,7 +92,7 @@ def test_collapsed_countries_and_the_mean_skill():
 def test_from_answers_to_the_headline(tmp_path, submit):
     """Item means made for a country's scores have all of the variance, whatever constants the score is told."""
     from culteval.harness.registry import spec_of
-    from culteval.harness.scoring.score import score_submission
+    from culteval.harness.scoring.submission import load_submission
     from culteval.tasks.answers import Answers
     from culteval.tasks.metrics.reference import scores_of
     from culteval.tasks.prompts import Asking, protocol
@@ -106,7 +106,7 @@ def test_from_answers_to_the_headline(tmp_path, submit):
         probs = np.maximum(1 - abs(layout.codes - means[layout.item][:, None]), 0)
         path = submit(tmp_path / code, {"vsm13": Answers(layout, probs[None], np.zeros((1, len(layout))))}, code)
         for constants, table in tables.items():
-            table[code] = score_submission(path / "submission", None, {"constants": constants})[1]
+            table[code] = load_submission(path / "submission").score(constants=constants)
     for constants, table in tables.items():
         found = centred(table, "expected")
         assert found.explained_variance[ALL] == pytest.approx(1, abs=1e-6)

@@ -126,7 +126,7 @@ def test_why_a_run_ended_is_in_its_log(tiny, monkeypatch):
         raise ZeroDivisionError("a line\nand another")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "score_submission", breaks)
+        patch.setattr(run, "_score", breaks)
         assert isinstance(naive(tiny()).exception, ZeroDivisionError)
     (folder,) = Path("runs").iterdir()
     *_, last = lines(folder)

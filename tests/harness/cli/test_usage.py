@@ -187,7 +187,7 @@ def test_internal_errors_and_interrupts_are_told_apart(culteval, monkeypatch, tm
 
     full = OSError(28, "No space left on device", "runs")
     for error, expected in ((ValueError("odd"), 1), (KeyboardInterrupt(), 130), (click.Abort(), 130), (full, 5)):
-        monkeypatch.setattr(commands, "score_submission", lambda *_, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(commands, "load_submission", lambda *_, error=error: (_ for _ in ()).throw(error))
         code, printed, err = culteval("score", tmp_path)
         assert code == expected and printed == "" and len(err.strip().splitlines()) == 1
 

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import yaml
 from culteval.harness.registry import spec_of
-from culteval.harness.scoring.baselines import PREFIXES, is_gain, random_prefix, trivial_rows
+from culteval.harness.scoring.baselines import PREFIXES, baselines, is_improvement, random_prefix
 from culteval.tasks.answers import Answers
 from culteval.tasks.measure import MeasureOptions, measure_of
-from culteval.tasks.metrics.common import uniform_answers
 from culteval.tasks.metrics.hofstede import inverse, means_with, weights
 from culteval.tasks.metrics.shares import split_half
 from culteval.tasks.prompts import Asking, protocol
@@ -30,7 +29,7 @@ DIMENSIONS = ("pdi", "idv", "mas", "uai", "lto", "ivr")
 def rows_of(spec, country, calibrate=False, **options):
     """The trivial rows by name, each as {(metric, readout): value} of the held-out split."""
     layout = protocol(spec, Asking(calibrate=calibrate)).layout
-    rows = trivial_rows(spec, uniform_answers(layout), country, MeasureOptions(**options))
+    rows = baselines(spec, layout, country, MeasureOptions(**options))
     return {
         row.name: {(s.metric, s.readout): s.value for s in row.scores if s.split == "heldout"} for row in rows
     }, rows
@@ -221,7 +220,7 @@ def test_mean_and_spread_of_the_prefixes():
         found["loss"].value == pytest.approx(fmean(values)) and (found["loss"].low, found["loss"].high) == (None,) * 2
     )
     assert row.spread["l1", "expected", "heldout"] == pytest.approx(2 * stdev(values))
-    assert random_prefix(runs[:3]).note == "24 seeds are owed"
+    assert random_prefix(runs[:3]).note == "3 of the 24 seeds of a control"
     with pytest.raises(ValueError, match="two runs"):
         random_prefix(runs[:1])
 
@@ -231,11 +230,12 @@ def test_two_deviations_to_the_letter_are_no_gain(better):
     control = random_prefix([[score(v, better=better)] for v in (0.0, 2.0, 4.0)])  # mean 2, deviation 2
     edge = 6.0 if better else -2.0
     past = edge + (1e-9 if better else -1e-9)
-    assert is_gain(score(edge, better=better), control) is False
-    assert is_gain(score(past, better=better), control) is True
-    assert is_gain(score(4 - past, better=better), control) is False  # as far on the worse side
-    assert is_gain(score(0, "other", better), control) is None
-    assert is_gain(score(edge, better=None), random_prefix([[score(v, better=None)] for v in (0.0, 2.0)])) is None
+    assert is_improvement(score(edge, better=better), control) is False
+    assert is_improvement(score(past, better=better), control) is True
+    assert is_improvement(score(4 - past, better=better), control) is False  # as far on the worse side
+    assert is_improvement(score(0, "other", better), control) is None
+    neither = random_prefix([[score(v, better=None)] for v in (0.0, 2.0)])
+    assert is_improvement(score(edge, better=None), neither) is None
 
 
 def test_prefixes_are_collapsed_where_all_are():
@@ -247,5 +247,5 @@ def test_rows_are_of_the_prompts_that_were_asked(survey):
     """A submission of one wording gets rows of one wording."""
     layout = protocol(spec_of("vsm13"), Asking(limit=1)).layout
     answers = Answers(layout, np.full((1, *layout.codes.shape), 0.2), np.zeros((1, len(layout))))
-    rows = trivial_rows(spec_of("vsm13"), answers, "SA", MeasureOptions())
+    rows = baselines(spec_of("vsm13"), answers.layout, "SA", MeasureOptions())
     assert {s.wordings for s in rows[0].scores if s.metric == "loss"} == {("A",), ("C",)}

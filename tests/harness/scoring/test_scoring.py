@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from culteval.errors import UsageError
 from culteval.harness.registry import spec_path
-from culteval.harness.scoring.score import score_answers, score_constant, score_submission
+from culteval.harness.scoring.baselines import constant_scores
+from culteval.harness.scoring.score import score_answers
+from culteval.harness.scoring.submission import load_submission
 from culteval.harness.submissions.writer import write_submission
 from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.measure import MeasureOptions
@@ -107,7 +109,7 @@ SPLITS = {"fit": ("A", "B"), "heldout": ("C", "D")}
 @pytest.mark.parametrize("constants", ["world", "zero"])
 def test_scores_agree_with_a_calculation_by_hand(tmp_path, respondents, country, constants):
     write(tmp_path / "s", respondents=respondents)
-    _, scores = score_submission(tmp_path / "s", country, {"constants": constants})
+    scores = load_submission(tmp_path / "s").score(country, constants=constants)
     for split, wordings in SPLITS.items():
         for readout in ("expected", "argmax"):
             loss, index = expected_loss(tmp_path / "s", country, wordings, constants=constants, readout=readout)
@@ -126,7 +128,7 @@ def test_scores_agree_with_a_calculation_by_hand(tmp_path, respondents, country,
 
 def test_text_readout_leaves_out_what_was_not_parsed(tmp_path):
     answers = write(tmp_path / "s", text=True, respondents=4)
-    _, scores = score_submission(tmp_path / "s")
+    scores = load_submission(tmp_path / "s").score()
     for split, wordings in SPLITS.items():
         loss, _ = expected_loss(tmp_path / "s", "SA", wordings, readout="text")
         assert value_of(scores, metric="loss", readout="text", split=split).value == pytest.approx(loss, rel=1e-9)
@@ -148,12 +150,12 @@ def test_texts_without_probabilities_agree_with_nothing(tmp_path):
 
 def test_no_text_no_text_score(tmp_path):
     write(tmp_path / "s")
-    assert {row.readout for row in score_submission(tmp_path / "s")[1]} == {"expected", "argmax"}
+    assert {row.readout for row in load_submission(tmp_path / "s").score()} == {"expected", "argmax"}
 
 
 def test_uniform_answers_are_the_constant_and_collapsed(tmp_path):
     write(tmp_path / "s", kind="uniform")
-    _, scores = score_submission(tmp_path / "s")
+    scores = load_submission(tmp_path / "s").score()
     known, world = references()
     null = sum((a - b) ** 2 for a, b in zip(world, known["SA"], strict=True))
     row = value_of(scores, metric="loss", readout="expected", split="heldout")
@@ -164,8 +166,7 @@ def test_uniform_answers_are_the_constant_and_collapsed(tmp_path):
 
 def test_the_constant_row():
     layout = protocol(load(), Asking()).layout
-    probs = np.full((1, *layout.codes.shape), 0.2)
-    scores = score_constant(load(), Answers(layout, probs, probs[..., 0]), "US", MeasureOptions(constants="zero"))
+    scores = constant_scores(load(), layout, "US", MeasureOptions(constants="zero"))
     known, _ = references()
     loss = value_of(scores, metric="loss", split="heldout", readout="expected")
     assert loss.value == pytest.approx(sum(x**2 for x in known["US"])) and loss.aligner == "constant"
@@ -174,7 +175,7 @@ def test_the_constant_row():
 def test_scores_of_what_was_written_equal_those_of_what_was_given(tmp_path):
     given = write(tmp_path / "s", respondents=25)
     options = MeasureOptions(edition="extended")
-    _, after = score_submission(tmp_path / "s")
+    after = load_submission(tmp_path / "s").score()
     before = score_answers(load(), given, "SA", options, "de")
     assert [row.metric for row in after] == [row.metric for row in before]
     assert [row.value for row in after] == pytest.approx([row.value for row in before], rel=1e-6, abs=1e-6)
@@ -186,7 +187,7 @@ def test_scores_of_what_was_written_equal_those_of_what_was_given(tmp_path):
 def test_all_countries_of_an_edition(tmp_path):
     write(tmp_path / "s")
     for edition in ("extended", "2015"):
-        _, scores = score_submission(tmp_path / "s", "all", {"edition": edition})
+        scores = load_submission(tmp_path / "s").score("all", edition=edition)
         known, _ = references(edition)
         assert {row.country for row in scores} == set(known)
         for code in list(known)[::20]:
@@ -204,7 +205,7 @@ def test_all_countries_of_an_edition(tmp_path):
 def test_what_the_reference_lacks_is_a_usage_error(tmp_path, country, overrides, needle):
     write(tmp_path / "s")
     with pytest.raises(UsageError, match=needle) as caught:
-        score_submission(tmp_path / "s", country, overrides)
+        load_submission(tmp_path / "s").score(country, **overrides)
     assert len(str(caught.value).splitlines()) <= 2
 
 
@@ -225,7 +226,7 @@ def bare(tmp_path_factory):
         "            raise ModuleNotFoundError(f'no {name} here', name=name)\n"
         "sys.meta_path.insert(0, Absent())\n"
     )
-    code = "from culteval.harness.cli import main; main()"
+    code = "from culteval.harness.cli.main import main; main()"
 
     def run(*arguments, program=code):
         path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
@@ -323,7 +324,7 @@ def test_names_are_shown_as_they_are(tmp_path, name, monkeypatch, capsys):
 def finished_run(folder, aligner, seed=0):
     """A run folder as far as a board reads it."""
     write(folder / "submission", aligner=aligner, seed=seed)
-    _, scores = score_submission(folder / "submission")
+    scores = load_submission(folder / "submission").score()
     (folder / "scores.json").write_text(json.dumps([row.model_dump(mode="json") for row in scores]))
     return scores
 

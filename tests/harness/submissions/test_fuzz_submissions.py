@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from culteval.errors import CultevalError, InputError
 from culteval.harness.alignment.budget import Budget
 from culteval.harness.cli.main import cli
-from culteval.harness.scoring.score import score_submission
+from culteval.harness.scoring.submission import load_submission
 from culteval.harness.submissions.reader import read_submission
 from culteval.harness.submissions.writer import write_submission
 from culteval.tasks.prompts import Asking, protocol
@@ -57,7 +57,7 @@ def test_submissions(home, inputs):
         answers.write_bytes(b"\n".join([*lines[:at], line, *lines[at + 1 :], b""]))
         seal(folder)
 
-    fuzz(inputs, change, lambda: score_submission(folder))
+    fuzz(inputs, change, lambda: load_submission(folder).score())
 
 
 @pytest.mark.parametrize("respondents", [100_000, 20_000])
@@ -97,9 +97,9 @@ def test_what_a_manifest_asks_for_and_nobody_has_is_a_bad_file(tmp_path, field, 
     answers = Answers(layout, np.full((1, len(layout), 5), 0.2), np.zeros((1, len(layout))))
     write_submission(folder, manifest, {"vsm13": answers})
     with pytest.raises(InputError, match=r"tasks\.0: "):
-        score_submission(folder)
+        load_submission(folder).score()
     repair = {"edition": {"edition": "2015"}, "constants": {"constants": "zero"}, "country": {}}[field]
-    assert score_submission(folder, "US", repair)[1]
+    assert load_submission(folder).score("US", **repair)
     done = CliRunner().invoke(cli, ["score", str(folder), "--country", ""])
     assert isinstance(done.exception, CultevalError)
 

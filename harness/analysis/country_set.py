@@ -1,0 +1,60 @@
+"""Aligned sets: submissions of one aligner, model and protocol that differ in the country they are aligned to.
+
+What makes a set is decided here, for identification, rank correlation and boards.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ...tasks.countries import name_of
+from ...tasks.spec import TaskSpec
+from ..submissions.manifest import Manifest
+
+
+class Setup(NamedTuple):
+    """What the submissions of a set have in common: everything that was chosen but the country."""
+
+    aligner: str
+    settings: str
+    model: str
+    dtype: str
+    budget: int
+    seed: int
+    edition: str
+    constants: str
+    respondents: int
+    limit: int | None
+
+
+def setup_of(manifest: Manifest, spec: TaskSpec) -> Setup:
+    """Return the setup of one submission in a task that it answered."""
+    asked = manifest.asked(spec.name)
+    return Setup(
+        manifest.aligner.name,
+        json.dumps(manifest.aligner.settings, sort_keys=True),
+        manifest.model.name,
+        manifest.model.dtype,
+        manifest.budget.item_forwards_allowed,
+        manifest.seed,
+        asked.edition or spec.default_edition,
+        asked.constants,
+        asked.respondents,
+        asked.limit,
+    )
+
+
+def why_no_set(manifests: Sequence[Manifest], spec: TaskSpec) -> str | None:
+    """Say why submissions are no aligned set, one a country; None where they are one."""
+    if len(manifests) < 2:
+        return "that takes several submissions, each aligned to another country"
+    columns = zip(Setup._fields, zip(*(setup_of(manifest, spec) for manifest in manifests), strict=True), strict=True)
+    if odd := [name for name, values in columns if len(set(values)) > 1]:
+        return f"they differ in more than the country: {', '.join(odd)}"
+    countries = Counter(manifest.aligned_to for manifest in manifests)
+    if twice := [code for code, times in countries.items() if times > 1]:
+        return f"more than one is aligned to {name_of(twice[0])}"
+    return None

@@ -1,0 +1,165 @@
+"""The published board's numbers, to the last digit: what the code gave on 28 November 2026 is what it gives now.
+
+``tests/data/numbers.json.xz`` was written by this module (``python -m tests.leaderboards.test_numbers``) before the
+harness was taken apart and put together anew. It holds every number of every board, all scores of all entries, scores
+against all countries, comparisons, identification and between-country agreement. ``tests/data/submissions.json.xz`` has
+small submissions with their scores, of what the board lacks: answers in text, calibration, respondents.
+A change that is to move a number writes the file anew and says so in its commit; any other change leaves it alone.
+
+All are compared to the last digit but comparisons: these average over prompts by another order of sums where a
+processor lacks AVX-512, and differ by 1e-14 then.
+"""
+
+import json
+import lzma
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+import pytest
+from culteval.harness.analysis.compare import compare, read_sides
+from culteval.harness.analysis.country_distance import distances_to_countries
+from culteval.harness.scoring.score import TaskCache
+from culteval.harness.scoring.submission import load_submission
+from culteval.leaderboards.boards import boards
+from culteval.leaderboards.country_sets import aligned_sets
+from culteval.leaderboards.entries import entries
+from culteval.leaderboards.suite import read_suite
+
+RESULTS = Path(__file__).parents[2] / "leaderboards" / "results"
+STORED = Path(__file__).parents[1] / "data" / "numbers.json.xz"
+SMALL = STORED.with_name("submissions.json.xz")
+ALL_COUNTRIES = (("US", "de"), ("SA", "naive"))
+PAIRS = (("US", "naive", "US", "de"), ("US", "naive", "US", "clca"), ("SA", "icl", "CN", "icl"))
+SETS = ("de", "augmented")
+COUNTRIES = ("BR", "CN", "DE", "IN", "SA", "US")
+DIFFERENCE = ("metric", "readout", "split", "a", "b", "difference", "low", "high", "p", "adjusted", "n", "detectable")
+ITEM = ("item", "likely_a", "likely_b", "mean_a", "mean_b", "shift", "p", "adjusted")
+SCORED = ("metric", "readout", "split", "value", "low", "high", "n", "note")
+
+
+def folder(country, aligner):
+    """The first entry of a country and aligner."""
+    return min(RESULTS.glob(f"vsm13-{country}-{aligner}-*"))
+
+
+def rows(scores):
+    """Scores by task and country, as lists of names and numbers."""
+    found = {}
+    for score in scores:
+        cells = [getattr(score, name) for name in SCORED]
+        found.setdefault(f"{score.task} {score.country}", []).append(cells)
+    return found
+
+
+def of_board(board):
+    """What a board shows: baselines with their spread, and each entry's rank, bounds and improvement."""
+    trivial = [
+        [row.name, rows(row.scores), sorted([*place, value] for place, value in (row.spread or {}).items())]
+        for row in board.trivial
+    ]
+    standings = []
+    for one in board.standings:
+        headline = [s.value for s in one.row.scores if s.metric == board.spec.metadata.headline.metric]
+        standings.append([one.entry.name, one.rank, one.basis, one.low, one.high, one.row.gain, headline])
+    return {"baselines": trivial, "entries": standings}
+
+
+def of_comparison(one):
+    """A comparison of one task: every difference and every item, without the sentences."""
+    differences = [[getattr(row, name) for name in DIFFERENCE] for row in one.differences]
+    items = [[getattr(row, name) for name in ITEM] for row in one.moved]
+    return [one.task, one.country, one.a, one.b, one.readout, one.answers, differences, items]
+
+
+def of_agreement(one):
+    """Between-country agreement: explained variance and correlation by dimension, skill, collapsed countries."""
+    if one is None:
+        return None
+    variance, correlation = dict(one.explained_variance), dict(one.correlation)
+    return [list(one.countries), variance, correlation, one.skill, list(one.collapsed)]
+
+
+def of_set(one):
+    """An aligned set of the board."""
+    return [one.title, one.aligner, one.seed, one.readout, list(one.countries), of_agreement(one.centred)]
+
+
+def of_identification(one):
+    """Distances, double-centred distances, ranks and p of an aligned set."""
+    arrays = [np.asarray(array).tolist() for array in (one.distances, one.centred, one.ranks)]
+    return [list(one.countries), *arrays, one.p, one.permutations]
+
+
+def numbers(runs):
+    """Everything that is compared, from a board's entries."""
+    shelf = TaskCache()
+    found = {
+        "boards": {" ".join(board.key): of_board(board) for board in boards(runs, shelf, read_suite())},
+        "scores": {entry.name: rows(entry.scores) for entry in runs},
+        "sets": [of_set(each) for each in aligned_sets(runs, shelf)],
+        "all countries": {},
+        "comparisons": [],
+        "identification": {},
+    }
+    for country, aligner in ALL_COUNTRIES:
+        path = folder(country, aligner)
+        found["all countries"][path.name] = rows(load_submission(path).score("all"))
+    for country, aligner, other, second in PAIRS:
+        sides = read_sides([folder(country, aligner), folder(other, second)])
+        found["comparisons"] += [of_comparison(each) for each in compare(sides, np.random.default_rng(0))]
+    for aligner in SETS:
+        paths = [folder(country, aligner) for country in COUNTRIES]
+        each = distances_to_countries(paths, None, None, None, 0)
+        nearest = [[one.own, one.rank, one.distances] for one in each.placed]
+        found["identification"][aligner] = [of_identification(each.identified), nearest, of_agreement(each.between)]
+    return json.loads(json.dumps(found))
+
+
+def differing(old, new, place=""):
+    """The places where two trees of lists, dicts and plain values are not equal, floats to the last digit."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old.keys() | new.keys():
+            yield from differing(old.get(key), new.get(key), f"{place}/{key}")
+    elif isinstance(old, list) and isinstance(new, list):
+        for number, (one, other) in enumerate(zip_longest(old, new)):
+            yield from differing(one, other, f"{place}/{number}")
+    elif old != new:
+        yield place, old, new
+
+
+def same(old, new, path):
+    """Whether a number is the stored one; those of comparisons may differ by rounding."""
+    if path.startswith("/comparisons") and isinstance(old, float) and isinstance(new, float):
+        return abs(old - new) <= 1e-13 * max(1.0, abs(old))
+    return False
+
+
+def read(path):
+    return json.loads(lzma.decompress(path.read_bytes()))
+
+
+def test_the_published_boards_numbers_are_as_they_were():
+    old, new = read(STORED), numbers(list(entries(RESULTS, print)))
+    assert len(old["boards"]) == 29 and len(old["scores"]) == 131 and len(old["sets"]) > 5
+    odd = [each for each in differing(old, new) if not same(each[1], each[2], each[0])]
+    assert not odd, (len(odd), odd[:5])
+
+
+@pytest.mark.parametrize("name", ["vsm13-US-random", "cdeval_core-US-icl", "text"])
+def test_scores_of_small_submissions_are_as_they_were(tmp_path, name):
+    stored = read(SMALL)[name]
+    for file, text in stored["files"].items():
+        (tmp_path / file).write_text(text, encoding="utf-8")
+    odd = list(differing(stored["scores"], json.loads(json.dumps(rows(load_submission(tmp_path).score())))))
+    assert len(stored["scores"]) and not odd, (len(odd), odd[:5])
+
+
+def main():
+    STORED.parent.mkdir(exist_ok=True)
+    data = numbers(list(entries(RESULTS, print)))
+    STORED.write_bytes(lzma.compress(json.dumps(data, separators=(",", ":")).encode(), preset=9))
+
+
+if __name__ == "__main__":
+    main()
