@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,12 +19,12 @@ from ..harness.report.tables import Column, Row, badness, headline_of, ranked
 from ..harness.scoring.baselines import CONTROL, PREFIXES, TrivialRow, is_gain, random_prefix, trivial_rows
 from ..harness.scoring.score import Shelf, options_of, score_by
 from ..harness.submissions.manifest import AskedTask, asking
-from ..harness.submissions.reader import read_submission
 from ..tasks.answers import Answers
 from ..tasks.countries import name_of
 from ..tasks.prompts import layout_of
 from ..tasks.score import COLLAPSED, Score
 from ..tasks.spec import TaskSpec
+from .answer_reader import AnswerReader
 from .entries import Entry
 from .suite import Suite
 
@@ -97,13 +96,13 @@ class Board:
         model = models.pop() if len(models) == 1 else ""
         return f"{self.spec.name}, {name_of(self.key.country)} ({model}{self.variant})"
 
-    def rows(self, verified: Collection[str] = ()) -> list[Row]:
+    def rows(self) -> list[Row]:
         """All rows by value, the trivial ones among them, as the terminal shows them; (v) where verified."""
         several = len({standing.entry.manifest.model.name for standing in self.standings}) > 1
         named = []
         for standing in self.standings:
             more = f" {standing.entry.manifest.model.name}" if several else ""
-            more += " (v)" if standing.entry.manifest.answers.sha256 in verified else ""
+            more += " (v)" if standing.entry.verified else ""
             named.append(replace(standing.row, aligner=standing.row.aligner + more, rank=standing.place))
         others = [Row(row.name, row.scores, None, row.spread) for row in self.trivial]
         return ranked([*named, *others], self.spec)
@@ -139,7 +138,7 @@ def boards(
     for entry in entries:
         for task in entry.manifest.tasks:
             groups[key_of(task, shelf.spec(task.name))].append(entry)
-    against = against or scored_anew(shelf)
+    against = against or scored_anew(AnswerReader(shelf))
     made = []
     for number, (key, members) in enumerate(groups.items(), start=1):
         like = [each for other, each in groups.items() if (other.task, other.asked) == (key.task, key.asked)]
@@ -149,18 +148,17 @@ def boards(
     return sorted(made, key=lambda board: (not board.in_suite, suite.place(board.key.task), board.key))
 
 
-def scored_anew(shelf: Shelf) -> Against:
-    """Scores entries' answers as those of other boards; an entry is read once, however many countries it serves.
+def scored_anew(answers: AnswerReader) -> Against:
+    """Score entries' answers as those of other boards, whatever country they were submitted for.
 
     What it gives raises InputError where an entry's files are no longer there.
     """
-    reader = cache(read_submission)
+    shelf = answers.shelf
 
     def against(entry: Entry, key: Key) -> list[Score]:
         spec, task = shelf.spec(key.task), entry.manifest.asked(key.task)
         options = options_of(task.model_copy(update={"edition": key.edition, "constants": key.constants}))
-        answers = reader(entry.folder, shelf.spec)[1][key.task]
-        return score_by(shelf.measure(spec, key.country, options), spec, answers, CONTROL)
+        return score_by(shelf.measure(spec, key.country, options), spec, answers(entry)[key.task], CONTROL)
 
     return against
 

@@ -1,6 +1,6 @@
-"""Submissions from a folder of runs or of strangers' submissions: found, checked, and scored from their answers.
+"""Submissions of a folder of runs or of untrusted submissions: found, checked, and scored from their answers.
 
-What a submission says of its own scores is compared with what its answers give, and never shown.
+Scores that a submission brings along are compared with those that its answers give, and never shown.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from ..harness.runs.execute import ALIGNED, SCORES, SUBMISSION
 from ..harness.scoring.judge import JUDGE, VERDICTS
 from ..harness.scoring.score import Shelf, score_read
 from ..harness.submissions.manifest import ANSWERS, MANIFEST, Manifest
-from ..harness.submissions.reader import read_submission
+from ..harness.submissions.reader import COMPRESSED, read_submission
 from ..harness.util.atomic_io import sha256
 from ..tasks.answers import Answers
 from ..tasks.imported import data_dir
@@ -48,9 +48,10 @@ _VERIFIED = TypeAdapter(dict[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], A
 class Entry(BaseModel):
     """A submission on a board: its folder's name, its manifest, the scores of its answers.
 
-    ``key`` is a sha256 over its files and over the code and figures that scored it; ``differs`` says that the scores
-    it came with are not those of its answers, ``unfounded`` which of them its answers do not give at all. ``folder`` is
-    where its manifest and answers lie on this machine.
+    ``key`` is a sha256 over its files and over the code and figures that scored it; ``differs`` says that submitted
+    scores (an optional ``scores.json``) differ from the recomputed ones, ``unfounded`` which of them its answers do not
+    give at all. ``verified`` says that the board's maintainers regenerated a sample of its answers. ``folder`` is where
+    its manifest and answers lie on this machine.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,6 +62,7 @@ class Entry(BaseModel):
     scores: tuple[Score, ...]
     differs: bool = False
     unfounded: tuple[str, ...] = ()
+    verified: bool = Field(False, exclude=True)  # a mark of the board's folder, which may come and go
     folder: Path = Field(Path(), exclude=True)
 
     def of(self, task: str) -> list[Score]:
@@ -147,7 +149,8 @@ def find_one(path: Path) -> Found | None:
     if (kind := kind_of(inner)) == "link":
         raise InputError(f"{shown}: {SUBMISSION} is a link. Put the folder itself here.")
     home = inner if kind == "folder" else path
-    wanted = (home / MANIFEST, home / ANSWERS, home / JUDGE, home / VERDICTS, path / SCORES)
+    names = (MANIFEST, ANSWERS, COMPRESSED, JUDGE, VERDICTS)
+    wanted = (*(home / name for name in names), path / SCORES)
     kinds = {file: kind for file in wanted if (kind := kind_of(file))}
     unfinished = home == inner and path / SCORES not in kinds
     if unfinished or home / MANIFEST not in kinds:
@@ -220,29 +223,34 @@ def entry_of(found: Found, shelf: Shelf) -> tuple[Entry, dict[str, Answers]]:
 
 
 def entries(
-    folder: Path, warn: Callable[[str], None], advance: Callable[[int, int], None] = lambda done, total: None
+    folder: Path,
+    warn: Callable[[str], None],
+    advance: Callable[[int, int], None] = lambda done, total: None,
+    hold: Callable[[Path, Mapping[str, Answers]], None] = lambda folder, answers: None,
 ) -> Iterator[Entry]:
     """All submissions of a folder, scored; those that are refused are warned about and left out.
 
     Args:
         advance: told how many of how many have been read.
+        hold: given the answers that were read from each folder, for who needs them again.
 
     Raises:
         InputError: the folder holds none, or none but refused ones.
     """
     problems: list[str] = []
-    shelf, any_good, changed = Shelf(), False, 0
+    shelf, any_good, changed, marks = Shelf(), False, 0, verified_marks(folder)
     all_found = find(folder, problems.append)
     for number, found in enumerate(all_found, start=1):
         try:
-            entry, _ = entry_of(found, shelf)
+            entry, answers = entry_of(found, shelf)
         except CultevalError as error:
             problems.append(str(error))
             continue
         finally:
             advance(number, len(all_found))
+        hold(entry.folder, answers)
         any_good, changed = True, changed + entry.differs
-        yield entry
+        yield marked(entry, marks)
     conclude(folder, any_good, problems, changed, warn)
 
 
@@ -256,11 +264,16 @@ def conclude(folder: Path, any_good: bool, problems: list[str], changed: int, wa
     if not any_good:
         raise InputError(f"{folder}: no finished runs. `culteval run` makes some; give its --out folder.")
     if changed:
-        warn(f"{changed} came with scores that their answers do not give; shown is what the answers give.")
+        warn(f"{changed}: submitted scores differ from recomputed ones; the recomputed ones are shown.")
 
 
-def verified(folder: Path) -> dict[str, Any]:
-    """What the board's keepers found by asking again, by sha256 of the answers: ``verified.json`` in the folder itself.
+def marked(entry: Entry, marks: Mapping[str, Any]) -> Entry:
+    """The entry, ``verified`` where ``verified_marks`` has its answers."""
+    return entry.model_copy(update={"verified": entry.manifest.answers.sha256 in marks})
+
+
+def verified_marks(folder: Path) -> dict[str, Any]:
+    """Read what the board's maintainers found on regenerating answers, by sha256 of the answers: ``verified.json``.
 
     Raises:
         InputError: the file is no mapping of hashes.

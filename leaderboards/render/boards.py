@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...harness.scoring.baselines import TrivialRow
@@ -34,7 +34,6 @@ def board_data(
     boards: Sequence[Board],
     sets: Sequence[AlignedSet],
     entries: Sequence[Entry],
-    verified: Collection[str],
     suite: Suite,
 ) -> dict[str, Any]:
     """All boards and submissions, and a line on each thing a reader may wonder about."""
@@ -44,7 +43,7 @@ def board_data(
     metrics = sorted({name for board in boards for name in board_metrics(board.spec)})
     return {
         "suite": {"version": suite.version, "tasks": list(suite.tasks)},
-        "submissions": [_submission(entry, entry.manifest.answers.sha256 in verified) for entry in entries],
+        "submissions": [_submission(entry) for entry in entries],
         "boards": [_board(board, ids) for board in boards],
         "sets": [_sets(title, mine) for title, mine in between.grouped(sets).items()],
         "metrics": {name: [label(name), explanation(name), precision(name)] for name in metrics},
@@ -54,7 +53,7 @@ def board_data(
     }
 
 
-def _submission(entry: Entry, verified: bool) -> dict[str, Any]:
+def _submission(entry: Entry) -> dict[str, Any]:
     manifest = entry.manifest
     fitted = manifest.fitted
     return {
@@ -68,7 +67,7 @@ def _submission(entry: Entry, verified: bool) -> dict[str, Any]:
         "evaluations": number(manifest.budget.survey_evaluations),
         "seconds": number(manifest.budget.seconds),
         "tokens": manifest.budget.tokens,
-        "verified": verified,
+        "verified": entry.verified,
         "differs": entry.differs,
     }
 

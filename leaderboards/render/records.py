@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...harness.report.tables import headline_of
@@ -23,9 +23,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-def records(
-    boards: Sequence[Board], sets: Iterable[AlignedSet], verified: Collection[str], suite: str
-) -> list[dict[str, Any]]:
+def records(boards: Sequence[Board], sets: Iterable[AlignedSet], suite: str) -> list[dict[str, Any]]:
     """One record a row and number of the boards' tables and of what stands beside them, for machines.
 
     ``kind`` says what a row is: a submission, a reference (no aligner made it), a set of submissions, or reported
@@ -48,7 +46,7 @@ def records(
                 "survey_evaluations": manifest.budget.survey_evaluations,
                 "seconds": manifest.budget.seconds,
                 "tokens": manifest.budget.tokens,
-                "verified": manifest.answers.sha256 in verified,
+                "verified": standing.entry.verified,
                 "gain": standing.row.gain,
             }
             found += _numbers(board, standing.row.scores, where | who, standing)

@@ -61,12 +61,8 @@ def _range(standing: Standing, places: int) -> str:
     return f"{standing.low:z,.{places}f} to {standing.high:z,.{places}f}{mark}"
 
 
-def table(board: Board, verified: Collection[str]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of a board as plain text; rows that no aligner made come last, without a rank.
-
-    Args:
-        verified: sha256 of the answers that the board's keepers made again.
-    """
+def table(board: Board) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of a board as plain text; baselines come last, without a rank."""
     shown, places = columns(board), precision(board.spec.metadata.headline.metric)
     headings = ["Rank", "Aligner", "Seed", "Model", *(_heading(column) for column in shown), "Range", "Evaluations"]
     rows = []
@@ -74,7 +70,7 @@ def table(board: Board, verified: Collection[str]) -> tuple[list[str], list[list
         manifest = standing.entry.manifest
         values = [_value(column, standing.row.scores) for column in shown]
         spent = f"{manifest.budget.survey_evaluations:,.0f}"
-        mark = " (v)" if manifest.answers.sha256 in verified else ""
+        mark = " (v)" if standing.entry.verified else ""
         who = [manifest.aligner.name + mark, str(manifest.seed), manifest.model.name]
         rows.append([standing.place, *who, *values, _range(standing, places), spent])
     for row in board.trivial:
@@ -105,9 +101,9 @@ def notes(board: Board, rows: Sequence[Sequence[str]], bold: Collection[int]) ->
     return lines
 
 
-def markdown(board: Board, bold: Collection[int], verified: Collection[str]) -> str:
+def markdown(board: Board, bold: Collection[int]) -> str:
     """A board as a Markdown table under its title; ``bold`` are the row numbers that a test supports."""
-    headings, rows = table(board, verified)
+    headings, rows = table(board)
     lines = []
     for number, row in enumerate(rows):
         cells = [escape(cell) for cell in row]
@@ -146,9 +142,9 @@ def _reported(task: str) -> list[tuple[str, str, str]]:
     return [(row.what, row.values, f"{row.mark}. {row.source}") for row in reported_for(task)]
 
 
-def latex(board: Board, bold: Collection[int], verified: Collection[str]) -> str:
+def latex(board: Board, bold: Collection[int]) -> str:
     """A board as a LaTeX table; the preamble needs ``\\usepackage{booktabs}``."""
-    headings, rows = table(board, verified)
+    headings, rows = table(board)
     form = "".join("l" if at in WORDS else "r" for at in range(len(headings)))
     body = []
     for number, row in enumerate(rows):

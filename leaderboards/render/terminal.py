@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -17,27 +17,27 @@ from . import between
 from .tables import GAIN_NOTE, VERIFIED_NOTE, markdown_beside
 
 
-def markdown(found: Sequence[Board], sets: Sequence[AlignedSet], verified: Collection[str]) -> str:
+def markdown(found: Sequence[Board], sets: Sequence[AlignedSet]) -> str:
     """All boards with their notes, as the terminal shows them."""
     parts = []
     for board in found:
-        parts.append(f"### {report.escape(board.title)}\n\n{report.markdown(board.rows(verified), board.spec)}")
-        parts += [f"- {report.escape(note)}" for note in _notes(board, verified)]
+        parts.append(f"### {report.escape(board.title)}\n\n{report.markdown(board.rows(), board.spec)}")
+        parts += [f"- {report.escape(note)}" for note in _notes(board)]
         parts.append("")
     return "\n".join([*parts, *markdown_beside((board.key.task for board in found), sets)])
 
 
-def _notes(board: Board, verified: Collection[str]) -> list[str]:
-    marked = any(standing.entry.manifest.answers.sha256 in verified for standing in board.standings)
+def _notes(board: Board) -> list[str]:
+    marked = any(standing.entry.verified for standing in board.standings)
     judged = any(standing.row.gain is not None for standing in board.standings)
     return [*([GAIN_NOTE] if judged else []), *board.notes, *([VERIFIED_NOTE] if marked else [])]
 
 
-def show(found: Sequence[Board], sets: Sequence[AlignedSet], verified: Collection[str], console: Console) -> None:
+def show(found: Sequence[Board], sets: Sequence[AlignedSet], console: Console) -> None:
     """Print all boards, the aligned sets and what others reported."""
     for board in found:
-        console.print(report.table(board.rows(verified), board.title, board.spec, console.width))
-        for note in _notes(board, verified):
+        console.print(report.table(board.rows(), board.title, board.spec, console.width))
+        for note in _notes(board):
             console.print(f"  {note}", style="dim", highlight=False, markup=False)
         console.print()
     for title, mine in between.grouped(sets).items():

@@ -182,7 +182,7 @@
     $("command").textContent = page.command;
     $("typed").textContent = m.command || "nothing";
     const home = `files/${encodeURIComponent(submission.name)}`;
-    for (const [id, file] of [["manifest", "manifest.json"], ["answers", "answers.jsonl"]]) $(id).href = `${home}/${file}`;
+    for (const [id, file] of [["manifest", "manifest.json"], ["answers", page.file]]) Object.assign($(id), { href: `${home}/${file}`, textContent: file });
     $("adapter").innerHTML = page.adapter.map((file) => `<a href="${home}/${esc(file)}" download>${esc(file)}</a>`).join(" ");
     $("copy").addEventListener("click", async () => {
       try { await navigator.clipboard.writeText(page.command); $("copy").textContent = "Copied"; } catch {

@@ -11,6 +11,8 @@ from culteval.errors import CultevalError, InputError
 from culteval.harness.cli.main import cli
 from culteval.leaderboards.verify import _sample
 
+from ..submission_files import rows_of, unpacked
+
 BASE = ["run", "--task", "vsm13", "--country", "US", "--dtype", "float32", "--threads", 1, "--no-compare"]
 
 
@@ -51,16 +53,12 @@ def entry(board, aligner):
     return next(board.glob(f"vsm13-US-{aligner}-*"))
 
 
-def rows_of(folder):
-    return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
-
-
 def rewrite(folder, change_manifest=lambda manifest: None, change_answers=lambda rows: None):
     """Change an entry and make its hash and name right again, as somebody who cheats would."""
     rows = rows_of(folder)
     change_answers(rows)
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    (folder / "answers.jsonl").write_bytes(data)
+    (unpacked(folder) / "answers.jsonl").write_bytes(data)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["answers"]["sha256"] = hashlib.sha256(data).hexdigest()
     change_manifest(manifest)
@@ -74,7 +72,7 @@ def test_what_add_made_is_in_order(published):
     code, out, _ = culteval("leaderboard", "check", published, "--since", published)
     assert (code, out) == (0, "3 entries, nothing wrong.\n")
     names = {path.name for path in entry(published, "random").iterdir()}
-    assert names == {"manifest.json", "answers.jsonl", "scores.json", "adapter"}
+    assert names == {"manifest.json", "answers.jsonl.zst", "adapter"}
 
 
 def test_a_run_is_added_once_and_only_when_finished(published, tmp_path):
@@ -92,7 +90,7 @@ def loud(folder):
 
 
 def cut(folder):
-    (folder / "answers.jsonl").write_bytes((folder / "answers.jsonl").read_bytes()[:-40])
+    (folder / "answers.jsonl.zst").write_bytes((folder / "answers.jsonl.zst").read_bytes()[:-40])
 
 
 def free(manifest):
