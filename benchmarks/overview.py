@@ -18,13 +18,14 @@ from culteval.harness.scoring.score import Shelf
 from culteval.leaderboards.boards import Board, boards
 from culteval.leaderboards.country_sets import AlignedSet, aligned_sets
 from culteval.leaderboards.entries import entries
-from culteval.leaderboards.metric_labels import label, precision
+from culteval.leaderboards.metric_labels import precision
 from culteval.leaderboards.render.tables import columns
 from culteval.leaderboards.suite import read_suite
+from culteval.tasks.glossary import label
 from culteval.tasks.score import place
 
 REFERENCES = ("constant", "uniform", "world mean", "random prefix")  # of the rows that no aligner made
-APART = "told apart"
+APART = "between-country R2"
 
 
 @dataclass
@@ -58,7 +59,7 @@ def cells(found: Iterable[Board]) -> dict[str, dict[str, Cell]]:
             cell = made[standing.entry.manifest.aligner.name][board.spec.name]
             if score := column.find(standing.row.scores):
                 cell.values[country].append(score.value)
-                cell.gains[country].append(bool(standing.row.gain))
+                cell.gains[country].append(bool(standing.row.improvement))
         for row in board.trivial:
             equal = row.note if (row.note or "").startswith("also ") else ""  # on a board, equal rows are one
             for name in (name for name in REFERENCES if row.name.startswith(name) or name in equal):

@@ -1,7 +1,7 @@
 """Boards: submissions grouped by what is comparable and ranked by their held-out headline, with ties.
 
-The rank is that of Chatbot Arena (Chiang et al. 2024): one more than the number of rows that are better beyond doubt,
-those whose whole range lies on the better side of one's own range. Rows that ranges cannot separate share a rank.
+The rank is that of Chatbot Arena (Chiang et al. 2024): one more than the number of rows whose whole range lies on the
+better side of one's own range. Rows whose ranges overlap share a rank.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .entries import Entry
 from .suite import Suite
 
 SEEDS = 3  # of one configuration from which their range stands for its noise
-CEILING = "split-half"  # the trivial row that nothing is expected to beat
+CEILING = "split-half"  # the baseline that nothing is expected to beat
 
 Basis = Literal["interval", "seeds"] | None
 Against = Callable[[Entry, "Key"], Sequence[Score]]
@@ -51,10 +51,9 @@ class Standing:
     """One row of a board.
 
     ``low`` and ``high`` bound the headline by its 95 % interval, or by the range of three seeds or more of the same
-    configuration; ``basis`` says which, and without either nothing bounds it and its rank is one by value alone.
-    ``row.gain`` is whether it shows anything that does not come without alignment too: better beyond doubt than every
-    row that no model made and than the random-prefix control of its model, and not collapsed. None where there
-    is no control and the rest holds.
+    configuration; ``basis`` says which, and without either its rank is a point estimate only. ``row.improvement`` is
+    whether it is better than every baseline by its whole range and than the random-prefix control of its model, and not
+    collapsed. None where there is no control and the rest holds.
     """
 
     entry: Entry
@@ -66,7 +65,7 @@ class Standing:
 
     @property
     def place(self) -> str:
-        """The rank as it is shown: in brackets where it rests on the value alone."""
+        """The rank as it is shown: in brackets where it is a point estimate only."""
         if self.rank is None:
             return "-"
         return str(self.rank) if self.basis else f"({self.rank})"
@@ -74,9 +73,9 @@ class Standing:
 
 @dataclass(frozen=True)
 class Board:
-    """Rows that may be compared, the best first, and beside them rows that no aligner made.
+    """Rows that may be compared, the best first, and beside them the baselines.
 
-    ``variant`` is edition, constants and how much was asked, in words; ``notes`` is what the board still owes.
+    ``variant`` is edition, constants and how much was asked, in words; ``notes`` is what the board still lacks.
     """
 
     key: Key
@@ -97,7 +96,7 @@ class Board:
         return f"{self.spec.name}, {name_of(self.key.country)} ({model}{self.variant})"
 
     def rows(self) -> list[Row]:
-        """All rows by value, the trivial ones among them, as the terminal shows them; (v) where verified."""
+        """All rows by value, the baselines among them, as the terminal shows them; (v) where verified."""
         several = len({standing.entry.manifest.model.name for standing in self.standings}) > 1
         named = []
         for standing in self.standings:
@@ -110,7 +109,7 @@ class Board:
 
 def key_of(task: AskedTask, spec: TaskSpec) -> Key:
     """The board that an answered task belongs to."""
-    people = f"{task.respondents} respondents" if task.respondents else ""
+    people = f"{task.respondents} personas" if task.respondents else ""
     limit = f"limit {task.limit}" if task.limit else ""
     asked = ", ".join(part for part in (people, limit) if part)
     return Key(task.name, task.country, task.edition or spec.default_edition, task.constants, asked)
@@ -207,7 +206,7 @@ def _board(
     caution = shelf.measure(spec, key.country, options_of(asked)).caution
     own = [entry for entry in members if not (entry.manifest.aligner.name == CONTROL and _model(entry) in controls)]
     rows = [*trivial, *(row for each in controls.values() for row in each)]
-    notes = [f"{row.name}: {row.note}" for row in rows if row.note] + _owed(members, controls)
+    notes = [f"{row.name}: {row.note}" for row in rows if row.note] + _lacking(members, controls)
     return Board(
         key,
         asked,
@@ -225,8 +224,8 @@ def _model(entry: Entry) -> tuple[str, str]:
     return entry.manifest.model.name, entry.manifest.model.dtype
 
 
-def _owed(members: Iterable[Entry], controls: dict[tuple[str, str], list[TrivialRow]]) -> list[str]:
-    """What a board still owes: random search at the budget of each search, and the random-prefix control."""
+def _lacking(members: Iterable[Entry], controls: dict[tuple[str, str], list[TrivialRow]]) -> list[str]:
+    """What a board still lacks: random search at the budget of each search, and the random-prefix control."""
     paid: dict[int, set[str]] = defaultdict(set)
     for entry in members:
         if allowed := entry.manifest.budget.item_forwards_allowed:
@@ -262,14 +261,14 @@ def _ranked(
         worst, best = sorted((sign * low, sign * high))
         rank = 1 + len(least) - bisect_left(least, np.nextafter(best, np.inf))
         might = worst > beaten and score.note != COLLAPSED
-        row = replace(row, gain=_beyond(score, controls.get(_model(entry), ())) if might else False)
+        row = replace(row, improvement=_beyond(score, controls.get(_model(entry), ())) if might else False)
         known: tuple[float | None, float | None] = (low, high) if basis else (None, None)
         standings.append(Standing(entry, row, rank, basis, *known))
     return tuple(sorted(standings, key=lambda one: (one.rank is None, badness(one.row.scores, spec), one.entry.name)))
 
 
 def _references(trivial: Iterable[TrivialRow], column: Column) -> list[Score]:
-    """The headline of each trivial row that an alignment should beat."""
+    """The headline of each baseline that an alignment should beat."""
     found = [column.find(row.scores) for row in trivial if row.name != CEILING]
     return [score for score in found if score is not None]
 

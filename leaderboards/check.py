@@ -157,7 +157,7 @@ def _odd_budget(manifest: Manifest) -> Iterator[str]:
     spent, name = manifest.budget, manifest.aligner.name
     if spent.item_forwards > spent.item_forwards_allowed:
         yield f"budget: {spent.item_forwards} item forwards spent, {spent.item_forwards_allowed} allowed"
-    if name in table("aligners"):  # a stranger's aligner need not be installed where boards are checked
+    if name in table("aligners"):  # a third party's aligner need not be installed where boards are checked
         budgeted = registered("aligners", name).budgeted
         if budgeted and not spent.item_forwards:
             yield f"budget: {name} searches, but this one spent nothing"
@@ -246,7 +246,7 @@ def _marks(board: Path, found: list[Found], before: Path | None) -> Iterator[Pro
         released = verified_marks(before)
         for key in sorted(marks.keys() | released.keys()):
             if (key in marks, marks.get(key)) != (key in released, released.get(key)):
-                yield Problem(VERIFIED, f"{key[:12]} is not as released; the board's keepers alone mark entries")
+                yield Problem(VERIFIED, f"{key[:12]} is not as released; the board's maintainers alone mark entries")
 
 
 def _answers(found: list[Found]) -> set[str]:
@@ -263,22 +263,29 @@ def _gone(board: Path, before: Path) -> Iterator[Problem]:
     for old in find(before, lambda text: None):
         if not (board / old.name).is_dir():
             yield Problem(old.name, "was released and is gone; entries stay, so that what was cited can be found")
-        elif _content(before / old.name) != _content(board / old.name):
-            yield Problem(old.name, "was released with other content; a new result is a new entry")
-        elif old.adapter and not (board / old.name / ALIGNED).is_dir():
-            with suppress(CultevalError):
-                if left_behind(old, read_manifest(old.folder / MANIFEST)) is None:
-                    yield Problem(old.name, f"was released with its {ALIGNED}, which is gone; nobody can verify it")
+        else:
+            aside = _may_change(old)
+            if _content(before / old.name, aside) != _content(board / old.name, aside):
+                yield Problem(old.name, "was released with other content; a new result is a new entry")
 
 
-def _content(entry: Path) -> str:
-    """A sha256 over an entry's files, but for those that the manifest names by their own hash and for the scores.
+def _may_change(old: Found) -> set[str]:
+    """The files of a released entry that ``leaderboard migrate`` compresses, removes or moves away.
 
-    So an entry whose answers were compressed is the same; ``check`` compares answers and adapter with the manifest.
+    Scores are recomputed, and answers compared with the manifest's hash, whichever file holds them.
     """
+    aside = {ANSWERS, COMPRESSED, SCORES}
+    with suppress(CultevalError):
+        if left_behind(old, read_manifest(old.folder / MANIFEST)) is not None:
+            aside |= ADAPTER
+    return aside
+
+
+def _content(entry: Path, aside: set[str]) -> str:
+    """A sha256 over an entry's files, but for some."""
     digest = hashlib.sha256()
     for name in _inside(entry):
-        if name not in {ANSWERS, COMPRESSED, SCORES} | ADAPTER:
+        if name not in aside:
             kind = kind_of(entry / name)
             digest.update(f"{name}\0{sha256(entry / name) if kind == 'file' else kind}\0".encode())
     return digest.hexdigest()

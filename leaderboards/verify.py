@@ -38,7 +38,7 @@ SAME_CODES = 0.9
 
 @dataclass(frozen=True)
 class Verdict:
-    """An entry asked again: how many answers, how far the farthest option probability was off, what is allowed.
+    """An entry's regenerated answers: how many, how far the farthest option probability was off, what is allowed.
 
     ``texts`` and ``codes`` are the shares of generated texts, and of options read from them, that are the same, one
     where there are none; ``least_texts`` is the share of texts that is needed, of codes it is ``SAME_CODES``.

@@ -13,18 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ...tasks.countries import name_of
+from ...tasks.glossary import label
 from ...tasks.metrics.reference import DIMENSIONS
 from ...tasks.score import Score
 from ..util.atomic_io import replacing
 
-LABELS = {
-    "pdi": "Power distance",
-    "idv": "Individualism",
-    "mas": "Masculinity",
-    "uai": "Uncertainty avoidance",
-    "lto": "Long-term orientation",
-    "ivr": "Indulgence",
-}
 WIDTH = 36
 
 
@@ -72,7 +65,7 @@ def write_figure(path: Path, scores: Sequence[Score], country: str) -> None:
             if points[split]:
                 values = [points[split][name][0] for name in DIMENSIONS]
                 axes.scatter(values, rows, color=colour, marker=marker, s=45, label=split, zorder=3)
-        axes.set_yticks(rows, [LABELS[name] for name in DIMENSIONS])
+        axes.set_yticks(rows, [label(name) for name in DIMENSIONS])
         axes.set_ylim(len(DIMENSIONS) - 0.4, -0.6)
         axes.grid(axis="x", color="#dddddd")
         axes.spines[["top", "right", "left"]].set_visible(False)
@@ -138,7 +131,7 @@ def bars(scores: Sequence[Score], readout: str, split: str, country: str) -> Tab
         table.add_column(heading, justify=justify, no_wrap=True)
     points = dimensions(scores, readout, split)
     for name, (value, target) in points.items():
-        table.add_row(LABELS[name], _bar(value, target), f"{value:.0f}", f"{target:.0f}")
+        table.add_row(label(name), _bar(value, target), f"{value:.0f}", f"{target:.0f}")
     return table
 
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from ...harness.scoring.baselines import TrivialRow
 from ...tasks.countries import name_of
+from ...tasks.glossary import COLUMNS, MARKS, READOUTS, SPLITS, label, meaning
 from ...tasks.score import Place, Score, place
 from ..boards import CEILING, Board, Standing
 from ..country_sets import AlignedSet
 from ..entries import Entry
 from ..literature import Reported, reported_for
-from ..metric_labels import MARKS, READOUTS, SPLITS, board_metrics, explanation, label, precision, usual_metrics
+from ..metric_labels import board_metrics, precision, usual_metrics
 from ..submission_page import number
 from ..suite import Suite
 from . import between
@@ -46,10 +47,11 @@ def board_data(
         "submissions": [_submission(entry) for entry in entries],
         "boards": [_board(board, ids) for board in boards],
         "sets": [_sets(title, mine) for title, mine in between.grouped(sets).items()],
-        "metrics": {name: [label(name), explanation(name), precision(name)] for name in metrics},
+        "metrics": {name: [label(name), meaning(name), precision(name)] for name in metrics},
         "splits": SPLITS,
         "readouts": READOUTS,
         "marks": MARKS,
+        "columns": {name: [one.label, one.meaning] for name, one in COLUMNS.items()},
     }
 
 
@@ -119,7 +121,7 @@ def _standing(standing: Standing, places: Sequence[Place], ids: dict[str, int]) 
         "rank": standing.rank,
         "basis": standing.basis,
         "bounds": bounds,
-        "gain": standing.row.gain,
+        "improvement": standing.row.improvement,
     } | _values(standing.row.scores, places)
 
 

@@ -1,4 +1,4 @@
-"""A board as a picture for a paper: a dot a row, its interval or seeds, and the best row that needs no alignment."""
+"""A board as a picture for a paper: a dot a row, its interval or seeds, and the baselines."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from ...harness.report.plots import drawing
 from ...harness.report.tables import headline_of
+from ...tasks.glossary import label
 from ..boards import Board
-from ..metric_labels import label
 from .tables import country_title
 
 MOST_ROWS = 40

@@ -14,7 +14,7 @@ from ..boards import Board
 from ..country_sets import AlignedSet
 from ..literature import reported_lines
 from . import between
-from .tables import GAIN_NOTE, VERIFIED_NOTE, markdown_beside
+from .tables import IMPROVEMENT_NOTE, VERIFIED_NOTE, markdown_beside
 
 
 def markdown(found: Sequence[Board], sets: Sequence[AlignedSet]) -> str:
@@ -29,8 +29,8 @@ def markdown(found: Sequence[Board], sets: Sequence[AlignedSet]) -> str:
 
 def _notes(board: Board) -> list[str]:
     marked = any(standing.entry.verified for standing in board.standings)
-    judged = any(standing.row.gain is not None for standing in board.standings)
-    return [*([GAIN_NOTE] if judged else []), *board.notes, *([VERIFIED_NOTE] if marked else [])]
+    judged = any(standing.row.improvement is not None for standing in board.standings)
+    return [*([IMPROVEMENT_NOTE] if judged else []), *board.notes, *([VERIFIED_NOTE] if marked else [])]
 
 
 def show(found: Sequence[Board], sets: Sequence[AlignedSet], console: Console) -> None:
@@ -45,7 +45,7 @@ def show(found: Sequence[Board], sets: Sequence[AlignedSet], console: Console) -
             console.print(centred_table(mine, title, console.width), "")
         else:
             most = max(len(each.countries) for each in mine)
-            text = f"{title}: between countries, free of C: needs {LEAST_COUNTRIES} countries, the most are {most}\n"
+            text = f"{title}: between-country R2: needs {LEAST_COUNTRIES} countries, the most are {most}\n"
             console.print(text, highlight=False, markup=False)
     for task in dict.fromkeys(board.spec.name for board in found):
         for line in reported_lines(task):
@@ -53,7 +53,7 @@ def show(found: Sequence[Board], sets: Sequence[AlignedSet], console: Console) -
 
 
 def centred_table(sets: Sequence[AlignedSet], title: str, width: int) -> Table:
-    """Between-country agreement of sets, free of C: explained variance, correlation and mean skill."""
+    """Between-country R2, correlation and mean skill of aligned sets."""
     caption, names = "\n".join(between.notes(sets)), between.HEADINGS
     spare = [names.index(dimension) for dimension in reversed(DIMENSIONS)]
     return report.narrow_table(between.heading(title), caption, names, between.rows(sets), spare, width)

@@ -68,9 +68,9 @@
         const there = unique(members.map(of));
         return [id, order ? order.filter((name) => there.includes(name)) : there.sort()];
       }),
-      ["mark", ["verified", "gain"]],
+      ["mark", ["verified", "improvement"]],
     ]) {
-      const names = { mark: { "": "all", verified: "verified only", gain: "with a gain only" } }[id] || { "": "all" };
+      const names = { mark: { "": "all", verified: "verified only", improvement: "improvements only" } }[id] || { "": "all" };
       options(id, ["", ...values], pick(state[id], values, ""), (v) => names[v] ?? v);
     }
     const [title, more] = board.title.split(/ \((.*)\)/);
@@ -134,6 +134,7 @@
     const places = placesShown();
     const noise = places.length ? places[0][1] : at(...board.headline);
     const draw = places.length ? whiskers(noise) : null;
+    const about = (name) => data.columns[name];
     const numeric = (name, title, about, value, text, extra = {}) => ({
       name, title, about, className: "number", type: "figure", data: null,
       render: (_, type, r) => {
@@ -157,9 +158,9 @@
       { className: k === 0 ? "number main" : "number", off: k > 0 && !board.usual.includes(p[0]), phone: k === 0,
         orderSequence: p[3] === false ? ["asc", "desc"] : ["desc", "asc"] });
     return [
-      numeric("rank", "Rank", "one more than the rows that are better beyond doubt; rows that cannot be told apart share it, in brackets it rests on the value alone",
+      numeric("rank", ...about("rank"),
         (r) => r.row.rank, (r) => `<span class="rank${r.row.basis ? "" : " unsure"}">${place(r.row)}</span>`, { phone: true, orderSequence: ["asc", "desc"] }),
-      { name: "name", title: "Submission", about: "aligner and seed; the folder's name leads to its page", data: null, phone: true,
+      { name: "name", title: about("name")[0], about: about("name")[1], data: null, phone: true,
         render: (_, type, r) => {
           if (!r.submission) return type === "display" ? `<span class="base">${esc(r.name)}</span>${r.row.note ? `<small>${esc(r.row.note)}</small>` : ""}` : r.name;
           const s = r.submission;
@@ -167,20 +168,20 @@
           return `<a href="submission.html#${encodeURIComponent(s.name)}">${esc(s.aligner)} <span class="seed">seed ${esc(s.seed)}</span></a><small>${esc(s.name)}</small>`
             + `<span class="inline">${marks(s, r.row, r.row.notes[noise] === "collapsed").filter((m) => m !== "self-reported").map(mark).join(" ")}</span>`;
         } },
-      words("model", "Model", "the model that answered, and its size where its name tells it", (r) => of(r, "model") ?? "–", { className: "model" }),
-      numeric("size", "Size", "parameters, where the model's name tells them", (r) => of(r, "size"), (r) => size(of(r, "size"))),
+      words("model", ...about("model"), (r) => of(r, "model") ?? "–", { className: "model" }),
+      numeric("size", ...about("size"), (r) => of(r, "size"), (r) => size(of(r, "size"))),
       ...(places.length ? [value(places[0], 0)] : []),
-      { name: "noise", title: "Noise", orderable: false, data: null, phone: false,
-        about: `${data.metrics[board.places[noise][0]][0]} on one axis: bar, its 95 % interval; thin bar, the range over seeds; dotted line, the best row that needs no alignment`,
+      { name: "noise", title: about("noise")[0], orderable: false, data: null, phone: false,
+        about: about("noise")[1],
         render: (_, type, r) => (type === "display" && draw ? draw(r.row) : "") },
       ...places.slice(1).map((p, k) => value(p, k + 1)),
-      words("fitted", "Fitted to", "tasks and country that the aligner was given", (r) => of(r, "fitted") ?? "–", { off: true }),
-      numeric("budget", "Budget", "survey evaluations spent on fitting", (r) => of(r, "evaluations"), (r) => show(of(r, "evaluations"), 0)),
-      numeric("seconds", "Seconds", "time of fitting, on the submitter's machine", (r) => of(r, "seconds"), (r) => show(of(r, "seconds"), 0), { off: true }),
-      numeric("tokens", "Tokens", "tokens read in fitting", (r) => of(r, "tokens"), (r) => show(of(r, "tokens"), 0), { off: true }),
-      { name: "marks", title: "Marks", about: "explained below", data: null,
+      words("fitted", ...about("fitted"), (r) => of(r, "fitted") ?? "–", { off: true }),
+      numeric("budget", ...about("evaluations"), (r) => of(r, "evaluations"), (r) => show(of(r, "evaluations"), 0)),
+      numeric("seconds", ...about("seconds"), (r) => of(r, "seconds"), (r) => show(of(r, "seconds"), 0), { off: true }),
+      numeric("tokens", ...about("tokens"), (r) => of(r, "tokens"), (r) => show(of(r, "tokens"), 0), { off: true }),
+      { name: "marks", title: about("marks")[0], about: about("marks")[1], data: null,
         render: (_, type, r) => {
-          if (!r.submission) return type === "display" ? '<span class="mark base">reference row</span>' : "reference row";
+          if (!r.submission) return type === "display" ? '<span class="mark base">baseline</span>' : "baseline";
           const names = marks(r.submission, r.row, r.row.notes[noise] === "collapsed");
           return type === "display" ? names.map(mark).join(" ") : names.join(" ");
         } },
@@ -221,7 +222,7 @@
     if (!r.submission) return !chosen.length && wanted("mark") !== "verified";
     return chosen.every(([id, [of]]) => of(r.submission) === wanted(id))
       && (wanted("mark") !== "verified" || r.submission.verified)
-      && (wanted("mark") !== "gain" || r.row.gain === true);
+      && (wanted("mark") !== "improvement" || r.row.improvement === true);
   }
 
   function chooser(columns) {

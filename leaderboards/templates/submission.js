@@ -71,11 +71,11 @@
     const bounds = row.bounds;
     const card = (title, value, note) => `<div class="card"><span>${esc(title)}</span><b>${value}</b><small>${esc(note)}</small></div>`;
     const nulls = b.trivial.filter((r) => r.v[at] !== null);
-    $("standing").innerHTML = card("Rank", place(row), `of ${b.rows.length}${same > 1 ? `; ${same} rows share it` : ""}${row.basis ? "" : "; by value alone: neither an interval nor three seeds"}`)
+    $("standing").innerHTML = card("Rank", place(row), `of ${b.rows.length}${same > 1 ? `; ${same} rows share it` : ""}${row.basis ? "" : "; point estimate only: neither an interval nor three seeds"}`)
       + (skill >= 0 ? card("Skill, held out", show(row.v[skill], 2), skillBounds(b, bounds, at) + data.metrics.skill[1]) : "")
       + card(`${label}, held out`, show(row.v[at], places),
         bounds ? `${row.basis === "seeds" ? "range over seeds" : "95 % interval"} ${show(bounds[0], places)} to ${show(bounds[1], places)}` : about)
-      + nulls.map((r) => card(r.name, show(r.v[at], places), r.note || "a row that needs no alignment")).join("");
+      + nulls.map((r) => card(r.name, show(r.v[at], places), r.note || "a baseline")).join("");
   }
 
   function scores(b) {

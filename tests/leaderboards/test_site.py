@@ -25,7 +25,10 @@ def test_stored_scores_are_not_believed(tmp_path):
         (tmp_path / name / "scores.json").write_text(json.dumps(rows))
     warned = []
     found = {entry.name: entry for entry in collect.entries(tmp_path, warned.append)}
-    assert (found["honest"].differs, found["liar"].differs) == (False, True) and "1 came with scores" in warned[0]
+    assert (found["honest"].differs, found["liar"].differs) == (
+        False,
+        True,
+    ) and "1: submitted scores differ from recomputed ones" in warned[0]
     assert all(score.value > 0 for score in found["liar"].scores if score.metric == "loss")
 
 
@@ -33,7 +36,8 @@ BAD = {
     "nan": lambda home: (home / "scores.json").write_text('[{"task": NaN}]'),
     "not a list": lambda home: (home / "scores.json").write_text("{}"),
     "scores link": lambda home: (home / "scores.json").symlink_to("/etc/passwd"),
-    "answers link": lambda home: ((home / "answers.jsonl.zst").unlink(), (home / "answers.jsonl.zst").symlink_to("/etc/hosts")),
+    "answers link": lambda home: (
+        (home / "answers.jsonl.zst").unlink(), (home / "answers.jsonl.zst").symlink_to("/etc/hosts")),
     "folder link": lambda home: home.rename(home.parent.parent / "away") and home.symlink_to("/etc"),
     "infinite answer": lambda home: (unpacked(home) / "answers.jsonl").write_text(
         (unpacked(home) / "answers.jsonl").read_text().replace("0.25", "Infinity", 1)),

@@ -12,7 +12,7 @@ from culteval.harness.submissions.writer import write_submission
 from culteval.tasks.answers import UNPARSED
 
 from ... import submission_files
-from ...submission_files import ROWS, VSM, answers_of, digest_of, lines_of, manifest_of
+from ...submission_files import ROWS, VSM, answers_of, bytes_of, lines_of, manifest_of
 
 alarm, folder, pristine = submission_files.alarm, submission_files.folder, submission_files.pristine
 
