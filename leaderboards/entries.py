@@ -38,8 +38,9 @@ MOST_ADAPTER = 20 << 20  # bytes; a board is a repository that people clone
 MOST_SCORES, MOST_SCORES_BYTES = 20_000, 16 << 20
 TOLERANCE = 1e-6  # by which a stored score may differ from that of the answers, relative to it
 ROOT = Path(__file__).parent.parent
-_ROOMS = ("adapters", "analysis", "report", "scoring", "submissions", "util")
-DECIDING = ("tasks", "leaderboards", *(f"harness/{name}" for name in _ROOMS))  # of what a board shows
+_PACKAGES = ("adapters", "analysis", "report", "scoring", "submissions", "util")
+_MODULES = ("registry.py", "engine/chat.py", "models/info.py", "providers/settings.py", "runs/config.py")
+DECIDING = ("tasks", "leaderboards", *(f"harness/{name}" for name in (*_PACKAGES, *_MODULES)))  # of what a board shows
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it becomes part of pages and addresses
 _STORED = TypeAdapter(list[Score])
 _VERIFIED = TypeAdapter(dict[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], Any])
@@ -96,8 +97,8 @@ class Found:
 def judging_hash() -> str:
     """sha256 over the code and the figures that turn answers into scores and pages."""
     digest = hashlib.sha256()
-    floors = (path for name in DECIDING for path in (ROOT / name).rglob("*"))
-    for path in sorted(path for path in [*floors, *data_dir().rglob("*")] if path.is_file()):
+    named = [ROOT / name for name in DECIDING] + [data_dir()]
+    for path in sorted(path for one in named for path in [one, *one.rglob("*")] if path.is_file()):
         if path.suffix != ".pyc" and "results" not in path.parts:
             digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -204,7 +204,7 @@ def test_sets_of_six_countries(folder, submit, monkeypatch):
     assert not any(name.startswith("untrained") for name in sets)
     text = CliRunner().invoke(cli, ["leaderboard", "show", str(folder)]).output
     line = next(line for line in text.splitlines() if line.strip().startswith("icl s0 "))
-    (*_, table) = text.partition("between countries, free of C")
+    (*_, table) = text.partition(": between-country R2")
     line = next(line for line in table.splitlines() if line.strip().startswith("icl s0 "))
     assert line.split()[2:5] == ["7", "0.00", "-"]
     assert "needs 6 countries: " in table and "icl s1 (1)" in table
@@ -216,7 +216,7 @@ def test_sets_of_six_countries(folder, submit, monkeypatch):
     rows = json.loads(CliRunner().invoke(cli, ["leaderboard", "export", str(folder), "--format", "json"]).output)
     values = {row["metric"]: row["value"] for row in rows if row["kind"] == "set" and row["aligner"] == "icl"}
     assert values["explained_variance_all"] == pytest.approx(0) and values["correlation_all"] is None
-    assert {row["kind"] for row in rows} == {"submission", "reference", "set", "reported"}
+    assert {row["kind"] for row in rows} == {"submission", "baseline", "set", "reported"}
 
 
 def test_reported_figures_have_source_and_mark():

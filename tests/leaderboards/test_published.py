@@ -50,7 +50,7 @@ def test_the_documents_have_its_tables():
     numbers = [line for line in table if re.search(r"\d", line)]
     for lines in ((ROOT / "README.md").read_text(encoding="utf-8").splitlines(), results):
         assert not set(numbers) - set(lines)
-    (*_, between) = terminal.markdown(found, sets).partition("between-country R2")
+    (*_, between) = terminal.markdown(found, sets).partition(": between-country R2")
     rows = re.findall(r"^\| \w+ s\d \|.*", between, re.MULTILINE)
     assert len(rows) > 5
     assert not set(rows) - set(results)
