@@ -30,7 +30,7 @@ APART = "between-country R2"
 
 @dataclass
 class Cell:
-    """A row's values of one task by country; of aligners whether each is a gain, of controls their spreads."""
+    """A row's values of one task by country; of aligners whether each is an improvement, of controls their spreads."""
 
     values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     gains: dict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
@@ -60,7 +60,7 @@ def cells(found: Iterable[Board]) -> dict[str, dict[str, Cell]]:
             if score := column.find(standing.row.scores):
                 cell.values[country].append(score.value)
                 cell.gains[country].append(bool(standing.row.improvement))
-        for row in board.trivial:
+        for row in board.baselines:
             equal = row.note if (row.note or "").startswith("also ") else ""  # on a board, equal rows are one
             for name in (name for name in REFERENCES if row.name.startswith(name) or name in equal):
                 if score := column.find(row.scores):

@@ -85,7 +85,7 @@ class Board:
     caution: str | None
     in_suite: bool
     standings: tuple[Standing, ...]
-    trivial: tuple[TrivialRow, ...]
+    baselines: tuple[TrivialRow, ...]
     notes: tuple[str, ...]
 
     @property
@@ -103,7 +103,7 @@ class Board:
             more = f" {standing.entry.manifest.model.name}" if several else ""
             more += " (v)" if standing.entry.verified else ""
             named.append(replace(standing.row, aligner=standing.row.aligner + more, rank=standing.place))
-        others = [Row(row.name, row.scores, None, row.spread) for row in self.trivial]
+        others = [Row(row.name, row.scores, None, row.spread) for row in self.baselines]
         return ranked([*named, *others], self.spec)
 
 
@@ -177,9 +177,9 @@ def _controls(key: Key, runs: Iterable[Entry], against: Against) -> dict[tuple[s
             if len(by_seed) < 2:
                 continue
             row = random_prefix([_as_one_of(entry, key, against) for entry in by_seed.values()])
-            told = [f"{name} {value}" for name, value in json.loads(settings).items()] if len(by_settings) > 1 else []
+            given = [f"{name} {value}" for name, value in json.loads(settings).items()] if len(by_settings) > 1 else []
             which = [" ".join(model)] if len(sets) > 1 else []
-            found[model].append(replace(row, name=", ".join([row.name, *which, *told])))
+            found[model].append(replace(row, name=", ".join([row.name, *which, *given])))
     return found
 
 

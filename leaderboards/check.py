@@ -103,14 +103,14 @@ def check(
 def _found(board: Path, problems: list[Problem]) -> list[Found]:
     """The entries of a board; a problem for each name that is none, but for the marks and hidden files."""
 
-    def told(text: str) -> None:
+    def report(text: str) -> None:
         problems.append(Problem("", text))
 
     def passed_over(name: str) -> None:
         if name != VERIFIED and not name.startswith("."):
-            told(f"{board}/{name[:80]!r}: no entry. Remove it; `leaderboard add` makes entries.")
+            report(f"{board}/{name[:80]!r}: no entry. Remove it; `leaderboard add` makes entries.")
 
-    return find(board, told, passed_over)
+    return find(board, report, passed_over)
 
 
 def _inside(folder: Path) -> list[str]:

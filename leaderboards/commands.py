@@ -252,7 +252,9 @@ def check(context: click.Context, folder: Path, since: Path | None, as_json: boo
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder with adapters that entries do not carry, each under its entry's name.",
 )
-@click.option("--sample", type=click.IntRange(1), default=24, show_default=True, help="Prompts an entry asked again.")
+@click.option(
+    "--sample", type=click.IntRange(1), default=24, show_default=True, help="Answers to regenerate per entry."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the prompts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.pass_context
@@ -278,10 +280,10 @@ def verify(
         verdicts, refused = verify_all(folder, names, Models(models, display.say), sample, seed, display, adapters)
     if as_json:
         rows = [asdict(verdict) | {"holds": verdict.holds} for verdict in verdicts]
-        click.echo(json.dumps({"verdicts": rows, "not_asked": refused}))
+        click.echo(json.dumps({"verdicts": rows, "not_verified": refused}))
     for verdict in () if as_json else verdicts:
         click.echo(str(verdict))
     for text in () if as_json else refused:
-        _note(f"not asked: {text}")
+        _note(f"not verified: {text}")
     if any(not verdict.holds for verdict in verdicts):
         context.exit(InputError.exit_code)

@@ -64,7 +64,7 @@ class Verdict:
         said = [f"{self.compared} answers", f"farthest probability off by {self.largest:.4f}, allowed {self.tolerance}"]
         for name, share, least in (("texts", self.texts, self.least_texts), ("codes", self.codes, SAME_CODES)):
             said += [f"{share:.0%} of {name} the same, {least:.0%} needed"] if share < 1 else []
-        return f"{self.entry}: {'agrees' if self.holds else 'DIFFERS'}; {', '.join(said)}"
+        return f"{self.entry}: {'matches' if self.holds else 'DIFFERS'}; {', '.join(said)}"
 
 
 def verify(

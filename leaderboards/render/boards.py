@@ -78,7 +78,7 @@ def _board(board: Board, ids: dict[str, int]) -> dict[str, Any]:
     spec, metrics = board.spec, board_metrics(board.spec)
     places = {
         place(s): s.higher_is_better
-        for scores in [*(standing.row.scores for standing in board.standings), *(row.scores for row in board.trivial)]
+        for scores in [*(standing.row.scores for standing in board.standings), *(row.scores for row in board.baselines)]
         for s in scores
         if s.metric in metrics
     }
@@ -103,7 +103,7 @@ def _board(board: Board, ids: dict[str, int]) -> dict[str, Any]:
         "places": [[*where, places[where]] for where in order],
         "usual": usual_metrics(spec),
         "rows": [_standing(standing, order, ids) for standing in board.standings],
-        "trivial": [_trivial(row, order) for row in board.trivial],
+        "baselines": [_baseline(row, order) for row in board.baselines],
         "notes": [note for note in board.notes],
         "reported": [_reported(row) for row in reported_for(spec.name)],
     }
@@ -125,7 +125,7 @@ def _standing(standing: Standing, places: Sequence[Place], ids: dict[str, int]) 
     } | _values(standing.row.scores, places)
 
 
-def _trivial(row: TrivialRow, places: Sequence[Place]) -> dict[str, Any]:
+def _baseline(row: TrivialRow, places: Sequence[Place]) -> dict[str, Any]:
     spread = row.spread or {}
     spreads = {i: number(spread[place]) for i, place in enumerate(places) if place in spread}
     about = {"name": row.name, "note": row.note, "ceiling": row.name == CEILING, "sd": spreads}

@@ -50,7 +50,7 @@ def records(boards: Sequence[Board], sets: Iterable[AlignedSet], suite: str) -> 
                 "improvement": standing.row.improvement,
             }
             found += _numbers(board, standing.row.scores, where | who, standing)
-        for row in board.trivial:
+        for row in board.baselines:
             found += _numbers(board, row.scores, where | {"kind": "baseline", "aligner": row.name}, spread=row.spread)
     found += between.records(sets)
     for task in dict.fromkeys(board.key.task for board in boards):

@@ -76,7 +76,7 @@ def table(board: Board) -> tuple[list[str], list[list[str]]]:
         mark = " (v)" if standing.entry.verified else ""
         who = [manifest.aligner.name + mark, str(manifest.seed), manifest.model.name]
         rows.append([standing.place, *who, *values, _range(standing, places), spent])
-    for row in board.trivial:
+    for row in board.baselines:
         rows.append(["", row.name, "", "", *(_value(column, row.scores) for column in shown), "", ""])
     return headings, rows
 

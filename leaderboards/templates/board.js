@@ -84,8 +84,8 @@
   const at = (metric, readout, split) => board.places.findIndex((p) => p[0] === metric && p[1] === readout && p[2] === split);
 
   function rowsOf() {
-    const trivial = board.trivial.map((row) => ({ row, name: row.name }));
-    return [...board.rows.map((row) => ({ row, submission: data.submissions[row.s] })), ...trivial];
+    const baselines = board.baselines.map((row) => ({ row, name: row.name }));
+    return [...board.rows.map((row) => ({ row, submission: data.submissions[row.s] })), ...baselines];
   }
 
   // The places of the chosen read-out and split, the number that decides first; then where the headline was fitted.
@@ -102,7 +102,7 @@
     const headline = at(...board.headline);
     if (index === headline) return row.bounds;
     if (board.places[index].slice(0, 3).join() !== ["skill", ...board.headline.slice(1)].join()) return null;
-    const constant = board.trivial.find((r) => r.name === "constant")?.v[headline];
+    const constant = board.baselines.find((r) => r.name === "constant")?.v[headline];
     return constant ? [1 - row.bounds[1] / constant, 1 - row.bounds[0] / constant] : null;
   }
 
@@ -116,14 +116,14 @@
     const pad = (high - low || 1) * 0.04;
     const x = (v) => 4 + 132 * Math.min(1, Math.max(0, (v - low + pad) / (high - low + 2 * pad)));
     const better = board.places[index][3] === false ? -1 : 1;
-    const nulls = board.trivial.filter((row) => !row.ceiling).map((row) => row.v[index]).filter((v) => v !== null);
+    const nulls = board.baselines.filter((row) => !row.ceiling).map((row) => row.v[index]).filter((v) => v !== null);
     const line = nulls.length ? x(nulls.reduce((a, b) => (better * b > better * a ? b : a))) : null;
     return (row) => {
       const value = row.v[index];
       if (value === null) return "";
       const bounds = boundsOf(row, index);
       const seeds = !row.ci[index] && bounds;
-      return `<svg class="whisker${row.s === undefined ? " trivial" : ""}" viewBox="0 0 140 18" width="140" height="18" aria-hidden="true">`
+      return `<svg class="whisker${row.s === undefined ? " baseline" : ""}" viewBox="0 0 140 18" width="140" height="18" aria-hidden="true">`
         + (line === null ? "" : `<line class="null" x1="${line}" x2="${line}" y1="0" y2="18"/>`)
         + (bounds ? `<line class="${seeds ? "seeds" : "ci"}" x1="${x(bounds[0])}" x2="${x(bounds[1])}" y1="9" y2="9"/>` : "")
         + `<circle cx="${x(value)}" cy="9" r="4"/></svg>`;
@@ -205,7 +205,7 @@
       layout: { topStart: null, topEnd: null, bottomStart: "info", bottomEnd: { paging: { firstLast: false } } },
       language: { zeroRecords: "Nothing fits these filters.", emptyTable: "No submission here yet.", info: "_START_ to _END_ of _TOTAL_", infoEmpty: "", infoFiltered: "(of _MAX_)",
         paginate: { previous: "Back", next: "Next" } },
-      createdRow: (tr, r) => { if (!r.submission) tr.className = "trivial"; },
+      createdRow: (tr, r) => { if (!r.submission) tr.className = "baseline"; },
       headerCallback: (thead) => thead.querySelectorAll("th").forEach((th) => {
         const c = columns.find((one) => one.title === th.textContent.trim());
         if (c) th.title = c.about;

@@ -59,7 +59,7 @@
   const collapsed = (row, b) => row.notes[headlineAt(b)] === "collapsed";
 
   function skillBounds(b, bounds, at) {
-    const constant = b.trivial.find((r) => r.name === "constant")?.v[at];
+    const constant = b.baselines.find((r) => r.name === "constant")?.v[at];
     return bounds && constant ? `range over seeds ${show(1 - bounds[1] / constant, 2)} to ${show(1 - bounds[0] / constant, 2)}; ` : "";
   }
 
@@ -70,7 +70,7 @@
     const same = b.rows.filter((r) => r.rank === row.rank).length;
     const bounds = row.bounds;
     const card = (title, value, note) => `<div class="card"><span>${esc(title)}</span><b>${value}</b><small>${esc(note)}</small></div>`;
-    const nulls = b.trivial.filter((r) => r.v[at] !== null);
+    const nulls = b.baselines.filter((r) => r.v[at] !== null);
     $("standing").innerHTML = card("Rank", place(row), `of ${b.rows.length}${same > 1 ? `; ${same} rows share it` : ""}${row.basis ? "" : "; point estimate only: neither an interval nor three seeds"}`)
       + (skill >= 0 ? card("Skill, held out", show(row.v[skill], 2), skillBounds(b, bounds, at) + data.metrics.skill[1]) : "")
       + card(`${label}, held out`, show(row.v[at], places),

@@ -110,7 +110,7 @@ def test_the_control_s_spread_is_exported(folder):
         for row in json.loads(done.stdout)
         if (row["metric"], row["readout"], row["split"]) == place
     }
-    control = next(row for row in by_country(folder)["US"].trivial if row.spread)
+    control = next(row for row in by_country(folder)["US"].baselines if row.spread)
     assert told.pop(control.name) == control.spread[place] > 0
     assert len(told) > 2 and set(told.values()) == {None}
 
@@ -135,7 +135,7 @@ def test_what_a_board_owes_is_said(folder, submit):
 
 
 def test_controls_of_two_lengths_must_both_be_beaten(folder, submit):
-    """Longer prefixes that wander farther are a row of their own, and a gain is one over both."""
+    """Longer prefixes that wander farther are a row of their own, and an improvement is one over both."""
     for seed in range(4):
         submit(folder / f"long{seed}", answers(50 + seed, 3.0), "US", "untrained", seed, settings={"tokens": 40})
     rows = rows_of(by_country(folder)["US"])

@@ -311,11 +311,11 @@ def test_random_prefixes_are_drawn_anew_and_large_adapters_lie_elsewhere(tiny, t
     assert error.count("stays behind") == 1  # of the random prefix nothing is missing
     assert not list(board.glob("*/adapter"))
     code, out, error = verify(tiny, board)
-    assert code == 0 and out.count("agrees") == 1 and "untrained" in out and "without it nobody can" in error
+    assert code == 0 and out.count("matches") == 1 and "untrained" in out and "without it nobody can" in error
     (random,) = (run for run in runs if "-random-" in run.name)
     shutil.copytree(random / "adapter", tmp_path / "elsewhere" / entry(board, "random").name)
     code, out, error = verify(tiny, board, "--adapters", tmp_path / "elsewhere")
-    assert code == 0 and out.count("agrees") == 2, error
+    assert code == 0 and out.count("matches") == 2, error
     rewrite(entry(board, "untrained"), lambda manifest: manifest.update(seed=6))
     assert "another random prefix is drawn" in verify(tiny, board)[2]
 
@@ -343,7 +343,7 @@ def test_verify_marks_what_the_model_says_again(board, tiny):
     code, out, error = verify(tiny, board, "--json")
     assert code == 0, error
     told = json.loads(out)
-    assert [verdict["compared"] for verdict in told["verdicts"]] == [24] * 3 and not told["not_asked"]
+    assert [verdict["compared"] for verdict in told["verdicts"]] == [24] * 3 and not told["not_verified"]
     assert all(verdict["holds"] and verdict["largest"] < 1e-4 for verdict in told["verdicts"])
     kept = json.loads((board / "verified.json").read_text())
     assert set(kept) == {verdict["answers_sha256"] for verdict in told["verdicts"]}
@@ -371,19 +371,19 @@ def test_invented_answers_are_not_verified_and_lose_their_mark(board, tiny):
 def test_without_its_adapter_nobody_can_ask_again(board, tiny):
     shutil.rmtree(entry(board, "random") / "adapter")
     code, out, error = verify(tiny, board)
-    assert code == 0 and out.count("agrees") == 2 and "not there" in error
+    assert code == 0 and out.count("matches") == 2 and "not there" in error
 
 
-def test_another_revision_is_not_asked(board, tiny):
+def test_another_revision_is_not_verified(board, tiny):
     rewrite(entry(board, "naive"), lambda manifest: manifest["model"].update(revision="f" * 16))
     code, out, error = verify(tiny, board)
-    assert code == 0 and out.count("agrees") == 2 and "ffff" in error
+    assert code == 0 and out.count("matches") == 2 and "ffff" in error
 
 
-def test_a_model_behind_an_adapter_that_is_not_there_is_not_asked(board, tiny):
+def test_a_model_behind_an_adapter_that_is_not_there_is_not_verified(board, tiny):
     rewrite(entry(board, "naive"), lambda manifest: manifest["model"].update(adapter_sha256="f" * 64))
     code, out, error = verify(tiny, board)
-    assert code == 0 and out.count("agrees") == 2 and "with an adapter that entries do not carry" in error
+    assert code == 0 and out.count("matches") == 2 and "with an adapter that entries do not carry" in error
 
 
 def test_a_damaged_mark_file_is_named(board, tiny):

@@ -289,4 +289,4 @@ def test_verify_says_the_date_that_the_template_was_told(tiny, tmp_path):
     assert manifest["model"]["chat"]["date"] == "2025-01-01"
     culteval("leaderboard", "add", run, "--to", tmp_path / "board")
     code, out, error = culteval("leaderboard", "verify", tmp_path / "board", "--model", folder)
-    assert code == 0 and "agrees" in out and "off by 0.0000" in out, error
+    assert code == 0 and "matches" in out and "off by 0.0000" in out, error
