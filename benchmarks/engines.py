@@ -72,7 +72,7 @@ def _sweep(name: str, grid: Grid) -> _Taken:
         left = time.perf_counter()
         if broken := [cell for cell in planned if cell.state != "done"]:
             raise RuntimeError(f"{name}: {broken[0].name}: {broken[0].reasons}")
-        answers = {cell.name: (root / cell.name / SUBMISSION / "answers.jsonl").read_bytes() for cell in planned}
+        answers = {cell.name: (root / cell.name / SUBMISSION / "answers.jsonl.zst").read_bytes() for cell in planned}
     return _Taken(left - started, worked, entered - started + left - ended, answers)
 
 

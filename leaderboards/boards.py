@@ -1,7 +1,7 @@
 """Boards: submissions grouped by what is comparable and ranked by their held-out headline, with ties.
 
-The rank is that of Chatbot Arena (Chiang et al. 2024): one more than the number of rows that are better beyond doubt,
-those whose whole range lies on the better side of one's own range. Rows that ranges cannot separate share a rank.
+The rank is that of Chatbot Arena (Chiang et al. 2024): one more than the number of rows whose whole range lies on the
+better side of one's own range. Rows whose ranges overlap share a rank.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -19,17 +18,17 @@ import numpy as np
 from ..harness.report.tables import Column, Row, badness, headline_of, ranked
 from ..harness.scoring.baselines import CONTROL, PREFIXES, Baseline, baselines, is_improvement, random_prefix
 from ..harness.scoring.score import TaskCache
-from ..harness.scoring.submission import load_submission
 from ..harness.submissions.manifest import AskedTask
 from ..tasks.countries import name_of
 from ..tasks.prompts import layout_of
 from ..tasks.score import COLLAPSED, Score
 from ..tasks.spec import OWN_EDITION, TaskSpec
+from .answer_reader import AnswerReader
 from .entries import Entry
 from .suite import Suite
 
 SEEDS = 3  # of one configuration from which their range stands for its noise
-CEILING = "split-half"  # the trivial row that nothing is expected to beat
+CEILING = "split-half"  # the baseline that nothing is expected to beat
 
 Basis = Literal["interval", "seeds"] | None
 Against = Callable[[Entry, "Key"], Sequence[Score]]
@@ -51,10 +50,9 @@ class Standing:
     """One row of a board.
 
     ``low`` and ``high`` bound the headline by its 95 % interval, or by the range of three seeds or more of the same
-    configuration; ``basis`` says which, and without either nothing bounds it and its rank is one by value alone.
-    ``row.gain`` is whether it shows anything that does not come without alignment too: better beyond doubt than every
-    row that no model made and than the random-prefix control of its model, and not collapsed. None where there
-    is no control and the rest holds.
+    configuration; ``basis`` says which, and without either its rank is a point estimate only. ``row.improvement`` is
+    whether it is better than every baseline by its whole range and than the random-prefix control of its model, and not
+    collapsed. None where there is no control and the rest holds.
     """
 
     entry: Entry
@@ -66,7 +64,7 @@ class Standing:
 
     @property
     def place(self) -> str:
-        """The rank as it is shown: in brackets where it rests on the value alone."""
+        """The rank as it is shown: in brackets where it is a point estimate only."""
         if self.rank is None:
             return "-"
         return str(self.rank) if self.basis else f"({self.rank})"
@@ -74,9 +72,9 @@ class Standing:
 
 @dataclass(frozen=True)
 class Board:
-    """Rows that may be compared, the best first, and beside them rows that no aligner made.
+    """Rows that may be compared, the best first, and beside them the baselines.
 
-    ``variant`` is edition, constants and how much was asked, in words; ``notes`` is what the board still owes.
+    ``variant`` is edition, constants and how much was asked, in words; ``notes`` is what the board still lacks.
     """
 
     key: Key
@@ -86,7 +84,7 @@ class Board:
     caution: str | None
     in_suite: bool
     standings: tuple[Standing, ...]
-    trivial: tuple[Baseline, ...]
+    baselines: tuple[Baseline, ...]
     notes: tuple[str, ...]
 
     @property
@@ -96,21 +94,21 @@ class Board:
         model = models.pop() if len(models) == 1 else ""
         return f"{self.spec.name}, {name_of(self.key.country)} ({model}{self.variant})"
 
-    def rows(self, verified: Collection[str] = ()) -> list[Row]:
-        """All rows by value, the trivial ones among them, as the terminal shows them; (v) where verified."""
+    def rows(self) -> list[Row]:
+        """All rows by value, the baselines among them, as the terminal shows them; (v) where verified."""
         several = len({standing.entry.manifest.model.name for standing in self.standings}) > 1
         named = []
         for standing in self.standings:
             more = f" {standing.entry.manifest.model.name}" if several else ""
-            more += " (v)" if standing.entry.manifest.answers.sha256 in verified else ""
+            more += " (v)" if standing.entry.verified else ""
             named.append(replace(standing.row, aligner=standing.row.aligner + more, rank=standing.place))
-        others = [Row(row.name, row.scores, None, row.spread) for row in self.trivial]
+        others = [Row(row.name, row.scores, None, row.spread) for row in self.baselines]
         return ranked([*named, *others], self.spec)
 
 
 def key_of(task: AskedTask, spec: TaskSpec) -> Key:
     """The board that an answered task belongs to."""
-    people = f"{task.respondents} respondents" if task.respondents else ""
+    people = f"{task.respondents} personas" if task.respondents else ""
     limit = f"limit {task.limit}" if task.limit else ""
     asked = ", ".join(part for part in (people, limit) if part)
     return Key(task.name, task.country, task.edition or spec.default_edition, task.constants, asked)
@@ -138,7 +136,7 @@ def boards(
     for entry in entries:
         for task in entry.manifest.tasks:
             groups[key_of(task, shelf.spec(task.name))].append(entry)
-    against = against or scored_anew(shelf)
+    against = against or scored_anew(AnswerReader(shelf))
     made = []
     for number, (key, members) in enumerate(groups.items(), start=1):
         like = [each for other, each in groups.items() if (other.task, other.asked) == (key.task, key.asked)]
@@ -148,16 +146,16 @@ def boards(
     return sorted(made, key=lambda board: (not board.in_suite, suite.place(board.key.task), board.key))
 
 
-def scored_anew(shelf: TaskCache) -> Against:
-    """Scores entries' answers as those of other boards; an entry is read once, however many countries it serves.
+def scored_anew(answers: AnswerReader) -> Against:
+    """Score entries' answers as those of other boards, whatever country they were submitted for.
 
     What it gives raises InputError where an entry's files are no longer there.
     """
-    submission = cache(partial(load_submission, cache=shelf))
 
     def against(entry: Entry, key: Key) -> Sequence[Score]:
         edition = None if key.edition == OWN_EDITION else key.edition
-        return submission(entry.folder).score(key.country, task=key.task, edition=edition, constants=key.constants)
+        submission = answers.submission(entry)
+        return submission.score(key.country, task=key.task, edition=edition, constants=key.constants)
 
     return against
 
@@ -177,9 +175,9 @@ def _controls(key: Key, runs: Iterable[Entry], against: Against) -> dict[tuple[s
             if len(by_seed) < 2:
                 continue
             row = random_prefix([_as_one_of(entry, key, against) for entry in by_seed.values()])
-            told = [f"{name} {value}" for name, value in json.loads(settings).items()] if len(by_settings) > 1 else []
+            given = [f"{name} {value}" for name, value in json.loads(settings).items()] if len(by_settings) > 1 else []
             which = [" ".join(model)] if len(sets) > 1 else []
-            found[model].append(replace(row, name=", ".join([row.name, *which, *told])))
+            found[model].append(replace(row, name=", ".join([row.name, *which, *given])))
     return found
 
 
@@ -205,7 +203,7 @@ def _board(
     caution = shelf.measure(spec, key.country, asked.options).caution
     own = [entry for entry in members if not (entry.manifest.aligner.name == CONTROL and _model(entry) in controls)]
     rows = [*trivial, *(row for each in controls.values() for row in each)]
-    notes = [f"{row.name}: {row.note}" for row in rows if row.note] + _owed(members, controls)
+    notes = [f"{row.name}: {row.note}" for row in rows if row.note] + _lacking(members, controls)
     return Board(
         key,
         asked,
@@ -223,8 +221,8 @@ def _model(entry: Entry) -> tuple[str, str]:
     return entry.manifest.model.name, entry.manifest.model.dtype
 
 
-def _owed(members: Iterable[Entry], controls: dict[tuple[str, str], list[Baseline]]) -> list[str]:
-    """What a board still owes: random search at the budget of each search, and the random-prefix control."""
+def _lacking(members: Iterable[Entry], controls: dict[tuple[str, str], list[Baseline]]) -> list[str]:
+    """What a board still lacks: random search at the budget of each search, and the random-prefix control."""
     paid: dict[int, set[str]] = defaultdict(set)
     for entry in members:
         if allowed := entry.manifest.budget.item_forwards_allowed:
@@ -260,14 +258,14 @@ def _ranked(
         worst, best = sorted((sign * low, sign * high))
         rank = 1 + len(least) - bisect_left(least, np.nextafter(best, np.inf))
         might = worst > beaten and score.note != COLLAPSED
-        row = replace(row, gain=_beyond(score, controls.get(_model(entry), ())) if might else False)
+        row = replace(row, improvement=_beyond(score, controls.get(_model(entry), ())) if might else False)
         known: tuple[float | None, float | None] = (low, high) if basis else (None, None)
         standings.append(Standing(entry, row, rank, basis, *known))
     return tuple(sorted(standings, key=lambda one: (one.rank is None, badness(one.row.scores, spec), one.entry.name)))
 
 
 def _references(trivial: Iterable[Baseline], column: Column) -> list[Score]:
-    """The headline of each trivial row that an alignment should beat."""
+    """The headline of each baseline that an alignment should beat."""
     found = [column.find(row.scores) for row in trivial if row.name != CEILING]
     return [score for score in found if score is not None]
 

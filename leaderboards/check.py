@@ -9,6 +9,7 @@ import os
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,17 +23,19 @@ from ..harness.runs.execute import ALIGNED, SCORES
 from ..harness.scoring.judge import JUDGE, VERDICTS
 from ..harness.scoring.score import TaskCache
 from ..harness.submissions.manifest import ANSWERS, MANIFEST, Manifest
+from ..harness.submissions.reader import COMPRESSED, read_manifest
 from ..harness.util.atomic_io import sha256
 from ..tasks.answers import Answers
 from ..tasks.prompts import Asking, split_items
-from .entries import VERIFIED, Entry, Found, entry_of, find, kind_of, verified
-from .publish import published_name, without_places
+from .entries import VERIFIED, Entry, Found, entry_of, find, kind_of, verified_marks
+from .publish import MOST_KEPT, left_behind, published_name, without_places
 from .suite import Suite
 
 NEAR = 1e-3  # answers of different origin do not agree this closely in every probability
 LONG, MANY, SAME = 5, 5, 0.9  # words that make a text tell its writer, such texts that tell enough, share of equal ones
 ROUNDED = 0.01  # survey evaluations by which a manifest may be off: some write two decimals
-FILES = {MANIFEST, ANSWERS, SCORES, JUDGE, VERDICTS, *(f"{ALIGNED}/{name}" for name in ADAPTER_FILES)}  # of an entry
+ADAPTER = {f"{ALIGNED}/{name}" for name in ADAPTER_FILES}
+FILES = {MANIFEST, ANSWERS, COMPRESSED, SCORES, JUDGE, VERDICTS} | ADAPTER  # of an entry
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,9 @@ def check(
     for number, one in enumerate(found):
         try:
             _check_files(board / one.name)
-            entry, answers = entry_of(one, shelf)
+            entry, submission = entry_of(one, shelf)
             problems += [Problem(one.name, text) for text in _of_entry(one, entry, suite, shelf)]
-            sheets += _sheets(entry, answers)
+            sheets += _sheets(entry, submission.answers)
         except (CultevalError, OSError) as error:  # an adapter's files may be anything
             problems.append(Problem(one.name, str(error)))
         advance(number + 1, len(found))
@@ -100,14 +103,14 @@ def check(
 def _found(board: Path, problems: list[Problem]) -> list[Found]:
     """The entries of a board; a problem for each name that is none, but for the marks and hidden files."""
 
-    def told(text: str) -> None:
+    def report(text: str) -> None:
         problems.append(Problem("", text))
 
     def passed_over(name: str) -> None:
         if name != VERIFIED and not name.startswith("."):
-            told(f"{board}/{name[:80]!r}: no entry. Remove it; `leaderboard add` makes entries.")
+            report(f"{board}/{name[:80]!r}: no entry. Remove it; `leaderboard add` makes entries.")
 
-    return find(board, told, passed_over)
+    return find(board, report, passed_over)
 
 
 def _inside(folder: Path) -> list[str]:
@@ -146,13 +149,15 @@ def _of_entry(found: Found, entry: Entry, suite: Suite, shelf: TaskCache) -> Ite
     adapter = found.folder / ALIGNED
     if adapter.is_dir() and adapter_hash(adapter) != manifest.aligner.adapter_sha256:
         yield f"{ALIGNED}: not the adapter that the manifest names (aligner.adapter_sha256)"
+    if sum(path.stat().st_size for path in found.adapter) > MOST_KEPT:
+        yield f"{ALIGNED}: larger than {MOST_KEPT >> 10} KiB; add the run with `leaderboard add`, which leaves it out"
 
 
 def _odd_budget(manifest: Manifest) -> Iterator[str]:
     spent, name = manifest.budget, manifest.aligner.name
     if spent.item_forwards > spent.item_forwards_allowed:
         yield f"budget: {spent.item_forwards} item forwards spent, {spent.item_forwards_allowed} allowed"
-    if name in table("aligners"):  # a stranger's aligner need not be installed where boards are checked
+    if name in table("aligners"):  # a third party's aligner need not be installed where boards are checked
         budgeted = registered("aligners", name).budgeted
         if budgeted and not spent.item_forwards:
             yield f"budget: {name} searches, but this one spent nothing"
@@ -231,18 +236,26 @@ def _alike(others: np.ndarray, mine: np.ndarray) -> np.ndarray:
 def _marks(board: Path, found: list[Found], before: Path | None) -> Iterator[Problem]:
     """Marks that are not those of the release, or of no entry."""
     try:
-        marks = verified(board)
+        marks = verified_marks(board)
     except InputError as error:
         yield Problem(VERIFIED, str(error))
         return
-    answers = {sha256(path) for one in found for path in one.files if path.name == ANSWERS}
-    for key in sorted(marks.keys() - answers):
+    for key in sorted(marks.keys() - _answers(found)):
         yield Problem(VERIFIED, f"{key[:12]} marks no entry's answers")
     if before is not None:
-        released = verified(before)
+        released = verified_marks(before)
         for key in sorted(marks.keys() | released.keys()):
             if (key in marks, marks.get(key)) != (key in released, released.get(key)):
-                yield Problem(VERIFIED, f"{key[:12]} is not as released; the board's keepers alone mark entries")
+                yield Problem(VERIFIED, f"{key[:12]} is not as released; the board's maintainers alone mark entries")
+
+
+def _answers(found: list[Found]) -> set[str]:
+    """The hashes of answers that manifests name; that the answers are those is checked entry by entry."""
+    hashes = set()
+    for one in found:
+        with suppress(CultevalError):
+            hashes.add(read_manifest(one.folder / MANIFEST).answers.sha256)
+    return hashes
 
 
 def _gone(board: Path, before: Path) -> Iterator[Problem]:
@@ -250,15 +263,29 @@ def _gone(board: Path, before: Path) -> Iterator[Problem]:
     for old in find(before, lambda text: None):
         if not (board / old.name).is_dir():
             yield Problem(old.name, "was released and is gone; entries stay, so that what was cited can be found")
-        elif _content(before / old.name) != _content(board / old.name):
-            yield Problem(old.name, "was released with other content; a new result is a new entry")
+        else:
+            aside = _may_change(old)
+            if _content(before / old.name, aside) != _content(board / old.name, aside):
+                yield Problem(old.name, "was released with other content; a new result is a new entry")
 
 
-def _content(entry: Path) -> str:
-    """A sha256 over an entry's files, but for the scores, which its answers give and which may be left out."""
+def _may_change(old: Found) -> set[str]:
+    """The files of a released entry that ``leaderboard migrate`` compresses, removes or moves away.
+
+    Scores are recomputed, and answers compared with the manifest's hash, whichever file holds them.
+    """
+    aside = {ANSWERS, COMPRESSED, SCORES}
+    with suppress(CultevalError):
+        if left_behind(old, read_manifest(old.folder / MANIFEST)) is not None:
+            aside |= ADAPTER
+    return aside
+
+
+def _content(entry: Path, aside: set[str]) -> str:
+    """A sha256 over an entry's files, but for some."""
     digest = hashlib.sha256()
     for name in _inside(entry):
-        if name != SCORES:
+        if name not in aside:
             kind = kind_of(entry / name)
             digest.update(f"{name}\0{sha256(entry / name) if kind == 'file' else kind}\0".encode())
     return digest.hexdigest()

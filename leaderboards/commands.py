@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from ..errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from ..harness.scoring.score import TaskCache
+    from .answer_reader import AnswerReader
     from .boards import Board
     from .entries import Entry
     from .suite import Suite
@@ -30,14 +31,18 @@ def _note(text: str) -> None:
     click.echo(f"note: {text}", err=True)
 
 
-def _boards(folder: Path, shelf: TaskCache, suite: Suite, as_json: bool) -> tuple[list[Entry], list[Board]]:
+def _boards(folder: Path, answers: AnswerReader, suite: Suite, as_json: bool) -> tuple[list[Entry], list[Board]]:
     from ..harness.cli.options import terminal
-    from .boards import boards
+    from .boards import boards, scored_anew
     from .entries import entries
 
     with terminal(as_json) as display:
-        runs = list(entries(folder, _note, lambda done, total: display.advance("submissions", done, total, None)))
-        found = boards(runs, shelf, suite, advance=lambda done, total: display.advance("boards", done, total, None))
+
+        def advance(what: str) -> Callable[[int, int], None]:
+            return lambda done, total: display.advance(what, done, total, None)
+
+        runs = list(entries(folder, _note, advance("submissions"), answers.hold))
+        found = boards(runs, answers.shelf, suite, scored_anew(answers), advance("boards"))
     return runs, found
 
 
@@ -53,25 +58,25 @@ def show(folder: Path, form: str, whole: bool) -> None:
     from rich.console import Console
 
     from ..harness.scoring.score import TaskCache
+    from .answer_reader import AnswerReader
     from .country_sets import aligned_sets
-    from .entries import verified
     from .render import terminal
     from .suite import read_suite
 
-    shelf, checked = TaskCache(), verified(folder)
-    runs, found = _boards(folder, shelf, read_suite(), form == "json")
+    answers = AnswerReader(TaskCache())
+    runs, found = _boards(folder, answers, read_suite(), form == "json")
     if whole:
-        _overall(found, shelf, form)
+        _overall(found, answers.shelf, form)
         return
     if form == "json":
         rows = [score.model_dump() for board in found for row in board.rows() for score in row.scores]
         click.echo(json.dumps(rows))
         return
-    sets = aligned_sets(runs, shelf)
+    sets = aligned_sets(runs, answers.shelf)
     if form == "md":
-        click.echo(terminal.markdown(found, sets, checked))
+        click.echo(terminal.markdown(found, sets))
     else:
-        terminal.show(found, sets, checked, Console())
+        terminal.show(found, sets, Console())
 
 
 def _overall(found: list[Board], shelf: TaskCache, form: str) -> None:
@@ -124,14 +129,14 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
     """
     from ..harness.scoring.score import TaskCache
     from ..harness.util.atomic_io import write_text
+    from .answer_reader import AnswerReader
     from .country_sets import aligned_sets
-    from .entries import verified
     from .suite import read_suite
 
     if form in ("png", "svg") and (out is None or out.suffix != f".{form}"):
         raise UsageError(f"--format {form}: a picture needs a file of that kind. Add --out board.{form}.")
-    suite, checked, shelf = read_suite(), verified(folder), TaskCache()
-    runs, found = _boards(folder, shelf, suite, form == "json")
+    suite, answers = read_suite(), AnswerReader(TaskCache())
+    runs, found = _boards(folder, answers, suite, form == "json")
     found = _chosen(found, task, country)
     if form in ("png", "svg"):
         assert out is not None, "refused above"
@@ -143,15 +148,15 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
     from .significance import proven
 
     tasks = [board.key.task for board in found]
-    sets = [each for each in aligned_sets(runs, shelf) if each.task in tasks]
+    sets = [each for each in aligned_sets(runs, answers.shelf) if each.task in tasks]
     if form in ("csv", "json"):
-        rows = records.records(found, sets, checked, suite.version)
+        rows = records.records(found, sets, suite.version)
         text = records.as_csv(rows) if form == "csv" else json.dumps(rows, indent=2, allow_nan=False) + "\n"
     else:
         write, beside = (
             (tables.markdown, tables.markdown_beside) if form == "md" else (tables.latex, tables.latex_beside)
         )
-        parts = [write(board, proven(board, shelf, np.random.default_rng(0)), checked) for board in found]
+        parts = [write(board, proven(board, answers, np.random.default_rng(0))) for board in found]
         text = "\n".join([*parts, *beside(tasks, sets)])
     if out is None:
         click.echo(text, nl=False)
@@ -211,6 +216,23 @@ def add(runs: tuple[Path, ...], board: Path) -> None:
 
 @leaderboard.command()
 @FOLDER
+@click.option(
+    "--adapters",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where adapters go that boards no longer keep: random prefixes and those above 512 KiB.",
+)
+def migrate(folder: Path, adapters: Path | None) -> None:
+    """Bring a board of an earlier version up to date in place: answers compressed, stored scores removed.
+
+    Names, manifests, hashes and scores stay as they are.
+    """
+    from .publish import migrate as bring_up_to_date
+
+    click.echo(f"{bring_up_to_date(folder, adapters, _note)} entries changed.")
+
+
+@leaderboard.command()
+@FOLDER
 @click.option("--since", type=click.Path(exists=True, file_okay=False, path_type=Path), help="The folder as released.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.pass_context
@@ -249,7 +271,14 @@ def check(context: click.Context, folder: Path, since: Path | None, as_json: boo
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of a model that entries call by the folder's last name; may be repeated.",
 )
-@click.option("--sample", type=click.IntRange(1), default=24, show_default=True, help="Prompts an entry asked again.")
+@click.option(
+    "--adapters",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with adapters that entries do not carry, each under its entry's name.",
+)
+@click.option(
+    "--sample", type=click.IntRange(1), default=24, show_default=True, help="Answers to regenerate per entry."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the prompts.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.pass_context
@@ -258,26 +287,27 @@ def verify(
     folder: Path,
     names: tuple[str, ...],
     models: tuple[Path, ...],
+    adapters: Path | None,
     sample: int,
     seed: int,
     as_json: bool,
 ) -> None:
-    """Ask a sample of each entry's prompts again, of its model with its adapter, and mark those that agree.
+    """Regenerate a sample of each entry's answers by its model and adapter, and mark those that match.
 
-    Marks go to verified.json in the folder. Exit code 3 where an entry does not agree.
+    Random prefixes are drawn anew. Marks go to verified.json. Exit code 3 where an entry does not match.
     """
     from ..errors import InputError
     from ..harness.cli.options import terminal
     from .verify import Models, verify_all
 
     with terminal(as_json) as display:
-        verdicts, refused = verify_all(folder, names, Models(models, display.say), sample, seed, display)
+        verdicts, refused = verify_all(folder, names, Models(models, display.say), sample, seed, display, adapters)
     if as_json:
         rows = [asdict(verdict) | {"holds": verdict.holds} for verdict in verdicts]
-        click.echo(json.dumps({"verdicts": rows, "not_asked": refused}))
+        click.echo(json.dumps({"verdicts": rows, "not_verified": refused}))
     for verdict in () if as_json else verdicts:
         click.echo(str(verdict))
     for text in () if as_json else refused:
-        _note(f"not asked: {text}")
+        _note(f"not verified: {text}")
     if any(not verdict.holds for verdict in verdicts):
         context.exit(InputError.exit_code)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from ..harness.analysis.between_countries import ALL, Centred, centred
 from ..harness.analysis.country_set import Setup, setup_of
-from ..harness.report.plots import LABELS
 from ..harness.scoring.baselines import CONTROL
 from ..harness.scoring.score import TaskCache
+from ..tasks.metrics.reference import DIMENSIONS
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec
 from .boards import key_of
@@ -43,7 +43,7 @@ class AlignedSet:
 def rests_on(score: Score, spec: TaskSpec) -> bool:
     """Whether a set rests on a score: an index of a task of Hofstede's dimensions, or its error."""
     place = (spec.default_readout, "heldout")
-    return score.metric.removesuffix("_error") in LABELS and (score.readout, score.split) == place
+    return score.metric.removesuffix("_error") in DIMENSIONS and (score.readout, score.split) == place
 
 
 def aligned_sets(entries: Iterable[Entry], shelf: TaskCache) -> list[AlignedSet]:

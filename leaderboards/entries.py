@@ -1,6 +1,6 @@
-"""Submissions from a folder of runs or of strangers' submissions: found, checked, and scored from their answers.
+"""Submissions of a folder of runs or of untrusted submissions: found, checked, and scored from their answers.
 
-What a submission says of its own scores is compared with what its answers give, and never shown.
+Scores that a submission brings along are compared with those that its answers give, and never shown.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ..harness.models.aligned import ADAPTER_FILES, LORA
 from ..harness.runs.folder import ALIGNED, SCORES
 from ..harness.scoring.judge import JUDGE, VERDICTS
 from ..harness.scoring.score import TaskCache
-from ..harness.scoring.submission import load_submission
+from ..harness.scoring.submission import Submission, load_submission
 from ..harness.submissions.manifest import ANSWERS, MANIFEST, SUBMISSION, Manifest
+from ..harness.submissions.reader import COMPRESSED
 from ..harness.util.atomic_io import sha256
-from ..tasks.answers import Answers
 from ..tasks.imported import data_dir
 from ..tasks.reading import read_unmarked
 from ..tasks.schema import Strict
@@ -39,8 +39,9 @@ MOST_ADAPTER = 20 << 20  # bytes; a board is a repository that people clone
 MOST_SCORES, MOST_SCORES_BYTES = 20_000, 16 << 20
 TOLERANCE = 1e-6  # by which a stored score may differ from that of the answers, relative to it
 ROOT = Path(__file__).parent.parent
-_ROOMS = ("adapters", "analysis", "report", "scoring", "submissions", "util")
-DECIDING = ("tasks", "leaderboards", *(f"harness/{name}" for name in _ROOMS))  # of what a board shows
+_PACKAGES = ("adapters", "analysis", "report", "scoring", "submissions", "util")
+_MODULES = ("registry.py", "engine/chat.py", "models/info.py", "providers/settings.py", "runs/config.py")
+DECIDING = ("tasks", "leaderboards", *(f"harness/{name}" for name in (*_PACKAGES, *_MODULES)))  # of what a board shows
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it becomes part of pages and addresses
 _STORED = TypeAdapter(list[Score])
 _VERIFIED = TypeAdapter(dict[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], Any])
@@ -49,9 +50,10 @@ _VERIFIED = TypeAdapter(dict[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], A
 class Entry(Strict):
     """A submission on a board: its folder's name, its manifest, the scores of its answers.
 
-    ``key`` is a sha256 over its files and over the code and figures that scored it; ``differs`` says that the scores
-    it came with are not those of its answers, ``unfounded`` which of them its answers do not give at all. ``folder`` is
-    where its manifest and answers lie on this machine.
+    ``key`` is a sha256 over its files and over the code and figures that scored it; ``differs`` says that submitted
+    scores (an optional ``scores.json``) differ from the recomputed ones, ``unfounded`` which of them its answers do not
+    give at all. ``verified`` says that the board's maintainers regenerated a sample of its answers. ``folder`` is where
+    its manifest and answers lie on this machine.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Entry(Strict):
     scores: tuple[Score, ...]
     differs: bool = False
     unfounded: tuple[str, ...] = ()
+    verified: bool = Field(False, exclude=True)  # a mark of the board's folder, which may come and go
     folder: Path = Field(Path(), exclude=True)
 
     def of(self, task: str) -> list[Score]:
@@ -93,8 +96,8 @@ class Found:
 def judging_hash() -> str:
     """sha256 over the code and the figures that turn answers into scores and pages."""
     digest = hashlib.sha256()
-    floors = (path for name in DECIDING for path in (ROOT / name).rglob("*"))
-    for path in sorted(path for path in [*floors, *data_dir().rglob("*")] if path.is_file()):
+    named = [ROOT / name for name in DECIDING] + [data_dir()]
+    for path in sorted(path for one in named for path in [one, *one.rglob("*")] if path.is_file()):
         if path.suffix != ".pyc" and "results" not in path.parts:
             digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
@@ -146,7 +149,8 @@ def find_one(path: Path) -> Found | None:
     if (kind := kind_of(inner)) == "link":
         raise InputError(f"{shown}: {SUBMISSION} is a link. Put the folder itself here.")
     home = inner if kind == "folder" else path
-    wanted = (home / MANIFEST, home / ANSWERS, home / JUDGE, home / VERDICTS, path / SCORES)
+    names = (MANIFEST, ANSWERS, COMPRESSED, JUDGE, VERDICTS)
+    wanted = (*(home / name for name in names), path / SCORES)
     kinds = {file: kind for file in wanted if (kind := kind_of(file))}
     unfinished = home == inner and path / SCORES not in kinds
     if unfinished or home / MANIFEST not in kinds:
@@ -194,15 +198,15 @@ def _key(name: str, files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def entry_of(found: Found, shelf: TaskCache) -> tuple[Entry, Mapping[str, Answers]]:
-    """Read, check and score one submission; its answers by task beside it.
+def entry_of(found: Found, shelf: TaskCache) -> tuple[Entry, Submission]:
+    """Read, check and score one submission; beside the entry the submission, its answers read.
 
     Raises:
         InputError, UsageError: as ``Submission.score``; also stored scores that are malformed or out of bounds.
     """
     stored = next((stored_scores(path) for path in found.files if path.name == SCORES), None)
     submission = load_submission(found.folder, shelf)
-    manifest, answers, scores = submission.manifest, submission.answers, submission.score()
+    scores = submission.score()
     for score in scores:
         if not _finite(score):
             raise InputError(f"{found.folder}: its answers give no finite {score.metric}.")
@@ -210,38 +214,43 @@ def entry_of(found: Found, shelf: TaskCache) -> tuple[Entry, Mapping[str, Answer
     return Entry(
         name=found.name,
         key=found.key,
-        manifest=manifest,
+        manifest=submission.manifest,
         scores=tuple(scores),
         differs=differs,
         unfounded=unfounded,
         folder=found.folder,
-    ), answers
+    ), submission
 
 
 def entries(
-    folder: Path, warn: Callable[[str], None], advance: Callable[[int, int], None] = lambda done, total: None
+    folder: Path,
+    warn: Callable[[str], None],
+    advance: Callable[[int, int], None] = lambda done, total: None,
+    hold: Callable[[Submission], None] = lambda submission: None,
 ) -> Iterator[Entry]:
     """All submissions of a folder, scored; those that are refused are warned about and left out.
 
     Args:
         advance: told how many of how many have been read.
+        hold: given each submission with its answers, for later use.
 
     Raises:
         InputError: the folder holds none, or none but refused ones.
     """
     problems: list[str] = []
-    shelf, any_good, changed = TaskCache(), False, 0
+    shelf, any_good, changed, marks = TaskCache(), False, 0, verified_marks(folder)
     all_found = find(folder, problems.append)
     for number, found in enumerate(all_found, start=1):
         try:
-            entry, _ = entry_of(found, shelf)
+            entry, submission = entry_of(found, shelf)
         except CultevalError as error:
             problems.append(str(error))
             continue
         finally:
             advance(number, len(all_found))
+        hold(submission)
         any_good, changed = True, changed + entry.differs
-        yield entry
+        yield marked(entry, marks)
     conclude(folder, any_good, problems, changed, warn)
 
 
@@ -255,11 +264,16 @@ def conclude(folder: Path, any_good: bool, problems: list[str], changed: int, wa
     if not any_good:
         raise InputError(f"{folder}: no finished runs. `culteval run` makes some; give its --out folder.")
     if changed:
-        warn(f"{changed} came with scores that their answers do not give; shown is what the answers give.")
+        warn(f"{changed}: submitted scores differ from recomputed ones; the recomputed ones are shown.")
 
 
-def verified(folder: Path) -> dict[str, Any]:
-    """What the board's keepers found by asking again, by sha256 of the answers: ``verified.json`` in the folder itself.
+def marked(entry: Entry, marks: Mapping[str, Any]) -> Entry:
+    """The entry, ``verified`` where ``verified_marks`` has its answers."""
+    return entry.model_copy(update={"verified": entry.manifest.answers.sha256 in marks})
+
+
+def verified_marks(folder: Path) -> dict[str, Any]:
+    """Read what the board's maintainers found on regenerating answers, by sha256 of the answers: ``verified.json``.
 
     Raises:
         InputError: the file is no mapping of hashes.

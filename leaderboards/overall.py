@@ -177,7 +177,7 @@ def _add(board: Board, task: _Task, runs: dict[_Who, dict[str, Entry]], table: d
         who = _Who(manifest.aligner.name, model, settings_of(standing.entry), allowed)
         runs[who][standing.entry.name] = standing.entry
         table[who][task].add(country, column.find(standing.row.scores), standing.row.gain)
-    for row in board.trivial:
+    for row in board.baselines:
         equal = row.note if (row.note or "").startswith("also ") else ""  # on a board, equal rows are one
         model = next((model for model in models if model in row.name), "")  # named where controls are of several
         for name in (name for name in BASELINES if row.name.startswith(name) or name in equal):

@@ -6,8 +6,7 @@ import numpy as np
 
 from ..harness.analysis.significance import differences, holm
 from ..harness.report.tables import headline_of
-from ..harness.scoring.score import TaskCache
-from ..harness.submissions.reader import read_submission
+from .answer_reader import AnswerReader
 from .boards import Board
 from .entries import Entry
 
@@ -15,10 +14,10 @@ LEVEL = 0.05
 MOST = 50  # rows that the best is compared with, the nearest ones
 
 
-def proven(board: Board, shelf: TaskCache, rng: np.random.Generator) -> tuple[int, ...]:
+def proven(board: Board, answers: AnswerReader, rng: np.random.Generator) -> tuple[int, ...]:
     """The number of the first row (0), if it is better than every other in paired tests of the headline; else nothing.
 
-    Holm's correction is over the rows compared. Where no test is owed, such as one answer an item, nothing is proven.
+    Holm's correction is over the rows compared. Where no test is valid, such as for one answer an item, none is proven.
 
     Raises:
         InputError: the answers are no longer where they were read.
@@ -26,18 +25,18 @@ def proven(board: Board, shelf: TaskCache, rng: np.random.Generator) -> tuple[in
     rated = [standing.entry for standing in board.standings if standing.rank is not None]
     if len(rated) < 2:
         return ()
-    found = [_test(board, rated[0], other, shelf, rng) for other in rated[1 : MOST + 1]]
+    found = [_test(board, rated[0], other, answers, rng) for other in rated[1 : MOST + 1]]
     adjusted = holm([p for p, _ in found])
     ahead = all(better for _, better in found)
     return (0,) if ahead and all(p is not None and p <= LEVEL for p in adjusted) else ()
 
 
 def _test(
-    board: Board, best: Entry, other: Entry, shelf: TaskCache, rng: np.random.Generator
+    board: Board, best: Entry, other: Entry, answers: AnswerReader, rng: np.random.Generator
 ) -> tuple[float | None, bool]:
     """p of the paired test between two rows, and whether the first is on the better side."""
     column, task = headline_of(board.spec), board.key.task
-    a, b = (read_submission(entry.folder, shelf.spec)[1][task] for entry in (best, other))
+    a, b = (answers(entry)[task] for entry in (best, other))
     same_people = not board.asked.respondents or best.manifest.seed == other.manifest.seed
     options = board.asked.options
     readouts = (column.readout,)

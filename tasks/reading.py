@@ -12,7 +12,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import yaml
 
@@ -22,6 +22,7 @@ from .file_kinds import HEAD, encoding_of, foreign
 MOST_BYTES = 20 << 20  # of an item file
 MOST_YAML, MOST_NODES, MOST_DEPTH, MOST_NUMBER = 1 << 20, 50_000, 50, 100
 MOST_TABLE, MOST_ROWS, MOST_CELL = 32 << 20, 500_000, 100_000
+ZSTD = ".zst"  # the suffix of a file that zstd compressed
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for tab and line feed: they can steer a terminal
 
 
@@ -58,23 +59,33 @@ def _size(count: int) -> str:
 
 
 def read_lines(path: Path, most: int, *, whole: bool = False) -> Iterator[bytes]:
-    """The lines of a regular file one after another, so that no more than one is held.
+    """Iterate over the lines of a regular file, plain or ``.zst``, so that no more than one is held.
 
     Without a byte-order mark before the first; ``whole`` keeps it, for who hashes what the file holds.
 
     Raises:
-        InputError: missing, unreadable, not a regular file, or a line longer than ``most`` bytes; names the line.
+        InputError: missing, unreadable, not a regular file, not zstd where its name says so, or a line longer than
+            ``most`` bytes; names the line.
     """
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: cannot be read (not a regular file).")
-        with path.open("rb") as file:
+        with _open(path) as file:
             for number, line in enumerate(iter(lambda: file.readline(most + 1), b""), start=1):
                 if len(line) > most:
                     raise InputError(f"{path}:{number}: longer than {most} bytes.")
                 yield line if whole or number > 1 else unmarked(line)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except OSError as error:  # pyarrow's have no strerror
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from None
+
+
+def _open(path: Path) -> BinaryIO:
+    """A file's bytes, decompressed as they are read where its name ends in ``.zst``."""
+    if path.suffix != ZSTD:
+        return path.open("rb")
+    import pyarrow as pa
+
+    return cast(BinaryIO, io.BufferedReader(pa.input_stream(str(path), compression="zstd")))
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:

@@ -15,6 +15,7 @@ from culteval.harness.submissions.writer import write_submission
 from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.prompts import Asking, protocol
 from culteval.tasks.spec import load_spec
+from pyarrow import input_stream
 
 ROOT = Path(__file__).parent.parent
 VSM = ROOT / "tasks" / "vsm13"
@@ -60,9 +61,10 @@ def digest_of(path):
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory):
+    """A submission with plain answers, as somebody writes it by hand."""
     folder = tmp_path_factory.mktemp("pristine") / "s"
     write_submission(folder, manifest_of(), {"vsm13": answers_of()})
-    return folder
+    return unpacked(folder)
 
 
 @pytest.fixture
@@ -99,13 +101,35 @@ def edit(folder, path, value):
 
 def reseal(folder, lines):
     """Replace the answers, with the right hash and count."""
+    (folder / "answers.jsonl.zst").unlink(missing_ok=True)
     (folder / "answers.jsonl").write_bytes(b"".join(lines))
     edit(folder, "answers.sha256", digest_of(folder / "answers.jsonl"))
     edit(folder, "answers.rows", len(lines))
 
 
+def bytes_of(folder):
+    """A submission's answers as plain bytes, whatever they are stored as."""
+    plain = folder / "answers.jsonl"
+    if plain.exists():
+        return plain.read_bytes()
+    with input_stream(f"{plain}.zst", compression="zstd") as stream:
+        return stream.read()
+
+
 def lines_of(folder):
-    return (folder / "answers.jsonl").read_bytes().splitlines(keepends=True)
+    return bytes_of(folder).splitlines(keepends=True)
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in lines_of(folder)]
+
+
+def unpacked(folder):
+    """The same folder, its answers plain."""
+    data = bytes_of(folder)
+    (folder / "answers.jsonl.zst").unlink(missing_ok=True)
+    (folder / "answers.jsonl").write_bytes(data)
+    return folder
 
 
 def refused(path, *needles):

@@ -13,18 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ...tasks.countries import name_of
+from ...tasks.glossary import label
 from ...tasks.metrics.reference import DIMENSIONS
 from ...tasks.score import Score
 from ..util.atomic_io import replacing
 
-LABELS = {
-    "pdi": "Power distance",
-    "idv": "Individualism",
-    "mas": "Masculinity",
-    "uai": "Uncertainty avoidance",
-    "lto": "Long-term orientation",
-    "ivr": "Indulgence",
-}
 WIDTH = 36
 
 Estimate = tuple[float, float | None, float | None]
@@ -86,8 +79,8 @@ def draw_dimensions(axes: Any, scores: Sequence[Score], country: str) -> None:
         if points[split]:
             values = [points[split][name][0] for name in DIMENSIONS]
             axes.scatter(values, rows, color=colour, marker=marker, s=45, label=split, zorder=3)
-    _label_rows(axes, [LABELS[name] for name in DIMENSIONS])
-    axes.set_xlabel(f"index ({readout} read-out)")
+    _label_rows(axes, [label(name) for name in DIMENSIONS])
+    axes.set_xlabel(f"index ({readout} scoring)")
     _entitle(axes, f"{scores[0].aligner}: indices against the published scores of {country}")
     axes.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
@@ -186,7 +179,7 @@ def bars(scores: Sequence[Score], readout: str, split: str, country: str) -> Tab
         table.add_column(heading, justify=justify, no_wrap=True)
     points = dimensions(scores, readout, split)
     for name, (value, target) in points.items():
-        table.add_row(LABELS[name], _bar(value, target), f"{value:.0f}", f"{target:.0f}")
+        table.add_row(label(name), _bar(value, target), f"{value:.0f}", f"{target:.0f}")
     return table
 
 

@@ -79,15 +79,16 @@ def columns_of(spec: TaskSpec) -> tuple[Column, ...]:
 class Row:
     """One line of the table: an aligner's scores for one task and country, and what it cost.
 
-    ``spread`` is the standard deviation by place where the scores are means over runs; ``gain`` whether the headline
-    is better than all that comes without alignment, None where that is not known; ``rank`` its rank on a board.
+    ``spread`` is the standard deviation by place where the scores are means over runs; ``improvement`` whether the
+    headline is better than every baseline and the random prefixes, None where that is not known; ``rank`` its rank on
+    a board.
     """
 
     aligner: str
     scores: Sequence[Score]
     spent: Spent | None
     spread: Mapping[Place, float] | None = None
-    gain: bool | None = None
+    improvement: bool | None = None
     rank: str = ""
 
     def cells(self, columns: Sequence[Column]) -> list[str]:
@@ -180,12 +181,12 @@ def narrow_table(
 
 
 def _filled(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells, with last columns ``gain`` and ``rank`` where those are known of any row."""
+    """Headings and cells, with last columns ``improvement`` and ``rank`` where those are known of any row."""
     names, cells = headings(columns), [row.cells(columns) for row in rows]
-    if any(row.gain is not None for row in rows):
-        names = [*names, "gain"]
-        says = {True: "yes", False: "no gain", None: ""}
-        cells = [[*line, says[row.gain]] for line, row in zip(cells, rows, strict=True)]
+    if any(row.improvement is not None for row in rows):
+        names = [*names, "improvement"]
+        says = {True: "yes", False: "no", None: ""}
+        cells = [[*line, says[row.improvement]] for line, row in zip(cells, rows, strict=True)]
     if any(row.rank for row in rows):
         names = [*names, "rank"]
         cells = [[*line, row.rank] for line, row in zip(cells, rows, strict=True)]

@@ -1,7 +1,8 @@
 """Submissions: a manifest and an answers file that anyone may write, and that nobody trusts.
 
-``manifest.json`` says what was asked of what; ``answers.jsonl`` beside it has one JSON object a line and answer.
-``docs/submission.schema.json`` is the manifest's schema and ``docs/submission.md`` explains both files.
+``manifest.json`` says what was asked of what; ``answers.jsonl`` beside it, plain or compressed as
+``answers.jsonl.zst``, has one JSON object a line and answer. ``docs/submission.schema.json`` is the manifest's schema
+and ``docs/submission.md`` explains both files.
 """
 
 from __future__ import annotations
@@ -98,7 +99,11 @@ class Spent(Strict):
 
 
 class AnswersFile(Strict):
-    """The answers beside the manifest."""
+    """The answers beside the manifest: JSON lines, plain (``answers.jsonl``) or by zstd (``answers.jsonl.zst``).
+
+    ``file`` is the name of the plain lines and ``sha256`` their hash, whichever of the two files is there: compressing
+    or decompressing it leaves the manifest as it is.
+    """
 
     file: Literal["answers.jsonl"] = ANSWERS
     sha256: Sha256

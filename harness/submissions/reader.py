@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,15 @@ from ...errors import InputError, UsageError
 from ...tasks.answers import UNPARSED, Answers
 from ...tasks.prompts import ORDERS, Asking, layout_of
 from ...tasks.prompts import asked as count
-from ...tasks.reading import read_lines, read_unmarked, unmarked
+from ...tasks.reading import ZSTD, read_lines, read_unmarked, unmarked
 from ...tasks.spec import TaskSpec, first_problem
 from ..registry import spec_of
-from .manifest import MANIFEST, MOST_LINE_BYTES, MOST_MANIFEST_BYTES, AnswerRow, Manifest
+from .manifest import ANSWERS, MANIFEST, MOST_LINE_BYTES, MOST_MANIFEST_BYTES, AnswerRow, Manifest
 
+COMPRESSED = ANSWERS + ZSTD
 LEAST_LINE_BYTES = 80  # the field names of an answer alone take as much
+MOST_RATIO = 250  # to which answers can be compressed; those that say the same of everything come to 100
+MOST_BYTES = 1 << 30  # of all lines, decompressed; a million answers take a fifth of it
 
 
 _NOT_ASKED = -1
@@ -36,25 +40,50 @@ def read_submission(path: Path, specs: Callable[[str], TaskSpec] = spec_of) -> t
     """
     path = path / MANIFEST if path.is_dir() else path
     manifest = read_manifest(path)
-    source = path.with_name(manifest.answers.file)
+    source = answers_file(path.parent)
     _check_size(source, manifest.answers.rows)
     tables = _tables(manifest, path, specs)
-    digest, rows = hashlib.sha256(), 0
-    for number, line in enumerate(read_lines(source, MOST_LINE_BYTES, whole=True), start=1):
-        if number > manifest.answers.rows:
-            raise InputError(f"{source}:{number}: more lines than answers.rows ({manifest.answers.rows}) says.")
-        digest.update(line)
+    for number, line in enumerate(answer_lines(source, manifest), start=1):
         _place(tables, unmarked(line) if number == 1 else line, f"{source}:{number}")
-        rows = number
-    if rows != manifest.answers.rows:
-        raise InputError(f"{source}: {rows} lines, but answers.rows says {manifest.answers.rows}; it is cut short.")
-    if digest.hexdigest() != manifest.answers.sha256:
-        raise InputError(f"{source}: does not match answers.sha256 of {path.name}; it was changed or damaged.")
     return manifest, {name: table.finished() for name, table in tables.items()}
 
 
+def answers_file(folder: Path) -> Path:
+    """The file of a submission's answers, plain or compressed; the plain one's path where neither is there.
+
+    Raises:
+        InputError: both are there, so that nobody can say which counts.
+    """
+    plain, compressed = folder / ANSWERS, folder / COMPRESSED
+    if not os.path.lexists(compressed):
+        return plain
+    if os.path.lexists(plain):
+        raise InputError(f"{folder}: holds {ANSWERS} and {COMPRESSED}. Remove one of them.")
+    return compressed
+
+
+def answer_lines(source: Path, manifest: Manifest) -> Iterator[bytes]:
+    """Iterate over the lines of an answers file; after the last one their number and hash are checked.
+
+    Raises:
+        InputError: unreadable, out of bounds, or not the lines that the manifest names.
+    """
+    file, digest, size, rows = manifest.answers, hashlib.sha256(), 0, 0
+    for rows, line in enumerate(read_lines(source, MOST_LINE_BYTES, whole=True), start=1):
+        if rows > file.rows:
+            raise InputError(f"{source}:{rows}: more lines than answers.rows ({file.rows}) says.")
+        if (size := size + len(line)) > MOST_BYTES:
+            raise InputError(f"{source}:{rows}: more than {MOST_BYTES:,} bytes of answers.")
+        digest.update(line)
+        yield line
+    if rows != file.rows:
+        raise InputError(f"{source}: {rows} lines, but answers.rows says {file.rows}; it is cut short.")
+    if digest.hexdigest() != file.sha256:
+        raise InputError(f"{source}: does not match answers.sha256 of {MANIFEST}; it was changed or damaged.")
+
+
 def read_manifest(path: Path) -> Manifest:
-    """Read and check a manifest alone, given its submission's folder or itself.
+    """Read and validate a manifest.
 
     Raises:
         InputError: missing, malformed or out of bounds; names file and field.
@@ -90,12 +119,16 @@ def _tables(manifest: Manifest, path: Path, find: Callable[[str], TaskSpec]) -> 
 
 
 def _check_size(source: Path, rows: int) -> None:
-    """Raise InputError where a file is too short for its rows: what is built must not outgrow what was sent."""
+    """Raise InputError where a file is too short for its rows: what is built must not outgrow what was sent.
+
+    A compressed file may stand for so many times its size; what it really holds is counted while it is read.
+    """
     try:
         size = source.stat().st_size
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror}).") from None
-    if source.is_file() and size < rows * LEAST_LINE_BYTES:
+    most = size * MOST_RATIO if source.suffix == ZSTD else size
+    if source.is_file() and most < rows * LEAST_LINE_BYTES:
         raise InputError(f"{source}: {size} bytes are too few for the {rows} lines of answers.rows; it is cut short.")
 
 

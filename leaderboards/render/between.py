@@ -1,4 +1,4 @@
-"""Aligned sets as tables: how well they tell countries apart, free of C."""
+"""Aligned sets as tables: between-country R2, the explained variance of country-centred indices."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ...harness.analysis.between_countries import ALL, LEAST_COUNTRIES
+from ...tasks.glossary import meaning
 from ...tasks.metrics.reference import DIMENSIONS
 from ..country_sets import AlignedSet
 
-HEADINGS = ("aligner", "countries", "explained variance", "correlation", *DIMENSIONS, "skill")
+HEADINGS = ("aligner", "countries", "between-country R2", "correlation", *DIMENSIONS, "skill")
 WORDS = range(1)  # the columns that are no numbers
 COLLAPSED = "*: collapsed in so many countries"
 MEANING = (
-    "explained variance: of the centred indices; 0: countries do not differ, 1: perfect",
-    "correlation: of the centred indices, whatever the size of their differences",
-    "by dimension: explained variance; skill: mean of the single-country skills, which rest on C",
+    f"between-country R2: {meaning('explained_variance')}",
+    f"correlation: {meaning('correlation')}",
+    "by dimension: between-country R2; skill: mean of the single-country skills, which depend on the constant C",
 )
 
 
 def heading(title: str) -> str:
     """What stands above the sets of one title."""
-    return f"{title}: between countries, free of C"
+    return f"{title}: between-country R2"
 
 
 def grouped(sets: Iterable[AlignedSet]) -> dict[str, list[AlignedSet]]:
@@ -38,8 +39,8 @@ def rows(sets: Iterable[AlignedSet]) -> list[list[str]]:
     for each in sets:
         if (value := each.centred) is not None:
             r, countries = value.correlation[ALL], len(value.countries)
-            told = f"{countries} ({len(value.collapsed)}*)" if value.collapsed else str(countries)
-            cells = [each.name, told, f"{value.explained_variance[ALL]:z.2f}", "-" if r is None else f"{r:z.2f}"]
+            shown = f"{countries} ({len(value.collapsed)}*)" if value.collapsed else str(countries)
+            cells = [each.name, shown, f"{value.explained_variance[ALL]:z.2f}", "-" if r is None else f"{r:z.2f}"]
             found.append(
                 [*cells, *(f"{value.explained_variance[name]:z.2f}" for name in DIMENSIONS), f"{value.skill:z.2f}"]
             )

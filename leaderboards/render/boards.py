@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...harness.scoring.baselines import Baseline
 from ...tasks.countries import name_of
+from ...tasks.glossary import COLUMNS, MARKS, READOUTS, SPLITS, label, meaning
 from ...tasks.score import Place, Score, place
 from ..boards import CEILING, Board, Standing
 from ..country_sets import AlignedSet
 from ..entries import Entry
 from ..literature import Reported, reported_for
-from ..metric_labels import MARKS, READOUTS, SPLITS, board_metrics, explanation, label, precision, usual_metrics
+from ..metric_labels import board_metrics, precision, usual_metrics
 from ..submission_page import number
 from ..suite import Suite
 from . import between
@@ -34,7 +35,6 @@ def board_data(
     boards: Sequence[Board],
     sets: Sequence[AlignedSet],
     entries: Sequence[Entry],
-    verified: Collection[str],
     suite: Suite,
 ) -> dict[str, Any]:
     """All boards and submissions, and a line on each thing a reader may wonder about."""
@@ -44,17 +44,18 @@ def board_data(
     metrics = sorted({name for board in boards for name in board_metrics(board.spec)})
     return {
         "suite": {"version": suite.version, "tasks": list(suite.tasks)},
-        "submissions": [_submission(entry, entry.manifest.answers.sha256 in verified) for entry in entries],
+        "submissions": [_submission(entry) for entry in entries],
         "boards": [_board(board, ids) for board in boards],
         "sets": [_sets(title, mine) for title, mine in between.grouped(sets).items()],
-        "metrics": {name: [label(name), explanation(name), precision(name)] for name in metrics},
+        "metrics": {name: [label(name), meaning(name), precision(name)] for name in metrics},
         "splits": SPLITS,
         "readouts": READOUTS,
         "marks": MARKS,
+        "columns": {name: [one.label, one.meaning] for name, one in COLUMNS.items()},
     }
 
 
-def _submission(entry: Entry, verified: bool) -> dict[str, Any]:
+def _submission(entry: Entry) -> dict[str, Any]:
     manifest = entry.manifest
     fitted = manifest.fitted
     return {
@@ -68,7 +69,7 @@ def _submission(entry: Entry, verified: bool) -> dict[str, Any]:
         "evaluations": number(manifest.budget.survey_evaluations),
         "seconds": number(manifest.budget.seconds),
         "tokens": manifest.budget.tokens,
-        "verified": verified,
+        "verified": entry.verified,
         "differs": entry.differs,
     }
 
@@ -77,7 +78,7 @@ def _board(board: Board, ids: dict[str, int]) -> dict[str, Any]:
     spec, metrics = board.spec, board_metrics(board.spec)
     places = {
         place(s): s.higher_is_better
-        for scores in [*(standing.row.scores for standing in board.standings), *(row.scores for row in board.trivial)]
+        for scores in [*(standing.row.scores for standing in board.standings), *(row.scores for row in board.baselines)]
         for s in scores
         if s.metric in metrics
     }
@@ -102,7 +103,7 @@ def _board(board: Board, ids: dict[str, int]) -> dict[str, Any]:
         "places": [[*where, places[where]] for where in order],
         "usual": usual_metrics(spec),
         "rows": [_standing(standing, order, ids) for standing in board.standings],
-        "trivial": [_trivial(row, order) for row in board.trivial],
+        "baselines": [_baseline(row, order) for row in board.baselines],
         "notes": [note for note in board.notes],
         "reported": [_reported(row) for row in reported_for(spec.name)],
     }
@@ -120,11 +121,11 @@ def _standing(standing: Standing, places: Sequence[Place], ids: dict[str, int]) 
         "rank": standing.rank,
         "basis": standing.basis,
         "bounds": bounds,
-        "gain": standing.row.gain,
+        "improvement": standing.row.improvement,
     } | _values(standing.row.scores, places)
 
 
-def _trivial(row: Baseline, places: Sequence[Place]) -> dict[str, Any]:
+def _baseline(row: Baseline, places: Sequence[Place]) -> dict[str, Any]:
     spread = row.spread or {}
     spreads = {i: number(spread[place]) for i, place in enumerate(places) if place in spread}
     about = {"name": row.name, "note": row.note, "ceiling": row.name == CEILING, "sd": spreads}

@@ -1,4 +1,4 @@
-"""A board as a picture for a paper: a dot a row, its interval or seeds, and the best row that needs no alignment."""
+"""A board as a picture for a paper: a dot a row, its interval or seeds, and the baselines."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from ...harness.report.plots import drawing
 from ...harness.report.tables import headline_of
+from ...tasks.glossary import label
 from ..boards import Board
-from ..metric_labels import label
 from .tables import country_title
 
 MOST_ROWS = 40
@@ -20,11 +20,11 @@ def write(path: Path, board: Board) -> int:
     """Write a PNG or SVG of the best rows of a board; returns how many are left out. Same board, same bytes."""
     column = headline_of(board.spec)
     rated = [standing for standing in board.standings if standing.rank is not None]
-    shown, lines = rated[:MOST_ROWS], [(row.name, column.find(row.scores)) for row in board.trivial]
-    trivial: dict[str, list[str]] = {}  # by value as it is shown, so that equal ones are one line
+    shown, lines = rated[:MOST_ROWS], [(row.name, column.find(row.scores)) for row in board.baselines]
+    baselines: dict[str, list[str]] = {}  # by value as it is shown, so that equal ones are one line
     for name, score in lines:
         if score is not None:
-            trivial.setdefault(f"{score.value:.6g}", []).append(name)
+            baselines.setdefault(f"{score.value:.6g}", []).append(name)
     height = 1.3 + 0.27 * len(shown)
     with drawing(path, 6.8, height) as axes:
         for place, standing in enumerate(shown):
@@ -34,7 +34,7 @@ def write(path: Path, board: Board) -> int:
                 width = 3.5 if standing.basis == "interval" else 1.2
                 axes.hlines(place, standing.low, standing.high, color=ACCENT, linewidth=width, alpha=0.55)
             axes.plot(score.value, place, "o", color=ACCENT, markersize=5)
-        for value in trivial:
+        for value in baselines:
             axes.axvline(float(value), color=MUTED, linewidth=1, linestyle=":")
         names = [f"{one.place}  {one.row.aligner}, {one.entry.manifest.model.name}" for one in shown]
         axes.set_yticks(range(len(shown)), names, fontsize=8, color=INK, parse_math=False)
@@ -46,7 +46,7 @@ def write(path: Path, board: Board) -> int:
         axes.grid(axis="x", color="#e6e6e2", linewidth=0.7)
         axes.set_axisbelow(True)
         axes.set_xlabel(f"{label(column.metric)}, held out, {column.readout} (better to the right)", fontsize=8)
-        levels = _name_lines(axes, {float(value): ", ".join(names) for value, names in trivial.items()})
+        levels = _name_lines(axes, {float(value): ", ".join(names) for value, names in baselines.items()})
         pad = 7 + 9 * levels
         axes.set_title(country_title(board), loc="left", fontsize=10, fontweight="bold", pad=pad, parse_math=False)
     return len(rated) - len(shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ...harness.report.tables import headline_of
@@ -17,19 +17,17 @@ from .tables import columns
 
 _FORMULA = tuple("=+-@\t\r|%")
 FIELDS = (
-    "kind", "task", "country", "variant", "suite", "rank", "by_value_alone", "submission", "aligner", "seed", "model",
-    "metric", "readout", "split", "value", "low", "high", "basis", "spread", "gain", "note", "survey_evaluations",
-    "seconds", "tokens", "verified", "source",
+    "kind", "task", "country", "variant", "suite", "rank", "point_estimate_only", "submission", "aligner", "seed",
+    "model", "metric", "readout", "split", "value", "low", "high", "basis", "spread", "improvement", "note",
+    "survey_evaluations", "seconds", "tokens", "verified", "source",
 )  # fmt: skip
 
 
-def records(
-    boards: Sequence[Board], sets: Iterable[AlignedSet], verified: Collection[str], suite: str
-) -> list[dict[str, Any]]:
+def records(boards: Sequence[Board], sets: Iterable[AlignedSet], suite: str) -> list[dict[str, Any]]:
     """One record a row and number of the boards' tables and of what stands beside them, for machines.
 
-    ``kind`` says what a row is: a submission, a reference (no aligner made it), a set of submissions, or reported
-    elsewhere. ``spread`` is the standard deviation over the runs that a reference is the mean of.
+    ``kind`` says what a row is: a submission, a baseline (no aligner made it), a set of submissions, or reported
+    elsewhere. ``spread`` is the standard deviation over the runs that a baseline is the mean of.
     """
     found: list[dict[str, Any]] = []
     for board in boards:
@@ -40,7 +38,7 @@ def records(
             who = {
                 "kind": "submission",
                 "rank": standing.rank,
-                "by_value_alone": standing.basis is None,
+                "point_estimate_only": standing.basis is None,
                 "submission": standing.entry.name,
                 "aligner": manifest.aligner.name,
                 "seed": manifest.seed,
@@ -48,12 +46,12 @@ def records(
                 "survey_evaluations": manifest.budget.survey_evaluations,
                 "seconds": manifest.budget.seconds,
                 "tokens": manifest.budget.tokens,
-                "verified": manifest.answers.sha256 in verified,
-                "gain": standing.row.gain,
+                "verified": standing.entry.verified,
+                "improvement": standing.row.improvement,
             }
             found += _numbers(board, standing.row.scores, where | who, standing)
-        for row in board.trivial:
-            found += _numbers(board, row.scores, where | {"kind": "reference", "aligner": row.name}, spread=row.spread)
+        for row in board.baselines:
+            found += _numbers(board, row.scores, where | {"kind": "baseline", "aligner": row.name}, spread=row.spread)
     found += between.records(sets)
     for task in dict.fromkeys(board.key.task for board in boards):
         found += _reported(task)
@@ -98,5 +96,5 @@ def as_csv(records: Sequence[dict[str, Any]]) -> str:
 
 
 def csv_safe(text: str) -> str:
-    """A stranger's text that no spreadsheet takes for a formula (OWASP: a leading quote)."""
+    """Untrusted text that no spreadsheet takes for a formula (OWASP: a leading quote)."""
     return f"'{text}" if text.startswith(_FORMULA) else text

@@ -21,13 +21,15 @@ from pydantic import TypeAdapter
 
 from ...errors import CultevalError, UnavailableError, UsageError
 from ...harness.scoring.score import TaskCache
-from ...harness.submissions.manifest import ANSWERS, MANIFEST
+from ...harness.submissions.manifest import MANIFEST
+from ...harness.submissions.reader import answers_file
 from ...harness.util.atomic_io import copy_into, replacing, write_text
 from ...tasks.score import Score
 from .. import submission_page as detail
+from ..answer_reader import AnswerReader
 from ..boards import Against, Key, boards, scored_anew
 from ..country_sets import aligned_sets, rests_on
-from ..entries import Entry, Found, conclude, entry_of, find, judging_hash, verified
+from ..entries import Entry, Found, conclude, entry_of, find, judging_hash, marked, verified_marks
 from ..metric_labels import board_metrics
 from ..suite import read_suite
 from .boards import board_data
@@ -66,17 +68,17 @@ def build(
     """
     _claim(out)
     problems: list[str] = []
-    checked = verified(folder)
+    marks = verified_marks(folder)
     found = find(folder, problems.append)
     missing = [one for one in found if not _is_kept(out, one)]
     kept = {one.name for one in found} - {one.name for one in missing}
     problems += _renew(missing, out, advance)
-    entries = [_kept(out, one) for one in found if one.name in kept or _is_kept(out, one)]
+    entries = [marked(_kept(out, one), marks) for one in found if one.name in kept or _is_kept(out, one)]
     conclude(folder, bool(entries), problems, sum(entry.differs for entry in entries), warn)
     shelf, suite = TaskCache(), read_suite()
-    made = boards(entries, shelf, suite, _keeping(out, scored_anew(shelf), shelf))
+    made = boards(entries, shelf, suite, _keeping(out, scored_anew(AnswerReader(shelf)), shelf))
     sets = aligned_sets(entries, shelf)
-    _write(out / DATA / "boards.js", script("boards", board_data(made, sets, entries, checked, suite)))
+    _write(out / DATA / "boards.js", script("boards", board_data(made, sets, entries, suite)))
     for number, board in enumerate(made):
         data = detail.items(board.spec, board.asked, shelf)
         _write(out / DATA / f"items-{number}.js", script("items", data))
@@ -155,16 +157,17 @@ def _make(part: Sequence[Found], out: Path, shelf: TaskCache | None = None) -> l
     shelf, problems = shelf or TaskCache(), []
     for one in part:
         try:
-            entry, answers = entry_of(one, shelf)
+            entry, submission = entry_of(one, shelf)
         except CultevalError as error:
             problems.append(str(error))
             continue
         (out / KEPT).mkdir(parents=True, exist_ok=True)  # first: with it, the folder is a board's
         adapter = one.adapter_files
-        page = detail.page(entry, answers, shelf) | {"adapter": list(adapter)}
+        given = answers_file(one.folder)
+        page = detail.page(entry, submission.answers, shelf) | {"file": given.name, "adapter": list(adapter)}
         _write(_page(out, one.name), script("page", page))
         with replacing(out / FILES / one.name) as temporary:
-            copy_into(temporary, {name: one.folder / name for name in (MANIFEST, ANSWERS)} | adapter)
+            copy_into(temporary, {MANIFEST: one.folder / MANIFEST, given.name: given} | adapter)
         specs = {task.name: shelf.spec(task.name) for task in entry.manifest.tasks}
         shown = {name for spec in specs.values() for name in board_metrics(spec)}
         few = tuple(s for s in entry.scores if s.metric in shown or rests_on(s, specs[s.task]))

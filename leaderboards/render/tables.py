@@ -8,11 +8,12 @@ from typing import Any
 
 from ...harness.report.tables import Column, escape, headline_of, markdown_table
 from ...tasks.countries import name_of
+from ...tasks.glossary import COLUMNS, MARKS, label, meaning
 from ...tasks.score import COLLAPSED
 from ..boards import Board, Standing
 from ..country_sets import AlignedSet
 from ..literature import TITLE, reported_for
-from ..metric_labels import MARKS, explanation, label, precision
+from ..metric_labels import precision
 from . import between
 
 _LATEX = {
@@ -29,15 +30,15 @@ _LATEX = {
 }
 WORDS = (1, 3)  # the columns of a board that are no numbers: who made a row, and with what
 BOLD_NOTE = "Bold: better than every other row in paired permutation tests, Holm-corrected, at 5 %."
-RANK_NOTE = "Rank: one more than the rows whose range lies wholly on the better side; in brackets by value alone."
+RANK_NOTE = f"Rank: {COLUMNS['rank'].meaning}."
 VERIFIED_NOTE = f"(v): verified, {MARKS['verified']}."
-GAIN_NOTE = f"gain: {MARKS['gain']}."
+IMPROVEMENT_NOTE = f"improvement: {MARKS['improvement']}."
 REPORTED = ("Figure", "Value by method", "How far comparable, and source")
-RANGE_NOTE = "Range: 95 % interval, or (s) from the lowest to the highest of three seeds or more."
+RANGE_NOTE = f"Range: {COLUMNS['range'].meaning}."
 
 
 def latex_escape(text: str) -> str:
-    """A stranger's text as inert LaTeX."""
+    """Untrusted text as inert LaTeX."""
     return "".join(_LATEX.get(c, c) for c in text)
 
 
@@ -61,23 +62,21 @@ def _range(standing: Standing, places: int) -> str:
     return f"{standing.low:z,.{places}f} to {standing.high:z,.{places}f}{mark}"
 
 
-def table(board: Board, verified: Collection[str]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of a board as plain text; rows that no aligner made come last, without a rank.
-
-    Args:
-        verified: sha256 of the answers that the board's keepers made again.
-    """
+def table(board: Board) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of a board as plain text; baselines come last, without a rank."""
     shown, places = columns(board), precision(board.spec.metadata.headline.metric)
-    headings = ["Rank", "Aligner", "Seed", "Model", *(_heading(column) for column in shown), "Range", "Evaluations"]
+    numbers = [_heading(column) for column in shown]
+    first, last = ("rank", "aligner", "seed", "model"), ("range", "evaluations")
+    headings = [*(COLUMNS[name].label for name in first), *numbers, *(COLUMNS[name].label for name in last)]
     rows = []
     for standing in board.standings:
         manifest = standing.entry.manifest
         values = [_value(column, standing.row.scores) for column in shown]
         spent = f"{manifest.budget.survey_evaluations:,.0f}"
-        mark = " (v)" if manifest.answers.sha256 in verified else ""
+        mark = " (v)" if standing.entry.verified else ""
         who = [manifest.aligner.name + mark, str(manifest.seed), manifest.model.name]
         rows.append([standing.place, *who, *values, _range(standing, places), spent])
-    for row in board.trivial:
+    for row in board.baselines:
         rows.append(["", row.name, "", "", *(_value(column, row.scores) for column in shown), "", ""])
     return headings, rows
 
@@ -93,7 +92,7 @@ def notes(board: Board, rows: Sequence[Sequence[str]], bold: Collection[int]) ->
     """The lines that belong below a table: what its number is, and what ranks, ranges and marks mean."""
     headline = board.spec.metadata.headline
     better = "higher" if headline.higher_is_better else "lower"
-    lines = [f"{label(headline.metric)}: {explanation(headline.metric)}; {better} is better.", RANK_NOTE]
+    lines = [f"{label(headline.metric)}: {meaning(headline.metric)}; {better} is better.", RANK_NOTE]
     if any(standing.basis for standing in board.standings):
         lines.append(RANGE_NOTE)
     if bold:
@@ -105,9 +104,9 @@ def notes(board: Board, rows: Sequence[Sequence[str]], bold: Collection[int]) ->
     return lines
 
 
-def markdown(board: Board, bold: Collection[int], verified: Collection[str]) -> str:
+def markdown(board: Board, bold: Collection[int]) -> str:
     """A board as a Markdown table under its title; ``bold`` are the row numbers that a test supports."""
-    headings, rows = table(board, verified)
+    headings, rows = table(board)
     lines = []
     for number, row in enumerate(rows):
         cells = [escape(cell) for cell in row]
@@ -146,9 +145,9 @@ def _reported(task: str) -> list[tuple[str, str, str]]:
     return [(row.what, row.values, f"{row.mark}. {row.source}") for row in reported_for(task)]
 
 
-def latex(board: Board, bold: Collection[int], verified: Collection[str]) -> str:
+def latex(board: Board, bold: Collection[int]) -> str:
     """A board as a LaTeX table; the preamble needs ``\\usepackage{booktabs}``."""
-    headings, rows = table(board, verified)
+    headings, rows = table(board)
     form = "".join("l" if at in WORDS else "r" for at in range(len(headings)))
     body = []
     for number, row in enumerate(rows):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -15,30 +15,30 @@ from ..country_sets import AlignedSet
 from ..literature import reported_lines
 from ..overall import NOTES, Overall
 from . import between
-from .tables import GAIN_NOTE, VERIFIED_NOTE, markdown_beside
+from .tables import IMPROVEMENT_NOTE, VERIFIED_NOTE, markdown_beside
 
 
-def markdown(found: Sequence[Board], sets: Sequence[AlignedSet], verified: Collection[str]) -> str:
+def markdown(found: Sequence[Board], sets: Sequence[AlignedSet]) -> str:
     """All boards with their notes, as the terminal shows them."""
     parts = []
     for board in found:
-        parts.append(f"### {report.escape(board.title)}\n\n{report.markdown(board.rows(verified), board.spec)}")
-        parts += [f"- {report.escape(note)}" for note in _notes(board, verified)]
+        parts.append(f"### {report.escape(board.title)}\n\n{report.markdown(board.rows(), board.spec)}")
+        parts += [f"- {report.escape(note)}" for note in _notes(board)]
         parts.append("")
     return "\n".join([*parts, *markdown_beside((board.key.task for board in found), sets)])
 
 
-def _notes(board: Board, verified: Collection[str]) -> list[str]:
-    marked = any(standing.entry.manifest.answers.sha256 in verified for standing in board.standings)
-    judged = any(standing.row.gain is not None for standing in board.standings)
-    return [*([GAIN_NOTE] if judged else []), *board.notes, *([VERIFIED_NOTE] if marked else [])]
+def _notes(board: Board) -> list[str]:
+    marked = any(standing.entry.verified for standing in board.standings)
+    judged = any(standing.row.improvement is not None for standing in board.standings)
+    return [*([IMPROVEMENT_NOTE] if judged else []), *board.notes, *([VERIFIED_NOTE] if marked else [])]
 
 
-def show(found: Sequence[Board], sets: Sequence[AlignedSet], verified: Collection[str], console: Console) -> None:
+def show(found: Sequence[Board], sets: Sequence[AlignedSet], console: Console) -> None:
     """Print all boards, the aligned sets and what others reported."""
     for board in found:
-        console.print(report.table(board.rows(verified), board.title, board.spec, console.width))
-        for note in _notes(board, verified):
+        console.print(report.table(board.rows(), board.title, board.spec, console.width))
+        for note in _notes(board):
             console.print(f"  {note}", style="dim", highlight=False, markup=False)
         console.print()
     for title, mine in between.grouped(sets).items():
@@ -46,7 +46,7 @@ def show(found: Sequence[Board], sets: Sequence[AlignedSet], verified: Collectio
             console.print(centred_table(mine, title, console.width), "")
         else:
             most = max(len(each.countries) for each in mine)
-            text = f"{title}: between countries, free of C: needs {LEAST_COUNTRIES} countries, the most are {most}\n"
+            text = f"{title}: between-country R2: needs {LEAST_COUNTRIES} countries, the most are {most}\n"
             console.print(text, highlight=False, markup=False)
     for task in dict.fromkeys(board.spec.name for board in found):
         for line in reported_lines(task):
@@ -54,7 +54,7 @@ def show(found: Sequence[Board], sets: Sequence[AlignedSet], verified: Collectio
 
 
 def centred_table(sets: Sequence[AlignedSet], title: str, width: int) -> Table:
-    """Between-country agreement of sets, free of C: explained variance, correlation and mean skill."""
+    """Between-country R2, correlation and mean skill of aligned sets."""
     caption, names = "\n".join(between.notes(sets)), between.HEADINGS
     spare = [names.index(dimension) for dimension in reversed(DIMENSIONS)]
     return report.narrow_table(between.heading(title), caption, names, between.rows(sets), spare, width)

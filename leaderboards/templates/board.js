@@ -68,9 +68,9 @@
         const there = unique(members.map(of));
         return [id, order ? order.filter((name) => there.includes(name)) : there.sort()];
       }),
-      ["mark", ["verified", "gain"]],
+      ["mark", ["verified", "improvement"]],
     ]) {
-      const names = { mark: { "": "all", verified: "verified only", gain: "with a gain only" } }[id] || { "": "all" };
+      const names = { mark: { "": "all", verified: "verified only", improvement: "improvements only" } }[id] || { "": "all" };
       options(id, ["", ...values], pick(state[id], values, ""), (v) => names[v] ?? v);
     }
     const [title, more] = board.title.split(/ \((.*)\)/);
@@ -84,8 +84,8 @@
   const at = (metric, readout, split) => board.places.findIndex((p) => p[0] === metric && p[1] === readout && p[2] === split);
 
   function rowsOf() {
-    const trivial = board.trivial.map((row) => ({ row, name: row.name }));
-    return [...board.rows.map((row) => ({ row, submission: data.submissions[row.s] })), ...trivial];
+    const baselines = board.baselines.map((row) => ({ row, name: row.name }));
+    return [...board.rows.map((row) => ({ row, submission: data.submissions[row.s] })), ...baselines];
   }
 
   // The places of the chosen read-out and split, the number that decides first; then where the headline was fitted.
@@ -102,7 +102,7 @@
     const headline = at(...board.headline);
     if (index === headline) return row.bounds;
     if (board.places[index].slice(0, 3).join() !== ["skill", ...board.headline.slice(1)].join()) return null;
-    const constant = board.trivial.find((r) => r.name === "constant")?.v[headline];
+    const constant = board.baselines.find((r) => r.name === "constant")?.v[headline];
     return constant ? [1 - row.bounds[1] / constant, 1 - row.bounds[0] / constant] : null;
   }
 
@@ -116,14 +116,14 @@
     const pad = (high - low || 1) * 0.04;
     const x = (v) => 4 + 132 * Math.min(1, Math.max(0, (v - low + pad) / (high - low + 2 * pad)));
     const better = board.places[index][3] === false ? -1 : 1;
-    const nulls = board.trivial.filter((row) => !row.ceiling).map((row) => row.v[index]).filter((v) => v !== null);
+    const nulls = board.baselines.filter((row) => !row.ceiling).map((row) => row.v[index]).filter((v) => v !== null);
     const line = nulls.length ? x(nulls.reduce((a, b) => (better * b > better * a ? b : a))) : null;
     return (row) => {
       const value = row.v[index];
       if (value === null) return "";
       const bounds = boundsOf(row, index);
       const seeds = !row.ci[index] && bounds;
-      return `<svg class="whisker${row.s === undefined ? " trivial" : ""}" viewBox="0 0 140 18" width="140" height="18" aria-hidden="true">`
+      return `<svg class="whisker${row.s === undefined ? " baseline" : ""}" viewBox="0 0 140 18" width="140" height="18" aria-hidden="true">`
         + (line === null ? "" : `<line class="null" x1="${line}" x2="${line}" y1="0" y2="18"/>`)
         + (bounds ? `<line class="${seeds ? "seeds" : "ci"}" x1="${x(bounds[0])}" x2="${x(bounds[1])}" y1="9" y2="9"/>` : "")
         + `<circle cx="${x(value)}" cy="9" r="4"/></svg>`;
@@ -134,6 +134,7 @@
     const places = placesShown();
     const noise = places.length ? places[0][1] : at(...board.headline);
     const draw = places.length ? whiskers(noise) : null;
+    const about = (name) => data.columns[name];
     const numeric = (name, title, about, value, text, extra = {}) => ({
       name, title, about, className: "number", type: "figure", data: null,
       render: (_, type, r) => {
@@ -157,9 +158,9 @@
       { className: k === 0 ? "number main" : "number", off: k > 0 && !board.usual.includes(p[0]), phone: k === 0,
         orderSequence: p[3] === false ? ["asc", "desc"] : ["desc", "asc"] });
     return [
-      numeric("rank", "Rank", "one more than the rows that are better beyond doubt; rows that cannot be told apart share it, in brackets it rests on the value alone",
+      numeric("rank", ...about("rank"),
         (r) => r.row.rank, (r) => `<span class="rank${r.row.basis ? "" : " unsure"}">${place(r.row)}</span>`, { phone: true, orderSequence: ["asc", "desc"] }),
-      { name: "name", title: "Submission", about: "aligner and seed; the folder's name leads to its page", data: null, phone: true,
+      { name: "name", title: about("name")[0], about: about("name")[1], data: null, phone: true,
         render: (_, type, r) => {
           if (!r.submission) return type === "display" ? `<span class="base">${esc(r.name)}</span>${r.row.note ? `<small>${esc(r.row.note)}</small>` : ""}` : r.name;
           const s = r.submission;
@@ -167,20 +168,20 @@
           return `<a href="submission.html#${encodeURIComponent(s.name)}">${esc(s.aligner)} <span class="seed">seed ${esc(s.seed)}</span></a><small>${esc(s.name)}</small>`
             + `<span class="inline">${marks(s, r.row, r.row.notes[noise] === "collapsed").filter((m) => m !== "self-reported").map(mark).join(" ")}</span>`;
         } },
-      words("model", "Model", "the model that answered, and its size where its name tells it", (r) => of(r, "model") ?? "–", { className: "model" }),
-      numeric("size", "Size", "parameters, where the model's name tells them", (r) => of(r, "size"), (r) => size(of(r, "size"))),
+      words("model", ...about("model"), (r) => of(r, "model") ?? "–", { className: "model" }),
+      numeric("size", ...about("size"), (r) => of(r, "size"), (r) => size(of(r, "size"))),
       ...(places.length ? [value(places[0], 0)] : []),
-      { name: "noise", title: "Noise", orderable: false, data: null, phone: false,
-        about: `${data.metrics[board.places[noise][0]][0]} on one axis: bar, its 95 % interval; thin bar, the range over seeds; dotted line, the best row that needs no alignment`,
+      { name: "noise", title: about("noise")[0], orderable: false, data: null, phone: false,
+        about: about("noise")[1],
         render: (_, type, r) => (type === "display" && draw ? draw(r.row) : "") },
       ...places.slice(1).map((p, k) => value(p, k + 1)),
-      words("fitted", "Fitted to", "tasks and country that the aligner was given", (r) => of(r, "fitted") ?? "–", { off: true }),
-      numeric("budget", "Budget", "survey evaluations spent on fitting", (r) => of(r, "evaluations"), (r) => show(of(r, "evaluations"), 0)),
-      numeric("seconds", "Seconds", "time of fitting, on the submitter's machine", (r) => of(r, "seconds"), (r) => show(of(r, "seconds"), 0), { off: true }),
-      numeric("tokens", "Tokens", "tokens read in fitting", (r) => of(r, "tokens"), (r) => show(of(r, "tokens"), 0), { off: true }),
-      { name: "marks", title: "Marks", about: "explained below", data: null,
+      words("fitted", ...about("fitted"), (r) => of(r, "fitted") ?? "–", { off: true }),
+      numeric("budget", ...about("evaluations"), (r) => of(r, "evaluations"), (r) => show(of(r, "evaluations"), 0)),
+      numeric("seconds", ...about("seconds"), (r) => of(r, "seconds"), (r) => show(of(r, "seconds"), 0), { off: true }),
+      numeric("tokens", ...about("tokens"), (r) => of(r, "tokens"), (r) => show(of(r, "tokens"), 0), { off: true }),
+      { name: "marks", title: about("marks")[0], about: about("marks")[1], data: null,
         render: (_, type, r) => {
-          if (!r.submission) return type === "display" ? '<span class="mark base">reference row</span>' : "reference row";
+          if (!r.submission) return type === "display" ? '<span class="mark base">baseline</span>' : "baseline";
           const names = marks(r.submission, r.row, r.row.notes[noise] === "collapsed");
           return type === "display" ? names.map(mark).join(" ") : names.join(" ");
         } },
@@ -204,7 +205,7 @@
       layout: { topStart: null, topEnd: null, bottomStart: "info", bottomEnd: { paging: { firstLast: false } } },
       language: { zeroRecords: "Nothing fits these filters.", emptyTable: "No submission here yet.", info: "_START_ to _END_ of _TOTAL_", infoEmpty: "", infoFiltered: "(of _MAX_)",
         paginate: { previous: "Back", next: "Next" } },
-      createdRow: (tr, r) => { if (!r.submission) tr.className = "trivial"; },
+      createdRow: (tr, r) => { if (!r.submission) tr.className = "baseline"; },
       headerCallback: (thead) => thead.querySelectorAll("th").forEach((th) => {
         const c = columns.find((one) => one.title === th.textContent.trim());
         if (c) th.title = c.about;
@@ -221,7 +222,7 @@
     if (!r.submission) return !chosen.length && wanted("mark") !== "verified";
     return chosen.every(([id, [of]]) => of(r.submission) === wanted(id))
       && (wanted("mark") !== "verified" || r.submission.verified)
-      && (wanted("mark") !== "gain" || r.row.gain === true);
+      && (wanted("mark") !== "improvement" || r.row.improvement === true);
   }
 
   function chooser(columns) {

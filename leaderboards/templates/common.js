@@ -44,13 +44,13 @@ culteval.colour = (name) => getComputedStyle(document.documentElement).getProper
 culteval.mark = (name) =>
   `<span class="mark ${name.replace(/\W/g, "-")}" title="${culteval.esc(culteval.boards.marks[name])}">${name}</span>`;
 
-// The marks of a row: verified or not, whether it gained anything, whether it came with other scores.
+// The marks of a row: verified or not, whether it is an improvement, whether submitted scores differ from recomputed ones.
 culteval.marks = (submission, row, collapsed) => [
   submission.verified ? "verified" : "self-reported",
-  ...(row && row.gain === true ? ["gain"] : []),
-  ...(row && row.gain === false ? ["no gain"] : []),
+  ...(row && row.improvement === true ? ["improvement"] : []),
+  ...(row && row.improvement === false ? ["no improvement"] : []),
   ...(collapsed ? ["collapsed"] : []),
-  ...(submission.differs ? ["rescored"] : []),
+  ...(submission.differs ? ["scores differ"] : []),
 ];
 
 culteval.place = (row) => (row.rank === null || row.rank === undefined ? "–" : row.basis ? `${row.rank}` : `(${row.rank})`);

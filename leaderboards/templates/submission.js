@@ -59,7 +59,7 @@
   const collapsed = (row, b) => row.notes[headlineAt(b)] === "collapsed";
 
   function skillBounds(b, bounds, at) {
-    const constant = b.trivial.find((r) => r.name === "constant")?.v[at];
+    const constant = b.baselines.find((r) => r.name === "constant")?.v[at];
     return bounds && constant ? `range over seeds ${show(1 - bounds[1] / constant, 2)} to ${show(1 - bounds[0] / constant, 2)}; ` : "";
   }
 
@@ -70,12 +70,12 @@
     const same = b.rows.filter((r) => r.rank === row.rank).length;
     const bounds = row.bounds;
     const card = (title, value, note) => `<div class="card"><span>${esc(title)}</span><b>${value}</b><small>${esc(note)}</small></div>`;
-    const nulls = b.trivial.filter((r) => r.v[at] !== null);
-    $("standing").innerHTML = card("Rank", place(row), `of ${b.rows.length}${same > 1 ? `; ${same} rows share it` : ""}${row.basis ? "" : "; by value alone: neither an interval nor three seeds"}`)
+    const nulls = b.baselines.filter((r) => r.v[at] !== null);
+    $("standing").innerHTML = card("Rank", place(row), `of ${b.rows.length}${same > 1 ? `; ${same} rows share it` : ""}${row.basis ? "" : "; point estimate only: neither an interval nor three seeds"}`)
       + (skill >= 0 ? card("Skill, held out", show(row.v[skill], 2), skillBounds(b, bounds, at) + data.metrics.skill[1]) : "")
       + card(`${label}, held out`, show(row.v[at], places),
         bounds ? `${row.basis === "seeds" ? "range over seeds" : "95 % interval"} ${show(bounds[0], places)} to ${show(bounds[1], places)}` : about)
-      + nulls.map((r) => card(r.name, show(r.v[at], places), r.note || "a row that needs no alignment")).join("");
+      + nulls.map((r) => card(r.name, show(r.v[at], places), r.note || "a baseline")).join("");
   }
 
   function scores(b) {
@@ -182,7 +182,7 @@
     $("command").textContent = page.command;
     $("typed").textContent = m.command || "nothing";
     const home = `files/${encodeURIComponent(submission.name)}`;
-    for (const [id, file] of [["manifest", "manifest.json"], ["answers", "answers.jsonl"]]) $(id).href = `${home}/${file}`;
+    for (const [id, file] of [["manifest", "manifest.json"], ["answers", page.file]]) Object.assign($(id), { href: `${home}/${file}`, textContent: file });
     $("adapter").innerHTML = page.adapter.map((file) => `<a href="${home}/${esc(file)}" download>${esc(file)}</a>`).join(" ");
     $("copy").addEventListener("click", async () => {
       try { await navigator.clipboard.writeText(page.command); $("copy").textContent = "Copied"; } catch {

@@ -75,8 +75,10 @@ def test_the_control_is_one_row_for_every_country(folder, country):
     for name, row in rows.items():
         value = column.find(row.scores).value
         beyond = value < min(constant, fmean(values) - 2 * stdev(values))
-        assert row.gain == (beyond if name[-3:] == " s0" else None), name  # a row of no aligner is none and lacks none
-    assert rows["naive s0"].gain is False  # one of the prefixes, in effect
+        assert row.improvement == (beyond if name[-3:] == " s0" else None), (
+            name
+        )  # a row of no aligner is none and lacks none
+    assert rows["naive s0"].improvement is False  # one of the prefixes, in effect
 
 
 def towards(country, share):
@@ -94,7 +96,7 @@ def test_a_gain_is_over_all_that_comes_without_alignment(folder, submit):
     column = headline_of(spec_of("vsm13"))
     flat, away, constant = (column.find(rows[name].scores) for name in ("flat s0", "away s0", "constant"))
     assert flat.note == "collapsed" and flat.value < constant.value < away.value
-    assert {name: rows[f"{name} s0"].gain for name in ("near", "flat", "away")} == {
+    assert {name: rows[f"{name} s0"].improvement for name in ("near", "flat", "away")} == {
         "near": True,
         "flat": False,
         "away": False,
@@ -109,7 +111,7 @@ def test_the_control_s_spread_is_exported(folder):
         for row in json.loads(done.stdout)
         if (row["metric"], row["readout"], row["split"]) == place
     }
-    control = next(row for row in by_country(folder)["US"].trivial if row.spread)
+    control = next(row for row in by_country(folder)["US"].baselines if row.spread)
     assert told.pop(control.name) == control.spread[place] > 0
     assert len(told) > 2 and set(told.values()) == {None}
 
@@ -129,17 +131,17 @@ def test_what_a_board_owes_is_said(folder, submit):
         (path / "scores.json").unlink()
     for board in by_country(folder).values():  # one prefix has no spread: it stands as the run it is
         assert "no random-prefix control" in " | ".join(board.notes)
-        assert True not in {row.gain for row in board.rows()}  # what lies above the constant may be one or not
+        assert True not in {row.improvement for row in board.rows()}  # what lies above the constant may be one or not
     assert "untrained s0" in rows_of(by_country(folder)["US"])
 
 
 def test_controls_of_two_lengths_must_both_be_beaten(folder, submit):
-    """Longer prefixes that wander farther are a row of their own, and a gain is one over both."""
+    """Longer prefixes that wander farther are a row of their own, and an improvement is one over both."""
     for seed in range(4):
         submit(folder / f"long{seed}", answers(50 + seed, 3.0), "US", "untrained", seed, settings={"tokens": 40})
     rows = rows_of(by_country(folder)["US"])
     assert {"random prefix (5), tokens 10", "random prefix (4), tokens 40"} <= set(rows)
-    assert not any(row.gain for name, row in rows.items() if "prefix" not in name)
+    assert not any(row.improvement for name, row in rows.items() if "prefix" not in name)
 
 
 def test_the_table_and_its_forms(folder, monkeypatch):
@@ -148,15 +150,13 @@ def test_the_table_and_its_forms(folder, monkeypatch):
              for form in ("terminal", "md", "json")}  # fmt: skip
     assert {done.exit_code for done in shown.values()} == {0}
     text = shown["terminal"].output
-    assert "random prefix (5)" in text and " ± " in text and "than random prefixes by two" in text
-    assert "free of C: needs 6 countries, the most are 2" in text
+    assert "random prefix (5)" in text and " ± " in text and "than the random prefixes by two" in text
+    assert "between-country R2: needs 6 countries, the most are 2" in text
     assert "other protocol" in text and "14,497" in text and "arXiv:2503.16094" in text
     ranked, _, reported = shown["md"].output.partition("### vsm13: reported elsewhere")
     lines = [line for line in ranked.splitlines() if line.startswith("|")]
     assert (
-        "14,497" in reported
-        and len({line.count("|") for line in lines}) == 1
-        and any("no gain" in line for line in lines)
+        "14,497" in reported and len({line.count("|") for line in lines}) == 1 and any(" no " in line for line in lines)
     )
     names = {row["aligner"] for row in json.loads(shown["json"].output)}
     assert {"constant", "random prefix (5)", "de"} <= names
@@ -178,16 +178,17 @@ def test_a_narrow_terminal_has_whole_numbers_and_says_what_it_leaves_out(folder,
     assert len(lines) > 6 and all(set(re.findall(r"\d[\d,.]*", line)) <= numbers for line in lines)
     first = narrow.partition("\n\n")[0]
     left_out = first.partition("no room here for: ")[2]
-    assert "sec" in left_out and "gain" in first and "rank" in first and "heldout expected" not in left_out
+    assert "sec" in left_out and "improvement" in first and "rank" in first and "heldout expected" not in left_out
 
 
 def test_without_a_control_a_gain_is_not_known_and_none_may_be(tmp_path, submit):
     submit(tmp_path / "a", towards("US", 0.9), "US", "near")
     done = CliRunner().invoke(cli, ["leaderboard", "show", str(tmp_path)])
-    assert "gain" not in done.output.split("loss:")[0]
+    assert "improvement" not in done.output.split("loss:")[0]
     submit(tmp_path / "b", answers(1), "US", "naive")
     (board,) = boards(entries(tmp_path, print), TaskCache(), read_suite())
-    assert {name: row.gain for name, row in rows_of(board).items() if row.spent} == {"near s0": None, "naive s0": False}
+    known = {name: row.improvement for name, row in rows_of(board).items() if row.spent}
+    assert known == {"near s0": None, "naive s0": False}
 
 
 def test_sets_of_six_countries(folder, submit, monkeypatch):
@@ -204,7 +205,7 @@ def test_sets_of_six_countries(folder, submit, monkeypatch):
     assert not any(name.startswith("untrained") for name in sets)
     text = CliRunner().invoke(cli, ["leaderboard", "show", str(folder)]).output
     line = next(line for line in text.splitlines() if line.strip().startswith("icl s0 "))
-    (*_, table) = text.partition("between countries, free of C")
+    (*_, table) = text.partition(": between-country R2")
     line = next(line for line in table.splitlines() if line.strip().startswith("icl s0 "))
     assert line.split()[2:5] == ["7", "0.00", "-"]
     assert "needs 6 countries: " in table and "icl s1 (1)" in table
@@ -216,7 +217,7 @@ def test_sets_of_six_countries(folder, submit, monkeypatch):
     rows = json.loads(CliRunner().invoke(cli, ["leaderboard", "export", str(folder), "--format", "json"]).output)
     values = {row["metric"]: row["value"] for row in rows if row["kind"] == "set" and row["aligner"] == "icl"}
     assert values["explained_variance_all"] == pytest.approx(0) and values["correlation_all"] is None
-    assert {row["kind"] for row in rows} == {"submission", "reference", "set", "reported"}
+    assert {row["kind"] for row in rows} == {"submission", "baseline", "set", "reported"}
 
 
 def test_reported_figures_have_source_and_mark():

@@ -11,6 +11,8 @@ from culteval.errors import CultevalError, InputError
 from culteval.harness.cli.main import cli
 from culteval.leaderboards.verify import _sample
 
+from ..submission_files import bytes_of, rows_of, unpacked
+
 BASE = ["run", "--task", "vsm13", "--country", "US", "--dtype", "float32", "--threads", 1, "--no-compare"]
 
 
@@ -51,16 +53,12 @@ def entry(board, aligner):
     return next(board.glob(f"vsm13-US-{aligner}-*"))
 
 
-def rows_of(folder):
-    return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
-
-
 def rewrite(folder, change_manifest=lambda manifest: None, change_answers=lambda rows: None):
     """Change an entry and make its hash and name right again, as somebody who cheats would."""
     rows = rows_of(folder)
     change_answers(rows)
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    (folder / "answers.jsonl").write_bytes(data)
+    (unpacked(folder) / "answers.jsonl").write_bytes(data)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["answers"]["sha256"] = hashlib.sha256(data).hexdigest()
     change_manifest(manifest)
@@ -74,7 +72,7 @@ def test_what_add_made_is_in_order(published):
     code, out, _ = culteval("leaderboard", "check", published, "--since", published)
     assert (code, out) == (0, "3 entries, nothing wrong.\n")
     names = {path.name for path in entry(published, "random").iterdir()}
-    assert names == {"manifest.json", "answers.jsonl", "scores.json", "adapter"}
+    assert names == {"manifest.json", "answers.jsonl.zst", "adapter"}
 
 
 def test_a_run_is_added_once_and_only_when_finished(published, tmp_path):
@@ -85,14 +83,21 @@ def test_a_run_is_added_once_and_only_when_finished(published, tmp_path):
     assert code == 3 and "no finished run" in error and not (tmp_path / "new").exists()
 
 
+def scored(folder):
+    """The scores of an entry as its submitter may put them beside it."""
+    scores = json.loads(culteval("score", folder, "--json")[1])["scores"]
+    (folder / "scores.json").write_text(json.dumps(scores))
+    return scores
+
+
 def loud(folder):
-    scores = json.loads((folder / "scores.json").read_text())
+    scores = scored(folder)
     scores[0]["value"] -= 1
     (folder / "scores.json").write_text(json.dumps(scores))
 
 
 def cut(folder):
-    (folder / "answers.jsonl").write_bytes((folder / "answers.jsonl").read_bytes()[:-40])
+    (folder / "answers.jsonl.zst").write_bytes((folder / "answers.jsonl.zst").read_bytes()[:-40])
 
 
 def free(manifest):
@@ -109,7 +114,7 @@ def spend(manifest, forwards):
 
 def praise(folder):
     """A score beside those that the answers give."""
-    scores = json.loads((folder / "scores.json").read_text())
+    scores = scored(folder)
     (folder / "scores.json").write_text(json.dumps([*scores, scores[0] | {"metric": "judged_side", "value": 1.0}]))
 
 
@@ -252,9 +257,67 @@ def test_no_file_of_a_released_entry_changes(case, published, board):
     assert code == 3 and "with other content" in out and "1 problems" in error
 
 
-def test_scores_may_be_left_out(published, board):
-    (entry(board, "random") / "scores.json").unlink()
+def test_scores_may_be_there(published, board):
+    scored(entry(board, "random"))
     assert culteval("leaderboard", "check", board, "--since", published)[0] == 0
+
+
+def older(board):
+    """A board as earlier versions made it: plain answers, scores beside them."""
+    for folder in board.iterdir():
+        scored(unpacked(folder))
+    return {path.relative_to(board): path.read_bytes() for path in board.rglob("*") if path.is_file()}
+
+
+def test_an_older_board_is_migrated(published, board):
+    files = older(board)
+    plain = {name: data for name, data in files.items() if name.name == "answers.jsonl"}
+    assert len(plain) == 3
+    code, out, error = culteval("leaderboard", "migrate", board)
+    assert (code, out, error) == (0, "3 entries changed.\n", "")
+    names = {path.relative_to(board) for path in board.rglob("*") if path.is_file()}
+    assert names == {path.relative_to(published) for path in published.rglob("*") if path.is_file()}
+    assert all(bytes_of(board / name.parent) == data for name, data in plain.items())
+    kept = [name for name in names if not name.name.startswith("answers")]
+    assert len(kept) > 4 and all((board / name).read_bytes() == files[name] for name in kept)
+    assert culteval("leaderboard", "check", board, "--since", published)[1] == "3 entries, nothing wrong.\n"
+    assert culteval("leaderboard", "migrate", board)[1] == "0 entries changed.\n"
+
+
+def test_a_migrated_board_is_the_released_one(board, tmp_path):
+    older(board)
+    shutil.copytree(board, tmp_path / "released")
+    assert culteval("leaderboard", "migrate", board)[0] == 0
+    assert culteval("leaderboard", "check", board, "--since", tmp_path / "released")[0] == 0
+
+
+def test_a_bad_entry_is_not_migrated(board):
+    older(board)
+    bad = entry(board, "naive")
+    (bad / "answers.jsonl").write_bytes((bad / "answers.jsonl").read_bytes()[:-40])
+    code, out, error = culteval("leaderboard", "migrate", board)
+    assert (code, out) == (0, "2 entries changed.\n") and f"left as it is: {bad}" in error
+    assert {path.name for path in bad.iterdir()} >= {"answers.jsonl", "scores.json"}
+
+
+def test_random_prefixes_are_drawn_anew_and_large_adapters_lie_elsewhere(tiny, tmp_path, monkeypatch):
+    from culteval.leaderboards import publish
+
+    for flags in (["untrained", "--set", "tokens=3", "--seed", 5], ["random", "--set", "tokens=2", "--budget", 12]):
+        assert culteval(*BASE, "--model", tiny(), "--out", tmp_path / "runs", "--aligner", *flags)[0] == 0
+    runs, board = sorted((tmp_path / "runs").iterdir()), tmp_path / "board"
+    monkeypatch.setattr(publish, "MOST_KEPT", 100)
+    _, _, error = culteval("leaderboard", "add", *runs, "--to", board)
+    assert error.count("stays behind") == 1  # of the random prefix nothing is missing
+    assert not list(board.glob("*/adapter"))
+    code, out, error = verify(tiny, board)
+    assert code == 0 and out.count("matches") == 1 and "untrained" in out and "without it nobody can" in error
+    (random,) = (run for run in runs if "-random-" in run.name)
+    shutil.copytree(random / "adapter", tmp_path / "elsewhere" / entry(board, "random").name)
+    code, out, error = verify(tiny, board, "--adapters", tmp_path / "elsewhere")
+    assert code == 0 and out.count("matches") == 2, error
+    rewrite(entry(board, "untrained"), lambda manifest: manifest.update(seed=6))
+    assert "another random prefix is drawn" in verify(tiny, board)[2]
 
 
 def test_marks_stay_as_they_were_released(board, published, tmp_path):
@@ -268,7 +331,7 @@ def test_marks_stay_as_they_were_released(board, published, tmp_path):
     for marks in ({}, {one: {}, other: {}}, {one: {"compared": 24}}):
         (board / "verified.json").write_text(json.dumps(marks))
         code, out, error = culteval("leaderboard", "check", board, "--since", released)
-        assert code == 3 and "keepers alone" in out and "1 problems" in error
+        assert code == 3 and "maintainers alone" in out and "1 problems" in error
 
 
 def test_an_empty_board(tmp_path):
@@ -280,7 +343,7 @@ def test_verify_marks_what_the_model_says_again(board, tiny):
     code, out, error = verify(tiny, board, "--json")
     assert code == 0, error
     told = json.loads(out)
-    assert [verdict["compared"] for verdict in told["verdicts"]] == [24] * 3 and not told["not_asked"]
+    assert [verdict["compared"] for verdict in told["verdicts"]] == [24] * 3 and not told["not_verified"]
     assert all(verdict["holds"] and verdict["largest"] < 1e-4 for verdict in told["verdicts"])
     kept = json.loads((board / "verified.json").read_text())
     assert set(kept) == {verdict["answers_sha256"] for verdict in told["verdicts"]}
@@ -308,19 +371,19 @@ def test_invented_answers_are_not_verified_and_lose_their_mark(board, tiny):
 def test_without_its_adapter_nobody_can_ask_again(board, tiny):
     shutil.rmtree(entry(board, "random") / "adapter")
     code, out, error = verify(tiny, board)
-    assert code == 0 and out.count("agrees") == 2 and "not there" in error
+    assert code == 0 and out.count("matches") == 2 and "not there" in error
 
 
-def test_another_revision_is_not_asked(board, tiny):
+def test_another_revision_is_not_verified(board, tiny):
     rewrite(entry(board, "naive"), lambda manifest: manifest["model"].update(revision="f" * 16))
     code, out, error = verify(tiny, board)
-    assert code == 0 and out.count("agrees") == 2 and "ffff" in error
+    assert code == 0 and out.count("matches") == 2 and "ffff" in error
 
 
-def test_a_model_behind_an_adapter_that_is_not_there_is_not_asked(board, tiny):
+def test_a_model_behind_an_adapter_that_is_not_there_is_not_verified(board, tiny):
     rewrite(entry(board, "naive"), lambda manifest: manifest["model"].update(adapter_sha256="f" * 64))
     code, out, error = verify(tiny, board)
-    assert code == 0 and out.count("agrees") == 2 and "with an adapter that entries do not carry" in error
+    assert code == 0 and out.count("matches") == 2 and "with an adapter that entries do not carry" in error
 
 
 def test_a_damaged_mark_file_is_named(board, tiny):
@@ -348,8 +411,9 @@ def test_verdicts_go_with_the_answers_that_they_judge(probed, tmp_path):
     assert code == 0, error
     (made,) = (tmp_path / "board").iterdir()
     assert {"judge.json", "verdicts.jsonl"} < {path.name for path in made.iterdir()}
-    assert "judged_unread" in (made / "scores.json").read_text()
+    assert "judged_unread" in culteval("score", made, "--json")[1]
     assert culteval("leaderboard", "check", tmp_path / "board")[1] == "1 entries, nothing wrong.\n"
+    scored(made)
     (made / "judge.json").unlink()
     code, out, _ = culteval("leaderboard", "check", tmp_path / "board")
     assert code == 3 and "judged_" in out and "that its answers do not give" in out

@@ -17,6 +17,7 @@ from culteval.harness.submissions.reader import read_submission
 from culteval.harness.submissions.writer import write_submission
 from culteval.leaderboards import boards as rank
 from culteval.leaderboards import entries as collect
+from culteval.leaderboards.answer_reader import AnswerReader
 from culteval.leaderboards.render import records, tables
 from culteval.leaderboards.render.figure import _name_lines
 from culteval.leaderboards.significance import proven
@@ -54,7 +55,7 @@ def test_bold_is_what_paired_tests_support(tmp_path, shares, bold):
     for number, share in enumerate(shares):
         quiz(tmp_path, f"q{number}", share, number)
     board = board_of(tmp_path)
-    assert proven(board, TaskCache(), np.random.default_rng(0)) == bold
+    assert proven(board, AnswerReader(TaskCache()), np.random.default_rng(0)) == bold
     text = call("export", tmp_path, "--format", "md")
     assert ("**q0**" in text, tables.BOLD_NOTE in text) == (bool(bold), bool(bold))
 
@@ -120,6 +121,30 @@ def test_usage_of_export(board_folder):
     ]:
         with pytest.raises(UsageError, match=text):
             call("export", board_folder, *words)
+
+
+def test_an_export_reads_each_answers_file_once(tmp_path, monkeypatch):
+    """Four entries on one board and a control that serves others: tests and controls take what was read for scoring."""
+    from culteval.leaderboards import answer_reader
+
+    for number, share in enumerate((1.0, 0.1, 0.2, 0.3)):
+        quiz(tmp_path, f"q{number}", share, number)
+    for seed in (1, 2):
+        write(tmp_path, f"prefix{seed}", task="culture_core", country="US", aligner="untrained", seed=seed)
+    read = []
+
+    def counted(path, *more):
+        read.append(path.name)
+        return read_submission(path, *more)
+
+    for module in (collect, answer_reader):
+        monkeypatch.setattr(module, "read_submission", counted)
+    before = call("export", tmp_path, "--format", "md")
+    assert sorted(read) == ["prefix1", "prefix2", "q0", "q1", "q2", "q3"]
+    read.clear()
+    monkeypatch.setattr(answer_reader.AnswerReader.__init__, "__defaults__", (0,))
+    assert call("export", tmp_path, "--format", "md") == before  # without memory for them, they are read again
+    assert len(read) > 6
 
 
 def test_build_command(board_folder, tmp_path):

@@ -56,7 +56,7 @@ def of_board(board):
     """What a board shows: baselines with their spread, and each entry's rank, bounds and improvement."""
     trivial = [
         [row.name, rows(row.scores), sorted([*place, value] for place, value in (row.spread or {}).items())]
-        for row in board.trivial
+        for row in board.baselines
     ]
     standings = []
     for one in board.standings:

@@ -14,6 +14,7 @@ from culteval.leaderboards import entries as collect
 from culteval.leaderboards.render import site
 
 from ..board_files import adapter, data_of, write
+from ..submission_files import unpacked
 
 
 def test_stored_scores_are_not_believed(tmp_path):
@@ -25,7 +26,10 @@ def test_stored_scores_are_not_believed(tmp_path):
         (tmp_path / name / "scores.json").write_text(json.dumps(rows))
     warned = []
     found = {entry.name: entry for entry in collect.entries(tmp_path, warned.append)}
-    assert (found["honest"].differs, found["liar"].differs) == (False, True) and "1 came with scores" in warned[0]
+    assert (found["honest"].differs, found["liar"].differs) == (
+        False,
+        True,
+    ) and "1: submitted scores differ from recomputed ones" in warned[0]
     assert all(score.value > 0 for score in found["liar"].scores if score.metric == "loss")
 
 
@@ -33,11 +37,12 @@ BAD = {
     "nan": lambda home: (home / "scores.json").write_text('[{"task": NaN}]'),
     "not a list": lambda home: (home / "scores.json").write_text("{}"),
     "scores link": lambda home: (home / "scores.json").symlink_to("/etc/passwd"),
-    "answers link": lambda home: ((home / "answers.jsonl").unlink(), (home / "answers.jsonl").symlink_to("/etc/hosts")),
+    "answers link": lambda home: (
+        (home / "answers.jsonl.zst").unlink(), (home / "answers.jsonl.zst").symlink_to("/etc/hosts")),
     "folder link": lambda home: home.rename(home.parent.parent / "away") and home.symlink_to("/etc"),
-    "infinite answer": lambda home: (home / "answers.jsonl").write_text(
-        (home / "answers.jsonl").read_text().replace("0.25", "Infinity", 1)),
-    "an answer too many": lambda home: (home / "answers.jsonl").open("a").write("{}\n"),
+    "infinite answer": lambda home: (unpacked(home) / "answers.jsonl").write_text(
+        (unpacked(home) / "answers.jsonl").read_text().replace("0.25", "Infinity", 1)),
+    "an answer too many": lambda home: (unpacked(home) / "answers.jsonl").open("a").write("{}\n"),
     "huge field": lambda home: (home / "manifest.json").write_text(
         (home / "manifest.json").read_text().replace('"command": "culteval run"', f'"command": "{"x" * 5000}"')),
     "huge manifest": lambda home: (home / "manifest.json").write_text("[" * (2 << 20)),
@@ -46,7 +51,7 @@ BAD = {
     "unknown hash": lambda home: (home / "manifest.json").write_text(
         (home / "manifest.json").read_text().replace(spec_of("vsm13").hash, "0" * 64)),
     "name": lambda home: home.rename(home.with_name("bad <name>")),
-    "device": lambda home: ((home / "answers.jsonl").unlink(), os.mkfifo(home / "answers.jsonl")),
+    "device": lambda home: ((home / "answers.jsonl.zst").unlink(), os.mkfifo(home / "answers.jsonl.zst")),
 }  # fmt: skip
 
 
@@ -89,12 +94,12 @@ def test_built_again_only_what_changed_is_read(tmp_path):
         write(home, f"s{seed}", seed=seed)
     assert site.build(home, out, print).renewed == 3
     before = bytes_of(out)
-    os.utime(home / "s0" / "answers.jsonl")
+    os.utime(home / "s0" / "answers.jsonl.zst")
     assert site.build(home, out, print).renewed == 0 and bytes_of(out) == before
-    stamp = (home / "s1" / "answers.jsonl").stat()
+    stamp = (home / "s1" / "answers.jsonl.zst").stat()
     shutil.rmtree(home / "s1")
     write(home, "s1", seed=77)  # other answers, of the same time
-    os.utime(home / "s1" / "answers.jsonl", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    os.utime(home / "s1" / "answers.jsonl.zst", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     write(home, "s3", seed=3)
     assert site.build(home, out, print).renewed == 2
     shutil.rmtree(home / "s2")
@@ -125,7 +130,7 @@ def test_nothing_points_outside(board_pages):
 
 
 def test_files_to_download_are_those_that_came(board_folder, board_pages):
-    for name in ("manifest.json", "answers.jsonl"):
+    for name in ("manifest.json", "answers.jsonl.zst"):
         assert (board_pages / "files" / "hostile" / name).read_bytes() == (board_folder / "hostile" / name).read_bytes()
 
 
@@ -138,7 +143,7 @@ def test_adapters_to_download_are_what_aligners_save(board_folder, board_pages):
     there = {
         str(path.relative_to(board_pages / "files" / "de-0")) for path in (board_pages / "files" / "de-0").rglob("*.*")
     }
-    assert there == names | {"manifest.json", "answers.jsonl"}
+    assert there == names | {"manifest.json", "answers.jsonl.zst"}
     assert set(data_of(board_pages / "pages" / "de-0.js", "page")["adapter"]) == names
     assert all(
         (board_pages / "files" / "de-0" / name).read_bytes() == (board_folder / "de-0" / name).read_bytes()
@@ -165,7 +170,8 @@ def test_adapters_of_another_kind_are_not_handed_on(tmp_path, odd):
                     "lora a link": ("lora", "secret"), "folder a link": ("", "secret")}[odd]  # fmt: skip
         (made / link).symlink_to(tmp_path / to)
     site.build(tmp_path / "board", tmp_path / "out", print)
-    assert {path.name for path in (tmp_path / "out" / "files" / "de").iterdir()} == {"manifest.json", "answers.jsonl"}
+    there = {path.name for path in (tmp_path / "out" / "files" / "de").iterdir()}
+    assert there == {"manifest.json", "answers.jsonl.zst"}
 
 
 def test_a_run_hands_on_its_adapter_and_another_one_when_it_changes(tmp_path):

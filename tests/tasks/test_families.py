@@ -22,6 +22,8 @@ from culteval.tasks.countries import country as resolve
 from culteval.tasks.measure import MeasureOptions
 from culteval.tasks.prompts import Asking, of_split, protocol, render
 
+from ..submission_files import rows_of
+
 ROOT = Path(__file__).parents[2]
 IMPORTED = ("cdeval", "culturalbench_easy", "culturalbench_hard", "vsm13_official")
 TASKS = [name for name in table("tasks") if name not in IMPORTED]
@@ -80,7 +82,7 @@ def test_a_run_writes_and_scores_a_submission(name, tiny, tmp_path):
     manifest = json.loads((Path(result["submission"]) / "manifest.json").read_text())
     assert manifest["answers"]["rows"] == len(protocol(spec, Asking()))
     if name == "probes":
-        lines = [json.loads(line) for line in (Path(result["submission"]) / "answers.jsonl").open()]
+        lines = rows_of(Path(result["submission"]))
         opened = [line for line in lines if line["item"].startswith("s")]
         assert opened and all(line["probs"] == [] and isinstance(line["text"], str) for line in opened)
 
@@ -88,7 +90,7 @@ def test_a_run_writes_and_scores_a_submission(name, tiny, tmp_path):
 def test_a_limit_cuts_wordings_and_respondents_never_items(tiny, tmp_path):
     flags = ["--model", tiny(), "--out", tmp_path, "--json", "--no-compare", "--limit", "1", "--personas", "3"]
     result = json.loads(call("run", "--aligner", "naive", "--task", "wvs", *flags))
-    lines = [json.loads(line) for line in (Path(result["submission"]) / "answers.jsonl").open()]
+    lines = rows_of(Path(result["submission"]))
     assert {line["wording"] for line in lines} == {"A", "C"} and {line["respondent"] for line in lines} == {0}
     assert len({line["item"] for line in lines}) == 44
     assert {tuple(row["wordings"]) for row in result["scores"]} == {("A",), ("C",)}

@@ -17,6 +17,8 @@ from culteval.tasks.metrics.share_table import load_shares
 from culteval.tasks.prompts import Asking, protocol
 from culteval.tasks.reading import read_csv, read_lines, read_text, read_unmarked, read_yaml
 
+from ..submission_files import bytes_of, unpacked
+
 MARKS = {
     "UTF-8": lambda text: codecs.BOM_UTF8 + text.encode(),
     "UTF-16 LE": lambda text: codecs.BOM_UTF16_LE + text.encode("utf-16-le"),
@@ -67,7 +69,7 @@ def test_a_submission_from_elsewhere(tmp_path, submit):
     layout = protocol(spec_of("wvs"), Asking()).layout
     answers = Answers(layout, layout.inside[None] / layout.widths[None, :, None], np.zeros((1, len(layout))))
     folder = submit(tmp_path / "run", {"wvs": answers}, "DE", "naive", 0) / "submission"
-    lines = codecs.BOM_UTF8 + (folder / "answers.jsonl").read_bytes()
+    lines = codecs.BOM_UTF8 + bytes_of(unpacked(folder))
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["answers"]["sha256"] = hashlib.sha256(lines).hexdigest()
     (folder / "answers.jsonl").write_bytes(lines)

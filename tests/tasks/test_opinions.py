@@ -22,6 +22,8 @@ from culteval.tasks.prompts import Asking, protocol, render
 from culteval.tasks.spec import load_spec
 from scipy.spatial.distance import jensenshannon
 
+from ..submission_files import rows_of
+
 SPEC = {
     "task": "opinions",
     "custom_dataset": "culteval.tasks.hooks.dataset",
@@ -266,7 +268,7 @@ def test_a_run_and_its_board(home, tiny):
     task(home, "questions.csv", published(ASKED, TABLE))
     call("run", "--aligner", "naive", "--task", "opinions", "--country", "KR", "--model", tiny(), "--out", "runs")
     (run,) = (home / "runs").glob("opinions-KR-naive-*")
-    lines = [json.loads(line) for line in (run / "submission" / "answers.jsonl").read_text().splitlines()]
+    lines = rows_of(run / "submission")
     assert len(lines) == 12 * 3
     apart = []
     for row in ASKED:

@@ -13,6 +13,8 @@ from culteval.tasks.answers import Answers
 from culteval.tasks.prompts import Asking, protocol
 from culteval.tasks.spec import OWN_EDITION
 
+from ...submission_files import rows_of
+
 HOSTILE = ("[/bold] [red]x[/red]", "[link=http://x]y", "<script>alert(1)</script>", "a|b", "\\[x]", ":smile:")
 
 
@@ -83,8 +85,7 @@ def test_differences_and_moved_answers_by_hand(tmp_path):
 
     def codes(folder):
         per_item = {}
-        for line in (folder / "answers.jsonl").read_text().splitlines():
-            row = json.loads(line)
+        for row in rows_of(folder):
             if row["wording"] in ("C", "D"):
                 mean = sum(code * p for code, p in enumerate(row["probs"], start=1))
                 per_item.setdefault(row["item"], []).append(mean)

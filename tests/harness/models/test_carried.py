@@ -17,6 +17,8 @@ from culteval.harness.registry import spec_of
 from culteval.tasks.prompts import Asking, protocol
 from safetensors.torch import load_file, save_file
 
+from ...submission_files import rows_of
+
 ASKED = protocol(spec_of("vsm13"), Asking(limit=1))
 TEMPLATE = "{% for m in messages %}Q: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}A:{% endif %}"
 
@@ -72,7 +74,7 @@ def answered(done):
 
     assert done.exit_code == 0, (done.output, done.exception)
     folder = Path(json.loads(done.stdout)["submission"])
-    rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    rows = rows_of(folder)
     found = {(row["item"], row["wording"], row["order"]): row["probs"] for row in rows}
     layout = ASKED.layout
     keys = zip(layout.item, layout.wording, layout.order, strict=True)

@@ -282,10 +282,10 @@ def test_verify_says_the_date_that_the_template_was_told(tiny, tmp_path):
     for out in ("one", "two"):
         assert culteval(*BASE, "--aligner", "naive", "--model", folder, "--out", tmp_path / out)[0] == 0
         (run,) = (tmp_path / out).iterdir()
-        outs.append((run / "submission" / "answers.jsonl").read_bytes())
+        outs.append((run / "submission" / "answers.jsonl.zst").read_bytes())
     assert outs[0] == outs[1]
     manifest = json.loads((run / "submission" / "manifest.json").read_text())
     assert manifest["model"]["chat"]["date"] == "2025-01-01"
     culteval("leaderboard", "add", run, "--to", tmp_path / "board")
     code, out, error = culteval("leaderboard", "verify", tmp_path / "board", "--model", folder)
-    assert code == 0 and "agrees" in out and "off by 0.0000" in out, error
+    assert code == 0 and "matches" in out and "off by 0.0000" in out, error

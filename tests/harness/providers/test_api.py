@@ -13,6 +13,7 @@ from ... import api_client, api_server
 from ...api_client import KEY, PROMPTS, model_at, run, some
 from ...api_server import shares_of, status
 from ...harness.runs.test_run import culteval
+from ...submission_files import rows_of, unpacked
 
 quick, server = api_client.quick, api_client.server
 
@@ -132,7 +133,7 @@ def test_without_probabilities_only_text_is_scored(server, tmp_path):
     result = json.loads(done.stdout)
     assert {row["readout"] for row in result["scores"] if row["aligner"] == "naive"} == {"text"}
     folder = Path(result["submission"])
-    lines = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    lines = rows_of(unpacked(folder))
     assert all(line["probs"] == [] and line["outside"] == 1 and line["parsed"] > 0 for line in lines)
     assert json.loads((folder / "manifest.json").read_text())["model"]["forward"] == "text"
     again = culteval("score", folder, "--json")
@@ -214,7 +215,7 @@ def test_probabilities_are_in_all_answers_or_in_none(server, tmp_path, spoil, sa
 
     server.logprobs = False
     folder = Path(json.loads(run(server, tmp_path, task="vsm13_text").stdout)["submission"])
-    lines = spoil([json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()])
+    lines = spoil(rows_of(unpacked(folder)))
     data = "".join(json.dumps(line) + "\n" for line in lines).encode()
     (folder / "answers.jsonl").write_bytes(data)
     manifest = json.loads((folder / "manifest.json").read_text())

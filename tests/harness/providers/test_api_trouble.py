@@ -172,8 +172,8 @@ def test_a_killed_run_asks_only_for_what_is_missing(server, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(server.bodies) - before == PROMPTS - kept
     undisturbed = json.loads(run(server, tmp_path / "other").stdout)
-    answers = (Path(undisturbed["submission"]) / "answers.jsonl").read_bytes()
-    assert (folder / "submission" / "answers.jsonl").read_bytes() == answers
+    answers = (Path(undisturbed["submission"]) / "answers.jsonl.zst").read_bytes()
+    assert (folder / "submission" / "answers.jsonl.zst").read_bytes() == answers
 
 
 def test_another_model_prompt_or_endpoint_is_another_reply(server, tmp_path):

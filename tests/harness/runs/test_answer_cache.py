@@ -51,7 +51,7 @@ def run(model, out, *more, aligner="naive", tasks=("general",)):
 
 
 def answers_in(result):
-    return (Path(result["submission"]) / "answers.jsonl").read_bytes()
+    return (Path(result["submission"]) / "answers.jsonl.zst").read_bytes()
 
 
 def some(layout, seed=0, texts=False):
@@ -101,7 +101,7 @@ def test_generated_answers_are_kept_too_and_it_is_said(tiny):
     for folder, known in (("a", False), ("b", True)):
         told = culteval("run", *flags, "--out", folder).stderr
         assert ("answers to probes were known (--no-cache asks again)" in told) == known
-    one, other = (next(Path(folder).glob("*/submission/answers.jsonl")).read_bytes() for folder in "ab")
+    one, other = (next(Path(folder).glob("*/submission/answers.jsonl.zst")).read_bytes() for folder in "ab")
     assert one == other and b'"text"' in one
 
 

@@ -103,7 +103,7 @@ def files_of(home):
 
 
 def answers_of(home):
-    return [path.read_bytes() for path in home.glob("runs/*/submission/answers.jsonl")]
+    return [path.read_bytes() for path in home.glob("runs/*/submission/answers.jsonl.zst")]
 
 
 def left_over(home):
@@ -307,7 +307,7 @@ def test_damaged_submissions_are_scored_right_or_not_at_all(workshop, count):
     for _ in range(count):
         home = workshop.home()
         shutil.copytree(source, home / "submission")
-        damage(home / "submission" / "answers.jsonl", rng)
+        damage(home / "submission" / "answers.jsonl.zst", rng)
         ((code, said),) = workshop.ask(home, {}, argv=argv)
         workshop.count["damaged"] += 1
         assert code == 3
@@ -358,7 +358,7 @@ def test_read_only(workshop, halves):
 
 def test_a_file_that_may_not_be_read(workshop):
     home = workshop.home(workshop.first)
-    (path,) = home.glob("runs/*/submission/answers.jsonl")
+    (path,) = home.glob("runs/*/submission/answers.jsonl.zst")
     path.chmod(0)
     ((code, said),) = workshop.ask(home, {"nobody": True})
     workshop.count["read only"] += 1

@@ -70,14 +70,14 @@ def test_odd_budget_is_not_overdrawn(tiny, tmp_path):
 
 
 def test_same_configuration_gives_the_same_bytes_and_is_reused(tiny, finished, tmp_path):
-    answers = (Path(finished["submission"]) / "answers.jsonl").read_bytes()
+    answers = (Path(finished["submission"]) / "answers.jsonl.zst").read_bytes()
     again = json.loads(culteval(*de(tiny(), tmp_path / "runs")).stdout)
-    assert (Path(again["submission"]) / "answers.jsonl").read_bytes() == answers
+    assert (Path(again["submission"]) / "answers.jsonl.zst").read_bytes() == answers
     assert not again["reused"]
     reused = json.loads(culteval(*de(tiny(), tmp_path / "runs")).stdout)
     assert reused["reused"] and reused["run"] == again["run"] and reused["scores"] == again["scores"]
     other = json.loads(culteval(*de(tiny(), tmp_path / "runs", seed=1)).stdout)
-    assert (Path(other["submission"]) / "answers.jsonl").read_bytes() != answers
+    assert (Path(other["submission"]) / "answers.jsonl.zst").read_bytes() != answers
 
 
 def test_fresh_starts_over(tiny, finished, tmp_path):
@@ -98,7 +98,7 @@ def long(tiny, tmp_path_factory):
 
 def test_killed_anywhere_it_resumes_to_the_same_answers(tiny, long, tmp_path):
     """SIGKILL at two random moments of the work, then ``culteval resume``; test_faults.py kills at every one."""
-    expected = (Path(long["submission"]) / "answers.jsonl").read_bytes()
+    expected = (Path(long["submission"]) / "answers.jsonl.zst").read_bytes()
     moments, runs = random.Random(0), tmp_path / "runs"
     command = [sys.executable, "-m", "culteval", *map(str, de(tiny(), runs, budget=160))]
     for kills in range(2):
@@ -113,7 +113,7 @@ def test_killed_anywhere_it_resumes_to_the_same_answers(tiny, long, tmp_path):
     done = culteval("resume", folder, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert (Path(result["submission"]) / "answers.jsonl").read_bytes() == expected
+    assert (Path(result["submission"]) / "answers.jsonl.zst").read_bytes() == expected
     assert result["budget"]["item_forwards"] == long["budget"]["item_forwards"]
     assert 160 * 24 - 48 < long["budget"]["item_forwards"] <= 160 * 24  # no whole candidate is left
     assert all(
@@ -150,7 +150,7 @@ def test_every_search_killed_resumes_to_the_same_adapter_and_answers(tiny, tmp_p
     assert done.returncode == 0, done.stderr
     assert '"resumed"' in (folder / "log.jsonl").read_text()
     other = Path(json.loads(whole.stdout)["run"])
-    for name in ("submission/answers.jsonl", "adapter/adapter_model.safetensors"):
+    for name in ("submission/answers.jsonl.zst", "adapter/adapter_model.safetensors"):
         assert (folder / name).read_bytes() == (other / name).read_bytes()
 
 

@@ -22,6 +22,8 @@ from culteval.tasks.measure import MeasureOptions
 from culteval.tasks.prompts import Asking, protocol
 from culteval.tasks.spec import load_spec
 
+from ...submission_files import rows_of, unpacked
+
 VSM = Path(__file__).parents[3] / "tasks" / "vsm13"
 DIMENSIONS = ("pdi", "idv", "mas", "uai", "lto", "ivr")
 
@@ -69,8 +71,7 @@ def expected_loss(
 ):
     """Loss and indices from the lines of the submission, with the formulas of the manual typed anew."""
     per_item = {}
-    for line in (folder / "answers.jsonl").read_text().splitlines():
-        row = json.loads(line)
+    for row in rows_of(folder):
         if row["wording"] not in wordings or row["order"] != order:
             continue
         if readout == "text":
@@ -298,7 +299,7 @@ def test_wrong_usage_exits_2(bare, made, flags):
 def test_bad_file_exits_3(bare, made, tmp_path):
     one_line_error(bare("score", tmp_path / "none"), 3)
     write(tmp_path / "s")
-    with (tmp_path / "s" / "answers.jsonl").open("ab") as file:
+    with (unpacked(tmp_path / "s") / "answers.jsonl").open("ab") as file:
         file.write(b"{}\n")
     done = bare("score", tmp_path / "s")
     one_line_error(done, 3)
@@ -368,7 +369,7 @@ def test_leaderboard_escapes_names(tmp_path, name, form, monkeypatch, capsys):
 
 def test_a_damaged_run_on_a_board_is_named(tmp_path, bare):
     finished_run(tmp_path / "r", "de")
-    with (tmp_path / "r" / "submission" / "answers.jsonl").open("ab") as file:
+    with (unpacked(tmp_path / "r" / "submission") / "answers.jsonl").open("ab") as file:
         file.write(b"{}\n")
     done = bare("leaderboard", "show", tmp_path)
     one_line_error(done, 3)

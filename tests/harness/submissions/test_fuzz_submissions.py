@@ -21,6 +21,7 @@ from culteval.tasks.spec import load_spec
 
 from ... import fuzzing
 from ...fuzzing import counts, fuzz, mutated, peak_memory, replaced, small_submission, survives
+from ...submission_files import unpacked
 
 home = fuzzing.home
 
@@ -40,6 +41,7 @@ def test_submissions(home, inputs):
     """Read and scored, the answers sealed again after they were changed."""
     folder = home / "s"
     small_submission(folder)
+    unpacked(folder)
     whole = {path: path.read_bytes() for path in folder.iterdir()}
     manifest, answers = folder / "manifest.json", folder / "answers.jsonl"
     lines = whole[answers].splitlines()

@@ -12,7 +12,7 @@ from culteval.harness.submissions.writer import write_submission
 from culteval.tasks.answers import UNPARSED
 
 from ... import submission_files
-from ...submission_files import ROWS, VSM, answers_of, digest_of, lines_of, manifest_of
+from ...submission_files import ROWS, VSM, answers_of, bytes_of, lines_of, manifest_of
 
 alarm, folder, pristine = submission_files.alarm, submission_files.folder, submission_files.pristine
 
@@ -38,7 +38,7 @@ def test_round_trip(tmp_path, respondents):
     manifest, read = read_submission(tmp_path / "s")
     assert manifest == written
     assert manifest.answers.rows == ROWS * max(1, respondents) == len(given.layout)
-    assert manifest.answers.sha256 == digest_of(tmp_path / "s" / "answers.jsonl")
+    assert manifest.answers.sha256 == hashlib.sha256(bytes_of(tmp_path / "s")).hexdigest()
     back = read["vsm13"]
     np.testing.assert_allclose(back.probs, given.probs, atol=1e-9, rtol=0)
     np.testing.assert_allclose(back.outside, given.outside, atol=1e-9, rtol=0)
@@ -71,7 +71,7 @@ def test_several_tasks_in_one_submission(tmp_path):
 def test_written_twice_is_identical_and_replaces(tmp_path):
     for name in ("a", "b", "a"):
         write_submission(tmp_path / name, manifest_of(respondents=2), {"vsm13": answers_of(respondents=2)})
-    assert sorted(contents(tmp_path / "a")) == ["answers.jsonl", "manifest.json"]
+    assert sorted(contents(tmp_path / "a")) == ["answers.jsonl.zst", "manifest.json"]
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 

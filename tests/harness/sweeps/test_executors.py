@@ -272,7 +272,7 @@ def sweep(*words, **more):
 
 def answers_of(root):
     """Everything the repository promises to be the same byte for byte, by run and file."""
-    files = ("submission/answers.jsonl", "scores.json", "adapter/adapter_model.safetensors", "adapter/preamble.txt")
+    files = ("submission/answers.jsonl.zst", "scores.json", "adapter/adapter_model.safetensors", "adapter/preamble.txt")
     return {
         (run.name, name): (run / name).read_bytes()
         for run in root.iterdir()

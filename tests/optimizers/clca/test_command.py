@@ -84,7 +84,7 @@ def test_killed_it_ends_in_the_same_adapter_and_answers(whole, tiny, tmp_path):
     assert not (folder / "clca" / "losses.json").exists()
     done = culteval("resume", folder, "--json")
     assert done.returncode == 0, done.stderr
-    for name in ("adapter/lora/adapter_model.safetensors", "submission/answers.jsonl"):
+    for name in ("adapter/lora/adapter_model.safetensors", "submission/answers.jsonl.zst"):
         assert (folder / name).read_bytes() == (Path(whole["run"]) / name).read_bytes()
 
 
