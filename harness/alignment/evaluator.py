@@ -129,7 +129,7 @@ class Evaluator:
 
     def _race(self, schedule: RaceSchedule, soft: np.ndarray, limits: np.ndarray) -> np.ndarray:
         groups = schedule.groups(self.model.remembers)
-        most = min(len(soft), self.affordable) if len(groups) == 1 else self._together(soft.shape[1])
+        most = len(soft) if len(groups) == 1 else self._together(soft.shape[1])
         losses, ended, start = [np.zeros(0)], [np.zeros(0)], 0
         while start < len(soft) and (count := min(most, len(soft) - start, self.affordable)):
             chunk = slice(start, start + count)
