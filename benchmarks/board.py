@@ -77,7 +77,7 @@ def scored(people: int, repeats: int) -> float:
 
 def timed(folder: Path, out: Path) -> dict[str, float]:
     """Seconds by the clock and of processors, and peak memory in MB of the largest process, of one build."""
-    command = [sys.executable, "-c", "from culteval.harness.cli import main; main()"]
+    command = [sys.executable, "-c", "from culteval.harness.cli.main import main; main()"]
     code = "import resource,subprocess,sys; done=subprocess.run(sys.argv[1:],check=True,stdout=2); "
     code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()

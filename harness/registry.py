@@ -126,9 +126,9 @@ def summary(value: str) -> str:
 
 def _source(module: str) -> Path | None:
     """Where a module's source is, found without importing the packages around it; None for one without source."""
-    where, parts = None, module.split(".")
-    for end in range(1, len(parts) + 1):
-        name = ".".join(parts[:end])
+    where: list[str] | None = None
+    for end in range(module.count(".") + 1):
+        name = ".".join(module.split(".")[: end + 1])
         try:
             specs = [finder.find_spec(name, where) for finder in sys.meta_path]
         except KeyError:  # a namespace package inside another is found only once that one is imported
@@ -136,8 +136,8 @@ def _source(module: str) -> Path | None:
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is None:
             raise ImportError(f"no module {name!r}")
-        where = spec.submodule_search_locations and list(spec.submodule_search_locations)
-    return Path(spec.origin) if spec.has_location and spec.origin and spec.origin.endswith(".py") else None
+        where, found = list(spec.submodule_search_locations or ()), spec.origin if spec.has_location else None
+    return Path(found) if found and found.endswith(".py") else None
 
 
 def local_tasks() -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -169,17 +170,15 @@ def _column(boards: Sequence[Board]) -> Column:
 def _add(board: Board, task: _Task, runs: dict[_Who, dict[str, Entry]], table: dict[_Who, dict[_Task, _Found]]) -> None:
     """Sort the rows of a board into the table, and its submissions into ``runs`` by name."""
     column, country = _column([board]), board.key.country
-    models = set()
     for standing in board.standings:
         manifest = standing.entry.manifest
-        models.add(model := f"{manifest.model.name} {manifest.model.dtype}")
-        allowed = manifest.budget.item_forwards_allowed
+        model, allowed = f"{manifest.model.name} {manifest.model.dtype}", manifest.budget.item_forwards_allowed
         who = _Who(manifest.aligner.name, model, settings_of(standing.entry), allowed)
         runs[who][standing.entry.name] = standing.entry
         table[who][task].add(country, column.find(standing.row.scores), standing.row.gain)
     for row in board.baselines:
-        equal = row.note if (row.note or "").startswith("also ") else ""  # on a board, equal rows are one
-        model = next((model for model in models if model in row.name), "")  # named where controls are of several
+        equal = row.note if row.note and row.note.startswith("also ") else ""  # on a board, equal rows are one
+        model = found[1] if (found := re.search(r", ([^,]+ b?float\d+)", row.name)) else ""  # where there are several
         for name in (name for name in BASELINES if row.name.startswith(name) or name in equal):
             score, cell = column.find(row.scores), table[_Who(name, model)][task]
             cell.add(country, score)
@@ -194,16 +193,14 @@ def _ordered(
 ) -> Iterator[tuple[_Who, set[str]]]:
     """Yield the rows in order, each with the countries that it is averaged over."""
     everywhere = {code for each in all_of.values() for code in each}
-    first = next(iter(boards), None)
 
-    def worst_last(who: _Who) -> float:
+    def best_first(who: _Who) -> float:
+        first, mine = next(iter(boards.items()))
         cell = table[who][first].cell(everywhere) if first in table[who] else None
-        if first is None or cell is None:
-            return float("inf")
-        higher = _column(boards[first]).metric == "skill" or boards[first][0].spec.metadata.headline.higher_is_better
-        return -cell.value if higher else cell.value
+        higher = _column(mine).metric == "skill" or mine[0].spec.metadata.headline.higher_is_better
+        return float("inf") if cell is None else -cell.value if higher else cell.value
 
-    aligners = sorted(runs, key=worst_last)
+    aligners = sorted(runs, key=best_first)
     whole = [who for who in aligners if all(each.countries == all_of[task] for task, each in table[who].items())]
     yield from ((who, everywhere) for who in whole)
     for who in (who for who in aligners if who not in whole):  # beside it the unaligned model in the same countries

@@ -31,7 +31,9 @@ WIDE = 12  # countries up to which the matrix is shown with numbers
 @click.command()
 @click.argument("paths", metavar="SUBMISSION...", nargs=-1, required=True, type=click.Path())
 @click.option("--task", help="Task to compare [default: the first that all share and that has countries].")
-@click.option("--readout", type=click.Choice(OWN_READOUTS), help="Answer scoring [default: the task's first].")
+@click.option(
+    "--scoring", "readout", type=click.Choice(OWN_READOUTS), help="Answer scoring [default: the task's first]."
+)
 @click.option("--edition", help="Edition of the reference [default: the submission's].")
 @click.option("--top", type=click.IntRange(1), default=12, show_default=True, help="Number of countries to show.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the permutation test.")

@@ -50,9 +50,7 @@ def test_what_is_not_comparable_is_not_averaged(tmp_path):
         "gd tiny-8B, 960 item forwards, tokens=10": write(
             tmp_path, "d", aligner="gd", seed=3, budget=SPENT | {"item_forwards_allowed": 960}
         ),
-        "gd tiny-8B, 480 item forwards, tokens=20": write(
-            tmp_path, "e", aligner="gd", seed=4, settings={"tokens": 20}
-        ),
+        "gd tiny-8B, 480 item forwards, tokens=20": write(tmp_path, "e", aligner="gd", seed=4, settings={"tokens": 20}),
     }
     found = by_row(show(tmp_path), "skill")
     named = {name.replace(" float32", ""): row["value"] for name, row in found.items()}
@@ -100,6 +98,22 @@ def test_between_country_r2_by_hand(tmp_path):
     assert list(found) == ["de"] and found["de"]["value"] == pytest.approx(expected, rel=1e-9)
     text = show(tmp_path, "terminal")
     assert f"{expected:.2f}" in text and "country-centred" in text
+
+
+def test_random_prefixes_of_two_models_are_two_rows(tmp_path):
+    """Each with the mean and the standard deviation of its own prefixes."""
+    import statistics
+
+    values = {}
+    for model, seeds in (("tiny-8B", (0, 1, 2)), ("my-tiny-8B", (3, 4, 5))):
+        made = [write(tmp_path, f"{model}{n}", aligner="untrained", model=model, seed=n) for n in seeds]
+        values[f"random prefix {model} float32"] = [value(path) for path in made]
+    write(tmp_path, "de", seed=9)
+    found = {name: row for name, row in by_row(show(tmp_path), "skill").items() if "prefix" in name}
+    assert found.keys() == values.keys()
+    for name, each in values.items():
+        assert found[name]["value"] == pytest.approx(statistics.mean(each))
+        assert found[name]["spread"] == pytest.approx(statistics.stdev(each))
 
 
 def test_hostile_names_are_inert(tmp_path):

@@ -273,7 +273,7 @@ def test_bad_input_is_one_line(tmp_path, submit):
         ((vsm, both), UsageError, "no task that all"), ((quiz,), UsageError, "general: it has no countries"),
         ((pairs,), UsageError, "no distance to countries"), ((tmp_path,), InputError, "cannot be read"),
         ((vsm, "--task", "wvs"), UsageError, "they share vsm13"), ((bad,), InputError, "cannot be shown"),
-        ((vsm, "--readout", "text"), UsageError, "vsm13 has expected, argmax"),
+        ((vsm, "--scoring", "text"), UsageError, "vsm13 has expected, argmax"),
         ((vsm, "--edition", "1999"), UsageError, "1999"), ((vsm, "--plot", "x.png"), UsageError, "SVG"),
     ):  # fmt: skip
         with pytest.raises(kind, match=match) as caught:
