@@ -29,7 +29,7 @@ def measure(settings: Settings, scenarios: int = 20, alone: int = 3, before: int
     """
     rows = []
     for dtype in settings.dtypes:
-        model = load_model(settings.model, dtype, settings.device, None, settings.threads, say)
+        model = load_model(settings.model, dtype=dtype, device=settings.device, threads=settings.threads, notify=say)
         rows += _rows(model, dtype, settings.repeats, scenarios, alone, before, words)
     return rows
 

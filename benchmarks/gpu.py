@@ -105,6 +105,6 @@ def _measure(
     for size in populations:
         for row in compare(model, peer, prompts, requests, soft[:size], settings.repeats):
             share = work / row.seconds / ceiling
-            about = f"{share:.0%} of {ceiling / 1e12:,.1f} T operations/s; {model.identity.forward}; {row.note}"
+            about = f"{share:.0%} of {ceiling / 1e12:,.1f} T operations/s; {model.info.forward}; {row.note}"
             rows.append(row.model_copy(update={"name": f"{name}, T {length}, {row.name}", "note": about}))
     return rows

@@ -46,7 +46,7 @@ def soft_prompts(model: LanguageModel, population: int, virtual: int = VIRTUAL) 
 
 def loaded(settings: Settings, dtype: str) -> LanguageModel:
     """The model as culteval has it."""
-    return load_model(settings.model, dtype, settings.device, None, settings.threads, say)
+    return load_model(settings.model, dtype=dtype, device=settings.device, threads=settings.threads, notify=say)
 
 
 def as_requests(tokenizer: Any, prompts: Prompts) -> list[Instance]:
@@ -62,7 +62,7 @@ def _measure(settings: Settings, dtype: str, population: int) -> list[Row]:
     soft, requests = soft_prompts(model, population), as_requests(model.tokenizer, prompts)
     with TemporaryDirectory() as temporary:
         adapter = Path(temporary) / "adapter"
-        AlignedModel(model, soft[0]).save(adapter)
+        AlignedModel(model, soft[:1]).save(adapter)
         peer = stock(settings, dtype, adapter)
         batch = use_best_batch(peer, requests, len(prompts.choices[0]))
         rows = [
@@ -82,7 +82,7 @@ def compare(
 ) -> list[Row]:
     """Rows of one population, in seconds a candidate; one row a floor."""
     size, tokens = len(soft), model.cost(prompts, soft.shape[1])
-    dtype = model.identity.dtype
+    dtype = model.info.dtype
     say(f"packing, {dtype}: population {size}")
     bare = floors(peer.model.get_base_model(), tokens * size, len(prompts) * size)
     works = {"ours": lambda: model.answer(prompts, soft), "peer": lambda: loglikelihoods(peer, requests)}

@@ -37,7 +37,7 @@ def _measure(settings: Settings, dtype: str, evaluations: int, population: int) 
     requests = as_requests(model.tokenizer, objective.prompts)
     with TemporaryDirectory() as temporary:
         adapter = Path(temporary) / "adapter"
-        AlignedModel(model, soft_prompts(model, 1)[0]).save(adapter)
+        AlignedModel(model, soft_prompts(model, 1)).save(adapter)
         peer = stock(settings, dtype, adapter)
         batch = use_best_batch(peer, requests, len(objective.prompts.choices[0]))
 
@@ -86,7 +86,7 @@ def _search(
     about_peer: str,
 ) -> Row:
     name = "raced" if racing else "not raced"
-    say(f"racing, {model.identity.dtype}: {name}")
+    say(f"racing, {model.info.dtype}: {name}")
     budget = Budget(evaluations * 24, 24)
     settings: Any = DESettings(
         tokens=VIRTUAL, population=population, racing=racing, space="full", start="tokens", sigma=1
@@ -104,7 +104,7 @@ def _search(
     seconds = clock.ours / tried
     return Row(
         name=name,
-        dtype=model.identity.dtype,
+        dtype=model.info.dtype,
         seconds=seconds,
         seconds_peer=theirs,
         ratio=theirs / seconds,

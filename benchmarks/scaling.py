@@ -90,11 +90,11 @@ def _width(model: LanguageModel, width: int) -> Callable:
         intermediate_size=4 * width,
         num_hidden_layers=2,
         num_attention_heads=max(1, width // 64),
-        max_position_embeddings=model.context,
+        max_position_embeddings=model.context_length,
         tie_word_embeddings=True,
     )
     torch.manual_seed(0)
-    made = AutoModelForCausalLM.from_config(config, dtype=DTYPES[model.identity.dtype], attn_implementation="sdpa")
+    made = AutoModelForCausalLM.from_config(config, dtype=DTYPES[model.info.dtype], attn_implementation="sdpa")
     wide = LanguageModel(made.to(model.model.device), model.chat, f"random {width}", "seed 0", say)
     return _answering(wide, fit_prompts())
 

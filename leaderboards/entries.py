@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ..errors import CultevalError, InputError
 from ..harness.models.aligned import ADAPTER_FILES, LORA
@@ -29,6 +29,7 @@ from ..harness.util.atomic_io import sha256
 from ..tasks.answers import Answers
 from ..tasks.imported import data_dir
 from ..tasks.reading import read_unmarked
+from ..tasks.schema import Strict
 from ..tasks.score import Score
 from ..tasks.spec import first_problem
 
@@ -45,15 +46,13 @@ _STORED = TypeAdapter(list[Score])
 _VERIFIED = TypeAdapter(dict[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], Any])
 
 
-class Entry(BaseModel):
+class Entry(Strict):
     """A submission on a board: its folder's name, its manifest, the scores of its answers.
 
     ``key`` is a sha256 over its files and over the code and figures that scored it; ``differs`` says that the scores
     it came with are not those of its answers, ``unfounded`` which of them its answers do not give at all. ``folder`` is
     where its manifest and answers lie on this machine.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     key: str

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..harness.engine.chat import THINKING_TOKENS, USUAL, ChatOptions
-from ..harness.models.info import COMMIT, ModelIdentity
+from ..harness.model_info import COMMIT, DEFAULT_CHAT, THINKING_TOKENS, ChatOptions, ModelInfo
 from ..harness.providers.settings import is_remote
 from ..harness.registry import spec_of
 from ..harness.runs.config import assignments
@@ -88,7 +87,7 @@ def command(manifest: Manifest, specs: Callable[[str], TaskSpec] = spec_of) -> s
     return shlex.join(words)
 
 
-def _model_flags(model: ModelIdentity) -> list[str]:
+def _model_flags(model: ModelInfo) -> list[str]:
     """The flags of a model. One behind an API takes none but its name; only a commit of the hub can be asked for."""
     words = ["--model", model.name]
     if is_remote(model.name):
@@ -102,7 +101,7 @@ def _model_flags(model: ModelIdentity) -> list[str]:
         words += ["--revision", model.revision]
     if model.adapter_sha256:
         words += ["--adapter", f"adapter-{model.adapter_sha256[:10]}"]
-    return words + _chat_flags(model.chat or USUAL)
+    return words + _chat_flags(model.chat or DEFAULT_CHAT)
 
 
 def _chat_flags(chat: ChatOptions) -> list[str]:

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import CultevalError, UnavailableError, UsageError, did_you_mean
-from ..harness.engine.chat import USUAL
+from ..harness.model_info import COMMIT, DEFAULT_CHAT, ModelInfo
 from ..harness.models.aligned import AlignedModel, adapter_hash
 from ..harness.models.greedy import TOGETHER
-from ..harness.models.info import COMMIT, ModelIdentity
 from ..harness.models.load import load_model
 from ..harness.registry import spec_of
 from ..harness.runs.execute import ALIGNED, versions
@@ -83,7 +82,7 @@ def verify(found: Found, model_of: Callable[[Manifest], Any], most: int, rng: np
     if manifest.model.adapter_sha256:
         raise UnavailableError(f"{found.folder}: answered by a model with an adapter that entries do not carry.")
     model = model_of(manifest)
-    _require_same(found, manifest.model, model.identity)
+    _require_same(found, manifest.model, model.info)
     aligned = AlignedModel.load(model, adapter) if made else AlignedModel(model)
     off: list[float] = []
     same_text: list[bool] = []
@@ -115,7 +114,7 @@ def verify(found: Found, model_of: Callable[[Manifest], Any], most: int, rng: np
     )
 
 
-def _require_same(found: Found, theirs: ModelIdentity, ours: ModelIdentity) -> None:
+def _require_same(found: Found, theirs: ModelInfo, ours: ModelInfo) -> None:
     """Raise UnavailableError unless the model here is known to be the one that answered."""
     if theirs.revision == "unknown":
         raise UnavailableError(f"{found.folder}: its manifest does not say which revision of {theirs.name} answered.")
@@ -206,8 +205,8 @@ class Models:
         if self._key != key:
             self._say(f"loading {used.name}")
             commit = used.revision if COMMIT.fullmatch(used.revision) else None
-            chat = used.chat or USUAL
+            chat = used.chat or DEFAULT_CHAT
             place = self._places.get(used.name, used.name)
-            self._model = load_model(place, used.dtype, "cpu", commit, None, self._say, chat)
+            self._model = load_model(place, dtype=used.dtype, revision=commit, notify=self._say, chat=chat)
             self._key = key
         return self._model

@@ -131,7 +131,7 @@ class AugmentedPrompt(SoftPromptAligner):
             if adam.steps > first:
                 mean += (adam.prompt - mean) / (adam.steps - first)
             checkpoint.save(adam.state() | {"mean": mean, "rng": pack_rng(rng)}, loss)
-        return AlignedModel(model, mean[: self.settings.tokens])
+        return AlignedModel(model, mean[None, : self.settings.tokens])
 
     def _loss(self, asked: Sequence[Objective], logs: Tensor) -> Tensor:
         """Mean over the countries of the loss in units of its ``null_loss``, and of the mass outside the options.

@@ -72,7 +72,7 @@ class BlackBox(SoftPromptAligner):
         while loop.goes_on:
             loop.step()
             checkpoint.save(loop.state(), loop.loss)
-        return AlignedModel(model, loop.best)
+        return AlignedModel(model, loop.best[None])
 
 
 class _Loop:

@@ -110,6 +110,7 @@ class SoftPromptAdam:
     ) -> None:
         import torch
 
+        self.model = model
         self.soft = torch.nn.Parameter(torch.from_numpy(start)[None].to(model.model.device))
         self.adam = torch.optim.Adam([self.soft], lr=rate, betas=(0.9, beta2))
         self.rate, self.planned, self.steps, self.clip = rate, steps, 0, clip

@@ -104,7 +104,7 @@ class GradientPrompt(SoftPromptAligner):
         while budget.affordable(descent.cost) and not descent.settled:
             descent.step()
             checkpoint.save(descent.state(), descent.best_loss)
-        return AlignedModel(model, descent.result())
+        return AlignedModel(model, descent.result()[None])
 
 
 class _Descent:

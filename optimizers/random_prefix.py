@@ -32,4 +32,4 @@ class RandomPrefix(SoftPromptAligner):
         checkpoint: Checkpoint,
     ) -> AlignedModel:
         """Return the model behind the prompt; spends nothing."""
-        return AlignedModel(model, draw_prompts(model, rng, 1, self.settings.tokens)[0])
+        return AlignedModel(model, draw_prompts(model, rng, 1, self.settings.tokens))

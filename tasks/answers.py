@@ -111,6 +111,16 @@ class Answers:
         return values
 
 
+def shares(mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Normalise probability mass (..., options) over the options.
+
+    Returns:
+        Shares (..., options), zero where there is no mass, and the mass (...) that lies on none of the options.
+    """
+    total = mass.sum(-1, keepdims=True)
+    return mass / np.where(total > 0, total, 1), np.clip(1 - total[..., 0], 0, 1)
+
+
 def read(probs: Any, codes: Any, readout: str) -> Any:
     """Numbers on the scale from option probabilities: (..., prompts, options) -> (..., prompts).
 

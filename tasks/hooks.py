@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from .answers import Answers
+from .answers import Answers, shares
 from .countries import country as resolve
 from .extraction import parse_code
 from .measure import MeasureOptions, measure_of
@@ -81,9 +81,7 @@ def _answers(spec: TaskSpec, records: list[Any]) -> Answers:
     mass = np.zeros((1, *prompts.layout.codes.shape))
     for row, record in enumerate(records):
         mass[0, row, : len(record[1])] = record[1]
-    total = mass.sum(-1)
-    probs = mass / np.where(total, total, 1)[..., None]
-    outside = np.clip(1 - total, 0, 1)
+    probs, outside = shares(mass)
     if records[0][2] is None:
         return Answers(prompts.layout, probs, outside)
     texts = tuple(record[2] for record in records)

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from ..errors import InputError, did_you_mean
 from .answers import Answers, Layout
 from .sample import Sample
-from .schema import Readout, SplitName
+from .schema import Readout, SplitName, Strict
 from .score import Score
 from .spec import TaskSpec
 
@@ -50,10 +49,8 @@ class SeparableLoss(Protocol):
         """The loss (population,) of terms; with some of them zero, the least it can become."""
 
 
-class MeasureOptions(BaseModel):
+class MeasureOptions(Strict):
     """Part of a metric's identity: which figures, which constants, which norm an objective takes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     edition: str | None = None
     constants: str = "world"

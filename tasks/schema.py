@@ -17,9 +17,9 @@ FileName = Annotated[str, Field(pattern=r"^[^/\\\\]{1,200}$")]
 
 
 class Strict(BaseModel):
-    """Base of everything read from a file: unknown fields are errors, values never change."""
+    """Base of every strict schema: unknown fields, NaN and infinity are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Split(Strict):

@@ -6,20 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
-from pydantic import BaseModel, ConfigDict
-
 from .answers import Layout
-from .schema import Readout, SplitName
+from .schema import Readout, SplitName, Strict
 
 
-class Score(BaseModel):
+class Score(Strict):
     """One row of ``scores.json``.
 
     ``low`` and ``high`` bound a 95 % interval and are null where none is owed; ``n`` counts what would be resampled
     (respondents of a questionnaire, questions of a knowledge set). ``note`` is a label such as ``collapsed``.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: str
     country: str

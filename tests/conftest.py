@@ -102,7 +102,7 @@ def load(tiny: Callable[..., Path]) -> Callable:
 
     def loaded(shape: str = "llama", chat: bool = True, notes: list[str] | None = None):
         say = (lambda text: notes.append(text)) if notes is not None else (lambda text: None)
-        return load_model(str(tiny(shape, chat)), "float32", "cpu", None, 1, say)
+        return load_model(str(tiny(shape, chat)), dtype="float32", threads=1, notify=say)
 
     return loaded
 

@@ -36,14 +36,13 @@ class Numbers:
             return self
 
     dim, tokens, vocabulary = 6, 0, 50
+    has_weights, context_length = True, None
 
     def __init__(self) -> None:
-        from pydantic import BaseModel
+        from culteval.harness.model_info import ModelInfo
 
         fields = {"name": "numbers", "revision": "r", "dtype": "float64", "device": "cpu", "forward": "plain"}
-        types = dict.fromkeys(fields, str) | {"threads": int, "chat_template": "str | None"}
-        kind = type("Identity", (BaseModel,), {"__annotations__": types})
-        self.identity = kind(**fields, threads=1, chat_template=None)
+        self.info = ModelInfo(**fields, threads=1, chat_template=None)
         self.model = type("Model", (), {"config": self._Config(), "get_decoder": lambda self: self})()
         self._vectors = np.random.default_rng(0).standard_normal((self.vocabulary, self.dim)).astype(np.float32)
 

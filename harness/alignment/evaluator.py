@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import RunError, UsageError
 from ...tasks.prompts import Prompts
+from ..models.base import PASSES
 from .budget import Budget
 from .objective import Objective
 from .racing import RaceSchedule
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from ..models.local import LanguageModel
 
-PASSES = 3  # item forwards that a forward and a backward count as
 HEAT = 4  # candidates raced together in steps: fewer read the weights too often, more need memory for what they read
 
 DescentStep = Callable[[Callable[["Tensor"], "Tensor"]], None]
@@ -100,14 +100,13 @@ class Evaluator:
             soft = candidates(parameter)
             self.budget.spend(PASSES * len(soft) * len(prompts))
             logs = self.model.logprobs(prompts, soft)
-            self.model.tokens += PASSES * len(soft) * self.model.cost(prompts, soft.shape[1])
             value = loss_of(logs)
             found.append(float(value.detach()))
             if not np.isfinite(found[-1]):
                 raise RunError("the loss is not a number. Try --dtype float32, or a lower rate.")
             return value
 
-        with self._paying(0):
+        with self._paying(0), self.model.at_work():
             step(loss)
         return found[0]
 

@@ -18,10 +18,9 @@ from ...tasks.countries import name_of
 from ..registry import find
 from ..runs.config import RunConfig, read_assignments
 from ..runs.cross_validation import RESULTS, Fold, cross_validate, draw
-from ..runs.load_model import load
 from ..runs.plan import RunRequest, plan
 from ..util.command_help import GroupedCommand, option
-from .options import terminal
+from .options import load, terminal
 
 MOST_TOKENS = 1000
 _LENGTHS = "10,20,30,40,50,60,70,80,90,100"

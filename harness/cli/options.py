@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -15,10 +17,12 @@ from rich.console import Console
 from ...errors import UsageError
 from ...tasks.reading import read_text
 from ...tasks.spec import first_problem, read_yaml
-from ..engine.chat import MOST_TEMPLATE, ChatOptions
+from ..model_info import MOST_TEMPLATE, ChatOptions
+from ..models.base import Model
 from ..providers.settings import EndpointSettings
 from ..report.progress import TerminalDisplay
-from ..runs.config import read_assignments
+from ..runs import load_model
+from ..runs.config import RunConfig, read_assignments
 from ..runs.plan import RunRequest
 
 Command = Callable[..., Any]
@@ -104,3 +108,9 @@ def terminal(as_json: bool, talk: str | None = None) -> TerminalDisplay:
     """Where a command tells what it is doing; nothing where JSON goes to no terminal, unless ``talk`` is verbose."""
     silent = talk == "quiet" or (talk is None and as_json and not os.isatty(2))
     return TerminalDisplay(Console(stderr=True, quiet=silent), verbose=talk == "verbose")
+
+
+def load(config: RunConfig, say: Callable[[str], None]) -> Model:
+    """The model of a configuration; what libraries print goes nowhere, since a command's output may be JSON."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return load_model.load(config, say)

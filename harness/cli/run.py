@@ -25,12 +25,11 @@ from ..runs.answer_cache import answers_folder
 from ..runs.config import DEFAULT_BUDGET, read_assignments
 from ..runs.execute import FIGURE, SUBMISSION, execute
 from ..runs.folder import RunResult, read_config, read_usage
-from ..runs.load_model import load
 from ..runs.plan import RunRequest, plan
 from ..scoring.score import options_of, score_constant
 from ..submissions.manifest import AskedTask
 from ..submissions.reader import read_submission
-from .options import as_json, chat_of, endpoint_of, endpoint_options, measure_options, no_cache, terminal
+from .options import as_json, chat_of, endpoint_of, endpoint_options, load, measure_options, no_cache, terminal
 
 COMPANIONS = ("naive", "icl", "random")
 

@@ -12,22 +12,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, tzinfo
 from functools import cached_property
-from typing import Annotated, Any, NamedTuple
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any, NamedTuple
 
 from ...errors import UnavailableError, UsageError, did_you_mean
+from ..model_info import DEFAULT_CHAT, THINKING_TOKENS, ChatOptions
 
 Message = dict[str, str]
 """``role`` (system, user or assistant) and ``content``, as chat templates and APIs take them."""
 
-DATE = "2025-01-01"  # what a template is told for today, so that the same run asks the same on another day
-MOST_TEMPLATE = 200_000  # characters
-THINKING_TOKENS = 512
 # Variables by which templates turn thinking aloud on: Qwen 3, SmolLM 3 and GLM; DeepSeek and Granite.
 _SWITCHES = ("enable_thinking", "thinking")
 _CLOCK = "strftime_now"  # the function by which transformers tells templates the time
-Argument = Annotated[str, Field(max_length=4000)] | int | float | bool | None
 
 
 class Block(NamedTuple):
@@ -58,26 +53,6 @@ BLOCKS = (
 )
 
 
-class ChatOptions(BaseModel):
-    """What is said around every prompt; part of a model's identity.
-
-    ``template`` is the text of a Jinja template in place of the model's own, empty for none; ``arguments`` are handed
-    to the template; ``date`` (YYYY-MM-DD) is what it is told for today; ``thinking_tokens`` may be written by a model
-    that thinks aloud before its answer.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    system: Annotated[str, Field(min_length=1, max_length=50_000)] | None = None
-    template: Annotated[str, Field(max_length=MOST_TEMPLATE)] | None = None
-    arguments: Annotated[dict[Annotated[str, Field(max_length=200)], Argument], Field(max_length=100)] = {}
-    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")] = DATE
-    thinking_tokens: Annotated[int, Field(ge=1, le=100_000)] = THINKING_TOKENS
-
-
-USUAL = ChatOptions()
-
-
 class Chat:
     """How one model's prompts are written and tokenised.
 
@@ -89,7 +64,7 @@ class Chat:
         UsageError: options that the model's template cannot follow.
     """
 
-    def __init__(self, tokenizer: Any, options: ChatOptions = USUAL, name: str = "the model") -> None:
+    def __init__(self, tokenizer: Any, options: ChatOptions = DEFAULT_CHAT, name: str = "the model") -> None:
         self.tokenizer, self.name, self._given = tokenizer, name, options
         if options.template is not None:
             tokenizer.chat_template = options.template or None
@@ -120,7 +95,7 @@ class Chat:
         """What a submission says of the chat, where something is not at its default, or is pinned."""
         thinks = any(block.start in self.template for block in BLOCKS)
         said = self.options.model_copy(update={} if thinks else {"thinking_tokens": THINKING_TOKENS})
-        return None if said == USUAL and not self._reads(_CLOCK) and not thinks else said
+        return None if said == DEFAULT_CHAT and not self._reads(_CLOCK) and not thinks else said
 
     def render(self, chat: Sequence[Message], opened: bool = True) -> str:
         """A chat by the template; ``opened``: with the assistant's turn begun.

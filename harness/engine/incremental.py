@@ -15,6 +15,7 @@ import torch
 from .packed import Engine, PackedForward, Readings, visible
 from .padded import PlainForward
 from .prefix_tree import PrefixTree
+from .soft_prompt import prepend
 from .tree_attention import TreeAttention
 
 Steps = tuple[tuple[int, ...], ...]
@@ -99,7 +100,7 @@ class _Remembered:
             return step.readings.without_absent(self.total)
         embeds = engine.embed(step.tokens)[None].expand(len(self.memory[0]), -1, -1)
         if step.start == 0:
-            embeds = torch.cat([self.soft.to(embeds), embeds], dim=1)
+            embeds = prepend(self.soft, embeds)
         hidden = engine.fused(embeds, step.positions, step.sight, step.leaves, self.memory, step.start)
         logs, _ = step.readings.sums(engine.log_softmax(hidden))
         self.total = logs if self.total is None else self.total + logs

@@ -73,15 +73,33 @@ def _rides(layer: Any) -> bool:
     return isinstance(layer, PackedLinear) and not torch.is_grad_enabled()
 
 
-def packs(model: Any) -> bool:
-    """Whether a model's products run faster packed: on a CPU, where oneDNN is there and the model is small enough."""
+def lacking() -> str:
+    """Why this torch's oneDNN cannot be used, empty where it can: its functions are private and may change."""
+    x = torch.ones(1, 1)
+    try:
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        layer = PackedLinear(x, None)
+        layer.then(x, "swish")
+        layer.then_with(x, x, "mul")
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0][:160]
+    return ""
+
+
+def may_pack(model: Any) -> bool:
+    """Whether a model's products would run faster packed: on a CPU with oneDNN, where the model is small enough."""
     weight = model.get_input_embeddings().weight
     size = sum(p.numel() * p.element_size() for p in model.parameters())
-    if weight.device.type != "cpu" or size > MOST_BYTES or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+    wanted = weight.device.type == "cpu" and size <= MOST_BYTES and weight.dtype in (torch.float32, torch.bfloat16)
+    return wanted and torch.backends.mkldnn.is_available()
+
+
+def packs(model: Any) -> bool:
+    """Whether a model's products are packed: where they ``may_pack``, and this torch can."""
+    if not may_pack(model) or lacking():
         return False
-    if weight.dtype == torch.bfloat16:
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    bfloat16 = model.get_input_embeddings().weight.dtype == torch.bfloat16
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported() if bfloat16 else True
 
 
 def pack_linears(model: Any) -> None:

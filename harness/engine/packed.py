@@ -17,6 +17,7 @@ from .fused_decoder import Decoder, can_run
 from .model_config import has_kinds, logit_factor, sliding_window, text_config
 from .onednn import PackedLinear, pack_linears, packs
 from .prefix_tree import PrefixTree, build_trees
+from .soft_prompt import prepend
 from .tokenize import Encoded
 from .tree_attention import TreeAttention
 
@@ -166,7 +167,7 @@ class TreePass:
     def _embeds(self, soft: torch.Tensor | None) -> torch.Tensor:
         """Input embeddings (population, rows, dim) of the tree behind soft prompts (population, T, dim)."""
         embeds = self.engine.embed(self._tokens)[None]
-        return embeds if soft is None else torch.cat([soft.to(embeds), embeds.expand(len(soft), -1, -1)], dim=1)
+        return embeds if soft is None else prepend(soft, embeds)
 
     def _layout(self, virtual: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, Any]:
         """Positions, leaf rows and what each row sees, behind so many soft tokens."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from .soft_prompt import prepend
 from .tokenize import Encoded
 
 
@@ -55,7 +56,7 @@ class PlainForward:
         given = {"input_ids": ids}
         if soft is not None:
             embeds = self.model.get_input_embeddings()(ids)
-            given = {"inputs_embeds": torch.cat([soft.to(embeds).expand(len(rows), -1, -1), embeds], dim=1)}
+            given = {"inputs_embeds": prepend(soft, embeds)}
             real = torch.cat([real.new_ones(len(rows), soft.shape[1]), real], dim=1)
         logits = self.model(**given, attention_mask=real, use_cache=False).logits
         return logits[:, -longest:].float().log_softmax(-1)

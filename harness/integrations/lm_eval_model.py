@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ..engine.model_config import steady_length, text_config
 from ..engine.packed import Engine, PackedForward
 from ..engine.select import engine_for
+from ..engine.soft_prompt import prepend
 from ..engine.tokenize import Encoded
 
 Request = tuple[Any, list[int], list[int]]  # key of lm-eval's cache, tokens of the context, of the continuation
@@ -134,7 +135,7 @@ class CultevalLM(HFLM):
         if self._soft is None:
             return super()._model_call(inps, attn_mask, labels)
         text = self.model.get_input_embeddings()(inps)
-        embeds = torch.cat([self._soft.to(text).expand(len(text), -1, -1), text], dim=1)
+        embeds = prepend(self._soft, text)
         kind, enabled = self.mixed_precision_dtype, self.mixed_precision_dtype is not None
         with torch.no_grad(), torch.autocast(self.device.type, kind, enabled):
             return self.model(inputs_embeds=embeds).logits[:, self._virtual :]
@@ -147,8 +148,7 @@ class CultevalLM(HFLM):
             return super()._model_generate(context, max_length, stop, **generation_kwargs)
         real = generation_kwargs.pop("attention_mask")
         text = self.model.get_input_embeddings()(context)
-        soft, padding = self._soft[0].to(text), (real == 0).sum(1).tolist()
-        embeds = [torch.cat([row[:n], soft, row[n:]]) for row, n in zip(text, padding, strict=True)]
+        embeds = prepend(self._soft, text, padding=(real == 0).sum(1).tolist())
         # The ids only keep lm-eval's count of columns; the last one is repeated because a repetition penalty sees it.
         ids = torch.cat([context[:, -1:].expand(-1, self._virtual), context], dim=1)
         generated = super()._model_generate(
@@ -156,7 +156,7 @@ class CultevalLM(HFLM):
             max_length + self._virtual,
             stop,
             attention_mask=torch.nn.functional.pad(real, (0, self._virtual), value=1),
-            inputs_embeds=torch.stack(embeds),
+            inputs_embeds=embeds,
             **generation_kwargs,
         )
         return generated[:, self._virtual :]

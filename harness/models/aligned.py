@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -15,73 +15,86 @@ from ...errors import InputError
 from ...tasks.answers import Answers
 from ...tasks.prompts import Prompts
 from ...tasks.reading import read_unmarked
-from ..adapters.peft_files import CONFIG, lora_hash, read_config
-from ..adapters.peft_files import WEIGHTS as LORA_WEIGHTS
+from ..adapters.peft_files import CONFIG, WEIGHTS, lora_hash, read_config
+from ..adapters.soft_prompt import read_soft_prompt, write_soft_prompt
 from ..engine.model_config import text_config
 from ..util.atomic_io import replacing, write_json, write_text
+from .base import Model
 
 if TYPE_CHECKING:
     from .local import LanguageModel
 
-WEIGHTS = "adapter_model.safetensors"
-KEY = "prompt_embeddings"  # what peft calls the virtual tokens of prompt tuning
 TEXT, LORA = "preamble.txt", "lora"
-ADAPTER_FILES = (TEXT, CONFIG, WEIGHTS, f"{LORA}/{CONFIG}", f"{LORA}/{LORA_WEIGHTS}")  # all that is saved
-MOST_PREAMBLE, MOST_TOKENS = 1 << 20, 10_000
+ADAPTER_FILES = (TEXT, CONFIG, WEIGHTS, f"{LORA}/{CONFIG}", f"{LORA}/{WEIGHTS}")  # all that is saved
+MOST_PREAMBLE = 1 << 20
 
 
 @dataclass(frozen=True)
 class AlignedModel:
     """Answers prompts like a culture.
 
-    ``soft`` is (T, dim) float32, put before the whole rendered prompt, first token included, where peft puts virtual
-    tokens; ``preamble`` is text put before the user's turn; ``lora`` is the folder of a PEFT LoRA adapter.
+    ``soft`` is one soft prompt (1, T, dim) float32, put before the whole rendered prompt, first token included, where
+    peft puts virtual tokens; ``preamble`` is text put before the user's turn; ``lora`` is the folder of a PEFT LoRA
+    adapter. Soft prompts and LoRA presuppose a ``LanguageModel``.
+
+    Raises:
+        ValueError: another shape of ``soft``.
     """
 
-    model: LanguageModel
+    model: Model
     soft: np.ndarray | None = None
     preamble: str = ""
     lora: Path | None = None
 
+    def __post_init__(self) -> None:
+        if self.soft is not None and (self.soft.ndim != 3 or len(self.soft) != 1):
+            raise ValueError(f"soft: shape (1, tokens, dim) is needed, not {self.soft.shape}")
+
+    @property
+    def soft_tokens(self) -> int:
+        """Length of the soft prompt; 0 without one."""
+        return 0 if self.soft is None else self.soft.shape[1]
+
+    @property
+    def _local(self) -> LanguageModel:
+        return cast("LanguageModel", self.model)
+
     @cached_property
-    def _answering(self) -> LanguageModel:
+    def _answering(self) -> Model:
         """The model with its LoRA adapter, if any."""
-        return self.model.adapted(self.lora) if self.lora else self.model
+        return self._local.adapted(self.lora) if self.lora else self.model
 
     def answer(self, prompts: Prompts, *, most_tokens: int = 0) -> Answers:
         """Option probabilities of every prompt, beside them a generated answer of so many tokens at most, if any."""
         if most_tokens:
             return self._answering.generate(prompts, self.soft, self.preamble, most_tokens)
-        return self._answering.answer(prompts, None if self.soft is None else self.soft[None], self.preamble)
+        return self._answering.answer(prompts, self.soft, self.preamble)
 
     def save(self, folder: Path) -> None:
         """Write the folder atomically: a PEFT prompt-tuning adapter, the preamble, a LoRA adapter, as there are."""
-        from safetensors.numpy import save
-
         with replacing(folder) as temporary:
             temporary.mkdir()
             write_text(temporary / TEXT, self.preamble)
             if self.soft is not None:
-                data = save({KEY: np.ascontiguousarray(self.soft, dtype=np.float32)})
-                (temporary / WEIGHTS).write_bytes(data)  # a full disk is then an OSError like any other
-                write_json(temporary / CONFIG, self._peft_config(len(self.soft)))
+                write_soft_prompt(temporary, self.soft)
+                write_json(temporary / CONFIG, self._peft_config(self.soft_tokens))
             if self.lora is not None:
                 (temporary / LORA).mkdir()
-                shutil.copyfile(self.lora / LORA_WEIGHTS, temporary / LORA / LORA_WEIGHTS)
+                shutil.copyfile(self.lora / WEIGHTS, temporary / LORA / WEIGHTS)
                 write_json(temporary / LORA / CONFIG, self._named(read_config(self.lora)))
 
     def _named(self, config: dict[str, Any]) -> dict[str, Any]:
         """A PEFT configuration that calls the base model what the submission does, not by a folder of this machine."""
-        return config | {"base_model_name_or_path": self.model.identity.name}
+        return config | {"base_model_name_or_path": self.model.info.name}
 
     def _peft_config(self, tokens: int) -> dict[str, Any]:
-        config = text_config(self.model.model)
+        config = text_config(self._local.model)
         given = {
             "peft_type": "PROMPT_TUNING",
             "task_type": "CAUSAL_LM",
             "inference_mode": True,
             "num_virtual_tokens": tokens,
-            "token_dim": self.model.dim,
+            "token_dim": self._local.dim,
             "num_transformer_submodules": 1,
             "num_attention_heads": config.num_attention_heads,
             "num_layers": config.num_hidden_layers,
@@ -90,7 +103,7 @@ class AlignedModel:
         return self._named(given)
 
     @staticmethod
-    def load(model: LanguageModel, folder: Path) -> AlignedModel:
+    def load(model: Model, folder: Path) -> AlignedModel:
         """Read a saved folder; safetensors only, shapes checked against the model.
 
         Raises:
@@ -99,7 +112,7 @@ class AlignedModel:
         text = folder / TEXT
         preamble = _read_preamble(text) if text.exists() else ""
         weights = folder / WEIGHTS
-        soft = read_soft_prompt(weights, model.dim) if weights.is_file() else None
+        soft = read_soft_prompt(weights, cast("LanguageModel", model).dim) if weights.is_file() else None
         return AlignedModel(model, soft, preamble, folder / LORA if (folder / LORA).is_dir() else None)
 
 
@@ -108,35 +121,6 @@ def _read_preamble(path: Path) -> str:
         return read_unmarked(path, MOST_PREAMBLE).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start}).") from None
-
-
-def read_soft_prompt(path: Path, dim: int) -> np.ndarray:
-    """The virtual tokens (T, dim) float32 of a PEFT prompt-tuning adapter.
-
-    Raises:
-        InputError: not a safetensors file, or not a finite matrix of the model's width.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:  # numpy has no bfloat16
-            names = list(file.keys())
-            if names != [KEY]:
-                raise InputError(f"{path}: holds {names[:3]}, expected one tensor {KEY!r} (prompt tuning).")
-            shape = file.get_slice(KEY).get_shape()
-            if len(shape) != 2 or shape[1] != dim or not 1 <= shape[0] <= MOST_TOKENS:
-                raise InputError(
-                    f"{path}: {KEY} has shape {shape}; this model needs (tokens, {dim}), {MOST_TOKENS} tokens at most."
-                )
-            given = file.get_tensor(KEY)
-            if not given.is_floating_point():
-                raise InputError(f"{path}: {KEY} holds {given.dtype}, no floating-point numbers.")
-            soft: np.ndarray = given.float().numpy()
-    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"{path}: not a safetensors adapter ({error}).") from None
-    if not np.isfinite(soft).all():
-        raise InputError(f"{path}: {KEY} holds NaN or infinite numbers.")
-    return soft
 
 
 def adapter_hash(folder: Path) -> str | None:

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ...errors import UsageError
 from ...tasks.prompts import Prompts
 from ..engine.model_config import reads_ids
-
-if TYPE_CHECKING:
-    from .local import LanguageModel
-
-
+from .base import Model
 
 LOOKED_AT = 512  # prompts of a set that are tokenised: the longest by their characters, which tokens follow closely
 
 
-def refuse_long(longest: int, virtual: int, context: int, preamble: bool = False) -> None:
+def refuse_long(longest: int, virtual: int, context: int | None, preamble: bool = False) -> None:
     """Raise UsageError where so many tokens of a prompt, and soft tokens before them, are more than a context holds.
 
     Args:
         preamble: whether the prompt's tokens are those of a preamble too.
     """
-    if longest + virtual <= context:
+    if context is None or longest + virtual <= context:
         return
     if virtual and longest < context:
         remedy = f"Give --set tokens={context - longest} at most"
@@ -49,14 +45,11 @@ def refuse_soft(model: str, config: Any) -> None:
         )
 
 
-def require_room(model: LanguageModel, prompts: Prompts, virtual: int = 0, preamble: str = "") -> None:
-    """Raise UsageError unless prompts fit the context behind soft tokens and a preamble.
-
-    A plug-in's model need not tell; one that does not is asked as it is.
-    """
-    if not hasattr(model, "longest"):
+def require_room(model: Model, prompts: Prompts, virtual: int = 0, preamble: str = "") -> None:
+    """Raise UsageError unless prompts fit the context, where it is known, behind soft tokens and a preamble."""
+    if model.context_length is None:
         return
     if len(prompts) > LOOKED_AT:
         sizes = np.array([len(text) for text in prompts.texts])
         prompts = prompts.take(np.sort(np.argsort(-sizes, kind="stable")[:LOOKED_AT]))
-    refuse_long(model.longest(prompts, preamble), virtual, model.context, bool(preamble))
+    refuse_long(model.longest(prompts, preamble), virtual, model.context_length, bool(preamble))

@@ -74,3 +74,26 @@ def _remember(place: str, entry: list[Any]) -> None:
             write_json(path, {"check": _check(files), "files": files})
     except (OSError, Timeout):
         return
+
+
+def weights_hash(model: Any) -> str:
+    """sha256, 64 hexadecimal digits, over configuration and weights of a transformers model in memory."""
+    import torch
+
+    given = model.config.to_dict()
+    for name in ("_name_or_path", "transformers_version", "dtype", "torch_dtype"):  # of the place, not of the model
+        given.pop(name, None)
+    digest = hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        if isinstance(tensor, torch.Tensor):
+            digest.update(f"\0{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def memory_hash(weights: str, tokenizer: Any) -> str | None:
+    """sha256 over a hash of weights and all of a tokenizer in memory; None where it does not say what it holds."""
+    if not tokenizer.is_fast:
+        return None
+    told = [weights, tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, tokenizer.special_tokens_map]
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()

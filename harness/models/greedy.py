@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..engine.chat import BLOCKS, Block, opened_block
+from ..engine.soft_prompt import prepend
 
 if TYPE_CHECKING:
     from .local import LanguageModel
@@ -60,7 +61,7 @@ def write(model: LanguageModel, texts: Sequence[str], soft: np.ndarray | None, m
     to no end, its thoughts are ended for it. The answer is what stands behind them.
 
     Args:
-        soft: one soft prompt (T, dim) or None.
+        soft: one soft prompt (1, T, dim) or None.
     """
     together = TOGETHER if model.steady is None else 1  # the length of one prompt would move the positions of others
     answers = []
@@ -105,7 +106,7 @@ def _continued(model: LanguageModel, rows: list[list[int]], soft: np.ndarray | N
 
     Padding stands left of the soft prompt, so that a batch gives what each prompt alone would give.
     """
-    virtual, width, ends = 0 if soft is None else len(soft), max(map(len, rows)), model.ends
+    virtual, width, ends = 0 if soft is None else soft.shape[1], max(map(len, rows)), model.ends
     pad = model.tokenizer.pad_token_id if model.tokenizer.pad_token_id is not None else (ends[0] if ends else 0)
     padding = [width - len(row) for row in rows]
     device = model.model.device
@@ -128,7 +129,7 @@ def _continued(model: LanguageModel, rows: list[list[int]], soft: np.ndarray | N
 
 @contextmanager
 def _behind(model: Any, soft: np.ndarray | None, padding: Sequence[int]) -> Iterator[None]:
-    """Put a soft prompt (T, dim) in place of T embeddings behind each row's padding, where a pass reads whole prompts.
+    """Put a soft prompt (1, T, dim) behind each row's padding, in place of T more, where a pass reads whole prompts.
 
     Not every class of transformers generates from embeddings; all do from ids.
     """
@@ -136,13 +137,12 @@ def _behind(model: Any, soft: np.ndarray | None, padding: Sequence[int]) -> Iter
         yield
         return
 
+    virtual = soft.shape[1]
+
     def put(_: Any, args: tuple[Any, ...], embeds: torch.Tensor) -> torch.Tensor:
-        if embeds.shape[1] <= len(soft):  # a step of one token
+        if embeds.shape[1] <= virtual:  # a step of one token
             return embeds
-        embeds, prompt = embeds.clone(), torch.from_numpy(soft).to(embeds)
-        for row, start in enumerate(padding):
-            embeds[row, start : start + len(soft)] = prompt
-        return embeds
+        return prepend(torch.from_numpy(soft), embeds[:, virtual:], padding)  # the padding is T longer than it says
 
     with model.get_input_embeddings().register_forward_hook(put):
         yield

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,29 +14,34 @@ import numpy as np
 import torch
 
 from ...errors import RunError, UsageError
-from ...tasks.answers import Answers, Layout
+from ...tasks.answers import Answers, Layout, shares
 from ...tasks.prompts import Prompts
 from ..adapters.lora import require_rows, tokenizer_for, with_lora
 from ..adapters.peft_files import carried_hash, lora_hash
+from ..engine.at_work import quiet, use_threads
 from ..engine.chat import Chat
 from ..engine.incremental import RememberedSteps, RereadSteps, Steps
 from ..engine.model_config import context_of, reads_ids, steady_length, text_config
+from ..engine.onednn import lacking, may_pack
 from ..engine.packed import PackedForward
 from ..engine.padded import PlainForward
 from ..engine.select import engine_for
 from ..engine.tokenize import Encoded, encode
+from ..model_info import ModelInfo
+from .base import PASSES
 from .context import refuse_long, refuse_soft
 from .greedy import take_defaults, write
-from .info import ModelIdentity
 
 
 class LanguageModel:
     """A frozen causal language model that answers prompts, alone or behind soft prompts.
 
-    ``dim`` is the width of its embeddings; ``tokens`` and ``seconds`` count what it has read so far. ``content`` stands
-    for all of its files, and is None where nobody knows what they hold. ``steady`` is how long prompts may be before
-    their length moves positions, None where it never does.
+    ``dim`` is the width of its embeddings, ``context_length`` the tokens that it reads at most, None where its
+    configuration does not say; ``tokens`` counts what it has read so far. ``steady`` is how long prompts may be before
+    their length moves positions, None where it never does. Soft prompts are a population (n, T, dim) float32.
     """
+
+    has_weights = True
 
     def __init__(
         self,
@@ -49,12 +54,12 @@ class LanguageModel:
         content: str | None = None,
         adapter: str | None = None,
     ) -> None:
-        self._again, self._notify, self.content = again, notify, content
+        self._again, self._notify = again, notify
         self.model, self.chat, self.tokenizer = model.eval().requires_grad_(False), chat, chat.tokenizer
         self.dim = model.get_input_embeddings().weight.shape[1]
-        self.tokens, self.seconds = 0, 0.0
+        self.tokens = 0
         config = text_config(model)
-        self.context, self.steady = context_of(config.to_dict()) or 1 << 30, steady_length(config)
+        self.context_length, self.steady = context_of(config.to_dict()), steady_length(config)
         self._reads_ids = reads_ids(config)
         self._tokenised = lru_cache(maxsize=16)(partial(encode, chat))
         self._encoded = lru_cache(maxsize=16)(self._forward_of)
@@ -62,12 +67,14 @@ class LanguageModel:
         self.engine, problem = engine_for(self.model, self.tokenizer)
         if problem:
             notify(f"packing is off for {name}: {problem}; using plain padded batches, which are slower")
+        if may_pack(self.model) and (why := lacking()):
+            notify(f"torch {torch.__version__} has no products of oneDNN as used here ({why}); others are slower")
         ignored = take_defaults(self.model)
         if ignored:
             said = ", ".join(f"{key}={value}" for key, value in ignored.items())
             notify(f"{name} is published with {said}, which is not used: text is written greedily")
         template = self.tokenizer.chat_template
-        self.identity = ModelIdentity(
+        self.info = ModelInfo(
             name=name,
             revision=revision,
             dtype=str(model.dtype).removeprefix("torch."),
@@ -81,16 +88,25 @@ class LanguageModel:
             generation_ignored=ignored,
         )
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Give torch the model's number of threads, and keep transformers quiet, for now.
+
+        The methods here do so by themselves; what else reads with the model, or takes a gradient, has to.
+        """
+        with use_threads(self.info.threads), quiet():
+            yield
+
     def fresh(self) -> Any:
         """The same model loaded once more, as transformers has it: to be trained, or to carry an adapter.
 
         Raises:
             UsageError: it carries an adapter. RunError: it was not made by ``load_model``.
         """
-        if self.identity.adapter_sha256:
+        if self.info.adapter_sha256:
             raise UsageError("--adapter: the model carries an adapter already, and takes no second one.")
         if self._again is None:
-            raise RunError(f"{self.identity.name}: nobody knows where it was loaded from. Use load_model.")
+            raise RunError(f"{self.info.name}: nobody knows where it was loaded from. Use load_model.")
         gc.collect()  # adapted models hold themselves in cycles; what was given up goes before the next one comes
         return self._again()
 
@@ -112,23 +128,26 @@ class LanguageModel:
         """
         base = self.fresh()
         rows = base.get_input_embeddings().weight.shape[0]
-        tuned = with_lora(base, lora)
-        tokenizer = tokenizer_for(lora, tuned, self.tokenizer) if carried else self.tokenizer
+        with self.at_work():
+            tuned = with_lora(base, lora)
+            tokenizer = tokenizer_for(lora, tuned, self.tokenizer) if carried else self.tokenizer
         if tuned.get_input_embeddings().weight.shape[0] < rows:
             require_rows(tuned, tokenizer, lora, "Put the tokenizer that it was trained with beside it.")
         return self._with(tuned, tokenizer, carried_hash(lora) if carried else lora_hash(lora).hex())
 
     def speaking(self, tokenizer: Any) -> LanguageModel:
         """The same weights behind another tokenizer and its chat template."""
-        return self._with(self.model, tokenizer, self.identity.adapter_sha256)
+        return self._with(self.model, tokenizer, self.info.adapter_sha256)
 
     def _with(self, model: Any, tokenizer: Any, adapter: str | None) -> LanguageModel:
-        name, revision, chat = self.identity.name, self.identity.revision, self.chat.of(tokenizer)
-        return LanguageModel(model, chat, name, revision, self._notify, content=self.content, adapter=adapter)
+        name, revision, chat = self.info.name, self.info.revision, self.chat.of(tokenizer)
+        content = self.info.content_sha256
+        with self.at_work():
+            return LanguageModel(model, chat, name, revision, self._notify, content=content, adapter=adapter)
 
     def _forward_of(self, prompts: Prompts, preamble: str, virtual: int) -> PackedForward | PlainForward:
         encoded = self._tokenised(prompts, preamble)
-        refuse_long(encoded.longest, virtual, self.context, bool(preamble))
+        refuse_long(encoded.longest, virtual, self.context_length, bool(preamble))
         return self._forward(encoded, virtual)
 
     def _forward(self, encoded: Encoded, virtual: int) -> PackedForward | PlainForward:
@@ -145,11 +164,21 @@ class LanguageModel:
         return self._encoded(prompts, preamble, virtual).tokens(virtual)
 
     def logprobs(self, prompts: Prompts, soft: torch.Tensor | None = None, preamble: str = "") -> torch.Tensor:
-        """Log-probabilities (population, prompts, options) of the options, as a torch tensor with its graph."""
+        """Log-probabilities (population, prompts, options) of the options, as a torch tensor with its graph.
+
+        Tokens are counted three times where ``soft`` wants a gradient: for the forward and the backward pass.
+
+        Raises:
+            UsageError: as ``answer``.
+        """
         virtual = 0 if soft is None else soft.shape[1]
         if soft is not None and self._reads_ids:
-            refuse_soft(self.identity.name, self.model.config)
-        return self._encoded(prompts, preamble, virtual).logprobs(soft)
+            refuse_soft(self.info.name, self.model.config)
+        with self.at_work():
+            forward = self._encoded(prompts, preamble, virtual)
+            logs = forward.logprobs(soft)
+        self.tokens += forward.tokens(virtual) * len(logs) * (PASSES if logs.requires_grad else 1)
+        return logs
 
     def answer(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "") -> Answers:
         """Option probabilities of all prompts under each soft prompt (population, T, dim), or of the bare model.
@@ -160,12 +189,9 @@ class LanguageModel:
         """
         if (open_ := prompts.layout.widths == 0).any():
             return self._answer_closed(prompts, ~open_, soft, preamble)
-        start, virtual = time.perf_counter(), 0 if soft is None else soft.shape[1]
         with torch.no_grad():  # not inference mode: what is made here is used with gradients too
             tensor = None if soft is None else torch.from_numpy(np.asarray(soft)).to(self.model.device)
             logs = self.logprobs(prompts, tensor, preamble).cpu().double().numpy()
-        self.seconds += time.perf_counter() - start
-        self.tokens += self.cost(prompts, virtual, preamble) * len(logs)
         return _as_answers(prompts.layout, logs)
 
     def weigh(self, encoded: Encoded, layout: Layout) -> Answers:
@@ -174,11 +200,9 @@ class LanguageModel:
         Raises:
             RunError: the model gives NaN or no probability at all.
         """
-        start = time.perf_counter()
-        with torch.no_grad():
+        with torch.no_grad(), self.at_work():
             forward = self._forward(encoded, 0)
             logs = forward.logprobs(None).cpu().double().numpy()
-        self.seconds += time.perf_counter() - start
         self.tokens += forward.tokens(0)
         return _as_answers(layout, logs)
 
@@ -222,13 +246,12 @@ class LanguageModel:
         """The same answers with greedily generated text beside the probabilities (population 1).
 
         Args:
-            soft: one soft prompt (T, dim) or None.
+            soft: one soft prompt (1, T, dim) or None.
             most: tokens generated at most; text ends at the first line break.
         """
-        answers = self.answer(prompts, None if soft is None else soft[None], preamble)
-        start = time.perf_counter()
-        texts = write(self, [self.chat.asked(f"{preamble}{text}") for text in prompts.texts], soft, most)
-        self.seconds += time.perf_counter() - start
+        answers = self.answer(prompts, soft, preamble)
+        with self.at_work():
+            texts = write(self, [self.chat.asked(f"{preamble}{text}") for text in prompts.texts], soft, most)
         return Answers(answers.layout, answers.probs, answers.outside, tuple(texts), prompts.parse(texts))
 
     def token_vectors(self, ids: np.ndarray) -> np.ndarray:
@@ -260,10 +283,8 @@ class Asked:
         Raises:
             RunError: the model gives NaN or no probability at all.
         """
-        start = time.perf_counter()
-        with torch.no_grad():
+        with torch.no_grad(), self._model.at_work():
             logs = self._asking.advance().cpu().double().numpy()
-        self._model.seconds += time.perf_counter() - start
         self._model.tokens += next(self._tokens) * self._count
         return _as_answers(self._layout, logs).probs
 
@@ -278,6 +299,6 @@ def _as_answers(layout: Layout, logs: np.ndarray) -> Answers:
     top = logs.max(-1, keepdims=True)
     if not np.isfinite(top).all():
         raise RunError("the model gave no finite probability for some prompt. Try --dtype float32.")
-    relative = np.exp(logs - top)
-    outside = np.clip(1 - np.exp(logs).sum(-1), 0, 1)
-    return Answers(layout, relative / relative.sum(-1, keepdims=True), outside)
+    probs, _ = shares(np.exp(logs - top))
+    _, outside = shares(np.exp(logs))
+    return Answers(layout, probs, outside)

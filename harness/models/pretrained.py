@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ...errors import UnavailableError, UsageError, is_memory
 from ..adapters.peft_files import refuse_as_model
+from ..engine.at_work import quiet
 from .fingerprint import file_hash, folder_hash
 
 _REMEDY = "Use --model smollm2 (embedded), or a folder with config.json, *.safetensors and tokenizer files."
@@ -83,12 +84,10 @@ def load(kind: str, source: Source, **given: Any) -> Any:
         UnavailableError: nothing that it can load.
     """
     import transformers
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        return getattr(transformers, kind).from_pretrained(source.place, **source.where, **given)
+        with quiet():
+            return getattr(transformers, kind).from_pretrained(source.place, **source.where, **given)
     except Exception as error:  # files that anybody wrote fail in any way
         if is_memory(error):
             raise

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from ...errors import CultevalError, RunError, UnavailableError
-from ...tasks.answers import Answers
+from ...errors import CultevalError, RunError, UnavailableError, UsageError
+from ...tasks.answers import Answers, shares
 from ...tasks.prompts import Prompts
-from ..models.info import ModelIdentity
+from ..model_info import ModelInfo
 from ..util.atomic_io import write_json
 from .openai import Dialect, OpenAISource
 from .response_log import REPLIES, Ask, Replies, Reply, key_of
@@ -39,8 +38,11 @@ class Source(Protocol):
 class ApiModel:
     """A model behind an API. ``at`` binds it to a run's folder, in which its replies are kept as they arrive.
 
-    ``tokens`` and ``seconds`` count what it has read and taken in this process.
+    ``tokens`` counts what it has read and written in this process.
     """
+
+    has_weights = False
+    context_length: int | None = None
 
     def __init__(self, name: str, api: EndpointSettings, say: Callable[[str], None]) -> None:
         """Nothing is asked yet.
@@ -50,7 +52,7 @@ class ApiModel:
         """
         self.address, self.api, self.say = address_of(name, api), api, say
         self.source = _source(self.address, api, say)
-        self.tokens, self.seconds = 0, 0.0
+        self.tokens = 0
         self._dialect = Dialect()
         self._replies = Replies(None)
         self._tell: Tell = lambda done, total: None
@@ -62,11 +64,11 @@ class ApiModel:
         return bound
 
     @property
-    def identity(self) -> ModelIdentity:
+    def info(self) -> ModelInfo:
         """What is known of it; ``revision`` and ``forward`` only once it has answered."""
         known = self._dialect
         without = f" without {', '.join(known.left_out)}" if known.left_out else ""
-        return ModelIdentity(
+        return ModelInfo(
             name=self.address.name,
             revision=" ".join(filter(None, (known.model, known.fingerprint))) or "unknown",
             dtype="unknown",
@@ -76,29 +78,40 @@ class ApiModel:
             forward="api" if known.likeliest is None else f"{known.way}{without}",
         )
 
-    def answer(self, prompts: Prompts, soft: None = None, preamble: str = "") -> Answers:
+    def longest(self, prompts: Prompts, preamble: str = "") -> int:
+        """Raise UnavailableError: nobody here knows how an endpoint tokenises."""
+        raise UnavailableError(f"{self.address.name}: an endpoint tells no tokens of a prompt before it is asked.")
+
+    def answer(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "") -> Answers:
         """Option probabilities of all prompts.
 
         Raises:
-            UnavailableError: the API gives none, or as ``Endpoint.post``. RunError: no answer begins with an option.
+            UsageError: soft prompts are given. UnavailableError: the API gives none, or as ``Endpoint.post``.
+            RunError: no answer begins with an option.
         """
+        self._refuse(soft)
         logs, _ = self._read(prompts, preamble, 0)
         if logs is None:
             raise UnavailableError(
                 f"{self.address.name}: gives no option probabilities, which {prompts.task} needs. {_TEXT_TASKS}"
             )
-        return Answers(prompts.layout, *self._shares(logs, prompts))
+        return Answers(prompts.layout, *self._weighed(logs, prompts))
 
-    def generate(self, prompts: Prompts, soft: None = None, preamble: str = "", most: int = 8) -> Answers:
+    def generate(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "", most: int = 8) -> Answers:
         """Generated texts, ending at the first line break, beside the probabilities where there are any."""
+        self._refuse(soft)
         logs, texts = self._read(prompts, preamble, most)
         if logs is None or (prompts.layout.widths.any() and not np.isfinite(logs).any()):
             self.say(f"{self.address.host} tells no option probabilities: {prompts.task} is read as text alone")
             probs, outside = np.zeros((1, *prompts.layout.codes.shape)), np.ones((1, len(prompts)))
         else:
-            probs, outside = self._shares(logs, prompts)
+            probs, outside = self._weighed(logs, prompts)
         texts = [text.lstrip().partition("\n")[0] for text in texts]
         return Answers(prompts.layout, probs, outside, tuple(texts), prompts.parse(texts))
+
+    def _refuse(self, soft: np.ndarray | None) -> None:
+        if soft is not None:
+            raise UsageError(f"{self.address.name}: an endpoint takes no soft prompts. Use an aligner that needs none.")
 
     def _read(self, prompts: Prompts, preamble: str, most: int) -> tuple[np.ndarray | None, list[str]]:
         """Log-probabilities (prompts, options), -inf where none is told, or None; and texts, if ``most`` is not 0.
@@ -123,15 +136,14 @@ class ApiModel:
         texts = [reply.text for reply in replies[len(weighed) :]]
         return (None if closed and not told else logs), texts
 
-    def _shares(self, logs: np.ndarray, prompts: Prompts) -> tuple[np.ndarray, np.ndarray]:
+    def _weighed(self, logs: np.ndarray, prompts: Prompts) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities (1, prompts, options) and the mass outside (1, prompts).
 
         Open questions have no options: their rows stay zero, and all mass lies outside. An answer that begins with no
         option says nothing of them: all are as probable, and all mass lies outside too.
         """
         inside, mass = prompts.layout.inside, np.exp(logs)
-        total = mass.sum(1, keepdims=True)
-        closed, silent = inside.any(1), inside.any(1) & (total[:, 0] == 0)
+        closed, silent = inside.any(1), inside.any(1) & ~mass.any(1)
         if silent.any() and silent.sum() == closed.sum():
             raise RunError(
                 f"{self.address.name}: no option of {prompts.task} is among the likeliest first tokens of any answer; "
@@ -143,8 +155,8 @@ class ApiModel:
                 "tokens; counted as answers without information, all mass outside"
             )
         even = inside / np.maximum(inside.sum(1, keepdims=True), 1)
-        shares = np.where(total > 0, mass / np.where(total > 0, total, 1), even)
-        return shares[None], np.clip(1 - total[:, 0], 0, 1)[None]
+        probs, outside = shares(mass)
+        return np.where(mass.any(1, keepdims=True), probs, even)[None], outside[None]
 
     def ask(self, asks: Sequence[Ask]) -> list[Reply]:
         """A reply to every request: kept ones, and the others asked, each kept as it arrives.
@@ -158,7 +170,7 @@ class ApiModel:
         keys = [self._key(ask) for ask in asks]
         found = {key: reply for key in keys if (reply := self._replies.get(key)) is not None}
         missing = list({key: ask for key, ask in zip(keys, asks, strict=True) if key not in found}.items())
-        total, start = len(set(keys)), time.perf_counter()
+        total = len(set(keys))
 
         def got(number: int, reply: Reply) -> None:
             key = missing[number][0]
@@ -171,8 +183,6 @@ class ApiModel:
                 self.source.ask([ask for _, ask in missing], self._dialect, got)
         except CultevalError as error:
             raise type(error)(f"{error}\n{self._told_kept(len(found), total)}") from None
-        finally:
-            self.seconds += time.perf_counter() - start
         return [found[key] for key in keys]
 
     def _told_kept(self, kept: int, total: int) -> str:

@@ -28,7 +28,13 @@ from ..util.environment import processor, versions
 if TYPE_CHECKING:
     from ..models.aligned import AlignedModel
 
-DECIDING = ("harness/engine/*.py", "harness/adapters/*.py", "harness/models/*.py", "tasks/extraction.py")  # of answers
+DECIDING = (  # of answers
+    "harness/engine/*.py",
+    "harness/adapters/*.py",
+    "harness/models/*.py",
+    "harness/model_info.py",
+    "tasks/extraction.py",
+)
 MOST_BYTES = 1 << 30
 _SUFFIX, _DIGEST = ".answers", 32
 
@@ -146,17 +152,16 @@ def key_of(aligned: AlignedModel, adapter: str | None, prompts: Prompts, most_to
     and beside the weights; the prompts, in their order, with their options; how much text is generated; the processor
     or card; our own code and the versions of what it stands on.
     """
-    model = aligned.model
-    if (content := getattr(model, "content", None)) is None:
+    info = aligned.model.info.model_dump()
+    if info["content_sha256"] is None:
         return None
-    identity = model.identity.model_dump()
-    del identity["name"]  # a folder may be moved
+    del info["name"]  # a folder may be moved
     decides = {
-        "model": [content, identity],
+        "model": info,
         "adapter": adapter,
         "prompts": _prompts_hash(prompts),
         "most_tokens": most_tokens,
-        "machine": _machine(identity["device"]),
+        "machine": _machine(info["device"]),
         "software": [versions(), _code()],
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ...errors import InputError, UsageError
+from ...errors import InputError, RunError, UsageError
+from ...tasks.answers import Answers
 from ...tasks.prompts import Prompts, protocol
 from ...tasks.reading import read_unmarked
 from ..alignment.objective import Objective
 from ..engine.model_config import context_of
+from ..models.base import Model
 from ..models.context import refuse_soft, require_room
 from ..models.embedded import EMBEDDED, folder_of
 from ..registry import spec_of, table
 from .config import RunConfig
-
-if TYPE_CHECKING:
-    from ..models.local import LanguageModel
-
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from ...errors import RunError
-from ...tasks.answers import Answers
-
-if TYPE_CHECKING:
-    from ..models.local import LanguageModel
-    from ..models.prompted import PromptedModel
-
 
 
 def require_context(model: str, soft_tokens: int) -> None:
@@ -60,7 +49,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 def require_room_of_run(
     config: RunConfig,
-    model: LanguageModel,
+    model: Model,
     objective: Objective,
     soft_tokens: int,
     preamble: str = "",
@@ -102,19 +91,19 @@ def require_effect(aligned: Any, objective: Objective, say: Callable[[str], None
     if aligned.soft is None and aligned.lora is None and not aligned.preamble:
         return
     some, model = _some(objective), aligned.model
-    _judge(aligned.answer(some), type(aligned)(model).answer(some), model.identity.dtype, "the alignment", 0.0, say)
+    _judge(aligned.answer(some), type(aligned)(model).answer(some), model.info.dtype, "the alignment", 0.0, say)
 
 
 def require_effect_of_adapter(
-    adapted: LanguageModel | PromptedModel,
-    bare: LanguageModel,
+    adapted: Model,
+    bare: Model,
     adapter: Path,
     objective: Objective,
     say: Callable[[str], None],
 ) -> None:
     """As ``require_effect``, of a model that carries ``adapter`` beside the bare one."""
     some = _some(objective)
-    _judge(adapted.answer(some), bare.answer(some), bare.identity.dtype, f"--adapter {adapter}", NIL, say)
+    _judge(adapted.answer(some), bare.answer(some), bare.info.dtype, f"--adapter {adapter}", NIL, say)
 
 
 def _some(objective: Objective) -> Prompts:

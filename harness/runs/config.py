@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from ...errors import InputError, UsageError, did_you_mean
 from ...tasks.countries import Country, name_of
 from ...tasks.measure import MeasureOptions
 from ...tasks.prompts import Asking, split_items
 from ...tasks.reading import parse_yaml
-from ...tasks.schema import Readout
+from ...tasks.schema import Readout, Strict
 from ...tasks.spec import first_problem
 from ..alignment.aligner import Settings, find_aligner
 from ..alignment.budget import Budget
 from ..alignment.joint_objective import JointObjective
 from ..alignment.objective import Objective, fit_objective
-from ..engine.chat import ChatOptions
+from ..model_info import ChatOptions
 from ..models.fingerprint import folder_hash
 from ..providers.settings import EndpointSettings
 from ..registry import spec_of, table
@@ -32,14 +32,12 @@ from ..registry import spec_of, table
 DEFAULT_BUDGET = 100
 
 
-class RunConfig(BaseModel):
+class RunConfig(Strict):
     """What was asked for, defaults filled in. Countries are two-letter codes; ``budget`` is in survey evaluations.
 
     ``adapter`` is the folder of a PEFT adapter that the model carries from the start, ``adapter_sha256`` its hash;
     ``chat`` is what is said around every prompt, None for the usual.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     aligner: str
     settings: dict[str, Any]

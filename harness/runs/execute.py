@@ -22,7 +22,6 @@ from ...tasks.spec import TaskSpec
 from ..alignment.aligner import find_aligner
 from ..alignment.checkpoint import Display, RunCheckpoint
 from ..providers.response_log import usage_of
-from ..providers.settings import is_remote
 from ..registry import spec_of
 from ..scoring.score import score_submission
 from ..submissions.manifest import Manifest
@@ -104,7 +103,7 @@ def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, ca
     cached: tuple[str, ...] = ()
     log.event("started", command=command_line(), host=socket.gethostname(), pid=os.getpid())
     try:
-        if is_remote(config.model):  # which keeps its replies in the run's folder
+        if not model.has_weights:  # which keeps its replies in the run's folder
             cache = None
             model = model.at(folder, lambda done, total: display.advance(f"{config.aligner} asking", done, total, None))
         same_model(folder / MODEL, model)
@@ -155,15 +154,13 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
     other = partial(load_other, config, say=display.say)
     checkpoint = RunCheckpoint(folder, budget, display, config.aligner, other)
     aligner = find_aligner(config.aligner)(aligner_settings(config.aligner, (), config.settings))
-    local = not is_remote(config.model)  # an API tells nobody its context
-    if local:
+    if model.context_length is not None:
         before = aligner.longest_preamble(objective)
         require_room_of_run(config, model, objective, aligner.soft_tokens, before, fitted=aligner.budgeted)
     aligned = aligner.align(model, objective, budget, np.random.default_rng(config.seed), checkpoint)
-    if local:  # a model behind an API would be asked for nothing but this
+    if model.has_weights:  # a model behind an API would be asked for nothing but this
         if aligned.preamble:
-            soft_tokens = 0 if aligned.soft is None else len(aligned.soft)
-            require_room_of_run(config, model, objective, soft_tokens, aligned.preamble, fitted=False)
+            require_room_of_run(config, model, objective, aligned.soft_tokens, aligned.preamble, fitted=False)
         require_effect(aligned, objective, display.say)
     aligned.save(folder / ALIGNED)
     write_json(folder / COST, {"allowed": budget.total, "per_survey": budget.per_survey} | budget.state())
@@ -188,7 +185,7 @@ def _answer(config: RunConfig, folder: Path, model: Any, cache: AnswerCache | No
     cost = read_record(folder / COST, Cost)
     manifest = {
         "tasks": [_asked(name, spec, config) for name, spec in specs.items()],
-        "model": model.identity.model_dump(),
+        "model": model.info.model_dump(),
         "aligner": {
             "name": config.aligner,
             "settings": config.settings,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ...errors import InputError, RunError, UsageError
 from ...tasks.reading import read_unmarked
+from ...tasks.schema import Strict
 from ...tasks.score import Score
 from ...tasks.spec import first_problem
+from ..models.base import Model
 from ..providers.response_log import Usage
 from ..scoring.score import score_submission
 from ..submissions.manifest import Manifest
@@ -27,10 +29,8 @@ CONFIG, MODEL, ALIGNED, SUBMISSION, SCORES, COST, USAGE, FIGURE = (
 Record = TypeVar("Record", bound=BaseModel)
 
 
-class Cost(BaseModel):
+class Cost(Strict):
     """``cost.json``: item forwards allowed, items of the survey, and what the fit spent."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     allowed: int = Field(ge=0)
     per_survey: int = Field(ge=1)
@@ -67,9 +67,9 @@ def is_finished(folder: Path) -> bool:
     return sums.intact(CONFIG, MODEL, SCORES, *((FIGURE,) if FIGURE in sums.sums else ()))  # not every task has one
 
 
-def same_model(path: Path, model: Any) -> None:
+def same_model(path: Path, model: Model) -> None:
     """Write down which model works in a folder; RunError where it was another one before."""
-    now = model.identity
+    now = model.info
     if path.exists() and (before := read_record(path, type(now))) != now:
         odd = ", ".join(key for key, value in now if value != getattr(before, key))
         raise RunError(f"{path.parent}: the run began with another model ({odd} differ). Start over with --fresh.")

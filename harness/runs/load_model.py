@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from ...errors import InputError, UnavailableError, UsageError
 from ..adapters.peft_files import is_soft_prompt, own_tokenizer_files
-from ..engine.chat import USUAL
+from ..model_info import DEFAULT_CHAT
+from ..models.base import Model
 from ..providers.settings import EndpointSettings, is_remote
 from .checks import require_effect_of_adapter
 from .config import RunConfig, objective_of
 
 
-def load(config: RunConfig, say: Callable[[str], None]) -> Any:
+def load(config: RunConfig, say: Callable[[str], None]) -> Model:
     """A ``LanguageModel``, a ``PromptedModel`` if it carries a soft prompt, or an ``ApiModel`` where the name stands
     for one; ``say`` is told which.
 
@@ -39,22 +37,29 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Any:
     from ..models.load import load_model
     from ..models.prompted import PromptedModel
 
-    with contextlib.redirect_stdout(io.StringIO()):  # what libraries print
-        chat = config.chat or USUAL
-        model = load_model(config.model, config.dtype, config.device, config.revision, config.threads, say, chat)
-        if not config.adapter:
-            return model
-        folder = Path(config.adapter)
-        if files := own_tokenizer_files(folder):
-            say(f"--adapter {folder}: its own tokenizer or chat template is used ({', '.join(files)})")
-        adapted = PromptedModel(model, folder) if is_soft_prompt(folder) else model.adapted(folder, carried=True)
-    if adapted.identity.adapter_sha256 != config.adapter_sha256:
+    chat = config.chat or DEFAULT_CHAT
+    model = load_model(
+        config.model,
+        dtype=config.dtype,
+        device=config.device,
+        revision=config.revision,
+        threads=config.threads,
+        notify=say,
+        chat=chat,
+    )
+    if not config.adapter:
+        return model
+    folder = Path(config.adapter)
+    if files := own_tokenizer_files(folder):
+        say(f"--adapter {folder}: its own tokenizer or chat template is used ({', '.join(files)})")
+    adapted = PromptedModel(model, folder) if is_soft_prompt(folder) else model.adapted(folder, carried=True)
+    if adapted.info.adapter_sha256 != config.adapter_sha256:
         raise InputError(f"--adapter {folder}: not the adapter that this run began with. Run it anew.")
     require_effect_of_adapter(adapted, model, folder, objective_of(config), say)
     return adapted
 
 
-def load_other(config: RunConfig, name: str, say: Callable[[str], None]) -> Any:
+def load_other(config: RunConfig, name: str, say: Callable[[str], None]) -> Model:
     """As ``load``, another model under the same options: without the revision, adapter and chat of the run's own."""
     own = dict.fromkeys(("revision", "adapter", "adapter_sha256", "chat"))
     return load(config.model_copy(update={"model": name, **own}), say)

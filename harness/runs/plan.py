@@ -17,7 +17,7 @@ from ...tasks.schema import Strict
 from ...tasks.spec import first_problem, read_yaml
 from ..adapters.peft_files import carried_hash, is_soft_prompt
 from ..alignment.aligner import Aligner, find_aligner
-from ..engine.chat import USUAL, ChatOptions
+from ..model_info import DEFAULT_CHAT, ChatOptions
 from ..providers.settings import EndpointSettings, endpoint_of, is_remote
 from ..registry import concrete, listing, spec_of
 from ..submissions.manifest import MOST_ANSWERS
@@ -120,7 +120,7 @@ def plan(request: RunRequest) -> RunConfig:
         **_carried(request, aligner),
         readout=request.scoring,
         respondents=request.personas,
-        chat=None if request.chat == USUAL else request.chat,
+        chat=None if request.chat == DEFAULT_CHAT else request.chat,
         endpoint=endpoint_of(request.endpoint, (request.model, *chosen.model_dump().values())),
         settings=chosen.model_dump(mode="json"),
         fit=fit,

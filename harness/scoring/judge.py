@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ...errors import InputError, UnavailableError, UsageError
 from ...tasks.answers import UNPARSED, Answers
@@ -22,6 +22,7 @@ from ...tasks.measure import MeasureOptions
 from ...tasks.metrics.reference import DIMENSIONS, scores_of
 from ...tasks.prompts import of_split
 from ...tasks.reading import read_lines, read_unmarked, unmarked
+from ...tasks.schema import Strict
 from ...tasks.score import Score, Sheet
 from ...tasks.spec import TaskSpec, first_problem, read_yaml
 from ..submissions.manifest import MOST_LINE_BYTES, Manifest
@@ -32,11 +33,7 @@ MOST_RECORD_BYTES = 1 << 16
 _POLES = ("high", "low", "neither")  # of the letters A, B and C
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Verdict(_Strict):
+class Verdict(Strict):
     """One line of ``verdicts.jsonl``; ``verdict`` is null where the reply held no letter."""
 
     task: Annotated[str, Field(max_length=200)]
@@ -46,7 +43,7 @@ class Verdict(_Strict):
     verdict: Literal["high", "low", "neither"] | None
 
 
-class JudgeRecord(_Strict):
+class JudgeRecord(Strict):
     """``judge.json``: who judged which answers, and what the verdicts hash to."""
 
     model: Annotated[str, Field(max_length=200)]

@@ -10,11 +10,11 @@ import hashlib
 import json
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ...tasks.prompts import Asking
-from ...tasks.schema import Readout
-from ..models.info import Count, ModelIdentity, Name, Sha256
+from ...tasks.schema import Readout, Strict
+from ..model_info import Count, ModelInfo, Name, Sha256
 
 SCHEMA: Final = 1
 
@@ -37,11 +37,7 @@ Scalar = Annotated[str, Field(max_length=4000)] | int | float | bool | None
 Setting = Scalar | Annotated[list[Scalar], Field(max_length=1000)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class AskedTask(_Strict):
+class AskedTask(Strict):
     """A task that was answered: which edition of its prompts, of whom, for which country it is scored by default."""
 
     name: Name
@@ -54,7 +50,7 @@ class AskedTask(_Strict):
     calibrated: bool = False
 
 
-class Fitted(_Strict):
+class Fitted(Strict):
     """What the aligner was given: always the split ``fit``."""
 
     tasks: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]
@@ -64,7 +60,7 @@ class Fitted(_Strict):
     split: Literal["fit"] = "fit"
 
 
-class UsedAligner(_Strict):
+class UsedAligner(Strict):
     """The aligner with its full settings, and the hash of what it made."""
 
     name: Name
@@ -72,7 +68,7 @@ class UsedAligner(_Strict):
     adapter_sha256: Sha256 | None
 
 
-class Spent(_Strict):
+class Spent(Strict):
     """The budget: allowed and spent item forwards, the same as survey evaluations, tokens read, seconds."""
 
     item_forwards_allowed: Count
@@ -82,7 +78,7 @@ class Spent(_Strict):
     seconds: Annotated[float, Field(ge=0)]
 
 
-class AnswersFile(_Strict):
+class AnswersFile(Strict):
     """The answers beside the manifest."""
 
     file: Literal["answers.jsonl"] = ANSWERS
@@ -90,12 +86,12 @@ class AnswersFile(_Strict):
     rows: Annotated[int, Field(ge=1, le=MOST_ANSWERS)]
 
 
-class Manifest(_Strict):
+class Manifest(Strict):
     """A submission's manifest, version 1."""
 
     schema_version: Literal[1] = SCHEMA
     tasks: Annotated[tuple[AskedTask, ...], Field(min_length=1, max_length=100)]
-    model: ModelIdentity
+    model: ModelInfo
     aligner: UsedAligner
     fitted: Fitted | None
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
@@ -131,7 +127,7 @@ class Manifest(_Strict):
         return self
 
 
-class AnswerRow(_Strict):
+class AnswerRow(Strict):
     """One line of ``answers.jsonl``: option probabilities in code order, the mass on anything else, generated text."""
 
     task: Annotated[str, Field(max_length=200)]

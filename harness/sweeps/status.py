@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, JsonValue, TypeAdapter, ValidationError
 
 from ...errors import InputError
 from ...tasks.reading import read_unmarked
@@ -28,8 +28,6 @@ def _finite(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
 class Row(Strict):
     """A run of a sweep. ``attempts``, ``seconds`` and ``reasons`` are those of all calls; ``varied`` are the settings
     that its aligner's ``grid`` gave it."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     run: str
     tasks: tuple[str, ...]

@@ -64,7 +64,7 @@ class CLCA(Aligner):
         Raises:
             RunError: nothing was kept to learn from, or a loss that is no number.
         """
-        if model.identity.adapter_sha256:
+        if model.info.adapter_sha256:
             raise UsageError("--adapter: clca trains an adapter of its own; run it without --adapter.")
         folder, code = Path(checkpoint.folder) / FOLDER, self.settings.country(objective.country.code)
         teacher = self.settings.teacher

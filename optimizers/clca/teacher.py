@@ -18,7 +18,7 @@ class ApiWriter:
     """A model behind an API; all chats of a call are asked side by side, and each reply is kept as it arrives."""
 
     def __init__(self, model: ApiModel) -> None:
-        self.model, self.name, self.tokens = model, model.identity.name, 0
+        self.model, self.name, self.tokens = model, model.info.name, 0
 
     def write(
         self, chats: Sequence[Sequence[Message]], style: Style, seed: int, begun: Sequence[str] = ()
@@ -46,6 +46,6 @@ def chat_seed(seed: int, number: int) -> int:
 
 def writer_of(model: Any, folder: Path, tell: Tell) -> Writer:
     """The writer that a model makes; one behind an API keeps its replies in ``folder``."""
-    if model.identity.device != "api":
+    if model.has_weights:
         return LocalWriter(model)
     return ApiWriter(model.at(folder, lambda done, total: tell("asking", done, total)))

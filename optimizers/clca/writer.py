@@ -39,7 +39,7 @@ class LocalWriter:
     """The model at hand, ``batch`` chats at a time; a longer chat loses its oldest turns, never its first message."""
 
     def __init__(self, model: LanguageModel, batch: int = 40) -> None:
-        self.model, self.batch, self.name, self.tokens = model, batch, model.identity.name, 0
+        self.model, self.batch, self.name, self.tokens = model, batch, model.info.name, 0
 
     def write(
         self, chats: Sequence[Sequence[Message]], style: Style, seed: int, begun: Sequence[str] = ()
@@ -60,18 +60,20 @@ class LocalWriter:
         opened = self.model.tokenizer(start, add_special_tokens=False)["input_ids"] if start else []
         while True:
             ids = self.model.chat.chat_ids(kept) + opened
-            if len(ids) + most <= self.model.context or len(kept) <= 2:
-                return ids[-(self.model.context - most) :]
+            context = self.model.context_length or 1 << 30
+            if len(ids) + most <= context or len(kept) <= 2:
+                return ids[-(context - most) :]
             del kept[1:3]
 
     def _batch(self, rows: Sequence[Sequence[int]], style: Style, seed: int) -> list[str]:
         from ...harness.engine.generate import generate
 
         engine, tokenizer = self.model.engine, self.model.tokenizer
-        if engine is not None and engine.decoder is not None:
-            new = generate(engine, rows, style.most, style.top_p, self.model.ends, seed)
-        else:
-            new = self._by_transformers(rows, style, seed)
+        with self.model.at_work():
+            if engine is not None and engine.decoder is not None:
+                new = generate(engine, rows, style.most, style.top_p, self.model.ends, seed)
+            else:
+                new = self._by_transformers(rows, style, seed)
         self.tokens += sum(map(len, new))
         self.model.tokens += sum(map(len, [*rows, *new]))
         return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in new]

@@ -260,7 +260,7 @@ def test_a_small_share_of_the_steps_averages_the_last(load):
         aligner, rng = find("aligners", "augmented")(settings), np.random.default_rng(0)
         aligned = aligner.align(model, objective, budget, rng, checkpoint)
         assert checkpoint.saves == 8
-        np.testing.assert_array_equal(aligned.soft, checkpoint.kept[0]["adam_soft"][0])
+        np.testing.assert_array_equal(aligned.soft, checkpoint.kept[0]["adam_soft"])
         found.append(aligned.soft)
     assert found[0].any()
     np.testing.assert_array_equal(*found)
@@ -287,14 +287,14 @@ def test_a_unit_step_is_one_deviation_of_the_embeddings(space, load):
 def test_an_alignment_without_effect_is_refused(load):
     model, (objective, _) = load("llama", True), objective_of()
     require_effect(AlignedModel(model), objective, pytest.fail)
-    require_effect(AlignedModel(model, np.ones((2, model.dim), dtype=np.float32)), objective, pytest.fail)
+    require_effect(AlignedModel(model, np.ones((1, 2, model.dim), dtype=np.float32)), objective, pytest.fail)
 
     class Deaf(AlignedModel):
         def answer(self, prompts, **_):
             return AlignedModel(self.model).answer(prompts)
 
     with pytest.raises(RunError, match="no effect"):
-        require_effect(Deaf(model, np.ones((2, model.dim), dtype=np.float32)), objective, pytest.fail)
+        require_effect(Deaf(model, np.ones((1, 2, model.dim), dtype=np.float32)), objective, pytest.fail)
 
 
 @pytest.mark.parametrize(("dtype", "little", "something"), [("float32", 5e-5, 2e-4), ("bfloat16", 0.05, 0.2)])
@@ -302,7 +302,7 @@ def test_an_alignment_without_effect_is_refused(load):
 def test_an_effect_is_more_than_rounding(dtype, little, something, sure, load):
     """In log-probabilities, so that a model that is sure of itself is judged like any other; little is said."""
     model, (objective, _) = load("llama", True), objective_of()
-    model.identity = model.identity.model_copy(update={"dtype": dtype})
+    model.info = model.info.model_copy(update={"dtype": dtype})
 
     class Moved(AlignedModel):
         by = 0.0
@@ -314,7 +314,7 @@ def test_an_effect_is_more_than_rounding(dtype, little, something, sure, load):
             probs = np.exp(odds - odds.max(-1, keepdims=True))
             return replace(found, probs=probs / probs.sum(-1, keepdims=True))
 
-    moved = Moved(model, np.ones((2, model.dim), dtype=np.float32))
+    moved = Moved(model, np.ones((1, 2, model.dim), dtype=np.float32))
     said = []
     Moved.by = little
     require_effect(moved, objective, said.append)

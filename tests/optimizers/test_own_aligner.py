@@ -88,7 +88,7 @@ def test_in_every_space_budget_and_seed_hold_and_it_goes_down(case, align):
     (one, budget, checkpoint), (same, *_), (other, *_) = (align(seed=seed, **SPACES[case]) for seed in (4, 4, 5))
     assert budget.total - align.objective.cost < budget.spent <= budget.total
     assert made(one) == made(same) != made(other)
-    assert one.soft.shape[0] == 3 and checkpoint.best[-1] < checkpoint.best[0]
+    assert one.soft.shape[:2] == (1, 3) and checkpoint.best[-1] < checkpoint.best[0]
     found = align.objective.loss(one.answer(align.objective.prompts).probs)[0]
     assert found == pytest.approx(checkpoint.best[-1], rel=1e-4)
 

@@ -56,7 +56,7 @@ def test_soft_prompt_adapter_gives_the_same_indices_in_stock_lm_eval(tiny, load,
     from culteval.harness.models.aligned import AlignedModel
 
     model = load("llama", True)
-    soft = np.random.default_rng(0).normal(0, 0.5, (5, model.dim)).astype(np.float32)
+    soft = np.random.default_rng(0).normal(0, 0.5, (1, 5, model.dim)).astype(np.float32)
     aligned = AlignedModel(model, soft)
     aligned.save(tmp_path / "adapter")
     theirs = lm_eval(tiny("llama", True), "vsm13", chat=True, peft=tmp_path / "adapter")

@@ -69,7 +69,7 @@ def train(
         raise RunError("clca: no dialogue was kept, so there is nothing to learn from. See decisions.jsonl.")
     learned, left = divide(examples, settings.heldout, np.random.default_rng(seed))
     checkpoints = folder / _CHECKPOINTS
-    with _seeded(seed):
+    with model.at_work(), _seeded(seed):
         try:
             tuned = adapter.attached(model.fresh(), settings)
         except ValueError as error:

@@ -60,7 +60,7 @@ def reference(folder, shape, tokenizer, soft, tiny):
     for context, options in zip(encoded.contexts, encoded.options, strict=True):
         own = embed(torch.tensor([context]))
         if soft is not None:
-            own = torch.cat([torch.from_numpy(soft)[None], own], dim=1)
+            own = torch.cat([torch.from_numpy(soft), own], dim=1)
         with torch.no_grad():
             logs = model(inputs_embeds=own).logits[0, -1].log_softmax(-1)
         rows.append([float(logs[token]) for (token,) in options])
@@ -71,7 +71,7 @@ def reference(folder, shape, tokenizer, soft, tiny):
 @pytest.mark.parametrize("behind", [False, True])
 def test_answers_are_those_of_stock_peft(load, tiny, made, shape, behind):
     model, folder = load(shape), made(shape)
-    soft = draw_prompts(model, np.random.default_rng(0), 1, 4)[0] if behind else None
+    soft = draw_prompts(model, np.random.default_rng(0), 1, 4) if behind else None
     expected = reference(folder, shape, model.tokenizer, soft, tiny)
     aligned = AlignedModel(model, soft, lora=folder)
     probs = aligned.answer(PROMPTS).probs[0]
@@ -83,7 +83,7 @@ def test_answers_are_those_of_stock_peft(load, tiny, made, shape, behind):
 
 def test_saved_and_loaded_it_is_the_same(load, made, tmp_path):
     model = load()
-    soft = draw_prompts(model, np.random.default_rng(0), 1, 4)[0]
+    soft = draw_prompts(model, np.random.default_rng(0), 1, 4)
     aligned = AlignedModel(model, soft, "Hello. ", made())
     aligned.save(tmp_path / "adapter")
     again = AlignedModel.load(model, tmp_path / "adapter")
@@ -91,7 +91,7 @@ def test_saved_and_loaded_it_is_the_same(load, made, tmp_path):
     assert again.lora == tmp_path / "adapter" / "lora"
     for part in ("", "lora"):  # it may be published: no folder of this machine, where peft writes one
         config = json.loads((tmp_path / "adapter" / part / CONFIG).read_text())
-        assert config["base_model_name_or_path"] == model.identity.name
+        assert config["base_model_name_or_path"] == model.info.name
     hashes = {adapter_hash(tmp_path / "adapter")}
     for lora, name in ((made(lora_alpha=5), "alpha"), (made("llama", r=2), "rank"), (None, "none")):
         AlignedModel(model, soft, "Hello. ", lora).save(tmp_path / name)

@@ -130,7 +130,7 @@ def test_answers_are_those_of_the_trained_model_and_of_stock_peft(load, tiny, tr
     np.testing.assert_allclose(by_hand(again, bare.tokenizer), expected, atol=1e-6)
     adapted = bare.adapted(folder)
     np.testing.assert_allclose(adapted.answer(PROMPTS).probs[0], expected, atol=1e-4, rtol=0)
-    assert adapted.identity.forward == forward
+    assert adapted.info.forward == forward
     assert np.abs(bare.answer(PROMPTS).probs[0] - expected).max() > 0.01
 
 
@@ -180,7 +180,7 @@ def test_embeddings_of_another_size(tiny, trained, tmp_path, settings, tokens):
     padded.resize_token_embeddings(padded.config.vocab_size + 32)
     padded.save_pretrained(tmp_path / "base")
     tuned, folder = trained("llama", settings, tokens, tmp_path / "base")
-    model = load_model(str(tmp_path / "base"), "float32", "cpu", None, 1, print).adapted(folder)
+    model = load_model(str(tmp_path / "base"), dtype="float32", threads=1, notify=print).adapted(folder)
     assert len(model.model.get_input_embeddings().weight) == tuned.config.vocab_size
     np.testing.assert_allclose(model.answer(PROMPTS).probs[0], by_hand(tuned, model.tokenizer), atol=1e-4, rtol=0)
     outside = model.answer(PROMPTS).outside[0]

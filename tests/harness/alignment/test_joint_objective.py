@@ -114,11 +114,11 @@ def test_countries_share_the_first_tokens_and_not_the_last(load):
     model = load("llama", True)
     flags = ["tokens=5", "own=2", "countries=[SA,CN]", "averaged=0.01", "start=persona"]
     found, budget, checkpoint = align(flags, objective_of("vsm13"), model)
-    assert found.soft.shape == (5, model.dim)
+    assert found.soft.shape == (1, 5, model.dim)
     assert budget.spent == budget.total // (3 * 3 * 24) * 3 * 3 * 24
     whole = checkpoint.kept[0]["adam_soft"][0]
     assert whole.shape == (5 + 2 + 2, model.dim)  # shared 3, then 2 for each of three countries
-    np.testing.assert_allclose(found.soft, whole[:5], atol=1e-6)
+    np.testing.assert_allclose(found.soft[0], whole[:5], atol=1e-6)
     assert not np.allclose(whole[3:5], whole[5:7]) and not np.allclose(whole[5:7], whole[7:9])
 
 

@@ -34,7 +34,7 @@ class Made(NamedTuple):
     def ours(self, dtype):
         """As culteval has it."""
         if ("ours", dtype) not in self.loaded:
-            model = load_model(str(self.folder), dtype, "cpu", None, 1, lambda text: None)
+            model = load_model(str(self.folder), dtype=dtype, threads=1)
             self.loaded["ours", dtype] = model
         return self.loaded["ours", dtype]
 
@@ -75,7 +75,7 @@ def given_to(model, ids, soft):
     if soft is None:
         return {"input_ids": tokens}
     own = model.get_input_embeddings()(tokens)
-    return {"inputs_embeds": torch.cat([torch.from_numpy(soft)[None].to(own), own], dim=1)}
+    return {"inputs_embeds": torch.cat([torch.from_numpy(soft).to(own), own], dim=1)}
 
 
 @pytest.mark.parametrize("dtype", list(ALLOWED))
@@ -83,18 +83,18 @@ def given_to(model, ids, soft):
 def test_probabilities_are_those_of_unpadded_transformers(made, dtype, virtual):
     ours, prompts, soft = made.ours(dtype), some_prompts(), None
     if virtual:
-        soft = ours.token_vectors(np.random.default_rng(0).choice(ours.ordinary_tokens(), virtual))
+        soft = ours.token_vectors(np.random.default_rng(0).choice(ours.ordinary_tokens(), (1, virtual)))
         if made.name in NO_SOFT:
             with pytest.raises(UsageError, match="soft prompt"):
-                ours.answer(prompts, soft[None])
+                ours.answer(prompts, soft)
             return
-    answers = ours.answer(prompts, None if soft is None else soft[None])
+    answers = ours.answer(prompts, soft)
     for row, text in enumerate(prompts.texts):
         theirs, outside = expected(made, dtype, text, prompts.choices[row], soft)
         exact, _ = expected(made, "float32", text, prompts.choices[row], soft)
         allowed = ALLOWED[dtype] + 2 * np.abs(theirs - exact).max()  # what rounding does to transformers itself
         off = np.abs(answers.probs[0, row] - theirs).max()
-        assert off <= allowed, f"{ours.identity.forward}: {answers.probs[0, row]} for {theirs}"
+        assert off <= allowed, f"{ours.info.forward}: {answers.probs[0, row]} for {theirs}"
         assert abs(answers.outside[0, row] - outside) <= allowed
 
 
@@ -117,7 +117,7 @@ def test_text_is_that_of_unpadded_transformers(made, virtual):
         return
     ours, prompts, soft = made.ours("float32"), some_prompts(), None
     if virtual:
-        soft = ours.token_vectors(np.random.default_rng(0).choice(ours.ordinary_tokens(), virtual))
+        soft = ours.token_vectors(np.random.default_rng(0).choice(ours.ordinary_tokens(), (1, virtual)))
     texts = ours.generate(prompts, soft, most=MOST).texts
     for row, text in enumerate(prompts.texts):
         model, tokenizer = made.theirs("float32")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from culteval.errors import UnavailableError, UsageError
-from culteval.harness.engine.chat import DATE, Chat, ChatOptions, closed
+from culteval.harness.engine.chat import Chat, closed
+from culteval.harness.model_info import DATE, ChatOptions
 from culteval.harness.models.load import load_model
 from culteval.harness.registry import spec_of
 from culteval.tasks.prompts import Asking, render
@@ -56,7 +57,7 @@ def model_with(tiny, tmp_path):
         AutoModelForCausalLM.from_pretrained(tiny(shape), dtype=torch.float32).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         say = notes.append if notes is not None else lambda text: None
-        return load_model(str(folder), "float32", "cpu", None, 1, say, ChatOptions(**options))
+        return load_model(str(folder), dtype="float32", threads=1, notify=say, chat=ChatOptions(**options))
 
     return made
 
@@ -182,7 +183,7 @@ def test_an_open_block_of_thoughts_is_closed_for_probabilities(model_with, surve
         return model.tokenizer(user(text, "<think>\n\n</think>\n\n"), add_special_tokens=False)["input_ids"]
 
     same_as_by_hand(model, survey, ids_of)
-    assert model.identity.chat is not None
+    assert model.info.chat is not None
 
 
 @pytest.mark.parametrize("template", [R1, TURNS + "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"])
@@ -283,8 +284,8 @@ def test_greedy_is_greedy_whatever_the_publisher_set(model_with, survey, tmp_pat
     }
     (folder / "generation_config.json").write_text(json.dumps(set_))
     notes = []
-    model = load_model(str(folder), "float32", "cpu", None, 1, notes.append)
+    model = load_model(str(folder), dtype="float32", threads=1, notify=notes.append)
     assert model.generate(survey, most=12).texts == plain.generate(survey, most=12).texts
     said = {"repetition_penalty": "1.8", "no_repeat_ngram_size": "2", "min_length": "99"}
-    assert model.identity.generation_ignored == said and plain.identity.generation_ignored == {}
+    assert model.info.generation_ignored == said and plain.info.generation_ignored == {}
     assert any("repetition_penalty=1.8" in note and "greedily" in note for note in notes)

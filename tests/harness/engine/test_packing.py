@@ -67,7 +67,7 @@ def reference(model, encoded, soft):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_packed_equals_one_by_one(load, one_by_one, survey, shape, chat, virtual):
     model = load(shape, chat)
-    assert model.identity.forward == ("fused" if shape in FUSED else "packed")
+    assert model.info.forward == ("fused" if shape in FUSED else "packed")
     some = survey.take(np.array([0, 1, 13, 14, 23, 24, 30, 47]))
     encoded = encode(model.chat, some)
     rng = np.random.default_rng(0)
@@ -137,7 +137,7 @@ def test_the_side_a_tokenizer_pads_on_changes_nothing(tiny, one_by_one, tmp_path
     shutil.copytree(tiny("llama", True), folder)
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side=side)
     tokenizer.save_pretrained(folder)
-    model = load_model(str(folder), "float32", "cpu", None, 2, lambda text: None)
+    model = load_model(str(folder), dtype="float32", threads=2)
     assert model.tokenizer.padding_side == side
     prompts = free_prompts(["Short?", "A question that is a good deal longer", "Hm"], [("1", "2")] * 3)
     encoded = encode(model.chat, prompts)
@@ -148,7 +148,7 @@ def test_the_side_a_tokenizer_pads_on_changes_nothing(tiny, one_by_one, tmp_path
     np.testing.assert_allclose(plain, packed, atol=1e-4)
     assert (
         model.generate(prompts).texts
-        == load_model(str(tiny("llama", True)), "float32", "cpu", None, 2, lambda text: None).generate(prompts).texts
+        == load_model(str(tiny("llama", True)), dtype="float32", threads=2).generate(prompts).texts
     )
 
 
@@ -227,12 +227,12 @@ def test_packing_saves_tokens(load, survey):
 def test_a_model_that_cannot_be_packed_falls_back_aloud(tiny, survey, monkeypatch):
     from culteval.harness.engine import packed as packing
 
-    right = load_model(str(tiny("llama", True)), "float32", "cpu", None, 2, lambda text: None).answer(survey)
+    right = load_model(str(tiny("llama", True)), dtype="float32", threads=2).answer(survey)
     real = packing.visible
     monkeypatch.setattr(packing, "visible", lambda tree, virtual: np.ones_like(real(tree, virtual)))
     notes = []
-    model = load_model(str(tiny("llama", True)), "float32", "cpu", None, 2, notes.append)
-    assert model.identity.forward == "plain" and "differ" in notes[0]
+    model = load_model(str(tiny("llama", True)), dtype="float32", threads=2, notify=notes.append)
+    assert model.info.forward == "plain" and "differ" in notes[0]
     np.testing.assert_allclose(model.answer(survey).probs, right.probs, atol=1e-5)
 
 
@@ -249,7 +249,7 @@ def test_generated_text_does_not_depend_on_the_batch(load):
     prompts = free_prompts(
         ["Short?", "A question that is a good deal longer than the other one", "Hm"], [("1", "2")] * 3
     )
-    soft = np.random.default_rng(0).normal(0, 0.3, (4, model.dim)).astype(np.float32)
+    soft = np.random.default_rng(0).normal(0, 0.3, (1, 4, model.dim)).astype(np.float32)
     together = model.generate(prompts, soft).texts
     alone = [model.generate(prompts.take(np.array([i])), soft).texts[0] for i in range(3)]
     assert list(together) == alone and len(set(alone)) > 1

@@ -79,7 +79,7 @@ def adapter(tiny, load, tmp_path_factory):
             if kind == "soft":
                 model = load(shape, chat)
                 torch.set_num_threads(1)
-                soft = np.random.default_rng(1).normal(0, 0.5, (VIRTUAL, model.dim)).astype(np.float32)
+                soft = np.random.default_rng(1).normal(0, 0.5, (1, VIRTUAL, model.dim)).astype(np.float32)
                 AlignedModel(model, soft).save(folder / "adapter")
             else:
                 save_peft(kind, shape, tiny(shape, chat), folder / "adapter")

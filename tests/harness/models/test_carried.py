@@ -159,7 +159,7 @@ def test_a_prompted_model_takes_no_second_adapter(load, soft):
     with pytest.raises(UsageError, match="no second"):
         model.fresh()
     with pytest.raises(UsageError, match="no second"):
-        model.answer(ASKED, np.zeros((1, 2, model.identity and load().dim), np.float32))
+        model.answer(ASKED, np.zeros((1, 2, model.info and load().dim), np.float32))
     assert model.longest(ASKED) == load().longest(ASKED) + 7
 
 
@@ -292,12 +292,12 @@ def test_a_tokenizer_that_brings_code_is_not_run(tiny, lora, tmp_path):
 def test_an_adapter_given_as_the_model_is_told_what_it_is(tiny, lora, tmp_path):
     folder = lora()
     with pytest.raises(UsageError, match=r"a PEFT adapter .* made for ") as raised:
-        load_model(str(folder), "float32", "cpu", None, 1, print)
+        load_model(str(folder), dtype="float32", threads=1, notify=print)
     assert f"--model {tiny()} --adapter {folder}" in str(raised.value) and len(str(raised.value).splitlines()) == 2
     beside = shutil.copytree(tiny(), tmp_path / "beside")  # transformers would load what the adapter names
     shutil.copyfile(folder / CONFIG, beside / CONFIG)
     with pytest.raises(UsageError, match=r"if it was merged, take adapter_config\.json out"):
-        load_model(str(beside), "float32", "cpu", None, 1, print)
+        load_model(str(beside), dtype="float32", threads=1, notify=print)
 
 
 def test_a_changed_adapter_is_another_run(tiny, lora, tmp_path):

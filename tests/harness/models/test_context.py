@@ -96,7 +96,7 @@ def test_retellings_count_too(load):
         encode(model.chat, GOAL.paraphrased(np.random.default_rng(seed), "natural").prompts).longest
         for seed in range(40)
     )
-    model.context = longest + 3
+    model.context_length = longest + 3
     _require_room(model, GOAL, 3)
     with pytest.raises(UsageError, match="tokens=3 at most"):
         _require_room(model, GOAL, 4)
@@ -131,7 +131,7 @@ def test_of_many_prompts_the_longest_are_looked_at(load, monkeypatch):
     model, prompts = load(), protocol(spec_of("vsm13"), Asking())
     longest = encode(model.chat, prompts).longest
     monkeypatch.setattr("culteval.harness.models.context.LOOKED_AT", 30)
-    model.context = longest
+    model.context_length = longest
     require_room(model, prompts)
     with pytest.raises(UsageError, match=f"{longest} tokens and 1 soft"):
         require_room(model, prompts, 1)

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from culteval.errors import UnavailableError, UsageError
-from culteval.harness.engine.chat import ChatOptions
-from culteval.harness.models.info import ModelIdentity
+from culteval.harness.model_info import ChatOptions, ModelInfo
 from culteval.harness.models.load import load_model
 from culteval.harness.runs.config import RunConfig
 from culteval.leaderboards.publish import without_places
@@ -27,7 +26,7 @@ BASE = ["run", "--task", "vsm13", "--country", "US", "--dtype", "float32", "--th
 
 
 def loaded(place, notes=None):
-    return load_model(str(place), "float32", "cpu", None, 1, notes.append if notes is not None else lambda text: None)
+    return load_model(str(place), dtype="float32", threads=1, notify=[].append if notes is None else notes.append)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def test_a_hub_model_s_commit_is_recorded_and_its_answers_are_known_again(hub, t
         manifest = json.loads((Path(told["submission"]) / "manifest.json").read_text())
         found.append((manifest["model"]["revision"], told["cached"]))
     assert found == [(COMMIT, []), (COMMIT, ["vsm13"]), ("b" * 40, [])]
-    flags = _model_flags(ModelIdentity.model_validate(manifest["model"]))
+    flags = _model_flags(ModelInfo.model_validate(manifest["model"]))
     assert flags[flags.index("--revision") + 1] == "b" * 40
 
 
@@ -79,20 +78,20 @@ def test_weights_of_torch_count(tiny, tmp_path):
         torch.save(state, folder / "pytorch_model.bin")
         (folder / "model.safetensors").unlink()
         model = loaded(folder)
-        revisions.append((model.identity.revision, model.identity.content_sha256))
+        revisions.append((model.info.revision, model.info.content_sha256))
     assert revisions[0][0] != revisions[1][0] and revisions[0][1] != revisions[1][1]
 
 
 def test_revision_is_a_hash_of_configuration_and_weights_and_content_of_all(tiny, tmp_path):
     folder = shutil.copytree(tiny(), tmp_path / "model")
-    first = loaded(folder).identity
+    first = loaded(folder).info
     digest = hashlib.sha256()
     for name in ("config.json", "model.safetensors"):
         digest.update(name.encode() + hashlib.sha256((folder / name).read_bytes()).digest())
     assert first.revision == digest.hexdigest()[:16]
     template = folder / "chat_template.jinja"
     template.write_text(template.read_text() + "!")
-    second = loaded(folder).identity
+    second = loaded(folder).info
     assert second.revision == first.revision and second.content_sha256 != first.content_sha256
 
 
@@ -120,7 +119,7 @@ def test_names_that_no_submission_could_hold_are_refused_at_once(tiny, tmp_path)
 
 def test_a_folder_has_no_revisions(tiny):
     with pytest.raises(UsageError, match=r"--revision v1: .* is a folder"):
-        load_model(str(tiny()), "float32", "cpu", "v1", 1, print)
+        load_model(str(tiny()), dtype="float32", revision="v1", threads=1, notify=print)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
@@ -166,7 +165,7 @@ def test_a_model_without_fused_attention_takes_eager_and_says_so(tmp_path):
     from ...conftest import _tokenizer
 
     notes = []
-    assert loaded(make("gemma2", _tokenizer(True), tmp_path), notes).identity.forward == "packed"
+    assert loaded(make("gemma2", _tokenizer(True), tmp_path), notes).info.forward == "packed"
     assert any("eager attention" in note for note in notes)
 
 
@@ -207,7 +206,7 @@ def test_the_flags_of_a_chat_reach_the_model_and_the_page(tiny, tmp_path):
     manifest = json.loads((Path(json.loads(out)["submission"]) / "manifest.json").read_text())
     expected = {"system": "Be brief.", "template": template.read_text(), "arguments": {"mood": "calm"}}
     assert manifest["model"]["chat"] == ChatOptions(**expected).model_dump(mode="json")
-    shown = _model_flags(ModelIdentity.model_validate(manifest["model"]))
+    shown = _model_flags(ModelInfo.model_validate(manifest["model"]))
     assert shown[shown.index("--chat") :] == [
         "--chat", "system=Be brief.", "--chat", "template=template.jinja", "--chat", "mood=calm",
     ]  # fmt: skip

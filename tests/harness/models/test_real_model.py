@@ -78,10 +78,10 @@ def test_packed_equals_plain(run):
     from culteval.tasks.prompts import render
     from culteval.tasks.spec import load_spec
 
-    model = load_model("smollm2", "float32", "cpu", None, None, print)
+    model = load_model("smollm2", dtype="float32", notify=print)
     spec = load_spec(spec_path("vsm13"))
     prompts = render(spec, "heldout").take(np.arange(0, 96, 6))
-    soft = torch.from_numpy(AlignedModel.load(model, Path(run["run"]) / "adapter").soft)[None]
+    soft = torch.from_numpy(AlignedModel.load(model, Path(run["run"]) / "adapter").soft)
     encoded = encode(model.chat, prompts)
     with torch.inference_mode():
         packed = PackedForward(model.engine, encoded).logprobs(soft)

@@ -175,8 +175,8 @@ def test_what_an_endpoint_refuses_is_left_out_and_recorded(server, tmp_path):
     model = model_at(server, tmp_path, notes=notes)
     model.answer(some())
     assert server.bodies[-1]["max_completion_tokens"] == 1 and "temperature" not in server.bodies[-1]
-    assert model.identity.forward.startswith("first token, 20 likeliest without ")
-    assert set(model.identity.forward.split("without ")[1].split(", ")) == {"max_tokens", "temperature", "seed"}
+    assert model.info.forward.startswith("first token, 20 likeliest without ")
+    assert set(model.info.forward.split("without ")[1].split(", ")) == {"max_tokens", "temperature", "seed"}
     assert len(notes) == 3
     before = len(server.bodies)
     model_at(server, tmp_path).answer(some())

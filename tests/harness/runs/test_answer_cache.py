@@ -116,12 +116,12 @@ def lora(folder, alpha):
 
 def test_everything_that_decides_an_answer_is_in_its_key(load, prompts, tmp_path, monkeypatch):
     model = load()
-    soft = np.zeros((2, model.dim), dtype=np.float32)
+    soft = np.zeros((1, 2, model.dim), dtype=np.float32)
     nudged = soft.copy()
-    nudged[1, 3] = np.float32(1e-45)  # the smallest there is
+    nudged[0, 1, 3] = np.float32(1e-45)  # the smallest there is
     adapters = [None]
     for number, aligned in enumerate(
-        [AlignedModel(model, soft), AlignedModel(model, nudged), AlignedModel(model, soft[:1]),
+        [AlignedModel(model, soft), AlignedModel(model, nudged), AlignedModel(model, soft[:, :1]),
          AlignedModel(model, preamble="a"), AlignedModel(model, preamble="b"), AlignedModel(model, soft, "a")]
     ):  # fmt: skip
         aligned.save(tmp_path / str(number))
@@ -140,11 +140,11 @@ def test_everything_that_decides_an_answer_is_in_its_key(load, prompts, tmp_path
         with monkeypatch.context() as patch:
             patch.setattr(answer_cache, "_machine", lambda device: ["this"])
             base = key()
-            patch.setattr(model, "identity", model.identity.model_copy(update={name: other}))
+            patch.setattr(model, "info", model.info.model_copy(update={name: other}))
             assert key() != base
             keys.append(key())
     for target, name, value in (
-        (model, "content", "other"),
+        (model, "info", model.info.model_copy(update={"content_sha256": "other"})),
         (answer_cache, "_machine", lambda device: ["another processor"]),
         (answer_cache, "_code", lambda: "another commit"),
         (answer_cache, "versions", lambda: {"torch": "0"}),
@@ -154,15 +154,15 @@ def test_everything_that_decides_an_answer_is_in_its_key(load, prompts, tmp_path
             keys.append(key())
     assert len(set(keys)) == len(keys) == 23 and keys[0] == key()
     with monkeypatch.context() as patch:  # a name decides nothing: the same folder elsewhere
-        patch.setattr(model, "identity", model.identity.model_copy(update={"name": "moved"}))
+        patch.setattr(model, "info", model.info.model_copy(update={"name": "moved"}))
         assert key() == keys[0]
-        patch.setattr(model, "content", None)
+        patch.setattr(model, "info", model.info.model_copy(update={"content_sha256": None}))
         assert key() is None
 
 
 def test_a_model_that_nobody_can_tell_from_another_is_asked_each_time(load, prompts, place, monkeypatch):
     model = load()
-    monkeypatch.setattr(model, "content", None)
+    monkeypatch.setattr(model, "info", model.info.model_copy(update={"content_sha256": None}))
     cache = AnswerCache(place, pytest.fail)
     for _ in range(2):
         assert not cache.answer(AlignedModel(model), None, prompts, 0)[1]

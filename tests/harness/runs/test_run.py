@@ -241,7 +241,7 @@ def test_adapter_gives_peft_the_same_log_likelihoods(tiny, load, finished):
     prompts = render(spec, "heldout").take(np.arange(0, 96, 12))
     model = load()
     ours = AlignedModel.load(model, folder)
-    logs = model.logprobs(prompts, torch.from_numpy(ours.soft)[None])[0]
+    logs = model.logprobs(prompts, torch.from_numpy(ours.soft))[0]
     theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny()), folder).eval()
     encoded = encode(model.chat, prompts)
     for row, context in enumerate(encoded.contexts):

@@ -182,7 +182,7 @@ def test_records(home, kind, inputs):
 
 @counts(300)
 def test_soft_prompts(tmp_path, inputs):
-    from culteval.harness.models.aligned import KEY, read_soft_prompt
+    from culteval.harness.adapters.soft_prompt import KEY, read_soft_prompt
     from safetensors.numpy import save
 
     path = tmp_path / "adapter_model.safetensors"
@@ -201,7 +201,7 @@ def test_soft_prompts(tmp_path, inputs):
 
 @pytest.mark.parametrize("dtype", ["F64", "F16", "BF16", "I64", "U8", "BOOL", "F8_E4M3", "C64"])
 def test_soft_prompts_of_other_types(tmp_path, dtype):
-    from culteval.harness.models.aligned import KEY, read_soft_prompt
+    from culteval.harness.adapters.soft_prompt import KEY, read_soft_prompt
 
     width = {"F64": 8, "F16": 2, "BF16": 2, "I64": 8, "C64": 8}.get(dtype, 1)
     head = json.dumps({KEY: {"dtype": dtype, "shape": [3, 8], "data_offsets": [0, 24 * width]}}).encode()

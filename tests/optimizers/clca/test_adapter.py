@@ -31,7 +31,7 @@ def learned(tokenizer, parts=("dialogue", "intent")):
 @pytest.fixture(scope="module")
 def half(tiny):
     """A tiny model in bfloat16, as the embedded one is on most machines."""
-    return load_model(str(tiny("llama", True)), "bfloat16", "cpu", None, 1, lambda text: None)
+    return load_model(str(tiny("llama", True)), dtype="bfloat16", threads=1)
 
 
 def silent(*told):

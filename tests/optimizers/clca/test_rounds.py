@@ -94,7 +94,7 @@ def test_a_chat_longer_than_the_context_loses_its_oldest_turns(load):
     for number in range(400):
         shown.append({"role": ("user", "assistant")[number % 2], "content": f"turn number {number} of a long talk"})
     [text] = LocalWriter(model).write([shown], Style(8, 0), 0)
-    assert isinstance(text, str) and len(LocalWriter(model)._encode(shown, 8)) + 8 <= model.context
+    assert isinstance(text, str) and len(LocalWriter(model)._encode(shown, 8)) + 8 <= model.context_length
 
 
 def test_whoever_is_drawn_to_leave_is_not_asked():

@@ -243,10 +243,10 @@ def test_the_embedded_model_behind_transformers_serve(tmp_path):
     finally:
         process.kill()
         process.wait()
-    local = load_model("smollm2", "float32", "cpu", None, None, print).generate(prompts, most=4)
+    local = load_model("smollm2", dtype="float32", notify=print).generate(prompts, most=4)
     assert answers.texts == local.texts and not answers.weighed
     assert any("read as text alone" in note for note in notes)
-    assert model.identity.forward == "text" and folder in model.identity.revision
+    assert model.info.forward == "text" and folder in model.info.revision
     kept = [json.loads(line)["reply"] for line in (tmp_path / REPLIES).read_text().splitlines()]
     assert all(reply["tokens_in"] > 30 and reply["tokens_out"] <= 4 for reply in kept)
 
