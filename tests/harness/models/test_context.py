@@ -122,8 +122,8 @@ def test_soft_tokens_alone_are_refused_before_a_model_is_loaded(narrow, tmp_path
 def test_a_configuration_that_says_nothing_refuses_nothing(text, tmp_path):
     (tmp_path / "config.json").write_text(text)
     for model in (str(tmp_path), "nobody/nothing", "a\0b", "openai-chat:x"):
-        require_context(model, aligner_settings("gd", ["tokens=1000"]))
-    require_context("smollm2", aligner_settings("naive", ()))
+        require_context(model, 1000)
+    require_context("smollm2", 0)
 
 
 def test_of_many_prompts_the_longest_are_looked_at(load, monkeypatch):

@@ -107,7 +107,7 @@ def refusal(place):
 def test_a_gguf_file_is_named_with_a_way_to_use_it(tmp_path):
     (tmp_path / "small.gguf").write_bytes(b"GGUF" + bytes(20))
     said = refusal(tmp_path / "small.gguf")
-    assert "a GGUF file" in said and "llama-server -m small.gguf" in said and "--base-url" in said
+    assert "a GGUF file" in said and "llama-server -m small.gguf" in said and "`base_url`" in said
 
 
 def test_names_that_no_submission_could_hold_are_refused_at_once(tiny, tmp_path):
