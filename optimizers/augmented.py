@@ -18,9 +18,10 @@ from pydantic import Field, model_validator
 
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.checkpoint import Checkpoint
-from ..harness.alignment.evaluator import PASSES, Evaluator
+from ..harness.alignment.evaluator import Evaluator
 from ..harness.alignment.objective import Objective
 from ..harness.models.aligned import AlignedModel
+from ..harness.models.base import PASSES
 from ..harness.models.context import require_room
 from ..tasks.countries import Country, country
 from ..tasks.schema import Order

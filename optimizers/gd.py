@@ -16,9 +16,10 @@ from pydantic import Field, model_validator
 
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.checkpoint import Checkpoint
-from ..harness.alignment.evaluator import PASSES, Evaluator
+from ..harness.alignment.evaluator import Evaluator
 from ..harness.alignment.objective import Objective
 from ..harness.models.aligned import AlignedModel
+from ..harness.models.base import PASSES
 from ..tasks.answers import Layout
 from ..tasks.measure import LossFunction
 from ..tasks.prompts import Prompts
