@@ -219,7 +219,7 @@ def lora_hash(folder: Path) -> bytes:
 
 
 def carried_hash(folder: Path) -> str:
-    """sha256, in hexadecimal digits, over all that ``--adapter`` takes from a folder, its tokenizer included.
+    """sha256, in hexadecimal digits, over all that ``adapter`` takes from a folder, its tokenizer included.
 
     Raises:
         InputError: no adapter that can be carried.
@@ -280,6 +280,6 @@ def refuse_as_model(name: str, where: Mapping[str, Any]) -> None:
     base = made_for if isinstance(made_for, str) and made_for else "BASE"
     fetched = name if Path(name).exists() else f"FOLDER (hf download {name} --local-dir FOLDER)"
     raise UsageError(
-        f"--model {name}: a PEFT adapter ({CONFIG}) made for {base[:200]}, not a model.\n"
-        f"Use --model {base[:200]} --adapter {fetched}; if it was merged, take {CONFIG} out of the folder."
+        f"`model` {name}: a PEFT adapter ({CONFIG}) made for {base[:200]}, not a model.\n"
+        f"Use `model` {base[:200]} `adapter` {fetched}; if it was merged, take {CONFIG} out of the folder."
     )

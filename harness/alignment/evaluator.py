@@ -106,7 +106,7 @@ class Evaluator:
                 raise RunError("the loss is not a number. Try --dtype float32, or a lower rate.")
             return value
 
-        with self._paying(0):
+        with self._paying(0), self.model.at_work():
             step(loss)
         return found[0]
 

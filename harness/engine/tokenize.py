@@ -49,6 +49,6 @@ def encode(chat: Chat, prompts: Prompts, preamble: str = "") -> Encoded:
     for row, choices in zip(options, prompts.choices, strict=True):
         if not all(row) or len(set(map(tuple, row))) < len(row):
             raise UnavailableError(
-                f"--model {chat.name}: its tokenizer writes the options {', '.join(choices[:5])} with the same tokens."
+                f"`model` {chat.name}: its tokenizer writes the options {', '.join(choices[:5])} with the same tokens."
             )
     return Encoded(context_ids, options)

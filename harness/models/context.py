@@ -23,7 +23,7 @@ def refuse_long(longest: int, virtual: int, context: int | None, preamble: bool 
     if context is None or longest + virtual <= context:
         return
     if virtual and longest < context:
-        remedy = f"Give --set tokens={context - longest} at most"
+        remedy = f"Give `settings` tokens={context - longest} at most"
     else:
         remedy = "Use a shorter preamble, fewer demonstrations" if preamble else "Use shorter prompts"
     raise UsageError(
@@ -40,7 +40,7 @@ def refuse_soft(model: str, config: Any) -> None:
     """
     if reads_ids(config):
         raise UsageError(
-            f"--model {model}: its layers have embeddings of their own for every token, and a soft prompt has no "
+            f"`model` {model}: its layers have embeddings of their own for every token, and a soft prompt has no "
             "tokens. Use an aligner without soft prompts (naive, icl, clca), or another model."
         )
 

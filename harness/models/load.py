@@ -71,7 +71,7 @@ def load_model(
         try:
             return model.to(device)
         except (RuntimeError, AssertionError) as error:
-            raise UsageError(f"--device {device!r}: {str(error).splitlines()[0]}") from None
+            raise UsageError(f"`device` {device!r}: {str(error).splitlines()[0]}") from None
 
     with use_threads(threads) if threads else nullcontext(), quiet():
         spoken = Chat(tokenizer, chat, name)
@@ -108,10 +108,10 @@ def wrap_model(
     if not isinstance(model, PreTrainedModel) or not model.can_generate():
         kind = type(model).__name__
         raise UsageError(
-            f"model: {kind} is no causal language model of transformers. Of a PEFT model give merge_and_unload()."
+            f"`model`: {kind} is no causal language model of transformers. Of a PEFT model give merge_and_unload()."
         )
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise UsageError(f"tokenizer: {type(tokenizer).__name__} is no tokenizer of transformers.")
+        raise UsageError(f"`tokenizer`: {type(tokenizer).__name__} is no tokenizer of transformers.")
     name = name or model.name_or_path or type(model).__name__
     _require_name(name)
     revision = weights_hash(model)
@@ -136,4 +136,4 @@ def _twin(model: Any) -> Any:
 
 def _require_name(name: str) -> None:
     if len(name) > MOST_NAME or not name.isprintable():
-        raise UsageError(f"--model: a name of {MOST_NAME} printable characters at most; a link can give a folder one.")
+        raise UsageError(f"`model`: a name of {MOST_NAME} printable characters at most; a link can give a folder one.")

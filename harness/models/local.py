@@ -104,7 +104,7 @@ class LanguageModel:
             UsageError: it carries an adapter. RunError: it was not made by ``load_model``.
         """
         if self.info.adapter_sha256:
-            raise UsageError("--adapter: the model carries an adapter already, and takes no second one.")
+            raise UsageError("`adapter`: the model carries an adapter already, and takes no second one.")
         if self._again is None:
             raise RunError(f"{self.info.name}: nobody knows where it was loaded from. Use load_model.")
         gc.collect()  # adapted models hold themselves in cycles; what was given up goes before the next one comes
@@ -121,7 +121,7 @@ class LanguageModel:
         """The model with a PEFT LoRA adapter that stays beside its weights, where bfloat16 would swallow it.
 
         Args:
-            carried: it is one given with ``--adapter``, of which a tokenizer beside it is part.
+            carried: it is one given with ``adapter``, of which a tokenizer beside it is part.
 
         Raises:
             InputError: the adapter is damaged or made for another model.
@@ -298,7 +298,7 @@ class Asked:
 def _as_answers(layout: Layout, logs: np.ndarray) -> Answers:
     top = logs.max(-1, keepdims=True)
     if not np.isfinite(top).all():
-        raise RunError("the model gave no finite probability for some prompt. Try --dtype float32.")
+        raise RunError("the model gave no finite probability for some prompt. Try `dtype` float32.")
     probs, _ = shares(np.exp(logs - top))
     _, outside = shares(np.exp(logs))
     return Answers(layout, probs, outside)

@@ -16,7 +16,7 @@ from ..adapters.peft_files import refuse_as_model
 from ..engine.at_work import quiet
 from .fingerprint import file_hash, folder_hash
 
-_REMEDY = "Use --model smollm2 (embedded), or a folder with config.json, *.safetensors and tokenizer files."
+_REMEDY = "Use `model` smollm2 (embedded), or a folder with config.json, *.safetensors and tokenizer files."
 _PACKAGES = {  # of quantisation methods
     "aqlm": "aqlm",
     "awq": "gptqmodel",
@@ -59,10 +59,10 @@ def source_of(place: str, revision: str | None) -> Source:
     """
     path = Path(place)
     if path.is_file():
-        raise UnavailableError(f"--model {place}: {_kind_of(path)}")
+        raise UnavailableError(f"`model` {place}: {_kind_of(path)}")
     if path.is_dir():
         if revision:
-            raise UsageError(f"--revision {revision}: {place} is a folder, and has no revisions. Leave it out.")
+            raise UsageError(f"`revision` {revision}: {place} is a folder, and has no revisions. Leave it out.")
         refuse_as_model(place, {})
         return Source(place, {}, path, _revision(path))
     from transformers.utils import cached_file
@@ -104,9 +104,9 @@ def _unavailable(place: str, error: Exception) -> UnavailableError:
         what = f"is quantised by {method}" if method else "needs a package that is not here"
         remedy = f"pip install {package}" if package else "Install the package that it names"
         return UnavailableError(
-            f"--model {place}: {what} ({reason}).\n{remedy}, or use a model in bfloat16 or float32."
+            f"`model` {place}: {what} ({reason}).\n{remedy}, or use a model in bfloat16 or float32."
         )
-    return UnavailableError(f"--model {place}: {what} ({reason}).\n{_REMEDY}")
+    return UnavailableError(f"`model` {place}: {what} ({reason}).\n{_REMEDY}")
 
 
 def _quantisation(folder: Path) -> str | None:
@@ -126,11 +126,11 @@ def _kind_of(path: Path) -> str:
     if begin == b"GGUF":
         return (
             "a GGUF file, the format of llama.cpp.\n"
-            f"Serve it (llama-server -m {path.name} --port 8080) and give --model openai:{path.stem} "
-            "--base-url http://localhost:8080/v1."
+            f"Serve it (llama-server -m {path.name} --port 8080) and give `model` openai:{path.stem} "
+            "`base_url` http://localhost:8080/v1."
         )
     if path.name == "config.json" or path.suffix in (".safetensors", ".bin", ".json"):
-        return f"a file of a model.\nGive the folder that it lies in: --model {path.parent}"
+        return f"a file of a model.\nGive the folder that it lies in: `model` {path.parent}"
     return f"a file, not a model's folder.\n{_REMEDY}"
 
 

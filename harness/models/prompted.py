@@ -1,4 +1,4 @@
-"""A model that carries a soft prompt made elsewhere: PEFT prompt tuning, given with ``--adapter``."""
+"""A model that carries a soft prompt made elsewhere: PEFT prompt tuning, given as ``adapter``."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class PromptedModel:
 
     def fresh(self) -> Any:
         """Raise UsageError: there is nothing to train beside a soft prompt."""
-        raise UsageError("--adapter: the model carries a soft prompt, and takes no second adapter.")
+        raise UsageError("`adapter`: the model carries a soft prompt, and takes no second adapter.")
 
     def longest(self, prompts: Prompts, preamble: str = "") -> int:
         """Tokens of the longest prompt with its longest option, virtual ones included."""
@@ -75,4 +75,4 @@ class PromptedModel:
 
 def _refuse(soft: np.ndarray | None) -> None:
     if soft is not None:
-        raise UsageError("--adapter: the model carries a soft prompt, and takes no second one.")
+        raise UsageError("`adapter`: the model carries a soft prompt, and takes no second one.")

@@ -155,12 +155,11 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
     other = partial(load_other, config, say=display.say)
     checkpoint = RunCheckpoint(folder, budget, display, config.aligner, other)
     aligner = find_aligner(config.aligner)(aligner_settings(config.aligner, (), config.settings))
-    local = model.has_weights  # an endpoint tells nobody its context
-    if local:
+    if model.context_length is not None:
         before = aligner.longest_preamble(objective)
         require_room_of_run(config, model, objective, aligner.soft_tokens, before, fitted=aligner.budgeted)
     aligned = aligner.align(model, objective, budget, np.random.default_rng(config.seed), checkpoint)
-    if local:  # a model behind an API would be asked for nothing but this
+    if model.has_weights:  # a model behind an API would be asked for nothing but this
         if aligned.preamble:
             require_room_of_run(config, model, objective, aligned.soft_tokens, aligned.preamble, fitted=False)
         require_effect(aligned, objective, display.say)

@@ -67,8 +67,8 @@ def run(
 
 def _wrapped(model: Any) -> Model:
     """A model in memory as the harness asks it: a pair of transformers', or one that is a ``Model`` already."""
-    if hasattr(model, "info"):
-        return model  # type: ignore[no-any-return]
+    if not isinstance(model, tuple):
+        return model
     from ..models.load import wrap_model
 
     return wrap_model(*model)

@@ -295,7 +295,7 @@ def test_an_adapter_given_as_the_model_is_told_what_it_is(tiny, lora, tmp_path):
     folder = lora()
     with pytest.raises(UsageError, match=r"a PEFT adapter .* made for ") as raised:
         load_model(str(folder), dtype="float32", threads=1, notify=print)
-    assert f"--model {tiny()} --adapter {folder}" in str(raised.value) and len(str(raised.value).splitlines()) == 2
+    assert f"`model` {tiny()} `adapter` {folder}" in str(raised.value) and len(str(raised.value).splitlines()) == 2
     beside = shutil.copytree(tiny(), tmp_path / "beside")  # transformers would load what the adapter names
     shutil.copyfile(folder / CONFIG, beside / CONFIG)
     with pytest.raises(UsageError, match=r"if it was merged, take adapter_config\.json out"):

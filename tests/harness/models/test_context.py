@@ -106,15 +106,14 @@ def test_soft_tokens_alone_are_refused_before_a_model_is_loaded(narrow, tmp_path
     monkeypatch.setattr("culteval.harness.runs.load_model.load", lambda *_: pytest.fail("a model was loaded"))
     told = refused(tmp_path, narrow(40), "de", "--set", "tokens=40")
     assert "--set tokens=40" in told and "is 40" in told
-    settings = aligner_settings("gd", ["tokens=1000"])
     monkeypatch.setenv("CULTEVAL_CACHE", str(tiny_cache))
-    require_context("smollm2", settings)  # 2048
+    require_context("smollm2", 1000)  # 2048
     (config,) = tiny_cache.glob("models/*/config.json")
     monkeypatch.setenv("CULTEVAL_CACHE", str(tmp_path / "cache"))
     copied = shutil.copytree(config.parent, tmp_path / "cache" / "models" / config.parent.name)
     (copied / "config.json").write_text('{"n_positions": 1000}')
     with pytest.raises(UsageError, match="context of --model smollm2 is 1000"):
-        require_context("smollm2", settings)
+        require_context("smollm2", 1000)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +122,8 @@ def test_soft_tokens_alone_are_refused_before_a_model_is_loaded(narrow, tmp_path
 def test_a_configuration_that_says_nothing_refuses_nothing(text, tmp_path):
     (tmp_path / "config.json").write_text(text)
     for model in (str(tmp_path), "nobody/nothing", "a\0b", "openai-chat:x"):
-        require_context(model, aligner_settings("gd", ["tokens=1000"]))
-    require_context("smollm2", aligner_settings("naive", ()))
+        require_context(model, 1000)
+    require_context("smollm2", 0)
 
 
 def test_of_many_prompts_the_longest_are_looked_at(load, monkeypatch):

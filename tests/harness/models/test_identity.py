@@ -107,7 +107,7 @@ def refusal(place):
 def test_a_gguf_file_is_named_with_a_way_to_use_it(tmp_path):
     (tmp_path / "small.gguf").write_bytes(b"GGUF" + bytes(20))
     said = refusal(tmp_path / "small.gguf")
-    assert "a GGUF file" in said and "llama-server -m small.gguf" in said and "--base-url" in said
+    assert "a GGUF file" in said and "llama-server -m small.gguf" in said and "`base_url`" in said
 
 
 def test_names_that_no_submission_could_hold_are_refused_at_once(tiny, tmp_path):
@@ -118,13 +118,13 @@ def test_names_that_no_submission_could_hold_are_refused_at_once(tiny, tmp_path)
 
 
 def test_a_folder_has_no_revisions(tiny):
-    with pytest.raises(UsageError, match=r"--revision v1: .* is a folder"):
+    with pytest.raises(UsageError, match=r"`revision` v1: .* is a folder"):
         load_model(str(tiny()), dtype="float32", revision="v1", threads=1, notify=print)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_a_file_of_a_model_is_told_its_folder(tiny, name):
-    assert f"--model {tiny()}" in refusal(tiny() / name)
+    assert f"`model` {tiny()}" in refusal(tiny() / name)
 
 
 def test_any_other_file_is_not_a_model(tmp_path):
