@@ -72,7 +72,7 @@ def test_rank_correlations(tmp_path):
 
 @pytest.mark.parametrize(
     ("more", "needle"),
-    [({}, None), ({"seed": 3}, "seed"), ({"people": 2}, "respondents"), ({"constants": "zero"}, "constants"),
+    [({}, None), ({"seed": 3}, None), ({"people": 2}, "respondents"), ({"constants": "zero"}, "constants"),
      ({"model": {"dtype": "bfloat16"}}, "dtype"), ({"country": "US"}, "United States")],
 )  # fmt: skip
 def test_what_an_aligned_set_is(tmp_path, more, needle):
