@@ -78,12 +78,13 @@ class Measure(Protocol):
         """The code (prompts,) that a person of the country would give, for in-context examples."""
 
     def constant(self, layout: Layout) -> Answers:
-        """The answers of somebody who says the same whatever is asked."""
+        """Return the answers of the baseline that says the same to everything."""
 
-    def worldly(self, layout: Layout) -> dict[str, Answers]:
-        """The answers of somebody who knows the other countries, or the key, and not this country.
+    def baselines(self, layout: Layout) -> dict[str, Answers]:
+        """Return the answers of the baselines that rest on other countries, or on the key, and not on this country.
 
-        ``world mean`` is their mean and ``majority`` what is commonest; whichever makes no sense is left out.
+        ``world mean`` is the mean of the countries and ``majority`` the modal answer; one that has no meaning for the
+        task is left out.
         """
 
 

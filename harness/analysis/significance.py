@@ -35,7 +35,7 @@ class Difference:
     """One metric of one split and read-out, A minus B.
 
     ``low`` and ``high`` bound the 95 % interval of the difference, ``p`` is that of the paired permutation test and
-    ``adjusted`` the same after Holm's correction over all tests of the call; each is None where none is owed, and
+    ``adjusted`` the same after Holm's correction over all tests of the call; each is None where none is valid, and
     ``note`` says why. ``n`` counts the ``unit`` that is resampled. ``detectable`` is the smallest difference that such
     a comparison finds with 80 % power at the 5 % level, given how the units varied.
     """
@@ -106,10 +106,10 @@ def compared(a: Sample, b: Sample, rng: np.random.Generator, *, paired: bool) ->
         a, b = _same_units(a, b)
     names = [name for name in a.metrics if name in b.metrics and not np.isnan(a.value(name) - b.value(name))]
     found: list[dict[str, Any]] = []
-    none_owed = dict.fromkeys(("low", "high", "p", "detectable"))
+    missing = dict.fromkeys(("low", "high", "p", "detectable"))
     for name in names:
         one, two = a.value(name), b.value(name)
-        row: dict[str, Any] = {"metric": name, "a": one, "b": two, "difference": one - two, "unit": a.unit, **none_owed}
+        row: dict[str, Any] = {"metric": name, "a": one, "b": two, "difference": one - two, "unit": a.unit, **missing}
         row |= {"higher_is_better": a.metrics[name].higher_is_better}
         if paired:
             row |= _interval(a, b, name)
@@ -131,7 +131,7 @@ def _same_units(a: Sample, b: Sample) -> tuple[Sample, Sample]:
 
 
 def _interval(a: Sample, b: Sample, name: str) -> dict[str, Any]:
-    """``n``, ``note``, and where they are owed ``low``, ``high`` and ``detectable``, of two samples of the same units.
+    """``n``, ``note``, and where they are valid ``low``, ``high`` and ``detectable``, of two samples of the same units.
 
     Student's interval of the mean of the units' differences, whose error is the jackknife's. It covers what it says
     from 20 units on, if five or more of them differ otherwise than most.

@@ -51,7 +51,7 @@ def baselines(spec: TaskSpec, layout: Layout, country: str, options: MeasureOpti
     """
     measure = measure_of(spec, country, options)
     asked = layout.take(~is_free(layout))
-    answers = {"constant": measure.constant(asked), "uniform": uniform_answers(asked)} | measure.worldly(asked)
+    answers = {"constant": measure.constant(asked), "uniform": uniform_answers(asked)} | measure.baselines(asked)
     rows = [Baseline(name, _scores(spec, measure, given, name)) for name, given in answers.items()]
     return _merged(rows) + _split_half(spec, rows[0].scores)
 

@@ -167,12 +167,12 @@ class AnswerRow(Strict):
 
 def as_stored(answers: Answers) -> Answers:
     """Return the answers as a reader of their submission gets them: probabilities rounded, texts cut to length."""
-    rounded = (
+    probs, outside = (
         np.array([round(value, DIGITS) for value in array.ravel().tolist()]).reshape(array.shape)
         for array in (answers.probs, answers.outside)
     )
     texts = None if answers.texts is None else tuple(text[:MOST_TEXT] for text in answers.texts)
-    return Answers(answers.layout, *rounded, texts, answers.parsed)
+    return Answers(answers.layout, probs, outside, texts, answers.parsed)
 
 
 def submission_of(path: Path) -> Path:

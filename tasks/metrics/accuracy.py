@@ -76,7 +76,7 @@ class Accuracy(NoReference):
         """The same option, whatever is asked."""
         return middle_answers(layout)
 
-    def worldly(self, layout: Layout) -> dict[str, Answers]:
+    def baselines(self, layout: Layout) -> dict[str, Answers]:
         """The code that is right most often over all questions (the first of equals), whatever is asked."""
         codes, counts = np.unique([code for q in self.questions for code in q.right], return_counts=True)
         commonest = np.minimum(codes[counts.argmax()], layout.widths)

@@ -61,7 +61,7 @@ class LabelledSurvey:
         """The middle of the scale, whatever is asked."""
         return middle_answers(layout)
 
-    def worldly(self, layout: Layout) -> dict[str, Answers]:
+    def baselines(self, layout: Layout) -> dict[str, Answers]:
         """The labels of the world's mean, and the commonest label over the other countries (the lowest of equals)."""
         others = [self._labels(self.scores.target(code)) for code in self.scores.complete if code != self.country]
         labels = {"world mean": self._labels(self.scores.world)}

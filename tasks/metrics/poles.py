@@ -88,7 +88,7 @@ class Poles:
         """Always the second option in natural order's code, the low pole."""
         return middle_answers(layout)
 
-    def worldly(self, layout: Layout) -> dict[str, Answers]:
+    def baselines(self, layout: Layout) -> dict[str, Answers]:
         """The pole of each dimension on whose side most other countries are; open questions are left unanswered."""
         others = [self.scores.high(code) for code in self.scores.complete if code != self.country]
         if not others:

@@ -193,7 +193,7 @@ class Shares:
         """The middle of the scale, whatever is asked."""
         return middle_answers(layout)
 
-    def worldly(self, layout: Layout) -> dict[str, Answers]:
+    def baselines(self, layout: Layout) -> dict[str, Answers]:
         """The mean of the other countries' shares, each country counting once, and their commonest answer.
 
         Countries whose scale of an item was shortened are left out of its mean; an item that no other country was asked

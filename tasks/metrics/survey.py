@@ -103,7 +103,7 @@ class HofstedeSurvey:
         """The middle of the scale, whatever is asked: every index equals its constant."""
         return middle_answers(layout)
 
-    def worldly(self, layout: Layout) -> dict[str, Answers]:
+    def baselines(self, layout: Layout) -> dict[str, Answers]:
         """Answers whose indices are the world's mean, between neighbouring codes; nobody has counted majorities.
 
         Under ``world`` constants they are the constant answer, since C itself is the world's mean.

@@ -256,7 +256,7 @@ def test_the_worlds_mean_is_that_of_the_others(home):
         [row for row in LONG if row["question"] != "q2" or row["country"] == "US"],
     )
     layout = render(spec, "heldout").layout
-    world = measure_of(spec, "US", MeasureOptions()).worldly(layout)["world mean"]
+    world = measure_of(spec, "US", MeasureOptions()).baselines(layout)["world mean"]
     for number, row in enumerate(ASKED):
         mine = world.probs[0][layout.item == number][0][: len(row["options"])]
         mean = np.mean([TABLE["KR"][row["id"]], TABLE["EG"][row["id"]]], 0)

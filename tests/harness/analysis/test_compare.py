@@ -234,9 +234,9 @@ def test_correlate(tmp_path, monkeypatch, capsys):
     assert code == 0 and "kendall" in out and "pdi" in out
     for wrong, needle in (
         (folders[:9], "9 countries"),
-        ([*folders, write(tmp_path / "twice")], "SA is there twice"),
-        ([*folders, write(tmp_path / "gd", aligner="gd", country="IT")], "several models or aligners"),
-        ([folders[0], write(tmp_path / "g", ("general",), country="US")], "no task"),
+        ([*folders, write(tmp_path / "twice")], "more than one is aligned to Saudi Arabia"),
+        ([*folders, write(tmp_path / "gd", aligner="gd", country="IT")], "differ in more than the country: aligner"),
+        ([write(tmp_path / "g", ("general",), country="US")], "no task"),
     ):
         code, out, err = run(monkeypatch, capsys, "compare", "--rank-correlation", *wrong)
         assert (code, out) == (2, "") and needle in err

@@ -251,7 +251,7 @@ def test_why_there_is_no_matrix(tmp_path, submit):
     other = submit(tmp_path / "other", {"vsm13": like("BR")}, "BR", aligner="gd")
     lost = submit(tmp_path / "lost", {"vsm13": like("BR")}, "US", fitted="AQ")
     for paths, why in (((one, two, again), "more than one is aligned to United States"),
-                       ((one, other), "more than one aligner"), ((one, lost), "no Antarctica"),
+                       ((one, other), "differ in more than the country: aligner"), ((one, lost), "no Antarctica"),
                        ((one, one), "several submissions")):  # fmt: skip
         assert why in " ".join(call(*paths).split())
     with pytest.raises(UsageError, match="--plot: no figure"):

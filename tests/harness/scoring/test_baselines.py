@@ -120,7 +120,7 @@ def test_only_the_country_s_own_scale_is_left_out_of_the_world_s_mean():
     whole = {row["country"] for row in rows} - {"US", "NG", "BR"}
     mean = [sum(float(r["share"]) for r in rows if r["country"] in whole and r["code"] == str(c)) for c in range(1, 6)]
     layout = protocol(spec, Asking()).layout
-    answers = measure_of(spec, "DE", MeasureOptions()).worldly(layout)["world mean"]
+    answers = measure_of(spec, "DE", MeasureOptions()).baselines(layout)["world mean"]
     row = np.flatnonzero(layout.item == spec.items.ids.index("Q33"))[0]
     assert answers.probs[0, row, :5] == pytest.approx(np.array(mean) / len(whole), abs=1e-5)
     assert answers.probs[0].sum(-1) == pytest.approx(1)
