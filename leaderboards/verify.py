@@ -138,8 +138,8 @@ def _drawn(found: Found, manifest: Manifest, model: Any) -> AlignedModel:
     """
     from ..optimizers.soft_prompt import draw_prompts
 
-    settings = aligner_settings(CONTROL, (), manifest.aligner.settings)
-    aligned = AlignedModel(model, draw_prompts(model, np.random.default_rng(manifest.seed), 1, settings.tokens))
+    tokens = aligner_settings(CONTROL, (), manifest.aligner.settings).model_dump()["tokens"]
+    aligned = AlignedModel(model, draw_prompts(model, np.random.default_rng(manifest.seed), 1, tokens))
     with TemporaryDirectory() as folder:
         aligned.save(Path(folder) / ALIGNED)
         made = adapter_hash(Path(folder) / ALIGNED)

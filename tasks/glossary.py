@@ -278,8 +278,8 @@ def markdown() -> str:
         "|---|---|---|---|---|---|",
     ]
     named = {**METRICS, **{name: found for name in DIMENSION_LABELS if (found := term(name))}}
-    families = ("loss_reversed", "loss_wording_spread", "loss_order_spread", "w1_split_half", "w1_family_gender")
-    families += ("pdi_error", "high_pdi", "loss_high_pdi", "accuracy_SA")
+    families = [f"loss_{ending}" for ending in ("reversed", "wording_spread", "order_spread")]
+    families += ["w1_split_half", "w1_family_gender", "pdi_error", "high_pdi", "loss_high_pdi", "accuracy_SA"]
     named |= {name: found for name in families if (found := term(name))}
     for name, one in named.items():
         parts.append(f"| `{name}` | {one.label} | {one.meaning} | {one.unit} | {one.better} | {one.source} |")
