@@ -14,11 +14,12 @@ import numpy as np
 from ..harness.analysis.between_countries import ALL
 from ..harness.report.tables import Column
 from ..harness.scoring.score import TaskCache
+from ..tasks.glossary import label
 from ..tasks.score import Score, place
 from .boards import Board, key_of, settings_of
 from .country_sets import aligned_sets
 from .entries import Entry
-from .metric_labels import label, precision
+from .metric_labels import precision
 from .render.tables import columns
 
 BASELINES = ("constant", "uniform", "world mean", "random prefix")  # those that have a row

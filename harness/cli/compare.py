@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...tasks.countries import name_of
-from ..analysis.compare import Seeds, by_seed, compare, read_sides
+from ..analysis.compare import SeedRange, by_seed, compare, read_sides
 from ..analysis.comparison import ItemChange, TaskComparison
 from ..analysis.rank_correlation import RankCorrelation, correlate
 from ..analysis.significance import Difference
@@ -72,7 +72,7 @@ def compare_command(
         _show_all(found, seeds, printed)
 
 
-def _show_all(found: Sequence[TaskComparison], seeds: Sequence[Seeds], printed: _Terminal | _Markdown) -> None:
+def _show_all(found: Sequence[TaskComparison], seeds: Sequence[SeedRange], printed: _Terminal | _Markdown) -> None:
     for each in found:
         _show(each, printed)
     if seeds:
