@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import CheckpointError, CultevalError, InputError, RunError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
-    from .harness.analysis.compare import compare
+    from .harness.analysis.compare import compare_submissions as compare
     from .harness.analysis.country_distance import identify
     from .harness.registry import get_task
     from .harness.runs.listing import list_aligners, list_countries, list_models, list_tasks
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _FUNCTIONS = {
     "run": "harness.runs.run",
     "score": "harness.scoring.submission",
-    "compare": "harness.analysis.compare",
+    "compare": "harness.analysis.compare:compare_submissions",
     "identify": "harness.analysis.country_distance",
     "leaderboard": "leaderboards.leaderboard",
     "load_submission": "harness.scoring.submission",
@@ -63,7 +63,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _FUNCTIONS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f".{_FUNCTIONS[name]}", __name__), name)
+    module, _, function = _FUNCTIONS[name].partition(":")
+    found = getattr(import_module(f".{module}", __name__), function or name)
     globals()[name] = found
     return found
 

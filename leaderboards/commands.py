@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import UsageError, did_you_mean
+from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from ..harness.scoring.score import TaskCache
-    from .answer_reader import AnswerReader
-    from .boards import Board
-    from .entries import Entry
-    from .suite import Suite
+    from .leaderboard import Leaderboard
 
 FOLDER = click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default="culteval-runs")
 
@@ -31,19 +26,12 @@ def _note(text: str) -> None:
     click.echo(f"note: {text}", err=True)
 
 
-def _boards(folder: Path, answers: AnswerReader, suite: Suite, as_json: bool) -> tuple[list[Entry], list[Board]]:
+def _read(folder: Path, as_json: bool) -> Leaderboard:
     from ..harness.cli.options import terminal
-    from .boards import boards, scored_anew
-    from .entries import entries
+    from .leaderboard import leaderboard as read
 
     with terminal(as_json) as display:
-
-        def advance(what: str) -> Callable[[int, int], None]:
-            return lambda done, total: display.advance(what, done, total, None)
-
-        runs = list(entries(folder, _note, advance("submissions"), answers.hold))
-        found = boards(runs, answers.shelf, suite, scored_anew(answers), advance("boards"))
-    return runs, found
+        return read(folder, warn=_note, advance=lambda what, done, total: display.advance(what, done, total, None))
 
 
 @leaderboard.command()
@@ -57,42 +45,20 @@ def show(folder: Path, form: str, whole: bool) -> None:
     """
     from rich.console import Console
 
-    from ..harness.scoring.score import TaskCache
-    from .answer_reader import AnswerReader
-    from .country_sets import aligned_sets
     from .render import terminal
-    from .suite import read_suite
 
-    answers = AnswerReader(TaskCache())
-    runs, found = _boards(folder, answers, read_suite(), form == "json")
-    if whole:
-        _overall(found, answers.shelf, form)
-        return
-    if form == "json":
+    found = _read(folder, form == "json")
+    if form == "terminal":
+        Console().print(found.overall() if whole else found)
+    elif whole:
+        table = found.overall()
+        text = terminal.overall_markdown(table) if form == "md" else json.dumps(list(table.records()), allow_nan=False)
+        click.echo(text.rstrip("\n"))
+    elif form == "md":
+        click.echo(terminal.markdown(found, found.sets))
+    else:
         rows = [score.model_dump() for board in found for row in board.rows() for score in row.scores]
         click.echo(json.dumps(rows))
-        return
-    sets = aligned_sets(runs, answers.shelf)
-    if form == "md":
-        click.echo(terminal.markdown(found, sets))
-    else:
-        terminal.show(found, sets, Console())
-
-
-def _overall(found: list[Board], shelf: TaskCache, form: str) -> None:
-    from rich.console import Console
-
-    from .overall import overall
-    from .render import terminal
-
-    table = overall(found, shelf)
-    if form == "json":
-        click.echo(json.dumps(list(table.records()), allow_nan=False))
-    elif form == "md":
-        click.echo(terminal.overall_markdown(table), nl=False)
-    else:
-        console = Console()
-        console.print(terminal.overall_table(table, console.width))
 
 
 @leaderboard.command()
@@ -127,37 +93,21 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
 
     A row is bold only where it is better than every other in paired tests.
     """
-    from ..harness.scoring.score import TaskCache
     from ..harness.util.atomic_io import write_text
-    from .answer_reader import AnswerReader
-    from .country_sets import aligned_sets
-    from .suite import read_suite
+    from .render.records import as_csv
 
     if form in ("png", "svg") and (out is None or out.suffix != f".{form}"):
         raise UsageError(f"--format {form}: a picture needs a file of that kind. Add --out board.{form}.")
-    suite, answers = read_suite(), AnswerReader(TaskCache())
-    runs, found = _boards(folder, answers, suite, form == "json")
-    found = _chosen(found, task, country)
+    found = _read(folder, form == "json").select(task, country)
     if form in ("png", "svg"):
         assert out is not None, "refused above"
         _picture(found, form, out)
         return
-    import numpy as np
-
-    from .render import records, tables
-    from .significance import proven
-
-    tasks = [board.key.task for board in found]
-    sets = [each for each in aligned_sets(runs, answers.shelf) if each.task in tasks]
     if form in ("csv", "json"):
-        rows = records.records(found, sets, suite.version)
-        text = records.as_csv(rows) if form == "csv" else json.dumps(rows, indent=2, allow_nan=False) + "\n"
+        rows = found.records()
+        text = as_csv(rows) if form == "csv" else json.dumps(rows, indent=2, allow_nan=False) + "\n"
     else:
-        write, beside = (
-            (tables.markdown, tables.markdown_beside) if form == "md" else (tables.latex, tables.latex_beside)
-        )
-        parts = [write(board, proven(board, answers, np.random.default_rng(0))) for board in found]
-        text = "\n".join([*parts, *beside(tasks, sets)])
+        text = found.to_markdown() if form == "md" else found.to_latex()
     if out is None:
         click.echo(text, nl=False)
     else:
@@ -165,29 +115,7 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
         click.echo(f"{len(found)} boards in {out}")
 
 
-def _chosen(found: list[Board], task: str | None, country: str | None) -> list[Board]:
-    from ..harness.registry import family
-    from ..tasks.countries import country as resolve
-
-    known = {board.key.task for board in found}
-    mine = known if task is None else known.intersection(family(task))
-    if task is not None and not mine:
-        raise UsageError(f"--task {task!r}: no board of it here.{did_you_mean(task, known)} There are {_list(known)}.")
-    found = [board for board in found if board.key.task in mine]
-    if country is None:
-        return found
-    countries = {board.key.country for board in found}
-    code = resolve(country, countries).code
-    if code not in countries:
-        raise UsageError(f"--country {country!r}: no board of it here. There are {_list(countries)}.")
-    return [board for board in found if board.key.country == code]
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
-
-
-def _picture(found: list[Board], form: str, out: Path) -> None:
+def _picture(found: Leaderboard, form: str, out: Path) -> None:
     from .render import figure
 
     if len(found) > 1:

@@ -7,11 +7,12 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..harness.analysis.between_countries import ALL
+from ..harness.report.results import html_table
 from ..harness.report.tables import Column
 from ..harness.scoring.score import TaskCache
 from ..tasks.glossary import label
@@ -21,6 +22,10 @@ from .country_sets import aligned_sets
 from .entries import Entry
 from .metric_labels import precision
 from .render.tables import columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console, ConsoleOptions
 
 BASELINES = ("constant", "uniform", "world mean", "random prefix")  # those that have a row
 UNALIGNED = "naive"
@@ -120,6 +125,20 @@ class Overall:
             for row in self.rows
         ]
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table as it is shown: a row an aligner, a column a task."""
+        import pandas as pd
+
+        return pd.DataFrame(self.texts(), columns=self.headings)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        from .render.terminal import overall_table
+
+        yield overall_table(self, options.max_width)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.to_frame())
+
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield one record a value, for machines."""
         for row in self.rows:
@@ -176,7 +195,7 @@ def _add(board: Board, task: _Task, runs: dict[_Who, dict[str, Entry]], table: d
         model, allowed = f"{manifest.model.name} {manifest.model.dtype}", manifest.budget.item_forwards_allowed
         who = _Who(manifest.aligner.name, model, settings_of(standing.entry), allowed)
         runs[who][standing.entry.name] = standing.entry
-        table[who][task].add(country, column.find(standing.row.scores), standing.row.gain)
+        table[who][task].add(country, column.find(standing.row.scores), standing.row.improvement)
     for row in board.baselines:
         equal = row.note if row.note and row.note.startswith("also ") else ""  # on a board, equal rows are one
         model = found[1] if (found := re.search(r", ([^,]+ b?float\d+)", row.name)) else ""  # where there are several

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from ...tasks.score import find
 from ...tasks.spec import TaskSpec
 from ..registry import spec_of
 from ..scoring.score import readings
-from ..scoring.submission import Submission, load_submission
+from ..scoring.submission import Submission, as_submission
 from ..submissions.manifest import AskedTask, Manifest
 from .comparison import Comparison, ItemChange, SeedRange, TaskComparison
 from .significance import LEAST_PAIRS, Points, differences, holm, permutation, shared
@@ -50,21 +51,19 @@ class Side:
         return self.submission.answers
 
 
-def read_sides(
-    submissions: Sequence[Submission | str | Path], say: Callable[[str], None] = lambda text: None
-) -> list[Side]:
-    """Name submissions so that they can be told apart; paths of submissions or runs are loaded and checked.
+def read_sides(submissions: Sequence[Any], say: Callable[[str], None] = lambda text: None) -> list[Side]:
+    """Name submissions so that they can be told apart; runs, and paths of either, are loaded and checked.
 
     Raises:
         InputError: a bad submission, or one whose task is another edition than the one installed.
     """
     found = []
     for each in submissions:
-        if not isinstance(each, Submission):
+        if isinstance(each, str | Path):
             say(f"reading {each}")
-            each = load_submission(each)
-        _ = each.answers  # a bad file is named before anything is computed
-        found.append(each)
+        submission = as_submission(each)
+        _ = submission.answers  # a bad file is named before anything is computed
+        found.append(submission)
     return [Side(*pair) for pair in zip(_names([each.manifest for each in found]), found, strict=True)]
 
 
@@ -85,6 +84,22 @@ def _names(manifests: Sequence[Manifest]) -> list[str]:
         if times[name] > 1:
             names[place] = f"{name} #{seen[name]}"
     return names
+
+
+def compare_submissions(*submissions: Any, country: str | None = None, seed: int = 0) -> Comparison:
+    """Compare submissions with the first one: differences, intervals, paired permutation tests, changed answers.
+
+    Args:
+        submissions: two or more ``Submission``s, ``Run``s, or paths of either; the first is the baseline.
+        country: whose published figures to score against [default: the baseline's, task by task].
+        seed: of resampling.
+
+    Raises:
+        UsageError: fewer than two, or no task that two of them share. InputError: a bad submission.
+    """
+    if len(submissions) < 2:
+        raise UsageError("compare: give two submissions or more; the first is the baseline.")
+    return compare(read_sides(submissions), np.random.default_rng(seed), country)
 
 
 def compare(

@@ -17,7 +17,7 @@ from ...tasks.spec import TaskSpec
 from ..registry import family, spec_of
 from ..report import plots
 from ..report.results import html_table, rich_table
-from ..scoring.submission import Submission, load_submission
+from ..scoring.submission import Submission, as_submission, load_submission
 from ..submissions.manifest import Manifest
 from .between_countries import Centred, centred
 from .country_set import why_no_set
@@ -158,6 +158,30 @@ class CountryDistances:
         return table[(table["place"] <= 3) | table["own"]]
 
 
+def identify(
+    *submissions: Any,
+    task: str | None = None,
+    scoring: Readout | None = None,
+    edition: str | None = None,
+    seed: int = 0,
+) -> CountryDistances:
+    """Find the countries whose people answer like submissions, nearest first, and identification ranks of a set.
+
+    Args:
+        submissions: ``Submission``s, ``Run``s, or paths of either.
+        task: which of their tasks [default: the first with countries that all share].
+        scoring: the answer scoring [default: the task's first].
+        edition: of the reference [default: the first submission's].
+        seed: of permutations drawn at random.
+
+    Raises:
+        UsageError: none given, no task in common, or one without countries. InputError: a bad submission.
+    """
+    if not submissions:
+        raise UsageError("identify: give a submission.")
+    return distances_to_countries(list(map(as_submission, submissions)), task, scoring, edition, seed)
+
+
 def distances_to_countries(
     submissions: Sequence[Submission | str | Path],
     task: str | None = None,
@@ -205,7 +229,7 @@ def _task(manifests: Sequence[Manifest], name: str | None) -> TaskSpec:
     answered = [[task.name for task in manifest.tasks] for manifest in manifests]
     shared = [task for task in answered[0] if all(task in tasks for tasks in answered)]
     if name is not None and (name := next((task for task in family(name) if task in shared), name)) not in shared:
-        raise UsageError(f"--task {name!r}: not answered by all of them; they share {', '.join(shared) or 'none'}.")
+        raise UsageError(f"`task` {name!r}: not answered by all of them; they share {', '.join(shared) or 'none'}.")
     if not shared:
         tasks = ", ".join(dict.fromkeys(task for tasks in answered for task in tasks))
         raise UsageError(f"no task that all of the submissions answer (they answer {tasks}). Compare one at a time.")

@@ -25,7 +25,7 @@ from ..report.progress import verbosity
 from ..runs.answer_cache import answers_folder
 from ..runs.config import DEFAULT_BUDGET, read_assignments
 from ..runs.execute import FIGURE, execute
-from ..runs.folder import RunResult, read_config, read_usage
+from ..runs.folder import Run, read_config, read_usage
 from ..runs.plan import RunRequest, plan
 from ..scoring.baselines import constant_scores
 from ..submissions.manifest import SUBMISSION, AskedTask
@@ -166,7 +166,7 @@ def _companions(aligner: str) -> list[str]:
     return [name for name in order if name != aligner] if aligner != "naive" else []
 
 
-def _show(results: list[RunResult], as_json: bool, started: float) -> None:
+def _show(results: list[Run], as_json: bool, started: float) -> None:
     main = results[-1]
     constant = _constant_rows(main)
     if as_json:
@@ -215,7 +215,7 @@ def _compared(spec: TaskSpec, asked: AskedTask) -> str:
     return spec.metadata.title
 
 
-def _constant_rows(result: RunResult) -> list[Score]:
+def _constant_rows(result: Run) -> list[Score]:
     """The baseline ``constant`` on the prompts that were asked."""
     rows, seed = [], result.manifest.seed
     for asked in result.manifest.tasks:
@@ -224,13 +224,13 @@ def _constant_rows(result: RunResult) -> list[Score]:
     return rows
 
 
-def _estimates(result: RunResult) -> str:
+def _estimates(result: Run) -> str:
     asked = result.manifest.tasks[0]
     measure = measure_of(spec_of(asked.name), asked.country, asked.options)
     return f"note: {measure.caution}" if measure.caution else ""
 
 
-def _as_json(results: list[RunResult], constant: list[Score], seconds: float) -> dict[str, Any]:
+def _as_json(results: list[Run], constant: list[Score], seconds: float) -> dict[str, Any]:
     main = results[-1]
     budget = main.manifest.budget.model_dump()
     scores = [*main.scores, *(row for other in results[:-1] for row in other.scores), *constant]

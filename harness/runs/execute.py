@@ -42,7 +42,7 @@ from .folder import (
     USAGE,
     Checksums,
     Cost,
-    RunResult,
+    Run,
     is_finished,
     read_record,
     read_result,
@@ -59,7 +59,7 @@ def execute(
     *,
     fresh: bool = False,
     cache: Path | None = None,
-) -> RunResult:
+) -> Run:
     """Carry out a run in its folder under ``root``; a finished run of the same configuration is returned as it is.
 
     Args:
@@ -96,7 +96,7 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, cache: Path | None) -> RunResult:
+def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, cache: Path | None) -> Run:
     """All that is left of a run, and what came of it."""
     log, started = RunLog(folder), time.monotonic()
     submission: Submission | None = None
@@ -127,7 +127,7 @@ def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, ca
         log.event("error", kind=type(error).__name__, reason=str(error))
         raise
     log.event("finished", seconds=round(time.monotonic() - started, 3), cached=cached)
-    return RunResult(folder, submission, scores, reused=False, cached=cached)
+    return Run(folder, submission, scores, reused=False, cached=cached)
 
 
 def _shared_answers(cache: Path | None, log: RunLog, display: Display) -> AnswerCache | None:

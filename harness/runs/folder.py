@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
@@ -20,6 +22,10 @@ from ..scoring.submission import Submission, load_submission
 from ..submissions.manifest import SUBMISSION, Manifest, Spent
 from ..util.atomic_io import sha256, write_json
 from .config import RunConfig, aligner_settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console, ConsoleOptions
 
 CONFIG, MODEL, ALIGNED, SCORES, COST, USAGE, FIGURE = (
     "config.json", "model.json", "adapter", "scores.json", "cost.json", "usage.json", "dimensions.svg"
@@ -55,7 +61,7 @@ class Cost(Strict):
 
 
 @dataclass(frozen=True)
-class RunResult:
+class Run:
     """A finished run: its folder, submission and scores, whether it was there before.
 
     ``cached`` are the tasks whose answers were known from another run.
@@ -71,6 +77,21 @@ class RunResult:
     def manifest(self) -> Manifest:
         """What its submission says of itself."""
         return self.submission.manifest
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the scores, one row a score."""
+        return self.scores.to_frame()
+
+    def plot(self, metric: str | None = None) -> Any:
+        """Draw the scores on new matplotlib axes, as ``Scores.plot``."""
+        return self.scores.plot(metric)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        yield from self.scores.tables(options.max_width)
+        yield f"run        {self.folder}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(str(self.folder))}</p>{self.scores._repr_html_()}"
 
 
 def is_finished(folder: Path) -> bool:
@@ -108,7 +129,7 @@ def read_record(path: Path, kind: type[Record]) -> Record:
         raise InputError(f"{path}: {first_problem(error)}. Start over with --fresh.") from None
 
 
-def read_result(folder: Path, *, reused: bool) -> RunResult:
+def read_result(folder: Path, *, reused: bool) -> Run:
     """A finished run read back from its folder; its scores are computed from its answers, not read.
 
     Raises:
@@ -118,7 +139,7 @@ def read_result(folder: Path, *, reused: bool) -> RunResult:
         raise InputError(f"{folder}: no finished run here. `culteval resume {folder}` ends it.")
     Checksums(folder).finished(SUBMISSION)
     submission = load_submission(folder / SUBMISSION)
-    return RunResult(folder, submission, submission.score(), reused)
+    return Run(folder, submission, submission.score(), reused)
 
 
 def read_usage(folder: Path) -> Usage | None:

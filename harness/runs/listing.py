@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...errors import shown
@@ -11,9 +11,10 @@ from ...tasks.measure import MeasureOptions, countries_of, measure_of
 from ...tasks.spec import NotImportedError
 from ..providers.settings import NOTES
 from ..registry import FAMILIES, concrete, family, find, listing, local_tasks, spec_of, table
+from ..report.results import Results
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from rich.console import Console, ConsoleOptions
     from rich.table import Table
 
 MOST_CELL = 1_000  # characters shown of any value
@@ -21,39 +22,25 @@ WORD, NAME = 12, 24  # letters that a cell keeps on one line, and the first of a
 _TASK_COLUMNS = ("headline", "answer scoring", "default country")
 
 
-class Listing(Sequence[Mapping[str, Any]]):
-    """Rows of a list, each a mapping with the same keys; a table in a terminal and in a notebook.
+class Listing(Results[Mapping[str, Any]]):
+    """Rows of a list, each a mapping with the same keys.
 
     Args:
         what: what is listed, such as ``tasks``.
     """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]], what: str) -> None:
-        self.rows, self.what = tuple(rows), what
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
-        return iter(self.rows)
-
-    def __getitem__(self, place: Any) -> Any:
-        return Listing(self.rows[place], self.what) if isinstance(place, slice) else self.rows[place]
+        super().__init__(rows)
+        self.what = what
 
     def __repr__(self) -> str:
         return f"Listing({len(self)} {self.what})"
 
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row an entry."""
-        import pandas as pd
+    def records(self) -> list[dict[str, Any]]:
+        """Return the rows as dictionaries."""
+        return list(map(dict, self))
 
-        return pd.DataFrame(list(self.rows))
-
-    def _repr_html_(self) -> str:
-        html: str = self.to_frame().to_html(index=False, border=0, escape=True)
-        return html
-
-    def __rich__(self) -> Table:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
         from rich.table import Table
         from rich.text import Text
 
@@ -66,7 +53,7 @@ class Listing(Sequence[Mapping[str, Any]]):
             result.add_column(column, overflow="fold", no_wrap=short)
         for row in cells:
             result.add_row(*map(Text, row))
-        return result
+        yield result
 
 
 def _cell(value: Any) -> str:

@@ -156,6 +156,40 @@ class Submission:
         return table[[name for name in table if name not in shares] + shares]
 
 
+def as_submission(given: Any) -> Submission:
+    """Return a submission itself, that of a run, or the one at a path.
+
+    Raises:
+        InputError: no submission at the path.
+    """
+    found = getattr(given, "submission", given)
+    return found if isinstance(found, Submission) else load_submission(found)
+
+
+def score(
+    submission: Any,
+    country: str | None = None,
+    *,
+    task: str | None = None,
+    edition: str | None = None,
+    constants: str | None = None,
+    norm: str | None = None,
+) -> Scores:
+    """Score a submission against the reference; no model is needed.
+
+    Args:
+        submission: a ``Submission``, a ``Run``, or the path of either.
+        country: a name or code; ``all`` for every country of the reference [default: the submission's own].
+        task: the only task to score [default: all of them].
+        edition, constants, norm: of the reference, instead of the submission's own.
+
+    Raises:
+        InputError: a bad submission. UsageError: a country or option that the reference does not have.
+    """
+    found = as_submission(submission)
+    return found.score(country, task=task, edition=edition, constants=constants, norm=norm)
+
+
 def load_submission(path: str | Path, cache: TaskCache | None = None) -> Submission:
     """Load a submission from its folder, its manifest or the folder of its run; answers are read when needed.
 

@@ -8,7 +8,7 @@ from typing import Any
 from ...harness.report.plots import drawing
 from ...harness.report.tables import headline_of
 from ...tasks.glossary import label
-from ..boards import Board
+from ..boards import Board, Standing
 from .tables import country_title
 
 MOST_ROWS = 40
@@ -18,38 +18,49 @@ INK, ACCENT, MUTED = "#1d2126", "#0b62a8", "#767d86"
 
 def write(path: Path, board: Board) -> int:
     """Write a PNG or SVG of the best rows of a board; returns how many are left out. Same board, same bytes."""
-    column = headline_of(board.spec)
-    rated = [standing for standing in board.standings if standing.rank is not None]
-    shown, lines = rated[:MOST_ROWS], [(row.name, column.find(row.scores)) for row in board.baselines]
+    with drawing(path, *size(board)) as axes:
+        draw(axes, board)
+    return max(0, len(_rated(board)) - MOST_ROWS)
+
+
+def size(board: Board) -> tuple[float, float]:
+    """Return width and height in inches."""
+    return 6.8, 1.3 + 0.27 * min(MOST_ROWS, len(_rated(board)))
+
+
+def _rated(board: Board) -> list[Standing]:
+    return [standing for standing in board.standings if standing.rank is not None]
+
+
+def draw(axes: Any, board: Board) -> None:
+    """Draw the best rows of a board on axes of ``size``."""
+    column, shown = headline_of(board.spec), _rated(board)[:MOST_ROWS]
     baselines: dict[str, list[str]] = {}  # by value as it is shown, so that equal ones are one line
-    for name, score in lines:
-        if score is not None:
-            baselines.setdefault(f"{score.value:.6g}", []).append(name)
-    height = 1.3 + 0.27 * len(shown)
-    with drawing(path, 6.8, height) as axes:
-        for place, standing in enumerate(shown):
-            score = column.find(standing.row.scores)
-            assert score is not None, "a row with a rank has a headline"
-            if standing.low is not None and standing.high is not None:
-                width = 3.5 if standing.basis == "interval" else 1.2
-                axes.hlines(place, standing.low, standing.high, color=ACCENT, linewidth=width, alpha=0.55)
-            axes.plot(score.value, place, "o", color=ACCENT, markersize=5)
-        for value in baselines:
-            axes.axvline(float(value), color=MUTED, linewidth=1, linestyle=":")
-        names = [f"{one.place}  {one.row.aligner}, {one.entry.manifest.model.name}" for one in shown]
-        axes.set_yticks(range(len(shown)), names, fontsize=8, color=INK, parse_math=False)
-        axes.set_ylim(len(shown) - 0.4, -0.8)
-        if not board.spec.metadata.headline.higher_is_better:
-            axes.invert_xaxis()  # the better side is on the right, as everywhere
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x", color="#e6e6e2", linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.set_xlabel(f"{label(column.metric)}, held out, {column.readout} (better to the right)", fontsize=8)
-        levels = _name_lines(axes, {float(value): ", ".join(names) for value, names in baselines.items()})
-        pad = 7 + 9 * levels
-        axes.set_title(country_title(board), loc="left", fontsize=10, fontweight="bold", pad=pad, parse_math=False)
-    return len(rated) - len(shown)
+    for row in board.baselines:
+        if (score := column.find(row.scores)) is not None:
+            baselines.setdefault(f"{score.value:.6g}", []).append(row.name)
+    for place, standing in enumerate(shown):
+        score = column.find(standing.row.scores)
+        assert score is not None, "a row with a rank has a headline"
+        if standing.low is not None and standing.high is not None:
+            width = 3.5 if standing.basis == "interval" else 1.2
+            axes.hlines(place, standing.low, standing.high, color=ACCENT, linewidth=width, alpha=0.55)
+        axes.plot(score.value, place, "o", color=ACCENT, markersize=5)
+    for value in baselines:
+        axes.axvline(float(value), color=MUTED, linewidth=1, linestyle=":")
+    names = [f"{one.place}  {one.row.aligner}, {one.entry.manifest.model.name}" for one in shown]
+    axes.set_yticks(range(len(shown)), names, fontsize=8, color=INK, parse_math=False)
+    axes.set_ylim(len(shown) - 0.4, -0.8)
+    if not board.spec.metadata.headline.higher_is_better:
+        axes.invert_xaxis()  # the better side is on the right, as everywhere
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="#e6e6e2", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(f"{label(column.metric)}, held out, {column.readout} (better to the right)", fontsize=8)
+    levels = _name_lines(axes, {float(value): ", ".join(names) for value, names in baselines.items()})
+    pad = 7 + 9 * levels
+    axes.set_title(country_title(board), loc="left", fontsize=10, fontweight="bold", pad=pad, parse_math=False)
 
 
 def _name_lines(axes: Any, names: dict[float, str]) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from ...harness.analysis.between_countries import LEAST_COUNTRIES
 from ...harness.report import tables as report
@@ -34,23 +35,22 @@ def _notes(board: Board) -> list[str]:
     return [*([IMPROVEMENT_NOTE] if judged else []), *board.notes, *([VERIFIED_NOTE] if marked else [])]
 
 
-def show(found: Sequence[Board], sets: Sequence[AlignedSet], console: Console) -> None:
-    """Print all boards, the aligned sets and what others reported."""
+def shown(found: Sequence[Board], sets: Sequence[AlignedSet], width: int) -> Iterator[RenderableType]:
+    """Yield all boards, the aligned sets and what others reported, for a terminal of so many characters."""
     for board in found:
-        console.print(report.table(board.rows(), board.title, board.spec, console.width))
+        yield report.table(board.rows(), board.title, board.spec, width)
         for note in _notes(board):
-            console.print(f"  {note}", style="dim", highlight=False, markup=False)
-        console.print()
+            yield Text(f"  {note}", style="dim")
+        yield ""
     for title, mine in between.grouped(sets).items():
         if any(each.centred for each in mine):
-            console.print(centred_table(mine, title, console.width), "")
+            yield centred_table(mine, title, width)
+            yield ""
         else:
             most = max(len(each.countries) for each in mine)
-            text = f"{title}: between-country R2: needs {LEAST_COUNTRIES} countries, the most are {most}\n"
-            console.print(text, highlight=False, markup=False)
+            yield Text(f"{title}: between-country R2: needs {LEAST_COUNTRIES} countries, the most are {most}\n")
     for task in dict.fromkeys(board.spec.name for board in found):
-        for line in reported_lines(task):
-            console.print(line, highlight=False, markup=False)
+        yield from map(Text, reported_lines(task))
 
 
 def centred_table(sets: Sequence[AlignedSet], title: str, width: int) -> Table:

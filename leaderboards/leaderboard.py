@@ -1,0 +1,138 @@
+"""``culteval.leaderboard``: the submissions of a folder, ranked by task and country."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError, did_you_mean
+from ..harness.registry import family
+from ..harness.report.results import Results, html_table
+from ..harness.scoring.score import TaskCache
+from ..tasks.countries import country as resolve
+from .answer_reader import AnswerReader
+from .boards import Board, boards, scored_anew
+from .country_sets import AlignedSet, aligned_sets
+from .entries import Entry, entries
+from .overall import Overall, overall
+from .suite import read_suite
+
+Advance = Callable[[str, int, int], None]
+
+
+class Leaderboard(Results[Board]):
+    """Boards of a folder, one for each task and country, in the order of the tasks.
+
+    ``entries`` are the submissions, ``sets`` the aligned sets of one aligner over several countries.
+    """
+
+    def __init__(self, found: Sequence[Board], runs: Sequence[Entry], answers: AnswerReader, suite: str) -> None:
+        super().__init__(found)
+        self.entries, self.answers, self.suite = tuple(runs), answers, suite
+
+    @property
+    def sets(self) -> list[AlignedSet]:
+        """The aligned sets of the tasks that are shown."""
+        tasks = {board.key.task for board in self}
+        return [each for each in aligned_sets(self.entries, self.answers.shelf) if each.task in tasks]
+
+    def select(self, task: str | None = None, country: str | None = None) -> Leaderboard:
+        """Keep the boards of a task or family of tasks, and of a country by name or code.
+
+        Raises:
+            UsageError: no such board.
+        """
+        found, known = list(self), {board.key.task for board in self}
+        if task is not None:
+            if not (mine := known.intersection(family(task))):
+                hint = did_you_mean(task, known)
+                raise UsageError(f"`task` {task!r}: no board of it here.{hint} There are {_list(known)}.")
+            found = [board for board in found if board.key.task in mine]
+        if country is not None:
+            countries = {board.key.country for board in found}
+            if (code := resolve(country, countries).code) not in countries:
+                raise UsageError(f"`country` {country!r}: no board of it here. There are {_list(countries)}.")
+            found = [board for board in found if board.key.country == code]
+        return Leaderboard(found, self.entries, self.answers, self.suite)
+
+    def overall(self) -> Overall:
+        """Average the headlines over countries and seeds: a row an aligner, a column a task."""
+        return overall(self.rows, self.answers.shelf)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record a row and number, baselines and reported figures included."""
+        from .render.records import records
+
+        return records(self.rows, self.sets, self.suite)
+
+    def to_latex(self) -> str:
+        """Return the tables as LaTeX; a row is bold where it is better than every other in paired tests."""
+        from .render import tables
+
+        return self._text(tables.latex, tables.latex_beside)
+
+    def to_markdown(self) -> str:
+        """Return the tables as Markdown; bold as in ``to_latex``."""
+        from .render import tables
+
+        return self._text(tables.markdown, tables.markdown_beside)
+
+    def _text(self, write: Callable[..., str], beside: Callable[..., list[str]]) -> str:
+        import numpy as np
+
+        from .significance import proven
+
+        parts = [write(board, proven(board, self.answers, np.random.default_rng(0))) for board in self]
+        return "\n".join([*parts, *beside([board.key.task for board in self], self.sets)])
+
+    def plot(self) -> Any:
+        """Draw one board on new matplotlib axes: a dot a row, its interval or seeds, and the baselines.
+
+        Raises:
+            UsageError: several boards are here; ``select`` one.
+        """
+        from ..harness.report.plots import new_axes
+        from .render import figure
+
+        if len(self) != 1:
+            raise UsageError(f"plot: {len(self)} boards; select one by task and country.")
+        axes = new_axes(*figure.size(self[0]))
+        figure.draw(axes, self[0])
+        return axes
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from .render import terminal
+
+        yield from terminal.shown(self.rows, self.sets, options.max_width)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.overall().to_frame())
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def leaderboard(
+    folder: str | Path,
+    *,
+    warn: Callable[[str], None] | None = None,
+    advance: Advance = lambda what, done, total: None,
+) -> Leaderboard:
+    """Rank the finished runs or submissions of a folder; scores are computed from the answers.
+
+    Args:
+        folder: of runs, of submissions, or of a published board.
+        warn: told of what is left out [default: the logger ``culteval``].
+        advance: told how many of how many submissions and boards are done.
+
+    Raises:
+        InputError: the folder holds no submission, or none but refused ones.
+    """
+    warn = warn or logging.getLogger("culteval").warning
+    answers, suite = AnswerReader(TaskCache()), read_suite()
+    runs = list(entries(Path(folder), warn, lambda *done: advance("submissions", *done), answers.hold))
+    found = boards(runs, answers.shelf, suite, scored_anew(answers), lambda *done: advance("boards", *done))
+    return Leaderboard(found, runs, answers, suite.version)
