@@ -262,7 +262,7 @@ def conclude(folder: Path, any_good: bool, problems: list[str], changed: int, wa
     for problem in problems:
         warn(f"left out: {problem}")
     if not any_good:
-        raise InputError(f"{folder}: no finished runs. `culteval run` makes some; give its --out folder.")
+        raise InputError(f"{folder}: no finished runs. `culteval run` makes some; give its `out` folder.")
     if changed:
         warn(f"{changed}: submitted scores differ from recomputed ones; the recomputed ones are shown.")
 
@@ -298,7 +298,7 @@ def stored_scores(path: Path) -> list[Score]:
     try:
         scores = _STORED.validate_json(read_unmarked(path, MOST_SCORES_BYTES))
     except ValidationError as error:
-        raise InputError(f"{path}: {first_problem(error)}. Run again with --fresh, or remove the file.") from None
+        raise InputError(f"{path}: {first_problem(error)}. Run again with `fresh`, or remove the file.") from None
     if len(scores) > MOST_SCORES:
         raise InputError(f"{path}: {len(scores)} scores, a board takes {MOST_SCORES}.")
     for number, score in enumerate(scores):

@@ -59,5 +59,5 @@ class CovarianceAdaptationPrompt(BlackBox):
         """The search of a checkpoint; CheckpointError for one of another population or space."""
         population = -1 if self.settings.population is None else self.settings.population
         if int(state["cma_population"]) != population or state["cma_start"].shape != (space.dim,):
-            raise CheckpointError("the checkpoint is of another population or space. Start over with --fresh.")
+            raise CheckpointError("the checkpoint is of another population or space. Start over with `fresh`.")
         return CovarianceAdaptation.from_state(state)

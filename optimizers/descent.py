@@ -60,8 +60,8 @@ def require_gradient(objective: Objective, budget: Budget, step: int, target: st
         target: what is descended; ``labels`` have a gradient whatever the read-out.
     """
     if objective.readout != "expected" and target != "labels":
-        remedy = "Use --set target=labels, --readout expected, or a search."
-        raise UsageError(f"--readout {objective.readout}: it has no gradient. {remedy}")
+        remedy = "Use `settings` target=labels, `scoring` expected, or a search."
+        raise UsageError(f"`scoring` {objective.readout}: it has no gradient. {remedy}")
     require_budget(step, "step", budget)
 
 
@@ -75,7 +75,7 @@ def label_places(objective: Objective) -> np.ndarray:
     codes = objective.demonstrations
     matches = (layout.codes == codes[:, None]) & layout.inside
     if not matches.any(1).all():
-        raise UsageError(f"--set target=labels: {objective.task} has prompts without a label. Use target=objective.")
+        raise UsageError(f"`settings` target=labels: {objective.task} has prompts without labels.")
     return matches.argmax(1)
 
 

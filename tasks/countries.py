@@ -52,7 +52,7 @@ def country(text: str, known: Iterable[str] = ()) -> Country:
     except LookupError:
         near = nearest(text, known)
         hint = f" Did you mean {near!r}?" if near else ""
-        raise UsageError(f"--country {text!r}: no such country.{hint} `culteval ls countries` lists them.") from None
+        raise UsageError(f"`country` {text!r}: no such country.{hint} `culteval ls countries` lists them.") from None
     return Country(found.alpha_2, getattr(found, "common_name", found.name))
 
 

@@ -77,7 +77,7 @@ class Part(Mapping[str, np.ndarray]):
 
 def damaged(path: Path, reason: object) -> CheckpointError:
     """Return the error for a checkpoint that cannot be restored."""
-    return CheckpointError(f"{path}: damaged checkpoint ({reason}). Start over with --fresh.")
+    return CheckpointError(f"{path}: damaged checkpoint ({reason}). Start over with `fresh`.")
 
 
 class RunCheckpoint(Checkpoint):

@@ -31,7 +31,7 @@ def require_budget(cost: int, what: str, budget: Budget) -> None:
     """Raise UsageError unless a budget of which nothing is spent pays for ``what``, of ``cost`` item forwards."""
     if not budget.affordable(cost) and not budget.spent:
         least = -(-cost // budget.per_survey)
-        raise UsageError(f"--budget: one {what} costs {least} survey evaluations here. Give at least {least}.")
+        raise UsageError(f"`budget`: one {what} costs {least} survey evaluations here. Give at least {least}.")
 
 
 class Evaluator:
@@ -103,7 +103,7 @@ class Evaluator:
             value = loss_of(logs)
             found.append(float(value.detach()))
             if not np.isfinite(found[-1]):
-                raise RunError("the loss is not a number. Try --dtype float32, or a lower rate.")
+                raise RunError("the loss is not a number. Try `dtype` float32, or a lower rate.")
             return value
 
         with self._paying(0), self.model.at_work():
@@ -177,5 +177,5 @@ class Evaluator:
 def _numbers(losses: np.ndarray) -> np.ndarray:
     """The losses; RunError where one is NaN."""
     if np.isnan(losses).any():
-        raise RunError("a candidate's loss is not a number. Try --dtype float32.")
+        raise RunError("a candidate's loss is not a number. Try `dtype` float32.")
     return losses

@@ -164,7 +164,7 @@ def _closed(prompts: Prompts) -> Prompts:
         UsageError: none has.
     """
     if not (closed := prompts.layout.widths > 0).any():
-        raise UsageError(f"--fit {prompts.task}: its fit split has open questions only; nothing to fit.")
+        raise UsageError(f"`fit` {prompts.task}: its fit split has open questions only; nothing to fit.")
     return prompts if closed.all() else prompts.take(closed)
 
 

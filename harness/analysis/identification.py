@@ -75,7 +75,7 @@ def distances(
     measure = measure_of(spec, own if own in known else known[0], options)
     first = _headline(spec, measure.score(asked, "heldout", readout))
     if first is None:
-        raise InputError(f"{spec.name}: no answer in the read-out {readout} can be scored. Take another --readout.")
+        raise InputError(f"{spec.name}: no answer in the read-out {readout} can be scored. Take another `scoring`.")
     mean = pooled(asked.take(asked.layout.where(first.wordings, first.orders)), readout)
     found = {}
     for code in known:

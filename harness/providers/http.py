@@ -187,10 +187,10 @@ class Endpoint:
         if status in (400, 413, 422):
             raise RequestRejected(f"{host}: a request was refused ({status}){said}.", code)
         if 300 <= status < 400:
-            raise UnavailableError(f"{host}: sends elsewhere ({status}). Give the address it moved to as --base-url.")
+            raise UnavailableError(f"{host}: sends elsewhere ({status}). Give the address it moved to as `base_url`.")
         other = {"openai": "openai-chat", "openai-chat": "openai"}[self.address.kind]
         raise UnavailableError(
-            f"{host}: no such address or model ({status}){said}. Check --base-url and the name; --model "
+            f"{host}: no such address or model ({status}){said}. Check `base_url` and the name; `model` "
             f"{other}:NAME asks {'chats' if other == 'openai-chat' else 'completions'} instead."
         )
 

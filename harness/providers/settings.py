@@ -18,7 +18,7 @@ OPENAI = "https://api.openai.com/v1"
 PATHS = {"openai": "/completions", "openai-chat": "/chat/completions"}
 KINDS = (*PATHS, "lm-eval", "lm-eval-chat")
 NOTES = {
-    "openai-chat:NAME": "a chat model behind an OpenAI-compatible API (--base-url)",
+    "openai-chat:NAME": "a chat model behind an OpenAI-compatible API; base_url says where",
     "openai:NAME": "a completions endpoint of such an API",
     "lm-eval:KIND,ARGS": "any model of lm-eval, given plain text",
     "lm-eval-chat:KIND,ARGS": "any model of lm-eval, given chats",

@@ -35,7 +35,7 @@ def require_context(model: str, soft_tokens: int) -> None:
     refuse_soft(model, config)
     context = context_of(config)
     if context is not None and soft_tokens >= context:
-        raise UsageError(f"--set tokens={soft_tokens}: the context of --model {model} is {context}, prompts included.")
+        raise UsageError(f"`settings` tokens={soft_tokens}: the context of {model} is {context}, prompts included.")
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -117,4 +117,5 @@ def _judge(one: Answers, other: Answers, dtype: str, what: str, nil: float, say:
     if most <= nil:
         raise RunError(f"{what} has no effect: answers are those of the model without it. {remedy}")
     if most <= ROUNDING.get(dtype, NIL):
-        say(f"{what}: hardly any effect: answers differ by no more than rounding to {dtype} may make them. {remedy}")
+        name = what.replace("`", "")
+        say(f"{name}: hardly any effect: answers differ by no more than rounding to {dtype} may make them. {remedy}")

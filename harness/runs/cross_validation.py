@@ -67,7 +67,7 @@ def divide(groups: np.ndarray, count: int, rng: np.random.Generator) -> list[np.
     """
     names = rng.permutation(np.unique(groups))
     if len(names) < count:
-        raise UsageError(f"--folds {count}: there are {len(names)} groups of items; give {len(names)} at most.")
+        raise UsageError(f"`folds` {count}: there are {len(names)} groups of items; give {len(names)} at most.")
     return [np.flatnonzero(np.isin(groups, part)) for part in np.array_split(names, count)]
 
 
@@ -88,7 +88,7 @@ def cross_validate(
         UsageError: the task's loss needs all its items, or too many folds. InputError: a damaged file.
     """
     objective = objective_of(config)
-    assert isinstance(objective, TaskObjective), "one --fit"
+    assert isinstance(objective, TaskObjective), "one `fit`"
     parts = divide(objective.groups, count, np.random.default_rng(config.seed))
     objective.take(parts[0])  # raises now where the loss needs all items
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -117,7 +117,7 @@ def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, ca
             display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
             submission, cached = _answer(config, folder, model, _shared_answers(cache, log, display))
             if cached:
-                display.say(f"{config.aligner}: answers to {', '.join(cached)} were known (--no-cache asks again)")
+                display.say(f"{config.aligner}: answers to {', '.join(cached)} were known from another run")
             done.add(SUBMISSION)
         log.event("stage", stage="score")
         submission = submission or load_submission(folder / SUBMISSION)

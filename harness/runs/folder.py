@@ -113,7 +113,7 @@ def same_model(path: Path, model: Model) -> None:
     now = model.info
     if path.exists() and (before := read_record(path, type(now))) != now:
         odd = ", ".join(key for key, value in now if value != getattr(before, key))
-        raise RunError(f"{path.parent}: the run began with another model ({odd} differ). Start over with --fresh.")
+        raise RunError(f"{path.parent}: the run began with another model ({odd} differ). Start over with `fresh`.")
     write_json(path, now.model_dump(mode="json"))
 
 
@@ -126,7 +126,7 @@ def read_record(path: Path, kind: type[Record]) -> Record:
     try:
         return kind.model_validate_json(read_unmarked(path))
     except ValidationError as error:
-        raise InputError(f"{path}: {first_problem(error)}. Start over with --fresh.") from None
+        raise InputError(f"{path}: {first_problem(error)}. Start over with `fresh`.") from None
 
 
 def read_result(folder: Path, *, reused: bool) -> Run:
@@ -189,7 +189,7 @@ class Checksums:
         try:
             self.sums = _SUMS.validate_json(read_unmarked(self.path)) if self.kept else {}
         except ValidationError as error:
-            raise InputError(f"{self.path}: {first_problem(error)}. Start over with --fresh.") from None
+            raise InputError(f"{self.path}: {first_problem(error)}. Start over with `fresh`.") from None
 
     def add(self, *names: str) -> None:
         """Take up files and folders that are finished; what is not there has no sum."""
@@ -213,7 +213,7 @@ class Checksums:
         if odd := sorted(file for file, value in there.items() if found.get(file) != value):
             raise InputError(
                 f"{self.folder / odd[0]}: damaged: not as it was when it was finished ({SUMS}). "
-                "Start over with --fresh."
+                "Start over with `fresh`."
             )
         return True
 

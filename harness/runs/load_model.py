@@ -26,7 +26,7 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Model:
     say(f"asking {config.model}" if is_remote(config.model) else f"loading {config.model}")
     if is_remote(config.model):
         if config.adapter:
-            raise UsageError("--adapter: a model behind an API carries no adapter of ours.")
+            raise UsageError("`adapter`: a model behind an API carries no adapter of ours.")
         from ..providers.model import ApiModel
 
         return ApiModel(config.model, config.endpoint or EndpointSettings(), say)
@@ -51,10 +51,10 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Model:
         return model
     folder = Path(config.adapter)
     if files := own_tokenizer_files(folder):
-        say(f"--adapter {folder}: its own tokenizer or chat template is used ({', '.join(files)})")
+        say(f"adapter {folder}: its own tokenizer or chat template is used ({', '.join(files)})")
     adapted = PromptedModel(model, folder) if is_soft_prompt(folder) else model.adapted(folder, carried=True)
     if adapted.info.adapter_sha256 != config.adapter_sha256:
-        raise InputError(f"--adapter {folder}: not the adapter that this run began with. Run it anew.")
+        raise InputError(f"`adapter` {folder}: not the adapter that this run began with. Run it anew.")
     require_effect_of_adapter(adapted, model, folder, objective_of(config), say)
     return adapted
 

@@ -49,7 +49,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise RunError(f"{folder}: another process works on this run. Wait for it, or change --out.") from None
+        raise RunError(f"{folder}: another process works on this run. Wait for it, or change `out`.") from None
     try:
         yield
     finally:

@@ -97,7 +97,7 @@ def script(name: str, data: Any) -> str:
 
 def _claim(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / KEPT).is_dir():
-        raise UsageError(f"--out {out}: holds something that is not a board's site. Name an empty or a new folder.")
+        raise UsageError(f"`out` {out}: holds something that is not a board's site. Name an empty or a new folder.")
 
 
 def _is_kept(out: Path, found: Found) -> bool:

@@ -65,7 +65,7 @@ class CLCA(Aligner):
             RunError: nothing was kept to learn from, or a loss that is no number.
         """
         if model.info.adapter_sha256:
-            raise UsageError("--adapter: clca trains an adapter of its own; run it without --adapter.")
+            raise UsageError("`adapter`: clca trains an adapter of its own; run it without `adapter`.")
         folder, code = Path(checkpoint.folder) / FOLDER, self.settings.country(objective.country.code)
         teacher = self.settings.teacher
         teacher_of = cache(lambda: checkpoint.other_model(teacher) if teacher else model)

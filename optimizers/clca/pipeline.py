@@ -132,7 +132,7 @@ class Pipeline:
             played, tokens = self._written("simulate", self._played)
             dialogues = [each.dialogue() for each in played if each.ended != "malformed"]
             if not dialogues:
-                raise RunError("clca: every dialogue was malformed. Use --set actions=drawn, or a larger model.")
+                raise RunError("clca: every dialogue was malformed. Use `settings` actions=drawn, or a larger model.")
             counts |= {"asked again": sum(each.malformed for each in played)}
             counts |= {f"ended: {why}": sum(e.ended == why for e in played) for why in ("left", "turns", "malformed")}
         write_dialogues(self.folder / "dialogues.jsonl", dialogues)

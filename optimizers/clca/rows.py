@@ -35,5 +35,5 @@ def read_rows(path: Path, kind: type[Row]) -> list[Row]:
         try:
             found.append(adapter.validate_json(line))
         except ValidationError as error:
-            raise InputError(f"{path}:{number}: {first_problem(error)}. Run its stage again with --fresh.") from None
+            raise InputError(f"{path}:{number}: {first_problem(error)}. Run its stage again with `fresh`.") from None
     return found

@@ -33,7 +33,7 @@ class LabelledSurvey:
             raise InputError(f"{spec.path}: metadata.measure: labelled needs items with a group from m01 to m24.")
         if options.constants not in CONSTANTS:
             hint = did_you_mean(options.constants, CONSTANTS)
-            raise UsageError(f"--constants {options.constants!r}: not one of {', '.join(CONSTANTS)}.{hint}")
+            raise UsageError(f"`constants` {options.constants!r}: not one of {', '.join(CONSTANTS)}.{hint}")
         self.spec, self.country, self.constants = spec, country, options.constants
         self.scores = scores_of(spec, options.edition)
         self.shift = self.scores.world if options.constants == "world" else np.zeros(len(DIMENSIONS))

@@ -34,7 +34,7 @@ class Scores:
         if code not in self.rows:
             raise UsageError(
                 f"country {code}: edition {self.edition!r} has no Hofstede scores for {name_of(code)}. "
-                "`culteval ls countries` lists those it has; --edition extended has the most."
+                "`culteval ls countries` lists those it has; `edition` extended has the most."
             )
         row = self.rows[code]
         if missing := [name for name, value in zip(DIMENSIONS, row, strict=True) if np.isnan(value)]:
@@ -100,5 +100,5 @@ def scores_of(spec: TaskSpec, edition: str | None) -> Scores:
     chosen = reference.default_edition if edition is None else edition
     if chosen not in reference.editions:
         hint = did_you_mean(chosen, reference.editions)
-        raise UsageError(f"--edition {chosen!r}: {spec.name} has {', '.join(reference.editions)}.{hint}")
+        raise UsageError(f"`edition` {chosen!r}: {spec.name} has {', '.join(reference.editions)}.{hint}")
     return load_scores(spec.folder / reference.file, chosen)

@@ -66,7 +66,7 @@ class RayEngine:
         if not fit:
             raise RunError(f"no node of the cluster has room for a worker ({each}). {remedy}")
         if self._asked and self._asked > fit:
-            raise UsageError(f"--workers {self._asked}: the cluster has room for {fit} ({each}). {remedy}")
+            raise UsageError(f"`workers` {self._asked}: the cluster has room for {fit} ({each}). {remedy}")
         return self._asked or fit
 
     def start(self, worker: int, job: Job) -> None:
@@ -105,7 +105,7 @@ class _Worker:
         """Carry out a run, if this node sees the folders."""
         for folder in (Path(self._folder), job.root):
             if not folder.is_dir():
-                reason = f"{socket.gethostname()} has no {folder}: all nodes must share that folder. Move --out."
+                reason = f"{socket.gethostname()} has no {folder}: all nodes must share that folder. Move `out`."
                 return Outcome(0.0, reason)
         os.chdir(self._folder)
         from .worker import work
@@ -130,7 +130,7 @@ def _connected(address: str) -> Any:
         import ray
         import ray.exceptions
     except ImportError:
-        raise UnavailableError("Ray is not installed. `pip install culteval[ray]`, or use --executor local.") from None
+        raise UnavailableError("Ray is not installed. `pip install culteval[ray]`, or use `executor` local.") from None
     own: dict[str, Any] = {"object_store_memory": _STORE, "include_dashboard": False} if address == "local" else {}
     host, _, port = address.rpartition(":")
     try:
@@ -140,7 +140,7 @@ def _connected(address: str) -> Any:
     except (RuntimeError, ValueError, OverflowError, OSError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise UnavailableError(
-            f"--address {address}: no cluster of Ray answers ({line}).\n"
+            f"`address` {address}: no cluster of Ray answers ({line}).\n"
             "Start one with `ray start --head`, or leave --address out for one on this machine."
         ) from None
     return ray

@@ -73,7 +73,7 @@ def train(
         try:
             tuned = adapter.attached(model.fresh(), settings)
         except ValueError as error:
-            raise RunError(f"clca: {str(error).splitlines()[0][:200]} (--set modules).") from None
+            raise RunError(f"clca: {str(error).splitlines()[0][:200]} (`settings` modules).") from None
         trainer = Trainer(
             model=tuned,
             args=_arguments(checkpoints, settings, learned, bool(left), seed, model.model.device.type),
@@ -90,7 +90,7 @@ def train(
             trainer.train(resume_from_checkpoint=str(last) if last else None)
     points = _points(trainer.state.log_history)
     if not all(np.isfinite(point.loss) for point in points):
-        raise RunError("clca: the training loss is not a number. Try --dtype float32, or a lower rate.")
+        raise RunError("clca: the training loss is not a number. Try `dtype` float32, or a lower rate.")
     adapter.save(tuned, folder / LORA)
     tokens = round(trainer.state.epoch * sum(len(each.ids) for each in learned))
     shutil.rmtree(checkpoints, ignore_errors=True)

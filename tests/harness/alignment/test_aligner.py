@@ -70,9 +70,9 @@ def test_named_configurations_are_the_aligner_s_own(plug_ins, tmp_path):
     assert planned(aligner="gd", config="gd-labels", readout="argmax").settings["target"] == "labels"
     (tmp_path / "mine.yaml").write_text("strength: 4")
     assert planned(aligner="own", config=str(tmp_path / "mine.yaml")).settings == {"strength": 4}
-    with pytest.raises(UsageError, match=r"--config 'strong': .* of de\. It ships de-paper\."):
+    with pytest.raises(UsageError, match=r"`config` 'strong': .* of de\. It ships de-paper\."):
         planned(aligner="de", config="strong")
-    with pytest.raises(UsageError, match=r"--config 'strong': .* of icl\. It ships none\."):
+    with pytest.raises(UsageError, match=r"`config` 'strong': .* of icl\. It ships none\."):
         planned(aligner="icl", config="strong")
 
 

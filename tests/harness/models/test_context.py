@@ -112,7 +112,7 @@ def test_soft_tokens_alone_are_refused_before_a_model_is_loaded(narrow, tmp_path
     monkeypatch.setenv("CULTEVAL_CACHE", str(tmp_path / "cache"))
     copied = shutil.copytree(config.parent, tmp_path / "cache" / "models" / config.parent.name)
     (copied / "config.json").write_text('{"n_positions": 1000}')
-    with pytest.raises(UsageError, match="context of --model smollm2 is 1000"):
+    with pytest.raises(UsageError, match="context of smollm2 is 1000"):
         require_context("smollm2", 1000)
 
 

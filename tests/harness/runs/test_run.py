@@ -166,7 +166,7 @@ def test_a_checkpoint_without_an_array_is_named(tmp_path):
     RunCheckpoint(tmp_path, Budget(24, 24), Silent(), "de").save({"some": np.zeros(1)}, 0.0)
     state = RunCheckpoint(tmp_path, Budget(24, 24), Silent(), "de").load()
     assert state["some"] == 0
-    with pytest.raises(InputError, match=r"checkpoint\.npz: damaged checkpoint \(no 'other'\).*--fresh"):
+    with pytest.raises(InputError, match=r"checkpoint\.npz: damaged checkpoint \(no 'other'\).*fresh"):
         state["other"]
 
 
@@ -176,7 +176,7 @@ def test_a_damaged_checkpoint_is_named(tiny, tmp_path):
     from culteval.harness.alignment.checkpoint import RunCheckpoint
 
     (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 not a checkpoint")
-    with pytest.raises(InputError, match=r"checkpoint\.npz: damaged checkpoint.*--fresh"):
+    with pytest.raises(InputError, match=r"checkpoint\.npz: damaged checkpoint.*fresh"):
         RunCheckpoint(tmp_path, Budget(24, 24), None, "de").load()
 
 

@@ -211,7 +211,7 @@ def test_workers_are_as_many_as_fit(cluster):
     with RayEngine(1, Resources(), "local", True) as engine:
         assert engine.workers == 1
     with (
-        pytest.raises(UsageError, match=r"--workers 9: the cluster has room for 4 .*`resources:`"),
+        pytest.raises(UsageError, match=r"workers`? 9: the cluster has room for 4 .*`resources:`"),
         RayEngine(9, Resources(), "auto", False),
     ):
         pass
@@ -234,7 +234,7 @@ def test_what_cannot_be_had_is_said_with_a_remedy(file, cluster, monkeypatch):
         raise ConnectionError("Could not find any running Ray instance.\nmore of it")
 
     cluster.init = refuses
-    with pytest.raises(UnavailableError, match=r"--address auto: no cluster .*running Ray instance") as caught:
+    with pytest.raises(UnavailableError, match=r"address`? auto: no cluster .*running Ray instance") as caught:
         CliRunner().invoke(cli, ["sweep", str(file), "--executor", "ray", "--address", "auto"], catch_exceptions=False)
     assert str(caught.value).count("\n") == 1 and caught.value.exit_code == 4
     with socket.create_server(("127.0.0.1", 0)) as server:

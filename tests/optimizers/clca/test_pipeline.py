@@ -192,5 +192,5 @@ def test_a_damaged_artefact_is_named(load, tmp_path):
     one = course(tmp_path, load)
     one.run("scenarios")
     (tmp_path / "scenarios.jsonl").write_text("{}\n")
-    with pytest.raises(InputError, match=r"scenarios\.jsonl:1: .*--fresh"):
+    with pytest.raises(InputError, match=r"scenarios\.jsonl:1: .*fresh"):
         one.run()
