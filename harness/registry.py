@@ -20,6 +20,7 @@ from ..errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from ..tasks.spec import TaskSpec
+    from ..tasks.task import Task
 
 Row = TypeVar("Row")
 
@@ -200,13 +201,15 @@ def _changed(spec: TaskSpec) -> list[int]:
     return [path.stat().st_mtime_ns if path.exists() else -1 for path in spec.sources]
 
 
-def get_task(name: str) -> TaskSpec:
+def get_task(name: str) -> Task:
     """The task of a name, or of a family's name the one that it stands for here.
 
     Raises:
         UsageError: no such task. InputError: its spec is malformed, or its data are not imported.
     """
-    return spec_of(concrete(name))
+    from ..tasks.task import Task
+
+    return Task(spec_of(concrete(name)))
 
 
 def spec_path(name: str) -> Path:

@@ -52,7 +52,7 @@ def show(folder: Path, form: str, whole: bool) -> None:
         Console().print(found.overall() if whole else found)
     elif whole:
         table = found.overall()
-        text = terminal.overall_markdown(table) if form == "md" else json.dumps(list(table.records()), allow_nan=False)
+        text = table.to_markdown() if form == "md" else json.dumps(list(table.records()), allow_nan=False)
         click.echo(text.rstrip("\n"))
     elif form == "md":
         click.echo(terminal.markdown(found, found.sets))

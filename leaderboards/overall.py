@@ -13,7 +13,7 @@ import numpy as np
 
 from ..harness.analysis.between_countries import ALL
 from ..harness.report.results import html_table
-from ..harness.report.tables import Column
+from ..harness.report.tables import Column, escape, markdown_table, narrow_table
 from ..harness.scoring.score import TaskCache
 from ..tasks.glossary import label
 from ..tasks.score import Score, place
@@ -26,6 +26,7 @@ from .render.tables import columns
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console, ConsoleOptions
+    from rich.table import Table
 
 BASELINES = ("constant", "uniform", "world mean", "random prefix")  # those that have a row
 UNALIGNED = "naive"
@@ -132,9 +133,17 @@ class Overall:
         return pd.DataFrame(self.texts(), columns=self.headings)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
-        from .render.terminal import overall_table
+        yield self.table(options.max_width)
 
-        yield overall_table(self, options.max_width)
+    def table(self, width: int) -> Table:
+        """Return the table for a terminal of so many characters."""
+        spare = range(len(self.headings) - 1, 0, -1)
+        return narrow_table("Overall", "\n".join(NOTES), self.headings, self.texts(), spare, width)
+
+    def to_markdown(self) -> str:
+        """Return the table as Markdown, without its notes."""
+        rows = [[escape(cell) for cell in line] for line in self.texts()]
+        return markdown_table(self.headings, rows, words=range(1))
 
     def _repr_html_(self) -> str:
         return html_table(self.to_frame())

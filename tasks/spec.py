@@ -11,19 +11,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ..errors import InputError, UsageError, did_you_mean
+from ..errors import InputError
 from .imported import imported
 from .items import Items, Question, Questions, Survey, Wording
 from .reading import line_of, read_bytes, read_yaml
 from .rows import MOST_SHARES, QUESTIONS, question_rows
-from .schema import Metadata, Readout, SplitName
-
-if TYPE_CHECKING:
-    from .prompts import Prompts
+from .schema import Metadata, Readout
 
 OWN_EDITION = "own"  # of tasks whose answers need no reference, or carry it in their items
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # it becomes part of folder names
@@ -82,22 +79,6 @@ class TaskSpec:
     @property
     def default_readout(self) -> Readout:
         return self.metadata.readouts[0]
-
-    def prompts(self, split: SplitName = "fit", personas: int = 0, seed: int = 0) -> Prompts:
-        """Render the prompts of a split as a model is asked them.
-
-        Args:
-            personas: how many are drawn from ``seed``, each of whom is asked everything; 0 for no persona.
-
-        Raises:
-            UsageError: no such split.
-        """
-        from .prompts import Asking, render
-
-        known = tuple(self.metadata.splits.named)
-        if split not in known:
-            raise UsageError(f"split {split!r}: {self.name} has {', '.join(known)}.{did_you_mean(split, known)}")
-        return render(self, split, Asking(personas, seed))
 
 
 def _digest(paths: Iterable[Path]) -> str:

@@ -73,6 +73,9 @@ class CountryDistances:
     identified: Identification | None
     between: Centred | None
 
+    def __repr__(self) -> str:
+        return f"CountryDistances({self.spec.name}, {self.readout}: {', '.join(each.name for each in self.placed)})"
+
     @property
     def hofstede(self) -> bool:
         return self.spec.metadata.measure == "hofstede"

@@ -54,13 +54,13 @@ measure_options = _together(
     click.option("--norm", help="Norm of the fitted loss: sse, l2 or l1 [default: sse]."),
 )
 endpoint_options = _together(
-    option("--base-url", group="Endpoint", help="OpenAI-compatible server: http://HOST:PORT/v1 [default: OpenAI's]."),
+    option("--base-url", metavar="URL", group="Endpoint", help="Server: http://HOST:PORT/v1 [default: OpenAI]."),
     option(
         "--endpoint",
         multiple=True,
         group="Endpoint",
         metavar="KEY=VALUE|FILE",
-        help="key_env, concurrency, timeout, retries, price_in or price_out; or a YAML file of them.",
+        help="key_env, concurrency, retries, price_in ...",
     ),
 )
 no_cache = option(

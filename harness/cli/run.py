@@ -37,65 +37,40 @@ COMPANIONS = ("naive", "icl", "random")
 
 _FIRST, _MODEL, _ALIGN, _ASK, _OUT = "First run", "Model", "Alignment", "Questions and scoring", "Output"
 
+_MODELS = "Embedded model [smollm2], folder, hub id, openai-chat:NAME."
+_BUDGET = f"Survey evaluations of a search [default: {DEFAULT_BUDGET}]."
+_CHAT = "system, template, thinking_tokens, template variables."
+_RUNS = "Folder of runs [default: culteval-runs]."
+
 
 @click.command(cls=GroupedCommand)
-@option("--aligner", required=True, group=_FIRST, help="Name of an aligner (culteval ls aligners).")
-@option("--task", "tasks", multiple=True, required=True, group=_FIRST, help="Task to answer and score; repeatable.")
-@option("--country", group=_FIRST, help="Country by name or code [default: that of --fit, else the task's].")
-@option(
-    "--model",
-    default="smollm2",
-    show_default=True,
-    group=_FIRST,
-    help="Embedded model, folder, hub id, or openai-chat:NAME.",
-)
-@option(
-    "--budget",
-    type=click.IntRange(0),
-    default=DEFAULT_BUDGET,
-    show_default=True,
-    group=_FIRST,
-    help="Survey evaluations that a search may use.",
-)
-@option("--revision", group=_MODEL, help="Revision of a hub model.")
-@option("--adapter", type=click.Path(file_okay=False), group=_MODEL, help="PEFT adapter: LoRA or prompt tuning.")
-@option(
-    "--chat",
-    multiple=True,
-    metavar="KEY=VALUE",
-    group=_MODEL,
-    help="system=TEXT, template=FILE|none, thinking_tokens=N, or a variable of the chat template.",
-)
-@option("--dtype", default="auto", show_default=True, group=_MODEL, help="auto, float32, bfloat16 or float16.")
-@option("--device", default="cpu", show_default=True, group=_MODEL, help="cpu, cuda, cuda:1 ...")
-@option("--threads", type=click.IntRange(1), group=_MODEL, help="Processor threads [default: all].")
+@option("--aligner", required=True, metavar="NAME", group=_FIRST, help="Aligner (culteval ls aligners).")
+@option("--task", "tasks", multiple=True, required=True, metavar="NAME", group=_FIRST, help="Task; repeatable.")
+@option("--country", metavar="NAME", group=_FIRST, help="Name or code [default: that of --fit, or of the task].")
+@option("--model", default="smollm2", metavar="NAME", group=_FIRST, help=_MODELS)
+@option("--budget", type=click.IntRange(0), default=DEFAULT_BUDGET, metavar="N", group=_FIRST, help=_BUDGET)
+@option("--revision", metavar="NAME", group=_MODEL, help="Revision of a hub model.")
+@option("--adapter", type=click.Path(file_okay=False), metavar="FOLDER", group=_MODEL, help="LoRA or prompt tuning.")
+@option("--chat", multiple=True, metavar="KEY=VALUE", group=_MODEL, help=_CHAT)
+@option("--dtype", default="auto", metavar="NAME", group=_MODEL, help="auto, float32, bfloat16, float16 [default: auto].")
+@option("--device", default="cpu", metavar="NAME", group=_MODEL, help="cpu, cuda, cuda:1 ... [default: cpu].")
+@option("--threads", type=click.IntRange(1), metavar="N", group=_MODEL, help="Processor threads [default: all].")
 @endpoint_options
 @option(
-    "--fit",
-    multiple=True,
-    metavar="TASK[:COUNTRY]",
-    group=_ALIGN,
-    help="Task to fit; repeatable [default: the first --task and --country].",
+    "--fit", multiple=True, metavar="TASK[:COUNTRY]", group=_ALIGN, help="Task to fit [default: --task]; repeatable."
 )
-@option("--scoring", default="expected", show_default=True, group=_ALIGN, help="Answer scoring to fit, or argmax.")
-@option("--norm", group=_ALIGN, help="Norm of the fitted loss: sse, l2 or l1 [default: sse].")
+@option("--scoring", default="expected", metavar="NAME", group=_ALIGN, help="Answer scoring to fit, or argmax.")
+@option("--norm", metavar="NAME", group=_ALIGN, help="Norm of the fitted loss: sse, l2 or l1.")
 @option("--set", "assignments", multiple=True, metavar="KEY=VALUE", group=_ALIGN, help="A setting of the aligner.")
-@option("--config", metavar="FILE|NAME", group=_ALIGN, help="YAML file of settings, or one that the aligner ships.")
-@option("--seed", type=click.IntRange(0), default=0, show_default=True, group=_ALIGN, help="Seed of all randomness.")
-@option("--personas", type=click.IntRange(0, 100_000), default=0, group=_ASK, help="Personas who answer [default: 0].")
-@option("--limit", type=click.IntRange(1), group=_ASK, help="Most paraphrases and personas; never items.")
+@option("--config", metavar="FILE|NAME", group=_ALIGN, help="Settings: a YAML file, or a shipped name.")
+@option("--seed", type=click.IntRange(0), default=0, metavar="N", group=_ALIGN, help="Seed of all randomness.")
+@option("--personas", type=click.IntRange(0, 100_000), default=0, metavar="N", group=_ASK, help="Personas who answer.")
+@option("--limit", type=click.IntRange(1), metavar="N", group=_ASK, help="Most paraphrases and personas; never items.")
 @option("--calibrate", is_flag=True, group=_ASK, help="Ask content-free items too, and calibrate by them.")
-@option("--edition", group=_ASK, help="Edition of the reference scores [default: the task's own].")
-@option("--constants", group=_ASK, help="Constants C of the indices: world or zero [default: world].")
-@option(
-    "--out",
-    type=click.Path(file_okay=False),
-    default="culteval-runs",
-    show_default=True,
-    group=_OUT,
-    help="Folder of runs.",
-)
-@option("--compare/--no-compare", default=True, show_default=True, group=_OUT, help="Also run naive, icl and random.")
+@option("--edition", metavar="NAME", group=_ASK, help="Edition of the reference [default: the task's].")
+@option("--constants", metavar="NAME", group=_ASK, help="Constants C of the indices: world or zero.")
+@option("--out", type=click.Path(file_okay=False), default="culteval-runs", metavar="FOLDER", group=_OUT, help=_RUNS)
+@option("--compare/--no-compare", default=True, group=_OUT, help="Also run naive, icl and random [default].")
 @option("--fresh", is_flag=True, group=_OUT, help="Start over even if this run is there already.")
 @no_cache
 @verbosity

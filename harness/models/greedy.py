@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from ..engine.chat import BLOCKS, Block, opened_block
+from ..engine.chat import BLOCKS, Block, Chat, opened_block
 from ..engine.soft_prompt import prepend
-
-if TYPE_CHECKING:
-    from .local import LanguageModel
 
 TOGETHER = 16  # prompts that text is written for at once, in order
 # What a published generation configuration may hold that changes greedy text.
@@ -37,6 +34,20 @@ _ACTING = (
 )
 
 
+class TextModel(Protocol):
+    """What greedy text needs of a model in memory; ``LanguageModel`` has it."""
+
+    model: Any
+    tokenizer: Any
+    chat: Chat
+    steady: int | None
+    tokens: int
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Ids of the tokens that end a text."""
+
+
 def take_defaults(model: Any) -> dict[str, str]:
     """Take what a model's publisher set for generation out of it, but for the ids of tokens: greedy means greedy.
 
@@ -54,7 +65,7 @@ def take_defaults(model: Any) -> dict[str, str]:
     return {name: str(value)[:200] for name, value in acting.items() if value not in (None, getattr(usual, name, None))}
 
 
-def write(model: LanguageModel, texts: Sequence[str], soft: np.ndarray | None, most: int) -> list[str]:
+def write(model: TextModel, texts: Sequence[str], soft: np.ndarray | None, most: int) -> list[str]:
     """What a model answers to rendered prompts: at most so many tokens, up to the first line break.
 
     A model that thinks aloud first has a budget of its own for that (``ChatOptions.thinking_tokens``); where it comes
@@ -70,7 +81,7 @@ def write(model: LanguageModel, texts: Sequence[str], soft: np.ndarray | None, m
     return answers
 
 
-def _batch(model: LanguageModel, texts: Sequence[str], soft: np.ndarray | None, most: int) -> list[str]:
+def _batch(model: TextModel, texts: Sequence[str], soft: np.ndarray | None, most: int) -> list[str]:
     rows = model.chat.ids(texts)
     new = _continued(model, rows, soft, most)
     thinks = {i: block for i in range(len(rows)) if (block := opened_block(texts[i]) or _begun(model, new[i]))}
@@ -85,13 +96,13 @@ def _batch(model: LanguageModel, texts: Sequence[str], soft: np.ndarray | None, 
     return [text.lstrip().partition("\n")[0] for text in plain]
 
 
-def _begun(model: LanguageModel, new: Sequence[int]) -> Block | None:
+def _begun(model: TextModel, new: Sequence[int]) -> Block | None:
     """The block of thinking aloud that a text begins with, if any."""
     text = model.tokenizer.decode(new, skip_special_tokens=False).lstrip()
     return next((block for block in BLOCKS if text.startswith(block.start)), None)
 
 
-def _ended(model: LanguageModel, thoughts: list[int], block: Block) -> list[int]:
+def _ended(model: TextModel, thoughts: list[int], block: Block) -> list[int]:
     """Thoughts up to their end, which is put there where there is none."""
     thoughts = list(takewhile(lambda token: token not in model.ends, thoughts))
     for size in range(1, len(thoughts) + 1):
@@ -101,7 +112,7 @@ def _ended(model: LanguageModel, thoughts: list[int], block: Block) -> list[int]
 
 
 @torch.no_grad()
-def _continued(model: LanguageModel, rows: list[list[int]], soft: np.ndarray | None, most: int) -> list[list[int]]:
+def _continued(model: TextModel, rows: list[list[int]], soft: np.ndarray | None, most: int) -> list[list[int]]:
     """Tokens that greedy decoding writes after each row, padded with whatever ends a text.
 
     Padding stands left of the soft prompt, so that a batch gives what each prompt alone would give.

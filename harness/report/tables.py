@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from rich import box
 from rich.cells import cell_len
@@ -16,7 +17,16 @@ from rich.text import Text
 from ...tasks.schema import Readout
 from ...tasks.score import COLLAPSED, Place, Score, find, place
 from ...tasks.spec import TaskSpec
-from ..submissions.manifest import Spent
+
+
+class Spent(Protocol):
+    """What an aligner spent, as a submission's manifest has it."""
+
+    @property
+    def survey_evaluations(self) -> float: ...
+
+    @property
+    def seconds(self) -> float: ...
 
 
 @dataclass(frozen=True)

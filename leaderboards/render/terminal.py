@@ -14,7 +14,6 @@ from ...tasks.metrics.reference import DIMENSIONS
 from ..boards import Board
 from ..country_sets import AlignedSet
 from ..literature import reported_lines
-from ..overall import NOTES, Overall
 from . import between
 from .tables import IMPROVEMENT_NOTE, VERIFIED_NOTE, markdown_beside
 
@@ -58,15 +57,3 @@ def centred_table(sets: Sequence[AlignedSet], title: str, width: int) -> Table:
     caption, names = "\n".join(between.notes(sets)), between.HEADINGS
     spare = [names.index(dimension) for dimension in reversed(DIMENSIONS)]
     return report.narrow_table(between.heading(title), caption, names, between.rows(sets), spare, width)
-
-
-def overall_table(found: Overall, width: int) -> Table:
-    """Make the overall table for a terminal of so many characters."""
-    spare = range(len(found.headings) - 1, 0, -1)
-    return report.narrow_table("Overall", "\n".join(NOTES), found.headings, found.texts(), spare, width)
-
-
-def overall_markdown(found: Overall) -> str:
-    """Write the overall table as Markdown, without its notes."""
-    rows = [[report.escape(cell) for cell in line] for line in found.texts()]
-    return report.markdown_table(found.headings, rows, words=range(1))

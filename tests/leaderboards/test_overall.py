@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 from culteval.harness.cli.main import cli
-from culteval.harness.scoring.score import score_submission
+from culteval.harness.scoring.submission import score
 
 from ..board_files import SPENT, write
 
@@ -18,7 +18,7 @@ def show(folder, form="json"):
 
 def value(folder, metric="skill", readout="expected"):
     """The held-out headline of a submission, as ``culteval score`` has it."""
-    rows = score_submission(folder)[1]
+    rows = score(folder)
     (found,) = [row for row in rows if (row.metric, row.readout, row.split) == (metric, readout, "heldout")]
     return found.value
 
@@ -85,7 +85,7 @@ def test_between_country_r2_by_hand(tmp_path):
     codes = ("US", "BR", "CN", "DE", "IN", "MX")
     model = []
     for at, code in enumerate(codes):
-        rows = score_submission(write(tmp_path, code, country=code, seed=at, tilt=0.3))[1]
+        rows = score(write(tmp_path, code, country=code, seed=at, tilt=0.3))
         index = {row.metric: row.value for row in rows if (row.readout, row.split) == ("expected", "heldout")}
         model.append([index[name] for name in DIMENSIONS])
     for name in codes:  # one set: the seed of all of them is the same

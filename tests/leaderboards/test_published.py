@@ -43,7 +43,7 @@ def test_the_documents_have_its_tables():
     shelf, runs = TaskCache(), list(entries(RESULTS, print))
     found, sets = boards(runs, shelf, read_suite()), aligned_sets(runs, shelf)
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
-    table = terminal.overall_markdown(overall(found, shelf)).splitlines()
+    table = overall(found, shelf).to_markdown().splitlines()
     assert len(table) > 8
     numbers = [line for line in table if re.search(r"\d\.\d", line)]
     for lines in ((ROOT / "README.md").read_text(encoding="utf-8").splitlines(), results):

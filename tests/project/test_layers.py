@@ -38,14 +38,7 @@ ORDER = (  # the import order of rooms, lowest first: an import never climbs
     "leaderboards",
 )
 REGISTRY = "harness/registry.py"  # the one file that may name what stands above it
-CLIMBS = {  # not mended yet: (file, room above)
-    ("harness/runs/plan.py", "optimizers"),
-}
-CIRCLES = (  # not mended yet: modules that import one another
-    {"harness.models.context", "harness.models.greedy", "harness.models.local"},
-    {"tasks.personas", "tasks.prompts", "tasks.spec"},
-)
-FLOORS = 7  # rooms in the longest chain of imports inside the harness; the aim is 6
+FLOORS = 6  # rooms in the longest chain of imports inside the harness
 MOST_MODULES, MOST_LINES = 14, 400
 TOP = ("tasks", "harness", "optimizers", "leaderboards")
 NOT_PACKAGES = ("tests", "benchmarks", "docs", "examples", "build", "dist")  # an example is a package of its own
@@ -186,7 +179,7 @@ def test_nothing_climbs():
         if path.parent != ROOT / "harness" or path.name != "__init__.py":
             for room, name in climbs(path):
                 found[path.relative_to(ROOT).as_posix(), room] = name
-    assert not {key: name for key, name in found.items() if key not in CLIMBS}
+    assert not found
 
 
 def test_every_room_is_in_the_order():
@@ -223,7 +216,7 @@ def test_there_is_no_circle():
     reach = {module: above(module) for module in graph}
     circles = {frozenset(other for other in reach[module] if module in reach[other]) for module in graph}
     found = [{name.removeprefix("culteval.") for name in each} for each in circles if each]
-    assert not [each for each in found if not any(each <= known for known in CIRCLES)]
+    assert not found
 
 
 def test_the_harness_has_few_floors():
@@ -235,7 +228,7 @@ def test_the_harness_has_few_floors():
         return (room, *max(below, key=len, default=()))
 
     longest = max((chain(room) for room in graph if room.startswith("harness.")), key=len)
-    assert len(longest) == FLOORS, longest
+    assert len(longest) <= FLOORS, longest
 
 
 def test_folders_and_modules_are_small():

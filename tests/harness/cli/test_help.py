@@ -9,7 +9,6 @@ from culteval.harness.util.command_help import GroupedCommand
 from culteval.leaderboards.commands import leaderboard
 
 SCREEN = 50  # lines of 80 characters
-NOT_YET = ("run",)  # grouped by its own module
 OLD_WORDS = ("respondent", "wording", "read-out", "somebody", "nobody", "stranger", "told apart", "engine")
 
 
@@ -25,7 +24,7 @@ def walk(command, path):
 EVERY = {
     " ".join(path): command
     for path, command in (*walk(cli, ()), *walk(leaderboard, ("leaderboard",)))
-    if path and path[0] not in NOT_YET
+    if path
 }
 
 
