@@ -1,4 +1,4 @@
-"""Schemas of a model: what decides its answers, and what is said around every prompt. Nothing here needs torch."""
+"""What decides a model's answers, as a submission records it. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from ..tasks.chat_options import ChatOptions
 from ..tasks.schema import Strict
 
 
@@ -17,33 +18,11 @@ def _printable(text: str) -> str:
 
 
 MOST_NAME = 200  # characters
-MOST_TEMPLATE = 200_000  # characters
-DATE = "2025-01-01"  # what a template is told for today, so that the same run asks the same on another day
-THINKING_TOKENS = 512
 
 Name = Annotated[str, Field(min_length=1, max_length=MOST_NAME), AfterValidator(_printable)]
 Count = Annotated[int, Field(ge=0, le=1 << 62)]
 COMMIT = re.compile(r"[0-9a-f]{40}")  # what a hub calls a revision; folders of files go by another hash
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Argument = Annotated[str, Field(max_length=4000)] | int | float | bool | None
-
-
-class ChatOptions(Strict):
-    """What is said around every prompt; part of ``ModelInfo``.
-
-    ``template`` is the text of a Jinja template in place of the model's own, empty for none; ``arguments`` are handed
-    to the template; ``date`` (YYYY-MM-DD) is what it is told for today; ``thinking_tokens`` may be written by a model
-    that thinks aloud before its answer.
-    """
-
-    system: Annotated[str, Field(min_length=1, max_length=50_000)] | None = None
-    template: Annotated[str, Field(max_length=MOST_TEMPLATE)] | None = None
-    arguments: dict[Annotated[str, Field(max_length=200)], Argument] = Field({}, max_length=100)
-    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")] = DATE
-    thinking_tokens: Annotated[int, Field(ge=1, le=100_000)] = THINKING_TOKENS
-
-
-DEFAULT_CHAT = ChatOptions()
 
 
 class ModelInfo(Strict):

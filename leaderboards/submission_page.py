@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..harness.model_info import COMMIT, DEFAULT_CHAT, THINKING_TOKENS, ChatOptions, ModelInfo
+from ..harness.model_info import COMMIT, ModelInfo
 from ..harness.providers.settings import is_remote
 from ..harness.registry import spec_of
 from ..harness.runs.config import assignments
@@ -16,6 +16,7 @@ from ..harness.scoring.score import TaskCache
 from ..harness.submissions.manifest import AskedTask, Manifest
 from ..tasks.answers import Answers
 from ..tasks.calibration import is_free
+from ..tasks.chat_options import DEFAULT_CHAT, THINKING_TOKENS, ChatOptions
 from ..tasks.items import Questions, Survey
 from ..tasks.metrics.common import group_means
 from ..tasks.metrics.shares import Shares

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CultevalError, UnavailableError, UsageError, did_you_mean
-from ..harness.model_info import COMMIT, DEFAULT_CHAT, ModelInfo
+from ..harness.model_info import COMMIT, ModelInfo
 from ..harness.models.aligned import AlignedModel, adapter_hash
 from ..harness.models.greedy import TOGETHER
 from ..harness.models.load import load_model
@@ -23,6 +23,7 @@ from ..harness.submissions.manifest import MOST_TEXT, Manifest
 from ..harness.submissions.reader import read_submission
 from ..harness.util.atomic_io import write_json
 from ..tasks.answers import Answers
+from ..tasks.chat_options import DEFAULT_CHAT
 from ..tasks.prompts import protocol
 from .entries import VERIFIED, Found, find, verified_marks
 

@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from ...errors import UsageError
+from ...tasks.chat_options import MOST_TEMPLATE, ChatOptions
 from ...tasks.reading import read_text
 from ...tasks.spec import first_problem, read_yaml
-from ..model_info import MOST_TEMPLATE, ChatOptions
 from ..models.base import Model
 from ..providers.settings import EndpointSettings
 from ..report.progress import TerminalDisplay

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ...errors import UnavailableError, UsageError, did_you_mean
-from ..model_info import DEFAULT_CHAT, THINKING_TOKENS, ChatOptions
+from ...tasks.chat_options import DEFAULT_CHAT, THINKING_TOKENS, ChatOptions
 
 Message = dict[str, str]
 """``role`` (system, user or assistant) and ``content``, as chat templates and APIs take them."""

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from ...errors import UsageError
+from ...tasks.chat_options import DEFAULT_CHAT, ChatOptions
 from ..engine.at_work import quiet, use_threads
 from ..engine.chat import Chat
 from ..engine.model_config import text_config
-from ..model_info import DEFAULT_CHAT, MOST_NAME, ChatOptions
+from ..model_info import MOST_NAME
 from ..registry import find, table
 from .fingerprint import memory_hash, weights_hash
 from .local import LanguageModel

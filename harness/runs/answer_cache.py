@@ -33,6 +33,7 @@ DECIDING = (  # of answers
     "harness/adapters/*.py",
     "harness/models/*.py",
     "harness/model_info.py",
+    "tasks/chat_options.py",
     "tasks/extraction.py",
 )
 MOST_BYTES = 1 << 30

@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from ...errors import InputError, UsageError, did_you_mean
+from ...tasks.chat_options import ChatOptions
 from ...tasks.countries import Country, name_of
 from ...tasks.measure import MeasureOptions
 from ...tasks.prompts import Asking, split_items
@@ -24,7 +25,6 @@ from ..alignment.aligner import Settings, find_aligner
 from ..alignment.budget import Budget
 from ..alignment.joint_objective import JointObjective
 from ..alignment.objective import Objective, fit_objective
-from ..model_info import ChatOptions
 from ..models.fingerprint import folder_hash
 from ..providers.settings import EndpointSettings
 from ..registry import spec_of, table

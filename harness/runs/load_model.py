@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ...errors import InputError, UnavailableError, UsageError
+from ...tasks.chat_options import DEFAULT_CHAT
 from ..adapters.peft_files import is_soft_prompt, own_tokenizer_files
-from ..model_info import DEFAULT_CHAT
 from ..models.base import Model
 from ..providers.settings import EndpointSettings, is_remote
 from .checks import require_effect_of_adapter

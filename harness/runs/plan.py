@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator
 
 from ...errors import UsageError, did_you_mean
+from ...tasks.chat_options import DEFAULT_CHAT, ChatOptions
 from ...tasks.countries import country as resolve
 from ...tasks.measure import MeasureOptions, countries_of, measure_of
 from ...tasks.prompts import Asking
@@ -17,7 +18,6 @@ from ...tasks.schema import Strict
 from ...tasks.spec import first_problem, read_yaml
 from ..adapters.peft_files import carried_hash, is_soft_prompt
 from ..alignment.aligner import Aligner, find_aligner
-from ..model_info import DEFAULT_CHAT, ChatOptions
 from ..providers.settings import EndpointSettings, endpoint_of, is_remote
 from ..registry import concrete, listing, spec_of
 from ..submissions.manifest import MOST_ANSWERS

@@ -37,8 +37,9 @@ FILES = {  # whether a comment in it changes the hash of answers, and that of bo
     "harness/engine/padded.py": (True, False),
     "harness/models/local.py": (True, False),
     "harness/adapters/lora.py": (True, True),  # beside the hash of an adapter
-    "harness/models/info.py": (True, True),  # part of every manifest
+    "harness/model_info.py": (True, True),  # part of every manifest
     "harness/engine/chat.py": (True, True),
+    "tasks/chat_options.py": (True, True),
     "tasks/extraction.py": (True, True),
     "tasks/metrics/survey.py": (False, True),
     "tasks/metrics/shares.py": (False, True),

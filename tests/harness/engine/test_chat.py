@@ -10,9 +10,9 @@ import pytest
 import torch
 from culteval.errors import UnavailableError, UsageError
 from culteval.harness.engine.chat import Chat, closed
-from culteval.harness.model_info import DATE, ChatOptions
 from culteval.harness.models.load import load_model
 from culteval.harness.registry import spec_of
+from culteval.tasks.chat_options import DATE, ChatOptions
 from culteval.tasks.prompts import Asking, render
 
 from ...conftest import _tokenizer

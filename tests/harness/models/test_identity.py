@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from culteval.errors import UnavailableError, UsageError
-from culteval.harness.model_info import ChatOptions, ModelInfo
+from culteval.harness.model_info import ModelInfo
 from culteval.harness.models.load import load_model
 from culteval.harness.runs.config import RunConfig
 from culteval.leaderboards.publish import without_places
 from culteval.leaderboards.submission_page import _model_flags
+from culteval.tasks.chat_options import ChatOptions
 
 from ...leaderboards.test_check import culteval
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from culteval.errors import UsageError
 from culteval.harness.engine import onednn
-from culteval.harness.model_info import ChatOptions
 from culteval.harness.models import load as loading
 from culteval.harness.models.load import load_model, wrap_model
 from culteval.harness.registry import spec_of
+from culteval.tasks.chat_options import ChatOptions
 from culteval.tasks.prompts import render
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
