@@ -100,6 +100,7 @@ class Submission:
         """
         given = {"edition": edition, "constants": constants, "norm": norm}
         overrides = {name: value for name, value in given.items() if value is not None}
+        _ = self.answers  # a bad submission is named before anything is computed
         rows: list[Score] = []
         for number, asked in enumerate(self.manifest.tasks):
             if task in (None, asked.name):

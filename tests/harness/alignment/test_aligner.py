@@ -4,8 +4,7 @@ import pytest
 from culteval.errors import UsageError
 from culteval.harness import registry
 from culteval.harness.alignment.aligner import Aligner, Settings, find_aligner
-from culteval.harness.cli.run import run_defaults
-from culteval.harness.runs.plan import plan
+from culteval.harness.runs.plan import RunRequest, plan
 
 PLUG_IN = '''
 from pathlib import Path
@@ -47,7 +46,7 @@ def plug_ins(tmp_path, monkeypatch):
 
 
 def planned(**flags):
-    return plan(run_defaults() | {"tasks": ("vsm13",)} | flags)
+    return plan(RunRequest.of(**{"tasks": ("vsm13",)} | flags))
 
 
 def test_what_is_not_said_has_a_default(plug_ins):
@@ -67,7 +66,7 @@ def test_every_aligner_of_ours_is_one():
 def test_named_configurations_are_the_aligner_s_own(plug_ins, tmp_path):
     assert planned(aligner="own", config="strong").settings == {"strength": 9}
     assert planned(aligner="de", config="de-paper").settings["population"] == 20
-    assert planned(aligner="gd", config="gd-labels", readout="argmax").settings["target"] == "labels"
+    assert planned(aligner="gd", config="gd-labels", scoring="argmax").settings["target"] == "labels"
     (tmp_path / "mine.yaml").write_text("strength: 4")
     assert planned(aligner="own", config=str(tmp_path / "mine.yaml")).settings == {"strength": 4}
     with pytest.raises(UsageError, match=r"`config` 'strong': .* of de\. It ships de-paper\."):

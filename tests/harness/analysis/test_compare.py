@@ -236,7 +236,7 @@ def test_correlate(tmp_path, monkeypatch, capsys):
         (folders[:9], "9 countries"),
         ([*folders, write(tmp_path / "twice")], "more than one is aligned to Saudi Arabia"),
         ([*folders, write(tmp_path / "gd", aligner="gd", country="IT")], "differ in more than the country: aligner"),
-        ([write(tmp_path / "g", ("general",), country="US")], "no task"),
+        ([write(tmp_path / f"general-{name}", ("general",), country=name) for name in ("US", "CN")], "no task"),
     ):
         code, out, err = run(monkeypatch, capsys, "compare", "--rank-correlation", *wrong)
         assert (code, out) == (2, "") and needle in err

@@ -100,7 +100,7 @@ def test_every_person_is_read_once_only(monkeypatch):
 
         return counted
 
-    for name in ("score", "objective"):
+    for name in ("score", "loss_function"):
         monkeypatch.setattr(HofstedeSurvey, name, watched(getattr(HofstedeSurvey, name)))
     distances(spec_of("vsm13"), random_answers("vsm13", 5), "expected", MeasureOptions(), "US")
     assert sizes[0] == 5 * 96 and set(sizes[1:]) == {24} and len(sizes) > 60

@@ -245,4 +245,5 @@ def test_whatever_is_missing_no_number_is_nan(seed, units, missing):
         sides.append(replace(sample_of(rng.normal(size=(units, 3)) * there), counts=there))
     for row in compared(*sides, rng, paired=True):
         numbers = [row[k] for k in ("a", "b", "difference", "low", "high", "p", "detectable") if row[k] is not None]
-        assert np.isfinite(numbers).all() and 0 < row["p"] <= 1
+        assert np.isfinite(numbers).all()
+        assert row["p"] is None if row["n"] < LEAST_PAIRS else 0 < row["p"] <= 1
