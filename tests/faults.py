@@ -124,6 +124,8 @@ def carry_out(command: dict[str, Any], said: int) -> None:
 
 def serve() -> None:
     """Answer requests until there are none; one thread, so that forking is safe."""
+    import queue  # noqa: F401
+
     import filelock  # noqa: F401  (what a run imports is imported once, before any fork)
     import pycountry  # noqa: F401
     from culteval.harness.cli import main, score  # noqa: F401

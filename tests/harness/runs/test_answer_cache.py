@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 from click.testing import CliRunner
 from culteval.errors import CultevalError
@@ -101,7 +102,8 @@ def test_generated_answers_are_kept_too_and_it_is_said(tiny):
     for folder, known in (("a", False), ("b", True)):
         told = culteval("run", *flags, "--out", folder).stderr
         assert ("answers to probes were known from another run" in told) == known
-    one, other = (next(Path(folder).glob("*/submission/answers.jsonl.zst")).read_bytes() for folder in "ab")
+    files = [next(Path(folder).glob("*/submission/answers.jsonl.zst")) for folder in "ab"]
+    one, other = (pyarrow.input_stream(str(file), compression="zstd").read() for file in files)
     assert one == other and b'"text"' in one
 
 

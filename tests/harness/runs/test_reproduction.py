@@ -7,9 +7,8 @@ from culteval.harness.cli.main import cli
 from culteval.harness.cli.run import request_of
 from culteval.harness.registry import spec_of, table
 from culteval.harness.runs.config import assignments, budget_of
-from culteval.harness.runs.execute import _asked
 from culteval.harness.runs.plan import plan
-from culteval.harness.submissions.manifest import Manifest
+from culteval.harness.submissions.manifest import AskedTask, Manifest
 from culteval.leaderboards.submission_page import command
 from culteval.tasks.reading import parse_yaml
 
@@ -32,10 +31,11 @@ def planned(*words):
 def manifest_of(config, **model):
     """The manifest that a run of a configuration would write, all of its budget spent."""
     budget = budget_of(config)
+    tasks = [AskedTask.of(spec_of(name), config.country, config.asking(), config.options) for name in config.tasks]
     used = {"name": config.model, "revision": "r", "dtype": config.dtype, "device": config.device,
             "threads": config.threads or 0, "chat_template": None, "forward": "f"}  # fmt: skip
     return Manifest(
-        tasks=[_asked(name, spec_of(name), config) for name in config.tasks], model=used | model,
+        tasks=tasks, model=used | model,
         aligner={"name": config.aligner, "settings": config.settings, "adapter_sha256": None},
         fitted={"tasks": config.fit, "country": config.fit_country, "readout": config.readout,
                 "norm": config.options.norm},
