@@ -1,8 +1,9 @@
 """Exact racing: a candidate is dropped as soon as the known terms of its loss exceed its limit.
 
-Terms can only increase a loss, so a dropped candidate would have lost in any case, and the search takes the same decisions as
-without racing. Terms are evaluated in order of their past size, the largest first, in one to three steps: every step
-reads all weights of the model again, and where nearly every candidate survives to its last term one step is cheapest.
+Terms can only increase a loss, so a dropped candidate would have lost in any case, and the search takes the same
+decisions as without racing. Terms are evaluated in order of their past size, the largest first, in one to three steps:
+every step reads all weights of the model again, and where nearly every candidate survives to its last term one step is
+cheapest.
 """
 
 from __future__ import annotations
