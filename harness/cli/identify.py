@@ -40,7 +40,7 @@ WIDE = 12  # countries up to which the matrix is shown with numbers
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE.svg", help="Also write a figure.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def identify(paths: tuple[str, ...], plot: str | None, top: int, as_json: bool, **flags: Any) -> None:
-    """Identify the nearest countries of a submission, or the country of each in an aligned set.
+    """Identify the nearest countries of a submission, or the country of each submission in an aligned set.
 
     A distance is the task's headline loss of the held-out answers against a country's reference. Several submissions of
     one model and aligner, each aligned to another country, are an aligned set: the identification rank of each is the
@@ -172,7 +172,7 @@ def _shade(share: float) -> str:
 
 
 def _verdict(found: Identification, between: Centred | None) -> str:
-    """Say in a few lines what the matrix shows."""
+    """Summarise the matrix in a few lines."""
     n = len(found.countries)
     text = "aligned to (rows), scored against (columns), double-centred: below zero is nearer than expected\n"
     text += f"mean identification rank {found.mean_rank:.2f} of {n} (1: all identified, {(n + 1) / 2:g}: by chance); "
