@@ -32,7 +32,7 @@ class Setup(NamedTuple):
 
 def setup_of(manifest: Manifest, spec: TaskSpec) -> Setup:
     """Return the setup of one submission for a task that it answered."""
-    asked = manifest.asked(spec.name)
+    entry = manifest.asked(spec.name)
     return Setup(
         manifest.aligner.name,
         json.dumps(manifest.aligner.settings, sort_keys=True),
@@ -40,10 +40,10 @@ def setup_of(manifest: Manifest, spec: TaskSpec) -> Setup:
         manifest.model.dtype,
         manifest.budget.item_forwards_allowed,
         manifest.seed,
-        asked.edition or spec.default_edition,
-        asked.constants,
-        asked.respondents,
-        asked.limit,
+        entry.edition or spec.default_edition,
+        entry.constants,
+        entry.respondents,
+        entry.limit,
     )
 
 

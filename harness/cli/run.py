@@ -86,10 +86,10 @@ def run(**flags: Any) -> None:
     with terminal(flags["as_json"], flags["talk"]) as display:
         model_of = cache(lambda: load(config, display.say))
         results = []
-        for each in (*others, config):
-            result = execute(each, Path(flags["out"]), model_of, display, fresh=flags["fresh"], cache=answers)
+        for one in (*others, config):
+            result = execute(one, Path(flags["out"]), model_of, display, fresh=flags["fresh"], cache=answers)
             if result.reused:
-                display.say(f"{each.aligner}: finished before in {result.folder}; --fresh starts over")
+                display.say(f"{one.aligner}: finished before in {result.folder}; --fresh starts over")
             results.append(result)
     _show(results, flags["as_json"], started)
 

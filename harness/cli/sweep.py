@@ -90,10 +90,10 @@ def sweep(ctx: click.Context, file: str, out: str | None, dry_run: bool, as_json
     given = ctx.get_parameter_source("address") is ParameterSource.COMMANDLINE
     if given and flags["executor"] != "ray":
         raise UsageError("--address goes with --executor ray.")
-    asked = read_grid(path)
-    grid = _chosen(cells(asked, path), flags)
+    spec = read_grid(path)
+    grid = _chosen(cells(spec, path), flags)
     if not dry_run:
-        executor = engine_of(flags["executor"], grid, asked.resources, flags["workers"], flags["address"])
+        executor = engine_of(flags["executor"], grid, spec.resources, flags["workers"], flags["address"])
         _carry_out(grid, root.absolute(), executor, as_json, flags)
     if as_json:
         click.echo(json.dumps([cell.record() for cell in grid], indent=2))

@@ -141,7 +141,7 @@ class Manifest(Strict):
 
     def asked(self, task: str) -> AskedTask:
         """Return the entry of a task by its name."""
-        return next(asked for asked in self.tasks if asked.name == task)
+        return next(entry for entry in self.tasks if entry.name == task)
 
     @model_validator(mode="after")
     def _tasks_once(self) -> Manifest:

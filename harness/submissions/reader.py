@@ -98,7 +98,7 @@ def read_manifest(path: Path) -> Manifest:
 
 def _tables(manifest: Manifest, path: Path, find: Callable[[str], TaskSpec]) -> dict[str, _Table]:
     """Build an empty table for each task, after the manifest's number of answers is checked to bound the memory."""
-    specs, asked = {}, 0
+    specs, total = {}, 0
     for number, task in enumerate(manifest.tasks):
         try:
             spec = find(task.name)
@@ -110,10 +110,10 @@ def _tables(manifest: Manifest, path: Path, find: Callable[[str], TaskSpec]) -> 
                 "Score it with the culteval version named under versions."
             )
         specs[task.name] = spec
-        asked += count(spec, task.asking(manifest.seed))
-    if asked != manifest.answers.rows:
+        total += count(spec, task.asking(manifest.seed))
+    if total != manifest.answers.rows:
         raise InputError(
-            f"{path}: answers.rows: {manifest.answers.rows}, but tasks and respondents ask for {asked} answers."
+            f"{path}: answers.rows: {manifest.answers.rows}, but tasks and personas ask for {total} answers."
         )
     return {task.name: _Table(specs[task.name], task.asking(manifest.seed)) for task in manifest.tasks}
 
