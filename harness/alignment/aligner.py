@@ -1,4 +1,4 @@
-"""What an aligner is: a class with settings and one method, and the defaults of everything else."""
+"""Base class of aligners and of their settings."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 
 class Settings(BaseModel):
-    """Base of every aligner's settings: typed, validated, set by ``--set key=value``."""
+    """Base class of every aligner's settings: typed, validated, set by ``--set key=value``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-AnySettings = Settings  # within an aligner ``Settings`` is its own
+AnySettings = Settings  # in the body of an aligner the name ``Settings`` is that of its own class
 
 
 class Aligner(ABC):
-    """Turns a model into one that answers like a culture, within a budget.
+    """Method that aligns a model to a country's culture within a budget.
 
-    ``summary`` is one line for ``culteval ls aligners``. ``budgeted`` says whether it searches, so that a budget
-    applies. ``needs_weights`` is False for an aligner that works with text alone: only such aligners are handed a model
-    behind an API. ``configs`` are YAML files with settings by the name that ``--config`` takes. Randomness comes from
-    the ``rng`` of ``align`` alone.
+    ``summary`` is one line for ``culteval ls aligners``. ``budgeted`` says whether the aligner searches, so that a
+    budget applies. ``needs_weights`` is False for an aligner that works with text alone: only such aligners can align
+    a model behind an endpoint. ``configs`` are YAML files of settings by their names for ``--config``. The ``rng`` of
+    ``align`` must be the only source of randomness.
     """
 
     Settings: ClassVar[type[AnySettings]] = AnySettings
@@ -50,14 +50,14 @@ class Aligner(ABC):
 
     @property
     def soft_tokens(self) -> int:
-        """Soft tokens put before every prompt; compared with the model's context before anything is spent."""
+        """Return the soft tokens before every prompt, which are compared with the context length before fitting."""
         return 0
 
     def check(self, objective: Objective, budget: Budget) -> None:  # noqa: B027  # nothing to check is the usual case
-        """Raise UsageError or InputError for what can be known to be wrong before a model is loaded."""
+        """Raise UsageError or InputError for errors that can be detected before a model is loaded."""
 
     def longest_preamble(self, objective: Objective) -> str:
-        """Return the longest text that may be put before a question; compared with the model's context."""
+        """Return the longest text that may precede a question, which is compared with the context length."""
         return ""
 
     @abstractmethod
@@ -77,12 +77,12 @@ class Aligner(ABC):
 
 
 def find_aligner(name: str) -> type[Aligner]:
-    """Return the aligner of a name, ours or a plug-in's.
+    """Return the class of an aligner by its name, built in or from a plug-in.
 
     Raises:
-        UsageError: no such name, or what it names is no ``Aligner``.
+        UsageError: no such name, or an object that is no subclass of ``Aligner``.
     """
-    found = find("aligners", name)
-    if not (isinstance(found, type) and issubclass(found, Aligner)):
+    kind = find("aligners", name)
+    if not (isinstance(kind, type) and issubclass(kind, Aligner)):
         raise UsageError(f"aligner {name!r}: not a subclass of culteval.harness.alignment.aligner.Aligner.")
-    return found
+    return kind

@@ -1,4 +1,4 @@
-"""The budget meter: every aligner draws item forwards from it, and cannot draw more than there are."""
+"""Budget of a fit, counted in item forwards and never exceeded."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ...errors import RunError
 
 @dataclass
 class Budget:
-    """Item forwards: one item answered by one candidate is 1, forward and backward is 3.
+    """Budget in item forwards: one item answered by one candidate costs 1, with a backward pass 3.
 
     Args:
         total: item forwards that may be spent.
-        per_survey: items of the survey; people are shown ``spent / per_survey`` survey evaluations.
+        per_survey: items of the survey; users see ``spent / per_survey`` survey evaluations.
     """
 
     total: int
@@ -25,39 +25,43 @@ class Budget:
 
     @property
     def left(self) -> int:
-        """Item forwards that may still be spent."""
+        """Return the item forwards that may still be spent."""
         return self.total - self.spent
 
     @property
     def evaluations(self) -> float:
-        """Survey evaluations spent."""
+        """Return the survey evaluations spent."""
         return self.spent / self.per_survey
 
     def affordable(self, cost: int) -> int:
-        """How many candidates of ``cost`` item forwards are left."""
+        """Return how many candidates of ``cost`` item forwards each can still be evaluated."""
         return self.left // cost
 
     def spend(self, item_forwards: int) -> None:
-        """Take item forwards off the meter, before they are computed.
+        """Subtract item forwards from the budget, before they are computed.
 
         Raises:
-            RunError: there are not that many left.
+            RunError: fewer are left.
         """
         if item_forwards > self.left:
             raise RunError(f"budget: {item_forwards} item forwards asked, {self.left} left.")
         self.spent += item_forwards
 
     def record(self, tokens: int, started: float) -> None:
-        """Note tokens read and seconds since ``started`` (``time.perf_counter()``)."""
+        """Add tokens read and the seconds since ``started`` (``time.perf_counter()``)."""
         self.tokens += tokens
         self.seconds += time.perf_counter() - started
 
     def state(self) -> dict[str, float]:
-        """What was spent, for a checkpoint."""
+        """Return the item forwards, tokens and seconds spent, for a checkpoint."""
         return {"spent": self.spent, "tokens": self.tokens, "seconds": self.seconds}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Go on from a checkpoint; ValueError for what no meter said."""
+        """Restore the state of a checkpoint.
+
+        Raises:
+            ValueError: more item forwards than the budget allows, or numbers out of bounds.
+        """
         spent, tokens, seconds = int(state["spent"]), int(state["tokens"]), float(state["seconds"])
         if not (0 <= spent <= self.total and tokens >= 0 and 0 <= seconds < float("inf")):
             raise ValueError("more spent than there was")

@@ -1,4 +1,4 @@
-"""The state of an aligner, kept so that a run that was killed goes on exactly where it was."""
+"""Checkpoints of an aligner's state, from which an interrupted run resumes exactly."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ _BUDGET, _DIGEST = "_budget", "_sha256"
 
 
 class Checkpoint:
-    """Where an aligner keeps its state; this one keeps nothing, for fits too short to be resumed.
+    """Store of an aligner's state; this base class stores nothing, for fits too short to be resumed.
 
-    ``folder`` may hold files of the aligner.
+    The aligner may write files of its own in ``folder``.
     """
 
     folder: Path
 
     def other_model(self, name: str) -> Any:
-        """Load another model by name, such as a teacher, as the run's own was loaded."""
+        """Load another model by name, such as a teacher, under the options of the run's own model."""
         raise NotImplementedError
 
     def load(self) -> Mapping[str, np.ndarray] | None:
-        """Return the last saved state, the budget being restored with it; None at a fresh start.
+        """Restore the budget and return the last saved state; None at the start of a run.
 
         Raises:
-            CheckpointError: what was saved is damaged, here or once an array is asked for that is not there.
+            CheckpointError: a damaged file; also on access to an array that the returned state lacks.
         """
         return None
 
     def save(self, state: Mapping[str, np.ndarray], best: float) -> None:
-        """Keep a state of plain arrays (atomic) and show the best loss so far."""
+        """Save a state of plain arrays atomically and show the best loss so far."""
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """Show how far a stage is that is no search."""
+        """Show the progress of a stage without a search."""
 
 
 class State(dict[str, np.ndarray]):
-    """The arrays of the checkpoint at ``path``; one that is not there is damage of that file."""
+    """The arrays of the checkpoint at ``path``; access to a missing one raises CheckpointError."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray], path: Path) -> None:
         super().__init__(arrays)
@@ -76,27 +76,27 @@ class Part(Mapping[str, np.ndarray]):
 
 
 def damaged(path: Path, reason: object) -> CheckpointError:
-    """Return the error for a checkpoint that cannot be restored."""
+    """Make the error for a checkpoint that cannot be restored."""
     return CheckpointError(f"{path}: damaged checkpoint ({reason}). Start over with `fresh`.")
 
 
 class RunCheckpoint(Checkpoint):
-    """Checkpoint and log of a run; saves the budget with the aligner's state and restores both."""
+    """Checkpoint and log of a run, with the aligner's state and the budget."""
 
     def __init__(
         self, folder: Path, budget: Budget, display: Display, label: str, other: Callable[[str], Any] | None = None
     ) -> None:
-        """``other`` loads another model by name, as the run's own was loaded."""
+        """Set up the checkpoint of a run in ``folder``; ``other`` loads another model by name."""
         self.folder, self._other = folder, other
         self.path, self.budget, self.log = folder / CHECKPOINT, budget, RunLog(folder).event
         self.display, self.label = display, label
 
     def other_model(self, name: str) -> Any:
-        """As ``Checkpoint`` has it."""
+        """Load another model by name; see ``Checkpoint``."""
         return super().other_model(name) if self._other is None else self._other(name)
 
     def load(self) -> State | None:
-        """As ``Checkpoint`` has it."""
+        """Restore the budget and return the last saved state; see ``Checkpoint``."""
         if not self.path.exists():
             return None
         try:
@@ -104,7 +104,7 @@ class RunCheckpoint(Checkpoint):
             with np.load(self.path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             if bytes(arrays.pop(_DIGEST)) != _digest(arrays):
-                raise ValueError("its content is not what was saved")
+                raise ValueError("its content does not match its hash")
             self.budget.restore(json.loads(bytes(arrays.pop(_BUDGET)).decode()))
         except Exception as error:  # numpy and zipfile raise many kinds on damaged bytes
             raise damaged(self.path, error) from None
@@ -112,7 +112,7 @@ class RunCheckpoint(Checkpoint):
         return State(arrays, self.path)
 
     def save(self, state: Mapping[str, np.ndarray], best: float) -> None:
-        """Write the checkpoint atomically, log a line, move the progress bar."""
+        """Write the checkpoint atomically, log a line and move the progress bar."""
         spent = np.frombuffer(json.dumps(self.budget.state()).encode(), dtype=np.uint8)
         arrays = {name: np.asarray(value) for name, value in state.items()} | {_BUDGET: spent}
         given: dict[str, Any] = arrays | {_DIGEST: np.frombuffer(_digest(arrays), dtype=np.uint8)}
@@ -123,12 +123,12 @@ class RunCheckpoint(Checkpoint):
         self.display.advance(self.label, self.budget.evaluations, allowed, best)
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """Move the progress bar of a stage that is no search."""
+        """Move the progress bar of a stage without a search."""
         self.display.advance(f"{self.label} {stage}", done, total, None)
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The sha256 of arrays with their names, types and shapes."""
+    """Compute the sha256 of arrays with their names, types and shapes."""
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode() + array.tobytes())
@@ -136,7 +136,7 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _check_unpacked(path: Path) -> None:
-    """Raise ValueError for an archive with compressed parts: ours has none, and another may unpack to anything."""
+    """Raise ValueError for compressed parts, whose unpacked size is not bounded; checkpoints are written without."""
     with zipfile.ZipFile(path) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
             raise ValueError("it is compressed")

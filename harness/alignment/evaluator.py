@@ -1,4 +1,4 @@
-"""The evaluator: all that an aligner asks of a model while it fits goes through here, and is paid here."""
+"""Evaluate the losses of candidates for an aligner and charge them to its budget."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ if TYPE_CHECKING:
 
     from ..models.local import LanguageModel
 
-HEAT = 4  # candidates raced together in steps: fewer read the weights too often, more need memory for what they read
+HEAT = 4  # least batch size of a race: fewer read the weights too often, more need more memory for the KV cache
 
 DescentStep = Callable[[Callable[["Tensor"], "Tensor"]], None]
-"""One step down a loss of the parameter that is moved, as an optimiser of torch makes it."""
+"""One step of gradient descent of a torch optimizer, which calls the loss as a function of the parameter."""
 
 
 def require_budget(cost: int, what: str, budget: Budget) -> None:
-    """Raise UsageError unless a budget of which nothing is spent pays for ``what``, of ``cost`` item forwards."""
+    """Raise UsageError where an unspent budget is less than the ``cost`` in item forwards of one ``what``."""
     if not budget.affordable(cost) and not budget.spent:
         least = -(-cost // budget.per_survey)
         raise UsageError(f"`budget`: one {what} costs {least} survey evaluations here. Give at least {least}.")
 
 
 class Evaluator:
-    """Losses of candidates under one objective: spends the budget, counts tokens and seconds, races, refuses NaN."""
+    """Evaluator of candidates under one objective: spends the budget, counts tokens and seconds, rejects NaN."""
 
     def __init__(self, model: LanguageModel, objective: Objective, budget: Budget, *, racing: bool = False) -> None:
-        """``racing`` drops candidates early where limits are given and the loss allows it."""
+        """Set up an evaluator; ``racing`` drops candidates early where limits are given and the loss is separable."""
         self.model, self.objective, self.budget = model, objective, budget
         self.schedule = RaceSchedule.of(objective.loss) if racing else None
 
     @property
     def affordable(self) -> int:
-        """How many candidates the budget still pays for."""
+        """Return how many candidates the budget still pays for."""
         return self.budget.affordable(self.objective.cost)
 
     def losses(self, soft: np.ndarray, limits: np.ndarray | None = None) -> np.ndarray:
         """Return the losses (m,) float64 of the first m soft prompts (n, T, dim) that the budget pays for.
 
         Args:
-            limits: (n,) losses that candidates must not exceed; the loss of one that is dropped for it is +inf.
+            limits: (n,) losses that candidates must not exceed; the loss of a candidate dropped early is +inf.
 
         Raises:
-            RunError: the budget pays for none, or a loss is NaN.
+            RunError: the budget pays for no candidate, or a loss is NaN.
         """
         if not self.affordable:
             raise RunError(f"budget: a candidate is {self.objective.cost} item forwards, {self.budget.left} left.")
@@ -66,7 +66,7 @@ class Evaluator:
         return _numbers(losses)
 
     def loss_of_text(self, preamble: str) -> float:
-        """Return the loss of the model behind a text.
+        """Return the loss of the model with a text before every prompt.
 
         Raises:
             RunError: too little budget, or the loss is NaN.
@@ -82,46 +82,46 @@ class Evaluator:
         loss_of: Callable[[Tensor], Tensor],
         candidates: Callable[[Tensor], Tensor] = lambda parameter: parameter,
     ) -> float:
-        """Take one step of gradient descent over some prompts and return the loss before it.
+        """Take one step of gradient descent over some prompts and return the loss before the step.
 
         A step costs three item forwards a prompt and candidate.
 
         Args:
-            step: takes the loss as a function of the parameter, and calls it once.
-            loss_of: loss, a scalar with its graph, of log-probabilities (n, prompts, options).
-            candidates: soft prompts (n, T, dim) that a parameter stands for.
+            step: receives the loss as a function of the parameter, and calls it once.
+            loss_of: returns the loss, a scalar with its graph, of log-probabilities (n, prompts, options).
+            candidates: returns the soft prompts (n, T, dim) of a parameter.
 
         Raises:
-            RunError: too little budget, or the loss is not a finite number; then no step is taken.
+            RunError: too little budget, or a loss that is not finite; no step is taken then.
         """
-        found = []
+        values = []
 
         def loss(parameter: Tensor) -> Tensor:
             soft = candidates(parameter)
             self.budget.spend(PASSES * len(soft) * len(prompts))
             logs = self.model.logprobs(prompts, soft)
             value = loss_of(logs)
-            found.append(float(value.detach()))
-            if not np.isfinite(found[-1]):
+            values.append(float(value.detach()))
+            if not np.isfinite(values[-1]):
                 raise RunError("the loss is not a number. Try `dtype` float32, or a lower rate.")
             return value
 
         with self._paying(0), self.model.at_work():
             step(loss)
-        return found[0]
+        return values[0]
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return what racing has learned as plain arrays, for a checkpoint."""
+        """Return the statistics of racing as plain arrays, for a checkpoint."""
         return {} if self.schedule is None else self.schedule.state()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the statistics of a checkpoint."""
         if self.schedule is not None:
             self.schedule.restore(state)
 
     @contextmanager
     def _paying(self, item_forwards: int) -> Iterator[None]:
-        """Spend before anything is computed; note tokens and seconds after it."""
+        """Spend item forwards before the block, and record its tokens and seconds after it."""
         self.budget.spend(item_forwards)
         started, tokens = time.perf_counter(), self.model.tokens
         yield
@@ -133,9 +133,9 @@ class Evaluator:
         losses, ended, start = [np.zeros(0)], [np.zeros(0)], 0
         while start < len(soft) and (count := min(most, len(soft) - start, self.affordable)):
             chunk = slice(start, start + count)
-            found, after = self._heat(schedule, groups, soft[chunk], limits[chunk])
-            losses.append(found)
-            ended.append(after)
+            chunk_losses, chunk_ended = self._heat(schedule, groups, soft[chunk], limits[chunk])
+            losses.append(chunk_losses)
+            ended.append(chunk_ended)
             start += count
         schedule.learn_ends(np.concatenate(ended))
         return np.concatenate(losses)
@@ -143,15 +143,15 @@ class Evaluator:
     def _heat(
         self, schedule: RaceSchedule, groups: list[np.ndarray], soft: np.ndarray, limits: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Losses of some trials, and after how many terms each was lost (more than there are: never)."""
+        """Race some candidates; return their losses and after how many terms each was dropped (terms + 1: never)."""
         steps, parts = schedule.steps(groups, len(self.objective.prompts)), len(schedule.parts)
         losses, ended = np.zeros(len(soft)), np.full(len(soft), parts + 1)
         alive, known = np.arange(len(soft)), np.zeros(parts, dtype=bool)
         with self._paying(0):
-            asked = self.model.stepwise(self.objective.prompts, steps, soft)
+            passes = self.model.stepwise(self.objective.prompts, steps, soft)
             for new, step in zip(groups, steps, strict=True):
                 self.budget.spend(len(alive) * len(step))
-                terms = schedule.loss.terms(asked.advance())
+                terms = schedule.loss.terms(passes.advance())
                 schedule.learn_terms(terms[ended[alive] > parts], new)
                 for part in new:
                     known[part] = True
@@ -162,20 +162,20 @@ class Evaluator:
                     break
                 if len(going) < len(alive):
                     alive = alive[going]
-                    asked.keep(going)
+                    passes.keep(going)
         return np.where(ended <= parts, np.inf, _numbers(losses)), ended
 
     def _together(self, soft_tokens: int) -> int:
-        """How many candidates are asked in steps together."""
+        """Return the batch size of a race."""
         return max(HEAT, self.model.batch(self.objective.prompts, soft_tokens))
 
     def _going(self, lost: np.ndarray) -> np.ndarray:
-        """Which of the candidates being asked go on (indices)."""
+        """Return the indices of the candidates that stay in the race."""
         return np.flatnonzero(~lost)
 
 
 def _numbers(losses: np.ndarray) -> np.ndarray:
-    """The losses; RunError where one is NaN."""
+    """Return the losses; raise RunError where one is NaN."""
     if np.isnan(losses).any():
         raise RunError("a candidate's loss is not a number. Try `dtype` float32.")
     return losses

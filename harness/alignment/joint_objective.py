@@ -1,4 +1,4 @@
-"""Several tasks fitted as one: prompts side by side, each loss in units of that of answers without information."""
+"""Multi-task objective: the prompts of several tasks, and the mean of their losses, each divided by its null loss."""
 
 from __future__ import annotations
 
@@ -18,51 +18,51 @@ from .objective import TaskObjective
 
 @dataclass(frozen=True, eq=False)
 class JointObjective:
-    """Objectives of one country in one read-out; to an aligner it looks like one (see ``Objective``)."""
+    """Several objectives of one country and one answer scoring as one (see ``Objective``)."""
 
     parts: tuple[TaskObjective, ...]
-    null_loss: float = 1.0  # each part's loss is relative already
+    null_loss: float = 1.0  # each part's loss is divided by its own null loss
 
     @property
     def task(self) -> str:
-        """The tasks' names."""
+        """Return the names of the tasks, joined by ``+``."""
         return "+".join(part.task for part in self.parts)
 
     @property
     def country(self) -> Country:
-        """Whom to answer like."""
+        """Return the country to align to."""
         return self.parts[0].country
 
     @property
     def language(self) -> str:
-        """The language of the first task."""
+        """Return the language of the first task."""
         return self.parts[0].language
 
     @property
     def readout(self) -> Readout:
-        """The read-out that losses are of."""
+        """Return the answer scoring of the losses."""
         return self.parts[0].readout
 
     @cached_property
     def prompts(self) -> Prompts:
-        """The prompts of every part, one after another; items and wordings are called TASK/NAME."""
+        """Return the prompts of all parts, concatenated; items and paraphrases are named TASK/NAME."""
         prompts = [part.prompts for part in self.parts]
-        texts = tuple(text for each in prompts for text in each.texts)
-        choices = tuple(choice for each in prompts for choice in each.choices)
-        return Prompts(self.task, texts, choices, _stacked([(each.task, each.layout) for each in prompts]))
+        texts = tuple(text for part in prompts for text in part.texts)
+        choices = tuple(choice for part in prompts for choice in part.choices)
+        return Prompts(self.task, texts, choices, _stacked([(part.task, part.layout) for part in prompts]))
 
     @property
     def demonstrations(self) -> np.ndarray:
-        """The reference code (prompts,) of the country."""
+        """Return the reference codes (prompts,) of the country."""
         return np.concatenate([part.demonstrations for part in self.parts])
 
     @property
     def cost(self) -> int:
-        """Item forwards of one candidate."""
+        """Return the item forwards of one candidate."""
         return sum(part.cost for part in self.parts)
 
     def loss(self, probs: Any) -> Any:
-        """Mean of the parts' losses (population,), each in units of its ``null_loss``; see ``Objective``."""
+        """Compute the mean of the parts' losses (population,), each divided by its ``null_loss``; see ``Objective``."""
         losses, start = [], 0
         for part in self.parts:
             stop, width = start + part.cost, part.prompts.layout.codes.shape[1]
@@ -71,39 +71,39 @@ class JointObjective:
         return sum(losses) / len(losses)
 
     def for_country(self, country: Country) -> JointObjective:
-        """The same prompts with another country to answer like."""
+        """Return the objective of the same prompts for another country."""
         return self._each(lambda part: part.for_country(country))
 
     def paraphrased(self, rng: np.random.Generator, order: Order) -> JointObjective:
-        """The same objective in a paraphrase, part by part."""
+        """Return the objective with each part paraphrased."""
         return self._each(lambda part: part.paraphrased(rng, order))
 
     def take(self, rows: np.ndarray) -> JointObjective:
-        """The same objective over some of its prompts; parts of which none is left are left out."""
-        chosen, start, found = np.zeros(self.cost, dtype=bool), 0, []
+        """Return the objective over some of its prompts, without the parts that have none of these."""
+        chosen, start, parts = np.zeros(self.cost, dtype=bool), 0, []
         chosen[rows] = True
         for part in self.parts:
-            mine = chosen[start : start + part.cost]
-            found += [part.take(mine)] if mine.any() else []
+            of_part = chosen[start : start + part.cost]
+            parts += [part.take(of_part)] if of_part.any() else []
             start += part.cost
-        return replace(self, parts=tuple(found))
+        return replace(self, parts=tuple(parts))
 
     def _each(self, change: Callable[[TaskObjective], TaskObjective]) -> JointObjective:
         return replace(self, parts=tuple(map(change, self.parts)))
 
 
 def _stacked(named: Sequence[tuple[str, Layout]]) -> Layout:
-    """One layout of several, the levels of each kept apart by its name."""
+    """Concatenate layouts, with the name of each as a prefix of its items and paraphrases."""
     layouts = [layout for _, layout in named]
     width = max(layout.codes.shape[1] for layout in layouts)
     columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
     items: list[str] = []
     wordings: list[str] = []
     for name, layout in named:
-        moved = {"item": layout.item + len(items), "wording": layout.wording + len(wordings)}
-        moved["codes"] = np.pad(layout.codes, ((0, 0), (0, width - layout.codes.shape[1])))
+        shifted = {"item": layout.item + len(items), "wording": layout.wording + len(wordings)}
+        shifted["codes"] = np.pad(layout.codes, ((0, 0), (0, width - layout.codes.shape[1])))
         for column in COLUMNS:
-            columns[column].append(moved.get(column, getattr(layout, column)))
+            columns[column].append(shifted.get(column, getattr(layout, column)))
         items += [f"{name}/{item}" for item in layout.items]
         wordings += [f"{name}/{wording}" for wording in layout.wordings]
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}

@@ -1,8 +1,9 @@
-"""Exact racing: a trial is dropped once the part of its loss that is known exceeds what it has to beat.
+"""Exact racing: a candidate is dropped as soon as the known terms of its loss exceed its limit.
 
-Terms of a loss can only add to it, so a dropped trial would have lost anyway and the search decides as it would have
-decided without. Prompts are asked term by term, those first whose terms have been largest, in as few steps as pay: a
-step reads all weights of the model again, and where nearly every trial lasts to its last term one pass is cheapest.
+Terms can only increase a loss, so a dropped candidate would have lost in any case, and the search takes the same
+decisions as without racing. Terms are evaluated in order of their past size, the largest first, in one to three steps:
+every step reads all weights of the model again, and where nearly every candidate survives to its last term one step is
+cheapest.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ import numpy as np
 
 from ...tasks.measure import LossFunction, SeparableLoss
 
-STEP = 0.04  # what another step costs, in whole passes: measured on a processor, see benchmarks/README.md
-REREAD = 0.2  # the same where prompts of a step must read what they share with earlier ones again
+STEP = 0.04  # cost of another step in full passes, measured on a CPU: see benchmarks/README.md
+REREAD = 0.2  # the same where a step reads again the prefixes that its prompts share with earlier ones
 
 _LEARNED = ("sums", "counts", "lasting", "begun")
 
 
 class RaceSchedule:
-    """In which order terms are asked, by what is learned about their size and about when trials drop out.
+    """Order and grouping of a loss's terms, estimated from their sizes and from when candidates were dropped.
 
-    ``lasting[k]`` is the share of trials that still ran after ``k`` terms, recent generations counting more; ``begun``
-    counts trials.
+    ``lasting[k]`` is the share of candidates still in the race after ``k`` terms, with more weight on recent
+    generations; ``begun`` counts candidates.
     """
 
     def __init__(self, loss: SeparableLoss) -> None:
@@ -34,14 +35,14 @@ class RaceSchedule:
 
     @classmethod
     def of(cls, loss: LossFunction) -> RaceSchedule | None:
-        """The schedule for a loss; None where it is not made of terms that can be had one by one."""
+        """Make the schedule for a loss; return None where the loss is not a sum of separate terms."""
         return cls(loss) if isinstance(loss, SeparableLoss) else None
 
     def groups(self, remembers: bool) -> list[np.ndarray]:
-        """The terms of each step, largest first, cut where it pays at most: nowhere, once or twice.
+        """Return the terms of each step, the largest first, in the one to three steps of the least expected cost.
 
         Args:
-            remembers: whether a step of the model reads nothing that an earlier one has read.
+            remembers: whether the model keeps its KV cache between steps, so that no prefix is read twice.
         """
         order = np.argsort(-self.sums / np.maximum(self.counts, 1), kind="stable")
         count, step = len(order), STEP if remembers else REREAD
@@ -55,27 +56,27 @@ class RaceSchedule:
         return np.split(order, min(cuts, key=cost))
 
     def steps(self, groups: list[np.ndarray], prompts: int) -> tuple[tuple[int, ...], ...]:
-        """The prompts of each step, of so many; those on which no term rests come last."""
+        """Return the prompts of each step, out of ``prompts``; those that belong to no term are in the last step."""
         steps = [tuple(sorted(int(prompt) for part in new for prompt in self.parts[part])) for new in groups]
         free = set(range(prompts)).difference(*steps)
         return (*steps[:-1], (*steps[-1], *sorted(free)))
 
     def learn_terms(self, terms: np.ndarray, new: np.ndarray) -> None:
-        """Note the terms ``new`` of trials (n, parts) that are still in the race."""
+        """Add the sizes of the terms ``new`` of the candidates (n, parts) that are still in the race."""
         self.sums[new] += terms[:, new].sum(0)
         self.counts[new] += len(terms)
 
     def learn_ends(self, ended: np.ndarray) -> None:
-        """Note after how many terms (n,) the trials of a generation were dropped."""
+        """Add after how many terms (n,) the candidates of a generation were dropped."""
         self.begun += len(ended)
         if len(ended):
             lasted = ended[:, None] > np.arange(len(self.parts))
             self.lasting = (self.lasting + lasted.mean(0)) / 2
 
     def state(self) -> dict[str, np.ndarray]:
-        """Plain arrays for a checkpoint."""
+        """Return the statistics as plain arrays, for a checkpoint."""
         return {f"race_{name}": getattr(self, name).copy() for name in _LEARNED}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the statistics of a checkpoint."""
         self.sums, self.counts, self.lasting, self.begun = (state[f"race_{name}"].copy() for name in _LEARNED)

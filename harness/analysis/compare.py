@@ -1,4 +1,4 @@
-"""Two submissions side by side: what differs, by how much, whether it holds up, and which answers moved."""
+"""Paired comparison of submissions: differences of metrics with intervals and tests, and changes of answers."""
 
 from __future__ import annotations
 
@@ -30,45 +30,45 @@ from .significance import LEAST_PAIRS, Points, differences, holm, permutation, s
 
 @dataclass(frozen=True)
 class Side:
-    """A submission that is compared, under a name of its own."""
+    """A submission in a comparison, with a name that is unique in it."""
 
     name: str
     submission: Submission
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """Return the folder of the submission."""
         return self.submission.folder
 
     @property
     def manifest(self) -> Manifest:
-        """What it says of itself."""
+        """Return the manifest of the submission."""
         return self.submission.manifest
 
     @property
     def answers(self) -> Mapping[str, Answers]:
-        """Its answers by task."""
+        """Return the answers of the submission by task."""
         return self.submission.answers
 
 
 def read_sides(submissions: Sequence[Any], say: Callable[[str], None] = lambda text: None) -> list[Side]:
-    """Name submissions so that they can be told apart; runs, and paths of either, are loaded and checked.
+    """Load and validate submissions, or those of runs and paths, and give each a unique name.
 
     Raises:
-        InputError: a bad submission, or one whose task is another edition than the one installed.
+        InputError: a bad submission, or one of another version of its task than the one installed.
     """
-    found = []
-    for each in submissions:
-        if isinstance(each, str | Path):
-            say(f"reading {each}")
-        submission = as_submission(each)
-        _ = submission.answers  # a bad file is named before anything is computed
-        found.append(submission)
-    return [Side(*pair) for pair in zip(_names([each.manifest for each in found]), found, strict=True)]
+    loaded = []
+    for given in submissions:
+        if isinstance(given, str | Path):
+            say(f"reading {given}")
+        submission = as_submission(given)
+        _ = submission.answers  # validates the file before anything is computed
+        loaded.append(submission)
+    return [Side(*pair) for pair in zip(_names([each.manifest for each in loaded]), loaded, strict=True)]
 
 
 def _names(manifests: Sequence[Manifest]) -> list[str]:
-    """The aligner's name, with country, model and seed as far as they tell the submissions apart, else a number."""
+    """Name submissions by aligner, with country, model and seed where these differ, and a number where all agree."""
     columns = [[m.aligner.name for m in manifests]]
     for column in (
         [m.country for m in manifests],
@@ -91,11 +91,11 @@ def compare_submissions(*submissions: Any, country: str | None = None, seed: int
 
     Args:
         submissions: two or more ``Submission``s, ``Run``s, or paths of either; the first is the baseline.
-        country: whose published figures to score against [default: the baseline's, task by task].
+        country: the country to score against [default: the baseline's, task by task].
         seed: of resampling.
 
     Raises:
-        UsageError: fewer than two, or no task that two of them share. InputError: a bad submission.
+        UsageError: fewer than two, or none that shares a task with the first. InputError: a bad submission.
     """
     if len(submissions) < 2:
         raise UsageError("compare: give two submissions or more; the first is the baseline.")
@@ -108,26 +108,26 @@ def compare(
     country: str | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
-    """Subtract the first side from every other one, task by task; Holm's correction is over all metrics of all of them.
+    """Subtract the first side from every other side, task by task, with Holm's correction over all metrics of all.
 
     Args:
-        country: whose published figures to score against [default: the baseline's, task by task].
+        country: the country to score against [default: the baseline's, task by task].
 
     Raises:
-        UsageError: no task that two of them share, or a country or option that the reference does not have.
+        UsageError: no task shared with the first side, or a country or option that the reference does not have.
     """
-    base, found = sides[0], []
+    base, comparisons = sides[0], []
     for side in sides[1:]:
         for task in (name for name in base.answers if name in side.answers):
             say(f"comparing {side.name} with {base.name}: {task}")
-            found.append(_compare(spec_of(task), side, base, country, rng))
-    if not found:
+            comparisons.append(_compare(spec_of(task), side, base, country, rng))
+    if not comparisons:
         others = ", ".join(dict.fromkeys(task for side in sides[1:] for task in side.answers))
         raise UsageError(f"nothing to compare: {base.name} answered {', '.join(base.answers)}, the others {others}.")
-    adjusted = iter(holm([row.p for each in found for row in each.differences]))
+    adjusted = iter(holm([row.p for each in comparisons for row in each.differences]))
     return Comparison(
         replace(each, differences=tuple(replace(row, adjusted=next(adjusted)) for row in each.differences))
-        for each in found
+        for each in comparisons
     )
 
 
@@ -135,17 +135,19 @@ def _compare(spec: TaskSpec, side: Side, base: Side, country: str | None, rng: n
     a, b = side.manifest.asked(spec.name), base.manifest.asked(spec.name)
     options = b.options
     code = resolve(country or b.country, countries_of(spec, options.edition)).code
-    mine, other = side.answers[spec.name], base.answers[spec.name]
-    people = _respondents(a, side.manifest.seed), _respondents(b, base.manifest.seed)
-    paired = people[0] == people[1]
-    one, two = shared(mine, other, paired=paired)
-    cautions = [*_cautions(side.manifest, base.manifest, a, b, code), *([] if paired else [_who(*people)])]
-    total = max(len(mine.layout), len(other.layout))
+    answers_a, answers_b = side.answers[spec.name], base.answers[spec.name]
+    personas = _personas(a, side.manifest.seed), _personas(b, base.manifest.seed)
+    paired = personas[0] == personas[1]
+    one, two = shared(answers_a, answers_b, paired=paired)
+    cautions = [*_cautions(side.manifest, base.manifest, a, b, code), *([] if paired else [_unpaired(*personas)])]
+    total = max(len(answers_a.layout), len(answers_b.layout))
     if len(one.layout) < total and paired:
-        cautions.append(f"{len(one.layout):,} of {total:,} prompts were put to both; the others are left out")
+        cautions.append(
+            f"{len(one.layout):,} of {total:,} prompts were answered on both sides; the others are left out"
+        )
     both, alone = _readouts(spec, one, two)
     if alone:
-        cautions.append(f"answers of one side only can be read as {', '.join(alone)}; that is left out")
+        cautions.append(f"only one side has answers for {', '.join(alone)} scoring, which is left out")
     rows = differences(spec, one, two, code, options, rng, paired=paired)
     moved = moved_items(spec, one, two, both[0], rng, paired=paired) if both else []
     return TaskComparison(
@@ -162,49 +164,53 @@ def _compare(spec: TaskSpec, side: Side, base: Side, country: str | None, rng: n
 
 
 def _readouts(spec: TaskSpec, a: Answers, b: Answers) -> tuple[list[Readout], list[Readout]]:
-    """The read-outs that answers of both sides hold, the spec's first before others; and those of one side only."""
-    mine, other = (dict.fromkeys(readout for _, readout, _ in readings(spec, each)) for each in (a, b))
-    return [name for name in mine if name in other], sorted(mine.keys() ^ other.keys())
+    """Return the answer scorings available on both sides, in the spec's order, and those on one side only."""
+    of_a, of_b = (dict.fromkeys(readout for _, readout, _ in readings(spec, each)) for each in (a, b))
+    return [name for name in of_a if name in of_b], sorted(of_a.keys() ^ of_b.keys())
 
 
-def _respondents(asked: AskedTask, seed: int) -> tuple[int, int | None]:
-    """How many people were asked, and the seed that drew them; nobody is drawn where nobody is described."""
+def _personas(asked: AskedTask, seed: int) -> tuple[int, int | None]:
+    """Return the size of the persona sample and the seed that drew it; None for the seed of an empty sample."""
     people = asked.asking(seed).people()
     return people, seed if people else None
 
 
-def _who(a: tuple[int, int | None], b: tuple[int, int | None]) -> str:
-    def told(people: tuple[int, int | None]) -> str:
-        return f"{people[0]} of seed {people[1]}" if people[0] else "none"
+def _unpaired(a: tuple[int, int | None], b: tuple[int, int | None]) -> str:
+    """Describe two persona samples that differ."""
 
-    return f"other respondents: {told(a)} and {told(b)}; answers of respondents cannot be paired"
+    def described(personas: tuple[int, int | None]) -> str:
+        return f"{personas[0]} of seed {personas[1]}" if personas[0] else "none"
+
+    return f"different personas: {described(a)} and {described(b)}; their answers cannot be paired"
 
 
 def _cautions(side: Manifest, base: Manifest, a: AskedTask, b: AskedTask, country: str) -> list[str]:
-    """What differs between two submissions that decides their numbers, beside what is compared."""
-    found = []
+    """List the differences between two submissions, apart from the aligner, that affect their scores."""
+    cautions = []
     if (a.edition, a.constants) != (b.edition, b.constants):
         kinds = [f"{each.edition}, {each.constants} constants" for each in (a, b)]
-        found.append(f"scored under other figures ({kinds[0]}; {kinds[1]}); both are scored here as the baseline was")
+        cautions.append(f"different references ({kinds[0]}; {kinds[1]}); both are scored here by the baseline's")
     if side.country != base.country:
         names = f"{name_of(side.country)} and {name_of(base.country)}"
-        found.append(f"aligned to {names}; both are scored here against {name_of(country)}")
+        cautions.append(f"aligned to {names}; both are scored here against {name_of(country)}")
     if side.model.name != base.model.name or side.model.revision != base.model.revision:
-        found.append(f"other models: {side.model.name} and {base.model.name}")
+        cautions.append(f"different models: {side.model.name} and {base.model.name}")
     elif side.model.dtype != base.model.dtype:
-        found.append(f"other precision: {side.model.dtype} and {base.model.dtype}")
-    return found
+        cautions.append(f"different precision: {side.model.dtype} and {base.model.dtype}")
+    return cautions
 
 
 def moved_items(
     spec: TaskSpec, a: Answers, b: Answers, readout: Readout, rng: np.random.Generator, *, paired: bool
 ) -> list[ItemChange]:
-    """The items of the held-out split by how far their answers moved, the farthest first, in one read-out.
+    """Compute the change of answers to each held-out item by one answer scoring, the largest first.
 
-    ``a`` and ``b`` are answers to the same prompts.
+    Args:
+        a, b: answers to the same prompts.
+        paired: whether the personas are the same on both sides, so that changes can be tested.
     """
     wanted = ("heldout", readout)
-    parts = [asked for each in (a, b) for *key, asked in readings(spec, each) if tuple(key) == wanted]
+    parts = [answers for each in (a, b) for *key, answers in readings(spec, each) if tuple(key) == wanted]
     if len(parts) < 2:
         return []
     survey = isinstance(spec.items, Survey)
@@ -212,14 +218,14 @@ def moved_items(
     codes = [_codes_sample(each, readout) for each in parts]
     means = [quotient(each.sums.sum(0), each.counts.sum(0)) for each in codes]
     items = [i for i in range(len(spec.items.ids)) if not any(np.isnan(spread[i]).any() for spread in spreads)]
-    rows, spoken = [], all(each.texts is not None for each in parts)
+    rows, with_texts = [], all(each.texts is not None for each in parts)
     for item in items:
         width = len(spec.items.codes(spec.items.ids[item]))
         pair = [spread[item, :width] for spread in spreads]
         likely = [_option(spec, spec.items.ids[item], int(each.argmax())) for each in pair]
         mean_a, mean_b = (float(each[item]) for each in means)
         apart = float(abs(pair[0] - pair[1]).sum() / 2)
-        said = [_first_text(each, item) if spoken else None for each in parts]
+        texts = [_first_text(each, item) if with_texts else None for each in parts]
         rows.append(
             ItemChange(
                 spec.items.ids[item],
@@ -229,8 +235,8 @@ def moved_items(
                 mean_a=mean_a if survey else None,
                 mean_b=mean_b if survey else None,
                 shift=mean_a - mean_b if survey else apart,
-                text_a=said[0],
-                text_b=said[1],
+                text_a=texts[0],
+                text_b=texts[1],
             )
         )
     if survey and paired and len(codes[0]) >= LEAST_PAIRS and rows:
@@ -240,7 +246,7 @@ def moved_items(
 
 
 def _spreads(answers: Answers, readout: str) -> np.ndarray:
-    """How the answers to each item are spread over its options (items, options); NaN for an item without one."""
+    """Compute the mean distribution over options (items, options) of the answers to each item; NaN without answers."""
     layout, spread = answers.layout, chosen(answers, readout)
     answered = spread.sum(-1) > 0
     columns = []
@@ -252,14 +258,14 @@ def _spreads(answers: Answers, readout: str) -> np.ndarray:
 
 
 def _codes_sample(answers: Answers, readout: str) -> Sample:
-    """Mean codes by respondent and item."""
+    """Make the sample of codes by persona and item."""
     layout = answers.layout
-    found = tally(layout.respondent, layout.item, answers.values(readout)[0], len(layout.items))
-    return Sample("respondents", *found, {})
+    sums = tally(layout.respondent, layout.item, answers.values(readout)[0], len(layout.items))
+    return Sample("respondents", *sums, {})
 
 
 def _asked(spec: TaskSpec, item: int) -> str:
-    """What an item asks: in a survey's first held-out wording, or the question."""
+    """Return the text of an item: in a survey's first held-out paraphrase, or the question."""
     if isinstance(spec.items, Survey):
         return spec.items.wordings[spec.metadata.splits.heldout.wordings[0]].items[spec.items.ids[item]]
     assert isinstance(spec.items, Questions)
@@ -267,7 +273,7 @@ def _asked(spec: TaskSpec, item: int) -> str:
 
 
 def _option(spec: TaskSpec, item: str, place: int) -> str:
-    """An option by its code in a survey, by its words in a question."""
+    """Name an option by its code in a survey, by its text in a question."""
     if isinstance(spec.items, Survey):
         return str(spec.items.codes(item)[place])
     assert isinstance(spec.items, Questions)
@@ -281,11 +287,11 @@ def _first_text(answers: Answers, item: int) -> str | None:
 
 
 def by_seed(sides: Sequence[Side]) -> list[SeedRange]:
-    """The headline of submissions that are the same but for their seed, two or more of a kind."""
+    """Compute the headline of submissions that differ in their seed alone, for groups of two or more."""
     groups: dict[str, list[Side]] = defaultdict(list)
     for side in sides:
         groups[side.manifest.configuration].append(side)
-    found = []
+    ranges = []
     for group in groups.values():
         if len({side.manifest.seed for side in group}) < 2:
             continue
@@ -297,5 +303,5 @@ def by_seed(sides: Sequence[Side]) -> list[SeedRange]:
             values = [row.value for scores in rows if (row := find(scores, (metric, readout, "heldout")))]
             seeds = tuple(side.manifest.seed for side in group)
             name = f"{group[0].manifest.aligner.name} {group[0].manifest.country}"
-            found.append(SeedRange(spec.name, name, metric, readout, seeds, Points(tuple(values))))
-    return found
+            ranges.append(SeedRange(spec.name, name, metric, readout, seeds, Points(tuple(values))))
+    return ranges

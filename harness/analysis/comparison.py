@@ -1,4 +1,4 @@
-"""What a comparison of submissions gives: differences of metrics, changes of answers, ranges over seeds."""
+"""Result types of a comparison of submissions: differences of metrics, changes of answers, ranges over seeds."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ItemChange:
-    """The answers of two sides to one item of the held-out split, averaged over wordings, orders and respondents.
+    """The answers of two sides to one held-out item, averaged over paraphrases, option orders and personas.
 
     ``likely_a`` and ``likely_b`` are the most likely options. For a survey ``mean_a`` and ``mean_b`` are mean codes and
     ``shift`` is their difference; for a question ``shift`` is the total variation between the two distributions. ``p``
-    is None where the respondents cannot be paired, and for a question, which is one unit; ``adjusted`` is Holm's over
-    the items. ``text_a`` and ``text_b`` are what was generated first, where both sides have text.
+    is None where the personas cannot be paired, and for a question, which is one unit; ``adjusted`` is Holm's over the
+    items. ``text_a`` and ``text_b`` are the first generated texts, where both sides have texts.
     """
 
     item: str
@@ -40,7 +40,7 @@ class ItemChange:
 
 @dataclass(frozen=True)
 class TaskComparison:
-    """Side ``a`` minus side ``b``, the baseline, in one task; ``cautions`` say what is not the same on both."""
+    """Side ``a`` minus side ``b``, the baseline, in one task; ``cautions`` are further differences between them."""
 
     task: str
     country: str
@@ -71,7 +71,7 @@ class Comparison(Results[TaskComparison]):
     shown = ("a", "b", "task", "metric", "readout", "difference", "low", "high", "adjusted", "n")
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one dictionary a metric and read-out.
+        """Return one dictionary a metric and answer scoring.
 
         It has the names of the submissions (``a``, and ``b`` the baseline), the fields of ``Difference``, and the two
         values as ``value_a`` and ``value_b``.
@@ -97,7 +97,7 @@ class Comparison(Results[TaskComparison]):
             metric: the metric to draw [default: the headline of the first task].
 
         Raises:
-            UsageError: it was not compared.
+            UsageError: a metric that was not compared.
         """
         name = metric or spec_of(self.rows[0].task).metadata.headline.metric
         estimates = {
@@ -114,4 +114,4 @@ class Comparison(Results[TaskComparison]):
         return axes
 
 
-_VALUES = {"a": "value_a", "b": "value_b"}  # fields of a difference whose names are those of the submissions
+_VALUES = {"a": "value_a", "b": "value_b"}  # fields of a difference whose names are taken by the submissions

@@ -1,4 +1,4 @@
-"""Distances of submissions to every country of a task."""
+"""Distances of submissions to every country of a task's reference."""
 
 from __future__ import annotations
 
@@ -39,30 +39,31 @@ class Placed:
 
     @property
     def own(self) -> str:
-        """The country it is aligned to."""
+        """Return the country that the submission is aligned to."""
         return self.manifest.aligned_to
 
     @property
     def rank(self) -> int | None:
-        """The place of its own country among all; None where the reference lacks it."""
+        """Return the place of its own country among all; None where the reference lacks it."""
         return [*self.distances].index(self.own) + 1 if self.own in self.distances else None
 
     def shown(self, top: int) -> dict[str, float]:
-        """The nearest countries, and its own where that is farther."""
+        """Return the nearest countries, and its own where that is farther."""
         places = enumerate(self.distances.items())
         return dict(pair for place, pair in places if place < top or pair[0] == self.own)
 
     @property
     def name(self) -> str:
-        """Aligner and seed."""
+        """Return the aligner and the seed, as a name."""
         return f"{self.manifest.aligner.name} s{self.manifest.seed}"
 
 
 @dataclass(frozen=True)
 class CountryDistances:
-    """Distances of submissions to every country, and whether each is nearest to its own.
+    """Distances of submissions to every country, and the identification ranks of an aligned set.
 
-    ``identified`` is there for an aligned set, else ``why`` not; ``between`` for six countries of Hofstede's indices.
+    ``identified`` is None, and ``why`` the reason, for submissions that are no aligned set; ``between`` is None for
+    fewer than six countries, and for tasks without Hofstede's indices.
     """
 
     spec: TaskSpec
@@ -78,11 +79,12 @@ class CountryDistances:
 
     @property
     def hofstede(self) -> bool:
+        """Return whether the distances are those of Hofstede's indices."""
         return self.spec.metadata.measure == "hofstede"
 
     @property
     def metric(self) -> str:
-        """What distances are, in words."""
+        """Describe the distance in words."""
         headline = self.spec.metadata.headline.metric
         kind = "squared distance of the six indices" if self.hofstede else f"distance ({headline})"
         return f"{self.spec.name}, heldout, {self.readout}: {kind}"
@@ -108,18 +110,18 @@ class CountryDistances:
         return pd.DataFrame(rows)
 
     def _centred(self, own: str, country: str) -> float | None:
-        found = self.identified
-        if found is None or country not in found.countries:
+        aligned_set = self.identified
+        if aligned_set is None or country not in aligned_set.countries:
             return None
-        return float(found.centred[found.countries.index(own), found.countries.index(country)])
+        return float(aligned_set.centred[aligned_set.countries.index(own), aligned_set.countries.index(country)])
 
     def plot(self, top: int = 12) -> Any:
         """Draw the distances and return the matplotlib axes.
 
-        An aligned set is drawn as its double-centred matrix, one submission by its nearest countries.
+        An aligned set is drawn as its double-centred matrix, one submission as bars of its nearest countries.
 
         Args:
-            top: countries to show of one submission.
+            top: number of countries to show of one submission.
 
         Raises:
             UsageError: several submissions that are no aligned set.
@@ -137,7 +139,7 @@ class CountryDistances:
 
     @property
     def title(self) -> str:
-        """What a picture shows."""
+        """Return the title of a figure."""
         first = self.placed[0]
         if self.identified:
             about = f"{self.spec.name}: {first.manifest.aligner.name}, {len(self.placed)} countries"
@@ -145,9 +147,9 @@ class CountryDistances:
         return f"{first.name} ({first.manifest.model.name}), aligned to {name_of(first.own)}"
 
     def require_picture(self) -> None:
-        """Raise UsageError for several submissions that are no aligned set, which have no picture."""
+        """Raise UsageError for several submissions that are no aligned set, for which there is no figure."""
         if not self.identified and len(self.placed) > 1:
-            raise UsageError(f"no picture of these: {self.why}. Give one submission, or an aligned set.")
+            raise UsageError(f"no figure of these: {self.why}. Give one submission, or an aligned set.")
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
         yield rich_table(self._nearest())
@@ -156,7 +158,7 @@ class CountryDistances:
         return html_table(self._nearest())
 
     def _nearest(self) -> pd.DataFrame:
-        """The three nearest countries of each submission, and its own."""
+        """Return the rows of the three nearest countries of each submission, and of its own."""
         table = self.to_frame()
         return table[(table["place"] <= 3) | table["own"]]
 
@@ -168,7 +170,7 @@ def identify(
     edition: str | None = None,
     seed: int = 0,
 ) -> CountryDistances:
-    """Find the countries whose people answer like submissions, nearest first, and identification ranks of a set.
+    """Compute the distances of submissions to every country, nearest first, and identification ranks of a set.
 
     Args:
         submissions: ``Submission``s, ``Run``s, or paths of either.
@@ -178,7 +180,7 @@ def identify(
         seed: of permutations drawn at random.
 
     Raises:
-        UsageError: none given, no task in common, or one without countries. InputError: a bad submission.
+        UsageError: no submission, no task in common, or a task without countries. InputError: a bad submission.
     """
     if not submissions:
         raise UsageError("identify: give a submission.")
@@ -197,18 +199,18 @@ def distances_to_countries(
     Args:
         submissions: submissions, or the paths of their folders or runs.
         task: which of their tasks [default: the first with countries that all share].
-        readout: read-out to score [default: the task's first].
+        readout: the answer scoring [default: the task's first].
         edition: of the reference [default: the first submission's].
         seed: of permutations drawn at random.
 
     Raises:
-        UsageError: no task in common, or one without countries; a read-out or edition that it lacks.
+        UsageError: no task in common, or a task without countries; an answer scoring or edition that it lacks.
         InputError: a bad submission.
     """
     read = [each if isinstance(each, Submission) else load_submission(each) for each in submissions]
     spec = _task([each.manifest for each in read], task)
     if readout is not None and readout not in spec.metadata.readouts:
-        raise UsageError(f"readout {readout!r}: {spec.name} has {', '.join(spec.metadata.readouts)}.")
+        raise UsageError(f"`scoring` {readout!r}: {spec.name} has {', '.join(spec.metadata.readouts)}.")
     readout = readout or spec.default_readout
     options = read[0].manifest.asked(spec.name).options
     options = options.model_copy(update={"edition": edition}) if edition else options
@@ -216,19 +218,18 @@ def distances_to_countries(
     for submission in read:
         manifest, answers = submission.manifest, submission.answers[spec.name]
         own = manifest.aligned_to
-        each = Placed(submission.folder, manifest, distances(spec, answers, readout, options, own))
-        placed.append(each)
-        if each.rank and spec.metadata.measure == "hofstede":
+        placed.append(Placed(submission.folder, manifest, distances(spec, answers, readout, options, own)))
+        if placed[-1].rank and spec.metadata.measure == "hofstede":
             indices[own] = measure_of(spec, own, options).score(heldout(spec, answers), "heldout", readout)
     if why := _no_set(placed, spec):
         return CountryDistances(spec, readout, options, tuple(placed), why, None, None)
-    found = identification({each.own: each.distances for each in placed}, np.random.default_rng(seed))
+    identified = identification({each.own: each.distances for each in placed}, np.random.default_rng(seed))
     between = centred(indices, readout) if indices else None
-    return CountryDistances(spec, readout, options, tuple(placed), None, found, between)
+    return CountryDistances(spec, readout, options, tuple(placed), None, identified, between)
 
 
 def _task(manifests: Sequence[Manifest], name: str | None) -> TaskSpec:
-    """The task that is compared: the named one, or the first that all share and that has countries."""
+    """Choose the task to compare: the named one, or the first that all share and that has countries."""
     answered = [[task.name for task in manifest.tasks] for manifest in manifests]
     shared = [task for task in answered[0] if all(task in tasks for tasks in answered)]
     if name is not None and (name := next((task for task in family(name) if task in shared), name)) not in shared:
@@ -239,12 +240,12 @@ def _task(manifests: Sequence[Manifest], name: str | None) -> TaskSpec:
     specs = [spec_of(task) for task in ([name] if name else shared)]
     known = [spec for spec in specs if countries_of(spec, None)]
     if not known:
-        raise UsageError(f"{specs[0].name}: it has no countries to compare with; vsm13 and wvs, for two, do.")
+        raise UsageError(f"{specs[0].name}: it has no countries to compare with. Tasks like vsm13 and wvs have some.")
     return known[0]
 
 
 def _no_set(placed: Sequence[Placed], spec: TaskSpec) -> str | None:
-    """Why submissions are no aligned set, of which a matrix could be made; None where they are one."""
-    if lost := [each.own for each in placed if each.rank is None and len(placed) > 1]:
-        return f"the reference has no {name_of(lost[0])}"
+    """Return the reason why submissions are no aligned set; None where they are one."""
+    if missing := [each.own for each in placed if each.rank is None and len(placed) > 1]:
+        return f"the reference has no {name_of(missing[0])}"
     return why_no_set([each.manifest for each in placed], spec)

@@ -1,6 +1,6 @@
 """Aligned sets: submissions of one aligner, model and protocol that differ in the country they are aligned to.
 
-What makes a set is decided here, for identification, rank correlation and boards.
+Identification, rank correlation and boards use this definition.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..submissions.manifest import Manifest
 
 
 class Setup(NamedTuple):
-    """What the submissions of a set have in common: everything that was chosen but the country."""
+    """The configuration that the submissions of a set share: everything except the country."""
 
     aligner: str
     settings: str
@@ -31,8 +31,8 @@ class Setup(NamedTuple):
 
 
 def setup_of(manifest: Manifest, spec: TaskSpec) -> Setup:
-    """Return the setup of one submission in a task that it answered."""
-    asked = manifest.asked(spec.name)
+    """Return the setup of one submission for a task that it answered."""
+    entry = manifest.asked(spec.name)
     return Setup(
         manifest.aligner.name,
         json.dumps(manifest.aligner.settings, sort_keys=True),
@@ -40,17 +40,17 @@ def setup_of(manifest: Manifest, spec: TaskSpec) -> Setup:
         manifest.model.dtype,
         manifest.budget.item_forwards_allowed,
         manifest.seed,
-        asked.edition or spec.default_edition,
-        asked.constants,
-        asked.respondents,
-        asked.limit,
+        entry.edition or spec.default_edition,
+        entry.constants,
+        entry.respondents,
+        entry.limit,
     )
 
 
 def why_no_set(manifests: Sequence[Manifest], spec: TaskSpec) -> str | None:
-    """Say why submissions are no aligned set, one a country; None where they are one.
+    """Return the reason why submissions are no aligned set, one a country; None where they are one.
 
-    Seeds may differ: that is chance, not choice. Boards, which have several seeds of each, make a set of each seed.
+    Seeds may differ. Boards, which have several seeds of each country, make one set for each seed.
     """
     if len(manifests) < 2:
         return "that takes several submissions, each aligned to another country"
@@ -58,6 +58,6 @@ def why_no_set(manifests: Sequence[Manifest], spec: TaskSpec) -> str | None:
     if twice := [code for code, times in countries.items() if times > 1]:
         return f"more than one is aligned to {name_of(twice[0])}"
     columns = zip(Setup._fields, zip(*(setup_of(manifest, spec) for manifest in manifests), strict=True), strict=True)
-    if odd := [name for name, values in columns if name != "seed" and len(set(values)) > 1]:
-        return f"they differ in more than the country: {', '.join(odd)}"
+    if different := [name for name, values in columns if name != "seed" and len(set(values)) > 1]:
+        return f"they differ in more than the country: {', '.join(different)}"
     return None

@@ -1,15 +1,14 @@
-"""Country identification: answers scored against every country, and whether the right one is the nearest.
+"""Country identification: distances of answers to every country, and the rank of the country aligned to.
 
-A model aligned to X that comes nearer to X may have come nearer to everybody (a shift common to all countries), and
-countries resemble each other. So the submissions of an aligned set, one a country, are each scored against all
-countries of the set: D[i, j] is the distance of the submission aligned to country i from country j. Double-centring
-takes out how near a submission is to all countries and how near a country is to all submissions, B = D - row means -
-column means + mean. For the squared distance of Hofstede's indices B is -2 (x_i - mean x) . (y_j - mean y): the
-constants C are gone.
+A model aligned to X that comes nearer to X may have come nearer to all countries by a common shift, and countries
+resemble each other. Therefore the submissions of an aligned set, one a country, are each scored against all countries
+of the set: D[i, j] is the distance of the submission aligned to country i from country j. Double-centring removes the
+mean distance of each submission and of each country, B = D - row means - column means + mean. For the squared distance
+of Hofstede's indices B is -2 (x_i - mean x) . (y_j - mean y), in which the constants C cancel.
 
-The identification rank of row i is the place of B[i, i] among B[i, :], 1 the nearest, the middle of equals; with n
-countries the mean rank of answers without information is (n + 1) / 2. The permutation test asks how often the mean rank
-is as low when the labels of the submissions are permuted.
+The identification rank of row i is the rank of B[i, i] among B[i, :], 1 for the nearest, with mid-ranks for ties; with
+n countries the mean rank of answers without information is (n + 1) / 2. The p of the permutation test is the
+probability of a mean rank as low when the labels of the submissions are permuted.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ from ...tasks.schema import Readout
 from ...tasks.score import Score
 from ...tasks.spec import TaskSpec
 
-MEASURES = ("hofstede", "shares")  # whose headline is their objective, a distance of mean answers to figures
+MEASURES = ("hofstede", "shares")  # measures whose headline is a distance of mean answers to the reference
 LEAST_COUNTRIES = 6
-MOST_EXACT = 8  # countries up to which all permutations are tried: 40,320
+MOST_EXACT = 8  # countries up to which all permutations are enumerated: 40,320
 PERMUTATIONS = 9_999
 
 
 @dataclass(frozen=True)
 class Identification:
-    """An aligned set against itself; matrices are (submissions, countries), both in the order of ``countries``.
+    """The identification ranks of an aligned set; matrices are (submissions, countries) in the order of ``countries``.
 
-    ``p`` is None below six countries; ``permutations`` says how many labellings it rests on.
+    ``p`` is None below six countries; ``permutations`` is the number of labellings that it is computed from.
     """
 
     countries: tuple[str, ...]
@@ -53,39 +52,39 @@ class Identification:
 
     @property
     def mean_rank(self) -> float:
-        """1 where every country is identified, (n + 1) / 2 without information."""
+        """Return the mean identification rank: 1 if every country is identified, (n + 1) / 2 without information."""
         return float(self.ranks.mean())
 
 
 def distances(
     spec: TaskSpec, answers: Answers, readout: Readout, options: MeasureOptions, own: str
 ) -> dict[str, float]:
-    """The held-out headline against every country of the reference, the nearest first.
+    """Compute the held-out headline against every country of the reference, the nearest first.
 
     Args:
-        own: a country of the reference, whose score says which presentations the headline rests on.
+        own: a country of the reference; its score defines the paraphrases and orders that the headline uses.
 
     Raises:
-        UsageError: a task whose headline is no distance to countries. InputError: no headline can be formed.
+        UsageError: a task whose headline is no distance to countries. InputError: no headline can be computed.
     """
     if spec.metadata.measure not in MEASURES:
-        raise UsageError(f"{spec.name}: its answers have no distance to countries; vsm13 and wvs, for two, do.")
+        raise UsageError(f"{spec.name}: its answers have no distance to countries. Take a task like vsm13 or wvs.")
     known = countries_of(spec, options.edition)
-    asked = heldout(spec, answers)
+    held_out = heldout(spec, answers)
     measure = measure_of(spec, own if own in known else known[0], options)
-    first = _headline(spec, measure.score(asked, "heldout", readout))
+    first = _headline(spec, measure.score(held_out, "heldout", readout))
     if first is None:
-        raise InputError(f"{spec.name}: no answer in the read-out {readout} can be scored. Take another `scoring`.")
-    mean = pooled(asked.take(asked.layout.where(first.wordings, first.orders)), readout)
-    found = {}
+        raise InputError(f"{spec.name}: no answer can be scored by {readout}. Take another `scoring`.")
+    mean = pooled(held_out.take(held_out.layout.where(first.wordings, first.orders)), readout)
+    by_country = {}
     for code in known:
         loss = measure_of(spec, code, options).loss_function(mean.layout, "expected")
-        found[code] = float(loss(mean.probs)[0])
-    return dict(sorted(found.items(), key=lambda pair: pair[1]))
+        by_country[code] = float(loss(mean.probs)[0])
+    return dict(sorted(by_country.items(), key=lambda pair: pair[1]))
 
 
 def heldout(spec: TaskSpec, answers: Answers) -> Answers:
-    """The held-out answers to real items."""
+    """Return the held-out answers to real items."""
     return answers.take(of_split(spec, answers.layout, "heldout") & ~is_free(answers.layout))
 
 
@@ -94,9 +93,9 @@ def _headline(spec: TaskSpec, rows: Sequence[Score]) -> Score | None:
 
 
 def pooled(answers: Answers, readout: Readout) -> Answers:
-    """One answer an item: the mean over everything it was asked in, unread answers aside.
+    """Average the answers to each item over paraphrases, orders and personas, without unparsed answers.
 
-    Headlines of mean answers are the same for these few rows, and every country reads them instead of all.
+    Headlines of mean answers are the same for these few rows, which saves time with many countries.
     """
     layout, spread = answers.layout, chosen(answers, readout)
     read = spread.sum(-1) > 0
@@ -107,11 +106,11 @@ def pooled(answers: Answers, readout: Readout) -> Answers:
 
 
 def identification(rows: Mapping[str, Mapping[str, float]], rng: np.random.Generator) -> Identification:
-    """Whether each submission of a set is nearest to its own country.
+    """Compute the identification ranks of an aligned set and their permutation test.
 
     Args:
-        rows: by the country a submission is aligned to, its distances to countries, these among them.
-        rng: draws the permutations where there are too many to try them all.
+        rows: by the country that a submission is aligned to, its distances to at least the countries of the set.
+        rng: draws the permutations where there are too many to enumerate.
 
     Raises:
         ValueError: fewer than two countries.
@@ -121,26 +120,26 @@ def identification(rows: Mapping[str, Mapping[str, float]], rng: np.random.Gener
         raise ValueError("a set needs two countries")
     table = np.array([[rows[i][j] for j in countries] for i in countries])
     centred = double_centred(table)
-    ranks = rankdata(np.round(centred, 9), axis=1)  # what rounding alone tells apart are equals
+    ranks = rankdata(np.round(centred, 9), axis=1)  # differences by rounding are ties
     enough = len(countries) >= LEAST_COUNTRIES
-    p, tried = permutation_p(ranks, rng) if enough else (None, 0)
-    return Identification(countries, table, centred, np.diag(ranks), p, tried)
+    p, permutations = permutation_p(ranks, rng) if enough else (None, 0)
+    return Identification(countries, table, centred, np.diag(ranks), p, permutations)
 
 
 def double_centred(table: np.ndarray) -> np.ndarray:
-    """A matrix less its row and column means, its mean added back."""
+    """Subtract the row and column means from a matrix and add its mean."""
     return table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
 
 
 def permutation_p(ranks: np.ndarray, rng: np.random.Generator) -> tuple[float, int]:
-    """How probable so low a mean rank is when labels mean nothing, and how many labellings were tried.
+    """Compute the p of a mean rank as low under random labels, and the number of labellings used.
 
     Args:
         ranks: (n, n), the rank of country j among the distances of the submission labelled i.
 
     Returns:
-        Exact over all n! labellings up to eight countries; else (1 + hits) / (1 + 9,999) over random ones (Phipson &
-        Smyth 2010), never zero.
+        The exact p over all n! labellings up to eight countries; else (1 + hits) / (1 + 9,999) over random labellings
+        (Phipson & Smyth 2010), never zero.
     """
     n = len(ranks)
     observed = np.trace(ranks) + 1e-9

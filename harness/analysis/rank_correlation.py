@@ -1,4 +1,4 @@
-"""Do a model's indices rank countries as the published ones do? One submission a country, ten countries or more."""
+"""Rank correlations of a model's indices with the published ones over ten or more countries, one submission each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .significance import Association, associations, holm
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """One index in one read-out, held out, against the published one; ``adjusted`` is Holm's over all rows."""
+    """The rank correlation of one held-out index by one answer scoring; ``adjusted`` is Holm's p over all rows."""
 
     metric: str
     readout: str
@@ -33,7 +33,7 @@ class RankCorrelations(Results[RankCorrelation]):
     """Kendall's tau and Spearman's rho of every index."""
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one dictionary an index, read-out and statistic, with value, interval, p, adjusted p and n."""
+        """Return one dictionary an index, answer scoring and statistic, with value, interval, p, adjusted p and n."""
         return [
             {"metric": row.metric, "readout": row.readout} | asdict(row.association) | {"adjusted": row.adjusted}
             for row in self.rows
@@ -56,13 +56,13 @@ def correlate(sides: Sequence[Side]) -> RankCorrelations:
     """Compute rank correlations of each index over the countries that the sides are aligned to.
 
     Raises:
-        UsageError: fewer than ten countries, no aligned set, or no task with such indices that all answered.
+        UsageError: fewer than ten countries, no aligned set, or no task with Hofstede's indices that all answered.
     """
     shared = [
         t for t in sides[0].answers if spec_of(t).metadata.measure == "hofstede" and all(t in s.answers for s in sides)
     ]
     if not shared:
-        raise UsageError("rank correlation: no task with Hofstede's indices that all of them answered.")
+        raise UsageError("rank correlation: no task with Hofstede's indices is answered by all of them.")
     spec = spec_of(shared[0])
     if why := why_no_set([side.manifest for side in sides], spec):
         raise UsageError(f"rank correlation: {why}. Give one submission a country.")
@@ -70,17 +70,17 @@ def correlate(sides: Sequence[Side]) -> RankCorrelations:
     countries = [side.manifest.aligned_to for side in sides]
     published = np.array([reference.target(code) for code in countries])
     scores = [side.submission.score(code, task=spec.name) for side, code in zip(sides, countries, strict=True)]
-    found = []
+    rows = []
     for readout in spec.metadata.readouts:
         for place, name in enumerate(DIMENSIONS):
-            values = [_value(rows, name, readout) for rows in scores]
+            values = [_value(of_country, name, readout) for of_country in scores]
             if None not in values:
                 both = associations(np.array(values), published[:, place])
-                found += [RankCorrelation(name, readout, one) for one in both]
-    adjusted = holm([row.association.p for row in found])
-    return RankCorrelations(replace(row, adjusted=p) for row, p in zip(found, adjusted, strict=True))
+                rows += [RankCorrelation(name, readout, one) for one in both]
+    adjusted = holm([row.association.p for row in rows])
+    return RankCorrelations(replace(row, adjusted=p) for row, p in zip(rows, adjusted, strict=True))
 
 
 def _value(rows: Sequence[Score], metric: str, readout: str) -> float | None:
-    found = find(rows, (metric, readout, "heldout"))
-    return found.value if found else None
+    score = find(rows, (metric, readout, "heldout"))
+    return score.value if score else None

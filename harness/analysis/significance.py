@@ -1,8 +1,8 @@
-"""Whether a difference holds up: intervals, paired permutation tests, rank correlations, what a design can detect.
+"""Significance of differences: intervals, paired permutation tests, rank correlations, detectable differences.
 
-What is resampled is what would be drawn anew, the respondents of a questionnaire or the questions of a knowledge set
-(``tasks/sample.py``); the items, wordings and orders of a questionnaire are fixed. ``docs/statistics.md`` explains the
-choices. Everything here is numpy and scipy, and randomness comes from a generator that is passed in.
+The units of resampling are the personas of a questionnaire or the questions of a knowledge set (``tasks/sample.py``);
+the items, paraphrases and option orders of a questionnaire are fixed. ``docs/statistics.md`` explains the choices. All
+functions use numpy and scipy, and take the random generator as an argument.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from ...tasks.spec import TaskSpec
 from ..scoring.score import plain, readings
 
 DRAWS = 9_999
-LEAST_PAIRS = 6  # with fewer, no arrangement of labels is rare enough: 2 / 2^5 is above .05
+LEAST_PAIRS = 6  # with fewer, no p can be below .05: 2 / 2^5 is above
 LEAST_COUNTRIES = 10
 _CHUNK = 1_000
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric of one split and read-out, A minus B.
+    """The difference A minus B in one metric of one split by one answer scoring.
 
     ``low`` and ``high`` bound the 95 % interval of the difference, ``p`` is that of the paired permutation test and
-    ``adjusted`` the same after Holm's correction over all tests of the call; each is None where none is valid, and
-    ``note`` says why. ``n`` counts the ``unit`` that is resampled. ``detectable`` is the smallest difference that such
-    a comparison finds with 80 % power at the 5 % level, given how the units varied.
+    ``adjusted`` the same after Holm's correction over all tests of the call; each is None where no valid one exists,
+    and ``note`` gives the reason. ``n`` is the number of units that are resampled, ``unit`` their kind. ``detectable``
+    is the smallest difference that such a comparison detects with 80 % power at the 5 % level, given the variation of
+    the units.
     """
 
     task: str
@@ -71,41 +72,45 @@ def differences(
     readouts: Sequence[Readout] | None = None,
     paired: bool = True,
 ) -> list[Difference]:
-    """Every metric that a spec lists and that rests on units, compared over the prompts that both sides answered.
+    """Compare every metric that a spec lists and that is a mean over units, on the prompts answered by both sides.
 
     Args:
-        readouts: those to compare [default: the spec's, where both sides have them].
-        paired: whether respondent k is the same person on both sides; if not, respondents carry no test.
+        readouts: the answer scorings to compare [default: the spec's, where both sides have them].
+        paired: whether persona k is the same on both sides; without pairing, personas allow no test.
 
     Raises:
-        UsageError: the reference has no figures for the country, or an option is unknown.
+        UsageError: a country that the reference lacks, or an unknown option.
     """
     measure = measure_of(spec, country, options)
     a, b = shared(a, b, paired=paired)
     wanted = spec.metadata.readouts if readouts is None else readouts
     rows = []
-    others = {(split, readout): asked for split, readout, asked in readings(spec, b)}
-    for split, readout, mine in readings(spec, a):
-        if split in splits and readout in wanted and (other := others.get((split, readout))) is not None:
-            one, two = (_listed(spec, measure.sample(each, plain(readout))) for each in (mine, other))
-            found = compared(one, two, rng, paired=paired or one.unit == "questions")
+    readings_b = {(split, readout): answers for split, readout, answers in readings(spec, b)}
+    for split, readout, answers_a in readings(spec, a):
+        if split in splits and readout in wanted and (answers_b := readings_b.get((split, readout))) is not None:
+            one, two = (_listed(spec, measure.sample(each, plain(readout))) for each in (answers_a, answers_b))
+            fields = compared(one, two, rng, paired=paired or one.unit == "questions")
             where: dict[str, Any] = {"task": spec.name, "country": country, "readout": readout, "split": split}
-            rows += [Difference(**where, adjusted=None, **row) for row in found]
+            rows += [Difference(**where, adjusted=None, **row) for row in fields]
     adjusted = holm([row.p for row in rows])
     return [replace(row, adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
 
 
 def _listed(spec: TaskSpec, sample: Sample) -> Sample:
-    """A sample with those of its metrics that the spec lists."""
+    """Return a sample with only the metrics that the spec lists."""
     return replace(sample, metrics={name: metric for name, metric in sample.metrics.items() if name in spec.metrics})
 
 
 def compared(a: Sample, b: Sample, rng: np.random.Generator, *, paired: bool) -> list[dict[str, Any]]:
-    """For each metric that both have, the fields of a ``Difference`` but where it was measured, and ``adjusted``."""
+    """Compare each metric that both samples have.
+
+    Returns:
+        For each metric the fields of a ``Difference`` except ``adjusted``, task, country, answer scoring and split.
+    """
     if paired:
         a, b = _same_units(a, b)
     names = [name for name in a.metrics if name in b.metrics and not np.isnan(a.value(name) - b.value(name))]
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     missing = dict.fromkeys(("low", "high", "p", "detectable"))
     for name in names:
         one, two = a.value(name), b.value(name)
@@ -115,33 +120,33 @@ def compared(a: Sample, b: Sample, rng: np.random.Generator, *, paired: bool) ->
             row |= _interval(a, b, name)
         else:
             row |= {"n": min(len(a.of(name)), len(b.of(name)))}
-            row |= {"note": "other respondents on either side: nothing to pair"}
-        found.append(row)
-    tested = [row for row in found if paired and row["n"] >= LEAST_PAIRS]
+            row |= {"note": "different personas on the two sides: answers cannot be paired"}
+        rows.append(row)
+    tested = [row for row in rows if paired and row["n"] >= LEAST_PAIRS]
     p = permutation(a, b, [a.metrics[row["metric"]] for row in tested], rng) if tested else ()
     for row, value in zip(tested, p, strict=True):
         row["p"] = float(value)
-    return found
+    return rows
 
 
 def _same_units(a: Sample, b: Sample) -> tuple[Sample, Sample]:
-    """The units that both have, in the same order."""
+    """Return the units that both samples have, in the same order."""
     _, rows, others = np.intersect1d(a.ids, b.ids, return_indices=True)
     return a.take(rows), b.take(others)
 
 
 def _interval(a: Sample, b: Sample, name: str) -> dict[str, Any]:
-    """``n``, ``note``, and where they are valid ``low``, ``high`` and ``detectable``, of two samples of the same units.
+    """Compute ``n``, ``note`` and, where valid, ``low``, ``high`` and ``detectable`` of two samples of the same units.
 
-    Student's interval of the mean of the units' differences, whose error is the jackknife's. It covers what it says
-    from 20 units on, if five or more of them differ otherwise than most.
+    The interval is Student's, of the mean of the units' differences, with the jackknife standard error. Its coverage is
+    valid from 20 units on, if five or more of them have another difference than the most common one.
     """
     metric = a.metrics[name]
     rows = (a.counts[:, metric.cells] + b.counts[:, metric.cells]).any(1)
     a, b, n = a.take(rows), b.take(rows), int(rows.sum())
     if n < LEAST_PAIRS:
-        who = "one respondent" if (n, a.unit) == (1, "respondents") else f"{n} {a.unit}"
-        return {"n": n, "note": f"{who}: a paired test needs {LEAST_PAIRS} or more"}
+        units = "one respondent" if (n, a.unit) == (1, "respondents") else f"{n} {a.unit}"
+        return {"n": n, "note": f"{units}: a paired test needs {LEAST_PAIRS} or more"}
     differs = np.zeros(n, dtype=bool)
     for one, two in ((a.sums, b.sums), (a.counts, b.counts)):
         differs |= (one[:, metric.cells] != two[:, metric.cells]).any(1)
@@ -151,51 +156,51 @@ def _interval(a: Sample, b: Sample, name: str) -> dict[str, Any]:
     if np.isnan(without).any():
         return {"n": n, "note": f"an item was answered by one of the {a.unit} only"}
     error = standard_error(without)
-    found = {"n": n, "note": metric.bent, "detectable": smallest_difference(error * n**0.5, n)}
+    fields = {"n": n, "note": metric.bent, "detectable": smallest_difference(error * n**0.5, n)}
     if metric.bent:
-        return found
+        return fields
     if n < LEAST_UNITS:
-        return found | {"note": f"{n} {a.unit}: an interval needs {LEAST_UNITS} or more"}
+        return fields | {"note": f"{n} {a.unit}: an interval needs {LEAST_UNITS} or more"}
     gaps = quotient(a.sums, a.counts) - quotient(b.sums, b.counts)
     if (few := differing(gaps[:, metric.cells])) < LEAST_DIFFERING:
-        return found | {"note": f"{few} of {n} {a.unit} unlike most: an interval needs {LEAST_DIFFERING}"}
+        return fields | {"note": f"{few} of {n} {a.unit} unlike most: an interval needs {LEAST_DIFFERING}"}
     low, high = student(a.value(name) - b.value(name), error, n)
-    return found | {"low": low, "high": high}
+    return fields | {"low": low, "high": high}
 
 
 def permutation(
     a: Sample, b: Sample, metrics: Sequence[Metric], rng: np.random.Generator, draws: int = DRAWS
 ) -> np.ndarray:
-    """Two-sided p (metrics,) of the paired permutation test: labels A and B of each unit are exchanged at random.
+    """Compute two-sided p (metrics,) of the paired permutation test, which exchanges labels A and B of random units.
 
-    Exact in level for the hypothesis that A and B answer alike; the observed arrangement counts as one of ``draws`` + 1
-    (Phipson & Smyth 2010). Both samples have the same units in the same order.
+    The level is exact under the hypothesis that A and B have the same distribution of answers; the observed labelling
+    counts as one of ``draws`` + 1 (Phipson & Smyth 2010). Both samples have the same units in the same order.
     """
     both = [(x.sum(0), y.sum(0), y - x) for x, y in ((a.sums, b.sums), (a.counts, b.counts))]
     if not any(gap.any() for _, _, gap in both):
         return np.ones(len(metrics))
 
     def distances(exchanged: np.ndarray) -> np.ndarray:
-        """|A - B| (metrics, draws) where ``exchanged`` (draws, units) is 1 for units whose labels are swapped."""
-        mine, other = [], []
+        """Compute |A - B| (metrics, draws); ``exchanged`` (draws, units) is 1 for units with swapped labels."""
+        totals_a, totals_b = [], []
         for first, second, gap in both:
-            moved = exchanged @ gap if gap.any() else np.zeros((len(exchanged), gap.shape[1]))
-            mine.append(first + moved)
-            other.append(second - moved)
-        one, two = quotient(*mine), quotient(*other)
+            change = exchanged @ gap if gap.any() else np.zeros((len(exchanged), gap.shape[1]))
+            totals_a.append(first + change)
+            totals_b.append(second - change)
+        one, two = quotient(*totals_a), quotient(*totals_b)
         return np.stack([abs(m.value(one[:, m.cells]) - m.value(two[:, m.cells])) for m in metrics])
 
     observed = distances(np.zeros((1, len(a))))
-    least = observed - 1e-9 * np.maximum(1.0, observed)  # rounding must not make an equal arrangement a smaller one
+    least = observed - 1e-9 * np.maximum(1.0, observed)  # tolerance for rounding: an equal labelling counts
     beyond = np.zeros(len(metrics))
     for start in range(0, draws, _CHUNK):
         some = rng.integers(0, 2, (min(_CHUNK, draws - start), len(a))).astype(float)
-        beyond += (~(distances(some) < least)).sum(1)  # an arrangement without a value counts against
+        beyond += (~(distances(some) < least)).sum(1)  # a labelling without a value (NaN) counts as well
     return (1 + beyond) / (1 + draws)
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
-    """Holm's (1979) adjusted p of a family of tests; None stays None and is no part of the family."""
+    """Adjust the p of a family of tests by Holm (1979); None stays None and is no part of the family."""
     adjusted: list[float | None] = [None] * len(p)
     tested = sorted((value, place) for place, value in enumerate(p) if value is not None)
     least = 0.0
@@ -206,7 +211,7 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
 
 
 def smallest_difference(deviation: float, n: int, power: float = 0.8, level: float = 0.05) -> float:
-    """The smallest true mean difference that a paired two-sided test over ``n`` units finds with this power.
+    """Compute the smallest true mean difference that a paired two-sided test over ``n`` units detects with this power.
 
     ``deviation`` is the standard deviation of a unit's difference.
     """
@@ -217,10 +222,10 @@ def smallest_difference(deviation: float, n: int, power: float = 0.8, level: flo
 
 @dataclass(frozen=True)
 class Detectable:
-    """The smallest difference in a metric that a protocol finds with 80 % power at the 5 % level, at worst.
+    """The smallest difference in a metric that a protocol detects with 80 % power at the 5 % level, in the worst case.
 
-    At worst: half of the units differ as much as they can, the other half as much the other way. ``difference`` is None
-    where there are too few units to find any.
+    In the worst case half of the units have the largest possible difference, and the other half the opposite one.
+    ``difference`` is None where there are too few units for a test.
     """
 
     metric: str
@@ -230,7 +235,7 @@ class Detectable:
 
 
 def detectable(spec: TaskSpec, respondents: int = 0) -> list[Detectable]:
-    """What a task's held-out protocol detects at worst, for its default country and each metric with bounds.
+    """Compute the detectable differences of a task's held-out protocol, for its default country and bounded metrics.
 
     Raises:
         UsageError, InputError: as ``measure_of``.
@@ -238,19 +243,19 @@ def detectable(spec: TaskSpec, respondents: int = 0) -> list[Detectable]:
     measure = measure_of(spec, spec.metadata.default_country, MeasureOptions())
     layout = render(spec, "heldout", Asking(respondents)).layout
     sample = _listed(spec, measure.sample(measure.constant(layout), "expected"))
-    found = []
+    rows = []
     for name, metric in sample.metrics.items():
         if metric.bounds and not metric.bent:
             n, width = len(sample.of(name)), metric.bounds[1] - metric.bounds[0]
-            found.append(Detectable(name, sample.unit, n, smallest_difference(width, n) if n >= LEAST_PAIRS else None))
-    return found
+            rows.append(Detectable(name, sample.unit, n, smallest_difference(width, n) if n >= LEAST_PAIRS else None))
+    return rows
 
 
 @dataclass(frozen=True)
 class Association:
     """A rank correlation over countries with its 95 % interval and p; ``statistic`` is kendall or spearman.
 
-    ``low`` and ``high`` are None where the ranks are the same or opposite: nothing varies.
+    ``low`` and ``high`` are None where the ranks are the same or opposite, so that the interval has no width.
     """
 
     statistic: str
@@ -262,57 +267,57 @@ class Association:
 
 
 def associations(x: np.ndarray, y: np.ndarray) -> tuple[Association, ...]:
-    """Kendall's tau-b and Spearman's rho of two rows of numbers (countries,), one a country.
+    """Compute Kendall's tau-b and Spearman's rho of two arrays (countries,).
 
     Intervals are of Fisher's z, with the standard errors of Fieller, Hartley & Pearson (1957) for tau and of Bonett &
-    Wright (2000) for rho; none where one side has the same rank everywhere.
+    Wright (2000) for rho. The result is empty where one array has the same value for all countries.
 
     Raises:
         UsageError: fewer than ten countries.
     """
     n = len(x)
     if n < LEAST_COUNTRIES:
-        raise UsageError(f"rank correlation over {n} countries: it means little; give {LEAST_COUNTRIES} or more.")
+        raise UsageError(f"rank correlation over {n} countries: too few; give {LEAST_COUNTRIES} or more.")
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return ()
     tau, rho = stats.kendalltau(x, y), stats.spearmanr(x, y)
     errors = {"kendall": (0.437 / (n - 4)) ** 0.5, "spearman": ((1 + rho.statistic**2 / 2) / (n - 3)) ** 0.5}
-    found = []
+    both = []
     for name, test in (("kendall", tau), ("spearman", rho)):
         value, low, high = float(test.statistic), None, None
         if abs(value) < 1 - 1e-9:
             low, high = np.tanh(np.arctanh(value) + np.array([-1.959964, 1.959964]) * errors[name]).tolist()
-        found.append(Association(name, value, low, high, float(test.pvalue), n))
-    return tuple(found)
+        both.append(Association(name, value, low, high, float(test.pvalue), n))
+    return tuple(both)
 
 
 @dataclass(frozen=True)
 class Points:
-    """The values of runs that differ in their seed alone: shown one by one, never averaged into an interval."""
+    """The values of runs that differ in their seed alone, shown one by one instead of as an interval."""
 
     values: tuple[float, ...]
 
     def shown(self, form: str) -> str:
-        """All of them, and their range where there are two or more."""
-        each = ", ".join(f"{value:{form}}" for value in self.values)
-        return f"{each} ({min(self.values):{form}} to {max(self.values):{form}})" if len(self.values) > 1 else each
+        """Format all values, and their range where there are two or more."""
+        listed = ", ".join(f"{value:{form}}" for value in self.values)
+        return f"{listed} ({min(self.values):{form}} to {max(self.values):{form}})" if len(self.values) > 1 else listed
 
 
 def shared(a: Answers, b: Answers, *, paired: bool = True) -> tuple[Answers, Answers]:
-    """The answers that both sides gave to the same prompts, in the same order.
+    """Return the answers of both sides to the prompts that they share, in the same order.
 
-    Without ``paired`` respondents are different people, and what is shared is items, wordings and orders.
+    Without ``paired``, prompts are the same if item, paraphrase and order are, whatever the persona.
     """
-    one, two = (_keys(each.layout, a.layout, paired) for each in (a, b))
+    keys_a, keys_b = (_keys(answers.layout, a.layout, paired) for answers in (a, b))
     kept = []
-    for each, mine, other in ((a, one, two), (b, two, one)):
-        rows = np.flatnonzero(np.isin(mine, other))
-        kept.append(each.take(rows[np.argsort(mine[rows], kind="stable")]))
+    for answers, keys, others in ((a, keys_a, keys_b), (b, keys_b, keys_a)):
+        rows = np.flatnonzero(np.isin(keys, others))
+        kept.append(answers.take(rows[np.argsort(keys[rows], kind="stable")]))
     return kept[0], kept[1]
 
 
 def _keys(layout: Layout, like: Layout, respondents: bool) -> np.ndarray:
-    """One number (prompts,) a cell, equal where item, wording and order (and respondent) have the same names."""
+    """Compute one number (prompts,) a cell, equal where item, paraphrase and order (and persona) are the same."""
     items, wordings, orders = (
         {name: number for number, name in enumerate(getattr(like, what))} for what in ("items", "wordings", "orders")
     )

@@ -53,40 +53,42 @@ def compare_command(
     if as_markdown and as_json:
         raise click.UsageError("give --markdown or --json, not both.")
     if rank_correlation and country:
-        raise click.UsageError("--country goes without --rank-correlation: each submission is compared with its own.")
+        raise click.UsageError("--country goes without --rank-correlation, which scores each against its own country.")
     printed = _Markdown() if as_markdown else _Terminal()
     with terminal(as_json) as display:
         sides = read_sides([Path(path) for path in paths], display.say)
         if rank_correlation:
             correlations = correlate(sides)
-            data = {"correlations": [dataclasses.asdict(each) for each in correlations]}
+            data = {"correlations": [dataclasses.asdict(row) for row in correlations]}
         else:
-            found, seeds = compare(sides, np.random.default_rng(0), country, display.say), by_seed(sides)
-            data = {"comparisons": [dataclasses.asdict(each) for each in found]}
-            data["seeds"] = [dataclasses.asdict(each) for each in seeds]
+            comparisons, seeds = compare(sides, np.random.default_rng(0), country, display.say), by_seed(sides)
+            data = {"comparisons": [dataclasses.asdict(comparison) for comparison in comparisons]}
+            data["seeds"] = [dataclasses.asdict(seed_range) for seed_range in seeds]
     if as_json:
         click.echo(json.dumps(data, indent=2, allow_nan=False))
     elif rank_correlation:
         _show_correlations(correlations, printed)
     else:
-        _show_all(found, seeds, printed)
+        _show_all(comparisons, seeds, printed)
 
 
-def _show_all(found: Sequence[TaskComparison], seeds: Sequence[SeedRange], printed: _Terminal | _Markdown) -> None:
-    for each in found:
-        _show(each, printed)
+def _show_all(
+    comparisons: Sequence[TaskComparison], seeds: Sequence[SeedRange], printed: _Terminal | _Markdown
+) -> None:
+    for comparison in comparisons:
+        _show(comparison, printed)
     if seeds:
         rows = [[s.task, s.name, f"{s.metric}, {s.readout}", s.points.shown(_form(s.points.values))] for s in seeds]
-        printed.table("The same but for the seed", ("task", "aligner", "held out", "by seed (range)"), rows)
+        printed.table("Runs that differ in their seed alone", ("task", "aligner", "held out", "by seed (range)"), rows)
     printed.line(
         "interval: 95 %, over the resampled units (n); p: paired permutation test, Holm-corrected; detectable: the "
         "difference that such a test finds with a power of 0.8. docs/statistics.md explains them."
     )
 
 
-def _show_correlations(found: Sequence[RankCorrelation], printed: _Terminal | _Markdown) -> None:
+def _show_correlations(rows: Sequence[RankCorrelation], printed: _Terminal | _Markdown) -> None:
     heads = ("index", "answer scoring", "statistic", "value", "95 % interval", "p", "countries")
-    printed.table("Indices of the model against the published ones", heads, [_correlation(row) for row in found])
+    printed.table("Indices of the model against the published ones", heads, [_correlation(row) for row in rows])
     printed.line("p: Holm-corrected over all rows. An index that is the same in every country has no ranks and no row.")
 
 
@@ -101,7 +103,7 @@ def _show(each: TaskComparison, printed: _Terminal | _Markdown) -> None:
     for caution in each.cautions:
         printed.line(f"note: {caution}")
     if not each.differences and not each.moved:
-        return  # no answer scoring that both have: a note says so
+        return  # a caution says that both sides share no answer scoring
     heads = ["metric", "answer scoring", each.a, each.b, "difference", "95 % interval", "p", "detectable", "n"]
     printed.table("", heads, [_difference(row) for row in each.differences])
     for note in _notes(each.differences):
@@ -146,7 +148,7 @@ def _p(value: float | None) -> str:
 
 
 def _notes(rows: Sequence[Difference]) -> list[str]:
-    """List why rows have no interval or test: each reason once, with the metrics it is about."""
+    """List the reasons why rows have no interval or test, each once with its metrics."""
     reasons: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         if row.note:
@@ -175,7 +177,7 @@ def _cut(text: str) -> str:
 
 
 class _Terminal:
-    """Printer for a terminal; markup in texts is shown as it is."""
+    """Printer for a terminal, which does not interpret markup in texts."""
 
     def __init__(self) -> None:
         self.console = Console()
@@ -197,7 +199,7 @@ class _Terminal:
 
 
 class _Markdown:
-    """Printer of Markdown; texts are escaped."""
+    """Printer of Markdown, which escapes texts."""
 
     def heading(self, text: str) -> None:
         click.echo(f"### {escape(text)}\n")

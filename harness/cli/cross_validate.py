@@ -67,12 +67,12 @@ def command(
     folder = Path(out) / _name(config, folds)
     with terminal(as_json) as display:
         model_of = cache(lambda: load(config, display.say))
-        found = cross_validate(config, lengths, folds, folder / RESULTS, model_of, display)
-    shown = [each for each in found if each.tokens in (0, *lengths)]
+        results = cross_validate(config, lengths, folds, folder / RESULTS, model_of, display)
+    shown = [fold for fold in results if fold.tokens in (0, *lengths)]
     draw(shown, "loss", folder / "loss.svg", "loss (expected values)")
     draw(shown, "argmax", folder / "argmax.svg", "loss of the most probable answers")
     if as_json:
-        click.echo(json.dumps({"folder": str(folder), "folds": [each.model_dump() for each in shown]}, indent=2))
+        click.echo(json.dumps({"folder": str(folder), "folds": [fold.model_dump() for fold in shown]}, indent=2))
         return
     console = Console()
     console.print(_table(shown, f"{config.fit[0]}, {name_of(config.fit_country)}: {aligner}, {folds} folds"))
@@ -102,9 +102,9 @@ def _table(folds: list[Fold], title: str) -> Table:
     columns = ("train_loss", "validation_loss", "train_argmax", "validation_argmax", "seconds")
     for heading in ("tokens", *(name.replace("_", "\n") for name in columns)):
         table.add_column(heading, justify="right")
-    for tokens in sorted({each.tokens for each in folds}):
-        mine = [each for each in folds if each.tokens == tokens]
-        values = {name: np.array([getattr(each, name) for each in mine]) for name in columns}
+    for tokens in sorted({fold.tokens for fold in folds}):
+        of_length = [fold for fold in folds if fold.tokens == tokens]
+        values = {name: np.array([getattr(fold, name) for fold in of_length]) for name in columns}
         cells = [f"{values[name].mean():.3f} ± {values[name].std(ddof=1):.3f}" for name in columns[:-1]]
         table.add_row(str(tokens), *cells, f"{values['seconds'].mean():.0f}")
     return table

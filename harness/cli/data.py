@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def data() -> None:
     """Import your own copies of licensed data.
 
-    They stay on this machine.
+    The imported files stay on this machine.
     """
 
 
@@ -32,7 +32,7 @@ def data() -> None:
 def import_() -> None:
     """Import a file.
 
-    It is validated first; nothing is written unless all of it is valid.
+    The file is validated first; nothing is written unless all of it is valid.
     """
 
 
@@ -55,26 +55,25 @@ def wvs7(file: str, edition: str, by: tuple[str, ...], as_json: bool) -> None:
     """Import the World Values Survey's wave-7 CSV: weighted shares and counts by country."""
     from ...tasks.importers import wvs7 as source
 
-    if odd := [name for name in by if name not in source.CELLS]:
-        raise UsageError(f"--by {odd[0]!r}: not one of {', '.join(source.CELLS)}.")
+    if unknown := [name for name in by if name not in source.CELLS]:
+        raise UsageError(f"--by {unknown[0]!r}: not one of {', '.join(source.CELLS)}.")
     folder = data_dir() / source.FAMILY
     target = folder / f"{_plain(edition)}.csv"
-    found, lines = source.convert(Path(file))
+    summary, lines = source.convert(Path(file))
     shares, cells = "".join(lines), "".join(source.convert(Path(file), by)[1]) if by else ""
     write_text(target, shares)
     if by:
         write_text(folder / "cells" / target.name, cells)
-    _record(target, file, found.model_dump())
+    _record(target, file, summary.model_dump())
     if as_json:
-        click.echo(json.dumps({"file": str(target), "edition": edition} | found.model_dump()))
+        click.echo(json.dumps({"file": str(target), "edition": edition} | summary.model_dump()))
         return
-    click.echo(
-        f"{target}: {found.respondents:,} respondents, {len(found.countries)} countries, {found.questions} questions."
-    )
-    if found.left_out:
-        places = ", ".join(f"{name} {count:,}" for name, count in found.left_out.items())
-        total = sum(found.left_out.values())
-        click.echo(f"left out   {total:,} respondents, whose {source.WEIGHT} is missing or zero ({places})")
+    size = f"{summary.respondents:,} respondents, {len(summary.countries)} countries, {summary.questions} questions"
+    click.echo(f"{target}: {size}.")
+    if summary.left_out:
+        places = ", ".join(f"{name} {count:,}" for name, count in summary.left_out.items())
+        total = sum(summary.left_out.values())
+        click.echo(f"left out   {total:,} respondents with {source.WEIGHT} missing or zero ({places})")
     click.echo(f"next       culteval run --aligner naive --task wvs --edition {edition}")
 
 
@@ -123,29 +122,29 @@ def _write_questions(
 
     for rows in made.values():
         _check_questions(rows, file)
-    found = []
-    told: dict[str, object] = {"mended": dict(tally.mended), "left_out": dict(tally.left_out)}
+    imported = []
+    counts_by_kind: dict[str, object] = {"mended": dict(tally.mended), "left_out": dict(tally.left_out)}
     for name, rows in made.items():
         target = data_dir() / family / f"{name}.jsonl"
         write_text(target, lines(rows))
         count = len({row.get("group", row["id"]) for row in rows})
-        _record(target, file, told | {"questions": count, "seed": seed})
+        _record(target, file, counts_by_kind | {"questions": count, "seed": seed})
         task_name = name if family == "cdeval" else f"culturalbench_{name}"
-        found.append({"task": task_name, "file": str(target), "rows": len(rows), "questions": count})
+        imported.append({"task": task_name, "file": str(target), "rows": len(rows), "questions": count})
     if as_json:
-        click.echo(json.dumps({"imported": found} | told))
+        click.echo(json.dumps({"imported": imported} | counts_by_kind))
         return
-    for each in found:
-        click.echo(f"{each['file']}: {each['rows']} rows, {each['questions']} questions.")
+    for row in imported:
+        click.echo(f"{row['file']}: {row['rows']} rows, {row['questions']} questions.")
     for heading, counts in (("mended    ", tally.mended), ("left out  ", tally.left_out)):
         if counts:
-            click.echo(f"{heading} questions by what was wrong: {', '.join(f'{k} {n}' for k, n in counts.items())}")
-    for each in found:
-        click.echo(f"next       culteval run --aligner naive --task {each['task']}")
+            click.echo(f"{heading} questions by defect: {', '.join(f'{k} {n}' for k, n in counts.items())}")
+    for row in imported:
+        click.echo(f"next       culteval run --aligner naive --task {row['task']}")
 
 
 def _check_questions(rows: list[dict[str, object]], file: str) -> None:
-    """Raise InputError where the rows would be no question file: an empty option, one there twice, an id twice."""
+    """Raise InputError for rows that make no valid question file: an empty or repeated option, a repeated id."""
     seen: set[object] = set()
     for row in rows:
         try:
@@ -158,7 +157,7 @@ def _check_questions(rows: list[dict[str, object]], file: str) -> None:
 
 
 def _record(target: Path, source: str, what: dict[str, object]) -> None:
-    """Write beside an import where it came from: the file's name and hash, or the hub id."""
+    """Write the source of an import beside it: the file's name and hash, or the hub id."""
     import hashlib
 
     path = Path(source)

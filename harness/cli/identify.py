@@ -40,7 +40,7 @@ WIDE = 12  # countries up to which the matrix is shown with numbers
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE.svg", help="Also write a figure.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def identify(paths: tuple[str, ...], plot: str | None, top: int, as_json: bool, **flags: Any) -> None:
-    """Identify the nearest countries of a submission, or the country of each in an aligned set.
+    """Identify the nearest countries of a submission, or the country of each submission in an aligned set.
 
     A distance is the task's headline loss of the held-out answers against a country's reference. Several submissions of
     one model and aligner, each aligned to another country, are an aligned set: the identification rank of each is the
@@ -48,76 +48,76 @@ def identify(paths: tuple[str, ...], plot: str | None, top: int, as_json: bool, 
     """
     if plot and Path(plot).suffix != ".svg":
         raise UsageError(f"--plot {plot!r}: figures are SVG. Name it FILE.svg.")
-    found = distances_to_countries(tuple(dict.fromkeys(submission_of(Path(text)) for text in paths)), **flags)
+    result = distances_to_countries(tuple(dict.fromkeys(submission_of(Path(text)) for text in paths)), **flags)
     if plot:
-        _draw(Path(plot), found, top)
+        _draw(Path(plot), result, top)
     if as_json:
-        click.echo(json.dumps(_as_json(found), indent=2, allow_nan=False))
+        click.echo(json.dumps(_as_json(result), indent=2, allow_nan=False))
         return
-    _show(found, top)
+    _show(result, top)
     if plot:
         Console().print(f"figure     {plot}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _draw(path: Path, found: CountryDistances, top: int) -> None:
-    first = found.placed[0]
-    if found.identified:
-        about = f"{found.spec.name}: {first.manifest.aligner.name}, {len(found.placed)} countries"
-        title = f"{about}, mean identification rank {found.identified.mean_rank:.2f}"
-        write_matrix(path, found.identified.countries, found.identified.centred, title)
-    elif len(found.placed) == 1:
+def _draw(path: Path, result: CountryDistances, top: int) -> None:
+    first = result.placed[0]
+    if result.identified:
+        about = f"{result.spec.name}: {first.manifest.aligner.name}, {len(result.placed)} countries"
+        title = f"{about}, mean identification rank {result.identified.mean_rank:.2f}"
+        write_matrix(path, result.identified.countries, result.identified.centred, title)
+    elif len(result.placed) == 1:
         title = f"{first.name} ({first.manifest.model.name}), aligned to {name_of(first.own)}"
-        write_distances(path, first.shown(top), first.own, title, found.metric)
+        write_distances(path, first.shown(top), first.own, title, result.metric)
     else:
-        raise UsageError(f"--plot: no figure of these: {found.why}. Give one submission, or an aligned set.")
+        raise UsageError(f"--plot: no figure of these: {result.why}. Give one submission, or an aligned set.")
 
 
-def _as_json(found: CountryDistances) -> dict[str, Any]:
-    shown = {"task": found.spec.name, "readout": found.readout, "split": "heldout"}
-    shown |= {"metric": found.spec.metadata.headline.metric}
-    shown |= {"edition": found.options.edition or found.spec.default_edition, "constants": found.options.constants}
+def _as_json(result: CountryDistances) -> dict[str, Any]:
+    shown = {"task": result.spec.name, "readout": result.readout, "split": "heldout"}
+    shown |= {"metric": result.spec.metadata.headline.metric}
+    shown |= {"edition": result.options.edition or result.spec.default_edition, "constants": result.options.constants}
     rows = []
-    for each in found.placed:
+    for each in result.placed:
         about = {"submission": str(each.path), "aligner": each.manifest.aligner.name, "seed": each.manifest.seed}
         about |= {"aligned_to": each.own, "rank": each.rank, "nearest_country": next(iter(each.distances))}
         distances = [{"country": code, "distance": value} for code, value in each.distances.items()]
         rows.append(about | {"distances": distances})
-    between = asdict(found.between) if found.between else None
-    return shown | {"submissions": rows, "identification": _matrix(found.identified), "between_countries": between}
+    between = asdict(result.between) if result.between else None
+    return shown | {"submissions": rows, "identification": _matrix(result.identified), "between_countries": between}
 
 
-def _matrix(found: Identification | None) -> dict[str, Any] | None:
-    if found is None:
+def _matrix(result: Identification | None) -> dict[str, Any] | None:
+    if result is None:
         return None
-    arrays = {"distances": found.distances, "double_centred": found.centred, "identification_ranks": found.ranks}
-    about = {"countries": found.countries} | {name: array.tolist() for name, array in arrays.items()}
-    return about | {"mean_identification_rank": found.mean_rank, "p": found.p, "permutations": found.permutations}
+    arrays = {"distances": result.distances, "double_centred": result.centred, "identification_ranks": result.ranks}
+    about = {"countries": result.countries} | {name: array.tolist() for name, array in arrays.items()}
+    return about | {"mean_identification_rank": result.mean_rank, "p": result.p, "permutations": result.permutations}
 
 
 # ---------------------------------------------------------------- the terminal
 
 
-def _show(found: CountryDistances, top: int) -> None:
+def _show(result: CountryDistances, top: int) -> None:
     console = Console()
 
     def say(text: str, style: str = "") -> None:
         console.print(text, style=style, highlight=False, markup=False)
 
-    if len(found.placed) == 1:
-        each = found.placed[0]
+    if len(result.placed) == 1:
+        each = result.placed[0]
         say(f"{each.name} ({each.manifest.model.name}), aligned to {name_of(each.own)}", "bold")
-        say(f"{found.metric}: nearest of {len(each.distances)} countries first")
-        console.print(_bars(found, each, top))
+        say(f"{result.metric}: nearest of {len(each.distances)} countries first")
+        console.print(_bars(result, each, top))
     else:
-        console.print(_summary(found))
-    if found.identified:
-        console.print(_heat_map(found.identified))
-        say(_verdict(found.identified, found.between))
+        console.print(_summary(result))
+    if result.identified:
+        console.print(_heat_map(result.identified))
+        say(_verdict(result.identified, result.between))
     else:
-        say(f"no identification rank: {found.why}", "dim")
+        say(f"no identification rank: {result.why}", "dim")
 
 
-def _bars(found: CountryDistances, each: Placed, top: int) -> Table:
+def _bars(result: CountryDistances, each: Placed, top: int) -> Table:
     """Draw a bar for each country, as long as its distance."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for justify in ("right", "left", "right", "left"):
@@ -129,38 +129,38 @@ def _bars(found: CountryDistances, each: Placed, top: int) -> Table:
         bar = "━" * max(1, round(value / most * BAR)) + (" ◆ own" if code == each.own else "")
         name = Text(name_of(code))
         name.truncate(24, overflow="ellipsis")
-        table.add_row(str([*each.distances].index(code) + 1), name, found.number(value), Text(bar, style))
+        table.add_row(str([*each.distances].index(code) + 1), name, result.number(value), Text(bar, style))
     return table
 
 
-def _summary(found: CountryDistances) -> Table:
+def _summary(result: CountryDistances) -> Table:
     """Make a table, a row a submission: the three nearest countries, the rank of its own, the identification rank."""
-    table = Table(title=Text(found.metric), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=Text(result.metric), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("aligned to", "aligner", "nearest countries", "rank of its own", "identification rank"):
         table.add_column(heading, justify="right" if "rank" in heading else "left")
-    for each in found.placed:
+    for each in result.placed:
         nearest = ", ".join(name_of(code) for code in [*each.distances][:3])
         whole, inside = f"{each.rank} of {len(each.distances)}" if each.rank else "-", "-"
-        if found.identified:
-            countries = found.identified.countries
-            inside = f"{found.identified.ranks[countries.index(each.own)]:g} of {len(countries)}"
+        if result.identified:
+            countries = result.identified.countries
+            inside = f"{result.identified.ranks[countries.index(each.own)]:g} of {len(countries)}"
         table.add_row(*map(Text, (name_of(each.own), each.name, nearest, whole, inside)))
     return table
 
 
-def _heat_map(found: Identification) -> Table:
+def _heat_map(result: Identification) -> Table:
     """Draw the double-centred matrix: blue is nearer than expected, red farther; numbers where they fit."""
     table = Table(box=None, pad_edge=False, padding=(0, 0))
     table.add_column("", no_wrap=True)
-    for code in found.countries:
+    for code in result.countries:
         table.add_column(code, justify="right", no_wrap=True)
-    most = float(abs(found.centred).max()) or 1.0
+    most = float(abs(result.centred).max()) or 1.0
     form = ",.0f" if most >= 10 else ".3f"
-    for row, code in enumerate(found.countries):
+    for row, code in enumerate(result.countries):
         cells = []
-        for column, value in enumerate(found.centred[row]):
+        for column, value in enumerate(result.centred[row]):
             mark = "◆" if row == column else " "
-            text = f" {value:{form}}{mark}" if len(found.countries) <= WIDE else f" {mark}"
+            text = f" {value:{form}}{mark}" if len(result.countries) <= WIDE else f" {mark}"
             cells.append(Text(text, _shade(value / most) + (" bold" if row == column else "")))
         table.add_row(f"{code} ", *cells)
     return table
@@ -171,13 +171,13 @@ def _shade(share: float) -> str:
     return "black on " + (f"rgb({fade},{fade},255)" if share < 0 else f"rgb(255,{fade},{fade})")
 
 
-def _verdict(found: Identification, between: Centred | None) -> str:
-    """Say in a few lines what the matrix shows."""
-    n = len(found.countries)
+def _verdict(result: Identification, between: Centred | None) -> str:
+    """Summarise the matrix in a few lines."""
+    n = len(result.countries)
     text = "aligned to (rows), scored against (columns), double-centred: below zero is nearer than expected\n"
-    text += f"mean identification rank {found.mean_rank:.2f} of {n} (1: all identified, {(n + 1) / 2:g}: by chance); "
-    if found.p:
-        text += f"p = {found.p:.4f}, {found.permutations:,} permutations"
+    text += f"mean identification rank {result.mean_rank:.2f} of {n} (1: all identified, {(n + 1) / 2:g}: by chance); "
+    if result.p:
+        text += f"p = {result.p:.4f}, {result.permutations:,} permutations"
     else:
         text += f"p needs {LEAST_COUNTRIES} countries"
     if between:

@@ -36,7 +36,7 @@ def ls(what: str, folder: str | None, task: str, edition: str | None, as_json: b
     """
     if folder is not None and what != "runs":
         raise UsageError(f"{folder!r}: only `ls runs` takes a folder.")
-    found = {
+    listing = {
         "tasks": list_tasks,
         "aligners": list_aligners,
         "models": list_models,
@@ -44,13 +44,13 @@ def ls(what: str, folder: str | None, task: str, edition: str | None, as_json: b
         "runs": lambda: Listing(_runs(Path(folder or "culteval-runs")), "runs"),
     }[what]()
     if as_json:
-        click.echo(json.dumps(found.rows, indent=2))
+        click.echo(json.dumps(listing.rows, indent=2))
     else:
-        Console().print(found)
+        Console().print(listing)
 
 
 def _runs(folder: Path) -> list[dict[str, Any]]:
-    """List the runs directly in a folder, and those that its sweep says failed; anything else is skipped.
+    """List the runs directly in a folder, and those that failed in its sweep; anything else is skipped.
 
     Raises:
         InputError: no such folder, or its ``sweep.json`` is damaged.
@@ -63,24 +63,24 @@ def _runs(folder: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror}). Give a folder of runs.") from None
     failed = {name: row for name, row in read_rows(folder).items() if row.state == "failed"}
-    found = []
+    rows = []
     for name in names:
         if (config := _config(folder / name)) is not None:
             row = failed.pop(name, None)
             finished = (folder / name / SCORES).is_file()
-            found.append(_run(name, config, "finished" if finished else "failed" if row else "begun", row))
-    return found + [_run(name, row, "failed", row) for name, row in failed.items()]  # of which nothing was written
+            rows.append(_run(name, config, "finished" if finished else "failed" if row else "begun", row))
+    return rows + [_run(name, row, "failed", row) for name, row in failed.items()]  # failed before writing a folder
 
 
-def _run(name: str, told: RunConfig | Row, state: str, failed: Row | None) -> dict[str, Any]:
+def _run(name: str, source: RunConfig | Row, state: str, failed: Row | None) -> dict[str, Any]:
     """Make one row. A finished run keeps the reason too: the sweep found it damaged, or it was finished since."""
     reason = failed.reasons[-1] if failed and failed.reasons else ""
-    fields = {field: getattr(told, field) for field in _RUN_FIELDS}
+    fields = {field: getattr(source, field) for field in _RUN_FIELDS}
     return {"run": name} | fields | {"state": state, "reason": reason}
 
 
 def _config(folder: Path) -> RunConfig | None:
-    """Read the configuration of a run's folder; None where it cannot be read. No file that it names is opened."""
+    """Read the configuration of a run's folder, without opening files that it names; None where it is unreadable."""
     from ..runs.config import RunConfig
     from ..runs.folder import CONFIG
 

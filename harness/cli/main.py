@@ -28,12 +28,12 @@ _COMMANDS = {
     "cache": "culteval.harness.cli.cache:cache",
     "doctor": "culteval.harness.cli.doctor:doctor",
 }
-_REGISTERED = ("leaderboard", "clca")  # ours too, but entry points of the group culteval.commands as a plug-in's are
+_REGISTERED = ("leaderboard", "clca")  # built in, but entry points of the group culteval.commands like plug-ins
 _REINSTALL = "this installation does not list it yet. Reinstall culteval: pip install ."
 
 
 class _LazyGroup(click.Group):
-    """A group of our commands and of those that the entry-point group ``culteval.commands`` adds.
+    """The group of built-in commands and of those that the entry-point group ``culteval.commands`` adds.
 
     A command's module is imported only when the command is called; its line in the help is the first line of its
     docstring, read from the source.
@@ -50,7 +50,9 @@ class _LazyGroup(click.Group):
             return None
         command = find("commands", name)
         if not isinstance(command, click.Command):
-            raise UsageError(f"command {name!r}: {table('commands')[name]!r} is no click command. Ask who made it.")
+            raise UsageError(
+                f"command {name!r}: {table('commands')[name]!r} is no click command. Report it to its author."
+            )
         return command
 
     def resolve_command(
@@ -74,7 +76,7 @@ class _LazyGroup(click.Group):
             formatter.write_dl([*((name, shown(text)) for name, text in rows.items()), *missing])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; what the library says of its arguments is said of flags."""
+        """Run the command; messages of the library on its arguments are translated to flags."""
         try:
             return super().invoke(ctx)
         except CultevalError as error:
@@ -93,10 +95,10 @@ def cli(debug: bool) -> None:
     \b
     First steps:
       culteval run --aligner de --task vsm13        the embedded model, Saudi Arabia
-      culteval ls aligners                          what else there is
+      culteval ls aligners                          all aligners
 
     Exit codes: 0 done, 1 internal error, 2 wrong usage, 3 bad input file, 4 model or network not available,
-    5 a run that could not go on, 130 interrupted.
+    5 a run that could not be finished, 130 interrupted.
     """
 
 
@@ -104,22 +106,22 @@ def main() -> None:
     """Entry point of the ``culteval`` command."""
     try:
         _main()
-    except MemoryError:  # even telling of an error takes some
+    except MemoryError:  # printing an error needs memory too
         os.write(2, _NO_MEMORY)
         raise SystemExit(5) from None
 
 
 def _main() -> None:
     debug = "--debug" in sys.argv
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C: cleaned up, with the same word
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end like Ctrl-C, with the same cleanup and message
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.Abort:
-        _fail("interrupted. `culteval resume RUN` goes on.", 130)
+        _fail("interrupted. `culteval resume RUN` continues.", 130)
     except KeyboardInterrupt:
-        _fail("interrupted. `culteval resume RUN` goes on.", 130)
+        _fail("interrupted. `culteval resume RUN` continues.", 130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -143,7 +145,7 @@ def _main() -> None:
         _fail(f"internal error: {what}. Report what `culteval --debug ...` shows.", 1)
 
 
-_NO_MEMORY = b"Error: memory ran out. Give it more; `culteval resume RUN` goes on with a run.\n"
+_NO_MEMORY = b"Error: out of memory. Free some memory; `culteval resume RUN` continues a run.\n"
 
 
 def _fail(text: str, code: int) -> None:

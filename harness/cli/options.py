@@ -35,7 +35,7 @@ _ARGUMENT = re.compile(r"`([a-z][a-z_]*)`")
 
 
 def flagged(text: str) -> str:
-    """A message of the library with the flags of the command line in place of `arguments`."""
+    """Replace the `arguments` in a message of the library by the flags of the command line."""
     return _ARGUMENT.sub(lambda found: _FLAGS.get(found[1], found[0]), text)
 
 
@@ -74,10 +74,10 @@ as_json = option("--json", "as_json", is_flag=True, group="Output", help="Print 
 
 
 def endpoint_of(base_url: str | None, texts: Iterable[str]) -> EndpointSettings | None:
-    """How an endpoint is asked, by ``--base-url`` and ``--endpoint``; None where neither is given.
+    """Make the settings of an endpoint of ``--base-url`` and ``--endpoint``; None where neither is given.
 
     Raises:
-        UsageError: a value that does not fit, or a key that there is not. InputError: a malformed file.
+        UsageError: an invalid value or an unknown key. InputError: a malformed file.
     """
     given: dict[str, Any] = {}
     for text in texts:
@@ -91,18 +91,18 @@ def endpoint_of(base_url: str | None, texts: Iterable[str]) -> EndpointSettings 
 
 
 def chat_of(texts: Iterable[str]) -> ChatOptions | None:
-    """What is said around every prompt, by ``--chat``; keys that are no fields are variables of the template.
+    """Make the chat options of ``--chat``; keys that are no fields are variables of the template.
 
     Raises:
-        UsageError: a value that does not fit. InputError: a template that cannot be read.
+        UsageError: an invalid value. InputError: a template that cannot be read.
     """
     pairs = [(text, *text.partition("=")) for text in texts]
     if not pairs:
         return None
-    words = {key: value for _, key, sign, value in pairs if sign and key in ("system", "template")}  # as they stand
-    given = read_assignments("--chat", [text for text, key, _, _ in pairs if key not in words])
-    named = words | {key: given.pop(key) for key in ("thinking_tokens",) if key in given}
-    if file := words.get("template"):
+    literal = {key: value for _, key, sign, value in pairs if sign and key in ("system", "template")}  # not YAML
+    given = read_assignments("--chat", [text for text, key, _, _ in pairs if key not in literal])
+    named = literal | {key: given.pop(key) for key in ("thinking_tokens",) if key in given}
+    if file := literal.get("template"):
         named["template"] = "" if file == "none" else read_text(Path(file), MOST_TEMPLATE)
     try:
         return ChatOptions.model_validate(named | {"arguments": given})
@@ -111,12 +111,12 @@ def chat_of(texts: Iterable[str]) -> ChatOptions | None:
 
 
 def terminal(as_json: bool, talk: str | None = None) -> TerminalDisplay:
-    """Where a command tells what it is doing; nothing where JSON goes to no terminal, unless ``talk`` is verbose."""
+    """Make the display of a command; with JSON and no terminal it is silent, unless ``talk`` is verbose."""
     silent = talk == "quiet" or (talk is None and as_json and not os.isatty(2))
     return TerminalDisplay(Console(stderr=True, quiet=silent), verbose=talk == "verbose")
 
 
 def load(config: RunConfig, say: Callable[[str], None]) -> Model:
-    """Load the model of a configuration; what libraries print goes nowhere, since a command's output may be JSON."""
+    """Load the model of a configuration, without output of libraries, since a command's output may be JSON."""
     with contextlib.redirect_stdout(io.StringIO()):
         return load_model.load(config, say)

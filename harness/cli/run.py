@@ -86,19 +86,19 @@ def run(**flags: Any) -> None:
     with terminal(flags["as_json"], flags["talk"]) as display:
         model_of = cache(lambda: load(config, display.say))
         results = []
-        for each in (*others, config):
-            result = execute(each, Path(flags["out"]), model_of, display, fresh=flags["fresh"], cache=answers)
+        for one in (*others, config):
+            result = execute(one, Path(flags["out"]), model_of, display, fresh=flags["fresh"], cache=answers)
             if result.reused:
-                display.say(f"{each.aligner}: finished before in {result.folder}; --fresh starts over")
+                display.say(f"{one.aligner}: finished before in {result.folder}; --fresh starts over")
             results.append(result)
     _show(results, flags["as_json"], started)
 
 
 def request_of(flags: Mapping[str, Any]) -> RunRequest:
-    """The request that the parameters of ``culteval run`` make.
+    """Make the request of the parameters of ``culteval run``.
 
     Raises:
-        UsageError: a value that does not fit. InputError: a file that cannot be read.
+        UsageError: an invalid value. InputError: a file that cannot be read.
     """
     given = {name: value for name, value in flags.items() if name in RunRequest.model_fields}
     given |= {"endpoint": endpoint_of(flags["base_url"], flags["endpoint"]), "chat": chat_of(flags["chat"])}
@@ -106,11 +106,11 @@ def request_of(flags: Mapping[str, Any]) -> RunRequest:
 
 
 def _announce(names: Iterable[str]) -> None:
-    """Say once which task the name of a family stands for."""
+    """Print once which task the name of a family stands for."""
     for name in dict.fromkeys(names):
         if len(family(name)) > 1:
             task = concrete(name)
-            origin = "ours" if task == family(name)[-1] else "your import"
+            origin = "built in" if task == family(name)[-1] else "your import"
             click.echo(f"{name}: {task}, {origin}.", err=True)
 
 
@@ -120,7 +120,7 @@ def _announce(names: Iterable[str]) -> None:
 @verbosity
 @as_json
 def resume(folder: str, no_cache: bool, talk: str | None, as_json: bool) -> None:
-    """Resume an interrupted run; it ends with the answers of an undisturbed one."""
+    """Resume an interrupted run; its answers are those of an uninterrupted one."""
     started, path = time.perf_counter(), Path(folder).resolve()
     config = read_config(path)
     if config.folder_name() != path.name:
@@ -136,7 +136,7 @@ def resume(folder: str, no_cache: bool, talk: str | None, as_json: bool) -> None
 
 
 def _companions(aligner: str) -> list[str]:
-    """What to show beside an aligner: everything simpler than it."""
+    """Return the simpler aligners to run and show beside an aligner."""
     order = COMPANIONS if find_aligner(aligner).budgeted else COMPANIONS[:2]
     return [name for name in order if name != aligner] if aligner != "naive" else []
 
@@ -160,20 +160,20 @@ def _show(results: list[Run], as_json: bool, started: float) -> None:
         from ..report.plots import bars, dimensions, pictured
 
         if spec.metadata.measure == "hofstede":
-            mine = [s for s in main.scores if s.task == spec.name]
-            if dimensions(mine, pictured(mine), "heldout"):
-                console.print(bars(mine, pictured(mine), "heldout", country))
+            scores = [s for s in main.scores if s.task == spec.name]
+            if dimensions(scores, pictured(scores), "heldout"):
+                console.print(bars(scores, pictured(scores), "heldout", country))
     estimates = _estimates(main)
     if estimates:
         console.print(estimates, style="yellow", highlight=False)
     for result in results:
         if usage := read_usage(result.folder):
-            told = f"asked      {result.manifest.aligner.name}: {usage.told()}"
-            console.print(told, highlight=False, soft_wrap=True, markup=False)
+            line = f"asked      {result.manifest.aligner.name}: {usage.told()}"
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
     for label, path in (
         ("run", main.folder),
         ("submission", main.folder / SUBMISSION),
-        ("picture", main.folder / FIGURE),
+        ("figure", main.folder / FIGURE),
     ):
         if not path.exists():
             continue
@@ -184,14 +184,14 @@ def _show(results: list[Run], as_json: bool, started: float) -> None:
 
 
 def _compared(spec: TaskSpec, asked: AskedTask) -> str:
-    """What the table's numbers are."""
+    """Describe the numbers of the table."""
     if spec.metadata.measure == "hofstede":
         return f"loss against the published scores ({asked.constants} constants)"
     return spec.metadata.title
 
 
 def _constant_rows(result: Run) -> list[Score]:
-    """The baseline ``constant`` on the prompts that were asked."""
+    """Compute the scores of the baseline ``constant`` on the prompts of a run."""
     rows, seed = [], result.manifest.seed
     for asked in result.manifest.tasks:
         spec = spec_of(asked.name)
@@ -209,8 +209,8 @@ def _as_json(results: list[Run], constant: list[Score], seconds: float) -> dict[
     main = results[-1]
     budget = main.manifest.budget.model_dump()
     scores = [*main.scores, *(row for other in results[:-1] for row in other.scores), *constant]
-    asked = {result.manifest.aligner.name: read_usage(result.folder) for result in results}
-    usage = {name: used.model_dump() for name, used in asked.items() if used}
+    by_aligner = {result.manifest.aligner.name: read_usage(result.folder) for result in results}
+    usage = {name: used.model_dump() for name, used in by_aligner.items() if used}
     return ({"usage": usage} if usage else {}) | {
         "run": str(main.folder),
         "submission": str(main.folder / SUBMISSION),

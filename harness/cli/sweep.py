@@ -52,7 +52,7 @@ _STYLES = {"waiting": "dim", "running": "bold cyan", "done": "green", "skipped":
     default="local",
     show_default=True,
     group="Execution",
-    help="Where runs go: processes of this machine, or Ray.",
+    help="Executor of runs: processes of this machine, or Ray.",
 )
 @option(
     "--address",
@@ -90,17 +90,17 @@ def sweep(ctx: click.Context, file: str, out: str | None, dry_run: bool, as_json
     given = ctx.get_parameter_source("address") is ParameterSource.COMMANDLINE
     if given and flags["executor"] != "ray":
         raise UsageError("--address goes with --executor ray.")
-    asked = read_grid(path)
-    grid = _chosen(cells(asked, path), flags)
+    spec = read_grid(path)
+    grid = _chosen(cells(spec, path), flags)
     if not dry_run:
-        executor = engine_of(flags["executor"], grid, asked.resources, flags["workers"], flags["address"])
+        executor = engine_of(flags["executor"], grid, spec.resources, flags["workers"], flags["address"])
         _carry_out(grid, root.absolute(), executor, as_json, flags)
     if as_json:
         click.echo(json.dumps([cell.record() for cell in grid], indent=2))
     else:
         Console().print(_table(grid, None, 1, whole=dry_run))
-        after = "the same command without --dry-run" if dry_run else f"culteval leaderboard show {root}"
-        click.echo(f"next       {after}")
+        following = "the same command without --dry-run" if dry_run else f"culteval leaderboard show {root}"
+        click.echo(f"next       {following}")
     if failed := [cell for cell in grid if cell.state == "failed"]:
         raise RunError(f"{len(failed)} of {len(grid)} runs failed; their reasons are in {root / STATUS}.")
 
@@ -119,9 +119,9 @@ def _chosen(grid: Sequence[Cell], flags: Mapping[str, Any]) -> list[Cell]:
     }
     for field, values in wanted.items():
         known = {getattr(cell.config, field) for cell in grid}
-        if odd := [value for value in values if value not in known]:
+        if unknown := [value for value in values if value not in known]:
             have = ", ".join(sorted(map(str, known)))
-            raise UsageError(f"--{field} {odd[0]}: the file has no such run; it has {have}.")
+            raise UsageError(f"--{field} {unknown[0]}: the file has no such run; it has {have}.")
         chosen = [cell for cell in chosen if not values or getattr(cell.config, field) in values]
     if not chosen:
         raise UsageError("--aligner, --country and --seed: the file has no run of these together.")
@@ -129,7 +129,7 @@ def _chosen(grid: Sequence[Cell], flags: Mapping[str, Any]) -> list[Cell]:
 
 
 def _carry_out(grid: Sequence[Cell], root: Path, executor: Engine, as_json: bool, flags: Mapping[str, Any]) -> None:
-    """Run what is not finished, under a table that is kept up to date."""
+    """Run what is not finished and keep a table on the terminal up to date."""
     started, answers = time.monotonic(), None if flags["no_cache"] else answers_folder()
     with terminal(as_json, flags["talk"]) as display, executor:
         show = Live(console=display.console, refresh_per_second=2, transient=True)
@@ -142,7 +142,7 @@ def _carry_out(grid: Sequence[Cell], root: Path, executor: Engine, as_json: bool
 
 
 def _table(grid: Sequence[Cell], started: float | None, workers: int, whole: bool) -> Group:
-    """Make the table of runs and the line of what is left.
+    """Make the table of runs and the summary line.
 
     A large grid shows running and failed runs only, unless ``whole``.
     """
@@ -152,8 +152,8 @@ def _table(grid: Sequence[Cell], started: float | None, workers: int, whole: boo
     whole = whole or len(grid) <= MOST_SHOWN
     rows = [cell for cell in grid if whole or cell.state in ("running", "failed")]
     for cell in rows:
-        told = cell.reasons and cell.state not in ("done", "skipped")
-        state = f"{cell.state} {cell.reasons[-1][:60]}" if told else cell.state
+        with_reason = cell.reasons and cell.state not in ("done", "skipped")
+        state = f"{cell.state} {cell.reasons[-1][:60]}" if with_reason else cell.state
         config, aligner = cell.config, " ".join([cell.config.aligner, *assignments(cell.varied)])
         where = (aligner, str(config.budget), ", ".join(config.tasks), name_of(config.country), str(config.seed))
         table.add_row(*map(Text, where), Text(shown(state), style=_STYLES[cell.state]))

@@ -66,7 +66,7 @@ def validate(path: str) -> None:
     _check_leakage(spec)
     countries = _check_measure(spec)
     if not any((spec.folder / name).is_file() for name in ("README.md", "TERMS.md")):
-        raise InputError(f"{spec.folder}: no README.md. Say in it where the items come from and on what terms.")
+        raise InputError(f"{spec.folder}: no README.md. Write one with the source and the licence of the items.")
     reach = f"{len(countries)} countries" if countries else "any country"
     total = len(protocol(spec, Asking()))
     protocol_of = f"{len(spec.items.ids)} items, {len(spec.wordings)} paraphrases, {reach}, {total} answers"
@@ -77,27 +77,27 @@ def validate(path: str) -> None:
     for line in _detected(spec):
         click.echo(line)
     example = render(spec, "fit")
-    said = f"{example.texts[0]}\n\nmay be answered: {', '.join(example.choices[0]) or 'anything'}"
-    click.echo(f"\nfirst prompt:\n{shown(said)}")
+    prompt = f"{example.texts[0]}\n\nmay be answered: {', '.join(example.choices[0]) or 'anything'}"
+    click.echo(f"\nfirst prompt:\n{shown(prompt)}")
 
 
 def _detected(spec: TaskSpec) -> list[str]:
-    """Say the smallest difference that the held-out protocol detects at worst: as it stands, or with 20 personas."""
+    """Describe the smallest difference that the held-out protocol detects at worst, with 20 personas if needed."""
     rows = detectable(spec)
     if rows and rows[0].unit == "respondents":
-        asked = "--personas 20"
-        told = ["without personas, no difference can be tested"]
+        protocol_of = "--personas 20"
+        lines = ["without personas, no difference can be tested"]
         rows = detectable(spec, LEAST_UNITS)
     else:
-        asked, told = "as it stands", []
-    found = [f"{row.metric} {row.difference:.3g} ({row.n} {row.unit})" for row in rows if row.difference is not None]
-    if found:
-        told.append(f"smallest difference detected with a power of 0.8, at worst, {asked}: {', '.join(found)}")
-    return told
+        protocol_of, lines = "as it stands", []
+    known = [f"{row.metric} {row.difference:.3g} ({row.n} {row.unit})" for row in rows if row.difference is not None]
+    if known:
+        lines.append(f"smallest difference detected with a power of 0.8, at worst, {protocol_of}: {', '.join(known)}")
+    return lines
 
 
 def _check_lm_eval(spec: TaskSpec, data: dict[str, Any]) -> None:
-    """Check what stock lm-eval needs of the file; functions that are not ours are named, not run."""
+    """Check what stock lm-eval needs of the file; name functions outside culteval, without running them."""
     if "include" not in data and "custom_dataset" not in data:
         raise InputError(f"{spec.path}: custom_dataset: missing. Write `custom_dataset: !function {OWN_HOOKS}dataset`.")
     called = [data.get("custom_dataset"), data.get("process_results")]
@@ -162,7 +162,7 @@ def _check_measure(spec: TaskSpec) -> tuple[str, ...]:
     ):
         if name not in metrics:
             raise InputError(f"{spec.path}: {field}: no metric {name!r}.{did_you_mean(name, metrics)}")
-    found = [row for row in scores if row.metric == headline.metric]
-    if found[0].higher_is_better is not None and found[0].higher_is_better != headline.higher_is_better:
+    of_headline = [row for row in scores if row.metric == headline.metric]
+    if of_headline[0].higher_is_better is not None and of_headline[0].higher_is_better != headline.higher_is_better:
         raise InputError(f"{spec.path}: metadata.headline.higher_is_better: {headline.metric} says the opposite.")
     return known

@@ -1,4 +1,4 @@
-"""Pictures: the six dimensions against the target, distances to countries; SVG for files, bars for the terminal."""
+"""Figures of indices and distances: SVG or PNG for files, matplotlib axes for notebooks, bars for the terminal."""
 
 from __future__ import annotations
 
@@ -21,21 +21,25 @@ from ..util.atomic_io import replacing
 WIDTH = 36
 
 Estimate = tuple[float, float | None, float | None]
-"""A value and the bounds of its interval, None where it has none."""
+"""A value and the bounds of its interval, None without a valid interval."""
 
 
 def dimensions(scores: Sequence[Score], readout: str, split: str) -> dict[str, tuple[float, float]]:
-    """Index and published target by dimension, as far as the scores hold them."""
-    found = {row.metric: row.value for row in scores if row.readout == readout and row.split == split}
-    return {name: (found[name], found[name] - found[f"{name}_error"]) for name in DIMENSIONS if name in found}
+    """Return index and published target by dimension, for the dimensions that have a score."""
+    values = {row.metric: row.value for row in scores if row.readout == readout and row.split == split}
+    return {name: (values[name], values[name] - values[f"{name}_error"]) for name in DIMENSIONS if name in values}
 
 
 @contextmanager
 def drawing(path: Path, width: float, height: float, panels: tuple[int, int] = (1, 1)) -> Iterator[Any]:
-    """Axes that become a picture of so many inches when the block ends well: same data, same bytes.
+    """Yield axes and write them to a file when the block succeeds; the same data give the same bytes.
 
-    More ``panels`` than one, rows by columns, give an array of axes. PNG where the path says so, else SVG. No backend
-    and no setting of matplotlib is changed for others.
+    The global backend and settings of matplotlib are not changed.
+
+    Args:
+        path: the file, PNG by its suffix, else SVG.
+        width, height: in inches.
+        panels: rows and columns of axes; more than one panel gives an array of axes.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -50,19 +54,19 @@ def drawing(path: Path, width: float, height: float, panels: tuple[int, int] = (
 
 
 def pictured(scores: Sequence[Score]) -> str:
-    """The read-out to show: ``expected``, or ``text`` where no probabilities are known."""
+    """Choose the answer scoring to show: ``expected``, or ``text`` without probabilities."""
     return "expected" if any(row.readout == "expected" for row in scores) else "text"
 
 
 def new_axes(width: float, height: float) -> Any:
-    """Return matplotlib axes of so many inches for a notebook; without a display they can be saved all the same."""
+    """Make matplotlib axes for a notebook; ``width`` and ``height`` are in inches. They need no display."""
     from matplotlib import pyplot
 
     return pyplot.subplots(figsize=(width, height), layout="constrained")[1]
 
 
 def write_figure(path: Path, scores: Sequence[Score], country: str) -> None:
-    """Write an SVG of ``draw_dimensions``; nothing where no index could be formed."""
+    """Write an SVG of ``draw_dimensions``; write nothing where there is no index."""
     if dimensions(scores, pictured(scores), "heldout"):
         with drawing(path, 7, 3.6) as axes:
             draw_dimensions(axes, scores, country)
@@ -92,7 +96,7 @@ def write_distances(path: Path, distances: Mapping[str, float], own: str, title:
 
 
 def distances_height(distances: Mapping[str, float]) -> float:
-    """Return the inches that so many bars take."""
+    """Return the height in inches of a figure with one bar a country."""
     return 1 + 0.19 * len(distances)
 
 
@@ -107,7 +111,7 @@ def draw_distances(axes: Any, distances: Mapping[str, float], own: str, title: s
 
 
 def draw_estimates(axes: Any, estimates: Mapping[str, Estimate], label: str, title: str, zero: bool = False) -> None:
-    """Draw a point a row with its 95 % interval where it has one, the first at the top; a line at ``zero``."""
+    """Draw a point a row, with its 95 % interval if valid, the first at the top; ``zero`` adds a line at 0."""
     for row, (value, low, high) in enumerate(estimates.values()):
         if low is not None and high is not None:
             axes.plot((low, high), (row, row), color="#0072b2", linewidth=2, zorder=2)
@@ -126,7 +130,7 @@ def write_matrix(path: Path, countries: Sequence[str], matrix: np.ndarray, title
 
 
 def matrix_size(countries: Sequence[str]) -> tuple[float, float]:
-    """Return the inches, width and height, of a matrix of so many countries."""
+    """Return width and height in inches of a figure of a matrix of countries."""
     return 3.2 + 0.5 * len(countries), 1.4 + 0.42 * len(countries)
 
 
@@ -154,7 +158,7 @@ def _label_rows(axes: Any, names: Sequence[str], **style: Any) -> None:
 
 
 def _entitle(axes: Any, title: str) -> None:
-    """A title above the whole picture, on more lines than one where it is wider."""
+    """Set the title of the whole figure, on several lines where it is wider."""
     axes.figure.suptitle(plain(title), x=0.01, horizontalalignment="left", fontsize=10, wrap=True)
 
 
@@ -165,12 +169,12 @@ def _frame(row: int) -> Any:
 
 
 def plain(text: str) -> str:
-    """Return untrusted text without the dollar signs that matplotlib reads as mathematics."""
+    """Escape the dollar signs of untrusted text, which matplotlib reads as mathematics."""
     return text.replace("$", "\\$")
 
 
 def bars(scores: Sequence[Score], readout: str, split: str, country: str) -> Table:
-    """The same picture in a terminal: a bar to the model's index, a mark at the published one."""
+    """Make a terminal table of the dimensions: a bar to the model's index, a mark at the published one."""
     title = f"Dimensions, {split} ({readout}):  ━ model  ◆ published, {country}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     columns: tuple[tuple[str, JustifyMethod], ...]

@@ -1,4 +1,4 @@
-"""What a person sees while a run is under way: everything on standard error, so that results stay clean."""
+"""Progress of a run on standard error, so that standard output has results only."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from rich.text import Text
 from ..util.command_help import option
 from ..util.event_log import LOGGER
 
-MOMENT = 2  # seconds that may pass without a word
-PAUSE = 10  # seconds at least between two lines of one thing, where there is no terminal
+MOMENT = 2  # seconds of work that needs no line
+PAUSE = 10  # least seconds between two lines of one search or stage, without a terminal
 
 
 class TerminalDisplay:
-    """A progress bar with the best loss, the evaluations left and the time left; lines where there is no terminal.
-
-    With ``verbose``, every event of the log is a line too.
+    """A progress bar with the best loss, the evaluations left and the time left; lines without a terminal.
 
     Args:
-        clock: gives seconds.
+        verbose: show every event of the log as a line too.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, console: Console, verbose: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
@@ -61,11 +60,11 @@ class TerminalDisplay:
             LOGGER.setLevel(logging.NOTSET)
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Show one line."""
         self._progress.console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
 
     def advance(self, label: str, spent: float, allowed: float, best: float | None) -> None:
-        """Move the bar of one search or stage; one that falls back or has another end has begun anew."""
+        """Move the bar of one search or stage; a smaller ``spent`` or another ``allowed`` means a new start."""
         status = f"{spent:.0f} of {allowed:.0f}"
         if best is not None:
             status = f"best loss {_short(best)} | {allowed - spent:.0f} evaluations left"
@@ -77,7 +76,7 @@ class TerminalDisplay:
         if self.console.is_terminal:
             self._move(label, pace, status, anew)
         elif pace.is_due(anew):
-            pace.said = now
+            pace.last_line = now
             left = pace.left(now)
             self.say(f"{label}: {status}" + (f" | {_clock_time(left)} left" if left else ""))
 
@@ -90,61 +89,63 @@ class TerminalDisplay:
 
 
 class _Pace:
-    """How fast one thing goes on, over all of it that was seen: rich's own estimate forgets what took longer than it
-    remembers, and tells nothing of steps of a minute."""
+    """Speed of one search or stage, over all of its observed steps.
+
+    The estimate of rich covers the last steps only, and gives none where a step takes a minute.
+    """
 
     def __init__(self, spent: float, allowed: float, now: float) -> None:
         self.allowed, self.first, self.since = allowed, spent, now
         self.spent, self.at = spent, now
-        self.said = now - PAUSE + MOMENT
+        self.last_line = now - PAUSE + MOMENT
 
     def is_due(self, anew: bool) -> bool:
-        """Whether a line is: at its beginning and end and in between, but not of what is over in a moment."""
+        """Decide whether to show a line: at the start, the end and in between, except for work of a moment."""
         if anew:
-            return not self.spent  # otherwise it is heard of after its first step
+            return not self.spent  # otherwise the first line follows the first step
         if self.spent >= self.allowed:
             return not self.first or self.at - self.since > MOMENT
-        return self.at - self.said > PAUSE
+        return self.at - self.last_line > PAUSE
 
     def left(self, now: float) -> float | None:
-        """Seconds left, None where nothing was done yet; it counts down from one step to the next."""
+        """Estimate the seconds left, less those since the last step; None before the first step."""
         if self.spent >= self.allowed:
             return 0.0
         if self.spent <= self.first or self.at <= self.since:
             return None
-        each = (self.at - self.since) / (self.spent - self.first)
-        return max(0.0, (self.allowed - self.spent) * each - (now - self.at))
+        per_unit = (self.at - self.since) / (self.spent - self.first)
+        return max(0.0, (self.allowed - self.spent) * per_unit - (now - self.at))
 
 
 class _TimeLeft(ProgressColumn):
-    """The time left, by the task's ``pace``."""
+    """Column of the time left, by the task's ``pace``."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         super().__init__()
 
     def render(self, task: Task) -> Text:
-        """As hours, minutes and seconds."""
+        """Format the time left as hours, minutes and seconds."""
         left = task.fields["pace"].left(self._clock())
         return Text("-:--:--" if left is None else _clock_time(left), style="progress.remaining")
 
 
 class _Lines(logging.Handler):
-    """Events of the log as lines above the progress bar."""
+    """Handler that shows events of the log as lines above the progress bar."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line: time, run, event, fields."""
+        """Show one line: time, run, event, fields."""
         when = time.strftime("%H:%M:%S", time.localtime(record.created))
         text = f"{when} {record.getMessage()}"
         self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
 
 
 def verbosity(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--quiet`` and ``--verbose``, of which the last one counts, as its parameter ``talk``."""
+    """Add ``--quiet`` and ``--verbose`` to a command as its parameter ``talk``; the last one given counts."""
     quiet = option("-q", "--quiet", "talk", flag_value="quiet", group="Output", help="Only results and errors.")
     verbose = option("-v", "--verbose", "talk", flag_value="verbose", group="Output", help="Every event as a line.")
     return quiet(verbose(command))

@@ -1,4 +1,4 @@
-"""Results as a researcher handles them: a sequence of rows that is also a pandas table, in notebooks and terminals."""
+"""Base class of results: a sequence of rows that is also a pandas table and is shown in notebooks and terminals."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.table import Table
 
-MOST_ROWS = 60  # that a notebook shows
+MOST_ROWS = 60  # rows shown in a notebook
 
 Row = TypeVar("Row")
 
 
 class Results(Sequence[Row], Generic[Row]):
-    """Rows that are equal where all of them are; a subclass says how they become records."""
+    """Immutable sequence of rows, compared by value; a subclass defines ``records``."""
 
-    shown: ClassVar[tuple[str, ...]] = ()  # columns of the short table; all where there are none
+    shown: ClassVar[tuple[str, ...]] = ()  # columns of the short table; empty for all columns
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self.rows = tuple(rows)
@@ -47,7 +47,7 @@ class Results(Sequence[Row], Generic[Row]):
         return f"{type(self).__name__}({len(self.rows)} rows)"
 
     def records(self) -> list[dict[str, Any]]:
-        """Return the lines of the table as dictionaries."""
+        """Return the rows of the table as dictionaries."""
         raise NotImplementedError
 
     def to_frame(self) -> pd.DataFrame:
@@ -68,13 +68,13 @@ class Results(Sequence[Row], Generic[Row]):
 
 
 def html_table(table: pd.DataFrame) -> str:
-    """Return a table for notebooks; whatever its cells say is escaped."""
+    """Return a table as HTML for notebooks, with all cells escaped."""
     html: str = table.to_html(index=False, max_rows=MOST_ROWS, na_rep="", border=0, escape=True)
     return html
 
 
 def rich_table(table: pd.DataFrame) -> Table:
-    """Return a table for the terminal; markup in its cells is shown as it is."""
+    """Return a table for the terminal, without interpreting markup in its cells."""
     from rich import box
     from rich.table import Table
     from rich.text import Text

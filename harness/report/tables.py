@@ -1,4 +1,4 @@
-"""The table that puts runs side by side, for the terminal and for Markdown."""
+"""Tables of the scores of several runs, for the terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...tasks.spec import TaskSpec
 
 
 class Spent(Protocol):
-    """What an aligner spent, as a submission's manifest has it."""
+    """The budget that an aligner spent, with the fields of a manifest."""
 
     @property
     def survey_evaluations(self) -> float: ...
@@ -31,7 +31,7 @@ class Spent(Protocol):
 
 @dataclass(frozen=True)
 class Column:
-    """One score of every row: ``heading`` on one or two lines, ``form`` how its number is written."""
+    """A column with one score of every row: ``heading`` on one or two lines, ``form`` the format of its numbers."""
 
     heading: str
     metric: str
@@ -41,11 +41,11 @@ class Column:
 
     @property
     def place(self) -> Place:
-        """Where its scores come from."""
+        """Return metric, answer scoring and split of its scores."""
         return self.metric, self.readout, self.split
 
     def find(self, scores: Iterable[Score]) -> Score | None:
-        """The score that belongs into this column."""
+        """Return the score of this column; None where it is missing."""
         return find(scores, self.place)
 
 
@@ -71,27 +71,30 @@ _HOFSTEDE_NOTE = (
 
 
 def columns_of(spec: TaskSpec) -> tuple[Column, ...]:
-    """What a task's table shows: the headline where it was fitted, then held out in every read-out and as control,
-    then the other metrics that the spec lists."""
+    """Return the columns of a task's table.
+
+    They are the headline on the fit split, held out by every answer scoring, and on the control split, then the other
+    metrics that the spec lists.
+    """
     if spec.metadata.measure == "hofstede":
         return HOFSTEDE_TEXT if spec.default_readout == "text" else HOFSTEDE
-    headline, usual = spec.metadata.headline.metric, spec.default_readout
-    columns = [Column(f"fit\n{headline}", headline, usual, "fit")]
+    headline, default = spec.metadata.headline.metric, spec.default_readout
+    columns = [Column(f"fit\n{headline}", headline, default, "fit")]
     for readout in spec.metadata.readouts:
         columns.append(Column(f"heldout\n{headline}, {readout}", headline, readout, "heldout"))
     if "control" in spec.metadata.splits.named:
-        columns.append(Column(f"control\n{headline}", headline, usual, "control"))
-    columns += [Column(f"heldout\n{name}", name, usual, "heldout") for name in spec.metrics if name != headline]
+        columns.append(Column(f"control\n{headline}", headline, default, "control"))
+    columns += [Column(f"heldout\n{name}", name, default, "heldout") for name in spec.metrics if name != headline]
     return tuple(columns)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: an aligner's scores for one task and country, and what it cost.
+    """One row of a table: an aligner's scores for one task and country, and the budget spent.
 
     ``spread`` is the standard deviation by place where the scores are means over runs; ``improvement`` whether the
-    headline is better than every baseline and the random prefixes, None where that is not known; ``rank`` its rank on
-    a board.
+    headline is better than every baseline and the random-prefix control, None where that is not known; ``rank`` its
+    rank on a board.
     """
 
     aligner: str
@@ -102,46 +105,50 @@ class Row:
     rank: str = ""
 
     def cells(self, columns: Sequence[Column]) -> list[str]:
-        """Aligner, the columns in order, survey evaluations and seconds; * marks collapsed answers."""
+        """Format the cells: aligner, the columns in order, survey evaluations, seconds; * marks collapsed answers."""
         cells = [self.aligner]
         for column in columns:
-            found = column.find(self.scores)
-            mark = "*" if found and found.note == COLLAPSED else ""
-            spread = f" ± {self.spread[place(found)]:{column.form}}" if found and self.spread else ""
-            cells.append("-" if found is None else f"{found.value:{column.form}}{spread}{mark}")
+            score = column.find(self.scores)
+            mark = "*" if score and score.note == COLLAPSED else ""
+            spread = f" ± {self.spread[place(score)]:{column.form}}" if score and self.spread else ""
+            cells.append("-" if score is None else f"{score.value:{column.form}}{spread}{mark}")
         cells.append(f"{self.spent.survey_evaluations:.0f}" if self.spent else "0")
         cells.append(f"{self.spent.seconds:.0f}" if self.spent else "0")
         return cells
 
 
 def headline_of(spec: TaskSpec) -> Column:
-    """What a board ranks by: the headline on held-out prompts in the task's first read-out."""
+    """Return the column that boards rank by: the held-out headline by the task's first answer scoring."""
     return Column("", spec.metadata.headline.metric, spec.default_readout, "heldout")
 
 
 def ranked(rows: Iterable[Row], spec: TaskSpec) -> list[Row]:
-    """The rows by the held-out headline in the task's first read-out, the best first; those without it last."""
+    """Sort rows by the held-out headline of ``headline_of``, the best first and rows without it last."""
     return sorted(rows, key=lambda row: badness(row.scores, spec))
 
 
 def badness(scores: Sequence[Score], spec: TaskSpec) -> float:
-    """The headline of ``headline_of`` with the sign that makes less better; infinity where it is missing."""
-    found = headline_of(spec).find(scores)
-    if found is None:
+    """Return the headline of ``headline_of`` with the sign for which lower is better; infinity where it is missing."""
+    score = headline_of(spec).find(scores)
+    if score is None:
         return math.inf
-    return -found.value if spec.metadata.headline.higher_is_better else found.value
+    return -score.value if spec.metadata.headline.higher_is_better else score.value
 
 
 def headings(columns: Sequence[Column]) -> list[str]:
-    """Column headings, in the order of ``Row.cells``."""
+    """Return the column headings, in the order of ``Row.cells``."""
     return ["aligner", *(column.heading for column in columns), "evals", "sec"]
 
 
 def table(rows: Iterable[Row], title: str, spec: TaskSpec, width: int, first: str = "aligner") -> Table:
-    """The rows as a terminal table of so many characters at most; where its rows are not aligners, ``first`` says what,
-    and costs are left out.
+    """Make a terminal table of the rows.
 
-    What there is no room for is named below: seconds, then scores from the right, evaluations last, never the headline.
+    Columns that do not fit are left out and named in the caption: seconds, then scores from the right, then survey
+    evaluations, but never the headline.
+
+    Args:
+        width: characters at most.
+        first: heading of the first column; the costs are left out where it is not ``aligner``.
     """
     rows, columns = list(rows), columns_of(spec)
     names, cells = _filled(rows, columns)
@@ -156,11 +163,11 @@ def table(rows: Iterable[Row], title: str, spec: TaskSpec, width: int, first: st
 def narrow_table(
     title: str, caption: str, names: Sequence[str], cells: Sequence[Sequence[str]], spare: Iterable[int], width: int
 ) -> Table:
-    """A terminal table, the first column words and the others numbers, none of which is broken.
+    """Make a terminal table whose first column is text and whose others are numbers, without line breaks in cells.
 
     Args:
-        spare: places of columns that may be left out where the table is wider than ``width`` characters, in this order;
-            the caption names them.
+        spare: places of the columns to leave out, in this order, until the table has at most ``width`` characters; the
+            caption names them.
     """
     widths = [
         max(map(cell_len, [*name.split(), *(line[at] for line in cells)]), default=0) for at, name in enumerate(names)
@@ -173,7 +180,7 @@ def narrow_table(
         left_out.append(at)
     if left_out:
         missing = ", ".join(" ".join(names[at].split()) for at in sorted(left_out))
-        caption = f"{caption}\nno room here for: {missing}".lstrip("\n")
+        caption = f"{caption}\nnot shown at this width: {missing}".lstrip("\n")
     result = Table(
         title=Text(title),
         caption=Text(caption),
@@ -191,12 +198,12 @@ def narrow_table(
 
 
 def _filled(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells, with last columns ``improvement`` and ``rank`` where those are known of any row."""
+    """Return headings and cells, with columns ``improvement`` and ``rank`` at the end where any row has them."""
     names, cells = headings(columns), [row.cells(columns) for row in rows]
     if any(row.improvement is not None for row in rows):
         names = [*names, "improvement"]
-        says = {True: "yes", False: "no", None: ""}
-        cells = [[*line, says[row.improvement]] for line, row in zip(cells, rows, strict=True)]
+        labels = {True: "yes", False: "no", None: ""}
+        cells = [[*line, labels[row.improvement]] for line, row in zip(cells, rows, strict=True)]
     if any(row.rank for row in rows):
         names = [*names, "rank"]
         cells = [[*line, row.rank] for line, row in zip(cells, rows, strict=True)]
@@ -204,7 +211,7 @@ def _filled(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[list[str], 
 
 
 def caption(rows: Sequence[Row], spec: TaskSpec) -> str:
-    """What the numbers are, the headline's interval of the last row, and the mark where it is used."""
+    """Explain the numbers of a table, with the last row's interval of the headline and the marks that are used."""
     columns = columns_of(spec)
     headline = spec.metadata.headline
     if spec.metadata.measure == "hofstede":
@@ -212,35 +219,35 @@ def caption(rows: Sequence[Row], spec: TaskSpec) -> str:
     else:
         better = "higher" if headline.higher_is_better else "lower"
         text = f"{headline.metric}: {better} is better\n"
-    found = headline_of(spec).find(rows[-1].scores) if rows else None
-    if found and found.low is not None:
-        text += f"{rows[-1].aligner}, heldout: {found.value:.3f}, 95 % interval {found.low:.3f} to {found.high:.3f}\n"
+    score = headline_of(spec).find(rows[-1].scores) if rows else None
+    if score and score.low is not None:
+        text += f"{rows[-1].aligner}, heldout: {score.value:.3f}, 95 % interval {score.low:.3f} to {score.high:.3f}\n"
     if any("*" in cell for row in rows for cell in row.cells(columns)):
         text += "* collapsed: all 24 answers within a quarter of a scale step\n"
     if any(row.rank for row in rows):
-        text += "rank: 1 + the rows better beyond interval or seeds; (in brackets) by value alone\n"
+        text += "rank: 1 + the number of rows better by interval or seed range; (in brackets) point estimate only\n"
     return text.rstrip("\n")
 
 
 def escape(text: str) -> str:
-    """A stranger's text as inert Markdown."""
+    """Escape untrusted text for Markdown."""
     return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text, quote=False))
 
 
 def markdown(rows: Iterable[Row], spec: TaskSpec) -> str:
-    """The rows as a Markdown table."""
+    """Format rows as a Markdown table."""
     names, cells = _filled(list(rows), columns_of(spec))
     names = [heading.replace("\n", " ") for heading in names]
     return markdown_table(names, ([escape(cell) for cell in line] for line in cells), words=range(1))
 
 
 def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]], words: Container[int]) -> str:
-    """A table of cells that are Markdown; the columns at the places ``words`` stand left, the others right."""
+    """Format cells of Markdown as a table, the columns at the places ``words`` left-aligned, others right-aligned."""
     return "\n".join(markdown_lines(headings, rows, words)) + "\n"
 
 
 def markdown_lines(headings: Sequence[str], rows: Iterable[Sequence[str]], words: Container[int]) -> Iterator[str]:
-    """The lines of ``markdown_table``, each as soon as its row is there."""
+    """Yield the lines of ``markdown_table``, one row at a time."""
     yield _line(headings)
     yield "|" + "|".join("---" if place in words else "---:" for place in range(len(headings))) + "|"
     yield from map(_line, rows)

@@ -1,9 +1,9 @@
-"""Answers kept from one run to the next: whoever asks the same model the same prompts gets the same bytes back.
+"""Cache of answers between runs: the same prompts to the same model give the same bytes.
 
-One file a set of prompts, since what else is asked in a pass moves the last digits of an answer. Its name is a hash of
-everything that decides the answers; its first bytes are a hash of that name and of the rest, so that a damaged or
-renamed file is never believed. Search is not cached: what an aligner asks is paid from its budget, and kept in its
-checkpoint.
+There is one file for each set of prompts, since the other prompts of a batch change the last digits of an answer. The
+name of a file is a hash of everything that decides the answers; its first bytes are a hash of the name and of the other
+bytes, so that a damaged or renamed file is never used. The search of an aligner is not cached: it is charged to the
+budget and saved in the checkpoint.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..util.environment import processor, versions
 if TYPE_CHECKING:
     from ..models.aligned import AlignedModel
 
-DECIDING = (  # of answers
+DECIDING = (  # modules that decide answers
     "harness/engine/*.py",
     "harness/adapters/*.py",
     "harness/models/*.py",
@@ -42,11 +42,11 @@ _SUFFIX, _DIGEST = ".answers", 32
 
 @dataclass(frozen=True)
 class AnswerCache:
-    """A folder of answers, which any number of processes may use at once.
+    """A folder of cached answers, safe for concurrent processes.
 
     Args:
-        notify: is told what is wrong with the cache; nothing of it stops a run.
-        most: bytes; beyond them the answers that were not used for longest are dropped.
+        notify: receives messages on problems of the cache, none of which stops a run.
+        most: bytes; beyond them the least recently used answers are dropped.
     """
 
     folder: Path
@@ -56,30 +56,30 @@ class AnswerCache:
     def answer(
         self, aligned: AlignedModel, adapter: str | None, prompts: Prompts, most_tokens: int
     ) -> tuple[Answers, bool]:
-        """What an aligned model answers to prompts, and whether that was known before.
+        """Return an aligned model's answers to prompts, and whether they came from the cache.
 
         Args:
-            adapter: hash of what stands before the prompts and beside the weights; None for the bare model.
+            adapter: hash of the aligned model's preamble, soft prompt and LoRA; None for the bare model.
             most_tokens: tokens generated at most; 0 for option probabilities alone.
         """
         key = key_of(aligned, adapter, prompts, most_tokens)
         if key is None:
             return aligned.answer(prompts, most_tokens=most_tokens), False
-        if found := self.get(key, prompts.layout):
-            return found, True
+        if cached := self.get(key, prompts.layout):
+            return cached, True
         answers = aligned.answer(prompts, most_tokens=most_tokens)
         self.put(key, answers)
         return answers, False
 
     def get(self, key: str, layout: Layout) -> Answers | None:
-        """The answers of a key, or None."""
+        """Return the answers of a key, or None."""
         path = self.folder / f"{key}{_SUFFIX}"
         try:
             data = path.read_bytes()
             if not _whole(key, data):
-                self.notify(f"{path}: damaged, so it is answered anew")
+                self.notify(f"{path}: damaged, so its prompts are answered anew")
                 return None
-            os.utime(path)  # what was used last goes last
+            os.utime(path)  # the most recently used file is dropped last
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -88,7 +88,7 @@ class AnswerCache:
         return _unpacked(data[_DIGEST:], layout)
 
     def put(self, key: str, answers: Answers) -> None:
-        """Keep answers, and drop old ones beyond the bound. What cannot be written is not kept."""
+        """Store answers and drop old ones beyond the bound; notify where that fails."""
         from filelock import FileLock, Timeout
 
         data = _packed(answers)
@@ -100,24 +100,24 @@ class AnswerCache:
                     temporary.write_bytes(_digest(key, data) + data)
                 self._shrink()
         except (OSError, Timeout) as error:
-            self.notify(f"{self.folder}: answers are not kept there ({getattr(error, 'strerror', None) or error})")
+            self.notify(f"{self.folder}: answers are not cached ({getattr(error, 'strerror', None) or error})")
 
     def entries(self) -> list[Path]:
-        """Files of answers, the one not used for longest first."""
-        found = []
+        """Return the files of answers, the least recently used first."""
+        files = []
         for path in self.folder.glob(f"*{_SUFFIX}"):
             try:
-                found.append((path.stat().st_mtime_ns, path))
+                files.append((path.stat().st_mtime_ns, path))
             except FileNotFoundError:  # dropped by another process
                 continue
-        return [path for _, path in sorted(found)]
+        return [path for _, path in sorted(files)]
 
     def size(self) -> int:
-        """Bytes of all answers."""
+        """Return the bytes of all answers."""
         return sum(_size(path) for path in self.entries())
 
     def clear(self) -> int:
-        """Drop all answers; how many there were."""
+        """Delete all answers and return their number of files."""
         from filelock import FileLock
 
         if not self.folder.is_dir():
@@ -129,7 +129,7 @@ class AnswerCache:
         return len(entries)
 
     def _shrink(self) -> None:
-        """Drop what is over the bound, and what killed processes left: who has the lock is the only one who writes."""
+        """Delete answers beyond the bound, and temporary files of killed processes; the caller holds the lock."""
         for stale in self.folder.glob(".*.tmp"):
             stale.unlink(missing_ok=True)
         entries = self.entries()
@@ -142,16 +142,16 @@ class AnswerCache:
 
 
 def answers_folder() -> Path:
-    """Where answers are cached: in the folder of ``CULTEVAL_CACHE``, or the user's cache folder."""
+    """Return the folder of cached answers, within ``CULTEVAL_CACHE`` or the user's cache folder."""
     return cache_dir() / "answers"
 
 
 def key_of(aligned: AlignedModel, adapter: str | None, prompts: Prompts, most_tokens: int) -> str | None:
-    """A hash of all that decides answers, or None where nobody knows what the model holds.
+    """Compute the hash of everything that decides answers, or None where the content of the model is not known.
 
-    That is: the model's files, dtype, device, threads, chat template and forward pass; what was put before the prompts
-    and beside the weights; the prompts, in their order, with their options; how much text is generated; the processor
-    or card; our own code and the versions of what it stands on.
+    That is: the model's files, dtype, device, threads, chat template and backend; the adapter; the prompts, in their
+    order, with their options; how much text is generated; the processor or graphics card; the modules that decide
+    answers, and the versions of packages.
     """
     info = aligned.model.info.model_dump()
     if info["content_sha256"] is None:
@@ -177,7 +177,7 @@ def _prompts_hash(prompts: Prompts) -> str:
 
 @lru_cache
 def _machine(device: str) -> list[str]:
-    """What multiplies: other processors round otherwise."""
+    """Return the names of the processor or graphics card and its library, which decide rounding."""
     import torch
 
     if device.startswith("cuda"):
@@ -187,7 +187,7 @@ def _machine(device: str) -> list[str]:
 
 @lru_cache
 def _code() -> str:
-    """Hash the modules that decide answers: a version number does not tell one commit from the next."""
+    """Hash the modules that decide answers, since different commits can have the same version number."""
     root = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for path in sorted(path for part in DECIDING for path in root.glob(part)):
@@ -196,7 +196,7 @@ def _code() -> str:
 
 
 def _packed(answers: Answers) -> bytes:
-    """Arrays and texts as safetensors bytes; the layout is the asker's."""
+    """Serialise arrays and texts as safetensors bytes, without the layout, which follows from the prompts."""
     from safetensors.numpy import save
 
     arrays: dict[str, Any] = {"probs": answers.probs, "outside": answers.outside}

@@ -23,13 +23,13 @@ from .config import RunConfig
 
 
 def require_context(model: str, soft_tokens: int) -> None:
-    """Raise UsageError where a model's ``config.json`` says that it cannot take so many soft tokens.
+    """Raise UsageError where a model's ``config.json`` does not allow so many soft tokens.
 
-    Nothing is loaded or fetched: of a hub's model, and of one that is not here yet, nothing is known.
+    No model is loaded or fetched: a hub model, or one that is not fetched yet, is not checked here.
     """
     if not soft_tokens:
         return
-    if model in table("models") and model not in EMBEDDED:  # asking a plug-in for its folder may fetch one
+    if model in table("models") and model not in EMBEDDED:  # a plug-in may fetch its model to return a folder
         return
     config = _config(folder_of(model) if model in EMBEDDED else Path(model))
     refuse_soft(model, config)
@@ -39,7 +39,7 @@ def require_context(model: str, soft_tokens: int) -> None:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """A model's ``config.json``; empty where it cannot be read: whoever loads the model will tell."""
+    """Read a model's ``config.json``; return an empty mapping where that fails, as loading will report the error."""
     try:
         given = json.loads(read_unmarked(folder / "config.json"))
     except (InputError, OSError, ValueError, RecursionError):
@@ -56,10 +56,10 @@ def require_room_of_run(
     *,
     fitted: bool = True,
 ) -> None:
-    """Raise UsageError unless everything that a run asks fits the context: what is fitted, and each task's protocol.
+    """Raise UsageError unless all prompts of a run fit the context length: the objective's and each task's protocol.
 
     Args:
-        fitted: whether the objective's prompts are asked too.
+        fitted: whether the prompts of the objective are checked.
     """
     if fitted:
         require_room(model, objective.prompts, soft_tokens, preamble)
@@ -70,23 +70,23 @@ def require_room_of_run(
 LOOKED_AT = 4  # prompts
 
 
-# How far apart log-probabilities of options may lie for rounding alone. Measured on SmolLM2 with adapters that move the
-# weights by less than a rounding step, it makes up to 3e-5 in float32, 0.01 in float16 and 0.06 in bfloat16; a LoRA
-# whose B has a deviation of 0.03 moves them by 0.17.
+# Bounds on the differences of option log-probabilities due to rounding. On SmolLM2, adapters that change the weights by
+# less than a rounding step gave differences up to 3e-5 in float32, 0.01 in float16 and 0.06 in bfloat16; a LoRA whose B
+# has a standard deviation of 0.03 gave 0.17.
 ROUNDING = {"float16": 0.02, "bfloat16": 0.1}
 
 
-NIL = 1e-4  # what an adapter given by hand has to move; in float32, which rounds by less, what an alignment should
+NIL = 1e-4  # least effect of an adapter given by the user, and of an alignment in float32
 
 
-LEAST = 1e-30  # probabilities below are as good as none
+LEAST = 1e-30  # probabilities below are treated as equal
 
 
 def require_effect(aligned: Any, objective: Objective, say: Callable[[str], None]) -> None:
-    """Raise RunError where an aligned model answers a few prompts as it does without alignment.
+    """Raise RunError where an aligned model answers a few prompts exactly as without alignment.
 
     Args:
-        say: told where its answers differ by no more than rounding may make them differ.
+        say: receives a warning where the answers differ by no more than rounding.
     """
     if aligned.soft is None and aligned.lora is None and not aligned.preamble:
         return
@@ -97,7 +97,7 @@ def require_effect(aligned: Any, objective: Objective, say: Callable[[str], None
 def require_effect_of_adapter(
     adapted: Model, bare: Model, adapter: Path, objective: Objective, say: Callable[[str], None]
 ) -> None:
-    """As ``require_effect``, of a model that carries ``adapter`` beside the bare one."""
+    """Raise RunError where a model with ``adapter`` answers a few prompts as without it; see ``require_effect``."""
     some = _some(objective)
     _judge(adapted.answer(some), bare.answer(some), bare.info.dtype, f"`adapter` {adapter}", NIL, say)
 
@@ -107,15 +107,15 @@ def _some(objective: Objective) -> Prompts:
 
 
 def _judge(one: Answers, other: Answers, dtype: str, what: str, nil: float, say: Callable[[str], None]) -> None:
-    """Refuse or warn by the largest difference of an option's log-probability.
+    """Raise RunError or warn by the largest difference of an option's log-probability.
 
-    Logarithms, since a model that is sure of itself moves its probabilities by little whatever is done to it.
+    Logarithms are compared, since the probabilities of a confident model hardly change.
     """
     apart = np.log(np.maximum(one.probs, LEAST)) - np.log(np.maximum(other.probs, LEAST))
     most = float(np.abs(apart).max())
     remedy = "Train longer or with a higher rate."
     if most <= nil:
-        raise RunError(f"{what} has no effect: answers are those of the model without it. {remedy}")
+        raise RunError(f"{what} has no effect: the answers are the same without it. {remedy}")
     if most <= ROUNDING.get(dtype, NIL):
         name = what.replace("`", "")
-        say(f"{name}: hardly any effect: answers differ by no more than rounding to {dtype} may make them. {remedy}")
+        say(f"{name}: hardly any effect: answers differ by no more than rounding to {dtype}. {remedy}")

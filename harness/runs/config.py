@@ -1,4 +1,4 @@
-"""The configuration of a run: everything that decides its result, and the name of its folder."""
+"""Configuration of a run: everything that decides its result, and the name of its folder."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ DEFAULT_BUDGET = 100
 
 
 class RunConfig(Strict):
-    """What was asked for, defaults filled in. Countries are two-letter codes; ``budget`` is in survey evaluations.
+    """The resolved configuration of a run. Countries are two-letter codes; ``budget`` is in survey evaluations.
 
-    ``adapter`` is the folder of a PEFT adapter that the model carries from the start, ``adapter_sha256`` its hash;
-    ``chat`` is what is said around every prompt, None for the usual.
+    ``adapter`` is the folder of a PEFT adapter that the model has from the start, ``adapter_sha256`` its hash;
+    ``chat`` are the options of the chat template around every prompt, None for the default.
     """
 
     aligner: str
@@ -63,36 +63,36 @@ class RunConfig(Strict):
     seed: int = Field(0, ge=0)
 
     def asking(self) -> Asking:
-        """How much of each task's protocol is asked."""
+        """Return how much of each task's protocol is asked."""
         return Asking(self.respondents, self.seed, self.limit, self.calibrate)
 
     @property
     def model_content(self) -> str | None:
-        """Hash of the model's files where it is a folder of the user's, whose content may change under its name."""
-        local = self.model not in table("models") and os.path.isdir(self.model)  # False for what is no path at all
+        """Return the hash of the files of a model in a folder of the user, whose content may change; else None."""
+        local = self.model not in table("models") and os.path.isdir(self.model)  # False also for an invalid path
         return folder_hash(Path(self.model)) if local else None
 
     @property
     def digest(self) -> str:
-        """Ten hexadecimal digits of this configuration, these task files, and the files of a model that is a folder."""
+        """Return ten hexadecimal digits of a hash over this configuration, its task files and a local model's files."""
         specs = {name: spec_of(name) for name in (*self.fit, *self.tasks)}
         edition = self.options.edition
-        asked = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
-        # An adapter counts by its content, wherever it lies; without one a run is called as ever.
+        tasks = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
+        # An adapter enters by its hash, not by its path; unset fields are left out, so that older names stay valid.
         unset = {name for name in ("adapter_sha256", "chat") if getattr(self, name) is None}
         given = self.model_dump(mode="json", exclude={"endpoint", "adapter"} | unset)
-        if self.endpoint and self.endpoint.base_url:  # how fast an API is asked, and its prices, decide nothing
+        if self.endpoint and self.endpoint.base_url:  # speed limits and prices of an endpoint do not affect results
             given["base_url"] = self.endpoint.base_url
         content = self.model_content
-        text = json.dumps([given, asked, *([content] if content else [])], sort_keys=True)
+        text = json.dumps([given, tasks, *([content] if content else [])], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     def folder_name(self) -> str:
-        """Readable, and unique."""
+        """Return a readable and unique name."""
         return f"{spec_of(self.tasks[0]).name}-{self.country}-{self.aligner}-{self.digest}"
 
     def with_aligner(self, name: str) -> RunConfig:
-        """The same run by another aligner at its default settings; a budget only where it searches."""
+        """Return the configuration with another aligner at default settings, and a budget only where it searches."""
         aligner = find_aligner(name)
         settings = aligner_settings(name, ()).model_dump(mode="json")
         budget = self.budget if aligner.budgeted else 0
@@ -100,10 +100,10 @@ class RunConfig(Strict):
 
 
 def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, Any] | None = None) -> Settings:
-    """An aligner's settings from a mapping and ``key=value`` texts on top (values are read as YAML).
+    """Make an aligner's settings of a mapping, overridden by ``key=value`` texts (values are read as YAML).
 
     Raises:
-        UsageError: no such aligner or setting, or a value that does not fit.
+        UsageError: no such aligner or setting, or an invalid value.
     """
     model = find_aligner(name).Settings
     given = dict(base or {}) | read_assignments("`settings`", assignments)
@@ -119,10 +119,10 @@ def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, A
 
 
 def read_assignments(flag: str, texts: Iterable[str]) -> dict[str, Any]:
-    """What ``key=value`` texts say; values are read as YAML.
+    """Parse ``key=value`` texts; values are read as YAML.
 
     Raises:
-        UsageError: no such text.
+        UsageError: a text of another form.
     """
     given = {}
     for text in texts:
@@ -137,7 +137,7 @@ def read_assignments(flag: str, texts: Iterable[str]) -> dict[str, Any]:
 
 
 def assignments(settings: Mapping[str, Any]) -> list[str]:
-    """The ``key=value`` texts, a line each, from which ``aligner_settings`` reads these settings."""
+    """Return the ``key=value`` texts, a line each, from which ``aligner_settings`` reads these settings."""
     return [f"{key}={_one_line(value)}" for key, value in sorted(settings.items())]
 
 
@@ -145,17 +145,17 @@ def _one_line(value: Any) -> str:
     if isinstance(value, list | tuple):
         parts = (json.dumps(one, ensure_ascii=False) if isinstance(one, str) else _one_line(one) for one in value)
         return f"[{', '.join(parts)}]"
-    if isinstance(value, str) and not value.isprintable():  # YAML would write a line break as one
+    if isinstance(value, str) and not value.isprintable():  # YAML would write a line break literally
         return json.dumps(value, ensure_ascii=False)
     text: str = yaml.safe_dump(value, allow_unicode=True, width=math.inf)
     return text.split("\n")[0]
 
 
 def objective_of(config: RunConfig) -> Objective:
-    """The objective of a configuration: of one task, or of several together.
+    """Make the objective of a configuration, for one task or for several together.
 
     Raises:
-        UsageError: a task without figures for the country, or without closed questions to fit.
+        UsageError: a task whose reference lacks the country, or without closed questions to fit.
     """
     country = Country(config.fit_country, name_of(config.fit_country))
     common = (country, config.readout, config.options, config.respondents, config.seed)
@@ -164,6 +164,6 @@ def objective_of(config: RunConfig) -> Objective:
 
 
 def budget_of(config: RunConfig) -> Budget:
-    """The budget of a configuration: a survey evaluation asks every fitted item once."""
+    """Make the budget of a configuration; one survey evaluation asks every fitted item once."""
     items = sum(len(split_items(spec_of(name), "fit", Asking())) for name in config.fit)
     return Budget(total=config.budget * items, per_survey=items)

@@ -1,4 +1,4 @@
-"""Cross-validation of an aligner over lengths of its soft prompt: whole groups of items are left out in turn."""
+"""Cross-validation of the length of an aligner's soft prompt, with folds of whole groups of items."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ RESULTS = "folds.json"
 
 
 class Fold(Strict):
-    """Losses of one fit on the items it saw and on those left out; ``tokens`` 0 is the model as it is.
+    """The losses of one fit on training and validation items; ``tokens`` 0 is the model without a soft prompt.
 
-    ``loss`` is of the expected read-out, ``argmax`` of the most probable answers: for labels and pairs, the share that
-    are wrong.
+    ``loss`` is computed by ``expected`` scoring, ``argmax`` of the most probable answers: for labels and pairs, the
+    error rate.
     """
 
     tokens: int = Field(ge=0)
@@ -44,11 +44,14 @@ class Fold(Strict):
 
 
 _FOLDS = TypeAdapter(list[Fold])
-_READOUTS: tuple[tuple[str, Readout], ...] = (("loss", "expected"), ("argmax", "argmax"))  # what losses are called
+_READOUTS: tuple[tuple[str, Readout], ...] = (
+    ("loss", "expected"),
+    ("argmax", "argmax"),
+)  # suffixes of the losses' names
 
 
 class _Progress(Checkpoint):
-    """Shows how far a fit is that is too short to be kept half done."""
+    """Progress of a fit that is too short to be resumed."""
 
     def __init__(self, budget: Budget, display: Display, label: str) -> None:
         self.budget, self.display, self.label = budget, display, label
@@ -60,7 +63,7 @@ class _Progress(Checkpoint):
 
 
 def divide(groups: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Rows left out in each of ``count`` folds; rows of one group (prompts,) are left out together.
+    """Return the rows left out in each of ``count`` folds; rows of one group (prompts,) are left out together.
 
     Raises:
         UsageError: fewer groups than folds.
@@ -79,10 +82,10 @@ def cross_validate(
     model_of: Callable[[], Any],
     display: Display,
 ) -> list[Fold]:
-    """Fit every length on all folds but one, and judge on that one; what ``path`` holds already is not done again.
+    """Fit every length on all folds but one and evaluate on that one; skip fits whose results are in ``path``.
 
     Args:
-        path: the file of results, written anew after every fit.
+        path: the file of results, rewritten after every fit.
 
     Raises:
         UsageError: the task's loss needs all its items, or too many folds. InputError: a damaged file.
@@ -92,16 +95,16 @@ def cross_validate(
     parts = divide(objective.groups, count, np.random.default_rng(config.seed))
     objective.take(parts[0])  # raises now where the loss needs all items
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = read_folds(path)
-    done = {(each.tokens, each.fold) for each in found}
+    folds = read_folds(path)
+    done = {(fold.tokens, fold.fold) for fold in folds}
     for tokens in (0, *lengths):
         for number, rows in enumerate(parts):
             if (tokens, number) in done:
                 continue
             label = f"{tokens} tokens, fold {number + 1} of {count}"
-            found.append(_fold(config, objective, rows, tokens, number, model_of(), display, label))
-            write_json(path, [each.model_dump() for each in found])
-    return sorted(found, key=lambda each: (each.tokens, each.fold))
+            folds.append(_fold(config, objective, rows, tokens, number, model_of(), display, label))
+            write_json(path, [fold.model_dump() for fold in folds])
+    return sorted(folds, key=lambda fold: (fold.tokens, fold.fold))
 
 
 def _fold(
@@ -139,7 +142,7 @@ def _losses(aligned: AlignedModel, objective: TaskObjective) -> Iterator[tuple[s
 
 
 def read_folds(path: Path) -> list[Fold]:
-    """Results of an earlier call, none where there is no file.
+    """Read the results of earlier calls; return none where there is no file.
 
     Raises:
         InputError: a damaged file.
@@ -153,7 +156,7 @@ def read_folds(path: Path) -> list[Fold]:
 
 
 def draw(folds: Sequence[Fold], column: str, path: Path, heading: str) -> None:
-    """An SVG of a loss against the prompt's length: folds as points, their means as lines, the bare model broken."""
+    """Draw an SVG of a loss against the length: folds as points, means as lines, the bare model as a dashed line."""
     lengths = sorted({each.tokens for each in folds if each.tokens})
     with drawing(path, 6, 3.6) as axes:
         for name, colour, broken in (("train", "#0072b2", ":"), ("validation", "#d55e00", "--")):

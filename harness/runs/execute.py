@@ -1,4 +1,4 @@
-"""One run: align, answer, write the submission, score. Killed anywhere, it goes on where it was."""
+"""Execute a run: align, answer, write the submission, score. An interrupted run resumes from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -60,20 +60,20 @@ def execute(
     fresh: bool = False,
     cache: Path | None = None,
 ) -> Run:
-    """Carry out a run in its folder under ``root``; a finished run of the same configuration is returned as it is.
+    """Execute a run in its folder under ``root``; return a finished run of the same configuration unchanged.
 
     Args:
-        model_of: loads the model when first called; called only if there is something left to do.
-        cache: folder of answers that runs share, where that is wanted.
+        model_of: loads the model when first called; not called for a finished run.
+        cache: folder of answers shared by runs; None to use no cache.
 
     Raises:
-        RunError: another process works on the folder, or the model is not the one the run began with.
+        RunError: another process works on the folder, or the model differs from the one that the run began with.
     """
     folder = root / config.folder_name()
     if not fresh and is_finished(folder):
         return read_result(folder, reused=True)
     try:
-        model = model_of()  # before anything is written: a model that cannot be had leaves no folder
+        model = model_of()  # before anything is written: a model that cannot be loaded leaves no folder
         with locked(folder):
             if fresh:
                 _clear(folder)
@@ -84,7 +84,7 @@ def execute(
         if not is_memory(error):
             raise
         raise RunError(
-            f"{folder}: memory ran out. `culteval resume {folder}` goes on from what is there, given more of it."
+            f"{folder}: out of memory. Free some memory, then `culteval resume {folder}` continues the run."
         ) from error
 
 
@@ -97,13 +97,13 @@ def _clear(folder: Path) -> None:
 
 
 def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, cache: Path | None) -> Run:
-    """All that is left of a run, and what came of it."""
+    """Execute the remaining stages of a run and return it."""
     log, started = RunLog(folder), time.monotonic()
     submission: Submission | None = None
     cached: tuple[str, ...] = ()
     log.event("started", command=command_line(), host=socket.gethostname(), pid=os.getpid())
     try:
-        if not model.has_weights:  # which keeps its replies in the run's folder
+        if not model.has_weights:  # its replies are logged in the run's folder instead
             cache = None
             model = model.at(folder, lambda done, total: display.advance(f"{config.aligner} asking", done, total, None))
         same_model(folder / MODEL, model)
@@ -139,7 +139,7 @@ def _shared_answers(cache: Path | None, log: RunLog, display: Display) -> Answer
 
 
 def _score(config: RunConfig, folder: Path, submission: Submission) -> Scores:
-    """What is made from the submission and, behind an API, from its replies: scores, picture, usage."""
+    """Write what is computed from the submission: scores, figure and, for an endpoint, its usage."""
     from ..report.plots import write_figure
 
     if usage := usage_of(folder, config.endpoint):
@@ -159,7 +159,7 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
         before = aligner.longest_preamble(objective)
         require_room_of_run(config, model, objective, aligner.soft_tokens, before, fitted=aligner.budgeted)
     aligned = aligner.align(model, objective, budget, np.random.default_rng(config.seed), checkpoint)
-    if model.has_weights:  # a model behind an API would be asked for nothing but this
+    if model.has_weights:  # for an endpoint these checks would cost requests
         if aligned.preamble:
             require_room_of_run(config, model, objective, aligned.soft_tokens, aligned.preamble, fitted=False)
         require_effect(aligned, objective, display.say)
@@ -171,7 +171,7 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
 def _answer(
     config: RunConfig, folder: Path, model: Any, cache: AnswerCache | None
 ) -> tuple[Submission, tuple[str, ...]]:
-    """Answer and write the submission; beside it the tasks whose answers came from the cache."""
+    """Answer the tasks and write the submission; return it and the tasks whose answers came from the cache."""
     from ..models.aligned import AlignedModel, adapter_hash
 
     aligned, adapter = AlignedModel.load(model, folder / ALIGNED), adapter_hash(folder / ALIGNED)
@@ -183,8 +183,8 @@ def _answer(
         if cache is None:
             answers[name] = aligned.answer(prompts, most_tokens=most)
             continue
-        answers[name], found = cache.answer(aligned, adapter, prompts, most)
-        known += [name] * found
+        answers[name], hit = cache.answer(aligned, adapter, prompts, most)
+        known += [name] * hit
     tasks = [AskedTask.of(spec, config.country, config.asking(), config.options) for spec in specs.values()]
     manifest = {
         "tasks": tasks,
@@ -212,5 +212,5 @@ def _answer(
 
 
 def command_line() -> str:
-    """The command as typed, without the folder of the program."""
+    """Return the command as typed, without the folder of the program."""
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:4000]

@@ -1,4 +1,4 @@
-"""The folder of a run: its files, their checksums, and what is read back from them."""
+"""Folder of a run: its files, their checksums, and functions that read them."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Cost(Strict):
 
     @classmethod
     def of(cls, budget: Budget) -> Cost:
-        """Note what a budget has allowed and spent."""
+        """Make the record of a budget."""
         return cls.model_validate({"allowed": budget.total, "per_survey": budget.per_survey} | budget.state())
 
     def spent_budget(self) -> Spent:
-        """Return it as a manifest has it."""
+        """Return the record in the form of a manifest."""
         return Spent(
             item_forwards_allowed=self.allowed,
             item_forwards=self.spent,
@@ -62,9 +62,9 @@ class Cost(Strict):
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, submission and scores, whether it was there before.
+    """A finished run: its folder, submission and scores, and whether it was finished before (``reused``).
 
-    ``cached`` are the tasks whose answers were known from another run.
+    ``cached`` are the tasks whose answers came from the cache.
     """
 
     folder: Path
@@ -75,7 +75,7 @@ class Run:
 
     @property
     def manifest(self) -> Manifest:
-        """What its submission says of itself."""
+        """Return the manifest of the submission."""
         return self.submission.manifest
 
     def to_frame(self) -> pd.DataFrame:
@@ -83,7 +83,7 @@ class Run:
         return self.scores.to_frame()
 
     def plot(self, metric: str | None = None) -> Any:
-        """Draw the scores on new matplotlib axes, as ``Scores.plot``."""
+        """Draw the scores on new matplotlib axes and return the axes; see ``Scores.plot``."""
         return self.scores.plot(metric)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
@@ -95,7 +95,7 @@ class Run:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run is finished and can be taken as it is; False where what is made from the rest has to be made again.
+    """Check whether a run is finished; return False also where only files that can be recomputed are damaged.
 
     Raises:
         InputError: its adapter, cost or submission is damaged.
@@ -103,22 +103,24 @@ def is_finished(folder: Path) -> bool:
     if not (folder / SCORES).exists():
         return False
     sums = Checksums(folder)
-    if not all([sums.finished(name) for name in (ALIGNED, COST, SUBMISSION)]) and sums.kept:  # each is looked at
+    if not all([sums.finished(name) for name in (ALIGNED, COST, SUBMISSION)]) and sums.kept:  # a list: each is checked
         return False
-    return sums.intact(CONFIG, MODEL, SCORES, *((FIGURE,) if FIGURE in sums.sums else ()))  # not every task has one
+    return sums.intact(
+        CONFIG, MODEL, SCORES, *((FIGURE,) if FIGURE in sums.sums else ())
+    )  # not every task has a figure
 
 
 def same_model(path: Path, model: Model) -> None:
-    """Write down which model works in a folder; RunError where it was another one before."""
+    """Record the model of a run; raise RunError where the run began with another one."""
     now = model.info
     if path.exists() and (before := read_record(path, type(now))) != now:
-        odd = ", ".join(key for key, value in now if value != getattr(before, key))
-        raise RunError(f"{path.parent}: the run began with another model ({odd} differ). Start over with `fresh`.")
+        changed = ", ".join(key for key, value in now if value != getattr(before, key))
+        raise RunError(f"{path.parent}: the run began with another model ({changed} differ). Start over with `fresh`.")
     write_json(path, now.model_dump(mode="json"))
 
 
 def read_record(path: Path, kind: type[Record]) -> Record:
-    """A small JSON file of a run's folder, checked.
+    """Read and validate a small JSON file of a run's folder.
 
     Raises:
         InputError: missing or damaged.
@@ -130,7 +132,7 @@ def read_record(path: Path, kind: type[Record]) -> Record:
 
 
 def read_result(folder: Path, *, reused: bool) -> Run:
-    """A finished run read back from its folder; its scores are computed from its answers, not read.
+    """Read a finished run from its folder; its scores are recomputed from its answers.
 
     Raises:
         InputError: the folder is not a finished run, or its files are damaged.
@@ -143,7 +145,7 @@ def read_result(folder: Path, *, reused: bool) -> Run:
 
 
 def read_usage(folder: Path) -> Usage | None:
-    """What APIs were asked for in a finished run, None where none was.
+    """Read the usage of endpoints in a finished run; return None where it used none.
 
     Raises:
         InputError: a damaged file.
@@ -153,7 +155,7 @@ def read_usage(folder: Path) -> Usage | None:
 
 
 def read_config(folder: Path) -> RunConfig:
-    """The configuration of a run folder.
+    """Read and validate the configuration of a run folder.
 
     Raises:
         InputError: no run folder, or a damaged configuration.
@@ -165,7 +167,7 @@ def read_config(folder: Path) -> RunConfig:
     try:
         config.folder_name()
         aligner_settings(config.aligner, (), config.settings)
-    except UsageError as error:  # the file names what there is not
+    except UsageError as error:  # the file names a task, aligner or setting that does not exist
         raise InputError(f"{path}: {error}") from None
     return config
 
@@ -177,10 +179,10 @@ _SUMS = TypeAdapter(dict[str, str])
 
 
 class Checksums:
-    """The sums of a run's folder, kept in ``checksums.json``. They tell damage from what was written, not who wrote it.
+    """The checksums of a run's folder, stored in ``checksums.json``. They detect damage, not deliberate changes.
 
     Raises:
-        InputError: the file of the sums is damaged.
+        InputError: a damaged ``checksums.json``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -192,39 +194,39 @@ class Checksums:
             raise InputError(f"{self.path}: {first_problem(error)}. Start over with `fresh`.") from None
 
     def add(self, *names: str) -> None:
-        """Take up files and folders that are finished; what is not there has no sum."""
+        """Record the checksums of finished files and folders; a missing file has none."""
         self.sums = {file: value for file, value in self.sums.items() if (self.folder / file).is_file()}
         for name in names:
             self.sums = {file: value for file, value in self.sums.items() if not _is_in(file, name)}
-            self.sums |= self._found(name)
+            self.sums |= self._current(name)
         write_json(self.path, self.sums)
         self.kept = True
 
     def finished(self, name: str) -> bool:
-        """Whether a file or folder was taken up.
+        """Check whether the checksums of a file or folder are recorded.
 
         Raises:
-            InputError: it is not as it was then.
+            InputError: it has changed since.
         """
-        there = {file: value for file, value in self.sums.items() if _is_in(file, name)}
-        if not there:
+        recorded = {file: value for file, value in self.sums.items() if _is_in(file, name)}
+        if not recorded:
             return False
-        found = self._found(name)
-        if odd := sorted(file for file, value in there.items() if found.get(file) != value):
+        current = self._current(name)
+        if changed := sorted(file for file, value in recorded.items() if current.get(file) != value):
             raise InputError(
-                f"{self.folder / odd[0]}: damaged: not as it was when it was finished ({SUMS}). "
+                f"{self.folder / changed[0]}: damaged: not as it was when it was finished ({SUMS}). "
                 "Start over with `fresh`."
             )
         return True
 
     def intact(self, *names: str) -> bool:
-        """Whether none of these is known to be damaged or unfinished; folders without sums know nothing."""
+        """Check that each of these is finished and unchanged; return True for a folder without checksums."""
         try:
             return not self.kept or all(self.finished(name) for name in names)
         except InputError:
             return False
 
-    def _found(self, name: str) -> dict[str, str]:
+    def _current(self, name: str) -> dict[str, str]:
         path = self.folder / name
         files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
         return {file.relative_to(self.folder).as_posix(): sha256(file) for file in files if file.is_file()}

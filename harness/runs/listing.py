@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MOST_CELL = 1_000  # characters shown of any value
-WORD, NAME = 12, 24  # letters that a cell keeps on one line, and the first of a row
+WORD, NAME = 12, 24  # characters that a cell, and the first cell of a row, keep on one line
 _TASK_COLUMNS = ("headline", "answer scoring", "default country")
 
 
@@ -26,7 +26,7 @@ class Listing(Results[Mapping[str, Any]]):
     """Rows of a list, each a mapping with the same keys.
 
     Args:
-        what: what is listed, such as ``tasks``.
+        what: the kind of rows, such as ``tasks``.
     """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]], what: str) -> None:
@@ -48,7 +48,7 @@ class Listing(Results[Mapping[str, Any]]):
         columns = [name for name in self.rows[0] if any(row[name] != "" for row in self)] if self else []
         cells = [[_cell(row[column]) for column in columns] for row in self]
         for number, column in enumerate(columns or [f"no {self.what}"]):
-            most = WORD if number else NAME  # a narrow terminal folds what is longer, and no words
+            most = WORD if number else NAME  # a narrow terminal folds longer cells only
             short = all(len(row[number]) <= most for row in cells)
             result.add_column(column, overflow="fold", no_wrap=short)
         for row in cells:
@@ -57,13 +57,13 @@ class Listing(Results[Mapping[str, Any]]):
 
 
 def _cell(value: Any) -> str:
-    """A value in one bounded line that a terminal may see."""
+    """Format a value as one bounded line, safe to print to a terminal."""
     text = ", ".join(value) if isinstance(value, tuple) else str(value)
     return shown(" ".join(text.split()))[:MOST_CELL]
 
 
 def list_tasks() -> Listing:
-    """List the tasks: ours, those of plug-ins, and those in the working folder."""
+    """List the tasks that are built in, of plug-ins, and in the working folder."""
     families = (name for name in FAMILIES if name not in family(name))
     return Listing(listing("tasks", _task, [*local_tasks(), *families]), "tasks")
 
@@ -96,7 +96,7 @@ def _aligner(name: str) -> dict[str, Any]:
 
 
 def list_models() -> Listing:
-    """List the models that have a name, and the ways of naming others."""
+    """List the models that have a name, and how to name others."""
     from ..models.embedded import EMBEDDED
 
     notes = {name: f"{model.name}, {model.license}; {model.note}" for name, model in EMBEDDED.items()}
@@ -106,7 +106,7 @@ def list_models() -> Listing:
 
 
 def list_countries(task: str = "vsm13", edition: str | None = None) -> Listing:
-    """List the countries that a task has figures of.
+    """List the countries of a task's reference.
 
     Raises:
         UsageError: no such task or edition. InputError: a malformed task.

@@ -1,4 +1,4 @@
-"""The model of a run's configuration: here, or behind an API."""
+"""Load the model of a run's configuration, local or behind an endpoint."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ from .config import RunConfig, objective_of
 
 
 def load(config: RunConfig, say: Callable[[str], None]) -> Model:
-    """A ``LanguageModel``, a ``PromptedModel`` if it carries a soft prompt, or an ``ApiModel`` where the name stands
-    for one; ``say`` is told which.
+    """Load the model of a configuration.
+
+    Args:
+        say: receives messages on the model and its adapter.
+
+    Returns:
+        An ``ApiModel`` for an endpoint, a ``PromptedModel`` for a local model with a soft prompt, else a
+        ``LanguageModel``.
 
     Raises:
         InputError: the adapter does not fit or has changed. RunError: it has no effect. Others as ``load_model`` and
@@ -26,7 +32,7 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Model:
     say(f"asking {config.model}" if is_remote(config.model) else f"loading {config.model}")
     if is_remote(config.model):
         if config.adapter:
-            raise UsageError("`adapter`: a model behind an API carries no adapter of ours.")
+            raise UsageError("`adapter`: a model behind an endpoint takes no adapter. Leave it out.")
         from ..providers.model import ApiModel
 
         return ApiModel(config.model, config.endpoint or EndpointSettings(), say)
@@ -60,6 +66,6 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Model:
 
 
 def load_other(config: RunConfig, name: str, say: Callable[[str], None]) -> Model:
-    """As ``load``, another model under the same options: without the revision, adapter and chat of the run's own."""
+    """Load another model under the same options, without the revision, adapter and chat of the run's own model."""
     own = dict.fromkeys(("revision", "adapter", "adapter_sha256", "chat"))
     return load(config.model_copy(update={"model": name, **own}), say)

@@ -17,7 +17,7 @@ from ..models.embedded import EMBEDDED, cache_dir, damaged
 from ..util.environment import PACKAGES, processor
 from .answer_cache import AnswerCache, answers_folder
 
-LEAST_DISK = 2 << 30  # bytes: the embedded model is made in less
+LEAST_DISK = 2 << 30  # bytes, more than fetching the embedded model needs
 LEAST_MEMORY = 2 << 30
 
 State = Literal["ok", "note", "bad"]
@@ -34,7 +34,7 @@ class Check:
 
 
 def examine(network: bool) -> Iterator[Check]:
-    """Run every check; only with ``network`` is a request made, to the model hub."""
+    """Run every check; a request, to the model hub, is made with ``network`` only."""
     torch = (_threads, _card) if importlib.util.find_spec("torch") else (_no_torch,)
     for check in (_packages, _processor, *torch, _memory, _cache, _disk, _ray, _network if network else _offline):
         yield check()
@@ -51,17 +51,21 @@ def _packages() -> Check:
 
     shown = ", ".join([f"python {platform.python_version()}", *(f"{name} {_version(name)}" for name in PACKAGES)])
     try:
-        asked = [Requirement(line) for line in requires("culteval") or ()]
+        requirements = [Requirement(line) for line in requires("culteval") or ()]
     except PackageNotFoundError:
-        return Check("versions", "note", shown, "Install the package, so that what it needs is known: pip install .")
+        return Check(
+            "versions", "note", shown, "Install the package, so that its requirements are known: pip install ."
+        )
     wrong = []
-    for one in asked:
+    for one in requirements:
         if one.marker is None or one.marker.evaluate({"extra": ""}):
-            there = _version(one.name)
-            if there == "missing" or not one.specifier.contains(there, prereleases=True):
-                wrong.append(f"{one.name} {there}, not {one.specifier}")
+            installed = _version(one.name)
+            if installed == "missing" or not one.specifier.contains(installed, prereleases=True):
+                wrong.append(f"{one.name} {installed}, not {one.specifier}")
     if wrong:
-        return Check("versions", "bad", "; ".join(wrong), "pip install -c constraints.txt . installs what was tested.")
+        return Check(
+            "versions", "bad", "; ".join(wrong), "pip install -c constraints.txt . installs the tested versions."
+        )
     return Check("versions", "ok", shown)
 
 
@@ -77,7 +81,7 @@ def _processor() -> Check:
 
 
 def _cores() -> int:
-    """Count the processors that this process may use, as a batch system or a container bounds them."""
+    """Count the processors that this process may use, within the limits of a batch system or container."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -101,7 +105,7 @@ def _card() -> Check:
 
 
 def _memory() -> Check:
-    """Check the memory that Linux reports as available; other systems are not asked."""
+    """Check the memory that Linux reports as available; on other systems it is not known."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
@@ -160,7 +164,7 @@ def _network() -> Check:
 
 
 def _embedded(name: str = "smollm2") -> Check:
-    """Check the embedded model's files against the hashes kept beside them; nothing is fetched."""
+    """Check the embedded model's files against their stored hashes; nothing is fetched."""
     problem = damaged(name)
     if problem is None:
         return Check("model", "ok", f"{name}: {EMBEDDED[name].name}, weights as they were made")

@@ -1,4 +1,4 @@
-"""From a request to a checked run configuration: whatever needs no model is checked here."""
+"""Resolve a request to the configuration of a run, with all checks that need no model."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Texts = tuple[str, ...]
 
 
 class RunRequest(Strict):
-    """The arguments of ``culteval.run`` that decide a result, as a person gives them; ``plan`` resolves them.
+    """The arguments of ``culteval.run`` that decide a result, as the user gives them; ``plan`` resolves them.
 
     ``fit`` has ``TASK[:COUNTRY]`` texts, by default the first of ``tasks``; ``country`` is a name or a code, by default
     that of ``fit``, else the task's own. ``budget`` is in survey evaluations. ``scoring`` is the answer scoring that a
-    fit optimises. ``personas`` are synthetic respondents, ``limit`` the most paraphrases of a split, and personas.
-    ``config`` is the name of a configuration that the aligner ships; ``settings`` go before it.
+    fit optimises. ``personas`` is the size of the persona sample, ``limit`` the maximum of paraphrases of a split, and
+    of personas. ``config`` is a file, or the name of a configuration that the aligner ships; ``settings`` override it.
     """
 
     aligner: str
@@ -67,13 +67,13 @@ class RunRequest(Strict):
 
     @classmethod
     def of(cls, **given: Any) -> Self:
-        """The request with these arguments.
+        """Make and validate a request of these arguments.
 
         Raises:
-            UsageError: an argument that there is not, or a value that does not fit.
+            UsageError: an unknown argument, or an invalid value.
         """
-        if odd := sorted(set(given) - set(cls.model_fields)):
-            raise UsageError(f"`{odd[0]}`: no such argument.{did_you_mean(odd[0], cls.model_fields)}")
+        if unknown := sorted(set(given) - set(cls.model_fields)):
+            raise UsageError(f"`{unknown[0]}`: no such argument.{did_you_mean(unknown[0], cls.model_fields)}")
         try:
             return cls.model_validate(given)
         except ValidationError as error:
@@ -87,7 +87,7 @@ def plan(request: RunRequest) -> RunConfig:
     """Check a request and resolve it to the configuration of a run.
 
     Raises:
-        UsageError, InputError: whatever can be known to be wrong before a model is loaded.
+        UsageError, InputError: any error that can be detected before a model is loaded.
     """
     tasks = tuple(dict.fromkeys(map(concrete, request.tasks)))
     specs = [spec_of(name) for name in tasks]
@@ -105,9 +105,9 @@ def plan(request: RunRequest) -> RunConfig:
     for spec in specs:
         measure_of(spec, country, options)
     asking = Asking(request.personas, request.seed, request.limit, request.calibrate)
-    asked = sum(count(spec, asking) for spec in specs)
-    if asked > MOST_ANSWERS:
-        raise UsageError(f"`personas`: {asked} answers; a submission holds {MOST_ANSWERS} at most.")
+    answers = sum(count(spec, asking) for spec in specs)
+    if answers > MOST_ANSWERS:
+        raise UsageError(f"`personas`: {answers} answers; a submission holds {MOST_ANSWERS} at most. Give fewer.")
     aligner = find_aligner(request.aligner)
     base = _named_settings(request.config, request.aligner, aligner) if request.config else {}
     chosen = aligner_settings(request.aligner, (), base | request.settings)
@@ -136,7 +136,7 @@ def plan(request: RunRequest) -> RunConfig:
 
 
 def _named_settings(config: str, name: str, aligner: type[Aligner]) -> dict[str, Any]:
-    """The settings of a file, or of a configuration that the aligner ships under this name."""
+    """Read the settings of a file, or of a configuration that the aligner ships under this name."""
     path = aligner.configs.get(config, Path(config))
     if not path.is_file():
         shipped = f"It ships {', '.join(aligner.configs)}." if aligner.configs else "It ships none."
@@ -145,10 +145,10 @@ def _named_settings(config: str, name: str, aligner: type[Aligner]) -> dict[str,
 
 
 def _measure_options(request: RunRequest) -> MeasureOptions:
-    """Edition, constants and norm as far as they are given.
+    """Make the options of a measure from the edition, constants and norm of a request.
 
     Raises:
-        UsageError: a value that there is not.
+        UsageError: an invalid value.
     """
     given = {name: getattr(request, name) for name in ("edition", "constants", "norm")}
     try:
@@ -159,36 +159,37 @@ def _measure_options(request: RunRequest) -> MeasureOptions:
 
 
 def _require_text(request: RunRequest, aligner: type[Aligner]) -> None:
-    """Raise UsageError for what a model behind an endpoint cannot have: aligners of weights, a device, a type."""
+    """Raise UsageError for an aligner or argument that needs the weights of a model, which an endpoint lacks."""
     if aligner.needs_weights:
         behind = f"needs a model's weights, and {request.model} is behind an endpoint"
         raise UsageError(f"`aligner` {request.aligner}: {behind}. Use {_able()}.")
     for name in ("dtype", "device", "revision", "threads", "chat"):
         if getattr(request, name) != RunRequest.model_fields[name].default:
-            raise UsageError(f"`{name}`: decided by whoever runs {request.model}. Leave it out.")
+            raise UsageError(f"`{name}`: decided by the server of {request.model}. Leave it out.")
 
 
 def _carried(request: RunRequest, aligner: type[Aligner]) -> dict[str, str]:
-    """The adapter that the model carries, and its hash; nothing where it carries none.
+    """Return the fields of a configuration for the given adapter: its folder and hash; none without an adapter.
 
     Raises:
-        UsageError: the aligner would put a soft prompt before one that is carried.
+        UsageError: a soft prompt, which an aligner of weights cannot be combined with.
     """
     if not request.adapter:
         return {}
     folder = Path(request.adapter)
     if aligner.needs_weights and is_soft_prompt(folder):
-        told = f"`adapter` {folder} is a soft prompt, before which nothing can be put"
-        raise UsageError(f"`aligner` {request.aligner}: {told}. Use {_able()}.")
+        reason = f"`adapter` {folder} is a soft prompt, before which nothing can be put"
+        raise UsageError(f"`aligner` {request.aligner}: {reason}. Use {_able()}.")
     return {"adapter": str(folder), "adapter_sha256": carried_hash(folder)}
 
 
 def _able() -> str:
-    found = listing("aligners", lambda name: (name, find_aligner(name).needs_weights))
-    return ", ".join(name for name, needs_weights in found if not needs_weights)
+    """List the aligners that work without weights."""
+    aligners = listing("aligners", lambda name: (name, find_aligner(name).needs_weights))
+    return ", ".join(name for name, needs_weights in aligners if not needs_weights)
 
 
 def _fitted(texts: Iterable[str]) -> tuple[Texts, Texts]:
-    """Tasks and countries of ``TASK[:COUNTRY]`` texts, each once; no country where none is named."""
+    """Split ``TASK[:COUNTRY]`` texts into tasks and countries, each once; countries only where one is named."""
     tasks, countries = zip(*(text.partition(":")[::2] for text in texts), strict=True)
     return tuple(dict.fromkeys(map(concrete, tasks))), tuple(dict.fromkeys(filter(None, countries)))

@@ -1,4 +1,4 @@
-"""``culteval.run``: align a model, answer tasks, write a submission and score it."""
+"""The function ``culteval.run``: align a model, answer tasks, write a submission and score it."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ def run(
 ) -> Run:
     """Align a model to a country, answer tasks, write a submission and score it.
 
-    A finished run of the same arguments is returned as it is; an interrupted one goes on where it was.
+    A finished run of the same arguments is returned unchanged; an interrupted one resumes from its checkpoint.
 
     Args:
         aligner: the name of an aligner (``culteval.list_aligners()``).
         tasks: the name of a task, or several (``culteval.list_tasks()``).
         model: an embedded model's name, a folder, a hub id, ``openai-chat:NAME``; or a model and tokenizer of
             transformers in memory, as a pair.
-        out: the folder that runs go to.
+        out: the folder of runs.
         progress: whether to show a progress bar on standard error; or a ``Display`` of your own.
-        fresh: start over, even if this run is there already.
+        fresh: start over, even if this run exists already.
         cache: use and keep answers of other runs [default: unless ``CULTEVAL_NO_CACHE`` is set].
         request: country, budget, seed, fit, scoring, personas, settings, dtype, device, adapter, chat, endpoint and the
             other fields of ``RunRequest``.
 
     Raises:
-        UsageError: an argument that cannot be used. InputError: a damaged file. UnavailableError: no such model, or
-            no network. RunError: the run cannot go on.
+        UsageError: an invalid argument. InputError: a damaged file. UnavailableError: no such model, or no network.
+        RunError: the run cannot be finished.
     """
     load_model: Callable[[RunConfig, Callable[[str], None]], Model] = load
     if not isinstance(model, str | Path):
-        held = _wrapped(model)
-        load_model = lambda config, say: held  # noqa: E731
-        request |= {"revision": held.info.revision, "dtype": held.info.dtype, "device": held.info.device}
-        model = held.info.name
+        wrapped = _wrapped(model)
+        load_model = lambda config, say: wrapped  # noqa: E731
+        request |= {"revision": wrapped.info.revision, "dtype": wrapped.info.dtype, "device": wrapped.info.device}
+        model = wrapped.info.name
     config = plan(RunRequest.of(aligner=aligner, tasks=tasks, model=str(model), **request))
     uses_cache = NO_CACHE not in os.environ if cache is None else cache
     answers = answers_folder() if uses_cache and not fresh else None
@@ -66,7 +66,7 @@ def run(
 
 
 def _wrapped(model: Any) -> Model:
-    """A model in memory as the harness asks it: a pair of transformers', or one that is a ``Model`` already."""
+    """Wrap a model and tokenizer of transformers as a ``Model``; return a ``Model`` unchanged."""
     if not isinstance(model, tuple):
         return model
     from ..models.load import wrap_model
@@ -87,7 +87,7 @@ def _display(progress: bool | Display) -> Any:
 
 
 class _Given:
-    """A display of the caller's, which it opens and closes itself."""
+    """A display of the caller, which is neither opened nor closed here."""
 
     def __init__(self, display: Display) -> None:
         self.display = display
@@ -96,4 +96,4 @@ class _Given:
         return self.display
 
     def __exit__(self, *failure: object) -> None:
-        """Nothing."""
+        """Close nothing."""

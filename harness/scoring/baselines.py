@@ -1,7 +1,7 @@
-"""Baselines: what answers score that know nothing of the country, and how near people come.
+"""Baselines: scores of answers without knowledge of the country, and the split-half distance between respondents.
 
-All are made from a spec, its reference and the prompts that were asked; only the random-prefix control needs runs,
-those of the aligner ``untrained`` beside the others. ``docs/boards.md`` has the definitions.
+All are computed from a spec, its reference and the prompts of a run; only the random-prefix control needs runs, those
+of the aligner ``untrained``. ``docs/boards.md`` has the definitions.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ...tasks.prompts import of_split
 from ...tasks.score import COLLAPSED, Place, Score, find, place
 from ...tasks.spec import TaskSpec
 
-CONTROL = "untrained"  # the aligner whose runs are the random-prefix control
-PREFIXES = 24  # how many of them make a control
+CONTROL = "untrained"  # the aligner of the random-prefix control
+PREFIXES = 24  # runs of a complete control
 BAND = 2.0  # standard deviations of the control within which a score is no improvement
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One row that no aligner made.
+    """The scores of one baseline.
 
-    ``spread`` is the standard deviation by place (metric, read-out, split) where the row is a mean over runs; ``note``
-    says what else there is to know.
+    ``spread`` is the standard deviation by place (metric, answer scoring, split) where the scores are means over runs;
+    ``note`` is a remark for the reader of a table.
     """
 
     name: str
@@ -39,25 +39,25 @@ class Baseline:
 
 
 def baselines(spec: TaskSpec, layout: Layout, country: str, options: MeasureOptions) -> list[Baseline]:
-    """Compute constant, uniform, world mean, majority and split-half, as far as the task's measure has them.
+    """Compute the baselines constant, uniform, world mean, majority and split-half that the task's measure defines.
 
-    Rows with the same numbers everywhere are one, whose note names the others.
+    Baselines with the same scores everywhere are merged into one, with the names of the others in its note.
 
     Args:
-        layout: the prompts that are answered.
+        layout: the prompts of the run.
 
     Raises:
         InputError, UsageError: as ``measure_of``.
     """
     measure = measure_of(spec, country, options)
-    asked = layout.take(~is_free(layout))
-    answers = {"constant": measure.constant(asked), "uniform": uniform_answers(asked)} | measure.baselines(asked)
+    real = layout.take(~is_free(layout))
+    answers = {"constant": measure.constant(real), "uniform": uniform_answers(real)} | measure.baselines(real)
     rows = [Baseline(name, _scores(spec, measure, given, name)) for name, given in answers.items()]
     return _merged(rows) + _split_half(spec, rows[0].scores)
 
 
 def constant_scores(spec: TaskSpec, layout: Layout, country: str, options: MeasureOptions) -> list[Score]:
-    """Compute the scores of the baseline ``constant`` alone: the same answer to everything.
+    """Compute the scores of the baseline ``constant`` alone: the same answer to every item.
 
     Raises:
         InputError, UsageError: as ``measure_of``.
@@ -67,17 +67,17 @@ def constant_scores(spec: TaskSpec, layout: Layout, country: str, options: Measu
 
 
 def _scores(spec: TaskSpec, measure: Measure, answers: Answers, name: str) -> list[Score]:
-    """Score answers that are known as probabilities, the same in every read-out of the task.
+    """Score the answers of a baseline by every answer scoring of the task.
 
-    No model was read, so a read-out changes nothing: its rows are those of ``expected`` that it has metrics for.
+    Without a model the answer scorings agree: each has the scores of ``expected`` for the metrics that it defines.
     """
     rows: list[Score] = []
     for split in spec.metadata.splits.named:
-        mine = answers.take(of_split(spec, answers.layout, split))
-        if not len(mine.layout):
+        of_this = answers.take(of_split(spec, answers.layout, split))
+        if not len(of_this.layout):
             continue
-        expected = measure.score(mine, split, "expected")
-        metrics = {row.metric for row in measure.score(mine, split, "argmax")} - {"outside_mass"}
+        expected = measure.score(of_this, split, "expected")
+        metrics = {row.metric for row in measure.score(of_this, split, "argmax")} - {"outside_mass"}
         for readout in spec.metadata.readouts:
             kept = expected if readout == "expected" else [row for row in expected if row.metric in metrics]
             rows += [row.model_copy(update={"readout": readout, "aligner": name}) for row in kept]
@@ -103,16 +103,16 @@ def _same(one: Sequence[Score], other: Sequence[Score]) -> bool:
 
 
 def _split_half(spec: TaskSpec, scores: Sequence[Score]) -> list[Baseline]:
-    """The distance between two halves of the country's own sample, where the reference counts people."""
+    """Return the expected distance between two halves of the country's sample, where the reference has counts."""
     headline = spec.metadata.headline.metric
-    found = [row for row in scores if row.metric == f"{headline}_split_half"]
+    halves = [row for row in scores if row.metric == f"{headline}_split_half"]
     update = {"metric": headline, "aligner": "split-half", "low": None, "high": None, "note": None}
-    rows = [row.model_copy(update=update) for row in found]
-    return [Baseline("split-half", rows, note="expected of people themselves")] if rows else []
+    rows = [row.model_copy(update=update) for row in halves]
+    return [Baseline("split-half", rows, note="expected between two halves of the respondents")] if rows else []
 
 
 def random_prefix(runs: Sequence[Sequence[Score]]) -> Baseline:
-    """Compute mean and standard deviation over random prefixes, in every place that all of them have.
+    """Compute mean and standard deviation over random prefixes, in every place where all of them have a score.
 
     Args:
         runs: the scores of each run of ``untrained``, for the same task, country, model and protocol.
@@ -128,19 +128,19 @@ def random_prefix(runs: Sequence[Sequence[Score]]) -> Baseline:
     collapsed = {key: all(table[key].note == COLLAPSED for table in tables) for key in shared}
     name = f"random prefix ({len(runs)})"
     scores = []
-    for key, each in values.items():
+    for key, by_run in values.items():
         note = COLLAPSED if collapsed[key] else None
-        update = {"value": float(each.mean()), "aligner": name, "low": None, "high": None, "note": note}
+        update = {"value": float(by_run.mean()), "aligner": name, "low": None, "high": None, "note": note}
         scores.append(tables[0][key].model_copy(update=update))
     note = None if len(runs) >= PREFIXES else f"{len(runs)} of the {PREFIXES} seeds of a control"
-    return Baseline(name, scores, {key: float(each.std(ddof=1)) for key, each in values.items()}, note=note)
+    return Baseline(name, scores, {key: float(by_run.std(ddof=1)) for key, by_run in values.items()}, note=note)
 
 
 def is_improvement(score: Score, control: Baseline) -> bool | None:
-    """Decide whether a score is better than the control's mean by more than two of its standard deviations.
+    """Decide whether a score is better than the control's mean by more than two standard deviations of the control.
 
-    None where the control has no such score or the metric no better side. Exactly two standard deviations are no
-    improvement.
+    Return None where the control lacks the score or the metric has no direction. A difference of exactly two standard
+    deviations is no improvement.
     """
     mean = find(control.scores, place(score))
     if mean is None or control.spread is None or score.higher_is_better is None:

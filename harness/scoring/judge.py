@@ -1,7 +1,7 @@
-"""An optional judge of open answers: any lm-eval model says towards which pole an answer leans.
+"""An optional LLM judge of open answers: a model of lm-eval decides towards which pole an answer leans.
 
-Prompts and verdicts are kept in the submission folder (``judge.json``, ``verdicts.jsonl``), bound to its answers by
-their hash, so that ``culteval score`` needs no model. They are read as untrusted input.
+Prompts and verdicts are kept in the submission folder (``judge.json``, ``verdicts.jsonl``) with the hash of the answers
+that they belong to, so that ``culteval score`` needs no model. They are read as untrusted input.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from ..util.atomic_io import replacing, write_json
 
 JUDGE, VERDICTS, PROMPTS = "judge.json", "verdicts.jsonl", "judge.yaml"
 MOST_RECORD_BYTES = 1 << 16
-_POLES = ("high", "low", "neither")  # of the letters A, B and C
+_POLES = ("high", "low", "neither")  # meanings of the letters A, B and C
 
 
 class JudgeVerdict(Strict):
-    """One line of ``verdicts.jsonl``; ``verdict`` is null where the reply held no letter."""
+    """One line of ``verdicts.jsonl``; ``verdict`` is null where the reply has no letter."""
 
     task: Annotated[str, Field(max_length=200)]
     row: Annotated[int, Field(ge=0)]
@@ -45,7 +45,7 @@ class JudgeVerdict(Strict):
 
 
 class JudgeRecord(Strict):
-    """``judge.json``: who judged which answers, and what the verdicts hash to."""
+    """The content of ``judge.json``: the judging model, and the hashes of the answers and the verdicts."""
 
     model: Annotated[str, Field(max_length=200)]
     model_args: Annotated[str, Field(max_length=2_000)]
@@ -60,24 +60,24 @@ _VERDICT = TypeAdapter(JudgeVerdict)
 def judge_answers(
     folder: Path, manifest: Manifest, answers: Mapping[str, Answers], model: str, args: str
 ) -> JudgeRecord:
-    """Let an lm-eval model judge every open answer and write the verdicts, both files or none.
+    """Judge every open answer with a model of lm-eval and write the verdicts, both files or none.
 
     Raises:
-        UsageError: nothing to judge. UnavailableError: no such model.
+        UsageError: no open answers, or arguments that are too long. UnavailableError: no such model.
     """
-    asked = [
+    prompts = [
         (name, row, prompt)
         for name, given in answers.items()
         for row, prompt in _prompts(spec_of(name), given)
     ]  # fmt: skip
-    if not asked:
+    if not prompts:
         raise UsageError(f"{folder}: no open answers to judge. Only tasks like probes, run with text, have some.")
     if len(model) > 200 or len(args) > 2_000:
         raise UsageError("--model-args: longer than 2,000 characters.")
-    replies = _replies(model, args, [prompt for _, _, prompt in asked])
+    replies = _replies(model, args, [prompt for _, _, prompt in prompts])
     digest = hashlib.sha256()
     with replacing(folder / VERDICTS) as temporary, temporary.open("wb") as file:
-        for (name, row, prompt), reply in zip(asked, replies, strict=True):
+        for (name, row, prompt), reply in zip(prompts, replies, strict=True):
             verdict = JudgeVerdict(task=name, row=row, prompt=prompt, reply=reply[:4000], verdict=read_verdict(reply))
             file.write(line := (verdict.model_dump_json() + "\n").encode())
             digest.update(line)
@@ -86,20 +86,20 @@ def judge_answers(
         model_args=args,
         answers_sha256=manifest.answers.sha256,
         verdicts_sha256=digest.hexdigest(),
-        rows=len(asked),
+        rows=len(prompts),
     )
     write_json(folder / JUDGE, record.model_dump())
     return record
 
 
 def read_verdict(reply: str) -> str | None:
-    """The pole whose letter a reply names, as answers in text are read, else None."""
-    found = parse_code(reply, ("A", "B", "C"), range(3))
-    return None if found == UNPARSED else _POLES[found]
+    """Parse a reply as a text answer and return the pole of its letter, or None without a letter."""
+    place = parse_code(reply, ("A", "B", "C"), range(3))
+    return None if place == UNPARSED else _POLES[place]
 
 
 def _open_questions(spec: TaskSpec) -> dict[int, Question]:
-    """Questions without options and with a dimension, by their number."""
+    """Return the questions without options and with a dimension, by their number."""
     if not isinstance(spec.items, Questions):
         return {}
     return {i: q for i, q in enumerate(spec.items.questions) if not q.options and q.dimension in DIMENSIONS}
@@ -113,7 +113,7 @@ def _prompts(spec: TaskSpec, answers: Answers) -> Iterator[tuple[int, str]]:
     for row, item in enumerate(answers.layout.item.tolist()):
         if item in questions and answers.texts[row].strip():
             poles = texts["poles"][questions[item].dimension]
-            # The untrusted text goes in last, so that nothing in it is read as a placeholder.
+            # The untrusted text is inserted last, so that it cannot contain placeholders.
             prompt = texts["template"].replace("{high}", poles["high"]).replace("{low}", poles["low"])
             before, _, after = prompt.replace("{question}", questions[item].question).partition("{answer}")
             yield row, before + answers.texts[row] + after
@@ -126,7 +126,7 @@ def _replies(model: str, args: str, prompts: Sequence[str]) -> list[str]:
     from lm_eval.api.registry import get_model
 
     try:
-        judging = get_model(model).create_from_arg_string(
+        judge = get_model(model).create_from_arg_string(
             args, {"device": "cuda" if torch.cuda.is_available() else "cpu"}
         )
     except Exception as error:  # a model's constructor may fail in any way
@@ -134,14 +134,14 @@ def _replies(model: str, args: str, prompts: Sequence[str]) -> list[str]:
         raise UnavailableError(f"--model {model} --model-args {args}: cannot be loaded ({reason}).") from None
     options = {"until": ["\n"], "max_gen_toks": 4, "do_sample": False}
     requests = [Instance("generate_until", {}, (prompt, dict(options)), i) for i, prompt in enumerate(prompts)]
-    return judging.generate_until(requests)
+    return judge.generate_until(requests)
 
 
 def read_verdicts(folder: Path, manifest: Manifest) -> list[JudgeVerdict]:
-    """The verdicts beside a submission; none where nobody judged.
+    """Read and validate the verdicts of a submission; return none for a submission that was not judged.
 
     Raises:
-        InputError: damaged files, or verdicts on other answers than these.
+        InputError: damaged files, or verdicts on answers other than these.
     """
     path = folder / JUDGE
     if not path.is_file():
@@ -172,11 +172,14 @@ def read_verdicts(folder: Path, manifest: Manifest) -> list[JudgeVerdict]:
 def judged_scores(
     spec: TaskSpec, name: str, answers: Answers, verdicts: Sequence[JudgeVerdict], country: str, options: MeasureOptions
 ) -> list[Score]:
-    """By split: ``judged_side``, the share of leaning answers on the country's side, and the shares of replies that say
-    neither (``judged_neither``) or nothing that can be read (``judged_unread``)."""
-    mine = {v.row: v.verdict for v in verdicts if v.task == name}
+    """Compute the scores of a judge's verdicts for each split.
+
+    ``judged_side`` is the pole accuracy: the share on the country's side of the answers that lean to a pole.
+    ``judged_neither`` and ``judged_unread`` are the shares of replies that choose neither pole or cannot be parsed.
+    """
+    by_row = {v.row: v.verdict for v in verdicts if v.task == name}
     questions = _open_questions(spec)
-    if not mine or not questions:
+    if not by_row or not questions:
         return []
     reference = scores_of(spec, options.edition)
     high = reference.high(country)
@@ -184,18 +187,20 @@ def judged_scores(
     rows: list[Score] = []
     for split in spec.metadata.splits.named:
         inside = np.flatnonzero(of_split(spec, answers.layout, split))
-        said = {row: mine[row] for row in inside.tolist() if row in mine and answers.layout.item[row] in questions}
-        if not said:
+        judged = {
+            row: by_row[row] for row in inside.tolist() if row in by_row and answers.layout.item[row] in questions
+        }
+        if not judged:
             continue
-        layout = answers.layout.take(np.array(list(said)))
-        sheet = Sheet(spec.name, country, reference.edition, split, "text", layout, len(said))
+        layout = answers.layout.take(np.array(list(judged)))
+        sheet = Sheet(spec.name, country, reference.edition, split, "text", layout, len(judged))
         side = [
             (verdict == "high") == of_country[int(answers.layout.item[row])]
-            for row, verdict in said.items()
+            for row, verdict in judged.items()
             if verdict in ("high", "low")
         ]
         if side:
             rows.append(sheet.row("judged_side", np.mean(side), True, n=len(side)))
         for name_, verdict in (("neither", "neither"), ("unread", None)):
-            rows.append(sheet.row(f"judged_{name_}", np.mean([v == verdict for v in said.values()]), None))
+            rows.append(sheet.row(f"judged_{name_}", np.mean([v == verdict for v in judged.values()]), None))
     return rows

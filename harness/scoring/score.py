@@ -1,4 +1,4 @@
-"""Scores of answers by the references alone: no model, no torch."""
+"""Score answers against the references, without a model and without torch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ..registry import spec_of
 CALIBRATED = "_calibrated"
 
 Reading = tuple[SplitName, Readout, Answers]
-"""A split, a read-out, and the answers of the split to real items."""
+"""A split, an answer scoring, and the answers of the split to real items."""
 
 
 class TaskCache:
-    """Specs and measures as the functions of these names give them, each read from disk once.
+    """A cache of specs, measures and countries, each read from disk once, for scoring many submissions.
 
-    For who scores many submissions; make a new one where files may have changed.
+    It does not notice changes of files: create a new one after a change.
     """
 
     def __init__(self) -> None:
@@ -33,14 +33,14 @@ class TaskCache:
         self._measures: dict[tuple[str, str, MeasureOptions], Measure] = {}
 
     def measure(self, spec: TaskSpec, country: str, options: MeasureOptions) -> Measure:
-        """As ``measure_of``."""
+        """Return ``measure_of(spec, country, options)`` from the cache."""
         key = (spec.name, country, options)
         if key not in self._measures:
             self._measures[key] = measure_of(spec, country, options)
         return self._measures[key]
 
     def countries(self, spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
-        """As ``countries_of``."""
+        """Return ``countries_of(spec, edition)`` from the cache."""
         key = (spec.name, edition)
         if key not in self._countries:
             self._countries[key] = countries_of(spec, edition)
@@ -48,9 +48,9 @@ class TaskCache:
 
 
 def score_answers(spec: TaskSpec, answers: Answers, country: str, options: MeasureOptions, aligner: str) -> list[Score]:
-    """Compute every metric of every split in every read-out that the answers hold, for one country code.
+    """Compute every metric of every split by every answer scoring that the answers allow, for one country code.
 
-    Where content-free items were answered, the read-outs of probabilities are scored calibrated too.
+    Where content-free items were answered, the scorings of probabilities are computed with calibration too.
 
     Raises:
         InputError, UsageError: as ``measure_of``.
@@ -59,35 +59,35 @@ def score_answers(spec: TaskSpec, answers: Answers, country: str, options: Measu
 
 
 def score_readings(measure: Measure, given: Iterable[Reading], aligner: str) -> list[Score]:
-    """Compute every metric of what ``readings`` gives, by one measure."""
+    """Compute every metric of the answers that ``readings`` yields, by one measure."""
     rows: list[Score] = []
     for split, readout, answers in given:
-        found = measure.score(answers, split, plain(readout))
-        rows += [row.model_copy(update={"aligner": aligner, "readout": readout}) for row in found]
+        scores = measure.score(answers, split, plain(readout))
+        rows += [row.model_copy(update={"aligner": aligner, "readout": readout}) for row in scores]
     return rows
 
 
 def readings(spec: TaskSpec, answers: Answers) -> Iterator[Reading]:
-    """Yield the answers of each split to its real items, once for each read-out that they hold.
+    """Yield the answers of each split to its real items, once for each answer scoring that they allow.
 
-    Where content-free items were answered, the read-outs of probabilities follow calibrated.
+    Where content-free items were answered, the calibrated answers follow, once for each scoring of probabilities.
     """
-    there = {"text": answers.texts is not None, "expected": answers.weighed, "argmax": answers.weighed}
-    readouts = [name for name in spec.metadata.readouts if there[name]]
+    available = {"text": answers.texts is not None, "expected": answers.weighed, "argmax": answers.weighed}
+    readouts = [name for name in spec.metadata.readouts if available[name]]
     for split in spec.metadata.splits.named:
-        asked = answers.take(of_split(spec, answers.layout, split))
-        if not len(asked.layout):
+        of_this = answers.take(of_split(spec, answers.layout, split))
+        if not len(of_this.layout):
             continue
-        free = is_free(asked.layout)
-        real = asked.take(~free) if free.any() else asked
+        free = is_free(of_this.layout)
+        real = of_this.take(~free) if free.any() else of_this
         yield from ((split, readout, real) for readout in readouts)
         if free.any() and answers.weighed:
-            without_prior = calibrated(spec, asked, split)
+            without_prior = calibrated(spec, of_this, split)
             for name in readouts:
                 if name != "text":
                     yield split, cast(Readout, f"{name}{CALIBRATED}"), without_prior
 
 
 def plain(readout: Readout) -> Readout:
-    """Return the read-out that a calibrated one applies to calibrated answers; any other is itself."""
+    """Return the name of an answer scoring without its suffix for calibration."""
     return cast(Readout, readout.removesuffix(CALIBRATED))

@@ -1,4 +1,4 @@
-"""Scores of one submission: a sequence of rows that is also a table and a picture."""
+"""Scores of one submission: a sequence of rows with tables and figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Scores(Results[Score]):
     """Scores in the order of a submission's tasks and countries.
 
     Args:
-        about: what titles say beside task and aligner, such as ``aligned to Saudi Arabia``.
+        about: text in titles after task and aligner, such as ``aligned to Saudi Arabia``.
     """
 
     shown = ("task", "country", "metric", "readout", "split", "value", "low", "high", "n", "note")
@@ -35,15 +35,15 @@ class Scores(Results[Score]):
         return [row.model_dump() for row in self.rows]
 
     def to_dicts(self) -> list[dict[str, Any]]:
-        """Return the same as plain JSON values, as ``scores.json`` has them."""
+        """Return one dictionary of JSON values a score, as stored in ``scores.json``."""
         return [row.model_dump(mode="json") for row in self.rows]
 
     def plot(self, metric: str | None = None) -> Any:
-        """Draw the scores on new matplotlib axes and return these.
+        """Draw the scores on new matplotlib axes and return the axes.
 
-        Without a metric, the six indices of the first task beside the published ones, where it has them for one
-        country. Otherwise one metric with its 95 % intervals: by split and read-out for one country; by country for
-        several, held out, the best at the top.
+        Without a metric, draw the six indices of the first task beside the published ones, where it has them for one
+        country. Otherwise draw one metric with its 95 % intervals: by split and answer scoring for one country; by
+        country for several, held out, the best at the top.
 
         Args:
             metric: the metric to draw [default: the headline of the first task].
@@ -74,13 +74,13 @@ class Scores(Results[Score]):
         return axes
 
     def tables(self, width: int) -> Iterator[Table]:
-        """Yield a terminal table a task, of so many characters at most: a row a country, the best first."""
+        """Yield a terminal table for each task, at most ``width`` characters wide: a row a country, the best first."""
         for task in dict.fromkeys(row.task for row in self.rows):
             spec, by_country = spec_of(task), dict[str, list[Score]]()
             for row in self.rows:
                 if row.task == task:
                     by_country.setdefault(row.country, []).append(row)
-            lines = [tables.Row(name_of(code), found, None) for code, found in by_country.items()]
+            lines = [tables.Row(name_of(code), scores, None) for code, scores in by_country.items()]
             who = ", ".join(filter(None, (lines[0].scores[0].aligner, self.about)))
             title = f"{task}: {who}, scored against"
             yield tables.table(tables.ranked(lines, spec), title, spec, width, first="country")
@@ -90,7 +90,7 @@ class Scores(Results[Score]):
 
 
 def _by_country(rows: list[Score]) -> list[Score]:
-    """The held-out rows in each task's first read-out, the best first."""
+    """Return the held-out rows by each task's first answer scoring, the best first."""
     columns = {task: tables.headline_of(spec_of(task)) for task in {row.task for row in rows}}
     kept = [row for row in rows if (row.readout, row.split) == (columns[row.task].readout, columns[row.task].split)]
     return sorted(kept, key=lambda row: -row.value if row.higher_is_better else row.value)

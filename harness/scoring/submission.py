@@ -1,4 +1,4 @@
-"""A submission as an object: its manifest at once, its answers when they are needed, its scores for any country."""
+"""Submissions as objects: the manifest, the answers, which are read on first use, and scores for any country."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 class Submission:
-    """One submission: what it says of itself, what was answered, and what that scores.
+    """One submission: its manifest, its answers and their scores.
 
-    Answers are read from the folder when first needed, once; so are the parts of them that scores rest on.
+    Answers are read from the folder on first use and kept.
 
     Args:
-        folder: where its manifest and answers lie.
-        answers: by task, where they are known already.
+        folder: the folder of its manifest and answers.
+        answers: by task, if they are in memory already.
         cache: specs and measures shared with other submissions.
     """
 
@@ -46,7 +46,7 @@ class Submission:
         cache: TaskCache | None = None,
     ) -> None:
         self.folder, self.manifest, self.cache = folder, manifest, cache or TaskCache()
-        if answers is not None:  # where the property below would keep them
+        if answers is not None:  # where the cached property below keeps them
             self.__dict__["answers"] = answers
 
     def __repr__(self) -> str:
@@ -55,10 +55,11 @@ class Submission:
 
     @cached_property
     def answers(self) -> Mapping[str, Answers]:
-        """The answers by task.
+        """Return the answers by task.
 
         Raises:
-            InputError: anything missing, malformed, out of bounds or not what the task asked; names file and field.
+            InputError: missing, malformed or out of bounds, or answers that do not match the task; names file and
+                field.
         """
         manifest, answers = read_submission(self.folder, self.cache.spec)
         if manifest != self.manifest:
@@ -67,7 +68,7 @@ class Submission:
 
     @cached_property
     def verdicts(self) -> list[JudgeVerdict]:
-        """What a judge said of its open answers; none where there was none.
+        """Return the verdicts of an LLM judge on the open answers; none for a submission that was not judged.
 
         Raises:
             InputError: damaged verdicts, or verdicts on other answers.
@@ -76,7 +77,7 @@ class Submission:
 
     @cached_property
     def readings(self) -> Mapping[str, list[Reading]]:
-        """By task, the answers of each split in each read-out. They are the same for every country."""
+        """Return by task the answers of each split for each answer scoring; they do not depend on the country."""
         return {name: list(readings(self.cache.spec(name), given)) for name, given in self.answers.items()}
 
     def score(
@@ -133,7 +134,7 @@ class Submission:
         return (resolve(asked.country if country is None else country, known).code,)
 
     def _check_own(self, spec: TaskSpec, asked: AskedTask, number: int) -> None:
-        """Raise InputError where the submission itself asks for a country, edition or constants that there are not."""
+        """Raise InputError where the manifest names a country, edition or constants that the reference lacks."""
         try:
             code = resolve(asked.country, countries_of(spec, asked.edition)).code
             measure_of(spec, code, asked.options)
@@ -158,13 +159,13 @@ class Submission:
 
 
 def as_submission(given: Any) -> Submission:
-    """Return a submission itself, that of a run, or the one at a path.
+    """Return the submission that is given, that of a given run, or the one at a given path.
 
     Raises:
         InputError: no submission at the path.
     """
-    found = getattr(given, "submission", given)
-    return found if isinstance(found, Submission) else load_submission(found)
+    submission = getattr(given, "submission", given)
+    return submission if isinstance(submission, Submission) else load_submission(submission)
 
 
 def score(
@@ -187,12 +188,11 @@ def score(
     Raises:
         InputError: a bad submission. UsageError: a country or option that the reference does not have.
     """
-    found = as_submission(submission)
-    return found.score(country, task=task, edition=edition, constants=constants, norm=norm)
+    return as_submission(submission).score(country, task=task, edition=edition, constants=constants, norm=norm)
 
 
 def load_submission(path: str | Path, cache: TaskCache | None = None) -> Submission:
-    """Load a submission from its folder, its manifest or the folder of its run; answers are read when needed.
+    """Load a submission from its folder, its manifest or the folder of its run; answers are read on first use.
 
     Raises:
         InputError: no manifest there, or a malformed one.
@@ -202,7 +202,7 @@ def load_submission(path: str | Path, cache: TaskCache | None = None) -> Submiss
 
 
 def _columns(spec: TaskSpec, answers: Answers) -> dict[str, Any]:
-    """The columns of ``Submission.to_frame`` for one task."""
+    """Return the columns of ``Submission.to_frame`` for one task."""
     layout, count = answers.layout, len(answers.layout)
     split = np.full(count, "", dtype=object)
     for name in spec.metadata.splits.named:

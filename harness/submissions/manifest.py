@@ -1,6 +1,6 @@
-"""Submissions: a manifest and an answers file that anyone may write, and that nobody trusts.
+"""The format of submissions: a manifest and an answers file, both untrusted input that any program may write.
 
-``manifest.json`` says what was asked of what; ``answers.jsonl`` beside it, plain or compressed as
+``manifest.json`` describes model, aligner and tasks; ``answers.jsonl`` beside it, plain or compressed as
 ``answers.jsonl.zst``, has one JSON object a line and answer. ``docs/submission.schema.json`` is the manifest's schema
 and ``docs/submission.md`` explains both files.
 """
@@ -23,10 +23,10 @@ from ...tasks.spec import OWN_EDITION, TaskSpec
 from ..model_info import Count, ModelInfo, Name, Sha256
 
 SCHEMA: Final = 1
-SUBMISSION, MANIFEST = "submission", "manifest.json"  # a run's folder has its submission in the first
+SUBMISSION, MANIFEST = "submission", "manifest.json"  # a folder within a run's folder; a file within that
 ANSWERS: Final = "answers.jsonl"
 DIGITS = 9  # decimals of a stored probability
-MOST_TEXT = 6_000  # characters of a generated answer that are kept: a line of them fits whatever the script
+MOST_TEXT = 6_000  # characters kept of a generated answer: in any script they fit into MOST_LINE_BYTES
 MOST_MANIFEST_BYTES, MOST_LINE_BYTES, MOST_ANSWERS = 1 << 20, 1 << 15, 5_000_000
 
 Scalar = Annotated[str, Field(max_length=4000)] | int | float | bool | None
@@ -34,7 +34,7 @@ Setting = Scalar | Annotated[list[Scalar], Field(max_length=1000)]
 
 
 class AskedTask(Strict):
-    """A task that was answered: which edition of its prompts, of whom, for which country it is scored by default."""
+    """A task that was answered: its hash, its protocol, and the country and options it is scored with by default."""
 
     name: Name
     hash: Sha256
@@ -47,7 +47,7 @@ class AskedTask(Strict):
 
     @classmethod
     def of(cls, spec: TaskSpec, country: str, asking: Asking, options: MeasureOptions) -> AskedTask:
-        """Describe a request: how much of a task is asked, and under which figures it is scored."""
+        """Describe how much of a task's protocol is asked, and the options it is scored with."""
         return cls(
             name=spec.name,
             hash=spec.hash,
@@ -60,18 +60,18 @@ class AskedTask(Strict):
         )
 
     def asking(self, seed: int) -> Asking:
-        """Return how much of its protocol was asked; ``seed`` is the manifest's, which draws the respondents."""
+        """Return how much of the protocol was asked; ``seed`` is the manifest's, which draws the personas."""
         return Asking(self.respondents, seed, self.limit, self.calibrated)
 
     @property
     def options(self) -> MeasureOptions:
-        """The options it asks to be scored under."""
+        """Return the options that the task is scored with by default."""
         edition = None if self.edition == OWN_EDITION else self.edition
         return MeasureOptions(edition=edition, constants=self.constants)
 
 
 class Fitted(Strict):
-    """What the aligner was given: always the split ``fit``."""
+    """The tasks, country and loss that the aligner was fitted to, always on the split ``fit``."""
 
     tasks: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
@@ -81,7 +81,7 @@ class Fitted(Strict):
 
 
 class UsedAligner(Strict):
-    """The aligner with its full settings, and the hash of what it made."""
+    """The aligner with its full settings, and the hash of the adapter that it produced."""
 
     name: Name
     settings: dict[Name, Setting]
@@ -89,7 +89,7 @@ class UsedAligner(Strict):
 
 
 class Spent(Strict):
-    """The budget: allowed and spent item forwards, the same as survey evaluations, tokens read, seconds."""
+    """The budget: item forwards allowed and spent, the latter also in survey evaluations; tokens read; seconds."""
 
     item_forwards_allowed: Count
     item_forwards: Count
@@ -101,8 +101,8 @@ class Spent(Strict):
 class AnswersFile(Strict):
     """The answers beside the manifest: JSON lines, plain (``answers.jsonl``) or by zstd (``answers.jsonl.zst``).
 
-    ``file`` is the name of the plain lines and ``sha256`` their hash, whichever of the two files is there: compressing
-    or decompressing it leaves the manifest as it is.
+    ``file`` is the name of the plain file and ``sha256`` the hash of its lines, for the compressed file too, so that
+    compressing or decompressing the answers does not change the manifest.
     """
 
     file: Literal["answers.jsonl"] = ANSWERS
@@ -127,21 +127,21 @@ class Manifest(Strict):
 
     @property
     def aligned_to(self) -> str:
-        """The country it was fitted to, which need not be the one it is scored for."""
+        """Return the country that the model was fitted to, which may differ from the country it is scored for."""
         return self.fitted.country if self.fitted else self.country
 
     @property
     def configuration(self) -> str:
-        """A hash over everything that was chosen but the seed: runs that share it differ by chance alone."""
+        """Return a hash over the configuration without the seed, equal for runs that differ in their seed alone."""
         parts = self.model_dump(mode="json", include={"tasks", "model", "fitted", "country"}, exclude_defaults=True)
-        parts["model"].pop("content_sha256", None)  # the revision says it, and older submissions lack it
+        parts["model"].pop("content_sha256", None)  # implied by the revision, and missing in older submissions
         parts |= {"aligner": self.aligner.name, "settings": self.aligner.settings}
         parts["budget"] = self.budget.item_forwards_allowed
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def asked(self, task: str) -> AskedTask:
-        """What is said of one of its tasks."""
-        return next(asked for asked in self.tasks if asked.name == task)
+        """Return the entry of a task by its name."""
+        return next(entry for entry in self.tasks if entry.name == task)
 
     @model_validator(mode="after")
     def _tasks_once(self) -> Manifest:
@@ -152,7 +152,7 @@ class Manifest(Strict):
 
 
 class AnswerRow(Strict):
-    """One line of ``answers.jsonl``: option probabilities in code order, the mass on anything else, generated text."""
+    """One line of ``answers.jsonl``: option probabilities in code order, the probability off the options, the text."""
 
     task: Annotated[str, Field(max_length=200)]
     item: Annotated[str, Field(max_length=200)]
@@ -166,7 +166,7 @@ class AnswerRow(Strict):
 
 
 def as_stored(answers: Answers) -> Answers:
-    """Return the answers as a reader of their submission gets them: probabilities rounded, texts cut to length."""
+    """Return answers as they are read back from a submission: probabilities rounded, texts cut to ``MOST_TEXT``."""
     probs, outside = (
         np.array([round(value, DIGITS) for value in array.ravel().tolist()]).reshape(array.shape)
         for array in (answers.probs, answers.outside)
@@ -176,12 +176,12 @@ def as_stored(answers: Answers) -> Answers:
 
 
 def submission_of(path: Path) -> Path:
-    """Return the folder of a submission, given it or the folder of its run; a manifest's path stays as it is."""
+    """Return the submission folder within a run folder; return any other path unchanged."""
     return path / SUBMISSION if (path / SUBMISSION).is_dir() else path
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema of manifest and answer line, as exported to ``docs/submission.schema.json``."""
+    """Return the JSON Schema of manifest and answer line, as exported to ``docs/submission.schema.json``."""
     return {"manifest": Manifest.model_json_schema(), "answer": AnswerRow.model_json_schema()}
 
 

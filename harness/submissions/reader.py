@@ -20,8 +20,8 @@ from ..registry import spec_of
 from .manifest import ANSWERS, MANIFEST, MOST_LINE_BYTES, MOST_MANIFEST_BYTES, AnswerRow, Manifest
 
 COMPRESSED = ANSWERS + ZSTD
-LEAST_LINE_BYTES = 80  # the field names of an answer alone take as much
-MOST_RATIO = 250  # to which answers can be compressed; those that say the same of everything come to 100
+LEAST_LINE_BYTES = 80  # the length of an answer's field names alone
+MOST_RATIO = 250  # accepted compression ratio; identical answers to all prompts reach about 100
 MOST_BYTES = 1 << 30  # of all lines, decompressed; a million answers take a fifth of it
 
 
@@ -32,10 +32,10 @@ def read_submission(path: Path, specs: Callable[[str], TaskSpec] = spec_of) -> t
     """Read and check a submission, given its folder or its manifest.
 
     Args:
-        specs: finds a task's spec by name; who reads many submissions gives one that reads each spec once.
+        specs: returns the spec of a task by name; a cached function saves time when many submissions are read.
 
     Raises:
-        InputError: anything missing, malformed, out of bounds or not what the task asked; names file and field.
+        InputError: missing, malformed or out of bounds, or answers that do not match the task; names file and field.
         UsageError: a task that is not installed here.
     """
     path = path / MANIFEST if path.is_dir() else path
@@ -49,10 +49,10 @@ def read_submission(path: Path, specs: Callable[[str], TaskSpec] = spec_of) -> t
 
 
 def answers_file(folder: Path) -> Path:
-    """The file of a submission's answers, plain or compressed; the plain one's path where neither is there.
+    """Return the path of a submission's answers, plain or compressed; that of the plain file where neither exists.
 
     Raises:
-        InputError: both are there, so that nobody can say which counts.
+        InputError: both exist, so that the answers are ambiguous.
     """
     plain, compressed = folder / ANSWERS, folder / COMPRESSED
     if not os.path.lexists(compressed):
@@ -63,10 +63,10 @@ def answers_file(folder: Path) -> Path:
 
 
 def answer_lines(source: Path, manifest: Manifest) -> Iterator[bytes]:
-    """Iterate over the lines of an answers file; after the last one their number and hash are checked.
+    """Yield the lines of an answers file; check their number and hash after the last one.
 
     Raises:
-        InputError: unreadable, out of bounds, or not the lines that the manifest names.
+        InputError: unreadable, out of bounds, or lines that do not match the manifest's number and hash.
     """
     file, digest, size, rows = manifest.answers, hashlib.sha256(), 0, 0
     for rows, line in enumerate(read_lines(source, MOST_LINE_BYTES, whole=True), start=1):
@@ -97,8 +97,8 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _tables(manifest: Manifest, path: Path, find: Callable[[str], TaskSpec]) -> dict[str, _Table]:
-    """An empty table a task, once the numbers fit: nothing large is built for a manifest that cannot be right."""
-    specs, asked = {}, 0
+    """Build an empty table for each task, after the manifest's number of answers is checked to bound the memory."""
+    specs, total = {}, 0
     for number, task in enumerate(manifest.tasks):
         try:
             spec = find(task.name)
@@ -110,18 +110,18 @@ def _tables(manifest: Manifest, path: Path, find: Callable[[str], TaskSpec]) -> 
                 "Score it with the culteval version named under versions."
             )
         specs[task.name] = spec
-        asked += count(spec, task.asking(manifest.seed))
-    if asked != manifest.answers.rows:
+        total += count(spec, task.asking(manifest.seed))
+    if total != manifest.answers.rows:
         raise InputError(
-            f"{path}: answers.rows: {manifest.answers.rows}, but tasks and respondents ask for {asked} answers."
+            f"{path}: answers.rows: {manifest.answers.rows}, but tasks and personas ask for {total} answers."
         )
     return {task.name: _Table(specs[task.name], task.asking(manifest.seed)) for task in manifest.tasks}
 
 
 def _check_size(source: Path, rows: int) -> None:
-    """Raise InputError where a file is too short for its rows: what is built must not outgrow what was sent.
+    """Raise InputError where a file is too short for its rows, so that memory is bounded by the size of the file.
 
-    A compressed file may stand for so many times its size; what it really holds is counted while it is read.
+    A compressed file may hold up to ``MOST_RATIO`` times its size; the actual bytes are counted while it is read.
     """
     try:
         size = source.stat().st_size
@@ -146,7 +146,7 @@ def _place(tables: dict[str, _Table], line: bytes, where: str) -> None:
 
 
 class _Table:
-    """Answers of one task being filled, in the order in which the protocol asks; each cell exactly once."""
+    """The answers of one task while they are read, in the order of the protocol; each cell is filled exactly once."""
 
     def __init__(self, spec: TaskSpec, asked: Asking) -> None:
         self.layout = layout = layout_of(spec, asked)
@@ -185,17 +185,23 @@ class _Table:
         self.parsed[at] = UNPARSED if row.parsed is None else row.parsed
 
     def _same_kind(self, row: AnswerRow, closed: bool, where: str) -> None:
-        """Probabilities may be left out where a task is read as text: from all its answers, or from none."""
+        """Raise InputError unless either all or none of a task's answers have probabilities.
+
+        Only a task that is scored by text may lack them; ``closed`` says whether the item has options.
+        """
         if not closed:
             return
         if not row.probs and (not self.by_text or row.text is None):
-            raise InputError(f"{where}: probs: none; only a task that is read as text may lack them, and needs a text.")
+            raise InputError(f"{where}: probs: none; only a task scored by text may lack them, and then needs a text.")
         if self.weighed not in (None, bool(row.probs)):
             raise InputError(f"{where}: probs: some answers of {row.task} have them and some have none.")
         self.weighed = bool(row.probs)
 
     def finished(self) -> Answers:
-        """The answers: as many as asked, none twice, so all are there. Text only where every answer has one."""
+        """Return the answers, with texts only where every answer has one.
+
+        All cells are filled: there are as many answers as prompts, and none is given twice.
+        """
         texts = tuple(text for text in self.texts if text is not None)
         if len(texts) < len(self.texts):
             return Answers(self.layout, self.probs[None], self.outside[None])

@@ -1,4 +1,4 @@
-"""A grid of runs by the workers of an engine: what is done is skipped, what fails is tried again, its reason kept."""
+"""Grid of runs and its scheduler: finished runs are skipped, failed ones are retried, and their errors are kept."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ Values = Annotated[tuple[Any, ...], Field(min_length=1)]
 
 
 class Arm(Strict):
-    """An aligner of a grid, with settings, a budget, countries and seeds of its own where they are given.
+    """An aligner of a grid, with its settings; budget, countries and seeds override those of the grid.
 
-    Settings in ``grid`` take each of their values in turn, in all combinations, with every one of ``budgets``.
+    The values in ``grid`` are used in all combinations, each with every one of ``budgets``.
     """
 
     name: str
@@ -53,11 +53,11 @@ class Arm(Strict):
 
     @property
     def size(self) -> int:
-        """How many variants there are."""
+        """Return the number of variants."""
         return math.prod(map(len, self.grid.values())) * len(self.budgets or (None,))
 
     def variants(self) -> Iterator[tuple[int | None, dict[str, Any]]]:
-        """Every budget (None: that of the file) and choice from ``grid``."""
+        """Yield every budget (None: that of the file) with every combination of settings in ``grid``."""
         for values in itertools.product(*self.grid.values()):
             for budget in self.budgets or (self.budget,):
                 yield budget, dict(zip(self.grid, values, strict=True))
@@ -65,7 +65,7 @@ class Arm(Strict):
 
 @dataclass(frozen=True)
 class Combination:
-    """What a grid says of one run; ``varied`` are the settings chosen from the aligner's own grid."""
+    """The choices of a grid for one run; ``varied`` are the settings chosen from the aligner's own grid."""
 
     model: str
     tasks: tuple[str, ...]
@@ -79,7 +79,7 @@ class Combination:
 class Grid(Strict):
     """A sweep file: one run for every combination. ``tasks`` entries may be lists, answered by the same run.
 
-    ``without`` names by country the tasks that its runs leave out, such as those that have no figures of it.
+    ``without`` has by country the tasks that its runs leave out, such as tasks whose reference lacks the country.
     ``options`` are further arguments of ``culteval.run`` (dtype, scoring, personas, fit ...);
     ``resources`` are those of one worker.
     """
@@ -111,14 +111,14 @@ class Grid(Strict):
         return self
 
     def combinations(self) -> Iterator[Combination]:
-        """Every run, in the order of the file."""
+        """Yield every run, in the order of the file."""
         countries = dict.fromkeys(itertools.chain(self.countries, *(arm.countries or () for arm in self.aligners)))
         seeds = dict.fromkeys(itertools.chain(self.seeds, *(arm.seeds or () for arm in self.aligners)))
         arms = [(arm, *variant) for arm in self.aligners for variant in arm.variants()]
-        for model, asked, country, seed, (arm, budget, varied) in itertools.product(
+        for model, listed, country, seed, (arm, budget, varied) in itertools.product(
             self.models, self.tasks, countries, seeds, arms
         ):
-            tasks = tuple(task for task in asked if task not in self.without.get(country or "", ()))
+            tasks = tuple(task for task in listed if task not in self.without.get(country or "", ()))
             if tasks and country in (arm.countries or self.countries) and seed in (arm.seeds or self.seeds):
                 own = self.budget if budget is None else budget
                 yield Combination(model, tasks, country, seed, own, arm, varied)
@@ -126,7 +126,7 @@ class Grid(Strict):
 
 @dataclass
 class Cell:
-    """One run of a grid, the name of its folder, and what became of it; ``tries`` are the attempts of this call."""
+    """One run of a grid, the name of its folder, and its state; ``tries`` are the attempts of this call."""
 
     config: RunConfig
     name: str
@@ -139,23 +139,24 @@ class Cell:
     cached: tuple[str, ...] = ()
 
     def take(self, row: Row) -> None:
-        """Go on from what earlier calls kept; its state is that of its folder."""
+        """Take over attempts, seconds, errors and cached tasks of earlier calls; the state is read from its folder."""
         self.attempts, self.seconds, self.cached = row.attempts, row.seconds, row.cached
         self.reasons = list(row.reasons)
 
     def blame(self, reason: str) -> None:
-        """Keep a reason for a failure."""
+        """Record the reason of a failure."""
         self.reasons = [*self.reasons, reason[:2000]][-MOST_REASONS:]
 
     def record(self) -> dict[str, Any]:
-        """What ``sweep.json`` keeps."""
-        kept = {name: getattr(self.config, name) for name in ("tasks", "model", "aligner", "country", "seed", "budget")}
-        told = {name: getattr(self, name) for name in ("varied", "state", "attempts", "reasons", "cached")}
-        return Row(run=self.name, seconds=round(self.seconds, 1), **kept, **told).model_dump(mode="json")
+        """Return the entry of ``sweep.json``."""
+        of_config = ("tasks", "model", "aligner", "country", "seed", "budget")
+        fields = {name: getattr(self.config, name) for name in of_config}
+        fields |= {name: getattr(self, name) for name in ("varied", "state", "attempts", "reasons", "cached")}
+        return Row(run=self.name, seconds=round(self.seconds, 1), **fields).model_dump(mode="json")
 
 
 def read_grid(path: Path) -> Grid:
-    """A sweep file.
+    """Read and validate a sweep file.
 
     Raises:
         InputError: malformed; names line, field and remedy.
@@ -164,32 +165,32 @@ def read_grid(path: Path) -> Grid:
 
 
 def cells(grid: Grid, source: Path) -> list[Cell]:
-    """Every run of a grid, each configuration once, checked before anything is run.
+    """List the runs of a grid, each configuration once, after all of them are checked.
 
     Raises:
-        InputError: an option that ``culteval.run`` does not have, a task in ``without`` that the grid has not, or a
+        InputError: an option that ``culteval.run`` does not have, a task in ``without`` that is not in the grid, or a
             combination that cannot be run.
     """
     options = set(RunRequest.model_fields) - _OWN
-    if odd := sorted(set(grid.options) - options):
-        hint = did_you_mean(odd[0], options)
-        raise InputError(f"{source}: options.{odd[0]}: no argument of a run, or a field of the file itself.{hint}")
+    if unknown := sorted(set(grid.options) - options):
+        hint = did_you_mean(unknown[0], options)
+        raise InputError(f"{source}: options.{unknown[0]}: no argument of a run, or a field of the file itself.{hint}")
     known = set(itertools.chain(*grid.tasks))
     if missing := [name for name in itertools.chain(*grid.without.values()) if name not in known]:
         hint = did_you_mean(missing[0], known)
         raise InputError(f"{source}: without: {missing[0]!r} is no task of the grid.{hint}")
-    found: dict[str, Cell] = {}
+    by_name: dict[str, Cell] = {}
     for one in grid.combinations():
-        own = {name: getattr(one, name) for name in ("model", "tasks", "country", "seed", "budget")}
-        own |= {"aligner": one.arm.name, "settings": one.arm.settings | one.varied}
+        chosen = {name: getattr(one, name) for name in ("model", "tasks", "country", "seed", "budget")}
+        chosen |= {"aligner": one.arm.name, "settings": one.arm.settings | one.varied}
         try:
-            config = plan(RunRequest.of(**grid.options | own))
+            config = plan(RunRequest.of(**grid.options | chosen))
         except CultevalError as error:
             place = f"{one.arm.name}, {', '.join(one.tasks)}, {one.country or 'default country'}"
             raise InputError(f"{source}: {place}: {error}") from None
         varied = {key: config.settings[key] for key in one.varied}
-        found.setdefault(name := config.folder_name(), Cell(config, name, varied))
-    return list(found.values())
+        by_name.setdefault(name := config.folder_name(), Cell(config, name, varied))
+    return list(by_name.values())
 
 
 def run_cells(
@@ -200,14 +201,19 @@ def run_cells(
     tell: Callable[[Sequence[Cell]], None],
     cache: Path | None = None,
 ) -> None:
-    """Run every cell that is not done; ``sweep.json`` in ``root`` is kept up to date, and ``tell`` called on news.
+    """Run every cell that is not finished and keep ``sweep.json`` in ``root`` up to date.
 
-    A worker that dies is replaced; its run goes on from its checkpoint. A run that fails is tried ``retries`` times
-    more, after the others, and then left, with its reasons. What earlier calls took and said stays in ``sweep.json``,
-    also of runs that are not in this grid. ``cache`` is the folder of cached answers, if they are used.
+    A worker that dies is replaced, and its run resumes from its checkpoint. A failed run is retried after the others.
+    Attempts, seconds and errors of earlier calls stay in ``sweep.json``, also those of runs outside this grid.
+
+    Args:
+        engine: the executor of the runs.
+        retries: retries of a failed run.
+        tell: called with the cells after every change.
+        cache: folder of cached answers; None to use no cache.
 
     Raises:
-        InputError: ``sweep.json`` is damaged.
+        InputError: a damaged ``sweep.json``.
     """
     stored = read_rows(root)
     for cell in grid:
@@ -238,7 +244,7 @@ def run_cells(
 
 
 def _look(cell: Cell, root: Path) -> None:
-    """Skip a run that is finished and whole; one that is damaged has failed, since no try would mend it."""
+    """Mark a finished run as skipped, and a damaged one as failed, since a retry would not repair it."""
     try:
         if is_finished(root / cell.name):
             cell.state = "skipped"
@@ -248,7 +254,7 @@ def _look(cell: Cell, root: Path) -> None:
 
 
 def _settle(cell: Cell, outcome: Outcome, retries: int) -> bool:
-    """Take an outcome into its cell; whether to try again."""
+    """Record an outcome in its cell and return whether to retry it."""
     cell.seconds, cell.cached = cell.seconds + outcome.seconds, outcome.cached
     if outcome.reason is None:
         cell.state = "done"
@@ -260,16 +266,16 @@ def _settle(cell: Cell, outcome: Outcome, retries: int) -> bool:
 
 
 def default_workers() -> int:
-    """One: a run uses all processors by itself. More pay on machines with many."""
+    """Return one worker for every eight processors and at least one, since one run uses several processors."""
     return max(1, (os.cpu_count() or 1) // 8)
 
 
 def engine_of(name: str, grid: Sequence[Cell], resources: Resources, workers: int | None, address: str) -> Engine:
-    """The engine of a name, ``local`` or ``ray``, not yet entered. ``workers``: None for the engine's own number."""
+    """Make the executor of a name, ``local`` or ``ray``, not yet entered; ``workers`` None takes its default."""
     if name == "local":
         return LocalEngine(workers or default_workers(), resources)
     from .executors.ray import RayEngine
 
-    if resources.cpus is None:  # what a run was asked to use, its worker needs
+    if resources.cpus is None:  # a worker needs as many processors as its run has threads
         resources = resources.model_copy(update={"cpus": float(max(cell.config.threads or 1 for cell in grid))})
     return RayEngine(workers, resources, address, any(cell.config.device.startswith("cuda") for cell in grid))

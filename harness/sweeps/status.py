@@ -1,4 +1,4 @@
-"""``sweep.json``: what became of every run of a sweep. Read back by the next call, as a stranger's file."""
+"""The file ``sweep.json``: the state of every run of a sweep. The next call reads it as untrusted input."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ from ...tasks.spec import first_problem
 
 STATUS = "sweep.json"
 MOST_STATUS = 64 << 20  # bytes
-MOST_REASONS = 20  # of a run; the latest are kept
+MOST_REASONS = 20  # errors kept of a run, the latest
 State = Literal["waiting", "running", "done", "failed", "skipped"]
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
 def _finite(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    json.dumps(value, allow_nan=False)  # ValueError: NaN or Infinity, which could not be written again
+    json.dumps(value, allow_nan=False)  # ValueError for NaN or Infinity, which could not be written again
     return value
 
 
 class Row(Strict):
-    """A run of a sweep. ``attempts``, ``seconds`` and ``reasons`` are those of all calls; ``varied`` are the settings
-    that its aligner's ``grid`` gave it."""
+    """The state of one run of a sweep.
+
+    ``attempts``, ``seconds`` and ``reasons`` are those of all calls; ``varied`` are the settings chosen from the
+    aligner's ``grid``.
+    """
 
     run: str
     tasks: tuple[str, ...]
@@ -48,10 +51,10 @@ _ROWS = TypeAdapter(list[Row])
 
 
 def read_rows(root: Path) -> dict[str, Row]:
-    """The runs of the sweeps into a folder, by name; none where there was no sweep.
+    """Read the state of the runs of all sweeps in a folder, by name; return none where there was no sweep.
 
     Raises:
-        InputError: the file is damaged, or another program's.
+        InputError: a damaged file, or one of another program.
     """
     path = root / STATUS
     if not path.exists():
@@ -59,5 +62,5 @@ def read_rows(root: Path) -> dict[str, Row]:
     try:
         return {row.run: row for row in _ROWS.validate_json(read_unmarked(path, MOST_STATUS))}
     except ValidationError as error:
-        remedy = "Remove the file: runs stay, what they took is forgotten."
+        remedy = "Remove the file: runs stay, their attempts and times are lost."
         raise InputError(f"{path}: {first_problem(error)}. {remedy}") from None

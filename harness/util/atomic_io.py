@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside their place and moved into it."""
+"""Write files atomically: under a temporary name beside the target, then renamed to it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ...errors import RunError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that becomes ``path`` when the block ends well, and vanishes when it does not.
+    """Yield a temporary path that is renamed to ``path`` when the block succeeds and removed when it fails.
 
-    The block may make it a file or a folder; a folder replaces what stood there.
+    The block may create a file or a folder; a folder replaces an existing one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # as ``remove_temporaries`` knows them
@@ -37,10 +37,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """A folder, made if need be, that no other process works in while the block lasts.
+    """Lock a folder, created if missing, against other processes while the block lasts.
 
     Raises:
-        RunError: another one does.
+        RunError: another process holds the lock.
     """
     from filelock import FileLock, Timeout
 
@@ -57,7 +57,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _to_disk(path: Path) -> None:
-    """Have files on the disk before they get their names: a loss of power then leaves the old ones or the new ones."""
+    """Flush files to disk before they are renamed, so that a power failure leaves either the old or the new files."""
     for file in path.rglob("*") if path.is_dir() else [path]:
         if file.is_file():
             descriptor = os.open(file, os.O_RDONLY)
@@ -68,7 +68,7 @@ def _to_disk(path: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Remove what killed processes left under a folder that nobody else works on."""
+    """Remove the temporary files that killed processes left in a folder which no other process uses."""
     for path in sorted(folder.rglob(".*.tmp")):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -77,14 +77,14 @@ def remove_temporaries(folder: Path) -> None:
 
 
 def copy_into(folder: Path, files: Mapping[str, Path]) -> None:
-    """Copy files into a folder, made if need be, under the relative names given."""
+    """Copy files into a folder, created if missing, under the given relative names."""
     for name, path in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / name)
 
 
 def sha256(path: Path) -> str:
-    """The sha256 of a file, 64 hexadecimal digits.
+    """Compute the sha256 of a file, 64 hexadecimal digits.
 
     Raises:
         OSError: it cannot be read.
@@ -100,10 +100,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON atomically; NaN and Infinity are refused."""
+    """Write JSON atomically; raise ValueError for NaN and Infinity."""
     write_text(path, json_text(data))
 
 
 def json_text(data: Any) -> str:
-    """Data as ``write_json`` writes it."""
+    """Return data as the JSON text that ``write_json`` writes."""
     return json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""Help of a command with many options: the options stand in groups, in the order in which groups first appear."""
+"""Help of a command with many options: options are listed in groups, in the order in which groups first appear."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REST = "Options"  # the heading of options without a group; click's own --help i
 
 
 class _GroupedOption(click.Option):
-    """An option that knows the heading it stands under in the help."""
+    """An option with the heading of its group in the help."""
 
     def __init__(self, *names: Any, group: str = REST, **settings: Any) -> None:
         super().__init__(*names, **settings)

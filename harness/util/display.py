@@ -1,4 +1,4 @@
-"""Where work under way is shown to a person."""
+"""Interface for showing the progress of a run to the user."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Protocol, Self
 
 
 class Display(Protocol):
-    """Where a run tells what it is doing."""
+    """Receiver of messages and progress of a run."""
 
     def say(self, text: str) -> None:
         """Show one line."""
 
     def advance(self, label: str, spent: float, allowed: float, best: float | None) -> None:
-        """Show that a search has spent so many of its survey evaluations, and its best loss so far."""
+        """Show the survey evaluations that a search has spent, of those allowed, and its best loss so far."""
 
 
 class Quiet:
@@ -22,7 +22,7 @@ class Quiet:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        """Nothing to close."""
+        """Close nothing."""
 
     def say(self, text: str) -> None:
         """Show nothing."""

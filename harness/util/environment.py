@@ -1,4 +1,4 @@
-"""What a run stands on: the processor, and versions of what decides a number."""
+"""Environment information for manifests: the processor, and the versions of packages that affect results."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ PACKAGES = ("culteval", "torch", "transformers", "numpy", "cmaes")
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a number."""
-    found = {"python": sys.version.split()[0]}
+    """Return the versions of Python and of the packages that affect results, by name."""
+    installed = {"python": sys.version.split()[0]}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:  # a model behind an endpoint needs no torch
             continue
-    return found
+    return installed
 
 
 def processor() -> str:
-    """The processor's name as the system has it."""
+    """Return the name of the processor as the operating system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -1,6 +1,7 @@
-"""What happened, as JSON lines: ``log.jsonl`` in a run's folder, and the standard logger ``culteval``.
+"""Log events as JSON lines in ``log.jsonl`` of a run's folder, and to the standard logger ``culteval``.
 
-Nothing is sent anywhere. Whoever embeds the package attaches handlers to ``logging.getLogger("culteval")``.
+No event leaves the machine. An application that embeds the package can attach handlers to
+``logging.getLogger("culteval")``.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from typing import Any
 
 LOG = "log.jsonl"
 LOGGER = logging.getLogger("culteval")
-LOGGER.addHandler(logging.NullHandler())  # a library says nothing until it is asked to
+LOGGER.addHandler(logging.NullHandler())  # a library logs nothing unless the application asks for it
 
 
 class JsonLine(logging.Formatter):
-    """A record as one JSON object: time (ISO 8601 with its zone), level, run, event, and the event's own fields."""
+    """Formatter of a record as a JSON object: time (ISO 8601 with zone), level, run, event, and the event's fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line without its end."""
+        """Return the record as one line, without a line break."""
         when = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
-        own = vars(record)  # with what was handed over as ``extra``
+        own = vars(record)  # includes the fields that were passed as ``extra``
         line = {"time": when, "level": record.levelname.lower(), "run": own["run"], "event": own["event"]}
         return json.dumps(line | {name: _plain(value) for name, value in own["fields"].items()}, ensure_ascii=False)
 
@@ -35,7 +36,7 @@ class RunLog:
         self.path, self.run = folder / LOG, folder.name
 
     def event(self, name: str, /, **fields: Any) -> None:
-        """Append one line, and tell the logger ``culteval``."""
+        """Append one line to the file, and pass the event to the logger ``culteval``."""
         record = _record(self.run, name, fields)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(JsonLine().format(record) + "\n")
@@ -43,7 +44,7 @@ class RunLog:
 
 
 def tell(run: str, event: str, /, **fields: Any) -> None:
-    """An event that belongs to no run's folder, to the logger alone."""
+    """Log an event that belongs to no run folder, to the logger alone."""
     _pass_on(_record(run, event, fields))
 
 
@@ -61,5 +62,5 @@ def _record(run: str, event: str, fields: dict[str, Any]) -> logging.LogRecord:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no number for, as text."""
+    """Return NaN and infinities, which JSON lacks, as text; other values unchanged."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -346,7 +346,7 @@ def test_a_family_is_ours_until_something_is_imported(data):
         config = planned(tasks=(name,), fit=(f"{name}:US",))
         assert (config.tasks, config.fit) == ((core,), (core,))
         done = CliRunner().invoke(cli, ["run", "--aligner", "naive", "--task", name, "--fit", name, "--country", "XX"])
-        assert done.stderr.count(f"{name}: {core}, ours.\n") == 1  # once, though it is asked and fitted
+        assert done.stderr.count(f"{name}: {core}, built in.\n") == 1  # once, though it is asked and fitted
         assert planned(tasks=(core, name)).folder_name() == planned(tasks=(core,)).folder_name()
 
 

@@ -171,13 +171,13 @@ def test_a_narrow_terminal_has_whole_numbers_and_says_what_it_leaves_out(folder,
         return CliRunner().invoke(cli, ["leaderboard", "show", str(folder)]).output
 
     wide, narrow = show(200), show(80)
-    assert "no room here for" not in wide
+    assert "not shown at this width" not in wide
     assert max(map(len, narrow.splitlines())) <= 80
     numbers = set(re.findall(r"\d[\d,.]*", wide))
     lines = [line for line in narrow.splitlines() if line.startswith(" icl s0 ")]
     assert len(lines) > 6 and all(set(re.findall(r"\d[\d,.]*", line)) <= numbers for line in lines)
     first = narrow.partition("\n\n")[0]
-    left_out = first.partition("no room here for: ")[2]
+    left_out = first.partition("not shown at this width: ")[2]
     assert "sec" in left_out and "improvement" in first and "rank" in first and "heldout expected" not in left_out
 
 

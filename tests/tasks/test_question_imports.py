@@ -136,8 +136,8 @@ def test_people_are_told_how_many(home):
     (home / "easy.csv").write_text("\n".join([EASY, *GOOD, *MENDED["an empty option"][0], "1,Q?,a,b,c,d,A,Atlantis"]))
     said = CliRunner().invoke(cli, ["data", "import", "culturalbench", "easy.csv", "--skip-bad-rows"]).stdout
     assert "3 rows, 3 questions" in said
-    assert "mended     questions by what was wrong: empty options 1\n" in said
-    assert "left out   questions by what was wrong: country 1\n" in said
+    assert "mended     questions by defect: empty options 1\n" in said
+    assert "left out   questions by defect: country 1\n" in said
 
 
 def judged(name, *options, country="Spain"):

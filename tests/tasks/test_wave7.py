@@ -213,7 +213,7 @@ def test_people_without_a_weight_are_in_no_share_and_no_count(kind, home):
     (home / "wave7.csv").write_text(text_of(rows))
     said = call("wave7.csv")
     assert "57 respondents, 4 countries" in said
-    assert "left out   3 respondents, whose W_WEIGHT is missing or zero" in said
+    assert "left out   3 respondents with W_WEIGHT missing or zero" in said
     same(shares(home), by_hand([row if i >= 3 else row | {"W_WEIGHT": "0"} for i, row in enumerate(rows)]))
     found = json.loads(call("wave7.csv", "--json"))
     assert found["respondents"] == 57 and sum(found["left_out"].values()) == 3

@@ -1,4 +1,4 @@
-"""What carries out a sweep's runs: workers, here or on a cluster, and what goes to them and comes back."""
+"""Interface of executors, whose workers execute the runs of a sweep, with their jobs and outcomes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...runs.config import RunConfig
 
 
 class Resources(Strict):
-    """What one worker takes: processors, which are its threads too, and graphics cards; parts of one are allowed."""
+    """The resources of one worker: processors, which are its threads too, and graphics cards, also in fractions."""
 
     cpus: float | None = Field(None, gt=0, le=4096)
     gpus: float | None = Field(None, ge=0, le=64)
@@ -22,18 +22,18 @@ class Resources(Strict):
     @classmethod
     def _whole_above_one(cls, value: float | None) -> float | None:
         if value is not None and value > 1 and value != int(value):
-            raise ValueError("above 1 it is a whole number")
+            raise ValueError("a number above 1 must be whole")
         return value
 
     @property
     def threads(self) -> int | None:
-        """Threads of torch, where processors are given."""
+        """Return the threads of torch; None where no processors are given."""
         return None if self.cpus is None else max(1, int(self.cpus))
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run for a worker: its configuration, the folder that runs go to, and that of cached answers, if any."""
+    """One run for a worker: its configuration, the folder of runs, and the folder of cached answers, if used."""
 
     config: RunConfig
     root: Path
@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: seconds it took, why it failed (None: it did not), tasks whose answers were cached."""
+    """The outcome of a run: its seconds, the reason of a failure (None on success), tasks with cached answers."""
 
     seconds: float
     reason: str | None
@@ -50,10 +50,10 @@ class Outcome:
 
 
 class Engine(Protocol):
-    """Workers numbered from 0 to ``workers``, each of which does one run at a time and keeps its model for the next.
+    """Executor with workers 0 to ``workers`` - 1, each of which executes one run at a time and keeps its model.
 
-    Runs leave their results in their folders; only an ``Outcome`` comes back. On leaving the context the workers end,
-    whatever they are doing: a run goes on from its checkpoint another time.
+    Runs write their results to their folders; only an ``Outcome`` is returned. Leaving the context ends all workers at
+    once; an interrupted run can resume from its checkpoint.
     """
 
     workers: int
@@ -63,7 +63,7 @@ class Engine(Protocol):
     def __exit__(self, *failure: object) -> None: ...
 
     def start(self, worker: int, job: Job) -> None:
-        """Give an idle worker a run. A worker that died before is replaced."""
+        """Start a run on an idle worker; a worker that has died is replaced."""
 
     def finished(self, seconds: float) -> list[tuple[int, Outcome]]:
-        """Workers that ended their run, well or not, since the last call; waits so long for one."""
+        """Return the workers whose runs ended, with or without success; wait up to ``seconds`` for one."""

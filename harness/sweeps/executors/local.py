@@ -1,4 +1,4 @@
-"""Workers on this machine: one spawned process each, at the other end of a pipe."""
+"""Local executor: workers are spawned processes of this machine, connected by pipes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .base import Job, Outcome, Resources
 
 @dataclass
 class _Worker:
-    """A process, our end of its pipe, and whether it has a run."""
+    """A process, the parent's end of its pipe, and whether it executes a run."""
 
     process: SpawnProcess
     pipe: Connection
     busy: bool = False
 
     def end(self) -> None:
-        """End it: idle, it goes when the pipe closes."""
+        """End the process: an idle one ends when the pipe closes, a busy one is killed."""
         self.pipe.close()
         if self.busy:
             self.process.kill()
@@ -30,7 +30,7 @@ class _Worker:
 
 
 class LocalEngine:
-    """Processes of this machine. Of ``resources`` only the processors count, as threads a worker."""
+    """Executor with processes of this machine; ``resources.cpus`` are the threads of a worker, cards are ignored."""
 
     def __init__(self, workers: int, resources: Resources) -> None:
         self.workers, self._threads = workers, resources.threads
@@ -46,8 +46,8 @@ class LocalEngine:
         self._at.clear()
 
     def start(self, worker: int, job: Job) -> None:
-        """Give an idle worker a run; see ``Engine``."""
-        if worker in self._at and not self._at[worker].process.is_alive():  # it died with nothing to do
+        """Start a run on an idle worker; see ``Engine``."""
+        if worker in self._at and not self._at[worker].process.is_alive():  # it died while idle
             self._at.pop(worker).end()
         if worker not in self._at:
             self._at[worker] = self._spawn()
@@ -58,11 +58,11 @@ class LocalEngine:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_serve, args=(theirs, self._threads))
         process.start()
-        theirs.close()  # so that our end reads the end of file when the process is gone
+        theirs.close()  # so that the parent reads the end of file when the process has ended
         return _Worker(process, ours)
 
     def finished(self, seconds: float) -> list[tuple[int, Outcome]]:
-        """Workers that ended their run; see ``Engine``."""
+        """Return the workers whose runs ended; see ``Engine``."""
         pipes = {number: worker.pipe for number, worker in self._at.items() if worker.busy}
         ready = wait(list(pipes.values()), seconds)
         return [(number, self._outcome(number)) for number, pipe in pipes.items() if pipe in ready]
@@ -79,7 +79,7 @@ class LocalEngine:
 
 
 def _serve(pipe: Connection, threads: int | None) -> None:
-    """The life of a worker: runs from the pipe until it closes."""
+    """Execute the runs that come through the pipe until it closes."""
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # before torch is imported
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -93,7 +93,7 @@ def _serve(pipe: Connection, threads: int | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """End at once where the sweep is gone, rather than hold a model and a run's lock for nobody."""
+    """End this process when the sweep's process ends, so that it frees its model and the lock of its run."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "workers are started by a sweep"
     parent.join()

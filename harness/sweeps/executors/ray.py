@@ -1,7 +1,7 @@
-"""Workers on a cluster of Ray: actors that hold a model. Optional: ``pip install culteval[ray]``.
+"""Executor on a cluster of Ray, with actors that keep a model. Optional: ``pip install culteval[ray]``.
 
-Runs write their folders themselves, so every node has to see the output folder under the same path. Ray's object store
-carries configurations and outcomes of a kilobyte; weights are read from disk, where the nodes' page caches share them.
+Runs write their own folders, so every node must see the output folder under the same path. Ray's object store has
+configurations and outcomes of about a kilobyte only; each worker reads the weights from disk.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from typing import Any, Self
 from ....errors import RunError, UnavailableError, UsageError
 from .base import Job, Outcome, Resources
 
-_STORE = 80 << 20  # bytes of the object store of a cluster of our own, about the least Ray takes
-_PASSED = ("CULTEVAL_", "HF_", "TRANSFORMERS_")  # variables that a worker on another node needs too
+_STORE = 80 << 20  # bytes of the object store of a cluster started here, about the least that Ray accepts
+_PASSED = ("CULTEVAL_", "HF_", "TRANSFORMERS_")  # prefixes of the variables that workers on other nodes need
 
 
 class RayEngine:
-    """Actors of a cluster.
+    """Executor with actors of a cluster.
 
     Args:
-        workers: how many; None means as many as the cluster has room for.
-        resources: of each; a processor and, where ``cuda`` is set, a card if nothing is said.
+        workers: their number; None for as many as the cluster has slots for.
+        resources: of each worker; by default one processor and, if ``cuda``, one card.
         address: of a running cluster (``auto`` or ``HOST:6379``), or ``local`` to start one here.
     """
 
     def __init__(self, workers: int | None, resources: Resources, address: str, cuda: bool) -> None:
-        self._asked, self._address = workers, address
+        self._requested, self._address = workers, address
         self._cpus = 1.0 if resources.cpus is None else resources.cpus
         self._gpus = float(cuda) if resources.gpus is None else resources.gpus
         self.workers = 0
@@ -40,7 +40,7 @@ class RayEngine:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            # Ray tells of dead workers on standard output, which is ours for results; outcomes have the reason.
+            # Ray reports dead workers on standard output, which must have results only; outcomes have the reason.
             silence = stack.enter_context(Path(os.devnull).open("w"))
             stack.enter_context(contextlib.redirect_stdout(silence))
             self._ray = _connected(self._address)
@@ -55,22 +55,22 @@ class RayEngine:
         self._running.clear()
 
     def _fitting(self) -> int:
-        """Workers asked for, or as many as fit.
+        """Return the requested number of workers, or the number of slots.
 
         Raises:
-            UsageError: more than fit. RunError: not even one fits.
+            UsageError: fewer slots than requested workers. RunError: no slot.
         """
-        fit = room((node["Resources"] for node in self._ray.nodes() if node["Alive"]), self._cpus, self._gpus)
-        each = f"{self._cpus:g} processors and {self._gpus:g} cards each"
+        slots = room((node["Resources"] for node in self._ray.nodes() if node["Alive"]), self._cpus, self._gpus)
+        needs = f"{self._cpus:g} processors and {self._gpus:g} cards each"
         remedy = "Give a worker less (`resources:` in the sweep file), or add nodes."
-        if not fit:
-            raise RunError(f"no node of the cluster has room for a worker ({each}). {remedy}")
-        if self._asked and self._asked > fit:
-            raise UsageError(f"`workers` {self._asked}: the cluster has room for {fit} ({each}). {remedy}")
-        return self._asked or fit
+        if not slots:
+            raise RunError(f"no node of the cluster has room for a worker ({needs}). {remedy}")
+        if self._requested and self._requested > slots:
+            raise UsageError(f"`workers` {self._requested}: the cluster has room for {slots} ({needs}). {remedy}")
+        return self._requested or slots
 
     def start(self, worker: int, job: Job) -> None:
-        """Give an idle worker a run; see ``Engine``."""
+        """Start a run on an idle worker; see ``Engine``."""
         if worker not in self._actors:
             environment = {name: value for name, value in os.environ.items() if name.startswith(_PASSED)}
             threads = str(max(1, int(self._cpus)))
@@ -79,7 +79,7 @@ class RayEngine:
         self._running[self._actors[worker].work.remote(job)] = worker
 
     def finished(self, seconds: float) -> list[tuple[int, Outcome]]:
-        """Workers that ended their run; see ``Engine``."""
+        """Return the workers whose runs ended; see ``Engine``."""
         self._ray.wait(list(self._running), timeout=seconds)
         done, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
         return [self._outcome(reference) for reference in done]
@@ -95,14 +95,14 @@ class RayEngine:
 
 
 class _Worker:
-    """An actor. It works where the sweep was started, since tasks of one's own are found from there."""
+    """Actor that executes runs in the working folder of the sweep, where the user's own tasks are found."""
 
     def __init__(self, folder: str, environment: Mapping[str, str]) -> None:
         os.environ.update(environment)  # before torch and the hub's client are imported
         self._folder = folder
 
     def work(self, job: Job) -> Outcome:
-        """Carry out a run, if this node sees the folders."""
+        """Execute a run if this node has the folders; otherwise return a failure."""
         for folder in (Path(self._folder), job.root):
             if not folder.is_dir():
                 reason = f"{socket.gethostname()} has no {folder}: all nodes must share that folder. Move `out`."
@@ -114,18 +114,18 @@ class _Worker:
 
 
 def room(nodes: Iterable[Mapping[str, float]], cpus: float, gpus: float) -> int:
-    """How many workers fit into nodes of these resources; no worker spans two nodes."""
+    """Compute the slots of workers on nodes of these resources; no worker spans two nodes."""
     wanted = {"CPU": cpus, "GPU": gpus}
     return sum(min(int(node.get(kind, 0) / size + 1e-9) for kind, size in wanted.items() if size) for node in nodes)
 
 
 def _connected(address: str) -> Any:
-    """The module ``ray``, connected.
+    """Connect to a cluster and return the module ``ray``.
 
     Raises:
         UnavailableError: Ray is not installed, or no cluster answers.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no telemetry from a cluster that we start
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no telemetry from a cluster started here
     try:
         import ray
         import ray.exceptions
@@ -134,7 +134,7 @@ def _connected(address: str) -> Any:
     own: dict[str, Any] = {"object_store_memory": _STORE, "include_dashboard": False} if address == "local" else {}
     host, _, port = address.rpartition(":")
     try:
-        if host and port.isdecimal():  # Ray itself asks for minutes
+        if host and port.isdecimal():  # Ray itself waits for minutes
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
     except (RuntimeError, ValueError, OverflowError, OSError) as error:

@@ -1,4 +1,4 @@
-"""What a worker does with a run, whoever started the worker."""
+"""Execution of a run by a worker of any executor."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ...runs.load_model import load
 from ...util.display import Quiet
 from .base import Job, Outcome
 
-_held: dict[tuple[Any, ...], Any] = {}  # of a worker process: the one model it keeps for its next run
+_held: dict[tuple[Any, ...], Any] = {}  # the one model that a worker process keeps for its next run
 
 
 def work(job: Job) -> Outcome:
-    """Carry out one run. Why it failed comes back as text, since not every exception can travel."""
+    """Execute one run; the reason of a failure is returned as text, since not every exception can be pickled."""
     started, config = time.monotonic(), job.config
     reason: str | None = None
     cached: tuple[str, ...] = ()
@@ -26,13 +26,13 @@ def work(job: Job) -> Outcome:
         cached = execute(config, job.root, lambda: _model(config), Quiet(), cache=job.cache).cached
     except CultevalError as error:
         reason = str(error)
-    except BaseException as error:  # whatever a run dies of is kept, and the sweep goes on
+    except BaseException as error:  # any error of a run is recorded, and the sweep continues
         reason = "".join(traceback.format_exception_only(error)).strip()
     return Outcome(time.monotonic() - started, reason, cached)
 
 
 def _model(config: RunConfig) -> Any:
-    """One model a worker; another one is loaded only after it was let go."""
+    """Return the model of a configuration; another one is freed before it is loaded."""
     place = (config.model, config.dtype, config.device, config.revision, config.threads, config.endpoint)
     around = (config.adapter_sha256, config.chat and config.chat.model_dump_json())
     if (key := (*place, *around, config.model_content)) not in _held:

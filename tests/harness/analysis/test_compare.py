@@ -120,7 +120,7 @@ def test_text_on_one_side_only(tmp_path, said, monkeypatch, capsys):
         assert {row.readout for row in found.differences} == ({"expected", "argmax"} if said == "beside" else set())
         assert all(row.text_a is None and row.text_b is None for row in found.moved)
         code, told, _ = run(monkeypatch, capsys, "compare", *order)
-        assert code == 0 and "of one side only" in told
+        assert code == 0 and "only one side has answers" in told
         assert ("no answer changed" in told or "changed most (text" in told) is False
 
 

@@ -84,7 +84,7 @@ def test_an_item_without_an_answer():
             assert len(pooled(answers, "text").layout) == len(spec_of(name).items.ids) - 1
             assert distances(spec_of(name), answers, "text", MeasureOptions(), "US")
             continue
-        with pytest.raises(InputError, match="read-out text"):
+        with pytest.raises(InputError, match="scored by text"):
             distances(spec_of(name), answers, "text", MeasureOptions(), "US")
 
 

@@ -172,7 +172,7 @@ def test_other_respondents_are_not_paired():
     _, b = random_answers("vsm13", 30, 2)
     rows = differences(spec, a, b, "SA", OPTIONS, np.random.default_rng(0), paired=False)
     assert {(row.low, row.p, row.n) for row in rows} == {(None, None, 20)}
-    assert all("other respondents" in row.note for row in rows)
+    assert all("different personas" in row.note for row in rows)
 
 
 def test_one_unparsed_text_costs_one_answer_and_no_interval():
