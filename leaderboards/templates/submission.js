@@ -1,4 +1,4 @@
-// One submission: where it stands, its dimensions, its answers item by item, where it comes from.
+// One submission: rank, dimensions, answers by item, provenance.
 "use strict";
 (() => {
   const { esc, show, size, mark, marks, place, colour } = culteval;
@@ -106,7 +106,7 @@
     const target = known.map((d) => found(d, "heldout") - found(`${d}_error`, "heldout"));
     const held = of("heldout"), fit = of("fit");
     $("radar").setAttribute("aria-label", `Radar of six indices against the published ones of ${b.countryName}; the table beside it has the figures.`);
-    $("radar-table").innerHTML = `<table class="plain"><thead><tr><th>Dimension</th><th class="number">Published</th><th class="number">Fitted</th><th class="number">Held out</th><th class="number">Error</th></tr></thead><tbody>${known.map((d, i) => `<tr><td>${DIMENSIONS[d]}</td><td class="number">${show(target[i], 0)}</td><td class="number">${show(fit[i], 0)}</td><td class="number"><b>${show(held[i], 0)}</b></td><td class="number">${show(held[i] - target[i], 0)}</td></tr>`).join("")}</tbody></table><p class="note">Indices in the expected read-out. Published: edition ${esc(b.edition)}.</p>`;
+    $("radar-table").innerHTML = `<table class="plain"><thead><tr><th>Dimension</th><th class="number">Published</th><th class="number">Fitted</th><th class="number">Held out</th><th class="number">Error</th></tr></thead><tbody>${known.map((d, i) => `<tr><td>${DIMENSIONS[d]}</td><td class="number">${show(target[i], 0)}</td><td class="number">${show(fit[i], 0)}</td><td class="number"><b>${show(held[i], 0)}</b></td><td class="number">${show(held[i] - target[i], 0)}</td></tr>`).join("")}</tbody></table><p class="note">Answer scoring: expected. Published: edition ${esc(b.edition)}.</p>`;
     draw("radar", () => {
       const ring = (values, label, line, extra) => ({ type: "scatterpolar", r: [...values, values[0]], theta: [...known, known[0]].map((d) => DIMENSIONS[d].replace(/[ -]/, "<br>")), name: label, line, hovertemplate: "%{r:.0f}", ...extra });
       const all = [...target, ...held, ...fit.filter((v) => v !== undefined)];
@@ -127,7 +127,7 @@
     const given = page.answers[b.task], held = given.shares.heldout || {}, fit = given.shares.fit || {};
     const people = asked.some((item) => item.people), right = asked.some((item) => item.right);
     const gap = (p, q) => p.reduce((sum, v, i) => sum + Math.abs(v - q[i]), 0) / 2;
-    const counted = (item, shares) => { // where the country was asked a shorter scale, as the score counts it
+    const counted = (item, shares) => { // if the survey used a shorter scale in the country, as in the score
       const sum = shares.map(() => 0);
       shares.forEach((p, i) => { sum[item.as[i]] += p; });
       return sum;
@@ -140,8 +140,8 @@
     });
     if (people || right) rows.sort((x, y) => (y.far ?? -1) - (x.far ?? -1));
     $("items-note").textContent = rows.length === 0 ? "No answers to show." : people
-      ? `Farthest from people first. Upper bar: people of ${b.countryName}; lower bar: the model, held out, mean over wordings and orders. Choose an item to see it large.`
-      : right ? "The worst first. Bars: mean probability of each option, held out; the right option is named." : "Bars: mean probability of each option, held out where it was asked, from the first option to the last.";
+      ? `Largest distance first. Upper bar: people of ${b.countryName}; lower bar: the model, held out, mean over paraphrases and option orders. Select an item to enlarge it.`
+      : right ? "Lowest probability of the right option first. Bars: mean probability of each option, held out; the right option is named." : "Bars: mean probability of each option, held out if available, from the first option to the last.";
     const about = (r) => people ? "Total variation" : right ? "Missed" : "";
     $("items").innerHTML = rows.map((r, k) => `<div class="item"><div class="q"><button type="button" class="link" data-k="${k}">${esc(r.item.text)}</button><small>${esc(r.item.id)}${r.item.right && r.item.options.length ? `; right: ${r.item.right.map((at) => esc(r.item.options[at])).join(", ")}` : ""}</small></div>`
       + `<div class="bars">${r.item.people ? bar(r.item.people, "people") : ""}${r.mine.length ? bar(r.mine, "model") : ""}${r.text ? `<blockquote>${esc(r.text)}</blockquote>` : ""}<span class="hidden">${r.item.people ? esc(`People: ${spoken(r.item.people, r.item.options)}. `) : ""}${r.mine.length ? esc(`Model: ${spoken(r.mine, r.item.options)}.`) : ""}</span></div>`
@@ -172,7 +172,7 @@
     const facts = [
       ["Submission", page.name], ["Aligner", m.aligner.name], ["Settings", settings || "its own"], ["Adapter sha256", m.aligner.adapter_sha256 || "no adapter"], ["Seed", m.seed],
       ["Model", m.model.name], ["Revision", m.model.revision], ["Computed in", `${m.model.dtype} on ${m.model.device}, ${m.model.threads} threads, ${m.model.forward}`], ["Chat template", m.model.chat_template || "none"],
-      ...(m.model.adapter_sha256 ? [["adapter carried", `sha256 ${m.model.adapter_sha256}; not part of a submission, --adapter names the folder where it lies`]] : []),
+      ...(m.model.adapter_sha256 ? [["Adapter of the model", `sha256 ${m.model.adapter_sha256}; not part of the submission; --adapter names its folder`]] : []),
       ...m.tasks.map((t) => [`Task ${t.name}`, `${t.country}, edition ${t.edition ?? "its own"}, hash ${t.hash}`]),
       ["Fitted to", m.fitted ? `${m.fitted.tasks.join(", ")} for ${m.fitted.country}, ${m.fitted.readout}, ${m.fitted.norm}` : "nothing"],
       ["Budget", `${show(m.budget.survey_evaluations, 0)} survey evaluations (${show(m.budget.item_forwards, 0)} of ${show(m.budget.item_forwards_allowed, 0)} item forwards), ${show(m.budget.tokens, 0)} tokens, ${show(m.budget.seconds, 0)} s`],

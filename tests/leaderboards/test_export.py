@@ -150,7 +150,7 @@ def test_an_export_reads_each_answers_file_once(tmp_path, monkeypatch):
 def test_build_command(board_folder, tmp_path):
     told = json.loads(call("build", board_folder, "--out", tmp_path / "x", "--json"))
     assert told == {"submissions": 9, "boards": 3, "renewed": 9, "page": str(tmp_path / "x" / "index.html")}
-    assert "0 read anew" in call("build", board_folder, "--out", tmp_path / "x")
+    assert "0 read again" in call("build", board_folder, "--out", tmp_path / "x")
 
 
 def test_names_of_reference_lines_stand_clear_of_one_another(board_folder, tmp_path):
