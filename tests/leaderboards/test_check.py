@@ -172,7 +172,7 @@ SPOILED = {
         "adapter_config.json",
     ),
     "a mark of its own": (lambda board: mark(board, key_of(entry(board, "naive"))), "differs from the release"),
-    "a mark of nothing": (lambda board: mark(board, "0" * 64), "marks no entry's answers"),
+    "a mark of nothing": (lambda board: mark(board, "0" * 64), "no entry has these answers"),
     "marks that cannot be read": (lambda board: (board / "verified.json").write_text("[]"), "verified.json"),
     "a page": (lambda board: (board / "evil.html").write_text("<b>"), "no entry"),
     "an empty folder": (lambda board: (board / "empty").mkdir(), "no entry"),

@@ -160,7 +160,15 @@ def test_a_submission(visit, name, chart):
     page.locator(f'a[href="submission.html#{name}"]').click()
     page.wait_for_selector(chart)
     text = page.locator("main").inner_text()
-    for part in (name, "Repeat this run", "culteval run --aligner", spec_of(task).hash, "ab" * 32, "answers.jsonl", "r1"):
+    for part in (
+        name,
+        "Repeat this run",
+        "culteval run --aligner",
+        spec_of(task).hash,
+        "ab" * 32,
+        "answers.jsonl",
+        "r1",
+    ):
         assert part in text, part
     assert page.locator(".item").count() > 15
     if task == "wvs":
