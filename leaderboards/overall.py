@@ -47,7 +47,7 @@ class _Task(NamedTuple):
     asked: str
 
 
-class _Who(NamedTuple):
+class _RowKey(NamedTuple):
     """The common properties of the runs of one row: all but country and seed. A baseline has no settings."""
 
     aligner: str
@@ -72,7 +72,7 @@ class Cell:
 
 
 @dataclass
-class _Found:
+class _Values:
     """The values of one row in one column, by country; a baseline has spreads and no runs."""
 
     countries: set[str] = field(default_factory=set)
@@ -170,14 +170,14 @@ def overall(found: Sequence[Board], shelf: TaskCache) -> Overall:
     boards: dict[_Task, list[Board]] = defaultdict(list)
     for board in found:
         boards[_Task(board.key.task, *board.key[2:])].append(board)
-    runs: dict[_Who, dict[str, Entry]] = defaultdict(dict)
-    table: dict[_Who, dict[_Task, _Found]] = defaultdict(lambda: defaultdict(_Found))
-    for task, mine in boards.items():
-        for board in mine:
+    runs: dict[_RowKey, dict[str, Entry]] = defaultdict(dict)
+    table: dict[_RowKey, dict[_Task, _Values]] = defaultdict(lambda: defaultdict(_Values))
+    for task, members in boards.items():
+        for board in members:
             _add(board, task, runs, table)
-    all_of = {task: {board.key.country for board in mine} for task, mine in boards.items()}
+    all_of = {task: {board.key.country for board in members} for task, members in boards.items()}
     everywhere = {code for each in all_of.values() for code in each}
-    hofstede = [task for task, mine in boards.items() if mine[0].spec.metadata.measure == "hofstede"]
+    hofstede = [task for task, members in boards.items() if members[0].spec.metadata.measure == "hofstede"]
     rows, names, titles = [], _names(runs), _titles(boards)
     for who, where in _ordered(runs, table, boards, all_of):
         name = names.get(who) or " ".join(filter(None, who[:2]))
@@ -187,7 +187,7 @@ def overall(found: Sequence[Board], shelf: TaskCache) -> Overall:
         title = name if whole else f"{name}, {' and '.join(sorted(where))} only"
         rows.append(Row(title, tuple(sorted(where)), (*between, *cells)))
     shown = [(titles[task], R2) for task in hofstede]
-    shown += [(titles[task], _column(mine).metric) for task, mine in boards.items()]
+    shown += [(titles[task], _column(members).metric) for task, members in boards.items()]
     return Overall(tuple(shown), tuple(rows))
 
 
@@ -196,37 +196,39 @@ def _column(boards: Sequence[Board]) -> Column:
     return columns(boards[0])[0]
 
 
-def _add(board: Board, task: _Task, runs: dict[_Who, dict[str, Entry]], table: dict[_Who, dict[_Task, _Found]]) -> None:
+def _add(
+    board: Board, task: _Task, runs: dict[_RowKey, dict[str, Entry]], table: dict[_RowKey, dict[_Task, _Values]]
+) -> None:
     """Add the rows of a board to the table, and its submissions to ``runs`` by name."""
     column, country = _column([board]), board.key.country
     for standing in board.standings:
         manifest = standing.entry.manifest
         model, allowed = f"{manifest.model.name} {manifest.model.dtype}", manifest.budget.item_forwards_allowed
-        who = _Who(manifest.aligner.name, model, settings_of(standing.entry), allowed)
+        who = _RowKey(manifest.aligner.name, model, settings_of(standing.entry), allowed)
         runs[who][standing.entry.name] = standing.entry
         table[who][task].add(country, column.find(standing.row.scores), standing.row.improvement)
     for row in board.baselines:
         equal = row.note if row.note and row.note.startswith("also ") else ""  # on a board, equal rows are one
         model = found[1] if (found := re.search(r", ([^,]+ b?float\d+)", row.name)) else ""  # if there are several
         for name in (name for name in BASELINES if row.name.startswith(name) or name in equal):
-            score, cell = column.find(row.scores), table[_Who(name, model)][task]
+            score, cell = column.find(row.scores), table[_RowKey(name, model)][task]
             cell.add(country, score)
             cell.spreads += [row.spread[place(score)]] if score and row.spread else []
 
 
 def _ordered(
-    runs: Mapping[_Who, object],
-    table: Mapping[_Who, Mapping[_Task, _Found]],
+    runs: Mapping[_RowKey, object],
+    table: Mapping[_RowKey, Mapping[_Task, _Values]],
     boards: Mapping[_Task, Sequence[Board]],
     all_of: Mapping[_Task, set[str]],
-) -> Iterator[tuple[_Who, set[str]]]:
+) -> Iterator[tuple[_RowKey, set[str]]]:
     """Yield the rows in order, each with the countries of its means."""
     everywhere = {code for each in all_of.values() for code in each}
 
-    def best_first(who: _Who) -> float:
-        first, mine = next(iter(boards.items()))
+    def best_first(who: _RowKey) -> float:
+        first, members = next(iter(boards.items()))
         cell = table[who][first].cell(everywhere) if first in table[who] else None
-        higher = _column(mine).metric == "skill" or mine[0].spec.metadata.headline.higher_is_better
+        higher = _column(members).metric == "skill" or members[0].spec.metadata.headline.higher_is_better
         return float("inf") if cell is None else -cell.value if higher else cell.value
 
     aligners = sorted(runs, key=best_first)
@@ -243,8 +245,8 @@ def _between(runs: Mapping[str, Entry], task: _Task, shelf: TaskCache) -> Cell |
     """Average the between-country R2 of a row's aligned sets over seeds; None without a set of six countries."""
     spec = shelf.spec(task.name)
     answered = [entry for entry in runs.values() if any(one.name == task.name for one in entry.manifest.tasks)]
-    mine = [entry for entry in answered if key_of(entry.manifest.asked(task.name), spec)[2:] == task[1:]]
-    found = [each.centred for each in aligned_sets(mine, shelf) if each.task == task.name]
+    members = [entry for entry in answered if key_of(entry.manifest.asked(task.name), spec)[2:] == task[1:]]
+    found = [each.centred for each in aligned_sets(members, shelf) if each.task == task.name]
     values = [each.explained_variance[ALL] for each in found if each]
     return Cell(float(np.mean(values))) if values else None
 
@@ -253,12 +255,12 @@ def _titles(boards: Mapping[_Task, Sequence[Board]]) -> dict[_Task, str]:
     """Return the titles of columns: the task, and edition and protocol if a task has several columns."""
     names = [task.name for task in boards]
     return {
-        task: task.name if names.count(task.name) == 1 else f"{task.name} ({mine[0].variant})"
-        for task, mine in boards.items()
+        task: task.name if names.count(task.name) == 1 else f"{task.name} ({members[0].variant})"
+        for task, members in boards.items()
     }
 
 
-def _names(runs: Iterable[_Who]) -> dict[_Who, str]:
+def _names(runs: Iterable[_RowKey]) -> dict[_RowKey, str]:
     """Return the names of rows: the aligner, and model, budget and settings that differ between its rows."""
     runs = list(runs)
     several = len({who.model for who in runs}) > 1

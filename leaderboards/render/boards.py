@@ -46,7 +46,7 @@ def board_data(
         "suite": {"version": suite.version, "tasks": list(suite.tasks)},
         "submissions": [_submission(entry) for entry in entries],
         "boards": [_board(board, ids) for board in boards],
-        "sets": [_sets(title, mine) for title, mine in between.grouped(sets).items()],
+        "sets": [_sets(title, members) for title, members in between.grouped(sets).items()],
         "metrics": {name: [label(name), meaning(name), precision(name)] for name in metrics},
         "splits": SPLITS,
         "readouts": READOUTS,
@@ -109,9 +109,9 @@ def _board(board: Board, ids: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _sets(title: str, mine: Sequence[AlignedSet]) -> dict[str, Any]:
-    rows, notes = between.rows(mine), between.notes(mine)
-    return {"task": mine[0].task, "title": title, "headings": between.HEADINGS, "rows": rows, "notes": notes}
+def _sets(title: str, members: Sequence[AlignedSet]) -> dict[str, Any]:
+    rows, notes = between.rows(members), between.notes(members)
+    return {"task": members[0].task, "title": title, "headings": between.HEADINGS, "rows": rows, "notes": notes}
 
 
 def _standing(standing: Standing, places: Sequence[Place], ids: dict[str, int]) -> dict[str, Any]:

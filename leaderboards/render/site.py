@@ -113,7 +113,7 @@ def _kept(out: Path, found: Found) -> Entry:
     return entry.model_copy(update={"folder": found.folder})
 
 
-def _keeping(out: Path, anew: Against, shelf: TaskCache) -> Against:
+def _keeping(out: Path, rescore: Against, shelf: TaskCache) -> Against:
     """Return a function that scores a control for another country, stored between builds."""
 
     def against(entry: Entry, key: Key) -> list[Score]:
@@ -121,7 +121,7 @@ def _keeping(out: Path, anew: Against, shelf: TaskCache) -> Against:
         if path.is_file():
             return _SCORES.validate_json(path.read_bytes())
         shown = board_metrics(shelf.spec(key.task))
-        scores = [score for score in anew(entry, key) if score.metric in shown]
+        scores = [score for score in rescore(entry, key) if score.metric in shown]
         write_text(path, _SCORES.dump_json(scores).decode())
         return scores
 

@@ -129,10 +129,10 @@ def _section(
 def markdown_beside(tasks: Iterable[str], sets: Iterable[AlignedSet]) -> list[str]:
     """Format aligned sets and figures reported elsewhere."""
     parts = []
-    for title, mine in between.grouped(sets).items():
-        lines = [[escape(cell) for cell in row] for row in between.rows(mine)]
+    for title, group in between.grouped(sets).items():
+        lines = [[escape(cell) for cell in row] for row in between.rows(group)]
         if lines:
-            parts.append(_section(between.heading(title), between.HEADINGS, lines, between.WORDS, between.notes(mine)))
+            parts.append(_section(between.heading(title), between.HEADINGS, lines, between.WORDS, between.notes(group)))
     for task in dict.fromkeys(tasks):
         if rows := _reported(task):
             lines = [[escape(cell) for cell in row] for row in rows]
@@ -164,11 +164,11 @@ def latex(board: Board, bold: Collection[int]) -> str:
 def latex_beside(tasks: Iterable[str], sets: Iterable[AlignedSet]) -> list[str]:
     """Format aligned sets and figures reported elsewhere as LaTeX."""
     parts = []
-    for title, mine in between.grouped(sets).items():
-        if body := _latex_rows(between.rows(mine)):
-            caption = ". ".join([between.heading(title), *between.notes(mine)])
+    for title, members in between.grouped(sets).items():
+        if body := _latex_rows(between.rows(members)):
+            caption = ". ".join([between.heading(title), *between.notes(members)])
             form = "l" + "r" * (len(between.HEADINGS) - 1)
-            parts.append(_latex_table(caption, f"between {mine[0].task}", form, between.HEADINGS, body))
+            parts.append(_latex_table(caption, f"between {members[0].task}", form, between.HEADINGS, body))
     for task in dict.fromkeys(tasks):
         if body := _latex_rows(_reported(task)):
             form = "".join(rf"p{{{share}\linewidth}}" for share in (0.25, 0.25, 0.45))

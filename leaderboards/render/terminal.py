@@ -41,12 +41,12 @@ def shown(found: Sequence[Board], sets: Sequence[AlignedSet], width: int) -> Ite
         for note in _notes(board):
             yield Text(f"  {note}", style="dim")
         yield ""
-    for title, mine in between.grouped(sets).items():
-        if any(each.centred for each in mine):
-            yield centred_table(mine, title, width)
+    for title, members in between.grouped(sets).items():
+        if any(each.centred for each in members):
+            yield centred_table(members, title, width)
             yield ""
         else:
-            most = max(len(each.countries) for each in mine)
+            most = max(len(each.countries) for each in members)
             yield Text(f"{title}: between-country R2: needs {LEAST_COUNTRIES} countries, at most {most} here\n")
     for task in dict.fromkeys(board.spec.name for board in found):
         yield from map(Text, reported_lines(task))

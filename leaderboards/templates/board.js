@@ -43,12 +43,12 @@
     const tasks = unique(data.boards.map((b) => b.task));
     if (!tasks.includes(task)) task = tasks[0];
     options("task", tasks, task, (t) => (data.suite.tasks.includes(t) ? t : `${t} (not in the suite)`));
-    const mine = boardsOf(task);
+    const candidates = boardsOf(task);
     const index = Number(state.board || NaN);
-    const fullest = mine.reduce((best, one) => (one[0].inSuite >= best[0].inSuite && one[0].rows.length > best[0].rows.length ? one : best));
-    const found = mine.find(([, i]) => i === index) || mine.find(([b]) => b.country === state.country) || fullest;
-    const twice = (b) => mine.filter(([other]) => other.country === b.country).length > 1;
-    options("country", mine.map(([, i]) => String(i)), String(found[1]),
+    const fullest = candidates.reduce((best, one) => (one[0].inSuite >= best[0].inSuite && one[0].rows.length > best[0].rows.length ? one : best));
+    const found = candidates.find(([, i]) => i === index) || candidates.find(([b]) => b.country === state.country) || fullest;
+    const twice = (b) => candidates.filter(([other]) => other.country === b.country).length > 1;
+    options("country", candidates.map(([, i]) => String(i)), String(found[1]),
       (i) => data.boards[i].countryName + (twice(data.boards[i]) ? `, ${data.boards[i].variant}` : ""));
     chooseBoard(found[1]);
   }
@@ -258,10 +258,10 @@
 
   // Aligned sets of the task, for all countries.
   function sets() {
-    const mine = data.sets.filter((set) => set.task === board.task);
+    const taskSets = data.sets.filter((set) => set.task === board.task);
     const cell = (text, i) => (i ? `<td class="number">${esc(text)}</td>` : `<th scope="row">${esc(text)}</th>`);
-    $("sets").hidden = !mine.length;
-    $("sets-list").innerHTML = mine.map((set) => (set.rows.length
+    $("sets").hidden = !taskSets.length;
+    $("sets-list").innerHTML = taskSets.map((set) => (set.rows.length
       ? `<div class="board" role="region" aria-label="${esc(set.title)}" tabindex="0"><table><caption>${esc(set.title)}</caption><thead><tr>`
         + set.headings.map((heading, i) => `<th scope="col"${i ? ' class="number"' : ""}>${esc(heading)}</th>`).join("")
         + `</tr></thead><tbody>${set.rows.map((row) => `<tr>${row.map(cell).join("")}</tr>`).join("")}</tbody></table></div>`

@@ -134,9 +134,9 @@
     };
     const rows = asked.filter((item) => held[item.id] || fit[item.id] || given.texts[item.id]).map((item) => {
       const answered = held[item.id] || fit[item.id] || [];
-      const mine = item.as && answered.length ? counted(item, answered) : answered;
-      const far = item.people && mine.length ? gap(mine, item.people) : item.right && mine.length ? 1 - item.right.reduce((sum, at) => sum + mine[at], 0) : null;
-      return { item, mine, far, text: given.texts[item.id] };
+      const modelShares = item.as && answered.length ? counted(item, answered) : answered;
+      const far = item.people && modelShares.length ? gap(modelShares, item.people) : item.right && modelShares.length ? 1 - item.right.reduce((sum, at) => sum + modelShares[at], 0) : null;
+      return { item, modelShares, far, text: given.texts[item.id] };
     });
     if (people || right) rows.sort((x, y) => (y.far ?? -1) - (x.far ?? -1));
     $("items-note").textContent = rows.length === 0 ? "No answers to show." : people
@@ -144,23 +144,23 @@
       : right ? "Lowest probability of the right option first. Bars: mean probability of each option, held out; the right option is named." : "Bars: mean probability of each option, held out if available, from the first option to the last.";
     const about = (r) => people ? "Total variation" : right ? "Missed" : "";
     $("items").innerHTML = rows.map((r, k) => `<div class="item"><div class="q"><button type="button" class="link" data-k="${k}">${esc(r.item.text)}</button><small>${esc(r.item.id)}${r.item.right && r.item.options.length ? `; right: ${r.item.right.map((at) => esc(r.item.options[at])).join(", ")}` : ""}</small></div>`
-      + `<div class="bars">${r.item.people ? bar(r.item.people, "people") : ""}${r.mine.length ? bar(r.mine, "model") : ""}${r.text ? `<blockquote>${esc(r.text)}</blockquote>` : ""}<span class="hidden">${r.item.people ? esc(`People: ${spoken(r.item.people, r.item.options)}. `) : ""}${r.mine.length ? esc(`Model: ${spoken(r.mine, r.item.options)}.`) : ""}</span></div>`
+      + `<div class="bars">${r.item.people ? bar(r.item.people, "people") : ""}${r.modelShares.length ? bar(r.modelShares, "model") : ""}${r.text ? `<blockquote>${esc(r.text)}</blockquote>` : ""}<span class="hidden">${r.item.people ? esc(`People: ${spoken(r.item.people, r.item.options)}. `) : ""}${r.modelShares.length ? esc(`Model: ${spoken(r.modelShares, r.item.options)}.`) : ""}</span></div>`
       + `<div class="far">${r.far === null ? "" : `${show(r.far, 2)}<small>${about(r)}</small>`}</div></div>`).join("");
     $("items").querySelectorAll("button").forEach((button) => button.addEventListener("click", () => large(b, rows[Number(button.dataset.k)])));
-    const first = rows.find((r) => r.mine.length);
+    const first = rows.find((r) => r.modelShares.length);
     $("chosen").hidden = !first;
     if (first) large(b, first, true);
   }
 
   function large(b, r, quiet) {
-    if (!r.mine.length) return;
+    if (!r.modelShares.length) return;
     const labels = r.item.options.map((text, i) => `${i + 1}. ${text.length > 28 ? `${text.slice(0, 27)}…` : text}`).map(esc);
     const series = (values, label, fill) => ({ type: "bar", x: labels, y: values, name: label, marker: { color: fill }, hovertemplate: "%{y:.0%}" });
-    $("chosen").setAttribute("aria-label", `${r.item.text} ${r.item.people ? `People: ${spoken(r.item.people, r.item.options)}. ` : ""}Model: ${spoken(r.mine, r.item.options)}.`);
+    $("chosen").setAttribute("aria-label", `${r.item.text} ${r.item.people ? `People: ${spoken(r.item.people, r.item.options)}. ` : ""}Model: ${spoken(r.modelShares, r.item.options)}.`);
     drawn = drawn.filter(([id]) => id !== "chosen");
     draw("chosen", () => [[
       ...(r.item.people ? [series(r.item.people, `people, ${b.countryName}`, colour("people"))] : []),
-      series(r.mine, "model, held out", colour("accent")),
+      series(r.modelShares, "model, held out", colour("accent")),
     ], { title: { text: esc(r.item.text.length > 90 ? `${r.item.text.slice(0, 89)}…` : r.item.text), font: { size: 14 }, x: 0.02 }, barmode: "group", bargap: 0.35, height: 300, margin: { t: 48, r: 16, b: 70, l: 48 },
       yaxis: { tickformat: ".0%", gridcolor: colour("line"), zerolinecolor: colour("line"), rangemode: "tozero" }, xaxis: { type: "category", automargin: true }, legend: { orientation: "h", y: 1.08, x: 1, xanchor: "right" }, showlegend: Boolean(r.item.people) }]);
     if (!quiet) $("chosen").scrollIntoView({ block: "nearest" });
