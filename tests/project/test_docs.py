@@ -68,7 +68,7 @@ def test_every_public_name_and_argument_is_documented():
     from culteval.harness.runs.plan import RunRequest
 
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-    names = set(re.findall(r"`(\w+)", text))
+    names = set(re.findall(r"`(?:culteval\.)?(\w+)", text))
     assert not set(culteval.__all__) - names
     assert not set(RunRequest.model_fields) - names
 
