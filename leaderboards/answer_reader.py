@@ -1,4 +1,4 @@
-"""Submissions of a board's entries, each answer file read once."""
+"""Read the submissions of a board's entries, each answer file once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..harness.scoring.submission import Submission, load_submission
 from ..tasks.answers import Answers
 from .entries import Entry
 
-MOST_HELD = 1 << 29  # bytes of answers that are held; of more entries the files are read again
+MOST_HELD = 1 << 29  # bytes of answers kept in memory; files of further entries are read again
 
 
 class AnswerReader:
-    """Gives the submissions of entries, and holds those whose answers were read up to so many bytes."""
+    """A reader of entries that keeps submissions in memory up to a number of bytes of answers."""
 
     def __init__(self, shelf: TaskCache, most: int = MOST_HELD) -> None:
         self.shelf = shelf
@@ -22,16 +22,16 @@ class AnswerReader:
         self._left = most
 
     def hold(self, submission: Submission) -> None:
-        """Take up a submission whose answers were read, while there is memory for them."""
+        """Keep a submission with its answers, up to the limit of bytes."""
         self._left -= sum(map(_bytes, submission.answers.values()))
         if self._left >= 0:
             self._held[submission.folder] = submission
 
     def submission(self, entry: Entry) -> Submission:
-        """Return the submission of an entry, its answers read.
+        """Return the submission of an entry with its answers.
 
         Raises:
-            InputError: its files are no longer there, or were changed.
+            InputError: the files are missing or were changed.
         """
         if entry.folder not in self._held:
             submission = load_submission(entry.folder, self.shelf)
@@ -40,7 +40,7 @@ class AnswerReader:
         return self._held[entry.folder]
 
     def __call__(self, entry: Entry) -> Mapping[str, Answers]:
-        """Return the answers of an entry by task; raises as ``submission``."""
+        """Return the answers of an entry by task; errors as in ``submission``."""
         return self.submission(entry).answers
 
 

@@ -1,7 +1,7 @@
-"""Boards: submissions grouped by what is comparable and ranked by their held-out headline, with ties.
+"""Group comparable submissions into boards and rank them by their held-out headline, with ties.
 
-The rank is that of Chatbot Arena (Chiang et al. 2024): one more than the number of rows whose whole range lies on the
-better side of one's own range. Rows whose ranges overlap share a rank.
+The rank is that of Chatbot Arena (Chiang et al. 2024): 1 + the number of rows with a completely better range. Rows with
+overlapping ranges share a rank.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from .answer_reader import AnswerReader
 from .entries import Entry
 from .suite import Suite
 
-SEEDS = 3  # of one configuration from which their range stands for its noise
-CEILING = "split-half"  # the baseline that nothing is expected to beat
+SEEDS = 3  # of one configuration; from this number on, their range measures the noise
+CEILING = "split-half"  # an upper limit, not a baseline to exceed
 
 Basis = Literal["interval", "seeds"] | None
 Against = Callable[[Entry, "Key"], Sequence[Score]]
-"""The scores of an entry's answers as one of a board's country, edition and constants."""
+"""A function that scores the answers of an entry for the country, edition and constants of a board."""
 
 
 class Key(NamedTuple):
-    """What the rows of a board have in common; ``asked`` is empty where a task was asked as it stands."""
+    """The common properties of the rows of a board; ``asked`` is empty for the unchanged task."""
 
     task: str
     country: str
@@ -49,10 +49,10 @@ class Key(NamedTuple):
 class Standing:
     """One row of a board.
 
-    ``low`` and ``high`` bound the headline by its 95 % interval, or by the range of three seeds or more of the same
-    configuration; ``basis`` says which, and without either its rank is a point estimate only. ``row.improvement`` is
-    whether it is better than every baseline by its whole range and than the random-prefix control of its model, and not
-    collapsed. None where there is no control and the rest holds.
+    ``low`` and ``high`` bound the headline: by its 95 % interval, or by the range of at least three seeds of the same
+    configuration. ``basis`` names the kind; None means that the rank is a point estimate only. ``row.improvement``: the
+    whole range is better than every baseline, the value is better than the random-prefix control of the model, and the
+    row is not collapsed; None if only the control is missing.
     """
 
     entry: Entry
@@ -64,7 +64,7 @@ class Standing:
 
     @property
     def place(self) -> str:
-        """The rank as it is shown: in brackets where it is a point estimate only."""
+        """Format the rank: in brackets if it is a point estimate only."""
         if self.rank is None:
             return "-"
         return str(self.rank) if self.basis else f"({self.rank})"
@@ -72,9 +72,9 @@ class Standing:
 
 @dataclass(frozen=True)
 class Board:
-    """Rows that may be compared, the best first, and beside them the baselines.
+    """Comparable rows, the best first, and the baselines.
 
-    ``variant`` is edition, constants and how much was asked, in words; ``notes`` is what the board still lacks.
+    ``variant`` describes edition, constants, personas and limit; ``notes`` name missing controls.
     """
 
     key: Key
@@ -89,13 +89,13 @@ class Board:
 
     @property
     def title(self) -> str:
-        """Task, country and variant; the model too, where there is only one."""
+        """Format task, country and variant; also the model if there is only one."""
         models = {f"{one.entry.manifest.model.name} {one.entry.manifest.model.dtype}, " for one in self.standings}
         model = models.pop() if len(models) == 1 else ""
         return f"{self.spec.name}, {name_of(self.key.country)} ({model}{self.variant})"
 
     def rows(self) -> list[Row]:
-        """All rows by value, the baselines among them, as the terminal shows them; (v) where verified."""
+        """Return submissions and baselines ordered by value, for the terminal; (v) marks verified ones."""
         several = len({standing.entry.manifest.model.name for standing in self.standings}) > 1
         named = []
         for standing in self.standings:
@@ -107,7 +107,7 @@ class Board:
 
 
 def key_of(task: AskedTask, spec: TaskSpec) -> Key:
-    """The board that an answered task belongs to."""
+    """Return the key of the board of an answered task."""
     people = f"{task.respondents} personas" if task.respondents else ""
     limit = f"limit {task.limit}" if task.limit else ""
     asked = ", ".join(part for part in (people, limit) if part)
@@ -115,7 +115,7 @@ def key_of(task: AskedTask, spec: TaskSpec) -> Key:
 
 
 def settings_of(entry: Entry) -> str:
-    """The aligner's settings, as a key."""
+    """Return the settings of the aligner as canonical JSON."""
     return json.dumps(entry.manifest.aligner.settings, sort_keys=True)
 
 
@@ -126,11 +126,11 @@ def boards(
     against: Against | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Board]:
-    """All boards of some submissions, by task and country; those of the suite first.
+    """Return the boards of submissions by task and country, boards of the suite first.
 
     Args:
-        against: scores the control's answers for another country than their own; by default read and scored anew.
-        advance: told how many of how many boards are made.
+        against: scores the answers of a control for another country; default ``scored_anew``.
+        advance: called with the number of finished boards and their total.
     """
     groups: dict[Key, list[Entry]] = defaultdict(list)
     for entry in entries:
@@ -139,17 +139,17 @@ def boards(
     against = against or scored_anew(AnswerReader(shelf))
     made = []
     for number, (key, members) in enumerate(groups.items(), start=1):
-        like = [each for other, each in groups.items() if (other.task, other.asked) == (key.task, key.asked)]
-        control = [entry for each in like for entry in each if entry.manifest.aligner.name == CONTROL]
+        same = [entries for other, entries in groups.items() if (other.task, other.asked) == (key.task, key.asked)]
+        control = [entry for entries in same for entry in entries if entry.manifest.aligner.name == CONTROL]
         made.append(_board(key, members, _controls(key, control, against), shelf, suite))
         advance(number, len(groups))
     return sorted(made, key=lambda board: (not board.in_suite, suite.place(board.key.task), board.key))
 
 
 def scored_anew(answers: AnswerReader) -> Against:
-    """Score entries' answers as those of other boards, whatever country they were submitted for.
+    """Return a function that scores the answers of an entry for the key of any board.
 
-    What it gives raises InputError where an entry's files are no longer there.
+    That function raises InputError if files of the entry are missing.
     """
 
     def against(entry: Entry, key: Key) -> Sequence[Score]:
@@ -161,9 +161,9 @@ def scored_anew(answers: AnswerReader) -> Against:
 
 
 def _controls(key: Key, runs: Iterable[Entry], against: Against) -> dict[tuple[str, str], list[Baseline]]:
-    """The random-prefix controls by model and dtype, one row for each setting.
+    """Return the random-prefix controls by model and dtype, one row for each setting.
 
-    Such a prompt looks at no country, so runs of any country serve, scored against this one; a seed counts once.
+    A random prefix depends on no country: runs for all countries are scored for this one; each seed counts once.
     """
     sets: dict[tuple[str, str], dict[str, dict[int, Entry]]] = defaultdict(lambda: defaultdict(dict))
     for entry in sorted(runs, key=lambda entry: (entry.manifest.country != key.country, entry.name)):
@@ -222,7 +222,7 @@ def _model(entry: Entry) -> tuple[str, str]:
 
 
 def _lacking(members: Iterable[Entry], controls: dict[tuple[str, str], list[Baseline]]) -> list[str]:
-    """What a board still lacks: random search at the budget of each search, and the random-prefix control."""
+    """Return notes on missing controls: random search at the budget of each search, and random prefixes."""
     paid: dict[int, set[str]] = defaultdict(set)
     for entry in members:
         if allowed := entry.manifest.budget.item_forwards_allowed:
@@ -265,20 +265,20 @@ def _ranked(
 
 
 def _references(trivial: Iterable[Baseline], column: Column) -> list[Score]:
-    """The headline of each baseline that an alignment should beat."""
+    """Return the headline of each baseline that an improvement has to exceed."""
     found = [column.find(row.scores) for row in trivial if row.name != CEILING]
     return [score for score in found if score is not None]
 
 
 def _beyond(score: Score, controls: Iterable[Baseline]) -> bool | None:
-    known = [gain for control in controls if (gain := is_improvement(score, control)) is not None]
+    known = [better for control in controls if (better := is_improvement(score, control)) is not None]
     return all(known) if known else None
 
 
 def _bounds(members: Sequence[Entry], scores: dict[str, Score | None]) -> dict[str, tuple[float, float, Basis]]:
-    """Least and greatest value that each headline may have, and why; the value itself where nothing is known."""
+    """Return lower bound, upper bound and basis of each headline; the value itself if there is no basis."""
     seeds: dict[str, dict[int, float]] = defaultdict(dict)
-    answers: dict[str, set[str]] = defaultdict(set)  # equal ones are no range: what no seed changes has no noise to see
+    answers: dict[str, set[str]] = defaultdict(set)  # equal answers of all seeds give no range
     which = {entry.name: entry.manifest.configuration for entry in members}
     for entry in members:
         if (score := scores[entry.name]) is not None:

@@ -1,4 +1,4 @@
-"""What a maintainer asks of a contributed board: is each entry what it says, its own, and is nothing gone?"""
+"""Check a contributed board: consistent entries, no copied answers, no released entry changed or removed."""
 
 from __future__ import annotations
 
@@ -31,16 +31,20 @@ from .entries import VERIFIED, Entry, Found, entry_of, find, kind_of, verified_m
 from .publish import MOST_KEPT, left_behind, published_name, without_places
 from .suite import Suite
 
-NEAR = 1e-3  # answers of different origin do not agree this closely in every probability
-LONG, MANY, SAME = 5, 5, 0.9  # words that make a text tell its writer, such texts that tell enough, share of equal ones
-ROUNDED = 0.01  # survey evaluations by which a manifest may be off: some write two decimals
+NEAR = 1e-3  # answers of different origin differ by more than this in some probability
+LONG, MANY, SAME = (
+    5,
+    5,
+    0.9,
+)  # copied texts: least words of a text, number of texts, share of equal ones
+ROUNDED = 0.01  # tolerance in survey evaluations: some manifests have two decimals
 ADAPTER = {f"{ALIGNED}/{name}" for name in ADAPTER_FILES}
 FILES = {MANIFEST, ANSWERS, COMPRESSED, SCORES, JUDGE, VERDICTS} | ADAPTER  # of an entry
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with an entry."""
+    """A problem of an entry, or of the board if ``entry`` is empty."""
 
     entry: str
     text: str
@@ -48,10 +52,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class _Sheet:
-    """One task's answers of an entry: what was asked, who answered, and what.
+    """The answers of an entry to one task: prompts, origin, probabilities, texts.
 
-    ``probs`` are the probabilities (prompts x options,) in a row; ``texts`` (prompts,) a number for each text, 0 where
-    it is too short to tell who wrote it.
+    ``probs`` is (prompts x options,); ``texts`` (prompts,) is a checksum of each text, 0 for a text that is too short
+    to identify its origin.
     """
 
     entry: str
@@ -64,19 +68,21 @@ class _Sheet:
 def check(
     board: Path, suite: Suite, before: Path | None, advance: Callable[[int, int], None]
 ) -> tuple[int, list[Problem]]:
-    """How many entries a board's folder has, and everything that is wrong with them.
+    """Count the entries of a board's folder and collect all problems.
 
-    Each is read and scored anew: name, stored scores, budget, adapter and suite have to agree with what it holds, and
-    no two entries of different origin may have the same answers. Nothing but entries and marks may lie in the folder,
-    nothing but an entry's files in an entry, and a mark belongs to an entry.
+    Each entry is read and scored again: name, stored scores, budget, adapter and suite must agree with its content, and
+    entries of different origin must not have equal answers. The folder may contain only entries and verification marks,
+    an entry only its own files, and each mark must belong to an entry.
 
     Args:
-        before: the folder as it was released last; what was there must be there still, unchanged, and so must the
-            marks, which are not a contributor's to give.
-        advance: told after each entry how many of how many are done.
+        before: the folder as last released; its entries and marks must be present and unchanged.
+        advance: called after each entry with the number of checked entries and their total.
+
+    Returns:
+        The number of entries, and the problems by entry.
 
     Raises:
-        InputError: there is no board.
+        InputError: the folder has no entries.
     """
     problems: list[Problem] = []
     found = _found(board, problems)
@@ -101,7 +107,7 @@ def check(
 
 
 def _found(board: Path, problems: list[Problem]) -> list[Found]:
-    """The entries of a board; a problem for each name that is none, but for the marks and hidden files."""
+    """Return the entries of a board; add a problem for each other name except the marks and hidden files."""
 
     def report(text: str) -> None:
         problems.append(Problem("", text))
@@ -114,7 +120,7 @@ def _found(board: Path, problems: list[Problem]) -> list[Found]:
 
 
 def _inside(folder: Path) -> list[str]:
-    """Everything in a folder that is no folder itself, links not followed: paths relative to it, in order."""
+    """List the files and links below a folder as sorted relative paths; links are not followed."""
     paths = []
     for home, folders, files in os.walk(folder):
         links = [name for name in folders if kind_of(Path(home, name)) == "link"]
@@ -123,27 +129,27 @@ def _inside(folder: Path) -> list[str]:
 
 
 def _check_files(folder: Path) -> None:
-    """Raise InputError where a folder holds anything but the files of an entry."""
-    odd = [repr(name[:80]) for name in _inside(folder) if name not in FILES or kind_of(folder / name) != "file"]
-    if odd:
-        more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
-        raise InputError(f"holds what is no file of an entry: {', '.join(odd[:3])}{more}")
+    """Raise InputError if a folder contains other files than those of an entry."""
+    others = [repr(name[:80]) for name in _inside(folder) if name not in FILES or kind_of(folder / name) != "file"]
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise InputError(f"not files of an entry: {', '.join(others[:3])}{more}. Remove them.")
 
 
 def _of_entry(found: Found, entry: Entry, suite: Suite, shelf: TaskCache) -> Iterator[str]:
     manifest = entry.manifest
     if found.name != (name := published_name(manifest, (found.folder / MANIFEST).read_bytes())):
-        yield f"its content is that of {name}: rename it so"
+        yield f"its content belongs to the name {name}: rename it"
     if entry.differs:
-        yield f"{SCORES}: not the scores that its answers give; remove it, or add the run anew"
+        yield f"{SCORES}: differs from the scores of its answers; remove the file, or add the run again"
     if entry.unfounded:
         cells = ", ".join(entry.unfounded[:3])
-        yield f"{SCORES}: {len(entry.unfounded)} that its answers do not give ({cells}); remove it, or add the run anew"
+        yield f"{SCORES}: {len(entry.unfounded)} scores not from its answers ({cells}); remove it, or add the run again"
     if without_places(manifest) != manifest:
-        yield f"{MANIFEST}: names folders of the machine that it was made on; add the run with `leaderboard add`"
+        yield f"{MANIFEST}: contains local paths; add the run with `leaderboard add`, which removes them"
     for task in manifest.tasks:
         if not suite.holds(shelf.spec(task.name)):
-            yield f"{task.name}: no task of suite {suite.version}, so that it cannot be ranked"
+            yield f"{task.name}: not a task of suite {suite.version}; it cannot be ranked"
     yield from _odd_budget(manifest)
     yield from _odd_evaluations(manifest, shelf)
     adapter = found.folder / ALIGNED
@@ -157,16 +163,16 @@ def _odd_budget(manifest: Manifest) -> Iterator[str]:
     spent, name = manifest.budget, manifest.aligner.name
     if spent.item_forwards > spent.item_forwards_allowed:
         yield f"budget: {spent.item_forwards} item forwards spent, {spent.item_forwards_allowed} allowed"
-    if name in table("aligners"):  # a third party's aligner need not be installed where boards are checked
+    if name in table("aligners"):  # the aligner of a plug-in may not be installed here
         budgeted = registered("aligners", name).budgeted
         if budgeted and not spent.item_forwards:
-            yield f"budget: {name} searches, but this one spent nothing"
+            yield f"budget: {name} uses a budget, but nothing was spent"
         if not budgeted and spent.item_forwards_allowed:
-            yield f"budget: {name} does not search; its budget is 0"
+            yield f"budget: {name} uses no budget; it must be 0"
 
 
 def _odd_evaluations(manifest: Manifest, shelf: TaskCache) -> Iterator[str]:
-    """Survey evaluations are item forwards by the items of the fitted tasks, whatever the manifest says."""
+    """Yield a problem if survey evaluations are not item forwards / items of the fitted tasks."""
     spent, fitted = manifest.budget, manifest.fitted.tasks if manifest.fitted else ()
     try:
         items = sum(len(split_items(shelf.spec(name), "fit", Asking())) for name in fitted)
@@ -188,7 +194,7 @@ def _sheets(entry: Entry, answers: Mapping[str, Answers]) -> Iterator[_Sheet]:
     origin = [manifest.model.name, manifest.model.revision, used.name, used.settings, used.adapter_sha256]
     for task in manifest.tasks:
         asked = [task.name, task.hash, task.respondents, task.limit, task.calibrated]
-        asked += [manifest.seed] if task.respondents else []  # it draws them
+        asked += [manifest.seed] if task.respondents else []  # the seed samples the personas
         given = answers[task.name]
         probs = given.probs[0].astype(np.float32).ravel()
         texts = np.array([_number(text) for text in given.texts or [""] * len(given.layout)])
@@ -196,13 +202,13 @@ def _sheets(entry: Entry, answers: Mapping[str, Answers]) -> Iterator[_Sheet]:
 
 
 def _number(text: str) -> int:
-    """A number that another text of some length does not have; 0 for a text of few words."""
+    """Return a checksum of a text, 0 for a text of few words."""
     words = text.split()
     return zlib.crc32(" ".join(words).encode()) if len(words) >= LONG else 0
 
 
 def _copies(sheets: list[_Sheet]) -> Iterator[Problem]:
-    """Entries whose answers to a task are those of another model or aligner."""
+    """Yield entries with the answers of an entry of another model or aligner."""
     groups: dict[str, list[_Sheet]] = defaultdict(list)
     for sheet in sheets:
         groups[sheet.asked].append(sheet)
@@ -213,44 +219,43 @@ def _copies(sheets: list[_Sheet]) -> Iterator[Problem]:
             twin = next((group[i] for i in np.flatnonzero(near) if group[i].origin != group[at].origin), None)
             if twin:
                 task = json.loads(twin.asked)[0]
-                yield Problem(
-                    group[at].entry, f"its answers to {task} are those of {twin.entry}, which has them from elsewhere"
-                )
+                text = f"its answers to {task} equal those of {twin.entry}, which names another model or aligner"
+                yield Problem(group[at].entry, text)
 
 
-def _near(others: np.ndarray, mine: np.ndarray) -> np.ndarray:
-    """Which of some rows of probabilities are one's own; where none are known, zeros, nothing can be said."""
-    found: np.ndarray = (np.abs(others - mine).max(1) < NEAR) & bool(mine.any())
-    return found
+def _near(others: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Return which rows of probabilities equal a row within ``NEAR``; none for zeros (unknown probabilities)."""
+    equal: np.ndarray = (np.abs(others - row).max(1) < NEAR) & bool(row.any())
+    return equal
 
 
-def _alike(others: np.ndarray, mine: np.ndarray) -> np.ndarray:
-    """Which of some rows of texts are one's own but for a few, among those that are long enough."""
-    telling = mine != 0
-    if telling.sum() < MANY:
+def _alike(others: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Return which rows share at least ``SAME`` of the long texts of a row; none if it has few long texts."""
+    long = row != 0
+    if long.sum() < MANY:
         return np.zeros(len(others), dtype=bool)
-    found: np.ndarray = (others[:, telling] == mine[telling]).mean(1) >= SAME
-    return found
+    equal: np.ndarray = (others[:, long] == row[long]).mean(1) >= SAME
+    return equal
 
 
 def _marks(board: Path, found: list[Found], before: Path | None) -> Iterator[Problem]:
-    """Marks that are not those of the release, or of no entry."""
+    """Yield marks without an entry, and marks that differ from the release."""
     try:
         marks = verified_marks(board)
     except InputError as error:
         yield Problem(VERIFIED, str(error))
         return
     for key in sorted(marks.keys() - _answers(found)):
-        yield Problem(VERIFIED, f"{key[:12]} marks no entry's answers")
+        yield Problem(VERIFIED, f"{key[:12]}: no entry has these answers; remove the mark")
     if before is not None:
         released = verified_marks(before)
         for key in sorted(marks.keys() | released.keys()):
             if (key in marks, marks.get(key)) != (key in released, released.get(key)):
-                yield Problem(VERIFIED, f"{key[:12]} is not as released; the board's maintainers alone mark entries")
+                yield Problem(VERIFIED, f"{key[:12]}: differs from the release; only maintainers change marks")
 
 
 def _answers(found: list[Found]) -> set[str]:
-    """The hashes of answers that manifests name; that the answers are those is checked entry by entry."""
+    """Return the hashes of answers in manifests; ``entry_of`` compares each with its answers."""
     hashes = set()
     for one in found:
         with suppress(CultevalError):
@@ -259,20 +264,23 @@ def _answers(found: list[Found]) -> set[str]:
 
 
 def _gone(board: Path, before: Path) -> Iterator[Problem]:
-    """Released entries that are not there, or not as they were."""
+    """Yield released entries that are missing or changed."""
     for old in find(before, lambda text: None):
         if not (board / old.name).is_dir():
-            yield Problem(old.name, "was released and is gone; entries stay, so that what was cited can be found")
+            yield Problem(old.name, "was released and is missing; restore it: released entries are permanent")
         else:
             aside = _may_change(old)
             if _content(before / old.name, aside) != _content(board / old.name, aside):
-                yield Problem(old.name, "was released with other content; a new result is a new entry")
+                yield Problem(
+                    old.name,
+                    "was released with other content; restore it, and add a new result as a new entry",
+                )
 
 
 def _may_change(old: Found) -> set[str]:
-    """The files of a released entry that ``leaderboard migrate`` compresses, removes or moves away.
+    """Return the files of a released entry that ``leaderboard migrate`` compresses, removes or moves.
 
-    Scores are recomputed, and answers compared with the manifest's hash, whichever file holds them.
+    Scores are recomputed, and answers are compared with the hash in the manifest in either form.
     """
     aside = {ANSWERS, COMPRESSED, SCORES}
     with suppress(CultevalError):
@@ -282,7 +290,7 @@ def _may_change(old: Found) -> set[str]:
 
 
 def _content(entry: Path, aside: set[str]) -> str:
-    """A sha256 over an entry's files, but for some."""
+    """Return a sha256 over the files of an entry, except those in ``aside``."""
     digest = hashlib.sha256()
     for name in _inside(entry):
         if name not in aside:

@@ -37,9 +37,9 @@ def _read(folder: Path, as_json: bool) -> Leaderboard:
 @leaderboard.command()
 @FOLDER
 @click.option("--format", "form", type=click.Choice(["terminal", "md", "json"]), default="terminal", show_default=True)
-@click.option("--overall", "whole", is_flag=True, help="One table instead: a row an aligner, a column a task.")
+@click.option("--overall", "whole", is_flag=True, help="One table: a row per aligner, a column per task.")
 def show(folder: Path, form: str, whole: bool) -> None:
-    """Show the submissions of a folder, ranked by their held-out headline, a table a task and country.
+    """Show the submissions of a folder, ranked by their held-out headline; one table per task and country.
 
     With --overall, headlines are averaged over countries and seeds, beside the between-country R2.
     """
@@ -66,9 +66,9 @@ def show(folder: Path, form: str, whole: bool) -> None:
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the site.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def build(folder: Path, out: Path, as_json: bool) -> None:
-    """Build a site from a folder of runs or submissions: pages that open from disk.
+    """Build a static site from a folder of runs or submissions.
 
-    Scores are computed from the answers. A second build reads only what is new.
+    Scores are computed from the answers. A second build reads new submissions only.
     """
     from ..harness.cli.options import terminal
     from .render import site
@@ -79,7 +79,7 @@ def build(folder: Path, out: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(made) | {"page": str(page)}))
         return
-    click.echo(f"{made.submissions} submissions on {made.boards} boards, {made.renewed} read anew.\nopen {page}")
+    click.echo(f"{made.submissions} submissions on {made.boards} boards, {made.renewed} read again.\nopen {page}")
 
 
 @leaderboard.command()
@@ -91,13 +91,13 @@ def build(folder: Path, out: Path, as_json: bool) -> None:
 def export(folder: Path, form: str, task: str | None, country: str | None, out: Path | None) -> None:
     """Export boards as tables for a paper, or one board as a figure.
 
-    A row is bold only where it is better than every other in paired tests.
+    A row is bold only if it is better than every other in paired tests.
     """
     from ..harness.util.atomic_io import write_text
     from .render.records import as_csv
 
     if form in ("png", "svg") and (out is None or out.suffix != f".{form}"):
-        raise UsageError(f"--format {form}: a picture needs a file of that kind. Add --out board.{form}.")
+        raise UsageError(f"--format {form}: a figure needs a file name that ends in .{form}. Add --out board.{form}.")
     found = _read(folder, form == "json").select(task, country)
     if form in ("png", "svg"):
         assert out is not None, "refused above"
@@ -120,7 +120,7 @@ def _picture(found: Leaderboard, form: str, out: Path) -> None:
 
     if len(found) > 1:
         titles = "; ".join(board.title for board in found[:4])
-        raise UsageError(f"--format {form}: shows one board, here are {len(found)} ({titles}). Add --task, --country.")
+        raise UsageError(f"--format {form}: shows one board, not {len(found)} ({titles}). Add --task, --country.")
     left = figure.write(out, found[0])
     more = f", {left} rows below the best {figure.MOST_ROWS} left out" if left else ""
     click.echo(f"{found[0].title}: {out}{more}")
@@ -132,7 +132,7 @@ def _picture(found: Leaderboard, form: str, out: Path) -> None:
     "--to", "board", type=click.Path(file_okay=False, path_type=Path), required=True, help="A board's folder."
 )
 def add(runs: tuple[Path, ...], board: Path) -> None:
-    """Add finished runs to a board's folder, each named after its content."""
+    """Add finished runs to a board's folder; names are derived from the content."""
     from .publish import publish
 
     for run in runs:
@@ -147,7 +147,7 @@ def add(runs: tuple[Path, ...], board: Path) -> None:
 @click.option(
     "--adapters",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where adapters go that boards no longer keep: random prefixes and those above 512 KiB.",
+    help="Folder for adapters that boards do not keep: random prefixes and those above 512 KiB.",
 )
 def migrate(folder: Path, adapters: Path | None) -> None:
     """Bring a board of an earlier version up to date in place: answers compressed, stored scores removed.
@@ -165,10 +165,10 @@ def migrate(folder: Path, adapters: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.pass_context
 def check(context: click.Context, folder: Path, since: Path | None, as_json: bool) -> None:
-    """Check a board's entries as a maintainer does: exit code 3 where something is wrong.
+    """Check the entries of a board; exit code 3 if there are problems.
 
-    Names, hashes, stored scores, suite, budgets and adapters have to agree with the answers; no two entries of
-    different origin may have the same; with --since nothing may be gone or changed.
+    Names, hashes, stored scores, suite, budgets and adapters must agree with the answers; entries of different origin
+    must not have equal answers; with --since, no released entry may be missing or changed.
     """
     from ..errors import InputError
     from ..harness.cli.options import terminal
@@ -186,7 +186,7 @@ def check(context: click.Context, folder: Path, since: Path | None, as_json: boo
         click.echo(f"{problem.entry}: {problem.text}" if problem.entry else problem.text)
     if problems:
         raise InputError(f"{folder}: {len(problems)} problems in {total} entries.")
-    click.echo(f"{total} entries, nothing wrong.")
+    click.echo(f"{total} entries, no problems.")
 
 
 @leaderboard.command()
@@ -197,17 +197,17 @@ def check(context: click.Context, folder: Path, since: Path | None, as_json: boo
     "models",
     multiple=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of a model that entries call by the folder's last name; may be repeated.",
+    help="Folder of a local model; entries name it by the folder's last part. May be repeated.",
 )
 @click.option(
     "--adapters",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder with adapters that entries do not carry, each under its entry's name.",
+    help="Folder with adapters that entries do not contain, each under the name of its entry.",
 )
 @click.option(
     "--sample", type=click.IntRange(1), default=24, show_default=True, help="Answers to regenerate per entry."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the prompts.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the sample.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.pass_context
 def verify(
@@ -220,9 +220,9 @@ def verify(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Regenerate a sample of each entry's answers by its model and adapter, and mark those that match.
+    """Regenerate a sample of each entry's answers with its model and adapter, and mark entries that match.
 
-    Random prefixes are drawn anew. Marks go to verified.json. Exit code 3 where an entry does not match.
+    Random prefixes are generated from the seed. Marks are stored in verified.json. Exit code 3 if an entry differs.
     """
     from ..errors import InputError
     from ..harness.cli.options import terminal

@@ -1,4 +1,4 @@
-"""Aligned sets: runs that differ in their country only, and how well they tell countries apart."""
+"""Collect aligned sets, runs that differ in their country only, and their between-country R2."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .entries import Entry
 
 @dataclass(frozen=True)
 class AlignedSet:
-    """Runs of one aligner, model, seed and budget, each aligned to another country; ``centred`` with six of them.
+    """Runs of one aligner, model, seed and budget, each aligned to another country.
 
-    ``title`` says what its sets have in common: task, model and how it was asked.
+    ``centred`` needs six countries. ``title`` has the common properties of comparable sets: task, model, protocol.
     """
 
     title: str
@@ -36,23 +36,23 @@ class AlignedSet:
 
     @property
     def name(self) -> str:
-        """Aligner and seed."""
+        """Format aligner and seed."""
         return f"{self.aligner} s{self.seed}"
 
 
 def rests_on(score: Score, spec: TaskSpec) -> bool:
-    """Whether a set rests on a score: an index of a task of Hofstede's dimensions, or its error."""
+    """Return whether an aligned set uses a score: a held-out index of Hofstede's dimensions, or its error."""
     place = (spec.default_readout, "heldout")
     return score.metric.removesuffix("_error") in DIMENSIONS and (score.readout, score.split) == place
 
 
 def aligned_sets(entries: Iterable[Entry], shelf: TaskCache) -> list[AlignedSet]:
-    """Runs that differ in their country only, of tasks of Hofstede's dimensions, the best explained variance first."""
+    """Return the aligned sets of tasks of Hofstede's dimensions, the best explained variance first."""
     sets: dict[tuple[str, str, Setup], dict[str, Entry]] = defaultdict(dict)
     for entry in entries:
         for task in entry.manifest.tasks:
             manifest, spec = entry.manifest, shelf.spec(task.name)
-            if manifest.aligner.name == CONTROL or manifest.aligned_to != task.country:  # to nobody, or to another
+            if manifest.aligner.name == CONTROL or manifest.aligned_to != task.country:  # not aligned to it
                 continue
             if spec.metadata.measure != "hofstede":
                 continue

@@ -1,6 +1,6 @@
-"""Submissions of a folder of runs or of untrusted submissions: found, checked, and scored from their answers.
+"""Find, check and score the submissions of a folder; they are untrusted input.
 
-Scores that a submission brings along are compared with those that its answers give, and never shown.
+Submitted scores are compared with recomputed ones and never shown.
 """
 
 from __future__ import annotations
@@ -33,27 +33,30 @@ from ..tasks.schema import Strict
 from ..tasks.score import Score
 from ..tasks.spec import first_problem
 
-VERIFIED = "verified.json"  # beside the submissions, where no submitter can write it
-MOST_BYTES = 1 << 30  # of a file on a board; a million answers take a fifth of it
-MOST_ADAPTER = 20 << 20  # bytes; a board is a repository that people clone
+VERIFIED = "verified.json"  # beside the submissions; only maintainers change it
+MOST_BYTES = 1 << 30  # of a file; a million answers take a fifth of it
+MOST_ADAPTER = 20 << 20  # bytes; boards are cloned
 MOST_SCORES, MOST_SCORES_BYTES = 20_000, 16 << 20
-TOLERANCE = 1e-6  # by which a stored score may differ from that of the answers, relative to it
+TOLERANCE = 1e-6  # relative, between a submitted and a recomputed score
 ROOT = Path(__file__).parent.parent
 _PACKAGES = ("adapters", "analysis", "report", "scoring", "submissions", "util")
 _MODULES = ("registry.py", "engine/chat.py", "model_info.py", "providers/settings.py", "runs/config.py")
-DECIDING = ("tasks", "leaderboards", *(f"harness/{name}" for name in (*_PACKAGES, *_MODULES)))  # of what a board shows
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it becomes part of pages and addresses
+DECIDING = (
+    "tasks",
+    "leaderboards",
+    *(f"harness/{name}" for name in (*_PACKAGES, *_MODULES)),
+)  # a board's content
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # used in pages and addresses
 _STORED = TypeAdapter(list[Score])
 _VERIFIED = TypeAdapter(dict[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], Any])
 
 
 class Entry(Strict):
-    """A submission on a board: its folder's name, its manifest, the scores of its answers.
+    """A submission on a board: name of its folder, manifest, recomputed scores.
 
-    ``key`` is a sha256 over its files and over the code and figures that scored it; ``differs`` says that submitted
-    scores (an optional ``scores.json``) differ from the recomputed ones, ``unfounded`` which of them its answers do not
-    give at all. ``verified`` says that the board's maintainers regenerated a sample of its answers. ``folder`` is where
-    its manifest and answers lie on this machine.
+    ``key`` is a sha256 over its files, the scoring code and the reference data. ``differs``: a submitted score
+    (optional ``scores.json``) differs from the recomputed one; ``unfounded``: submitted scores that the answers do not
+    have. ``verified``: maintainers regenerated a sample of the answers. ``folder`` has manifest and answers.
     """
 
     name: str
@@ -62,21 +65,21 @@ class Entry(Strict):
     scores: tuple[Score, ...]
     differs: bool = False
     unfounded: tuple[str, ...] = ()
-    verified: bool = Field(False, exclude=True)  # a mark of the board's folder, which may come and go
+    verified: bool = Field(False, exclude=True)  # stored with the board, not with the entry
     folder: Path = Field(Path(), exclude=True)
 
     def of(self, task: str) -> list[Score]:
-        """The scores of one task."""
+        """Return the scores of one task."""
         return [score for score in self.scores if score.task == task]
 
 
 @dataclass(frozen=True)
 class Found:
-    """A folder that holds a submission, checked for links and sizes only.
+    """A folder with a submission, checked for links and sizes only.
 
-    ``folder`` is where manifest and answers lie, ``files`` are all that its entry is made of, ``adapter`` has the files
-    of what its aligner made, where they may be handed on. ``key`` is a sha256 over all of them and over
-    ``judging_hash``: with another key, the entry has to be made anew.
+    ``folder`` has manifest and answers; ``files`` are the files of the entry; ``adapter`` are the adapter's files if
+    they may be published. ``key`` is a sha256 over these files and ``judging_hash``: an entry with another key is made
+    again.
     """
 
     name: str
@@ -87,14 +90,14 @@ class Found:
 
     @property
     def adapter_files(self) -> dict[str, Path]:
-        """The adapter's files by where they lie in an entry."""
+        """Return the adapter's files by their path in an entry."""
         folders = {ALIGNED: ALIGNED, LORA: f"{ALIGNED}/{LORA}"}
         return {f"{folders[path.parent.name]}/{path.name}": path for path in self.adapter}
 
 
 @cache
 def judging_hash() -> str:
-    """sha256 over the code and the figures that turn answers into scores and pages."""
+    """Return a sha256 over the code and reference data of scores and pages."""
     digest = hashlib.sha256()
     named = [ROOT / name for name in DECIDING] + [data_dir()]
     for path in sorted(path for one in named for path in [one, *one.rglob("*")] if path.is_file()):
@@ -106,14 +109,14 @@ def judging_hash() -> str:
 def find(
     folder: Path, left_out: Callable[[str], None], passed_over: Callable[[str], None] = lambda name: None
 ) -> list[Found]:
-    """The submissions right under a folder by name; runs that are not finished are passed over.
+    """Return the submissions directly below a folder by name; unfinished runs are skipped.
 
     Args:
-        left_out: told of each that is refused, in one line that names it.
-        passed_over: told each name that holds no finished submission.
+        left_out: called with one line for each refused submission.
+        passed_over: called with each name that is no finished submission.
 
     Raises:
-        InputError: no such folder.
+        InputError: the folder cannot be read.
     """
     try:
         names = sorted(entry.name for entry in os.scandir(folder))
@@ -134,10 +137,10 @@ def find(
 
 
 def find_one(path: Path) -> Found | None:
-    """The submission of a folder, or None where it holds no finished one.
+    """Return the submission of a folder, or None if there is no finished one.
 
     Raises:
-        InputError: links, odd files, names that a page cannot carry.
+        InputError: links, special or oversized files, invalid names.
     """
     shown = f"{path.parent}/{path.name[:80]!r}"
     kind = kind_of(path)
@@ -170,7 +173,7 @@ def find_one(path: Path) -> Found | None:
 
 
 def kind_of(path: Path) -> str | None:
-    """What lies at a path, links not followed: link, folder, file, large for a file too large, or other."""
+    """Return the kind of a path without following links: link, folder, file, large (oversized file), other."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -181,7 +184,7 @@ def kind_of(path: Path) -> str | None:
 
 
 def _adapter(folder: Path) -> tuple[Path, ...]:
-    """The files of an adapter that a site may hand on: none where links or odd files are among them, or too much."""
+    """Return the files of an adapter that may be published: none if there are links, special files or too much."""
     if kind_of(folder) != "folder" or kind_of(folder / LORA) not in ("folder", None):
         return ()
     kinds = {folder / name: kind for name in ADAPTER_FILES if (kind := kind_of(folder / name))}
@@ -199,10 +202,10 @@ def _key(name: str, files: Iterable[Path]) -> str:
 
 
 def entry_of(found: Found, shelf: TaskCache) -> tuple[Entry, Submission]:
-    """Read, check and score one submission; beside the entry the submission, its answers read.
+    """Read, check and score one submission; return its entry and the submission with its answers.
 
     Raises:
-        InputError, UsageError: as ``Submission.score``; also stored scores that are malformed or out of bounds.
+        InputError, UsageError: as ``Submission.score``; also malformed or oversized submitted scores.
     """
     stored = next((stored_scores(path) for path in found.files if path.name == SCORES), None)
     submission = load_submission(found.folder, shelf)
@@ -228,14 +231,14 @@ def entries(
     advance: Callable[[int, int], None] = lambda done, total: None,
     hold: Callable[[Submission], None] = lambda submission: None,
 ) -> Iterator[Entry]:
-    """All submissions of a folder, scored; those that are refused are warned about and left out.
+    """Yield the scored submissions of a folder; warn about refused ones and leave them out.
 
     Args:
-        advance: told how many of how many have been read.
-        hold: given each submission with its answers, for later use.
+        advance: called with the number of read submissions and their total.
+        hold: called with each submission and its answers, for later use.
 
     Raises:
-        InputError: the folder holds none, or none but refused ones.
+        InputError: the folder has no valid submission.
     """
     problems: list[str] = []
     shelf, any_good, changed, marks = TaskCache(), False, 0, verified_marks(folder)
@@ -255,7 +258,7 @@ def entries(
 
 
 def conclude(folder: Path, any_good: bool, problems: list[str], changed: int, warn: Callable[[str], None]) -> None:
-    """Warn about what was left out; raise InputError where nothing is left."""
+    """Warn about refused submissions; raise InputError if no valid one is left."""
     if problems and not any_good:
         more = f" ({len(problems) - 1} more are refused too.)" if len(problems) > 1 else ""
         raise InputError(problems[0] + more)
@@ -268,15 +271,15 @@ def conclude(folder: Path, any_good: bool, problems: list[str], changed: int, wa
 
 
 def marked(entry: Entry, marks: Mapping[str, Any]) -> Entry:
-    """The entry, ``verified`` where ``verified_marks`` has its answers."""
+    """Return the entry with ``verified`` set if ``verified_marks`` has its answers."""
     return entry.model_copy(update={"verified": entry.manifest.answers.sha256 in marks})
 
 
 def verified_marks(folder: Path) -> dict[str, Any]:
-    """Read what the board's maintainers found on regenerating answers, by sha256 of the answers: ``verified.json``.
+    """Read the verification marks of a board (``verified.json``), by sha256 of the answers.
 
     Raises:
-        InputError: the file is no mapping of hashes.
+        InputError: the file is a link or no mapping of hashes.
     """
     path = folder / VERIFIED
     if not os.path.lexists(path):
@@ -290,10 +293,10 @@ def verified_marks(folder: Path) -> dict[str, Any]:
 
 
 def stored_scores(path: Path) -> list[Score]:
-    """The scores that a submission came with: bounded, well formed, finite; nothing more is known of them.
+    """Read and validate submitted scores: bounded, well formed, finite; they are not trusted otherwise.
 
     Raises:
-        InputError: anything else.
+        InputError: malformed, oversized or not finite.
     """
     try:
         scores = _STORED.validate_json(read_unmarked(path, MOST_SCORES_BYTES))
@@ -303,7 +306,7 @@ def stored_scores(path: Path) -> list[Score]:
         raise InputError(f"{path}: {len(scores)} scores, a board takes {MOST_SCORES}.")
     for number, score in enumerate(scores):
         if not _finite(score):
-            raise InputError(f"{path}: {number}.value: not a finite number. Remove the file; scores are made anew.")
+            raise InputError(f"{path}: {number}.value: not a finite number. Remove the file; scores are recomputed.")
     return scores
 
 
@@ -316,7 +319,7 @@ def _cell(score: Score) -> tuple[str, ...]:
 
 
 def _compared(stored: Iterable[Score], scores: Iterable[Score]) -> tuple[bool, tuple[str, ...]]:
-    """Whether a stored score is not what the answers give, and the names of those that they do not give at all."""
+    """Return whether a submitted score differs, and the names of those that the answers do not have."""
     given = {_cell(score): score.value for score in scores}
     differs, unfounded = False, []
     for score in stored:

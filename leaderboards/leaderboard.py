@@ -1,4 +1,4 @@
-"""``culteval.leaderboard``: the submissions of a folder, ranked by task and country."""
+"""Rank the submissions of a folder by task and country: ``culteval.leaderboard``."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Advance = Callable[[str, int, int], None]
 
 
 class Leaderboard(Results[Board]):
-    """Boards of a folder, one for each task and country, in the order of the tasks.
+    """The boards of a folder, one for each task and country, in the order of the tasks.
 
-    ``entries`` are the submissions, ``sets`` the aligned sets of one aligner over several countries.
+    ``entries`` are the submissions; ``sets`` are runs of one aligner over several countries.
     """
 
     def __init__(self, found: Sequence[Board], runs: Sequence[Entry], answers: AnswerReader, suite: str) -> None:
@@ -34,7 +34,7 @@ class Leaderboard(Results[Board]):
 
     @property
     def sets(self) -> list[AlignedSet]:
-        """The aligned sets of the tasks that are shown."""
+        """Return the aligned sets of the selected tasks."""
         tasks = {board.key.task for board in self}
         return [each for each in aligned_sets(self.entries, self.answers.shelf) if each.task in tasks]
 
@@ -46,10 +46,10 @@ class Leaderboard(Results[Board]):
         """
         found, known = list(self), {board.key.task for board in self}
         if task is not None:
-            if not (mine := known.intersection(family(task))):
+            if not (members := known.intersection(family(task))):
                 hint = did_you_mean(task, known)
                 raise UsageError(f"`task` {task!r}: no board of it here.{hint} There are {_list(known)}.")
-            found = [board for board in found if board.key.task in mine]
+            found = [board for board in found if board.key.task in members]
         if country is not None:
             countries = {board.key.country for board in found}
             if (code := resolve(country, countries).code) not in countries:
@@ -58,17 +58,17 @@ class Leaderboard(Results[Board]):
         return Leaderboard(found, self.entries, self.answers, self.suite)
 
     def overall(self) -> Overall:
-        """Average the headlines over countries and seeds: a row an aligner, a column a task."""
+        """Average the headlines over countries and seeds: a row for each aligner, a column for each task."""
         return overall(self.rows, self.answers.shelf)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one record a row and number, baselines and reported figures included."""
+        """Return one record for each row and value, with baselines and reported figures."""
         from .render.records import records
 
         return records(self.rows, self.sets, self.suite)
 
     def to_latex(self) -> str:
-        """Return the tables as LaTeX; a row is bold where it is better than every other in paired tests."""
+        """Return the tables as LaTeX; a row is bold if it is better than every other in paired tests."""
         from .render import tables
 
         return self._text(tables.latex, tables.latex_beside)
@@ -88,10 +88,10 @@ class Leaderboard(Results[Board]):
         return "\n".join([*parts, *beside([board.key.task for board in self], self.sets)])
 
     def plot(self) -> Any:
-        """Draw one board on new matplotlib axes: a dot a row, its interval or seeds, and the baselines.
+        """Draw one board on new matplotlib axes: a dot for each row, its interval or seed range, and baselines.
 
         Raises:
-            UsageError: several boards are here; ``select`` one.
+            UsageError: not exactly one board; ``select`` one.
         """
         from ..harness.report.plots import new_axes
         from .render import figure
@@ -124,12 +124,12 @@ def leaderboard(
     """Rank the finished runs or submissions of a folder; scores are computed from the answers.
 
     Args:
-        folder: of runs, of submissions, or of a published board.
-        warn: told of what is left out [default: the logger ``culteval``].
-        advance: told how many of how many submissions and boards are done.
+        folder: a folder of runs or submissions, or a published board.
+        warn: called with a line for each refused submission [default: the logger ``culteval``].
+        advance: called with "submissions" or "boards", the number done and their total.
 
     Raises:
-        InputError: the folder holds no submission, or none but refused ones.
+        InputError: the folder has no valid submission.
     """
     warn = warn or logging.getLogger("culteval").warning
     answers, suite = AnswerReader(TaskCache()), read_suite()

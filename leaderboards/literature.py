@@ -1,4 +1,4 @@
-"""Published figures that belong beside a board: marked as not run again, with their source, and never ranked."""
+"""Read published figures that are shown beside a board: marked as not run again, with source, never ranked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TITLE = "reported elsewhere, not run again here"
 
 
 class Reported(Strict):
-    """Figures of one metric by method; ``differs`` says what keeps them from being compared with ours, if anything."""
+    """Figures of one metric by method; ``differs`` names differences in protocol, None for the board's protocol."""
 
     tasks: tuple[str, ...] = Field(min_length=1)
     model: str | None = None
@@ -28,17 +28,17 @@ class Reported(Strict):
 
     @property
     def what(self) -> str:
-        """Metric and model."""
+        """Format metric and model."""
         return self.metric + (f", {self.model}" if self.model else "")
 
     @property
     def values(self) -> str:
-        """The figures by method, in a line."""
+        """Format the figures by method in one line."""
         return ", ".join(f"{method} {figure:,g}" for method, figure in self.figures.items())
 
     @property
     def mark(self) -> str:
-        """How far the figures may be compared."""
+        """Describe how far the figures are comparable."""
         return f"other protocol: {self.differs}" if self.differs else "the board's own protocol"
 
 
@@ -48,17 +48,17 @@ class _File(Strict):
 
 @cache
 def reported() -> tuple[Reported, ...]:
-    """All figures of ``reported.yaml``."""
+    """Read all figures of ``reported.yaml``."""
     return parse(_File, read_yaml(FILE), FILE).rows
 
 
 def reported_for(task: str) -> tuple[Reported, ...]:
-    """The figures that belong beside a task's boards."""
+    """Return the figures reported for a task."""
     return tuple(row for row in reported() if task in row.tasks)
 
 
 def reported_lines(task: str) -> list[str]:
-    """The same for people: a heading, then figures and where they come from; nothing where there are none."""
+    """Format the figures reported for a task: heading, figures, sources; an empty list if there are none."""
     lines = [f"{task}: {TITLE}"]
     for row in reported_for(task):
         lines += [f"  {row.what}: {row.values}", f"    {row.mark}. {row.source}"]

@@ -1,4 +1,4 @@
-"""Which metrics a board offers and shows, with how many decimal places; ``tasks/glossary.py`` defines them."""
+"""Select the metrics of a board and their decimal places; ``tasks/glossary.py`` defines the metrics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..tasks.spec import TaskSpec
 
 
 def board_metrics(spec: TaskSpec) -> list[str]:
-    """The metrics that a task's board offers, in order: the number that decides first; indices are on the pages."""
+    """Return the metrics of a task's board in order, the ranking metric first; indices are on the pages only."""
     headline = spec.metadata.headline.metric
     first = ["skill", headline] if spec.metadata.measure == "hofstede" else [headline]
     rest = [column.metric for column in columns_of(spec)]
@@ -17,10 +17,10 @@ def board_metrics(spec: TaskSpec) -> list[str]:
 
 
 def usual_metrics(spec: TaskSpec) -> list[str]:
-    """The few that are shown before a reader chooses."""
+    """Return the metrics that are shown by default."""
     return [*board_metrics(spec)[:3], "outside_mass", "unparsed"]
 
 
 def precision(metric: str) -> int:
-    """Decimal places that a metric is shown with."""
+    """Return the decimal places of a metric."""
     return 0 if metric.startswith("loss") or metric in DIMENSIONS else 2 if metric == "skill" else 3

@@ -1,4 +1,4 @@
-"""Overall table of a folder's boards: a row an aligner, a column a task, means over countries and seeds."""
+"""Compute the overall table: a row for each aligner, a column for each task; means over countries and seeds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.table import Table
 
-BASELINES = ("constant", "uniform", "world mean", "random prefix")  # those that have a row
+BASELINES = ("constant", "uniform", "world mean", "random prefix")  # with a row in the table
 UNALIGNED = "naive"
 R2 = "between_country_r2"
 NOTES = (
@@ -39,7 +39,7 @@ NOTES = (
 
 
 class _Task(NamedTuple):
-    """What the boards of one column have in common: all but the country."""
+    """The common properties of the boards of one column: all but the country."""
 
     name: str
     edition: str
@@ -47,8 +47,8 @@ class _Task(NamedTuple):
     asked: str
 
 
-class _Who(NamedTuple):
-    """What the runs of one row have in common: all but country and seed. A baseline has no settings."""
+class _RowKey(NamedTuple):
+    """The common properties of the runs of one row: all but country and seed. A baseline has no settings."""
 
     aligner: str
     model: str = ""
@@ -58,7 +58,7 @@ class _Who(NamedTuple):
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean, its spread over random prefixes, and how many of how many runs are an improvement."""
+    """A mean, its spread over random prefixes, the number of improvements and of runs."""
 
     value: float
     spread: float | None = None
@@ -66,14 +66,14 @@ class Cell:
     runs: int = 0
 
     def text(self, places: int) -> str:
-        """Write the cell with so many decimal places."""
+        """Format the cell with a number of decimal places."""
         spread = "" if self.spread is None else f" ± {self.spread:.{places}f}"
         return f"{self.value:z.{places}f}{spread}" + (f" ({self.improvements}/{self.runs})" if self.runs else "")
 
 
 @dataclass
-class _Found:
-    """What one row has in one column, by country; a baseline has spreads and no runs."""
+class _Values:
+    """The values of one row in one column, by country; a baseline has spreads and no runs."""
 
     countries: set[str] = field(default_factory=set)
     values: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -87,7 +87,7 @@ class _Found:
             self.improved[country] += [] if improved is None else [improved]
 
     def cell(self, countries: Collection[str]) -> Cell | None:
-        """Average over the countries that have a value; None where none has."""
+        """Average over the countries with a value; None if there is none."""
         means = [float(np.mean(each)) for code, each in self.values.items() if code in countries]
         improved = [one for code, each in self.improved.items() for one in each if code in countries]
         spread = float(np.mean(self.spreads)) if self.spreads else None
@@ -96,7 +96,7 @@ class _Found:
 
 @dataclass(frozen=True)
 class Row:
-    """An aligner or a baseline and the countries of its means; a cell a column, None where there is no value."""
+    """An aligner or baseline, the countries of its means, and one cell for each column (None: no value)."""
 
     name: str
     countries: tuple[str, ...]
@@ -105,9 +105,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Overall:
-    """The table. ``columns`` are titles of tasks and metrics; ``rows`` are aligners, then baselines.
+    """The overall table: ``columns`` are pairs of task title and metric; ``rows`` are aligners, then baselines.
 
-    Aligners are ordered by the first task's headline; those that were not run in every country come after the others.
+    Aligners are ordered by the headline of the first task; those without runs in every country come last.
     """
 
     columns: tuple[tuple[str, str], ...]
@@ -115,11 +115,11 @@ class Overall:
 
     @property
     def headings(self) -> list[str]:
-        """The headings of ``texts``."""
+        """Return the headings of ``texts``."""
         return ["aligner", *(f"{task}: {_label(metric)}" for task, metric in self.columns)]
 
     def texts(self) -> list[list[str]]:
-        """Write a line of cells a row, "-" where there is no value."""
+        """Format the cells of each row; "-" if there is no value."""
         places = [2 if metric == R2 else precision(metric) for _, metric in self.columns]
         return [
             [row.name, *("-" if cell is None else cell.text(at) for cell, at in zip(row.cells, places, strict=True))]
@@ -127,7 +127,7 @@ class Overall:
         ]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the table as it is shown: a row an aligner, a column a task."""
+        """Return the table as a frame of formatted cells: a row for each aligner, a column for each task."""
         import pandas as pd
 
         return pd.DataFrame(self.texts(), columns=self.headings)
@@ -136,7 +136,7 @@ class Overall:
         yield self.table(options.max_width)
 
     def table(self, width: int) -> Table:
-        """Return the table for a terminal of so many characters."""
+        """Return the table for a terminal of ``width`` characters."""
         spare = range(len(self.headings) - 1, 0, -1)
         return narrow_table("Overall", "\n".join(NOTES), self.headings, self.texts(), spare, width)
 
@@ -149,7 +149,7 @@ class Overall:
         return html_table(self.to_frame())
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield one record a value, for machines."""
+        """Yield one record for each value."""
         for row in self.rows:
             for (task, metric), cell in zip(self.columns, row.cells, strict=True):
                 if cell is not None:
@@ -164,75 +164,77 @@ def _label(metric: str) -> str:
 def overall(found: Sequence[Board], shelf: TaskCache) -> Overall:
     """Average the headlines of boards over countries and seeds.
 
-    Runs of another model, setting or budget are another row, and boards of another edition, constants or protocol are
-    another column: only what is comparable is averaged.
+    Only comparable runs are averaged: other models, settings or budgets are another row; other editions, constants or
+    protocols are another column.
     """
     boards: dict[_Task, list[Board]] = defaultdict(list)
     for board in found:
         boards[_Task(board.key.task, *board.key[2:])].append(board)
-    runs: dict[_Who, dict[str, Entry]] = defaultdict(dict)
-    table: dict[_Who, dict[_Task, _Found]] = defaultdict(lambda: defaultdict(_Found))
-    for task, mine in boards.items():
-        for board in mine:
+    runs: dict[_RowKey, dict[str, Entry]] = defaultdict(dict)
+    table: dict[_RowKey, dict[_Task, _Values]] = defaultdict(lambda: defaultdict(_Values))
+    for task, members in boards.items():
+        for board in members:
             _add(board, task, runs, table)
-    all_of = {task: {board.key.country for board in mine} for task, mine in boards.items()}
+    all_of = {task: {board.key.country for board in members} for task, members in boards.items()}
     everywhere = {code for each in all_of.values() for code in each}
-    hofstede = [task for task, mine in boards.items() if mine[0].spec.metadata.measure == "hofstede"]
+    hofstede = [task for task, members in boards.items() if members[0].spec.metadata.measure == "hofstede"]
     rows, names, titles = [], _names(runs), _titles(boards)
     for who, where in _ordered(runs, table, boards, all_of):
         name = names.get(who) or " ".join(filter(None, who[:2]))
         whole = where == everywhere
         between = [_between(runs.get(who, {}), task, shelf) if whole else None for task in hofstede]
         cells = [each.cell(where) if (each := table[who].get(task)) else None for task in boards]
-        told = name if whole else f"{name}, {' and '.join(sorted(where))} only"
-        rows.append(Row(told, tuple(sorted(where)), (*between, *cells)))
+        title = name if whole else f"{name}, {' and '.join(sorted(where))} only"
+        rows.append(Row(title, tuple(sorted(where)), (*between, *cells)))
     shown = [(titles[task], R2) for task in hofstede]
-    shown += [(titles[task], _column(mine).metric) for task, mine in boards.items()]
+    shown += [(titles[task], _column(members).metric) for task, members in boards.items()]
     return Overall(tuple(shown), tuple(rows))
 
 
 def _column(boards: Sequence[Board]) -> Column:
-    """The score that a column shows: the first that a table for a paper prints."""
+    """Return the score of a column: the first of a table for a paper."""
     return columns(boards[0])[0]
 
 
-def _add(board: Board, task: _Task, runs: dict[_Who, dict[str, Entry]], table: dict[_Who, dict[_Task, _Found]]) -> None:
-    """Sort the rows of a board into the table, and its submissions into ``runs`` by name."""
+def _add(
+    board: Board, task: _Task, runs: dict[_RowKey, dict[str, Entry]], table: dict[_RowKey, dict[_Task, _Values]]
+) -> None:
+    """Add the rows of a board to the table, and its submissions to ``runs`` by name."""
     column, country = _column([board]), board.key.country
     for standing in board.standings:
         manifest = standing.entry.manifest
         model, allowed = f"{manifest.model.name} {manifest.model.dtype}", manifest.budget.item_forwards_allowed
-        who = _Who(manifest.aligner.name, model, settings_of(standing.entry), allowed)
+        who = _RowKey(manifest.aligner.name, model, settings_of(standing.entry), allowed)
         runs[who][standing.entry.name] = standing.entry
         table[who][task].add(country, column.find(standing.row.scores), standing.row.improvement)
     for row in board.baselines:
         equal = row.note if row.note and row.note.startswith("also ") else ""  # on a board, equal rows are one
-        model = found[1] if (found := re.search(r", ([^,]+ b?float\d+)", row.name)) else ""  # where there are several
+        model = found[1] if (found := re.search(r", ([^,]+ b?float\d+)", row.name)) else ""  # if there are several
         for name in (name for name in BASELINES if row.name.startswith(name) or name in equal):
-            score, cell = column.find(row.scores), table[_Who(name, model)][task]
+            score, cell = column.find(row.scores), table[_RowKey(name, model)][task]
             cell.add(country, score)
             cell.spreads += [row.spread[place(score)]] if score and row.spread else []
 
 
 def _ordered(
-    runs: Mapping[_Who, object],
-    table: Mapping[_Who, Mapping[_Task, _Found]],
+    runs: Mapping[_RowKey, object],
+    table: Mapping[_RowKey, Mapping[_Task, _Values]],
     boards: Mapping[_Task, Sequence[Board]],
     all_of: Mapping[_Task, set[str]],
-) -> Iterator[tuple[_Who, set[str]]]:
-    """Yield the rows in order, each with the countries that it is averaged over."""
+) -> Iterator[tuple[_RowKey, set[str]]]:
+    """Yield the rows in order, each with the countries of its means."""
     everywhere = {code for each in all_of.values() for code in each}
 
-    def best_first(who: _Who) -> float:
-        first, mine = next(iter(boards.items()))
+    def best_first(who: _RowKey) -> float:
+        first, members = next(iter(boards.items()))
         cell = table[who][first].cell(everywhere) if first in table[who] else None
-        higher = _column(mine).metric == "skill" or mine[0].spec.metadata.headline.higher_is_better
+        higher = _column(members).metric == "skill" or members[0].spec.metadata.headline.higher_is_better
         return float("inf") if cell is None else -cell.value if higher else cell.value
 
     aligners = sorted(runs, key=best_first)
     whole = [who for who in aligners if all(each.countries == all_of[task] for task, each in table[who].items())]
     yield from ((who, everywhere) for who in whole)
-    for who in (who for who in aligners if who not in whole):  # beside it the unaligned model in the same countries
+    for who in (who for who in aligners if who not in whole):  # followed by the unaligned model in the same countries
         where = {code for each in table[who].values() for code in each.countries}
         yield who, where
         yield from ((one, where) for one in whole if one.aligner == UNALIGNED and one.model == who.model)
@@ -240,26 +242,26 @@ def _ordered(
 
 
 def _between(runs: Mapping[str, Entry], task: _Task, shelf: TaskCache) -> Cell | None:
-    """Average the between-country R2 of a row's aligned sets over seeds; None without a set of countries enough."""
+    """Average the between-country R2 of a row's aligned sets over seeds; None without a set of six countries."""
     spec = shelf.spec(task.name)
     answered = [entry for entry in runs.values() if any(one.name == task.name for one in entry.manifest.tasks)]
-    mine = [entry for entry in answered if key_of(entry.manifest.asked(task.name), spec)[2:] == task[1:]]
-    found = [each.centred for each in aligned_sets(mine, shelf) if each.task == task.name]
+    members = [entry for entry in answered if key_of(entry.manifest.asked(task.name), spec)[2:] == task[1:]]
+    found = [each.centred for each in aligned_sets(members, shelf) if each.task == task.name]
     values = [each.explained_variance[ALL] for each in found if each]
     return Cell(float(np.mean(values))) if values else None
 
 
 def _titles(boards: Mapping[_Task, Sequence[Board]]) -> dict[_Task, str]:
-    """Name the columns: by task, and by edition and protocol where a task has several boards a country."""
+    """Return the titles of columns: the task, and edition and protocol if a task has several columns."""
     names = [task.name for task in boards]
     return {
-        task: task.name if names.count(task.name) == 1 else f"{task.name} ({mine[0].variant})"
-        for task, mine in boards.items()
+        task: task.name if names.count(task.name) == 1 else f"{task.name} ({members[0].variant})"
+        for task, members in boards.items()
     }
 
 
-def _names(runs: Iterable[_Who]) -> dict[_Who, str]:
-    """Name the rows: by aligner, and by what sets it apart from other rows: model, budget, settings."""
+def _names(runs: Iterable[_RowKey]) -> dict[_RowKey, str]:
+    """Return the names of rows: the aligner, and model, budget and settings that differ between its rows."""
     runs = list(runs)
     several = len({who.model for who in runs}) > 1
     names = {}
@@ -270,6 +272,6 @@ def _names(runs: Iterable[_Who]) -> dict[_Who, str]:
             parts.append(f"{who.allowed:,} item forwards")
         settings = [json.loads(one.settings) for one in same]
         own = json.loads(who.settings)
-        odd = [key for key in own if any(other.get(key) != own[key] for other in settings)]
-        names[who] = ", ".join([*parts, *(f"{key}={own[key]}" for key in odd)])
+        differing = [key for key in own if any(other.get(key) != own[key] for other in settings)]
+        names[who] = ", ".join([*parts, *(f"{key}={own[key]}" for key in differing)])
     return names

@@ -1,4 +1,4 @@
-"""Into a board's folder: a finished run under the name that its content gives it; older boards brought up to date."""
+"""Add finished runs to a board's folder, and migrate boards of an earlier version."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from ..harness.submissions.writer import write_answers
 from ..harness.util.atomic_io import copy_into, json_text, replacing, write_json
 from .entries import MOST_ADAPTER, Found, entry_of, find, find_one
 
-MOST_KEPT = 512 << 10  # bytes of an entry's adapter; a board is a repository that people clone
+MOST_KEPT = 512 << 10  # bytes of an entry's adapter; boards are cloned
 
-_NOT_THERE = "it stays behind: keep it for `leaderboard verify --adapters`"
+_NOT_THERE = "it is not added: keep it for `leaderboard verify --adapters`"
 
-# A path that begins at a root, a home or a folder above, by itself or behind an equals sign.
+# A path that begins with a root, a home or a parent folder, alone or after an equals sign.
 _PLACE = re.compile(r"(^|(?<=[\s=\"']))((?:/|~|\.{1,2}/|[A-Za-z]:\\)[^\s\"']+)")
 
 
 def published_name(manifest: Manifest, written: bytes) -> str:
-    """``TASK-COUNTRY-ALIGNER-`` and ten digits of the sha256 of the manifest's file, which covers the answers, too."""
+    """Return ``TASK-COUNTRY-ALIGNER-`` and ten digits of the sha256 of the manifest file, which covers the answers."""
     digest = hashlib.sha256(written).hexdigest()[:10]
     parts = (manifest.tasks[0].name, manifest.country, manifest.aligner.name)
     return "-".join([*(re.sub(r"[^A-Za-z0-9_.]", "_", part)[:24] for part in parts), digest])
 
 
 def without_places(manifest: Manifest) -> Manifest:
-    """A manifest in which files and folders of one machine are called by their last name alone.
+    """Return the manifest with local paths shortened to their last part.
 
-    That is of its model, its command and its aligner's settings. The names of the hub's models have a slash, too.
+    Paths occur in the model, the command and the aligner's settings. Names of hub models contain a slash, too.
     """
     settings = {key: _nameless(value) for key, value in manifest.aligner.settings.items()}
     changed = {
@@ -58,7 +58,7 @@ def _nameless(value: Any) -> Any:
 
 
 def _of_published_model(config: dict[str, Any]) -> dict[str, Any]:
-    """An adapter's configuration that calls its model as the published manifest does."""
+    """Return an adapter's configuration with the model name of the published manifest."""
     return config | {"base_model_name_or_path": _nameless(config.get("base_model_name_or_path"))}
 
 
@@ -68,14 +68,14 @@ def publish(run: Path, board: Path) -> tuple[Path, str | None]:
     Scores are not copied: a board computes them from the answers.
 
     Returns:
-        The entry's folder, and why the adapter had to be left out, if it was and is needed.
+        The folder of the entry, and the reason if a needed adapter was left out.
 
     Raises:
-        InputError: no valid submission. UsageError: the board has it already.
+        InputError: no valid submission. UsageError: the board already has it.
     """
     found: Found | None = find_one(run)
     if found is None:
-        raise InputError(f"{run}: no finished run. Give a folder that `culteval run` or `sweep` left.")
+        raise InputError(f"{run}: no finished run. Give a folder made by `culteval run` or `sweep`.")
     entry, _ = entry_of(found, TaskCache())
     manifest = without_places(entry.manifest)
     written = (found.folder / MANIFEST).read_bytes()
@@ -83,9 +83,9 @@ def publish(run: Path, board: Path) -> tuple[Path, str | None]:
         written = json_text(manifest.model_dump(mode="json")).encode()
     target = board / published_name(manifest, written)
     if target.exists():
-        raise UsageError(f"{target}: is there already; a board holds a submission once.")
+        raise UsageError(f"{target}: already on the board; each submission is added once.")
     made_anew = (SCORES, MANIFEST, ANSWERS)
-    files = {path.name: path for path in found.files if path.name not in made_anew}  # a judge's verdicts, too
+    files = {path.name: path for path in found.files if path.name not in made_anew}  # with a judge's verdicts
     left_out = left_behind(found, manifest)
     with replacing(target) as temporary:
         copy_into(temporary, files | (found.adapter_files if left_out is None else {}))
@@ -98,35 +98,35 @@ def publish(run: Path, board: Path) -> tuple[Path, str | None]:
 
 
 def left_behind(found: Found, manifest: Manifest) -> str | None:
-    """Say why a board does without an entry's adapter; None where it keeps it or there is none to keep.
+    """Return why an entry's adapter is not stored on a board; None if it is stored or there is none.
 
-    Empty for a random prefix, which ``leaderboard verify`` draws anew from the seed.
+    Empty for a random prefix, which ``leaderboard verify`` generates from the seed.
     """
     if manifest.aligner.adapter_sha256 is None:
         return None
     if manifest.aligner.name == CONTROL:
         return ""
     if not found.adapter:
-        return f"the adapter is not there, larger than {MOST_ADAPTER >> 20} MiB, or no plain files; {_NOT_THERE}"
+        return f"the adapter is missing, larger than {MOST_ADAPTER >> 20} MiB, or not regular files; {_NOT_THERE}"
     if sum(path.stat().st_size for path in found.adapter) > MOST_KEPT:
         return f"the adapter is larger than {MOST_KEPT >> 10} KiB; {_NOT_THERE}"
     return None
 
 
 def migrate(board: Path, adapters: Path | None, say: Callable[[str], None]) -> int:
-    """Bring the entries of an older board up to date in place: names, manifests, hashes and scores stay.
+    """Migrate the entries of an earlier version in place: names, manifests, hashes and scores do not change.
 
-    Answers are compressed, stored scores removed. Adapters that boards no longer keep (``left_behind``) are moved to
-    ``adapters``/ENTRY, where ``leaderboard verify --adapters`` finds them; without such a folder they stay.
+    Answers are compressed, stored scores removed. Adapters that boards do not keep (``left_behind``) are moved to
+    ``adapters``/ENTRY for ``leaderboard verify --adapters``; without that folder they remain.
 
     Args:
-        say: told of each entry that is refused, and of adapters that stay.
+        say: called with a line for each refused entry, and for adapters that remain.
 
     Returns:
-        How many entries were changed.
+        The number of changed entries.
 
     Raises:
-        InputError: no such folder.
+        InputError: the folder cannot be read.
     """
     changed, shelf, too_large = 0, TaskCache(), 0
     for found in find(board, say):
@@ -135,9 +135,9 @@ def migrate(board: Path, adapters: Path | None, say: Callable[[str], None]) -> i
             say(f"{home}: a run, not an entry; `leaderboard add` makes entries")
             continue
         try:
-            entry, _ = entry_of(found, shelf)  # whatever is wrong with it is said before anything is changed
+            entry, _ = entry_of(found, shelf)  # report problems before any change
         except CultevalError as error:
-            say(f"left as it is: {error}")
+            say(f"not changed: {error}")
             continue
         before = sorted(home.rglob("*"))
         _compress(home, entry.manifest)
@@ -150,7 +150,7 @@ def migrate(board: Path, adapters: Path | None, say: Callable[[str], None]) -> i
                 shutil.move(home / ALIGNED, adapters / found.name)
         changed += sorted(home.rglob("*")) != before
     if too_large:
-        say(f"{too_large} adapters that a board does without stay; --adapters FOLDER moves them there")
+        say(f"{too_large} adapters that boards do not keep remain; --adapters FOLDER moves them there")
     return changed
 
 

@@ -1,4 +1,4 @@
-"""Which row of a board is best beyond chance: what a paper may print bold."""
+"""Test whether the first row of a board is significantly better than all others: printed bold in papers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .boards import Board
 from .entries import Entry
 
 LEVEL = 0.05
-MOST = 50  # rows that the best is compared with, the nearest ones
+MOST = 50  # rows that the first is compared with, the next ones
 
 
 def proven(board: Board, answers: AnswerReader, rng: np.random.Generator) -> tuple[int, ...]:
-    """The number of the first row (0), if it is better than every other in paired tests of the headline; else nothing.
+    """Return (0,) if the first row is better than every other in paired tests of the headline, else ().
 
-    Holm's correction is over the rows compared. Where no test is valid, such as for one answer an item, none is proven.
+    Holm's correction covers the compared rows. Without a valid test (such as for one answer per item) the result is ().
 
     Raises:
-        InputError: the answers are no longer where they were read.
+        InputError: the answers are missing or were changed.
     """
     rated = [standing.entry for standing in board.standings if standing.rank is not None]
     if len(rated) < 2:
@@ -34,13 +34,13 @@ def proven(board: Board, answers: AnswerReader, rng: np.random.Generator) -> tup
 def _test(
     board: Board, best: Entry, other: Entry, answers: AnswerReader, rng: np.random.Generator
 ) -> tuple[float | None, bool]:
-    """p of the paired test between two rows, and whether the first is on the better side."""
+    """Return p of the paired test between two rows, and whether the first is better."""
     column, task = headline_of(board.spec), board.key.task
     a, b = (answers(entry)[task] for entry in (best, other))
-    same_people = not board.asked.respondents or best.manifest.seed == other.manifest.seed
+    same_personas = not board.asked.respondents or best.manifest.seed == other.manifest.seed
     options = board.asked.options
     readouts = (column.readout,)
-    rows = differences(board.spec, a, b, board.key.country, options, rng, readouts=readouts, paired=same_people)
+    rows = differences(board.spec, a, b, board.key.country, options, rng, readouts=readouts, paired=same_personas)
     row = next((row for row in rows if row.metric == column.metric), None)
     if row is None:
         return None, False

@@ -1,4 +1,4 @@
-"""What the page of one submission shows: where it comes from, all its scores, its answers item by item."""
+"""Collect the data of a submission's page: provenance, all scores, answers by item."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_ITEMS = 2_000  # of a task on a page
 
 
 def visible(data: Any) -> Any:
-    """The same data with what cannot be seen in its strings written out: controls, marks that turn the reading."""
+    """Return data with invisible characters of strings escaped, such as control and direction characters."""
     if isinstance(data, str):
         return data if data.isprintable() else "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in data)
     if isinstance(data, Mapping):
@@ -40,7 +40,7 @@ def visible(data: Any) -> Any:
 
 
 def page(entry: Entry, answers: Mapping[str, Answers], shelf: TaskCache) -> dict[str, Any]:
-    """All of a submission that its page shows, as JSON data."""
+    """Return the data of a submission's page as JSON data."""
     scores = [
         [s.task, s.metric, s.readout, s.split, number(s.value), number(s.low), number(s.high), s.n, s.note]
         for s in entry.scores
@@ -56,14 +56,14 @@ def page(entry: Entry, answers: Mapping[str, Answers], shelf: TaskCache) -> dict
 
 
 def number(value: float | None) -> float | None:
-    """Six significant digits: more than is shown, less than takes room."""
+    """Round to six significant digits, to keep pages small."""
     return None if value is None else float(f"{value:.6g}")
 
 
 def command(manifest: Manifest, specs: Callable[[str], TaskSpec] = spec_of) -> str:
-    """The command that makes such a submission, put together from the manifest's fields.
+    """Return the command that repeats a submission, made from the fields of the manifest.
 
-    Where the model carried an adapter, ``--adapter`` names a folder that has to be put there by hand.
+    If the model had an adapter, ``--adapter`` names a folder that the user has to provide.
     """
     words = ["culteval", "run", "--aligner", manifest.aligner.name]
     for task in manifest.tasks:
@@ -89,7 +89,7 @@ def command(manifest: Manifest, specs: Callable[[str], TaskSpec] = spec_of) -> s
 
 
 def _model_flags(model: ModelInfo) -> list[str]:
-    """The flags of a model. One behind an API takes none but its name; only a commit of the hub can be asked for."""
+    """Return the flags of a model: only the name for an endpoint; a revision only if it is a commit of a hub."""
     words = ["--model", model.name]
     if is_remote(model.name):
         return words
@@ -106,7 +106,7 @@ def _model_flags(model: ModelInfo) -> list[str]:
 
 
 def _chat_flags(chat: ChatOptions) -> list[str]:
-    """The flags of what is said around every prompt; a template's file has to be put there by hand."""
+    """Return the flags of chat options; the user has to provide a template file."""
     given = [f"system={chat.system}"] if chat.system else []
     if chat.template is not None:
         given.append(f"template={'template.jinja' if chat.template else 'none'}")
@@ -117,7 +117,7 @@ def _chat_flags(chat: ChatOptions) -> list[str]:
 
 
 def _edition_flag(tasks: Iterable[AskedTask], specs: Callable[[str], TaskSpec]) -> list[str]:
-    """The flag of an edition that is not the tasks' own; a run has one for all its tasks that have any."""
+    """Return the flag of an edition that is not the default; all tasks of a run share it."""
     named = [(task.edition, specs(task.name)) for task in tasks if task.edition not in (None, OWN_EDITION)]
     editions = {edition for edition, _ in named if edition is not None}
     if len(editions) != 1 or all(edition == spec.default_edition for edition, spec in named):
@@ -126,7 +126,7 @@ def _edition_flag(tasks: Iterable[AskedTask], specs: Callable[[str], TaskSpec]) 
 
 
 def item_answers(spec: TaskSpec, answers: Answers) -> dict[str, Any]:
-    """Mean probability of each option, by split and item; the first text of each open question."""
+    """Return mean option probabilities by split and item, and the first text of each open question."""
     free = is_free(answers.layout)
     answers = answers.take(~free) if free.any() else answers
     layout, found = answers.layout, {}
@@ -145,9 +145,9 @@ def item_answers(spec: TaskSpec, answers: Answers) -> dict[str, Any]:
 
 
 def items(spec: TaskSpec, asked: AskedTask, shelf: TaskCache) -> list[dict[str, Any]]:
-    """What the items of a board's task ask, and what people of the country answer.
+    """Return questions, options and the country's answer shares for the items of a board's task.
 
-    Of data that users import, only the names of the items: their texts and figures may not be handed on.
+    Of imported data only item names: their terms forbid publishing texts and figures.
     """
     measure = shelf.measure(spec, asked.country, asked.options)
     own = spec.metadata.imported is None
@@ -171,7 +171,7 @@ def items(spec: TaskSpec, asked: AskedTask, shelf: TaskCache) -> list[dict[str, 
 
 
 def _text(spec: TaskSpec, item: str) -> tuple[str, list[str]]:
-    """An item's question and the labels of its options, in the first held-out wording."""
+    """Return the question and option labels of an item, in the first held-out paraphrase."""
     if isinstance(spec.items, Survey):
         words = spec.items.wordings[spec.metadata.splits.heldout.wordings[0]]
         key = spec.items.items[item]

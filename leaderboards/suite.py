@@ -1,4 +1,4 @@
-"""The suite: which tasks, as they read today, are ranked together under one version number."""
+"""Read the suite: the tasks, by hash, that are ranked under one version number."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ FILE = Path(__file__).parent / "suite.json"
 
 @dataclass(frozen=True)
 class Suite:
-    """A version and the hash of each of its tasks, in the order in which boards list them."""
+    """A version and the hash of each task, in the order of the boards."""
 
     version: str
     tasks: dict[str, str]
 
     def holds(self, spec: TaskSpec) -> bool:
-        """Whether a spec is a task of the suite, word for word."""
+        """Return whether a spec is a task of the suite with the same hash."""
         return self.tasks.get(spec.name) == spec.hash
 
     def place(self, task: str) -> int:
-        """Where a task stands in the suite's order; behind all where it is none of it."""
+        """Return the position of a task in the suite; after the last for other tasks."""
         return list(self.tasks).index(task) if task in self.tasks else len(self.tasks)
 
 
 def read_suite() -> Suite:
-    """The suite that is shipped."""
+    """Read the shipped suite."""
     return Suite(**json.loads(FILE.read_text(encoding="utf-8")))
 
 
 def current() -> Suite:
-    """The shipped suite with the hashes that its tasks have now."""
+    """Return the shipped suite with the current hashes of its tasks."""
     shipped = read_suite()
     return Suite(shipped.version, {name: spec_of(name).hash for name in shipped.tasks})
 
 
-if __name__ == "__main__":  # after a task of it has changed, with a new version: python -m culteval.leaderboards.suite
+if __name__ == "__main__":  # after a change of a task; then raise the version: python -m culteval.leaderboards.suite
     now = current()
     print(json.dumps({"version": now.version, "tasks": now.tasks}, indent=2))

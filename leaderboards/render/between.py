@@ -1,4 +1,4 @@
-"""Aligned sets as tables: between-country R2, the explained variance of country-centred indices."""
+"""Format aligned sets as tables: between-country R2, the explained variance of country-centred indices."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ...tasks.metrics.reference import DIMENSIONS
 from ..country_sets import AlignedSet
 
 HEADINGS = ("aligner", "countries", "between-country R2", "correlation", *DIMENSIONS, "skill")
-WORDS = range(1)  # the columns that are no numbers
-COLLAPSED = "*: collapsed in so many countries"
+WORDS = range(1)  # columns of text
+COLLAPSED = "*: number of countries in which the answers are collapsed"
 MEANING = (
     f"between-country R2: {meaning('explained_variance')}",
     f"correlation: {meaning('correlation')}",
@@ -21,12 +21,12 @@ MEANING = (
 
 
 def heading(title: str) -> str:
-    """What stands above the sets of one title."""
+    """Return the heading of a table of sets."""
     return f"{title}: between-country R2"
 
 
 def grouped(sets: Iterable[AlignedSet]) -> dict[str, list[AlignedSet]]:
-    """Sets that may be compared, by their title."""
+    """Group comparable sets by title."""
     groups: dict[str, list[AlignedSet]] = {}
     for each in sets:
         groups.setdefault(each.title, []).append(each)
@@ -34,7 +34,7 @@ def grouped(sets: Iterable[AlignedSet]) -> dict[str, list[AlignedSet]]:
 
 
 def rows(sets: Iterable[AlignedSet]) -> list[list[str]]:
-    """Cells of the sets with countries enough, in the order of ``HEADINGS``."""
+    """Return the cells of sets with enough countries, in the order of ``HEADINGS``."""
     found = []
     for each in sets:
         if (value := each.centred) is not None:
@@ -48,7 +48,7 @@ def rows(sets: Iterable[AlignedSet]) -> list[list[str]]:
 
 
 def notes(sets: Sequence[AlignedSet]) -> list[str]:
-    """What the numbers are, and which sets have too few countries."""
+    """Return the definitions of the numbers, and the sets with too few countries."""
     few = [f"{each.name} ({len(each.countries)})" for each in sets if each.centred is None]
     lines = list(MEANING) if len(few) < len(sets) else []
     if any(each.centred and each.centred.collapsed for each in sets):
@@ -57,7 +57,7 @@ def notes(sets: Sequence[AlignedSet]) -> list[str]:
 
 
 def records(sets: Iterable[AlignedSet]) -> Iterator[dict[str, Any]]:
-    """One record a set and number, for machines; a set without countries enough has none."""
+    """Yield one record for each set and value; none for a set with too few countries."""
     for each in sets:
         if (value := each.centred) is None:
             continue

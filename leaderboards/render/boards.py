@@ -1,4 +1,4 @@
-"""Boards as the data that the page shows."""
+"""Collect the data of the board page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EMBEDDED = {"smollm2": 135e6}
 
 
 def size_of(model: str) -> float | None:
-    """Parameters of a model by its name, such as 8e9 of ``Llama-3.1-8B``; None where the name does not say."""
+    """Return the number of parameters from a model's name, such as 8e9 for ``Llama-3.1-8B``, or None."""
     if model in _EMBEDDED:
         return _EMBEDDED[model]
     found = _SIZE.findall(model.replace("-", " ").replace("_", " "))
@@ -37,16 +37,16 @@ def board_data(
     entries: Sequence[Entry],
     suite: Suite,
 ) -> dict[str, Any]:
-    """All boards and submissions, and a line on each thing a reader may wonder about."""
+    """Return all boards and submissions, and the definitions of metrics, marks and columns."""
     standing = {one.entry.name for board in boards for one in board.standings}
-    entries = [entry for entry in entries if entry.name in standing]  # a control's runs are a row of their own
+    entries = [entry for entry in entries if entry.name in standing]  # runs of a control are one row
     ids = {entry.name: index for index, entry in enumerate(entries)}
     metrics = sorted({name for board in boards for name in board_metrics(board.spec)})
     return {
         "suite": {"version": suite.version, "tasks": list(suite.tasks)},
         "submissions": [_submission(entry) for entry in entries],
         "boards": [_board(board, ids) for board in boards],
-        "sets": [_sets(title, mine) for title, mine in between.grouped(sets).items()],
+        "sets": [_sets(title, members) for title, members in between.grouped(sets).items()],
         "metrics": {name: [label(name), meaning(name), precision(name)] for name in metrics},
         "splits": SPLITS,
         "readouts": READOUTS,
@@ -109,9 +109,9 @@ def _board(board: Board, ids: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _sets(title: str, mine: Sequence[AlignedSet]) -> dict[str, Any]:
-    rows, notes = between.rows(mine), between.notes(mine)
-    return {"task": mine[0].task, "title": title, "headings": between.HEADINGS, "rows": rows, "notes": notes}
+def _sets(title: str, members: Sequence[AlignedSet]) -> dict[str, Any]:
+    rows, notes = between.rows(members), between.notes(members)
+    return {"task": members[0].task, "title": title, "headings": between.HEADINGS, "rows": rows, "notes": notes}
 
 
 def _standing(standing: Standing, places: Sequence[Place], ids: dict[str, int]) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _reported(row: Reported) -> dict[str, str]:
 
 
 def _values(given: Iterable[Score], places: Sequence[Place]) -> dict[str, Any]:
-    """Values in the order of the places; intervals and labels where there are some."""
+    """Return values in the order of the places, with existing intervals and notes."""
     found = {place(score): score for score in given}
     scores = [found.get(place) for place in places]
     bounds = {i: [number(s.low), number(s.high)] for i, s in enumerate(scores) if s and s.low is not None}

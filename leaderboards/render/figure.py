@@ -1,4 +1,4 @@
-"""A board as a picture for a paper: a dot a row, its interval or seeds, and the baselines."""
+"""Draw a board as a figure: a dot for each row, its interval or seed range, and the baselines."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..boards import Board, Standing
 from .tables import country_title
 
 MOST_ROWS = 40
-LETTER = 0.011  # of the axes' width, for a letter of a line's name
+LETTER = 0.011  # width of a letter as a share of the axes
 INK, ACCENT, MUTED = "#1d2126", "#0b62a8", "#767d86"
 
 
 def write(path: Path, board: Board) -> int:
-    """Write a PNG or SVG of the best rows of a board; returns how many are left out. Same board, same bytes."""
+    """Write a PNG or SVG of the best rows of a board; return the number of omitted rows. Reproducible bytes."""
     with drawing(path, *size(board)) as axes:
         draw(axes, board)
     return max(0, len(_rated(board)) - MOST_ROWS)
@@ -35,7 +35,7 @@ def _rated(board: Board) -> list[Standing]:
 def draw(axes: Any, board: Board) -> None:
     """Draw the best rows of a board on axes of ``size``."""
     column, shown = headline_of(board.spec), _rated(board)[:MOST_ROWS]
-    baselines: dict[str, list[str]] = {}  # by value as it is shown, so that equal ones are one line
+    baselines: dict[str, list[str]] = {}  # by value: equal baselines share a line
     for row in board.baselines:
         if (score := column.find(row.scores)) is not None:
             baselines.setdefault(f"{score.value:.6g}", []).append(row.name)
@@ -52,7 +52,7 @@ def draw(axes: Any, board: Board) -> None:
     axes.set_yticks(range(len(shown)), names, fontsize=8, color=INK, parse_math=False)
     axes.set_ylim(len(shown) - 0.4, -0.8)
     if not board.spec.metadata.headline.higher_is_better:
-        axes.invert_xaxis()  # the better side is on the right, as everywhere
+        axes.invert_xaxis()  # better values on the right
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#e6e6e2", linewidth=0.7)
@@ -64,9 +64,9 @@ def draw(axes: Any, board: Board) -> None:
 
 
 def _name_lines(axes: Any, names: dict[float, str]) -> int:
-    """Write names above vertical lines, one above the other where lines are near; returns how many lines of text."""
+    """Write names above vertical lines, stacked if lines are near; return the number of text lines."""
     start, end = axes.get_xlim()
-    taken: list[float] = []  # by level, how far to the right its text reaches, in shares of the width
+    taken: list[float] = []  # by level, the right end of its text as a share of the width
     for place, name in sorted(((value - start) / (end - start), name) for value, name in names.items()):
         level = next((at for at, reach in enumerate(taken) if reach < place), len(taken))
         taken[level : level + 1] = [place + LETTER * (len(name) + 1)]

@@ -1,4 +1,4 @@
-"""Boards as records for machines and spreadsheets: JSON and CSV."""
+"""Write boards as records: JSON and CSV."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ FIELDS = (
 
 
 def records(boards: Sequence[Board], sets: Iterable[AlignedSet], suite: str) -> list[dict[str, Any]]:
-    """One record a row and number of the boards' tables and of what stands beside them, for machines.
+    """Return one record for each row and value of boards, aligned sets and reported figures.
 
-    ``kind`` says what a row is: a submission, a baseline (no aligner made it), a set of submissions, or reported
-    elsewhere. ``spread`` is the standard deviation over the runs that a baseline is the mean of.
+    ``kind`` is submission, baseline, set or reported. ``spread`` is the standard deviation over the runs of a baseline.
     """
     found: list[dict[str, Any]] = []
     for board in boards:
@@ -86,7 +85,7 @@ def _numbers(
 
 
 def as_csv(records: Sequence[dict[str, Any]]) -> str:
-    """Records as CSV with a heading; texts that a spreadsheet would calculate are quoted."""
+    """Write records as CSV with a header; texts that a spreadsheet would evaluate are quoted."""
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
@@ -96,5 +95,5 @@ def as_csv(records: Sequence[dict[str, Any]]) -> str:
 
 
 def csv_safe(text: str) -> str:
-    """Untrusted text that no spreadsheet takes for a formula (OWASP: a leading quote)."""
+    """Escape untrusted text that a spreadsheet would take for a formula (OWASP: leading quote)."""
     return f"'{text}" if text.startswith(_FORMULA) else text

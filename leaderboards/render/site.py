@@ -1,7 +1,7 @@
-"""A board as a folder of static pages: opened from disk, nothing fetched, rebuilt where something changed.
+"""Build a board as static pages that open from disk without a network; a second build updates changes only.
 
-Pages are two templates; what they show is data in ``.js`` files, one a submission. ``.build`` in the site keeps what
-was made of each submission under a key over its files and our code, so that only new ones are read again.
+Pages are two templates; their data is in ``.js`` files, one for each submission. ``.build`` in the site stores entries
+with a key over their files and the code, so that only new submissions are read.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ HTML = ("index.html", "submission.html")
 OWN = ("site.css", "common.js", "board.js", "submission.js")
 VENDORED = ("jquery.min.js", "jquery.LICENSE.txt", "dataTables.min.js", "dataTables.LICENSE.txt")
 _SCORES = TypeAdapter(list[Score])
-SEVERAL = 40  # submissions from which a second process pays for its start
+SEVERAL = 40  # submissions; with fewer, a second process is not faster
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a build did: submissions and boards on the site, how many submissions were read anew."""
+    """The result of a build: numbers of submissions, of boards, and of submissions that were read."""
 
     submissions: int
     boards: int
@@ -56,14 +56,14 @@ class Built:
 def build(
     folder: Path, out: Path, warn: Callable[[str], None], advance: Callable[[int, int], None] = lambda done, total: None
 ) -> Built:
-    """Make or renew the site of a folder of submissions.
+    """Build or update the site of a folder of submissions.
 
     Args:
-        warn: told of each submission that is left out, in a line that names it.
-        advance: told how many of the submissions that had to be read have been.
+        warn: called with one line for each refused submission.
+        advance: called with the number of read submissions and their total.
 
     Raises:
-        InputError: no submission, or none but refused ones. UsageError: ``out`` is a folder of something else.
+        InputError: no valid submission. UsageError: ``out`` is a folder with other content.
         UnavailableError: plotly is not installed.
     """
     _claim(out)
@@ -88,7 +88,7 @@ def build(
 
 
 def script(name: str, data: Any) -> str:
-    """Data as a script that no browser can read as anything else: ASCII only, no character that markup knows."""
+    """Write data as a script in ASCII without characters of markup, so that a browser cannot misread it."""
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     for mark in "<>&":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
@@ -97,7 +97,7 @@ def script(name: str, data: Any) -> str:
 
 def _claim(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / KEPT).is_dir():
-        raise UsageError(f"`out` {out}: holds something that is not a board's site. Name an empty or a new folder.")
+        raise UsageError(f"`out` {out}: has content that is not a board's site. Name an empty or new folder.")
 
 
 def _is_kept(out: Path, found: Found) -> bool:
@@ -113,15 +113,15 @@ def _kept(out: Path, found: Found) -> Entry:
     return entry.model_copy(update={"folder": found.folder})
 
 
-def _keeping(out: Path, anew: Against, shelf: TaskCache) -> Against:
-    """A control's scores for another board's country, kept from build to build."""
+def _keeping(out: Path, rescore: Against, shelf: TaskCache) -> Against:
+    """Return a function that scores a control for another country, stored between builds."""
 
     def against(entry: Entry, key: Key) -> list[Score]:
         path = out / KEPT / "control" / f"{hashlib.sha256('/'.join((entry.key, *key)).encode()).hexdigest()}.json"
         if path.is_file():
             return _SCORES.validate_json(path.read_bytes())
         shown = board_metrics(shelf.spec(key.task))
-        scores = [score for score in anew(entry, key) if score.metric in shown]
+        scores = [score for score in rescore(entry, key) if score.metric in shown]
         write_text(path, _SCORES.dump_json(scores).decode())
         return scores
 
@@ -133,7 +133,7 @@ def _page(out: Path, name: str) -> Path:
 
 
 def _renew(missing: Sequence[Found], out: Path, advance: Callable[[int, int], None]) -> Iterator[str]:
-    """Read, score and write submissions, in several processes where that is quicker; the problems of refused ones."""
+    """Read, score and write submissions, in several processes if faster; yield the problems of refused ones."""
     workers = min(os.cpu_count() or 1, len(missing) // SEVERAL)
     if workers < 2:
         shelf = TaskCache()
@@ -153,7 +153,7 @@ def _renew(missing: Sequence[Found], out: Path, advance: Callable[[int, int], No
 
 
 def _make(part: Sequence[Found], out: Path, shelf: TaskCache | None = None) -> list[str]:
-    """Score some submissions and write all that the site has of each; problems of those that are refused."""
+    """Score submissions and write their files of the site; return the problems of refused ones."""
     shelf, problems = shelf or TaskCache(), []
     for one in part:
         try:
@@ -161,7 +161,7 @@ def _make(part: Sequence[Found], out: Path, shelf: TaskCache | None = None) -> l
         except CultevalError as error:
             problems.append(str(error))
             continue
-        (out / KEPT).mkdir(parents=True, exist_ok=True)  # first: with it, the folder is a board's
+        (out / KEPT).mkdir(parents=True, exist_ok=True)  # first: it marks the folder as a site
         adapter = one.adapter_files
         given = answers_file(one.folder)
         page = detail.page(entry, submission.answers, shelf) | {"file": given.name, "adapter": list(adapter)}
@@ -172,12 +172,12 @@ def _make(part: Sequence[Found], out: Path, shelf: TaskCache | None = None) -> l
         shown = {name for spec in specs.values() for name in board_metrics(spec)}
         few = tuple(s for s in entry.scores if s.metric in shown or rests_on(s, specs[s.task]))
         write_text(out / KEPT / f"{one.name}.json", entry.model_copy(update={"scores": few}).model_dump_json())
-        write_text(out / KEPT / f"{one.name}.key", one.key)  # last: with it, the rest is whole
+        write_text(out / KEPT / f"{one.name}.key", one.key)  # last: it marks the submission as complete
     return problems
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file where it says something else already, or is not there."""
+    """Write a file if its content differs or it does not exist."""
     if not path.is_file() or path.read_bytes() != text.encode():
         write_text(path, text)
 
@@ -208,7 +208,7 @@ def _plotly() -> str:
 
 
 def _sweep(out: Path, names: set[str], boards: int) -> None:
-    """Remove what was made of submissions and boards that are gone."""
+    """Remove files of submissions and boards that no longer exist."""
     for path in [*(out / PAGES).iterdir(), *(out / KEPT).glob("*.key"), *(out / KEPT).glob("*.json")]:
         if path.stem not in names:
             path.unlink()

@@ -1,4 +1,4 @@
-"""Boards as tables for papers: Markdown and LaTeX (booktabs)."""
+"""Format boards as tables for papers: Markdown and LaTeX (booktabs)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LATEX = {
     "-": r"{-}",  # no ligature
     **{mark: f"\\{mark}" for mark in "&%$#_"},
 }
-WORDS = (1, 3)  # the columns of a board that are no numbers: who made a row, and with what
+WORDS = (1, 3)  # text columns of a board: aligner and model
 BOLD_NOTE = "Bold: better than every other row in paired permutation tests, Holm-corrected, at 5 %."
 RANK_NOTE = f"Rank: {COLUMNS['rank'].meaning}."
 VERIFIED_NOTE = f"(v): verified, {MARKS['verified']}."
@@ -38,12 +38,12 @@ RANGE_NOTE = f"Range: {COLUMNS['range'].meaning}."
 
 
 def latex_escape(text: str) -> str:
-    """Untrusted text as inert LaTeX."""
+    """Escape untrusted text for LaTeX."""
     return "".join(_LATEX.get(c, c) for c in text)
 
 
 def columns(board: Board) -> list[Column]:
-    """The headline and what else a paper prints: skill, the other read-outs held out, the headline where fitted."""
+    """Return the columns of a paper: skill, headline, other answer scorings held out, headline on ``fit``."""
     spec, headline = board.spec, headline_of(board.spec)
     skill = [Column("", "skill", headline.readout, "heldout")] if spec.metadata.measure == "hofstede" else []
     others = [Column("", headline.metric, name, "heldout") for name in spec.metadata.readouts]
@@ -63,7 +63,7 @@ def _range(standing: Standing, places: int) -> str:
 
 
 def table(board: Board) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells of a board as plain text; baselines come last, without a rank."""
+    """Return headings and cells of a board as plain text; baselines come last, without a rank."""
     shown, places = columns(board), precision(board.spec.metadata.headline.metric)
     numbers = [_heading(column) for column in shown]
     first, last = ("rank", "aligner", "seed", "model"), ("range", "evaluations")
@@ -89,7 +89,7 @@ def _value(column: Column, scores: Sequence[Any]) -> str:
 
 
 def notes(board: Board, rows: Sequence[Sequence[str]], bold: Collection[int]) -> list[str]:
-    """The lines that belong below a table: what its number is, and what ranks, ranges and marks mean."""
+    """Return the notes of a table: definitions of the metric, ranks, ranges and marks."""
     headline = board.spec.metadata.headline
     better = "higher" if headline.higher_is_better else "lower"
     lines = [f"{label(headline.metric)}: {meaning(headline.metric)}; {better} is better.", RANK_NOTE]
@@ -98,14 +98,14 @@ def notes(board: Board, rows: Sequence[Sequence[str]], bold: Collection[int]) ->
     if bold:
         lines.append(BOLD_NOTE)
     if any("*" in cell for row in rows for cell in row[4:]):
-        lines.append("*: collapsed, nearly the same answer whatever is asked.")
+        lines.append("*: collapsed, nearly the same answer to all items.")
     if any(row[1].endswith(" (v)") for row in rows[: len(board.standings)]):
         lines.append(VERIFIED_NOTE)
     return lines
 
 
 def markdown(board: Board, bold: Collection[int]) -> str:
-    """A board as a Markdown table under its title; ``bold`` are the row numbers that a test supports."""
+    """Format a board as a Markdown table with its title; ``bold`` are numbers of rows (``proven``)."""
     headings, rows = table(board)
     lines = []
     for number, row in enumerate(rows):
@@ -115,24 +115,24 @@ def markdown(board: Board, bold: Collection[int]) -> str:
 
 
 def _section(
-    title: str, headings: Sequence[str], lines: Iterable[Sequence[str]], words: Collection[int], said: Iterable[str]
+    title: str, headings: Sequence[str], lines: Iterable[Sequence[str]], words: Collection[int], below: Iterable[str]
 ) -> str:
     parts = [
         f"### {escape(title)}",
         "",
         markdown_table(headings, lines, words),
-        *(escape(line) + "  " for line in said),
+        *(escape(line) + "  " for line in below),
     ]
     return "\n".join(parts) + "\n"
 
 
 def markdown_beside(tasks: Iterable[str], sets: Iterable[AlignedSet]) -> list[str]:
-    """What stands beside boards: aligned sets, and figures reported elsewhere."""
+    """Format aligned sets and figures reported elsewhere."""
     parts = []
-    for title, mine in between.grouped(sets).items():
-        lines = [[escape(cell) for cell in row] for row in between.rows(mine)]
+    for title, group in between.grouped(sets).items():
+        lines = [[escape(cell) for cell in row] for row in between.rows(group)]
         if lines:
-            parts.append(_section(between.heading(title), between.HEADINGS, lines, between.WORDS, between.notes(mine)))
+            parts.append(_section(between.heading(title), between.HEADINGS, lines, between.WORDS, between.notes(group)))
     for task in dict.fromkeys(tasks):
         if rows := _reported(task):
             lines = [[escape(cell) for cell in row] for row in rows]
@@ -141,12 +141,12 @@ def markdown_beside(tasks: Iterable[str], sets: Iterable[AlignedSet]) -> list[st
 
 
 def _reported(task: str) -> list[tuple[str, str, str]]:
-    """Cells of the figures reported for a task, in the order of ``REPORTED``."""
+    """Return the cells of figures reported for a task, in the order of ``REPORTED``."""
     return [(row.what, row.values, f"{row.mark}. {row.source}") for row in reported_for(task)]
 
 
 def latex(board: Board, bold: Collection[int]) -> str:
-    """A board as a LaTeX table; the preamble needs ``\\usepackage{booktabs}``."""
+    """Format a board as a LaTeX table; the preamble needs ``\\usepackage{booktabs}``."""
     headings, rows = table(board)
     form = "".join("l" if at in WORDS else "r" for at in range(len(headings)))
     body = []
@@ -162,15 +162,13 @@ def latex(board: Board, bold: Collection[int]) -> str:
 
 
 def latex_beside(tasks: Iterable[str], sets: Iterable[AlignedSet]) -> list[str]:
-    """As ``markdown_beside``."""
+    """Format aligned sets and figures reported elsewhere as LaTeX."""
     parts = []
-    for title, mine in between.grouped(sets).items():
-        if body := _latex_rows(between.rows(mine)):
-            said, form = (
-                ". ".join([between.heading(title), *between.notes(mine)]),
-                "l" + "r" * (len(between.HEADINGS) - 1),
-            )
-            parts.append(_latex_table(said, f"between {mine[0].task}", form, between.HEADINGS, body))
+    for title, members in between.grouped(sets).items():
+        if body := _latex_rows(between.rows(members)):
+            caption = ". ".join([between.heading(title), *between.notes(members)])
+            form = "l" + "r" * (len(between.HEADINGS) - 1)
+            parts.append(_latex_table(caption, f"between {members[0].task}", form, between.HEADINGS, body))
     for task in dict.fromkeys(tasks):
         if body := _latex_rows(_reported(task)):
             form = "".join(rf"p{{{share}\linewidth}}" for share in (0.25, 0.25, 0.45))
@@ -204,5 +202,5 @@ def _latex_table(caption: str, name: str, form: str, headings: Sequence[str], bo
 
 
 def country_title(board: Board) -> str:
-    """Task and country, for a figure's heading."""
+    """Format task and country for the heading of a figure."""
     return f"{board.spec.name}, {name_of(board.key.country)}"

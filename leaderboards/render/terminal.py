@@ -1,4 +1,4 @@
-"""Boards in the terminal and as plain Markdown."""
+"""Format boards for the terminal and as plain Markdown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .tables import IMPROVEMENT_NOTE, VERIFIED_NOTE, markdown_beside
 
 
 def markdown(found: Sequence[Board], sets: Sequence[AlignedSet]) -> str:
-    """All boards with their notes, as the terminal shows them."""
+    """Return all boards with their notes, as in the terminal."""
     parts = []
     for board in found:
         parts.append(f"### {report.escape(board.title)}\n\n{report.markdown(board.rows(), board.spec)}")
@@ -35,25 +35,25 @@ def _notes(board: Board) -> list[str]:
 
 
 def shown(found: Sequence[Board], sets: Sequence[AlignedSet], width: int) -> Iterator[RenderableType]:
-    """Yield all boards, the aligned sets and what others reported, for a terminal of so many characters."""
+    """Yield all boards, aligned sets and reported figures, for a terminal of ``width`` characters."""
     for board in found:
         yield report.table(board.rows(), board.title, board.spec, width)
         for note in _notes(board):
             yield Text(f"  {note}", style="dim")
         yield ""
-    for title, mine in between.grouped(sets).items():
-        if any(each.centred for each in mine):
-            yield centred_table(mine, title, width)
+    for title, members in between.grouped(sets).items():
+        if any(each.centred for each in members):
+            yield centred_table(members, title, width)
             yield ""
         else:
-            most = max(len(each.countries) for each in mine)
-            yield Text(f"{title}: between-country R2: needs {LEAST_COUNTRIES} countries, the most are {most}\n")
+            most = max(len(each.countries) for each in members)
+            yield Text(f"{title}: between-country R2: needs {LEAST_COUNTRIES} countries, at most {most} here\n")
     for task in dict.fromkeys(board.spec.name for board in found):
         yield from map(Text, reported_lines(task))
 
 
 def centred_table(sets: Sequence[AlignedSet], title: str, width: int) -> Table:
-    """Between-country R2, correlation and mean skill of aligned sets."""
+    """Return the table of between-country R2, correlation and mean skill of aligned sets."""
     caption, names = "\n".join(between.notes(sets)), between.HEADINGS
     spare = [names.index(dimension) for dimension in reversed(DIMENSIONS)]
     return report.narrow_table(between.heading(title), caption, names, between.rows(sets), spare, width)

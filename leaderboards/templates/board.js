@@ -7,7 +7,7 @@
   const BUDGETS = [["none", 0], ["up to 10", 10], ["up to 100", 100], ["up to 1,000", 1000], ["more than 1,000", Infinity]];
   const SIZES = [["up to 500M", 5e8], ["up to 2B", 2e9], ["up to 10B", 1e10], ["more than 10B", Infinity]];
   const classOf = (classes, amount) => classes.find(([, most]) => amount <= most)[0];
-  const FILTERS = { // what rows are filtered by, and the order of the choices where it is not the alphabet's
+  const FILTERS = { // values of the filters, and the order of choices if not alphabetic
     model: [(s) => s.model],
     size: [(s) => (s.size === null ? "unknown" : classOf(SIZES, s.size)), [...SIZES.map(([name]) => name), "unknown"]],
     aligner: [(s) => s.aligner],
@@ -33,7 +33,7 @@
     }));
   }
 
-  const order = (sign) => (a, b) => (a === "" ? (b === "" ? 0 : 1) : b === "" ? -1 : sign * (a - b)); // without a figure: last
+  const order = (sign) => (a, b) => (a === "" ? (b === "" ? 0 : 1) : b === "" ? -1 : sign * (a - b)); // rows without a value come last
   DataTable.type("figure", "order", { asc: order(1), desc: order(-1) });
 
   const unique = (values) => [...new Set(values)];
@@ -43,12 +43,12 @@
     const tasks = unique(data.boards.map((b) => b.task));
     if (!tasks.includes(task)) task = tasks[0];
     options("task", tasks, task, (t) => (data.suite.tasks.includes(t) ? t : `${t} (not in the suite)`));
-    const mine = boardsOf(task);
+    const candidates = boardsOf(task);
     const index = Number(state.board || NaN);
-    const fullest = mine.reduce((best, one) => (one[0].inSuite >= best[0].inSuite && one[0].rows.length > best[0].rows.length ? one : best));
-    const found = mine.find(([, i]) => i === index) || mine.find(([b]) => b.country === state.country) || fullest;
-    const twice = (b) => mine.filter(([other]) => other.country === b.country).length > 1;
-    options("country", mine.map(([, i]) => String(i)), String(found[1]),
+    const fullest = candidates.reduce((best, one) => (one[0].inSuite >= best[0].inSuite && one[0].rows.length > best[0].rows.length ? one : best));
+    const found = candidates.find(([, i]) => i === index) || candidates.find(([b]) => b.country === state.country) || fullest;
+    const twice = (b) => candidates.filter(([other]) => other.country === b.country).length > 1;
+    options("country", candidates.map(([, i]) => String(i)), String(found[1]),
       (i) => data.boards[i].countryName + (twice(data.boards[i]) ? `, ${data.boards[i].variant}` : ""));
     chooseBoard(found[1]);
   }
@@ -88,13 +88,13 @@
     return [...board.rows.map((row) => ({ row, submission: data.submissions[row.s] })), ...baselines];
   }
 
-  // The places of the chosen read-out and split, the number that decides first; then where the headline was fitted.
+  // The places of the chosen answer scoring and split, the ranking metric first.
   function placesShown() {
     const readout = $("readout").value, split = $("split").value;
     return board.places.map((p, i) => [p, i]).filter(([p]) => p[1] === readout && p[2] === split);
   }
 
-  // What bounds a value: its interval; for the number that decides, or skill, which is that number on another axis, the range over seeds.
+  // The bounds of a value: its interval; for the headline, and for skill (the headline rescaled), the range over seeds.
   function boundsOf(row, index) {
     if (row.ci[index]) return row.ci[index];
     if (row.sd?.[index]) return [row.v[index] - row.sd[index], row.v[index] + row.sd[index]];
@@ -203,7 +203,7 @@
       order: [[main < 0 ? 0 : main, direction]],
       orderMulti: true, deferRender: true, autoWidth: false, pageLength: 50, processing: false,
       layout: { topStart: null, topEnd: null, bottomStart: "info", bottomEnd: { paging: { firstLast: false } } },
-      language: { zeroRecords: "Nothing fits these filters.", emptyTable: "No submission here yet.", info: "_START_ to _END_ of _TOTAL_", infoEmpty: "", infoFiltered: "(of _MAX_)",
+      language: { zeroRecords: "No rows match these filters.", emptyTable: "No submissions yet.", info: "_START_ to _END_ of _TOTAL_", infoEmpty: "", infoFiltered: "(of _MAX_)",
         paginate: { previous: "Back", next: "Next" } },
       createdRow: (tr, r) => { if (!r.submission) tr.className = "baseline"; },
       headerCallback: (thead) => thead.querySelectorAll("th").forEach((th) => {
@@ -246,9 +246,9 @@
       + usedMarks.map((name) => term(mark(name), data.marks[name])).join("");
     const [metric, readout] = board.headline;
     const decides = at("skill", readout, "heldout") >= 0 ? "skill" : data.metrics[metric][0];
-    $("ranking").textContent = `Ranked by held-out ${decides} in the ${readout} read-out, whatever is shown; `
-      + (board.inSuite ? `task and protocol are those of suite ${data.suite.version}.` : "not a board of the suite: another task, edition or protocol.")
-      + " No mean over tasks is formed.";
+    $("ranking").textContent = `Ranked by held-out ${decides}, answer scoring ${readout}, independent of the selection; `
+      + (board.inSuite ? `task and protocol of suite ${data.suite.version}.` : "not a board of the suite: another task, edition or protocol.")
+      + " There is no mean over tasks.";
     $("notes").replaceChildren(...board.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
     $("reported").hidden = !board.reported.length;
     $("reported-list").innerHTML = board.reported.map((r) => `<div><dt>${esc(r.metric)}</dt><dd>${esc(r.figures)}<br>${esc(r.mark)}. ${esc(r.source)}</dd></div>`).join("");
@@ -256,12 +256,12 @@
     $("source").textContent = `${board.citation} Data: ${board.licence}. Variant: ${board.variant}. Task hash ${board.hash.slice(0, 12)}.`;
   }
 
-  // Aligned sets of the task, whatever country is looked at.
+  // Aligned sets of the task, for all countries.
   function sets() {
-    const mine = data.sets.filter((set) => set.task === board.task);
+    const taskSets = data.sets.filter((set) => set.task === board.task);
     const cell = (text, i) => (i ? `<td class="number">${esc(text)}</td>` : `<th scope="row">${esc(text)}</th>`);
-    $("sets").hidden = !mine.length;
-    $("sets-list").innerHTML = mine.map((set) => (set.rows.length
+    $("sets").hidden = !taskSets.length;
+    $("sets-list").innerHTML = taskSets.map((set) => (set.rows.length
       ? `<div class="board" role="region" aria-label="${esc(set.title)}" tabindex="0"><table><caption>${esc(set.title)}</caption><thead><tr>`
         + set.headings.map((heading, i) => `<th scope="col"${i ? ' class="number"' : ""}>${esc(heading)}</th>`).join("")
         + `</tr></thead><tbody>${set.rows.map((row) => `<tr>${row.map(cell).join("")}</tr>`).join("")}</tbody></table></div>`

@@ -1,4 +1,4 @@
-// What both pages share: the data's home, colours, safe text, numbers.
+// Shared by both pages: data, colours, escaped text, numbers.
 "use strict";
 var culteval = {};
 
@@ -28,7 +28,7 @@ var culteval = {};
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", apply);
 })();
 
-// Text as inert HTML. Everything that a submitter wrote goes through here or through textContent.
+// Escape text for HTML. All text of submissions passes through here or through textContent.
 culteval.esc = (text) => String(text).replace(/[&<>"'`]/g, (c) => `&#${c.charCodeAt(0)};`);
 
 culteval.show = (value, places = 3) => {

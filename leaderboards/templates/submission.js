@@ -1,4 +1,4 @@
-// One submission: where it stands, its dimensions, its answers item by item, where it comes from.
+// One submission: rank, dimensions, answers by item, provenance.
 "use strict";
 (() => {
   const { esc, show, size, mark, marks, place, colour } = culteval;
@@ -106,7 +106,7 @@
     const target = known.map((d) => found(d, "heldout") - found(`${d}_error`, "heldout"));
     const held = of("heldout"), fit = of("fit");
     $("radar").setAttribute("aria-label", `Radar of six indices against the published ones of ${b.countryName}; the table beside it has the figures.`);
-    $("radar-table").innerHTML = `<table class="plain"><thead><tr><th>Dimension</th><th class="number">Published</th><th class="number">Fitted</th><th class="number">Held out</th><th class="number">Error</th></tr></thead><tbody>${known.map((d, i) => `<tr><td>${DIMENSIONS[d]}</td><td class="number">${show(target[i], 0)}</td><td class="number">${show(fit[i], 0)}</td><td class="number"><b>${show(held[i], 0)}</b></td><td class="number">${show(held[i] - target[i], 0)}</td></tr>`).join("")}</tbody></table><p class="note">Indices in the expected read-out. Published: edition ${esc(b.edition)}.</p>`;
+    $("radar-table").innerHTML = `<table class="plain"><thead><tr><th>Dimension</th><th class="number">Published</th><th class="number">Fitted</th><th class="number">Held out</th><th class="number">Error</th></tr></thead><tbody>${known.map((d, i) => `<tr><td>${DIMENSIONS[d]}</td><td class="number">${show(target[i], 0)}</td><td class="number">${show(fit[i], 0)}</td><td class="number"><b>${show(held[i], 0)}</b></td><td class="number">${show(held[i] - target[i], 0)}</td></tr>`).join("")}</tbody></table><p class="note">Answer scoring: expected. Published: edition ${esc(b.edition)}.</p>`;
     draw("radar", () => {
       const ring = (values, label, line, extra) => ({ type: "scatterpolar", r: [...values, values[0]], theta: [...known, known[0]].map((d) => DIMENSIONS[d].replace(/[ -]/, "<br>")), name: label, line, hovertemplate: "%{r:.0f}", ...extra });
       const all = [...target, ...held, ...fit.filter((v) => v !== undefined)];
@@ -127,40 +127,40 @@
     const given = page.answers[b.task], held = given.shares.heldout || {}, fit = given.shares.fit || {};
     const people = asked.some((item) => item.people), right = asked.some((item) => item.right);
     const gap = (p, q) => p.reduce((sum, v, i) => sum + Math.abs(v - q[i]), 0) / 2;
-    const counted = (item, shares) => { // where the country was asked a shorter scale, as the score counts it
+    const counted = (item, shares) => { // if the survey used a shorter scale in the country, as in the score
       const sum = shares.map(() => 0);
       shares.forEach((p, i) => { sum[item.as[i]] += p; });
       return sum;
     };
     const rows = asked.filter((item) => held[item.id] || fit[item.id] || given.texts[item.id]).map((item) => {
       const answered = held[item.id] || fit[item.id] || [];
-      const mine = item.as && answered.length ? counted(item, answered) : answered;
-      const far = item.people && mine.length ? gap(mine, item.people) : item.right && mine.length ? 1 - item.right.reduce((sum, at) => sum + mine[at], 0) : null;
-      return { item, mine, far, text: given.texts[item.id] };
+      const modelShares = item.as && answered.length ? counted(item, answered) : answered;
+      const far = item.people && modelShares.length ? gap(modelShares, item.people) : item.right && modelShares.length ? 1 - item.right.reduce((sum, at) => sum + modelShares[at], 0) : null;
+      return { item, modelShares, far, text: given.texts[item.id] };
     });
     if (people || right) rows.sort((x, y) => (y.far ?? -1) - (x.far ?? -1));
     $("items-note").textContent = rows.length === 0 ? "No answers to show." : people
-      ? `Farthest from people first. Upper bar: people of ${b.countryName}; lower bar: the model, held out, mean over wordings and orders. Choose an item to see it large.`
-      : right ? "The worst first. Bars: mean probability of each option, held out; the right option is named." : "Bars: mean probability of each option, held out where it was asked, from the first option to the last.";
+      ? `Largest distance first. Upper bar: people of ${b.countryName}; lower bar: the model, held out, mean over paraphrases and option orders. Select an item to enlarge it.`
+      : right ? "Lowest probability of the right option first. Bars: mean probability of each option, held out; the right option is named." : "Bars: mean probability of each option, held out if available, from the first option to the last.";
     const about = (r) => people ? "Total variation" : right ? "Missed" : "";
     $("items").innerHTML = rows.map((r, k) => `<div class="item"><div class="q"><button type="button" class="link" data-k="${k}">${esc(r.item.text)}</button><small>${esc(r.item.id)}${r.item.right && r.item.options.length ? `; right: ${r.item.right.map((at) => esc(r.item.options[at])).join(", ")}` : ""}</small></div>`
-      + `<div class="bars">${r.item.people ? bar(r.item.people, "people") : ""}${r.mine.length ? bar(r.mine, "model") : ""}${r.text ? `<blockquote>${esc(r.text)}</blockquote>` : ""}<span class="hidden">${r.item.people ? esc(`People: ${spoken(r.item.people, r.item.options)}. `) : ""}${r.mine.length ? esc(`Model: ${spoken(r.mine, r.item.options)}.`) : ""}</span></div>`
+      + `<div class="bars">${r.item.people ? bar(r.item.people, "people") : ""}${r.modelShares.length ? bar(r.modelShares, "model") : ""}${r.text ? `<blockquote>${esc(r.text)}</blockquote>` : ""}<span class="hidden">${r.item.people ? esc(`People: ${spoken(r.item.people, r.item.options)}. `) : ""}${r.modelShares.length ? esc(`Model: ${spoken(r.modelShares, r.item.options)}.`) : ""}</span></div>`
       + `<div class="far">${r.far === null ? "" : `${show(r.far, 2)}<small>${about(r)}</small>`}</div></div>`).join("");
     $("items").querySelectorAll("button").forEach((button) => button.addEventListener("click", () => large(b, rows[Number(button.dataset.k)])));
-    const first = rows.find((r) => r.mine.length);
+    const first = rows.find((r) => r.modelShares.length);
     $("chosen").hidden = !first;
     if (first) large(b, first, true);
   }
 
   function large(b, r, quiet) {
-    if (!r.mine.length) return;
+    if (!r.modelShares.length) return;
     const labels = r.item.options.map((text, i) => `${i + 1}. ${text.length > 28 ? `${text.slice(0, 27)}…` : text}`).map(esc);
     const series = (values, label, fill) => ({ type: "bar", x: labels, y: values, name: label, marker: { color: fill }, hovertemplate: "%{y:.0%}" });
-    $("chosen").setAttribute("aria-label", `${r.item.text} ${r.item.people ? `People: ${spoken(r.item.people, r.item.options)}. ` : ""}Model: ${spoken(r.mine, r.item.options)}.`);
+    $("chosen").setAttribute("aria-label", `${r.item.text} ${r.item.people ? `People: ${spoken(r.item.people, r.item.options)}. ` : ""}Model: ${spoken(r.modelShares, r.item.options)}.`);
     drawn = drawn.filter(([id]) => id !== "chosen");
     draw("chosen", () => [[
       ...(r.item.people ? [series(r.item.people, `people, ${b.countryName}`, colour("people"))] : []),
-      series(r.mine, "model, held out", colour("accent")),
+      series(r.modelShares, "model, held out", colour("accent")),
     ], { title: { text: esc(r.item.text.length > 90 ? `${r.item.text.slice(0, 89)}…` : r.item.text), font: { size: 14 }, x: 0.02 }, barmode: "group", bargap: 0.35, height: 300, margin: { t: 48, r: 16, b: 70, l: 48 },
       yaxis: { tickformat: ".0%", gridcolor: colour("line"), zerolinecolor: colour("line"), rangemode: "tozero" }, xaxis: { type: "category", automargin: true }, legend: { orientation: "h", y: 1.08, x: 1, xanchor: "right" }, showlegend: Boolean(r.item.people) }]);
     if (!quiet) $("chosen").scrollIntoView({ block: "nearest" });
@@ -172,7 +172,7 @@
     const facts = [
       ["Submission", page.name], ["Aligner", m.aligner.name], ["Settings", settings || "its own"], ["Adapter sha256", m.aligner.adapter_sha256 || "no adapter"], ["Seed", m.seed],
       ["Model", m.model.name], ["Revision", m.model.revision], ["Computed in", `${m.model.dtype} on ${m.model.device}, ${m.model.threads} threads, ${m.model.forward}`], ["Chat template", m.model.chat_template || "none"],
-      ...(m.model.adapter_sha256 ? [["adapter carried", `sha256 ${m.model.adapter_sha256}; not part of a submission, --adapter names the folder where it lies`]] : []),
+      ...(m.model.adapter_sha256 ? [["Adapter of the model", `sha256 ${m.model.adapter_sha256}; not part of the submission; --adapter names its folder`]] : []),
       ...m.tasks.map((t) => [`Task ${t.name}`, `${t.country}, edition ${t.edition ?? "its own"}, hash ${t.hash}`]),
       ["Fitted to", m.fitted ? `${m.fitted.tasks.join(", ")} for ${m.fitted.country}, ${m.fitted.readout}, ${m.fitted.norm}` : "nothing"],
       ["Budget", `${show(m.budget.survey_evaluations, 0)} survey evaluations (${show(m.budget.item_forwards, 0)} of ${show(m.budget.item_forwards_allowed, 0)} item forwards), ${show(m.budget.tokens, 0)} tokens, ${show(m.budget.seconds, 0)} s`],

@@ -125,7 +125,7 @@ def test_rows_are_ranked_among_each_other(folder):
 
 def test_what_a_board_owes_is_said(folder, submit):
     notes = {code: " | ".join(board.notes) for code, board in by_country(folder).items()}
-    assert "3 of the 24 seeds of a control" in notes["US"] and "also uniform and world mean" in notes["US"]
+    assert "5 of the 24 seeds of a control" in notes["US"] and "also uniform and world mean" in notes["US"]
     assert "no `random` at the budget of de (960 item forwards)" in notes["BR"] and "no `random`" not in notes["US"]
     for path in folder.glob("u[1-4]"):
         (path / "scores.json").unlink()
@@ -151,7 +151,7 @@ def test_the_table_and_its_forms(folder, monkeypatch):
     assert {done.exit_code for done in shown.values()} == {0}
     text = shown["terminal"].output
     assert "random prefix (5)" in text and " ± " in text and "than the random prefixes by two" in text
-    assert "between-country R2: needs 6 countries, the most are 2" in text
+    assert "between-country R2: needs 6 countries, at most 2 here" in text
     assert "other protocol" in text and "14,497" in text and "arXiv:2503.16094" in text
     ranked, _, reported = shown["md"].output.partition("### vsm13: reported elsewhere")
     lines = [line for line in ranked.splitlines() if line.startswith("|")]
@@ -236,5 +236,5 @@ def test_a_run_that_cannot_be_scored_here_is_left_out(folder):
     path.write_text(path.read_text().replace('"edition": null', '"edition": "theirs"'))
     done = CliRunner().invoke(cli, ["leaderboard", "show", str(folder)])
     assert done.exit_code == 0 and "note: left out: " in done.stderr
-    assert "--edition 'theirs'" in done.stderr
+    assert "`edition` 'theirs'" in done.stderr
     assert "random prefix (5)" in done.stdout

@@ -70,7 +70,7 @@ def rewrite(folder, change_manifest=lambda manifest: None, change_answers=lambda
 
 def test_what_add_made_is_in_order(published):
     code, out, _ = culteval("leaderboard", "check", published, "--since", published)
-    assert (code, out) == (0, "3 entries, nothing wrong.\n")
+    assert (code, out) == (0, "3 entries, no problems.\n")
     names = {path.name for path in entry(published, "random").iterdir()}
     assert names == {"manifest.json", "answers.jsonl.zst", "adapter"}
 
@@ -140,9 +140,9 @@ def hide(folder):
 
 
 SPOILED = {
-    "another name": (lambda board: entry(board, "naive").rename(board / "vsm13-US-naive-0123456789"), "rename it so"),
-    "better scores": (lambda board: loud(entry(board, "random")), "not the scores that its answers give"),
-    "a score of nothing": (lambda board: praise(entry(board, "random")), "1 that its answers do not give"),
+    "another name": (lambda board: entry(board, "naive").rename(board / "vsm13-US-naive-0123456789"), "rename it"),
+    "better scores": (lambda board: loud(entry(board, "random")), "differs from the scores of its answers"),
+    "a score of nothing": (lambda board: praise(entry(board, "random")), "1 scores not from its answers"),
     "a cheap search": (
         lambda board: rewrite(entry(board, "random"), lambda m: m["budget"].update(survey_evaluations=1.0)),
         "12.00 survey evaluations of 24 items, not 1.00",
@@ -156,11 +156,11 @@ SPOILED = {
         "fitted to nothing",
     ),
     "answers cut short": (lambda board: cut(entry(board, "random")), "answers.jsonl"),
-    "a search for nothing": (lambda board: rewrite(entry(board, "random"), free), "spent nothing"),
+    "a search for nothing": (lambda board: rewrite(entry(board, "random"), free), "nothing was spent"),
     "more than allowed": (lambda board: rewrite(entry(board, "random"), overspent), "allowed"),
     "a budget without a search": (
         lambda board: rewrite(entry(board, "naive"), lambda m: m["budget"].update(item_forwards_allowed=240)),
-        "does not search",
+        "uses no budget",
     ),
     "another adapter": (
         lambda board: (entry(board, "random") / "adapter" / "preamble.txt").write_text("Hello."),
@@ -171,8 +171,8 @@ SPOILED = {
         lambda board: (entry(board, "random") / "adapter" / "lora").mkdir(),
         "adapter_config.json",
     ),
-    "a mark of its own": (lambda board: mark(board, key_of(entry(board, "naive"))), "not as released"),
-    "a mark of nothing": (lambda board: mark(board, "0" * 64), "marks no entry's answers"),
+    "a mark of its own": (lambda board: mark(board, key_of(entry(board, "naive"))), "differs from the release"),
+    "a mark of nothing": (lambda board: mark(board, "0" * 64), "no entry has these answers"),
     "marks that cannot be read": (lambda board: (board / "verified.json").write_text("[]"), "verified.json"),
     "a page": (lambda board: (board / "evil.html").write_text("<b>"), "no entry"),
     "an empty folder": (lambda board: (board / "empty").mkdir(), "no entry"),
@@ -218,7 +218,7 @@ def test_copied_answers_are_found_even_behind_a_little_noise(noise, board):
     if noise > 0.01:  # no longer the same answers
         assert code == 0, out
     else:
-        assert code == 3 and "are those of" in out and (mine.name in out or entry(board, "random").name in out)
+        assert code == 3 and "equal those of" in out and (mine.name in out or entry(board, "random").name in out)
 
 
 def test_one_model_left_alone_answers_alike_for_every_country(published, tiny, tmp_path):
@@ -227,7 +227,7 @@ def test_one_model_left_alone_answers_alike_for_every_country(published, tiny, t
     flags = [*BASE, "--model", tiny(), "--out", tmp_path / "runs", "--aligner", "naive", "--country", "SA"]
     assert culteval(*flags)[0] == 0
     assert culteval("leaderboard", "add", *(tmp_path / "runs").iterdir(), "--to", tmp_path / "board")[0] == 0
-    assert culteval("leaderboard", "check", tmp_path / "board")[1] == "4 entries, nothing wrong.\n"
+    assert culteval("leaderboard", "check", tmp_path / "board")[1] == "4 entries, no problems.\n"
 
 
 def test_nothing_disappears_and_nothing_changes(published, board):
@@ -235,12 +235,12 @@ def test_nothing_disappears_and_nothing_changes(published, board):
     folder = entry(board, "random")
     (folder / "manifest.json").write_text((folder / "manifest.json").read_text() + " ")
     code, out, _ = culteval("leaderboard", "check", board, "--since", published)
-    assert code == 3 and "was released and is gone" in out and "with other content" in out
+    assert code == 3 and "was released and is missing" in out and "with other content" in out
 
 
 def test_two_decimals_of_survey_evaluations_will_do(board):
     rewrite(entry(board, "random"), lambda manifest: spend(manifest, 287))
-    assert culteval("leaderboard", "check", board)[1] == "3 entries, nothing wrong.\n"
+    assert culteval("leaderboard", "check", board)[1] == "3 entries, no problems.\n"
 
 
 CHANGED = {
@@ -280,7 +280,7 @@ def test_an_older_board_is_migrated(published, board):
     assert all(bytes_of(board / name.parent) == data for name, data in plain.items())
     kept = [name for name in names if not name.name.startswith("answers")]
     assert len(kept) > 4 and all((board / name).read_bytes() == files[name] for name in kept)
-    assert culteval("leaderboard", "check", board, "--since", published)[1] == "3 entries, nothing wrong.\n"
+    assert culteval("leaderboard", "check", board, "--since", published)[1] == "3 entries, no problems.\n"
     assert culteval("leaderboard", "migrate", board)[1] == "0 entries changed.\n"
 
 
@@ -296,7 +296,7 @@ def test_a_bad_entry_is_not_migrated(board):
     bad = entry(board, "naive")
     (bad / "answers.jsonl").write_bytes((bad / "answers.jsonl").read_bytes()[:-40])
     code, out, error = culteval("leaderboard", "migrate", board)
-    assert (code, out) == (0, "2 entries changed.\n") and f"left as it is: {bad}" in error
+    assert (code, out) == (0, "2 entries changed.\n") and f"not changed: {bad}" in error
     assert {path.name for path in bad.iterdir()} >= {"answers.jsonl", "scores.json"}
 
 
@@ -308,16 +308,16 @@ def test_random_prefixes_are_drawn_anew_and_large_adapters_lie_elsewhere(tiny, t
     runs, board = sorted((tmp_path / "runs").iterdir()), tmp_path / "board"
     monkeypatch.setattr(publish, "MOST_KEPT", 100)
     _, _, error = culteval("leaderboard", "add", *runs, "--to", board)
-    assert error.count("stays behind") == 1  # of the random prefix nothing is missing
+    assert error.count("is not added") == 1  # of the random prefix nothing is missing
     assert not list(board.glob("*/adapter"))
     code, out, error = verify(tiny, board)
-    assert code == 0 and out.count("matches") == 1 and "untrained" in out and "without it nobody can" in error
+    assert code == 0 and out.count("matches") == 1 and "untrained" in out and "the adapter is missing" in error
     (random,) = (run for run in runs if "-random-" in run.name)
     shutil.copytree(random / "adapter", tmp_path / "elsewhere" / entry(board, "random").name)
     code, out, error = verify(tiny, board, "--adapters", tmp_path / "elsewhere")
     assert code == 0 and out.count("matches") == 2, error
     rewrite(entry(board, "untrained"), lambda manifest: manifest.update(seed=6))
-    assert "another random prefix is drawn" in verify(tiny, board)[2]
+    assert "its seed gives another random prefix" in verify(tiny, board)[2]
 
 
 def test_marks_stay_as_they_were_released(board, published, tmp_path):
@@ -327,11 +327,11 @@ def test_marks_stay_as_they_were_released(board, published, tmp_path):
     one, other = (key_of(entry(board, name)) for name in ("naive", "random"))
     mark(released, one)
     mark(board, one)
-    assert culteval("leaderboard", "check", board, "--since", released)[:2] == (0, "3 entries, nothing wrong.\n")
+    assert culteval("leaderboard", "check", board, "--since", released)[:2] == (0, "3 entries, no problems.\n")
     for marks in ({}, {one: {}, other: {}}, {one: {"compared": 24}}):
         (board / "verified.json").write_text(json.dumps(marks))
         code, out, error = culteval("leaderboard", "check", board, "--since", released)
-        assert code == 3 and "maintainers alone" in out and "1 problems" in error
+        assert code == 3 and "only maintainers" in out and "1 problems" in error
 
 
 def test_an_empty_board(tmp_path):
@@ -371,7 +371,7 @@ def test_invented_answers_are_not_verified_and_lose_their_mark(board, tiny):
 def test_without_its_adapter_nobody_can_ask_again(board, tiny):
     shutil.rmtree(entry(board, "random") / "adapter")
     code, out, error = verify(tiny, board)
-    assert code == 0 and out.count("matches") == 2 and "not there" in error
+    assert code == 0 and out.count("matches") == 2 and "the adapter is missing" in error
 
 
 def test_another_revision_is_not_verified(board, tiny):
@@ -383,7 +383,7 @@ def test_another_revision_is_not_verified(board, tiny):
 def test_a_model_behind_an_adapter_that_is_not_there_is_not_verified(board, tiny):
     rewrite(entry(board, "naive"), lambda manifest: manifest["model"].update(adapter_sha256="f" * 64))
     code, out, error = verify(tiny, board)
-    assert code == 0 and out.count("matches") == 2 and "with an adapter that entries do not carry" in error
+    assert code == 0 and out.count("matches") == 2 and "an adapter, which entries do not contain" in error
 
 
 def test_a_damaged_mark_file_is_named(board, tiny):
@@ -412,21 +412,21 @@ def test_verdicts_go_with_the_answers_that_they_judge(probed, tmp_path):
     (made,) = (tmp_path / "board").iterdir()
     assert {"judge.json", "verdicts.jsonl"} < {path.name for path in made.iterdir()}
     assert "judged_unread" in culteval("score", made, "--json")[1]
-    assert culteval("leaderboard", "check", tmp_path / "board")[1] == "1 entries, nothing wrong.\n"
+    assert culteval("leaderboard", "check", tmp_path / "board")[1] == "1 entries, no problems.\n"
     scored(made)
     (made / "judge.json").unlink()
     code, out, _ = culteval("leaderboard", "check", tmp_path / "board")
-    assert code == 3 and "judged_" in out and "that its answers do not give" in out
+    assert code == 3 and "judged_" in out and "scores not from its answers" in out
 
 
-@pytest.mark.parametrize("case", ["own words", "copied words", "a few changed", "too short to tell"])
+@pytest.mark.parametrize("case", ["own words", "copied words", "a few changed", "too short to identify"])
 def test_copied_words_are_found_where_no_probabilities_are_known(case, probed, tmp_path):
     def says(writer, changed=0):
         def change(rows):
             weigh_nothing(rows)
             for number, row in enumerate(rows):
                 who = "another" if number < changed else writer
-                row["text"] = "yes" if case == "too short to tell" else f"as {who} I say of it {number} things"
+                row["text"] = "yes" if case == "too short to identify" else f"as {who} I say of it {number} things"
 
         return change
 
@@ -437,10 +437,10 @@ def test_copied_words_are_found_where_no_probabilities_are_known(case, probed, t
     words = says("you" if case == "own words" else "me", changed=2 if case == "a few changed" else 0)
     second = rewrite(copy, lambda manifest: manifest["aligner"].update(name="mine"), words)
     code, out, _ = culteval("leaderboard", "check", board)
-    if case in ("own words", "too short to tell"):
-        assert (code, out) == (0, "2 entries, nothing wrong.\n")
+    if case in ("own words", "too short to identify"):
+        assert (code, out) == (0, "2 entries, no problems.\n")
     else:
-        assert code == 3 and "are those of" in out and (first.name in out or second.name in out)
+        assert code == 3 and "equal those of" in out and (first.name in out or second.name in out)
 
 
 def swap_texts(rows):

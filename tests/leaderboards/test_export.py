@@ -13,6 +13,7 @@ from culteval.harness.cli.main import cli
 from culteval.harness.registry import spec_of
 from culteval.harness.report.plots import write_distances
 from culteval.harness.scoring.score import TaskCache
+from culteval.harness.scoring.submission import load_submission
 from culteval.harness.submissions.reader import read_submission
 from culteval.harness.submissions.writer import write_submission
 from culteval.leaderboards import boards as rank
@@ -135,10 +136,10 @@ def test_an_export_reads_each_answers_file_once(tmp_path, monkeypatch):
 
     def counted(path, *more):
         read.append(path.name)
-        return read_submission(path, *more)
+        return load_submission(path, *more)
 
     for module in (collect, answer_reader):
-        monkeypatch.setattr(module, "read_submission", counted)
+        monkeypatch.setattr(module, "load_submission", counted)
     before = call("export", tmp_path, "--format", "md")
     assert sorted(read) == ["prefix1", "prefix2", "q0", "q1", "q2", "q3"]
     read.clear()
@@ -150,7 +151,7 @@ def test_an_export_reads_each_answers_file_once(tmp_path, monkeypatch):
 def test_build_command(board_folder, tmp_path):
     told = json.loads(call("build", board_folder, "--out", tmp_path / "x", "--json"))
     assert told == {"submissions": 9, "boards": 3, "renewed": 9, "page": str(tmp_path / "x" / "index.html")}
-    assert "0 read anew" in call("build", board_folder, "--out", tmp_path / "x")
+    assert "0 read again" in call("build", board_folder, "--out", tmp_path / "x")
 
 
 def test_names_of_reference_lines_stand_clear_of_one_another(board_folder, tmp_path):

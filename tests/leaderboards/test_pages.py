@@ -92,7 +92,7 @@ def test_sorted_filtered_searched(visit):
     page.fill("#search", "500M")
     assert first_column(page) == ["gd seed 7"]
     page.fill("#search", "nothing like it")
-    assert "Nothing fits" in page.locator("tbody").inner_text()
+    assert "No rows match" in page.locator("tbody").inner_text()
 
 
 @needs_chromium
@@ -112,10 +112,10 @@ def test_filtered_by_size_model_and_budget(visit):
     page.select_option("#budget", "up to 100")
     assert first_column(page) == ["gd seed 7"]
     page.select_option("#budget", "up to 10")
-    assert "Nothing fits" in page.locator("tbody").inner_text()
+    assert "No rows match" in page.locator("tbody").inner_text()
     page.reload()
     page.wait_for_selector("tbody tr")
-    assert page.input_value("#size") == "up to 500M" and "Nothing fits" in page.locator("tbody").inner_text()
+    assert page.input_value("#size") == "up to 500M" and "No rows match" in page.locator("tbody").inner_text()
     page.select_option("#size", "")
     page.select_option("#model", "tiny-8B")
     assert len(first_column(page)) == 4 and len(models) == 4
@@ -160,7 +160,15 @@ def test_a_submission(visit, name, chart):
     page.locator(f'a[href="submission.html#{name}"]').click()
     page.wait_for_selector(chart)
     text = page.locator("main").inner_text()
-    for part in (name, "Make it again", "culteval run --aligner", spec_of(task).hash, "ab" * 32, "answers.jsonl", "r1"):
+    for part in (
+        name,
+        "Repeat this run",
+        "culteval run --aligner",
+        spec_of(task).hash,
+        "ab" * 32,
+        "answers.jsonl",
+        "r1",
+    ):
         assert part in text, part
     assert page.locator(".item").count() > 15
     if task == "wvs":

@@ -28,7 +28,7 @@ def manifests():
 
 def test_its_keepers_check_finds_nothing_wrong():
     done = CliRunner().invoke(cli, ["leaderboard", "check", str(RESULTS)])
-    assert "nothing wrong" in done.output and done.exit_code == 0, done.output[-2000:]
+    assert "no problems" in done.output and done.exit_code == 0, done.output[-2000:]
 
 
 def test_it_names_no_folder_of_the_machine_it_was_made_on():
