@@ -13,7 +13,7 @@ from ..tasks.schema import Strict
 
 def _printable(text: str) -> str:
     if not text.isprintable():  # control characters, line separators, bidirectional marks
-        raise ValueError("contains an unprintable character")
+        raise ValueError("holds a character that cannot be shown")
     return text
 
 

@@ -1,4 +1,4 @@
-"""An aligned model: a frozen model with a soft prompt, a preamble or a LoRA adapter, saved to and loaded from a folder."""
+"""An aligned model: a frozen model with a soft prompt, a preamble or a LoRA adapter, stored in a folder."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class AlignedModel:
         return self._local.adapted(self.lora) if self.lora else self.model
 
     def answer(self, prompts: Prompts, *, most_tokens: int = 0) -> Answers:
-        """Compute option probabilities of every prompt, and generate text of up to ``most_tokens`` tokens if above 0."""
+        """Compute option probabilities of every prompt, and text of up to ``most_tokens`` tokens if above 0."""
         if most_tokens:
             return self._answering.generate(prompts, self.soft, self.preamble, most_tokens)
         return self._answering.answer(prompts, self.soft, self.preamble)

@@ -37,7 +37,7 @@ class Model(Protocol):
         """Context length in tokens; None if unknown."""
 
     def longest(self, prompts: Prompts, preamble: str = "") -> int:
-        """Return the tokens of the longest prompt with its longest option; called only if ``context_length`` is known."""
+        """Return the tokens of the longest prompt and option; called only if ``context_length`` is known."""
 
     def answer(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "") -> Answers:
         """Compute option probabilities of all prompts.

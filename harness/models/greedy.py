@@ -144,7 +144,7 @@ def _generate(model: TextModel, rows: list[list[int]], soft: np.ndarray | None, 
 
 @contextmanager
 def _soft_prompt_after(model: Any, soft: np.ndarray | None, padding: Sequence[int]) -> Iterator[None]:
-    """Insert a soft prompt (1, T, dim) after each row's padding, in place of T pad tokens, in passes over whole prompts.
+    """Insert a soft prompt (1, T, dim) after each row's padding, in place of T pad tokens, when whole prompts are read.
 
     All classes of transformers generate from ids, but not all from embeddings.
     """

@@ -94,7 +94,7 @@ def wrap_model(
     """Wrap a causal language model of transformers and its tokenizer, both in memory, as a ``LanguageModel``.
 
     Model and tokenizer are not modified: the result shares the memory of the weights, not the modules. If the weights
-    change later, wrap the model load_again: the recorded metadata would not describe them. The revision is a hash of
+    change later, wrap the model again: the recorded metadata would not describe them. The revision is a hash of
     configuration and weights.
 
     Args:
@@ -137,6 +137,4 @@ def _twin(model: Any) -> Any:
 
 def _require_name(name: str) -> None:
     if len(name) > MOST_NAME or not name.isprintable():
-        raise UsageError(
-            f"`model`: the name must have at most {MOST_NAME} printable characters; for a folder, use a link."
-        )
+        raise UsageError(f"`model`: use a name of {MOST_NAME} printable characters at most; for a folder, use a link.")

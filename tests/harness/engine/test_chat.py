@@ -192,7 +192,7 @@ def test_text_is_read_behind_the_thoughts(model_with, survey, template, monkeypa
     from culteval.harness.models import greedy
 
     model = model_with(lambda tokenizer: setattr(tokenizer, "chat_template", template), thinking_tokens=5)
-    tokenizer, written = model.tokenizer, greedy._continued
+    tokenizer, written = model.tokenizer, greedy._generate
     if template != R1:  # a model that begins to think by itself
 
         def begins(model, rows, soft, most):
@@ -201,7 +201,7 @@ def test_text_is_read_behind_the_thoughts(model_with, survey, template, monkeypa
             new = written(model, [row + began * new for row, new in zip(rows, fresh, strict=True)], soft, most)
             return [began * was + row for was, row in zip(fresh, new, strict=True)]
 
-        monkeypatch.setattr(greedy, "_continued", begins)
+        monkeypatch.setattr(greedy, "_generate", begins)
     texts = model.generate(survey, most=4).texts
     for row, text in enumerate(survey.texts):
         ids = tokenizer(user(text, "<think>\n" if template == R1 else "<think>"), add_special_tokens=False)["input_ids"]
