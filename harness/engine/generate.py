@@ -107,11 +107,11 @@ class _KVCache:
         if self.layer == 0:
             self.mask[:, :, self.stop] = 0
             self.stop += 1
-        kept = self.layers[self.layer]
+        cached = self.layers[self.layer]
         self.layer = (self.layer + 1) % len(self.layers)
-        for part, own in zip(kept, keys[:, 0].chunk(2, dim=1), strict=True):
+        for part, own in zip(cached, keys[:, 0].chunk(2, dim=1), strict=True):
             part[:, self.stop - 1] = own.reshape(-1, heads.width)
-        k, v = kept
+        k, v = cached
         grouped = queries.reshape(rows * heads.keys, -1, heads.width)
         mask = self.mask.expand(-1, grouped.shape[1], -1)
         scores = torch.baddbmm(mask, grouped, k.transpose(1, 2), alpha=heads.scaling)

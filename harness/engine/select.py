@@ -25,7 +25,7 @@ def engine_for(model: Any, tokenizer: Any) -> tuple[Engine | None, str]:
     """
     config = text_config(model)
     if name := other_window(config):
-        return None, f"it hides tokens by {name}, which takes no mask of ours"
+        return None, f"its attention is limited by {name}, which accepts no custom mask"
     # Ordinary text without a chat template: text unlike the training data is too ill-conditioned to compare.
     yes, no = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("1", "2"))
     texts = [f"Reply with a number.\n1 = yes\n2 = no\n{question}" for question in ("Is it so?", "Or not?")]

@@ -43,8 +43,8 @@ def refuse_soft(model: str, config: Any) -> None:
     """
     if reads_ids(config):
         raise UsageError(
-            f"`model` {model}: its layers read the ids of tokens, and a soft prompt has none. "
-            " Use an aligner without soft prompts (naive, icl, clca), or another model."
+            f"`model` {model}: its layers read the ids of tokens, and a soft prompt has no tokens. "
+            "Use an aligner without soft prompts (naive, icl, clca), or another model."
         )
 
 

@@ -99,7 +99,9 @@ def wrap_model(
 
     Args:
         name: the model's name in submissions; None: the name it was loaded by, or the name of its class.
-        threads, chat, notify: as for ``load_model``.
+        threads: as for ``load_model``.
+        chat: as for ``load_model``.
+        notify: as for ``load_model``.
 
     Raises:
         UsageError: not a causal language model of transformers, or its chat template does not support the options.

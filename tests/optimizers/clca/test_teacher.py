@@ -200,7 +200,7 @@ def test_a_teacher_s_address_is_checked_first(server, tmp_path):
     done = stage(server, tmp_path, "simulate", "--base-url", "http://me:sesame@host/v1")
     assert done.returncode == 2 and "sesame" not in done.stderr and not (tmp_path / "US").exists()
     done = culteval("clca", "simulate", "--base-url", server.url, "--out", tmp_path)
-    assert done.returncode == 2 and "no model behind an API" in done.stderr
+    assert done.returncode == 2 and "no model is behind an endpoint" in done.stderr
 
 
 def test_another_local_model_may_teach(tiny, tmp_path):
