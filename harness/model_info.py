@@ -1,4 +1,4 @@
-"""What decides a model's answers, as a submission records it. Nothing here needs torch."""
+"""Metadata of a model, as recorded in submissions. This module does not need torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..tasks.schema import Strict
 
 
 def _printable(text: str) -> str:
-    if not text.isprintable():  # control characters, line separators, marks that turn the reading direction
+    if not text.isprintable():  # control characters, line separators, bidirectional marks
         raise ValueError("holds a character that cannot be shown")
     return text
 
@@ -21,17 +21,17 @@ MOST_NAME = 200  # characters
 
 Name = Annotated[str, Field(min_length=1, max_length=MOST_NAME), AfterValidator(_printable)]
 Count = Annotated[int, Field(ge=0, le=1 << 62)]
-COMMIT = re.compile(r"[0-9a-f]{40}")  # what a hub calls a revision; folders of files go by another hash
+COMMIT = re.compile(r"[0-9a-f]{40}")  # a hub's revision; folders have another hash
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ModelInfo(Strict):
-    """What decides a model's answers. Of a model behind an API not all is known.
+    """Metadata of everything that determines a model's answers, of which an endpoint reveals only a part.
 
-    ``revision`` is a hub's commit, or a hash of configuration and weights; ``content_sha256`` is of all files that
-    decide the answers, tokenizer and template included; ``adapter_sha256`` of a LoRA adapter that the model carries.
-    ``chat`` is what was said around every prompt, where that is not the default, and ``generation_ignored`` what the
-    model's publisher set for generation and greedy text does without.
+    ``revision`` is a hub's commit, or a hash of configuration and weights; ``content_sha256`` is the hash of all files
+    that determine the answers, tokenizer and template included; ``adapter_sha256`` the hash of the model's adapter.
+    ``chat`` holds the chat options if not at their default, and ``generation_ignored`` the published generation
+    settings that greedy decoding ignores.
     """
 
     name: Name

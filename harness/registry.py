@@ -1,7 +1,7 @@
-"""Registry of aligners, tasks, models and commands: ours are lazy "module:Name" strings, plug-ins are entry points.
+"""Registry of aligners, tasks, models and commands: lazy "module:Name" strings, and entry points of plug-ins.
 
-Commands of the packages above the command line, ``leaderboard`` and ``clca``, are entry points of our own distribution:
-they come through the group that a plug-in uses.
+The commands of packages above the command line, ``leaderboard`` and ``clca``, are entry points of this distribution, in
+the same group as those of plug-ins.
 """
 
 from __future__ import annotations
@@ -69,19 +69,19 @@ FAMILIES = {"culturebench": _CULTUREBENCH, "culturalbench": _CULTUREBENCH, "cdev
 
 @cache
 def table(kind: str) -> dict[str, str]:
-    """Return the names of a kind (aligners, tasks, models, commands) and where each is defined.
+    """Return the names of a kind (aligners, tasks, models, commands) with their "module:Name" strings.
 
-    A plug-in cannot take a name of ours.
+    A plug-in cannot replace a built-in name.
     """
-    found = sorted(entry_points(group=f"culteval.{kind}"), key=lambda point: point.value.startswith("culteval."))
-    return {point.name: point.value for point in found} | _OWN[kind]  # of the same name the last stays: ours
+    points = sorted(entry_points(group=f"culteval.{kind}"), key=lambda point: point.value.startswith("culteval."))
+    return {point.name: point.value for point in points} | _OWN[kind]  # the last of equal names is kept: the built-in
 
 
 def find(kind: str, name: str) -> Any:
-    """The object a name stands for: an aligner class, or a function that returns a model's folder.
+    """Import and return the object of a name: an aligner class, or a function that returns a model's folder.
 
     Raises:
-        UsageError: an unknown name (with the nearest known one), or a plug-in that cannot be imported.
+        UsageError: the name is unknown (with the nearest known one), or a plug-in cannot be imported.
     """
     known = table(kind)
     if name not in known:
@@ -89,28 +89,28 @@ def find(kind: str, name: str) -> Any:
     module, _, attribute = known[name].partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a stranger's plug-in may fail in any way
+    except Exception as error:  # an untrusted plug-in may fail in any way
         raise UsageError(f"{kind[:-1]} {name!r}: cannot be loaded from {known[name]!r} ({error}).") from error
 
 
 def listing(kind: str, describe: Callable[[str], Row], more: Iterable[str] = ()) -> list[Row]:
-    """What ``describe`` says of every name of a kind and ``more``; what is broken is warned about and skipped."""
+    """Apply ``describe`` to every name of a kind and to ``more``; warn about broken entries and skip them."""
     rows = []
     for name in (*table(kind), *more):
         try:
             rows.append(describe(name))
-        except Exception as error:  # a stranger's plug-in may fail in any way
+        except Exception as error:  # an untrusted plug-in may fail in any way
             warnings.warn(f"skipped {name}: {error}", stacklevel=2)
     return rows
 
 
 def summary(value: str) -> str:
-    """Return the first line of a docstring that a "module:Name" string leads to, read from the source: nothing is run.
+    """Return the first docstring line of a "module:Name" string, read from the source without importing the module.
 
-    It is the docstring of the function or class of that name, else the module's; empty where neither has one.
+    It is the docstring of the function or class of that name, else the module's; empty if neither has one.
 
     Raises:
-        ImportError: no such module. SyntaxError: its source cannot be parsed. OSError: it cannot be read.
+        ImportError: the module does not exist. SyntaxError: its source cannot be parsed. OSError: it cannot be read.
     """
     import ast
 
@@ -120,49 +120,49 @@ def summary(value: str) -> str:
         return ""
     tree = ast.parse(path.read_bytes())
     kinds = (ast.FunctionDef, ast.ClassDef)
-    found = [node for node in tree.body if isinstance(node, kinds) and node.name == name]
-    text = next(filter(None, map(ast.get_docstring, [*found, tree])), "")
+    nodes = [node for node in tree.body if isinstance(node, kinds) and node.name == name]
+    text = next(filter(None, map(ast.get_docstring, [*nodes, tree])), "")
     return text.partition("\n")[0]
 
 
 def _source(module: str) -> Path | None:
-    """Where a module's source is, found without importing the packages around it; None for one without source."""
+    """Locate a module's source without importing its parent packages; None for a module without source."""
     where: list[str] | None = None
     for end in range(module.count(".") + 1):
         name = ".".join(module.split(".")[: end + 1])
         try:
             specs = [finder.find_spec(name, where) for finder in sys.meta_path]
-        except KeyError:  # a namespace package inside another is found only once that one is imported
+        except KeyError:  # nested namespace packages can be found only after an import
             return None
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is None:
             raise ImportError(f"no module {name!r}")
-        where, found = list(spec.submodule_search_locations or ()), spec.origin if spec.has_location else None
-    return Path(found) if found and found.endswith(".py") else None
+        where, origin = list(spec.submodule_search_locations or ()), spec.origin if spec.has_location else None
+    return Path(origin) if origin and origin.endswith(".py") else None
 
 
 def local_tasks() -> dict[str, Path]:
-    """Tasks in the working folder, as ``culteval task new`` writes them."""
-    found = {path.parent.name: path for path in sorted(Path().glob("*/*.yaml")) if path.stem == path.parent.name}
-    return {name: path for name, path in found.items() if name.isidentifier() and path.is_file()}
+    """Return the tasks in the working folder, as ``culteval task new`` writes them."""
+    paths = {path.parent.name: path for path in sorted(Path().glob("*/*.yaml")) if path.stem == path.parent.name}
+    return {name: path for name, path in paths.items() if name.isidentifier() and path.is_file()}
 
 
 def family(name: str) -> tuple[str, ...]:
-    """The tasks that a name may stand for, the user's imports before ours; of any other name than a family's, itself.
+    """Return the tasks of a family, imported ones before built-in ones; for any other name the name itself.
 
-    A plug-in's or the working folder's task of the name goes before the family.
+    A task of the same name from a plug-in or the working folder takes precedence over the family.
     """
     tasks = FAMILIES.get(name, (name,))
     return tasks if name in tasks or (name not in table("tasks") and name not in local_tasks()) else (name,)
 
 
 def concrete(name: str) -> str:
-    """The task that a name stands for here: the first of its family whose data are there.
+    """Resolve a name to a task: the first task of its family whose data are available.
 
-    Only what people type is a family's name: runs, submissions and boards hold tasks.
+    Family names occur only in user input: runs, submissions and leaderboards hold names of tasks.
 
     Raises:
-        InputError: data that were imported and are damaged.
+        InputError: imported data are damaged.
     """
     from ..tasks.spec import NotImportedError
 
@@ -176,11 +176,11 @@ def concrete(name: str) -> str:
     return first
 
 
-_specs: dict[tuple[Path, Path], tuple[list[int], TaskSpec]] = {}  # a board names the same task once a run
+_specs: dict[tuple[Path, Path], tuple[list[int], TaskSpec]] = {}  # a leaderboard names the same task once per run
 
 
 def spec_of(name: str) -> TaskSpec:
-    """The spec of a task by name, as ``spec_path`` finds it; read again only where one of its files has changed.
+    """Read the spec of a task by name, found by ``spec_path``; cached until one of its files changes.
 
     Raises:
         UsageError: as ``spec_path``. InputError: the spec is malformed.
@@ -197,15 +197,15 @@ def spec_of(name: str) -> TaskSpec:
 
 
 def _changed(spec: TaskSpec) -> list[int]:
-    """When each file of a spec was last changed; -1 for one that is gone."""
+    """Return the modification time in ns of each file of a spec; -1 for a missing file."""
     return [path.stat().st_mtime_ns if path.exists() else -1 for path in spec.sources]
 
 
 def get_task(name: str) -> Task:
-    """The task of a name, or of a family's name the one that it stands for here.
+    """Return the task of a name, or the available task of a family's name.
 
     Raises:
-        UsageError: no such task. InputError: its spec is malformed, or its data are not imported.
+        UsageError: the task is unknown. InputError: its spec is malformed, or its data are not imported.
     """
     from ..tasks.task import Task
 
@@ -213,12 +213,12 @@ def get_task(name: str) -> Task:
 
 
 def spec_path(name: str) -> Path:
-    """The YAML file of a task: a registered one, else ``NAME/NAME.yaml`` in the working folder.
+    """Return the YAML file of a task: a registered one, else ``NAME/NAME.yaml`` in the working folder.
 
-    A name is never a path: submissions name their tasks too, and must not make anybody read a file of their choice.
+    A name is never a path: submissions are untrusted input and name tasks, and must not choose files to be read.
 
     Raises:
-        UsageError: no such task, or a plug-in whose package is not there.
+        UsageError: the task is unknown, or the package of a plug-in is missing.
     """
     known = table("tasks")
     if name not in known and (path := local_tasks().get(name)):
@@ -228,5 +228,5 @@ def spec_path(name: str) -> Path:
     package, _, file = known[name].partition(":")
     try:
         return Path(str(files(package) / file))
-    except Exception as error:  # a stranger's plug-in may fail in any way
+    except Exception as error:  # an untrusted plug-in may fail in any way
         raise UsageError(f"task {name!r}: cannot be loaded from {known[name]!r} ({error}).") from error

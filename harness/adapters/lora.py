@@ -1,4 +1,4 @@
-"""LoRA adapters as peft loads them, after their names, shapes and patterns were checked against the model."""
+"""Load LoRA adapters with peft, after their names, shapes and patterns are checked against the model."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from ...errors import InputError
 from ...tasks.reading import read_text
 from .peft_files import CONFIG, TEMPLATE, WEIGHTS, own_tokenizer_files, patterns, read_lora_config
 
-SECONDS = 3.0  # that the patterns of a configuration may take on all names of a model; the usual take milliseconds
+SECONDS = 3.0  # limit for matching a configuration's patterns with all names of a model; usual: milliseconds
 _MATCH = """
 import json, re, sys
 patterns, names = json.load(sys.stdin)
 for pattern in patterns:
     list(map(re.compile(pattern).fullmatch, names))
 """
-_PREFIX = "base_model.model."  # before the model's own names, in peft's files
-# What peft raises for a configuration that does not fit a model.
+_PREFIX = "base_model.model."  # prefix of the model's own names in peft's files
+# Errors that peft raises for a configuration that does not fit a model.
 _REFUSALS = (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, NotImplementedError)
 
 
 def with_lora(model: Any, folder: Path) -> Any:
-    """A transformers model with an adapter beside its weights, frozen: that of ``PeftModel.from_pretrained``.
+    """Return a frozen transformers model with an unmerged adapter, loaded by ``PeftModel.from_pretrained``.
 
-    Embeddings get as many rows as those that the adapter holds, if it holds any.
+    Embeddings are resized to the rows of embeddings that the adapter holds, if any.
 
     Raises:
-        InputError: the adapter is damaged, has parts we do not load, or does not fit the model; names file and tensor.
+        InputError: the adapter is damaged, has unsupported parts or does not fit the model; names file and tensor.
     """
     from peft import PeftModel
 
@@ -45,11 +45,11 @@ def with_lora(model: Any, folder: Path) -> Any:
     added = _resize(model, shapes)
     _require_tokens(given, model, folder / CONFIG)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the libraries, about one another
+        warnings.simplefilter("ignore")  # warnings of the libraries about each other
         _check_names(_skeleton(model, given, folder / CONFIG), shapes, folder / WEIGHTS)
         try:
             loaded = PeftModel.from_pretrained(model, folder, config=_config(given), torch_device=str(model.device))
-        except (ValueError, TypeError) as error:  # such as PiSSA of quantised weights
+        except (ValueError, TypeError) as error:  # such as PiSSA on quantised weights
             raise _refusal(folder / CONFIG, error) from None
     tuned: Any = loaded.get_base_model().eval().requires_grad_(False)
     if added:
@@ -58,10 +58,10 @@ def with_lora(model: Any, folder: Path) -> Any:
 
 
 def tokenizer_for(folder: Path, model: Any, usual: Any) -> Any:
-    """The tokenizer of a model that carries an adapter: what lies beside the adapter, else its ``usual`` one.
+    """Return the tokenizer of a model with an adapter: the one in the adapter's folder, else ``usual``.
 
     Raises:
-        InputError: it cannot be read, or has tokens that the model's embeddings lack.
+        InputError: the tokenizer cannot be read, or has tokens without embeddings in the model.
     """
     files = own_tokenizer_files(folder)
     if not files:
@@ -72,7 +72,7 @@ def tokenizer_for(folder: Path, model: Any, usual: Any) -> Any:
         return usual
     from transformers import AutoTokenizer
 
-    remedy = f"Take {', '.join(files)} away to use the model's own tokenizer."
+    remedy = f"Remove {', '.join(files)} to use the model's own tokenizer."
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, *_REFUSALS) as error:
@@ -84,16 +84,16 @@ def tokenizer_for(folder: Path, model: Any, usual: Any) -> Any:
 
 
 def require_rows(model: Any, tokenizer: Any, folder: Path, remedy: str) -> None:
-    """Raise InputError where a tokenizer has tokens that a model with the adapter of a folder has no embeddings of."""
+    """Raise InputError if a tokenizer has more tokens than a model with a folder's adapter has embeddings."""
     if len(tokenizer) > (rows := model.get_input_embeddings().weight.shape[0]):
-        told = f"the tokenizer has {len(tokenizer)} tokens, but the embeddings have {rows} rows"
-        raise InputError(f"{folder}: {told} with this adapter.\n{remedy}")
+        sizes = f"the tokenizer has {len(tokenizer)} tokens, but the embeddings have {rows} rows"
+        raise InputError(f"{folder}: {sizes} with this adapter.\n{remedy}")
 
 
 def _config(given: Mapping[str, Any]) -> Any:
     from peft import LoraConfig
 
-    # Anew each time: peft writes into it.
+    # A new object each time: peft modifies it.
     return LoraConfig(task_type="CAUSAL_LM", inference_mode=True, **copy.deepcopy(dict(given)))
 
 
@@ -102,35 +102,35 @@ def _refusal(path: Path, error: Exception) -> InputError:
 
 
 def _require_quick(given: Mapping[str, Any], model: Any, path: Path) -> None:
-    """Raise InputError for patterns that take ages on some name, as ``(.*.*)*x`` does; tried in another process."""
-    if not (found := patterns(given)):
+    """Raise InputError for patterns that match too slowly, such as ``(.*.*)*x``; tested in another process."""
+    if not (tried := patterns(given)):
         return
     names = [name for name, _ in model.named_modules()]
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-c", _MATCH],
-            input=json.dumps([found, names]),
+            input=json.dumps([tried, names]),
             text=True,
             capture_output=True,
             timeout=SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise InputError(f"{path}: its patterns take too long to match ({found[0][:100]!r}).") from None
+        raise InputError(f"{path}: its patterns take too long to match ({tried[0][:100]!r}).") from None
     if done.returncode:
-        raise InputError(f"{path}: not regular expressions ({found[0][:100]!r}).")
+        raise InputError(f"{path}: not regular expressions ({tried[0][:100]!r}).")
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:
-    """The shapes of all tensors of a file, which hold finite numbers."""
+    """Read the shapes of all tensors of a file; raise InputError unless all hold finite floating-point numbers."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118  it is no mapping
+            for name in file.keys():  # noqa: SIM118  not a mapping
                 tensor = file.get_tensor(name)
                 if not tensor.is_floating_point():
-                    raise InputError(f"{path}: {name} holds {tensor.dtype}, no floating-point numbers.")
+                    raise InputError(f"{path}: {name} holds {tensor.dtype} instead of floating-point numbers.")
                 if not tensor.float().isfinite().all():
                     raise InputError(f"{path}: {name} holds NaN or infinite numbers.")
             return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
@@ -139,7 +139,7 @@ def _shapes(path: Path) -> dict[str, list[int]]:
 
 
 def _require_tokens(given: Mapping[str, Any], model: Any, path: Path) -> None:
-    """Raise InputError for single tokens beyond the model's embeddings."""
+    """Raise InputError for trainable tokens beyond the model's embeddings."""
     tokens = given.get("trainable_token_indices") or []
     rows = model.get_input_embeddings().weight.shape[0]
     most = max((one for ids in (tokens.values() if isinstance(tokens, dict) else [tokens]) for one in ids), default=0)
@@ -148,10 +148,10 @@ def _require_tokens(given: Mapping[str, Any], model: Any, path: Path) -> None:
 
 
 def _skeleton(model: Any, given: Mapping[str, Any], path: Path) -> Any:
-    """What peft makes of a model and a configuration, without memory: nothing is believed of them yet.
+    """Build the model that peft makes of a model and an untrusted configuration, without allocating weights.
 
     Raises:
-        InputError: peft makes nothing of them.
+        InputError: peft rejects the configuration.
     """
     from peft import get_peft_model
 
@@ -159,7 +159,7 @@ def _skeleton(model: Any, given: Mapping[str, Any], path: Path) -> Any:
         shadow = tensor.to("meta")
         return torch.nn.Parameter(shadow, requires_grad=False) if type(tensor) is torch.nn.Parameter else shadow
 
-    kinds = (torch.nn.Parameter, torch.Tensor)  # others, of quantised models, are copied
+    kinds = (torch.nn.Parameter, torch.Tensor)  # others, of quantised models, are copied as they are
     tensors = [one for one in (*model.parameters(), *model.buffers()) if type(one) in kinds]
     with torch.device("meta"):
         twin = copy.deepcopy(model, {id(tensor): bare(tensor) for tensor in tensors})
@@ -170,33 +170,33 @@ def _skeleton(model: Any, given: Mapping[str, Any], path: Path) -> Any:
 
 
 def _check_names(skeleton: Any, shapes: Mapping[str, list[int]], path: Path) -> None:
-    """Raise InputError unless a file holds exactly the tensors that the adapter of this model has, in their shapes.
+    """Raise InputError unless a file holds exactly the tensors of the model's adapter, in their shapes.
 
-    It may hold the model's embeddings too, as peft saves them.
+    The file may also hold the model's embeddings, as peft saves them.
     """
     from peft import get_peft_model_state_dict
     from peft.import_utils import is_transformers_ge_v5
 
     wanted = get_peft_model_state_dict(skeleton, save_embedding_layers=False)
-    able = wanted | get_peft_model_state_dict(skeleton, save_embedding_layers=True)
-    there = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    if is_transformers_ge_v5:  # which joins layers, of experts, that adapters have one by one
+    allowed = wanted | get_peft_model_state_dict(skeleton, save_embedding_layers=True)
+    held = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    if is_transformers_ge_v5:  # which merges layers of experts that adapters hold separately
         from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers
 
-        there = convert_peft_adapter_state_dict_for_transformers(skeleton, skeleton.active_peft_config, there)
-    if odd := sorted((set(there) - set(able)) | (set(wanted) - set(there))):
-        what = "is not in it" if odd[0] in wanted else "is no tensor of this model's adapter"
-        raise InputError(f"{path}: {odd[0][:120]} {what}.")
-    for name, tensor in there.items():
-        if tensor.shape != able[name].shape:
-            told = f"has shape {list(tensor.shape)}; this model needs {list(able[name].shape)}"
-            raise InputError(f"{path}: {name} {told}.")
+        held = convert_peft_adapter_state_dict_for_transformers(skeleton, skeleton.active_peft_config, held)
+    if wrong := sorted((set(held) - set(allowed)) | (set(wanted) - set(held))):
+        problem = "is missing" if wrong[0] in wanted else "is not a tensor of this model's adapter"
+        raise InputError(f"{path}: {wrong[0][:120]} {problem}.")
+    for name, tensor in held.items():
+        if tensor.shape != allowed[name].shape:
+            shape = f"has shape {list(tensor.shape)}; this model needs {list(allowed[name].shape)}"
+            raise InputError(f"{path}: {name} {shape}.")
 
 
 def _resize(model: Any, shapes: Mapping[str, list[int]]) -> bool:
-    """Give a model as many embeddings as an adapter holds, as whoever trained it did; whether rows were added.
+    """Resize a model's embeddings to those that an adapter holds; return whether rows were added.
 
-    What is added is NaN until it is read from the file.
+    Added rows are NaN until they are read from the file.
     """
     embedding = model.get_input_embeddings()
     heads = [one for one in (embedding, model.get_output_embeddings()) if one is not None]
@@ -218,7 +218,7 @@ def _resize(model: Any, shapes: Mapping[str, list[int]]) -> bool:
 
 
 def _require_read(tuned: Any, path: Path) -> None:
-    """Raise InputError where rows that were added to the embeddings were not read from an adapter."""
+    """Raise InputError if rows added to the embeddings were not read from the adapter."""
     for one in (tuned.get_input_embeddings(), tuned.get_output_embeddings()):
         if one is not None and not one.weight.isfinite().all():
             raise InputError(

@@ -1,6 +1,6 @@
-"""What a folder with a PEFT adapter says of itself, read as untrusted input: kind, configuration, hash.
+"""Read and validate the files of a PEFT adapter as untrusted input: kind, configuration, hash.
 
-Nothing here needs torch. ``lora.py`` loads a LoRA adapter, ``prompted.py`` a soft prompt.
+This module does not need torch. ``lora.py`` loads a LoRA adapter, ``prompted.py`` a soft prompt.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LORA, PROMPT_TUNING = "LORA", "PROMPT_TUNING"
 MOST_CONFIG, MOST_RANK, MOST_ALPHA = 1 << 20, 1024, 1_000_000
 MOST_NAMES, MOST_PATTERN, MOST_LAYERS, MOST_TOKEN = 10_000, 5_000, 1024, 1 << 24
 TEMPLATE = "chat_template.jinja"
-TOKENIZER = (  # what transformers writes of one
+TOKENIZER = (  # files of a tokenizer that transformers writes
     "tokenizer.json",
     "tokenizer_config.json",
     TEMPLATE,
@@ -35,7 +35,7 @@ TOKENIZER = (  # what transformers writes of one
     "merges.txt",
 )
 
-# Fields that decide no number of an adapter that is trained and saved, though some would run code or fetch files.
+# Fields without influence on the numbers of a saved adapter, though some would run code or fetch files.
 _NEUTRAL = {
     "peft_type",
     "task_type",
@@ -64,14 +64,16 @@ _NEUTRAL_PROMPT = _NEUTRAL | {
     "tokenizer_name_or_path",
     "tokenizer_kwargs",
 }
-# How A and B began; the base model was left as it is.
+# Initialisations of A and B that leave the base model unchanged.
 _BEGINNINGS = (True, False, "gaussian", "eva", "orthogonal", "mica")
-# These take a part out of the base model, the same one whenever it is done.
+# Initialisations that subtract a part of the base model, which is reproducible.
 _TAKEN_OUT = ("pissa", "olora")
 
-_PLAIN = re.compile(r"(?:[\w.^$-]|\\[.d])*")  # nothing that looks at a character twice, nothing malformed
+_PLAIN = re.compile(r"(?:[\w.^$-]|\\[.d])*")  # patterns that need no backtracking and are well-formed
 
-_Name = Annotated[str, StringConstraints(pattern=r"^[\w.]{1,200}$")]  # plain: peft would read more as a pattern
+_Name = Annotated[
+    str, StringConstraints(pattern=r"^[\w.]{1,200}$")
+]  # without other characters, which peft would read as a pattern
 _Pattern = Annotated[str, StringConstraints(max_length=MOST_PATTERN)]
 _Names = Annotated[list[_Name], Field(max_length=MOST_NAMES)]
 _Rank = Annotated[int, Field(ge=1, le=MOST_RANK)]
@@ -81,7 +83,7 @@ _Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=MOST_TOKEN)]], Field(max_
 
 
 class _LoraFields(BaseModel):
-    """The fields of peft's ``LoraConfig`` that decide an adapter's numbers, in their bounds."""
+    """The fields of peft's ``LoraConfig`` that determine an adapter's numbers, with their bounds."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -117,18 +119,18 @@ class _LoraFields(BaseModel):
     def _repeatable(cls, given: bool | str | None) -> bool | str | None:
         if given is not None and _begun(given) not in (*_BEGINNINGS, *_TAKEN_OUT):
             raise ValueError(
-                f"{str(given)[:40]!r} changed the base model in a way that cannot be repeated. Where it was trained, "
-                "save it as plain LoRA: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
+                f"{str(given)[:40]!r} changed the base model in a way that is not reproducible. Where it was "
+                "trained, save it as plain LoRA: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
             )
         return given
 
 
-# These are in an adapter's hash whenever they are given: adapters published so far have hashes of just these.
+# Part of an adapter's hash whenever given: the hashes of adapters published so far cover exactly these.
 _HASHED = {"r", "lora_alpha", "target_modules", "modules_to_save", "bias", "fan_in_fan_out", "use_rslora"}
 
 
 class _PromptFields(BaseModel):
-    """The fields of peft's ``PromptTuningConfig`` that have to be right for a soft prompt that is saved."""
+    """The fields of peft's ``PromptTuningConfig`` that must have valid values in a saved soft prompt."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -137,15 +139,15 @@ class _PromptFields(BaseModel):
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """All that an adapter's configuration says.
+    """Read an adapter's configuration.
 
     Raises:
-        InputError: no adapter of a kind that can be carried here.
+        InputError: the folder holds no adapter of a supported kind.
     """
     path = folder / CONFIG
     if not folder.is_dir():
         fetch = "hf download NAME --local-dir FOLDER"
-        raise InputError(f"{path}: no such folder here. Fetch an adapter of the hub first: {fetch}.")
+        raise InputError(f"{path}: no such folder. Fetch an adapter from the hub first: {fetch}.")
     try:
         given = json.loads(read_bytes(path, MOST_CONFIG))
     except (ValueError, RecursionError) as error:
@@ -153,22 +155,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     kind = given.get("peft_type") if isinstance(given, dict) else None
     if kind not in (LORA, PROMPT_TUNING):
         what = f"peft_type is {str(kind)[:40]!r}" if kind else "not the configuration of an adapter (peft_type)"
-        raise InputError(f"{path}: {what}; adapters of kind {LORA} and {PROMPT_TUNING} are carried.")
+        raise InputError(f"{path}: {what}; {LORA} and {PROMPT_TUNING} are supported.")
     if given.get("task_type") not in (None, "CAUSAL_LM"):
         raise InputError(f"{path}: task_type is {str(given['task_type'])[:40]!r}; an adapter for CAUSAL_LM is needed.")
     if not (folder / WEIGHTS).is_file() and (folder / PICKLED).is_file():
         raise InputError(
             f"{folder}: holds {PICKLED}, not a safetensors adapter; such files can run code and are not read.\n"
-            "Load it with peft where you trust it, and save it anew: save_pretrained writes safetensors."
+            "If you trust it, load it with peft and save it again: save_pretrained writes safetensors."
         )
     return given
 
 
 def read_lora_config(folder: Path) -> dict[str, Any]:
-    """The fields of a LoRA adapter's configuration that decide its numbers, without those at their default.
+    """Read the fields of a LoRA configuration that determine its numbers, without those at their default.
 
     Raises:
-        InputError: not the configuration of a LoRA adapter, values out of bounds, or a field that is not supported.
+        InputError: not a LoRA configuration, a value out of bounds, or an unsupported field.
     """
     path, given = folder / CONFIG, read_config(folder)
     if given["peft_type"] != LORA:
@@ -177,9 +179,9 @@ def read_lora_config(folder: Path) -> dict[str, Any]:
     known = _LoraFields.model_fields
     if _begun(given.get("init_lora_weights")) not in _TAKEN_OUT:
         given.pop("init_lora_weights", None)
-    found = {name: given[name] for name in known if name in _HASHED and given.get(name) is not None}
-    found |= {name: given[name] for name in known if name not in _HASHED and not _empty(given.get(name))}
-    return found | {"lora_dropout": 0.0}
+    config = {name: given[name] for name in known if name in _HASHED and given.get(name) is not None}
+    config |= {name: given[name] for name in known if name not in _HASHED and not _empty(given.get(name))}
+    return config | {"lora_dropout": 0.0}
 
 
 def _begun(value: Any) -> Any:
@@ -191,7 +193,7 @@ def _empty(value: Any) -> bool:
 
 
 def _validate(fields: type[BaseModel], neutral: set[str], given: Mapping[str, Any], path: Path) -> None:
-    """Raise InputError for a field that is neither known nor empty, and for a value out of bounds."""
+    """Raise InputError for an unsupported field that is set, and for a value out of bounds."""
     for name, value in given.items():
         if name not in fields.model_fields and name not in neutral and not _empty(value):
             raise InputError(f"{path}: {ascii(name)[1:-1][:100]} is set; adapters with it are not supported.")
@@ -202,34 +204,34 @@ def _validate(fields: type[BaseModel], neutral: set[str], given: Mapping[str, An
 
 
 def patterns(config: Mapping[str, Any]) -> list[str]:
-    """What peft takes for regular expressions in a LoRA configuration, where they are more than names."""
+    """Return the strings of a LoRA configuration that peft reads as regular expressions, except plain names."""
     whole = [config.get(name) for name in ("target_modules", "exclude_modules")]
-    found = [one for one in whole if isinstance(one, str) and one.lower() != "all-linear"]
+    texts = [one for one in whole if isinstance(one, str) and one.lower() != "all-linear"]
     keys = [key for name in ("rank_pattern", "alpha_pattern") for key in config.get(name, ())]
     return [
-        *(one for one in found if not _PLAIN.fullmatch(one)),
-        *(f"(.*\\.)?({key})$" for key in keys if not _PLAIN.fullmatch(key)),  # as peft looks for them
+        *(one for one in texts if not _PLAIN.fullmatch(one)),
+        *(f"(.*\\.)?({key})$" for key in keys if not _PLAIN.fullmatch(key)),  # as peft matches them
     ]
 
 
 def lora_hash(folder: Path) -> bytes:
-    """sha256 over what decides a LoRA adapter's numbers: its weights, and its configuration as we read it."""
+    """Compute the sha256 of a LoRA adapter's weights and of the configuration of ``read_lora_config``."""
     config = json.dumps(read_lora_config(folder), sort_keys=True).encode()
     return hashlib.sha256(config + b"\0" + _weights(folder)).digest()
 
 
 def carried_hash(folder: Path) -> str:
-    """sha256, in hexadecimal digits, over all that ``adapter`` takes from a folder, its tokenizer included.
+    """Compute the sha256, in hexadecimal digits, of all that ``adapter`` uses of a folder, tokenizer included.
 
     Raises:
-        InputError: no adapter that can be carried.
+        InputError: the adapter is not supported.
     """
     if is_soft_prompt(folder):
         digest = hashlib.sha256(PROMPT_TUNING.encode() + b"\0" + _weights(folder)).digest()
     else:
         digest = lora_hash(folder)
-    told = [[name, hashlib.sha256((folder / name).read_bytes()).hexdigest()] for name in own_tokenizer_files(folder)]
-    return hashlib.sha256(digest + json.dumps(told).encode()).hexdigest() if told else digest.hex()
+    files = [[name, hashlib.sha256((folder / name).read_bytes()).hexdigest()] for name in own_tokenizer_files(folder)]
+    return hashlib.sha256(digest + json.dumps(files).encode()).hexdigest() if files else digest.hex()
 
 
 def _weights(folder: Path) -> bytes:
@@ -240,15 +242,15 @@ def _weights(folder: Path) -> bytes:
 
 
 def own_tokenizer_files(folder: Path) -> list[str]:
-    """The names of the files of a tokenizer or chat template that lie beside an adapter."""
+    """Return the names of tokenizer and chat template files in an adapter's folder."""
     return [name for name in TOKENIZER if (folder / name).is_file()]
 
 
 def is_soft_prompt(folder: Path) -> bool:
-    """Whether an adapter is a soft prompt (prompt tuning), and not LoRA.
+    """Return whether an adapter is a soft prompt (prompt tuning) instead of LoRA.
 
     Raises:
-        InputError: neither, or a soft prompt with other parts.
+        InputError: it is neither, or a soft prompt with other parts.
     """
     given = read_config(folder)
     if given["peft_type"] != PROMPT_TUNING:
@@ -256,16 +258,18 @@ def is_soft_prompt(folder: Path) -> bool:
     _validate(_PromptFields, _NEUTRAL_PROMPT, given, folder / CONFIG)
     parts = [folder / "preamble.txt", folder / "lora" / CONFIG]
     if other := next((part for part in parts if part.is_file() and part.stat().st_size), None):
-        raise InputError(f"{folder}: {other.relative_to(folder)} belongs to this soft prompt, and only one is carried.")
+        raise InputError(
+            f"{folder}: {other.relative_to(folder)} belongs to this soft prompt, and only one of them is supported."
+        )
     return True
 
 
 def refuse_as_model(name: str, where: Mapping[str, Any]) -> None:
-    """Raise UsageError for a model that is an adapter: transformers would fetch what it names, and load both.
+    """Raise UsageError if a model is an adapter: transformers would fetch its base model, and load both.
 
     Args:
         name: a folder or a hub id.
-        where: more of what transformers needs to find its files.
+        where: further arguments with which transformers finds its files.
     """
     from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -273,7 +277,7 @@ def refuse_as_model(name: str, where: Mapping[str, Any]) -> None:
         path = find_adapter_config_file(name, **where)
         given = json.loads(read_bytes(Path(path), MOST_CONFIG)) if path else None
     except (OSError, ValueError, RecursionError, InputError):
-        given = None  # what is amiss with it is told where it is loaded
+        given = None  # loading it reports the problem
     if given is None:
         return
     made_for = given.get("base_model_name_or_path") if isinstance(given, dict) else None

@@ -1,7 +1,7 @@
-"""The file of a soft prompt: a PEFT prompt-tuning adapter, written and read.
+"""Write and read the file of a soft prompt: a PEFT prompt-tuning adapter.
 
-A soft prompt is an array (n, T, dim) float32 everywhere: n candidates of T virtual tokens each, dim as wide as the
-model's embeddings. A file holds one candidate, (1, T, dim), as a matrix (T, dim).
+A soft prompt is an array (n, T, dim) float32 everywhere: n candidates of T virtual tokens each, dim being the width of
+the model's embeddings. A file holds one candidate, (1, T, dim), as a matrix (T, dim).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import InputError
 from .peft_files import WEIGHTS
 
-KEY = "prompt_embeddings"  # what peft calls the virtual tokens of prompt tuning
+KEY = "prompt_embeddings"  # peft's name for the virtual tokens of prompt tuning
 MOST_TOKENS = 10_000
 
 
@@ -23,11 +23,11 @@ def write_soft_prompt(folder: Path, soft: np.ndarray) -> None:
 
     (vectors,) = soft
     data = save({KEY: np.ascontiguousarray(vectors, dtype=np.float32)})
-    (folder / WEIGHTS).write_bytes(data)  # a full disk is then an OSError like any other
+    (folder / WEIGHTS).write_bytes(data)  # so that a full disk is an ordinary OSError
 
 
 def read_soft_prompt(path: Path, dim: int) -> np.ndarray:
-    """Read the one soft prompt (1, T, dim) float32 of a PEFT prompt-tuning adapter.
+    """Read and validate the soft prompt (1, T, dim) float32 of a PEFT prompt-tuning adapter.
 
     Raises:
         InputError: not a safetensors file, or not a finite matrix of the model's width.
@@ -46,7 +46,7 @@ def read_soft_prompt(path: Path, dim: int) -> np.ndarray:
                 )
             given = file.get_tensor(KEY)
             if not given.is_floating_point():
-                raise InputError(f"{path}: {KEY} holds {given.dtype}, no floating-point numbers.")
+                raise InputError(f"{path}: {KEY} holds {given.dtype} instead of floating-point numbers.")
             vectors: np.ndarray = given.float().numpy()
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"{path}: not a safetensors adapter ({error}).") from None

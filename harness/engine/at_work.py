@@ -1,4 +1,4 @@
-"""Settings of other libraries while a model works, put back afterwards: torch's threads, what transformers logs."""
+"""Context managers that change settings of other libraries and restore them: torch threads, transformers logging."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Have transformers log errors alone and show no progress bars for now."""
+    """Make transformers log errors only and show no progress bars inside the context."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -25,11 +25,11 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def use_threads(count: int) -> Iterator[None]:
-    """Have torch use so many threads for now. A change takes less than a microsecond."""
+    """Set the number of torch threads inside the context. A change takes less than a microsecond."""
     import torch
 
     before = torch.get_num_threads()
-    if count == before:  # setting it, even so, would turn off MKL's own choice
+    if count == before:  # setting the same number would turn off MKL's own choice
         yield
         return
     torch.set_num_threads(count)

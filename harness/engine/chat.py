@@ -1,7 +1,7 @@
-"""From a prompt's text to the tokens that a model reads: chat template, system turn, pinned date, start tokens.
+"""Convert the text of a prompt to token ids: chat template, system turn, pinned date, start tokens.
 
-Templates come with models and are run by transformers in a sandbox. What they may change is what is said around a
-prompt, never the prompt: each rendered chat is looked through for what was put into it.
+Templates come with models, and transformers runs them in a sandbox. A template may add text around a prompt, but must
+not change the prompt: every rendered chat is searched for the content of its messages.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ from ...errors import UnavailableError, UsageError, did_you_mean
 from ...tasks.chat_options import DEFAULT_CHAT, THINKING_TOKENS, ChatOptions
 
 Message = dict[str, str]
-"""``role`` (system, user or assistant) and ``content``, as chat templates and APIs take them."""
+"""``role`` (system, user or assistant) and ``content``, as chat templates and endpoints read them."""
 
-# Variables by which templates turn thinking aloud on: Qwen 3, SmolLM 3 and GLM; DeepSeek and Granite.
+# Variables by which templates enable reasoning: Qwen 3, SmolLM 3 and GLM; DeepSeek and Granite.
 _SWITCHES = ("enable_thinking", "thinking")
-_CLOCK = "strftime_now"  # the function by which transformers tells templates the time
+_CLOCK = "strftime_now"  # the function by which transformers gives templates the time
 
 
 class Block(NamedTuple):
-    """How a model that thinks aloud marks it: the beginning, the end, what a prompt ends in behind which it is to
-    begin, and what stands there for no thoughts at all."""
+    """The text that delimits the reasoning block of a model.
+
+    ``start`` and ``stop`` stand before and after the reasoning; a prompt that asks for reasoning ends in ``opened``,
+    and ``empty`` is appended to it for an empty block.
+    """
 
     start: str
     stop: str
@@ -36,7 +39,7 @@ class Block(NamedTuple):
 
     @classmethod
     def of_tags(cls, start: str, stop: str) -> Block:
-        """A block between two tags, opened by the prompt and closed empty as Qwen's template closes it."""
+        """Return a block between two tags, opened by the prompt and closed as in Qwen's template."""
         return cls(start, f"\n\n{stop}\n\n", start, f"\n\n{stop}\n\n")
 
 
@@ -54,14 +57,14 @@ BLOCKS = (
 
 
 class Chat:
-    """How one model's prompts are written and tokenised.
+    """The chat template and tokenizer of one model with its chat options.
 
     Args:
-        tokenizer: of transformers; takes on the template of ``options``.
-        name: what messages call the model.
+        tokenizer: a tokenizer of transformers; its template is replaced by that of ``options``, if given.
+        name: the name of the model in error messages.
 
     Raises:
-        UsageError: options that the model's template cannot follow.
+        UsageError: the model's template does not support the options.
     """
 
     def __init__(self, tokenizer: Any, options: ChatOptions = DEFAULT_CHAT, name: str = "the model") -> None:
@@ -74,7 +77,7 @@ class Chat:
         self.options = options.model_copy(update={"arguments": off | options.arguments})
 
     def of(self, tokenizer: Any) -> Chat:
-        """The same options for another tokenizer, with its own template."""
+        """Return a chat with the same options for another tokenizer and its template."""
         return self if tokenizer is self.tokenizer else Chat(tokenizer, self._given, self.name)
 
     def _reads(self, variable: str) -> bool:
@@ -92,18 +95,18 @@ class Chat:
 
     @property
     def recorded(self) -> ChatOptions | None:
-        """What a submission says of the chat, where something is not at its default, or is pinned."""
-        thinks = any(block.start in self.template for block in BLOCKS)
-        said = self.options.model_copy(update={} if thinks else {"thinking_tokens": THINKING_TOKENS})
-        return None if said == DEFAULT_CHAT and not self._reads(_CLOCK) and not thinks else said
+        """The options that a submission records; None if all are at their default and the date has no effect."""
+        reasons = any(block.start in self.template for block in BLOCKS)
+        options = self.options.model_copy(update={} if reasons else {"thinking_tokens": THINKING_TOKENS})
+        return None if options == DEFAULT_CHAT and not self._reads(_CLOCK) and not reasons else options
 
     def render(self, chat: Sequence[Message], opened: bool = True) -> str:
-        """A chat by the template; ``opened``: with the assistant's turn begun.
+        """Render a chat with the template; ``opened``: end with the start of the assistant's turn.
 
-        A template without a system role, or one that leaves it out, has it in the first user's turn.
+        If the template rejects or omits the system message, it is placed in the first user turn.
 
         Raises:
-            UnavailableError: the template refuses the chat, or leaves out what is said in it.
+            UnavailableError: the template rejects the chat, or omits the content of a message.
         """
         if self.options.system:
             chat = _with_system(chat, self.options.system)
@@ -111,19 +114,19 @@ class Chat:
         for turns, parts in itertools.product((chat, _without_system(chat)), (False, True)):
             try:
                 text = self._apply(turns, opened, parts)
-            except Exception as error:  # of the template's own making, or of jinja at it
+            except Exception as error:  # raised by the template itself, or by jinja
                 reasons.append((str(error).splitlines() or [type(error).__name__])[0][:160])
                 continue
             if _holds(text, turns):
                 return text
-            reasons.append("it leaves out what is asked")
+            reasons.append("it omits the prompt")
         raise UnavailableError(
-            f"`model` {self.name}: its chat template refuses the chat ({reasons[0]}).\n"
-            "Give `chat` system=TEXT if it asks for a system message, template=FILE, or template=none."
+            f"`model` {self.name}: its chat template rejects the chat ({reasons[0]}).\n"
+            "Set `chat` system=TEXT if it requires a system message, template=FILE, or template=none."
         )
 
     def _apply(self, chat: Sequence[Message], opened: bool, parts: bool) -> str:
-        """``parts``: contents as lists of parts, as templates of models that take images read them."""
+        """Apply the template; ``parts``: pass contents as lists of parts, as templates of multimodal models need."""
         turns: list[Any] = list(chat)
         if parts:
             turns = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
@@ -132,27 +135,30 @@ class Chat:
             return self.tokenizer.apply_chat_template(turns, **options)
 
     def asked(self, text: str) -> str:
-        """A prompt as one user turn with the assistant's turn begun; unchanged where there is no chat template."""
+        """Render a prompt as one user turn and the start of the assistant's turn; unchanged without a chat template."""
         return self.render([{"role": "user", "content": text}]) if self.template else text
 
     @cached_property
     def _start(self) -> list[int]:
-        """Tokens that the tokenizer puts before a text. What some put behind it would end it before it is answered."""
+        """Tokens that the tokenizer puts before a text; end tokens would end the prompt before the answer."""
         bare, full = (self.tokenizer("a", add_special_tokens=special)["input_ids"] for special in (False, True))
         return next((full[:at] for at in range(len(full)) if full[at : at + len(bare)] == bare), [])
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts behind the tokenizer's start tokens, which a template may have written already."""
+        """Return token ids of texts, each with the tokenizer's start tokens once, also if the template wrote them."""
         start = self._start
         rows = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
         return [row if row[: len(start)] == start else start + row for row in rows]
 
     def chat_ids(self, chat: Sequence[Message], opened: bool = True, thoughts: bool = True) -> list[int]:
-        """Token ids of a chat; ``opened``: up to where the assistant goes on, behind an empty block of ``thoughts``
-        where the template begins one.
+        """Return token ids of a chat.
 
-        Without a template a chat is a transcript, put together message by message, so that a chat's ids begin with
-        those of its beginning.
+        Without a template a chat is a transcript, tokenised message by message, so that the ids of a chat's first
+        messages are a prefix of the ids of the chat.
+
+        Args:
+            opened: end with the start of the assistant's turn.
+            thoughts: close a reasoning block that the template opens; otherwise remove it.
         """
         if self.template:
             text = self.render(chat, opened)
@@ -166,7 +172,7 @@ class Chat:
 
 @contextmanager
 def _dated(date: str) -> Iterator[None]:
-    """Have templates told a date, at midnight, for now. Transformers takes no such function from its callers."""
+    """Give templates a fixed date, at midnight, inside the context. Transformers has no argument for it."""
     from transformers.utils import chat_template_utils as utils
 
     class Pinned(datetime):
@@ -183,29 +189,29 @@ def _dated(date: str) -> Iterator[None]:
 
 
 def opened_block(text: str) -> Block | None:
-    """The block of thinking aloud that a rendered prompt ends in, if any."""
+    """Return the reasoning block that a rendered prompt opens at its end, if any."""
     return next((block for block in BLOCKS if text.rstrip().endswith(block.opened)), None)
 
 
 def closed(text: str) -> str:
-    """A rendered prompt whose block of thinking aloud is closed, empty."""
+    """Close the reasoning block that a rendered prompt opens at its end, leaving it empty."""
     block = opened_block(text)
     return f"{text.rstrip()}{block.empty}" if block else text
 
 
 def _without_block(text: str) -> str:
-    """A rendered prompt without the block of thinking aloud that it ends in, open or empty."""
+    """Remove the open or empty reasoning block at the end of a rendered prompt."""
     for block in BLOCKS:
         text = re.sub(rf"{re.escape(block.start)}\s*({re.escape(block.stop.strip())}\s*)?$", "", text)
     return text
 
 
 def _words(text: str) -> str:
-    return " ".join(text.split())  # templates trim
+    return " ".join(text.split())  # templates strip white space
 
 
 def _holds(rendered: str, chat: Sequence[Message]) -> bool:
-    """Whether what people say in a chat is in what a template made of it."""
+    """Return whether a rendered chat contains all messages but the assistant's."""
     whole = _words(rendered)
     return all(_words(turn["content"]) in whole for turn in chat if turn["role"] != "assistant")
 
@@ -217,7 +223,7 @@ def _with_system(chat: Sequence[Message], text: str) -> list[Message]:
 
 
 def _without_system(chat: Sequence[Message]) -> list[Message]:
-    """The same chat with what the system says at the head of the first user's turn."""
+    """Move the system messages of a chat to the start of its first user turn."""
     rules = "\n".join(turn["content"] for turn in chat if turn["role"] == "system")
     rest = [turn for turn in chat if turn["role"] != "system"]
     if not rules:

@@ -1,7 +1,7 @@
-"""Llama-shaped decoders run with fused products: the same numbers as transformers' modules, less work around them.
+"""Run the layers of Llama-type decoders with fused matrix products, to the same numbers as transformers' modules.
 
-Activation, gating and residual sums ride on the products that make their inputs; attention goes by blocks of the prefix
-tree; the last layer is finished only where its output is read. Weights and rotary tables stay the model's own.
+Activation, gating and residual sums are fused with the products that compute their inputs; attention runs in blocks of
+the prefix tree; the last layer is completed only for rows that are read. Weights and rotary tables are the model's own.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 class Decoder:
-    """The layers of a Llama-shaped model.
+    """The layers of a Llama-type model.
 
-    ``heads`` describes its attention. Raises nothing: ask ``can_run`` first.
+    ``heads`` describes its attention. The constructor checks nothing: call ``can_run`` first.
     """
 
     def __init__(self, model: Any) -> None:
@@ -40,22 +40,22 @@ class Decoder:
         memory: list[torch.Tensor] | None = None,
         start: int = 0,
     ) -> torch.Tensor:
-        """Normalised last hidden states (population, len(rows), dim) at ``rows``.
+        """Compute normalised last hidden states (population, len(rows), dim) at ``rows``.
 
         Args:
             embeds: (population, new, dim).
             positions: (new,) int64, or (population, new) where each candidate has its own.
-            attention: how the new rows see the rows so far.
-            memory: keys and values a layer, (population, all rows, 2 x key heads, width); the new ones are written
-                from row ``start`` on. None: only the new rows see one another.
+            attention: attention of the new rows to all rows so far.
+            memory: KV cache, one tensor (population, all rows, 2 x key heads, width) per layer; the new keys and
+                values are written from row ``start`` on. None: attention to the new rows only.
         """
         population, new, dim = embeds.shape
         cos, sin = self.rotary(embeds, positions.view(-1, new))
         cos, sin = cos[:, :, None], sin[:, :, None]
         x = embeds.reshape(-1, dim)
         for number, layer in enumerate(self.layers):
-            inner = _normed(layer.input_layernorm, x).view(population, new, dim)
-            queries, kv = self._look(layer.self_attn, inner, cos, sin)
+            normed = _rms_norm(layer.input_layernorm, x).view(population, new, dim)
+            queries, kv = self._project(layer.self_attn, normed, cos, sin)
             if memory is not None:
                 memory[number][:, start : start + new] = kv
                 kv = memory[number]
@@ -63,43 +63,43 @@ class Decoder:
             if number + 1 == len(self.layers):
                 seen, x = seen[:, rows], x.view(population, new, dim)[:, rows].reshape(-1, dim)
             x = plus(layer.self_attn.o_proj, seen.reshape(len(x), -1), x)
-            inner = _normed(layer.post_attention_layernorm, x)
-            x = plus(layer.mlp.down_proj, times(layer.mlp.up_proj, inner, silu(layer.mlp.gate_proj, inner)), x)
-        return _normed(self.norm, x).view(population, -1, dim)
+            normed = _rms_norm(layer.post_attention_layernorm, x)
+            x = plus(layer.mlp.down_proj, times(layer.mlp.up_proj, normed, silu(layer.mlp.gate_proj, normed)), x)
+        return _rms_norm(self.norm, x).view(population, -1, dim)
 
     def memory(self, population: int, rows: int, like: torch.Tensor) -> list[torch.Tensor]:
-        """Room for the keys and values of so many rows in every layer."""
+        """Allocate a KV cache of ``rows`` rows, one tensor (population, rows, 2 x key heads, width) per layer."""
         shape = (population, rows, 2 * self.heads.keys, self.heads.width)
         return [torch.empty(shape, dtype=like.dtype, device=like.device) for _ in self.layers]
 
-    def _look(
+    def _project(
         self, attention: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Queries (population, rows, query heads, width); keys and values (population, rows, 2 x key heads, width)."""
+        """Compute queries (population, rows, query heads, width) and keys with values (same, 2 x key heads, same)."""
         shape = (*x.shape[:2], -1, self.heads.width)
         queries, keys, values = (p(x).view(shape) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
         if hasattr(attention, "q_norm"):
-            queries, keys = _normed(attention.q_norm, queries), _normed(attention.k_norm, keys)
-        return _turned(queries, cos, sin), torch.cat([_turned(keys, cos, sin), values], dim=2)
+            queries, keys = _rms_norm(attention.q_norm, queries), _rms_norm(attention.k_norm, keys)
+        return _rotate(queries, cos, sin), torch.cat([_rotate(keys, cos, sin), values], dim=2)
 
 
-def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions (Su et al. 2021, arXiv 2104.09864) applied to (..., width)."""
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Apply rotary positions (Su et al. 2021, arXiv 2104.09864) to (..., width)."""
     half = x.shape[-1] // 2
-    turned = x * cos
-    turned[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
-    turned[..., half:].addcmul_(x[..., :half], sin[..., half:])
-    return turned
+    rotated = x * cos
+    rotated[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+    rotated[..., half:].addcmul_(x[..., :half], sin[..., half:])
+    return rotated
 
 
 def can_run(model: Any) -> bool:
-    """Whether a model's layers are of a kind that ``Decoder`` knows."""
+    """Return whether ``Decoder`` supports a model's layers."""
     config = model.config
     if config.model_type not in FAMILIES or config.hidden_act != "silu" or sliding_window(config) is not None:
         return False
-    turned = 2 * model.base_model.rotary_emb.inv_freq.shape[0]
-    return turned == model.base_model.layers[0].self_attn.head_dim
+    rotated = 2 * model.base_model.rotary_emb.inv_freq.shape[0]
+    return rotated == model.base_model.layers[0].self_attn.head_dim
 
 
-def _normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
+def _rms_norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
     return functional.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)

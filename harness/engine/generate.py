@@ -1,7 +1,7 @@
-"""Text from many prompts at once: what they share is read once, as a prefix tree; then every row a token a step.
+"""Generate text for many prompts at once: shared prefixes are read once, as a prefix tree, then one token per step.
 
-For engines that run the layers themselves (``Engine.decoder``). Keys and values stand in one room a layer, rows aligned
-at their ends, so that a step reads them once where transformers copies them.
+For engines that run the layers themselves (``Engine.decoder``). Each layer has one preallocated KV cache with rows
+aligned at their ends, so that a step reads keys and values in place, where transformers copies them.
 """
 
 from __future__ import annotations
@@ -16,42 +16,43 @@ from .prefix_tree import PrefixTree, build_trees
 from .tokenize import Encoded
 from .tree_attention import Heads, TreeAttention
 
-NUCLEUS = 256  # most probable tokens among which a nucleus is looked for first
+NUCLEUS = 256  # most probable tokens that are searched for a nucleus first
 
 
 def generate(
     engine: Engine, rows: Sequence[Sequence[int]], most: int, top_p: float, ends: Collection[int], seed: int
 ) -> list[list[int]]:
-    """What follows each row of token ids: at most so many tokens, up to the first of ``ends``, which is left out.
+    """Generate the continuation of each row of token ids: at most ``most`` tokens, without the end token.
 
     Args:
-        engine: one with a ``decoder``.
-        rows: in an order in which those that share a beginning stand together.
-        top_p: mass of the nucleus that tokens are drawn from (Holtzman et al. 2020); 0 takes the most probable one.
-        seed: of the draws; greedy text needs none.
+        engine: an engine with a ``decoder``.
+        rows: token ids of the prompts; rows with a common prefix must be adjacent.
+        ends: end tokens.
+        top_p: mass of the nucleus that tokens are drawn from (Holtzman et al. 2020); 0 takes the most probable token.
+        seed: seed of the draws; greedy decoding ignores it.
     """
-    device, luck = engine.model.device, np.random.default_rng(seed)
+    device, rng = engine.model.device, np.random.default_rng(seed)
     lengths = torch.tensor([len(row) for row in rows], device=device)
     first = torch.zeros(1, dtype=torch.int64, device=device)
-    found: list[list[int]] = [[] for _ in rows]
+    generated: list[list[int]] = [[] for _ in rows]
     ended = np.zeros(len(rows), dtype=bool)
     with torch.no_grad():
-        room = _Room(engine, lengths, most)
-        hidden = _read(engine, rows, room)
+        cache = _KVCache(engine, lengths, most)
+        hidden = _read(engine, rows, cache)
         for step in range(most):
-            tokens = _draw(engine.log_softmax(hidden), top_p, luck)
+            tokens = _draw(engine.log_softmax(hidden), top_p, rng)
             ended |= np.isin(tokens, list(ends))
             for row in np.flatnonzero(~ended).tolist():
-                found[row].append(int(tokens[row]))
+                generated[row].append(int(tokens[row]))
             if ended.all() or step + 1 == most:
                 break
             embeds = engine.embed(torch.from_numpy(tokens).to(device))[:, None]
-            hidden = engine.fused(embeds, (lengths + step)[:, None], room, first)[:, 0]
-    return found
+            hidden = engine.fused(embeds, (lengths + step)[:, None], cache, first)[:, 0]
+    return generated
 
 
-def _read(engine: Engine, rows: Sequence[Sequence[int]], room: _Room) -> torch.Tensor:
-    """Last hidden states (rows, dim); keys and values go into ``room``."""
+def _read(engine: Engine, rows: Sequence[Sequence[int]], cache: _KVCache) -> torch.Tensor:
+    """Compute last hidden states (rows, dim) and write keys and values to ``cache``."""
     device, done = engine.model.device, []
     encoded = Encoded([list(row) for row in rows], [[[0]]] * len(rows))
     for tree in build_trees(encoded, engine.most_tokens()):
@@ -63,24 +64,24 @@ def _read(engine: Engine, rows: Sequence[Sequence[int]], room: _Room) -> torch.T
         hidden = engine.fused(embeds, positions, sight, torch.from_numpy(leaves).to(device), memory)
         done.append(hidden[0, torch.from_numpy(place).to(device)])
         for row, leaf in enumerate(tree.read_node.tolist(), start=tree.first):
-            room.fill(row, memory, torch.from_numpy(_path(tree, leaf)).to(device))
+            cache.fill(row, memory, torch.from_numpy(_path(tree, leaf)).to(device))
     return torch.cat(done)
 
 
 def _path(tree: PrefixTree, leaf: int) -> np.ndarray:
-    """The nodes from a root down to ``leaf``."""
+    """Return the nodes from a root down to ``leaf``."""
     nodes = [leaf]
     while (parent := int(tree.parent[nodes[-1]])) >= 0:
         nodes.append(parent)
     return np.array(nodes[::-1])
 
 
-class _Room:
-    """Keys and values of rows that are written on, and the attention of each row's new token to its own.
+class _KVCache:
+    """KV cache of growing rows, and the attention of each row's new token to that row.
 
-    A layer has keys and values (rows x key heads, slots, width) each; a row's tokens end at slot ``stop``. As an
-    attention it is called once a layer, in order, with the new token's keys and values, which it keeps. Free slots are
-    looked at, too, and masked: products of whole contiguous arrays cost a tenth of those of their parts.
+    Each layer has keys and values, (rows x key heads, slots, width) each; a row's tokens end at slot ``stop``. It is
+    called once per layer, in order, with the keys and values of the new token, and stores them. Free slots are read
+    too, and masked: products of whole contiguous arrays cost a tenth of products of their parts.
     """
 
     def __init__(self, engine: Engine, lengths: torch.Tensor, most: int) -> None:
@@ -94,31 +95,31 @@ class _Room:
         self.layers = [(like.new_zeros(shape), like.new_zeros(shape)) for _ in engine.fused.layers]
 
     def fill(self, row: int, memory: list[torch.Tensor], path: torch.Tensor) -> None:
-        """Take over a row's keys and values from the nodes ``path`` of a tree's memory."""
+        """Copy the keys and values of a row from the nodes ``path`` of a tree's KV cache."""
         start = self.stop - len(path)
-        for kept, read in zip(self.layers, memory, strict=True):
-            for part, own in zip(kept, read[0, path].transpose(0, 1).chunk(2), strict=True):
+        for cached, read in zip(self.layers, memory, strict=True):
+            for part, own in zip(cached, read[0, path].transpose(0, 1).chunk(2), strict=True):
                 part[row * len(own) : (row + 1) * len(own), start : self.stop] = own
 
     def __call__(self, queries: torch.Tensor, keys: torch.Tensor, heads: Heads) -> torch.Tensor:
-        """Attended values (rows, 1, query heads x width); the query heads that share a key head go together."""
+        """Compute attended values (rows, 1, query heads x width), grouping the query heads that share a key head."""
         rows = len(queries)
         if self.layer == 0:
             self.mask[:, :, self.stop] = 0
             self.stop += 1
-        kept = self.layers[self.layer]
+        cached = self.layers[self.layer]
         self.layer = (self.layer + 1) % len(self.layers)
-        for part, own in zip(kept, keys[:, 0].chunk(2, dim=1), strict=True):
+        for part, own in zip(cached, keys[:, 0].chunk(2, dim=1), strict=True):
             part[:, self.stop - 1] = own.reshape(-1, heads.width)
-        k, v = kept
+        k, v = cached
         grouped = queries.reshape(rows * heads.keys, -1, heads.width)
         mask = self.mask.expand(-1, grouped.shape[1], -1)
         scores = torch.baddbmm(mask, grouped, k.transpose(1, 2), alpha=heads.scaling)
         return torch.bmm(scores.softmax(-1), v).view(rows, 1, -1)
 
 
-def _draw(logs: torch.Tensor, top_p: float, luck: np.random.Generator) -> np.ndarray:
-    """One token a row (rows,) of log-probabilities (rows, vocabulary)."""
+def _draw(logs: torch.Tensor, top_p: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw one token per row, (rows,), from log-probabilities (rows, vocabulary)."""
     if not top_p:
         return logs.argmax(-1).cpu().numpy()
     most, vocabulary = NUCLEUS, logs.shape[-1]
@@ -127,7 +128,7 @@ def _draw(logs: torch.Tensor, top_p: float, luck: np.random.Generator) -> np.nda
         most *= 8
         best, tokens = logs.topk(min(most, vocabulary))
     mass = best.double().exp().cumsum(-1)
-    size = (mass < top_p).sum(-1, keepdim=True).clamp(max=mass.shape[-1] - 1)  # place of the nucleus' last token
-    wanted = torch.from_numpy(luck.random((len(logs), 1))).to(mass) * mass.gather(1, size)
+    size = (mass < top_p).sum(-1, keepdim=True).clamp(max=mass.shape[-1] - 1)  # index of the last token of the nucleus
+    wanted = torch.from_numpy(rng.random((len(logs), 1))).to(mass) * mass.gather(1, size)
     place = torch.searchsorted(mass, wanted, right=True).minimum(size)
     return tokens.gather(1, place)[:, 0].cpu().numpy()

@@ -1,7 +1,7 @@
-"""Prompts asked in steps: candidates that are out of the race are not read on, what was read is kept.
+"""Score prompts in steps with a KV cache, dropping candidates between steps.
 
-The keys and values of the tokens read so far stay in memory, so a later step reads its own tokens only. Engines that
-leave the layers to transformers keep nothing; there a step is a packed pass of its own.
+The keys and values of the tokens read so far stay in memory, so that a later step reads its own tokens only. Engines
+whose layers are run by transformers keep no cache; there every step is a separate packed pass.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from .soft_prompt import prepend
 from .tree_attention import TreeAttention
 
 Steps = tuple[tuple[int, ...], ...]
-"""The prompts (indices) of each step; together all of them, each once."""
+"""Indices of the prompts of each step; every prompt belongs to exactly one step."""
 
 
 class Asking(Protocol):
-    """Some candidates being asked step by step."""
+    """The scoring of some candidates, step by step."""
 
     def advance(self) -> torch.Tensor:
-        """Ask the next step: log-probabilities (candidates, prompts, options), right for the prompts asked so far."""
+        """Score the next step; return log-probabilities (candidates, prompts, options), valid for prompts so far."""
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Go on with some candidates only (indices)."""
+        """Continue with some candidates only (indices)."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """Rows ``start`` to ``stop`` of the staged order; ``leaves`` are counted from ``start``."""
+    """Rows ``start`` to ``stop`` in the order of the steps; ``leaves`` are counted from ``start``."""
 
     start: int
     stop: int
     tokens: torch.Tensor
     positions: torch.Tensor
-    sight: TreeAttention | None  # None: all of its prompts are parts of earlier ones
+    sight: TreeAttention | None  # None: all of its prompts are prefixes of earlier ones
     leaves: torch.Tensor
     readings: Readings
 
 
 class RememberedSteps:
-    """Steps of a fused engine over one prefix tree, behind ``virtual`` soft tokens; made once for all candidates."""
+    """Steps of a fused engine over one prefix tree after ``virtual`` soft tokens, computed once for all candidates."""
 
     def __init__(self, engine: Engine, tree: PrefixTree, options: int, steps: Steps, virtual: int) -> None:
         self.engine, self.virtual = engine, virtual
@@ -77,16 +77,16 @@ class RememberedSteps:
             start = stop
 
     def begin(self, soft: torch.Tensor) -> Asking:
-        """Ask these candidates (population, T, dim)."""
-        return _Remembered(self, soft)
+        """Begin to score candidates (population, T, dim)."""
+        return _CachedScoring(self, soft)
 
     @property
     def tokens(self) -> list[int]:
-        """Tokens that a candidate reads in each step."""
+        """Number of tokens read per candidate in each step."""
         return [step.stop - step.start for step in self.steps]
 
 
-class _Remembered:
+class _CachedScoring:
     def __init__(self, plan: RememberedSteps, soft: torch.Tensor) -> None:
         self.plan, self.soft, self.next = plan, soft, 0
         like = plan.engine.embed.weight
@@ -107,12 +107,12 @@ class _Remembered:
         return step.readings.without_absent(self.total)
 
     def keep(self, rows: torch.Tensor) -> None:
-        self.memory = [kept[rows] for kept in self.memory]
+        self.memory = [layer[rows] for layer in self.memory]
         self.total = self.total[rows]
 
 
 class RereadSteps:
-    """Steps of any engine, each a pass over its own prompts; ``tokens`` are those a candidate reads in each."""
+    """Steps of any engine, each a separate pass; ``tokens`` is the number read per candidate in each step."""
 
     def __init__(self, passes: list[PackedForward | PlainForward], steps: Steps, virtual: int) -> None:
         self.passes, self.at = passes, [torch.tensor(step) for step in steps]
@@ -120,11 +120,11 @@ class RereadSteps:
         self.tokens = [one.tokens(virtual) for one in passes]
 
     def begin(self, soft: torch.Tensor) -> Asking:
-        """Ask these candidates (population, T, dim)."""
-        return _Reread(self, soft)
+        """Begin to score candidates (population, T, dim)."""
+        return _UncachedScoring(self, soft)
 
 
-class _Reread:
+class _UncachedScoring:
     def __init__(self, plan: RereadSteps, soft: torch.Tensor) -> None:
         self.plan, self.soft, self.next = plan, soft, 0
         self.total = soft.new_zeros(len(soft), *plan.shape, dtype=torch.float32)
@@ -141,13 +141,13 @@ class _Reread:
 
 
 def _turns(tree: PrefixTree, steps: Steps) -> np.ndarray:
-    """The step (nodes,) in which each node is first needed."""
+    """Compute the step (nodes,) in which each node is first needed."""
     step_of = np.zeros(tree.prompts, dtype=np.int64)
     for number, prompts in enumerate(steps):
         step_of[list(prompts)] = number
     turn = np.full(len(tree), len(steps), dtype=np.int64)
     np.minimum.at(turn, tree.read_node, step_of[tree.read_prompt])
-    for node in range(len(tree) - 1, -1, -1):  # children stand after their parent
+    for node in range(len(tree) - 1, -1, -1):  # children follow their parent
         if (parent := tree.parent[node]) >= 0:
             turn[parent] = min(turn[parent], turn[node])
     return turn

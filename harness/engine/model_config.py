@@ -1,4 +1,4 @@
-"""What decides a forward pass, read from the configuration of a model, or of its text where it has several parts."""
+"""Read the settings of the forward pass from the configuration of a model, or of its text part if there are several."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _WINDOW = re.compile(r"^(?!sliding_window$|max_window_layers$).*(window(?!.*patt
 
 
 def text_config(model: Any) -> Any:
-    """The configuration of the part of a model that reads and writes text."""
+    """Return the configuration of the text part of a model."""
     return model.get_decoder().config.get_text_config()
 
 
 def context_of(config: dict[str, Any]) -> int | None:
-    """Tokens that a configuration, as it stands in ``config.json``, allows; None where it does not say so."""
+    """Return the context length in tokens of a configuration as in ``config.json``, None if not given."""
     text = config.get("text_config")
     known = {**config, **text} if isinstance(text, dict) else config
-    found = next((known[name] for name in _CONTEXT if known.get(name) is not None), None)
-    return found if type(found) is int and found > 0 else None
+    length = next((known[name] for name in _CONTEXT if known.get(name) is not None), None)
+    return length if type(length) is int and length > 0 else None
 
 
 def sliding_window(config: Any) -> int | None:
-    """The width of a model's sliding-window layers, None where it has none."""
+    """Return the width in tokens of a model's sliding-window layers, None without such layers."""
     kinds = getattr(config, "layer_types", None)
     if kinds and "sliding_attention" not in kinds:
         return None
@@ -31,12 +31,12 @@ def sliding_window(config: Any) -> int | None:
 
 
 def has_kinds(config: Any) -> bool:
-    """Whether a model takes one mask a kind of layer, and not one for all."""
+    """Return whether a model takes one mask per kind of layer instead of one for all layers."""
     return "sliding_attention" in (getattr(config, "layer_types", None) or ())
 
 
 def other_window(config: Any) -> str | None:
-    """The name of a window or chunk other than the sliding one, by which tokens are hidden from one another."""
+    """Return the name of a setting, other than the sliding window, that limits attention to a window or chunk."""
     for name, value in config.to_dict().items():
         if type(value) is int and value > 0 and _WINDOW.match(name):
             return name
@@ -44,7 +44,7 @@ def other_window(config: Any) -> str | None:
 
 
 def logit_factor(config: Any) -> float:
-    """What the head's output is multiplied by: Granite divides it, Cohere multiplies it."""
+    """Return the factor of the head's output: Granite divides the logits, Cohere multiplies them."""
     scale, scaling = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)
     if isinstance(scale, int | float):
         return float(scale)
@@ -52,16 +52,16 @@ def logit_factor(config: Any) -> float:
 
 
 def reads_ids(config: Any) -> bool:
-    """Whether layers look at token ids, too, and not at input embeddings alone (Gemma 3n, Gemma 4)."""
+    """Return whether layers read token ids besides input embeddings (Gemma 3n, Gemma 4)."""
     given = config if isinstance(config, dict) else config.to_dict()
     text = given.get("text_config")
     return bool((text if isinstance(text, dict) else given).get("hidden_size_per_layer_input"))
 
 
 def steady_length(config: Any) -> int | None:
-    """Tokens up to which rotary positions are the same whatever a prompt's length; None where they always are.
+    """Return the length in tokens up to which rotary positions do not depend on prompt length; None if they never do.
 
-    LongRoPE (Ding et al. 2024, arXiv 2402.13753) stretches them all once a prompt is longer.
+    LongRoPE (Ding et al. 2024, arXiv 2402.13753) rescales all positions of longer prompts.
     """
     given = getattr(config, "rope_parameters", None) or {}
     for part in (given, *given.values()):

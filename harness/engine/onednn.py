@@ -1,7 +1,7 @@
-"""Frozen linear layers in oneDNN's own layout, and what may ride on their products.
+"""Frozen linear layers in oneDNN's own layout, with operations fused with their products.
 
-PyTorch multiplies float32 matrices by MKL, which on AMD processors runs at less than half of what oneDNN reaches there;
-bfloat16 products gain a few per cent. The layout replaces the weights, so nothing is kept twice.
+PyTorch multiplies float32 matrices with MKL, which reaches less than half of oneDNN's speed on AMD processors; bfloat16
+products run a few per cent faster. The repacked weights replace the original ones, so no weights are stored twice.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-MOST_BYTES = 1 << 30  # of weights: while a model is repacked its largest layer is there twice
+MOST_BYTES = 1 << 30  # of weights; during repacking the largest layer is in memory twice
 
 
 class PackedLinear(torch.nn.Module):
-    """``x @ weight.T + bias`` of a frozen layer, differentiable with respect to ``x``."""
+    """Frozen linear layer ``x @ weight.T + bias``, differentiable with respect to ``x``."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
@@ -25,21 +25,21 @@ class PackedLinear(torch.nn.Module):
 
     @property
     def weight(self) -> torch.Tensor:
-        """The weights (out, in) in PyTorch's layout, made anew."""
+        """A new copy of the weights (out, in) in PyTorch's layout."""
         return self.packed.to_dense()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., in) to (..., out)."""
+        """Map (..., in) to (..., out)."""
         if torch.is_grad_enabled() and x.requires_grad:
             return _Differentiable.apply(x, self)
         return self.then(x, "none")
 
     def then(self, x: torch.Tensor, activation: str) -> torch.Tensor:
-        """The product, with oneDNN's ``activation`` applied as it is written."""
+        """Compute the product fused with oneDNN's ``activation``."""
         return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, activation, [], "")
 
     def then_with(self, x: torch.Tensor, other: torch.Tensor, operation: str) -> torch.Tensor:
-        """The product, joined with ``other`` (..., out) by ``add`` or ``mul`` as it is written."""
+        """Compute the product fused with ``operation``, ``add`` or ``mul``, on ``other`` (..., out)."""
         return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.packed, self.bias, operation)
 
 
@@ -55,26 +55,26 @@ class _Differentiable(torch.autograd.Function):
 
 
 def silu(layer: Any, x: torch.Tensor) -> torch.Tensor:
-    """SiLU of a layer's product."""
-    return layer.then(x, "swish") if _rides(layer) else functional.silu(layer(x))
+    """Compute SiLU of a layer's product."""
+    return layer.then(x, "swish") if _can_fuse(layer) else functional.silu(layer(x))
 
 
 def times(layer: Any, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """A layer's product times ``other``."""
-    return layer.then_with(x, other, "mul") if _rides(layer) else layer(x) * other
+    """Compute a layer's product times ``other``."""
+    return layer.then_with(x, other, "mul") if _can_fuse(layer) else layer(x) * other
 
 
 def plus(layer: Any, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """A layer's product plus ``other``."""
-    return layer.then_with(x, other, "add") if _rides(layer) else layer(x) + other
+    """Compute a layer's product plus ``other``."""
+    return layer.then_with(x, other, "add") if _can_fuse(layer) else layer(x) + other
 
 
-def _rides(layer: Any) -> bool:
+def _can_fuse(layer: Any) -> bool:
     return isinstance(layer, PackedLinear) and not torch.is_grad_enabled()
 
 
 def lacking() -> str:
-    """Why this torch's oneDNN cannot be used, empty where it can: its functions are private and may change."""
+    """Return why oneDNN of the installed torch cannot be used, else "": its functions are private and may change."""
     x = torch.ones(1, 1)
     try:
         torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -87,15 +87,15 @@ def lacking() -> str:
 
 
 def may_pack(model: Any) -> bool:
-    """Whether a model's products would run faster packed: on a CPU with oneDNN, where the model is small enough."""
+    """Return whether packing would speed up a model's products: on a CPU with oneDNN, if the model is small enough."""
     weight = model.get_input_embeddings().weight
     size = sum(p.numel() * p.element_size() for p in model.parameters())
-    wanted = weight.device.type == "cpu" and size <= MOST_BYTES and weight.dtype in (torch.float32, torch.bfloat16)
-    return wanted and torch.backends.mkldnn.is_available()
+    supported = weight.device.type == "cpu" and size <= MOST_BYTES and weight.dtype in (torch.float32, torch.bfloat16)
+    return supported and torch.backends.mkldnn.is_available()
 
 
 def packs(model: Any) -> bool:
-    """Whether a model's products are packed: where they ``may_pack``, and this torch can."""
+    """Return whether a model's products are packed: ``may_pack`` holds and the installed torch supports it."""
     if not may_pack(model) or lacking():
         return False
     bfloat16 = model.get_input_embeddings().weight.dtype == torch.bfloat16
@@ -103,11 +103,11 @@ def packs(model: Any) -> bool:
 
 
 def pack_linears(model: Any) -> None:
-    """Replace the linear layers of a model that ``packs``, except its head, by packed ones."""
+    """Replace the linear layers of a model except its head by packed ones, if ``packs`` holds."""
     if not packs(model):
         return
     for parent in list(model.base_model.modules()):
         for name, child in parent.named_children():
-            # What peft calls a parameter that LoRA itself changes: it must stay one.
+            # peft's attribute of a layer whose parameter LoRA changes: the parameter must be kept.
             if type(child) is torch.nn.Linear and not hasattr(parent, "parameter_name"):
                 setattr(parent, name, PackedLinear(child.weight, child.bias))

@@ -1,8 +1,8 @@
-"""Many prompts in one forward pass: a prefix tree of their tokens, each token seeing its ancestors only.
+"""Score many prompts in one forward pass over a prefix tree of their tokens.
 
-A survey's prompts share most of their text. As one sequence of the tree's tokens, with positions by depth and a mask
-by ancestry, the model reads the shared part once; the logits are taken at the nodes that an option's token follows.
-A soft prompt stands before the root, so a population of soft prompts is a batch.
+The prompts of a survey share most of their text. The tree's tokens form one sequence, with positions by depth and a
+mask by which each token attends to its ancestors only, so that the model reads the shared part once. Logits are read at
+the nodes before an option's tokens. A soft prompt stands before the root, so a population of soft prompts is a batch.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from .soft_prompt import prepend
 from .tokenize import Encoded
 from .tree_attention import TreeAttention
 
-CPU_TOKENS = 2048  # in a pass: more of them leave the cache, fewer leave the products short
-MOST_NODES = 4096  # of a tree: who sees whom is a square of them
+CPU_TOKENS = 2048  # per pass: more exceed the processor cache, fewer make the products too small
+MOST_NODES = 4096  # per tree: the attention mask grows with the square of the nodes
 
 
 class Engine:
-    """A causal language model of transformers made ready for packed passes.
+    """A causal language model of transformers prepared for packed passes.
 
     Args:
-        model: the model; on a CPU its linear layers are replaced by faster ones of the same weights.
-        fused: run the layers by ``Decoder`` where it knows their kind. Otherwise transformers runs them under a dense
-            mask.
+        model: the model; on a CPU its linear layers are replaced by faster ones with the same weights.
+        fused: run the layers with ``Decoder`` if it supports them. Otherwise transformers runs them with a dense mask.
     """
 
     def __init__(self, model: Any, fused: bool = True) -> None:
@@ -45,17 +44,17 @@ class Engine:
 
     @property
     def kind(self) -> str:
-        """``fused`` or ``packed``: who runs the layers."""
+        """``fused`` if ``Decoder`` runs the layers, ``packed`` if transformers does."""
         return "packed" if self.decoder is None else "fused"
 
     @property
     def fused(self) -> Decoder:
-        """The layers of a fused engine."""
-        assert self.decoder is not None, "transformers runs the layers of this one"
+        """The decoder of a fused engine."""
+        assert self.decoder is not None, "transformers runs the layers of this engine"
         return self.decoder
 
     def log_softmax(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities (..., vocabulary) in float32 of the next token after hidden states (..., dim).
+        """Compute log-probabilities (..., vocabulary) in float32 of the next token after hidden states (..., dim).
 
         The head is multiplied in float32 whatever the model's dtype: near 20, neighbouring bfloat16 logits are 0.125
         apart, which would round every option's probability by several per cent.
@@ -68,19 +67,21 @@ class Engine:
         return logits.log_softmax(-1)
 
     def most_tokens(self) -> int:
-        """Tokens a pass should have: what the processor's cache likes, or what half of the card's memory holds."""
+        """Return the tokens per pass that suit the processor's cache, or fit half of the GPU's memory."""
         if self.model.device.type != "cuda":
             return CPU_TOKENS
         config = text_config(self.model)
         width = 8 * config.hidden_size + 3 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
-        a_token = 4 * width * self.model.dtype.itemsize + config.vocab_size  # a leaf in a dozen tokens, in float32
-        # Not what is free at the moment: the same configuration must cut the same trees.
-        room = torch.cuda.get_device_properties(self.model.device).total_memory - self.model.get_memory_footprint()
-        return int(min(1 << 16, max(CPU_TOKENS, room // 2 // a_token)))
+        per_token = (
+            4 * width * self.model.dtype.itemsize + config.vocab_size
+        )  # with float32 logits of every twelfth token
+        # Total instead of free memory: the same configuration must give the same trees.
+        free = torch.cuda.get_device_properties(self.model.device).total_memory - self.model.get_memory_footprint()
+        return int(min(1 << 16, max(CPU_TOKENS, free // 2 // per_token)))
 
 
 def _float_head(model: Any) -> Any:
-    """The head as a layer in float32."""
+    """Return the head as a function in float32."""
     head = _unwrapped(model.get_output_embeddings())
     if type(head) is not torch.nn.Linear:  # such as one with an adapter
         return lambda hidden: head(hidden.to(model.dtype)).float()
@@ -91,18 +92,18 @@ def _float_head(model: Any) -> Any:
 
 
 def _unwrapped(head: Any) -> Any:
-    """The module that peft trained in place of the head, if it trained one in full."""
+    """Return the module that peft trained in place of the head, if any, else the head."""
     copies = getattr(head, "modules_to_save", None)
     return head if copies is None else copies[head.active_adapters[0]]
 
 
 class PackedForward:
-    """The log-probabilities of all options of some prompts under a population of soft prompts.
+    """Packed forward passes that score all options of some prompts under a population of soft prompts.
 
     Args:
         engine: the model.
         encoded: the prompts' tokens.
-        most_tokens: tokens a pass may have, over tree and population: the memory budget.
+        most_tokens: maximum tokens per pass, over tree and population: the memory budget.
     """
 
     def __init__(self, engine: Engine, encoded: Encoded, most_tokens: int | None = None) -> None:
@@ -114,11 +115,11 @@ class PackedForward:
         ]
 
     def tokens(self, soft_tokens: int) -> int:
-        """Tokens the model reads for one candidate."""
-        return sum(len(one.tree) + soft_tokens for one in self.passes)
+        """Return the number of tokens read per candidate."""
+        return sum(len(tree_pass.tree) + soft_tokens for tree_pass in self.passes)
 
     def logprobs(self, soft: torch.Tensor | None) -> torch.Tensor:
-        """Log-probabilities (population, prompts, options) in float32; -inf where a prompt has fewer options.
+        """Compute log-probabilities (population, prompts, options) in float32; -inf for options a prompt lacks.
 
         ``soft`` is (population, T, dim) in the model's embedding space, or None for the bare model (population 1).
         Differentiable with respect to ``soft``.
@@ -126,8 +127,8 @@ class PackedForward:
         return self.read(soft)[0]
 
     def read(self, soft: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """``logprobs`` and, of the same shape, whether greedy decoding would write the option."""
-        done = [self._in_chunks(one, soft) for one in self.passes]
+        """Compute ``logprobs`` and, in the same shape, whether greedy decoding would generate the option."""
+        done = [self._in_chunks(tree_pass, soft) for tree_pass in self.passes]
         return torch.cat([logs for logs, _ in done], dim=1), torch.cat([greedy for _, greedy in done], dim=1)
 
     def _in_chunks(self, one: TreePass, soft: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -138,7 +139,7 @@ class PackedForward:
 
 
 class TreePass:
-    """One tree's forward pass; what depends on the tree alone is made once."""
+    """The forward pass over one tree; everything that depends on the tree alone is computed once."""
 
     def __init__(self, engine: Engine, tree: PrefixTree, options: int) -> None:
         self.engine, self.tree = engine, tree
@@ -148,7 +149,7 @@ class TreePass:
         self._layouts: dict[tuple[int, torch.dtype], tuple[torch.Tensor, torch.Tensor, Any]] = {}
 
     def __call__(self, soft: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probabilities and greediness (population, prompts, options) under soft prompts (population, T, dim)."""
+        """Compute log-probabilities and greediness (population, prompts, options) under soft prompts (n, T, dim)."""
         virtual, dtype = 0 if soft is None else soft.shape[1], self.engine.embed.weight.dtype
         if (virtual, dtype) not in self._layouts:
             self._layouts[virtual, dtype] = self._layout(virtual, dtype)
@@ -156,7 +157,7 @@ class TreePass:
         if self.engine.decoder is not None:
             hidden = self.engine.decoder(self._embeds(soft), positions, sight, leaves)
         else:
-            # Ids where there are any: some models look at them, and not at embeddings alone.
+            # Ids without a soft prompt: some models read ids besides embeddings.
             given = {"input_ids": self._tokens[None]} if soft is None else {"inputs_embeds": self._embeds(soft)}
             outputs = self.engine.model.get_decoder()(
                 **given, attention_mask=sight, position_ids=positions[None], use_cache=False
@@ -165,12 +166,12 @@ class TreePass:
         return self._readings(self.engine.log_softmax(hidden))
 
     def _embeds(self, soft: torch.Tensor | None) -> torch.Tensor:
-        """Input embeddings (population, rows, dim) of the tree behind soft prompts (population, T, dim)."""
+        """Return input embeddings (population, rows, dim) of the tree after soft prompts (population, T, dim)."""
         embeds = self.engine.embed(self._tokens)[None]
         return embeds if soft is None else prepend(soft, embeds)
 
     def _layout(self, virtual: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, Any]:
-        """Positions, leaf rows and what each row sees, behind so many soft tokens."""
+        """Compute positions, leaf rows and the attention mask after ``virtual`` soft tokens."""
         device = self.engine.model.device
         positions = torch.from_numpy(np.concatenate([np.arange(virtual), self.tree.depth + virtual])).to(device)
         allowed = visible(self.tree, virtual)
@@ -186,7 +187,10 @@ class TreePass:
 
 
 class Readings:
-    """From log-probabilities at the leaves to options: what to read where, and to which prompt's option it counts."""
+    """The map from log-probabilities at the leaves to the options of prompts.
+
+    ``at`` and ``token`` are the leaf and token of each reading, ``cell`` the flat index of its prompt and option.
+    """
 
     def __init__(self, at: torch.Tensor, token: torch.Tensor, cell: torch.Tensor, absent: torch.Tensor) -> None:
         self.at, self.token, self.cell, self.absent = at, token, cell, absent
@@ -195,7 +199,7 @@ class Readings:
     def of(
         cls, tree: PrefixTree, options: int, device: torch.device, nodes: np.ndarray | None = None
     ) -> tuple[torch.Tensor, Readings]:
-        """The leaves whose logits are needed, as positions in ``nodes`` (default: all nodes), and their readings."""
+        """Return the leaves whose logits are needed, as positions in ``nodes`` (default: all), and their readings."""
         nodes = np.arange(len(tree)) if nodes is None else nodes
         place = np.full(len(tree), -1)
         place[nodes] = np.arange(len(nodes))
@@ -208,17 +212,21 @@ class Readings:
         return torch.from_numpy(leaves).to(device), cls(*(torch.from_numpy(array).to(device) for array in arrays))
 
     def sums(self, logs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(population, leaves, vocabulary) to sums (population, prompts, options): log-probabilities, and tokens that
-        greedy decoding would write otherwise."""
+        """Sum readings of (population, leaves, vocabulary) over each option's tokens.
+
+        Returns:
+            Log-probabilities, and the number of tokens that greedy decoding would not generate, (population, prompts,
+            options) each.
+        """
         missed = (logs.argmax(-1)[:, self.at] != self.token).float()
         return self._sum(logs[:, self.at, self.token]), self._sum(missed)
 
     def without_absent(self, total: torch.Tensor) -> torch.Tensor:
-        """Sums with -inf where a prompt has no such option."""
+        """Set sums to -inf for options that a prompt lacks."""
         return total.masked_fill(self.absent, -torch.inf)
 
     def __call__(self, logs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(population, leaves, vocabulary) to log-probabilities and greediness (population, prompts, options)."""
+        """Map (population, leaves, vocabulary) to log-probabilities and greediness (population, prompts, options)."""
         total, missed = self.sums(logs)
         return self.without_absent(total), (missed == 0) & ~self.absent
 
@@ -228,7 +236,7 @@ class Readings:
 
 
 def visible(tree: PrefixTree, virtual: int) -> np.ndarray:
-    """Boolean (rows, rows) behind ``virtual`` soft tokens: whether a row sees another."""
+    """Compute the boolean attention mask (rows, rows) of a tree after ``virtual`` soft tokens."""
     size = virtual + len(tree)
     allowed = np.zeros((size, size), dtype=bool)
     allowed[:virtual, :virtual] = np.tri(virtual, dtype=bool)

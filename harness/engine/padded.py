@@ -1,4 +1,4 @@
-"""The same numbers as a packed pass from one right-padded row a prompt: slower, for any causal language model."""
+"""Score prompts in right-padded batches: slower than packed passes, for any causal language model."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from .tokenize import Encoded
 
 
 class PlainForward:
-    """The same numbers from one right-padded row a prompt: for models whose masks cannot be packed, and as a check.
+    """Forward passes over right-padded rows: for models whose masks cannot be packed, and as the reference.
 
     Args:
-        alone: one row a pass, since rotary positions depend on the longest row.
+        alone: put one row in each pass, for rotary positions that depend on the longest row.
     """
 
     def __init__(self, model: Any, encoded: Encoded, most_tokens: int = 4096, alone: bool = False) -> None:
         self.model, self.encoded, self.most_tokens, self.alone = model, encoded, most_tokens, alone
         self.prompts = len(encoded.contexts)
         self.options = max(map(len, encoded.options))
-        # Each prompt is a tree of its own whose branches are padded out; options of one token share one row.
+        # Options of one token share one row; each longer option has its own.
         self.rows = [row for prompt in range(self.prompts) for row in _rows(encoded, prompt)]
 
     def tokens(self, soft_tokens: int) -> int:
-        """Tokens the model reads for one candidate, padding not counted."""
+        """Return the number of tokens read per candidate, without padding."""
         return sum(len(ids) + soft_tokens for ids, _ in self.rows)
 
     def logprobs(self, soft: torch.Tensor | None) -> torch.Tensor:
-        """As ``PackedForward.logprobs``."""
+        """Compute the same log-probabilities as ``PackedForward.logprobs``."""
         candidates: list[Any] = [None] if soft is None else [part[None] for part in soft]
         return torch.cat([self._candidate(one) for one in candidates])
 
@@ -44,12 +44,12 @@ class PlainForward:
 
     def _batches(self, virtual: int) -> Iterator[list[Any]]:
         width = max(len(ids) for ids, _ in self.rows) + virtual
-        size = 1 if self.alone else max(1, self.most_tokens // (4 * width))  # full logits are kept at every position
+        size = 1 if self.alone else max(1, self.most_tokens // (4 * width))  # logits are kept at every position
         for start in range(0, len(self.rows), size):
             yield self.rows[start : start + size]
 
     def _logs(self, rows: list[list[int]], soft: torch.Tensor | None) -> torch.Tensor:
-        """Log-probabilities (rows, length, vocabulary) after each token of right-padded rows."""
+        """Compute log-probabilities (rows, length, vocabulary) after each token of right-padded rows."""
         device, longest = self.model.device, max(map(len, rows))
         ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
         real = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
@@ -63,7 +63,7 @@ class PlainForward:
 
 
 def _rows(encoded: Encoded, prompt: int) -> Iterator[tuple[list[int], list[tuple[int, int, int, list[int]]]]]:
-    """Rows of one prompt with what to read: (prompt, option, position before its first token, its tokens)."""
+    """Yield the rows of one prompt with their readings: (prompt, option, position before its tokens, its tokens)."""
     context, at = encoded.contexts[prompt], len(encoded.contexts[prompt]) - 1
     short = [(prompt, option, at, ids) for option, ids in enumerate(encoded.options[prompt]) if len(ids) == 1]
     if short:

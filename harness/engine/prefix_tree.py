@@ -1,4 +1,4 @@
-"""Prompts as a prefix tree of their tokens: what they share is there once."""
+"""Prefix trees of the tokens of prompts, which hold shared prefixes once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .tokenize import Encoded
 
 @dataclass(frozen=True, eq=False)
 class PrefixTree:
-    """Tokens in depth-first order, and where the options' log-probabilities are read.
+    """Prefix tree of prompts in depth-first order, with the readings of the options' log-probabilities.
 
-    ``tokens``, ``depth``, ``parent`` have shape (nodes,); a parent stands before its children, that of a root is -1.
+    ``tokens``, ``depth``, ``parent`` have shape (nodes,); a parent precedes its children, the parent of a root is -1.
     Reading ``r`` adds the log-probability of token ``read_token[r]`` after node ``read_node[r]`` to option
     ``read_option[r]`` of prompt ``read_prompt[r]``, prompts counted from ``first``.
     """
@@ -32,7 +32,7 @@ class PrefixTree:
         return len(self.tokens)
 
     def ancestors(self) -> np.ndarray:
-        """Boolean (nodes, nodes): row i is true at i and at its ancestors."""
+        """Compute a boolean matrix (nodes, nodes): row i is true at i and at its ancestors."""
         seen = np.eye(len(self), dtype=bool)
         for node, parent in enumerate(self.parent):
             if parent >= 0:
@@ -41,9 +41,9 @@ class PrefixTree:
 
 
 def build_trees(encoded: Encoded, most_nodes: int) -> list[PrefixTree]:
-    """Prefix trees over consecutive prompts, of at most ``most_nodes`` nodes each (one prompt alone may exceed it).
+    """Build prefix trees over consecutive prompts, each of at most ``most_nodes`` nodes (one prompt may exceed it).
 
-    Nodes are shared out evenly: where two trees are needed, both come out at about half of them.
+    Nodes are divided evenly: if two trees are needed, each gets about half of the nodes.
     """
     whole = _Trie(encoded, 0, None)
     if len(whole.edges) <= most_nodes:
@@ -65,7 +65,7 @@ def _cut(encoded: Encoded, most: int) -> list[_Trie]:
 
 
 class _Trie:
-    """Prompts from ``start`` up to ``stop``, as many as fit ``most`` nodes; ``edges`` maps (node, token) to a node."""
+    """Trie of prompts ``start`` to ``stop``, as many as fit ``most`` nodes; ``edges`` maps (node, token) to a node."""
 
     def __init__(self, encoded: Encoded, start: int, most: int | None) -> None:
         self.start, self.stop = start, start
@@ -78,7 +78,7 @@ class _Trie:
             self.stop += 1
 
     def _new(self, context: list[int], options: list[list[int]]) -> int:
-        """Nodes that a prompt would add, at most."""
+        """Return an upper bound of the nodes that a prompt would add."""
         node, shared = -1, 0
         while shared < len(context) and (node, context[shared]) in self.edges:
             node, shared = self.edges[node, context[shared]], shared + 1
@@ -86,7 +86,7 @@ class _Trie:
 
     def _add(self, context: list[int], options: list[list[int]]) -> None:
         if not context:
-            raise ValueError("a prompt without tokens: nothing stands before its options")
+            raise ValueError("a prompt has no tokens: its options need at least one token before them")
         leaf = self._descend(-1, context)
         for option, ids in enumerate(options):
             node = leaf
@@ -101,7 +101,7 @@ class _Trie:
         return node
 
     def tree(self) -> PrefixTree:
-        """The nodes in depth-first order, so that what stands close together shares its ancestors."""
+        """Return the tree with nodes in depth-first order, so that neighbouring nodes share ancestors."""
         parents, tokens = np.array(list(self.edges), dtype=np.int64).reshape(-1, 2).T
         children: list[list[int]] = [[] for _ in range(len(parents) + 1)]  # the last: the roots, whose parent is -1
         for node, parent in enumerate(parents):

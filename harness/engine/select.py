@@ -1,4 +1,4 @@
-"""Which packed passes a model may have: the fastest whose numbers are those of plain ones."""
+"""Select the fastest backend of a model whose log-likelihoods match those of padded passes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from .packed import Engine, PackedForward
 from .padded import PlainForward
 from .tokenize import Encoded
 
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.4}  # packed against plain, log-likelihoods
-CHECKED_WINDOW = 8  # of sliding-window layers during the check: its prompts are longer, and few tokens make it quick
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.4}  # of log-likelihoods, packed against padded
+CHECKED_WINDOW = 8  # tokens, during the check: shorter than its prompts, which are short to be fast
 
 
 def engine_for(model: Any, tokenizer: Any) -> tuple[Engine | None, str]:
-    """The fastest engine whose numbers are those of plain passes on three prompts, or None and why there is none.
+    """Return the fastest engine that matches padded passes on three prompts, or None and the reason.
 
-    Two prompts share a prefix, one option has two tokens, and they are asked with and without a soft prompt. Plain
-    passes are made first, by the model as it was loaded. Sliding windows are made shorter than the prompts meanwhile.
+    Two prompts share a prefix, one option has two tokens, and all are scored with and without a soft prompt. Padded
+    passes run first, on the model as loaded. During the check sliding windows are shorter than the prompts.
     """
     config = text_config(model)
     if name := other_window(config):
-        return None, f"it hides tokens by {name}, which takes no mask of ours"
-    # Ordinary text without a chat template: what a model never saw in training is too ill-conditioned to compare.
+        return None, f"its attention is limited by {name}, which accepts no custom mask"
+    # Ordinary text without a chat template: text unlike the training data is too ill-conditioned to compare.
     yes, no = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("1", "2"))
     texts = [f"Reply with a number.\n1 = yes\n2 = no\n{question}" for question in ("Is it so?", "Or not?")]
     contexts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (*texts, "Well?")]
@@ -61,7 +61,7 @@ def engine_for(model: Any, tokenizer: Any) -> tuple[Engine | None, str]:
 
 @contextmanager
 def _short_window(config: Any) -> Iterator[None]:
-    """Sliding windows of a few tokens. Masks are made from the configuration, pass by pass."""
+    """Shorten sliding windows inside the context. Each pass makes its masks from the configuration."""
     window = sliding_window(config)
     if window is None:
         yield

@@ -1,4 +1,4 @@
-"""Soft prompts in a forward pass: vectors that stand before the input embeddings of a text."""
+"""Put soft prompts, vectors before the input embeddings of a text, into a forward pass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def prepend(soft: torch.Tensor, embeds: torch.Tensor, padding: Sequence[int] | N
     """Put soft prompts (n, T, dim) before embeddings (m, rows, dim); n and m are equal, or one of them is 1.
 
     Args:
-        padding: rows of left padding of each text, behind which its soft prompt then stands.
+        padding: rows of left padding of each text; its soft prompt is inserted after them.
 
     Returns:
         (max(n, m), T + rows, dim) in the dtype and on the device of ``embeds``; keeps the graph of ``soft``.

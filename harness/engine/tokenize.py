@@ -1,4 +1,4 @@
-"""From prompts to token ids as stock lm-eval encodes them: chat template, then context and continuation."""
+"""Convert prompts to token ids as stock lm-eval does: chat template, then context and continuation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .chat import Chat, closed
 class Encoded:
     """Token ids of a set of prompts.
 
-    ``contexts[p]`` are the tokens before the answer of prompt ``p``; ``options[p][o]`` those of its option ``o``.
+    ``contexts[p]`` are the tokens of prompt ``p`` before its answer, ``options[p][o]`` the tokens of its option ``o``.
     """
 
     contexts: list[list[int]]
@@ -21,7 +21,7 @@ class Encoded:
 
     @property
     def longest(self) -> int:
-        """The longest context with its longest option, in tokens."""
+        """Length in tokens of the longest context with its longest option."""
         return max(
             len(context) + max(map(len, options), default=0)
             for context, options in zip(self.contexts, self.options, strict=True)
@@ -29,13 +29,13 @@ class Encoded:
 
 
 def encode(chat: Chat, prompts: Prompts, preamble: str = "") -> Encoded:
-    """Tokenise prompts and options; ``preamble`` is put in front of every prompt's text.
+    """Tokenise prompts and options; ``preamble`` is put before the text of every prompt.
 
-    Without a chat template the options are preceded by a space, as in lm-eval. An option's tokens are what the whole
-    text has beyond the context's own tokens, so options of several tokens are right too.
+    Without a chat template the options are preceded by a space, as in lm-eval. An option's tokens are the tokens of the
+    whole text after those of its context, which holds for options of several tokens too.
 
     Raises:
-        UnavailableError: the model's template or tokenizer cannot take the prompts.
+        UnavailableError: the template rejects a prompt, or the tokenizer cannot distinguish the options.
     """
     delimiter = "" if chat.template else " "
     contexts = [closed(chat.asked(f"{preamble}{text}")) for text in prompts.texts]

@@ -1,7 +1,7 @@
-"""Attention over a prefix tree: each token sees its ancestors only, in blocks of queries with the keys they share.
+"""Block-sparse attention over a prefix tree, in which each token attends to its ancestors only.
 
-A dense mask over a survey's tree is about nine tenths masked. Here ``BLOCK`` neighbouring queries gather the union of
-their ancestors, a twelfth of all keys, and blocks with about equally many keys go through one batched product.
+A dense mask over a survey's tree is about 90 per cent masked. Here ``BLOCK`` neighbouring queries gather the union of
+their ancestors, a twelfth of all keys, and blocks with similar numbers of keys share one batched product.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 BLOCK = 24  # queries
-GROUPS = 4  # batched products a layer; more of them pad less, fewer start less
+GROUPS = 4  # batched products per layer: more need less padding, fewer need less launch time
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Query heads, key-value heads, their width and the factor of their scores."""
+    """Number of query heads and of key-value heads, their width and the factor of the scores."""
 
     queries: int
     keys: int
@@ -27,14 +27,14 @@ class Heads:
 
 
 class Attention(Protocol):
-    """Attended values (population, rows, query heads x width) of queries, and of keys and values of each row so far."""
+    """Function of queries, and keys with values, to attended values (population, rows, query heads x width)."""
 
     def __call__(self, queries: torch.Tensor, keys: torch.Tensor, heads: Heads) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Blocks of one padded size: positions of their queries (blocks, BLOCK) and of the keys these see (blocks, most).
+    """Blocks of one padded size: positions of their queries (blocks, BLOCK) and of the visible keys (blocks, most).
 
     ``allowed`` is boolean (blocks, BLOCK, most).
     """
@@ -45,10 +45,10 @@ class _Group:
 
 
 class TreeAttention:
-    """Attention of some rows of a tree to all rows so far.
+    """Block-sparse attention of some rows of a tree to all rows so far.
 
     Args:
-        allowed: boolean (rows, keys): whether a row sees a key; every row sees at least one.
+        allowed: boolean (rows, keys): whether a row attends to a key; every row attends to at least one.
     """
 
     def __init__(self, allowed: np.ndarray) -> None:
@@ -60,7 +60,7 @@ class TreeAttention:
         self._plans: dict[tuple[Any, ...], _Plan] = {}
 
     def __call__(self, queries: torch.Tensor, keys: torch.Tensor, heads: Heads) -> torch.Tensor:
-        """Attended values (population, rows, query heads x width).
+        """Compute attended values (population, rows, query heads x width).
 
         Args:
             queries: (population, rows, query heads, width).
@@ -91,7 +91,7 @@ def _group(blocks: list[tuple[int, np.ndarray]]) -> _Group:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """One batched product: rows to select, (products x rows,) each, and its mask (products, queries, keys)."""
+    """One batched product: indices of rows, (products x rows,) each, and mask (products, queries, keys)."""
 
     query: torch.Tensor
     key: torch.Tensor
@@ -100,7 +100,7 @@ class _Part:
 
 
 class _Plan:
-    """Index tensors of one shape: every gather is one selection of rows of ``width`` numbers."""
+    """Index tensors for one shape of queries and keys; each gather selects rows of ``width`` numbers."""
 
     def __init__(self, groups: list[_Group], queries: torch.Tensor, key_rows: int, heads: Heads) -> None:
         population, many, _, _ = queries.shape

@@ -1,7 +1,7 @@
-"""The packed forward as a model of lm-eval: ``culteval`` answers any task that ``hf`` answers, with the same numbers.
+"""The model ``culteval`` of lm-eval: packed forward passes for any task that ``hf`` runs, with the same numbers.
 
-Importing this module registers the model; ``python -m culteval.harness.lm_eval_model run --model culteval ...`` is
-lm-eval's own command line with it.
+Importing this module registers the model; ``python -m culteval.harness.integrations.lm_eval_model run --model culteval
+...`` runs lm-eval's own command line with it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import lm_eval.models  # noqa: F401  without it the built-in models are never registered
+import lm_eval.models  # noqa: F401  registers lm-eval's built-in models
 import torch
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
@@ -24,19 +24,19 @@ from ..engine.tokenize import Encoded
 
 Request = tuple[Any, list[int], list[int]]  # key of lm-eval's cache, tokens of the context, of the continuation
 
-FEW_NODES = 2048  # of a chunk, which is one pass
-MOST_NODES = 4096  # of a chunk whose requests share most of their text, as behind few-shot examples
-MOST_LOGITS = 1 << 27  # float32 numbers that the head may write for a chunk
+FEW_NODES = 2048  # per chunk, which is one pass
+MOST_NODES = 4096  # per chunk whose requests share most of their text, as after few-shot examples
+MOST_LOGITS = 1 << 27  # maximum number of float32 logits per chunk
 
 log = logging.getLogger("lm_eval")
 
 
 @register_model("culteval")
 class CultevalLM(HFLM):
-    """``hf`` with packed log-likelihoods, and with soft prompts that are right in batches too.
+    """``hf`` with packed log-likelihoods, and with soft prompts that are correct in batches.
 
-    Takes the arguments of ``hf``. A ``peft`` folder may hold a soft prompt (prompt tuning) or LoRA. ``max_length``
-    is what the model reads at most, virtual tokens included; as a property it is what they leave for text.
+    It has the arguments of ``hf``. A ``peft`` folder may hold a soft prompt (prompt tuning) or LoRA. The argument
+    ``max_length`` is the context length with virtual tokens; the property ``max_length`` is the length without them.
 
     Raises:
         ValueError: the virtual tokens fill the model's context.
@@ -49,30 +49,30 @@ class CultevalLM(HFLM):
         adapter = getattr(self.model, "active_peft_config", None)
         self._virtual = getattr(adapter, "num_virtual_tokens", 0)
         if self.max_length < 1:
-            raise ValueError(f"{self._virtual} virtual tokens leave nothing of the model's context for text")
+            raise ValueError(f"{self._virtual} virtual tokens leave no room for text in the model's context")
         self._base = self.model.get_base_model() if adapter else self.model
         self._soft: torch.Tensor | None = None
         if adapter and adapter.peft_type == "PROMPT_TUNING":
-            # From here on the model is the bare one, and this class puts the soft prompt where it belongs.
+            # From here on the model has no adapter, and this class inserts the soft prompt.
             self._soft, self._model = self.model.get_prompt(1).detach(), self._base
         self._engine = self._engine_for(adapter)
 
     @property
     def max_length(self) -> int:
-        """Tokens of text that fit beside the virtual ones."""
+        """Context length in tokens without the virtual tokens."""
         return super().max_length - self._virtual
 
     def _engine_for(self, adapter: Any) -> Engine | None:
-        """What packs, if packed numbers can be trusted; if not, lm-eval's log says why."""
+        """Return the engine if packed log-likelihoods match; else None, with the reason in lm-eval's log."""
         reason = ""
         if self.backend != "causal":
             reason = "it is not a causal model"
         elif self.mixed_precision_dtype is not None:
-            reason = "mixed precision was asked for"
+            reason = "mixed precision is requested"
         elif adapter and adapter.peft_type not in ("PROMPT_TUNING", "LORA"):
             reason = f"its adapter is of kind {adapter.peft_type.value!s}"
         elif getattr(adapter, "alora_invocation_tokens", None):
-            reason = "its adapter is switched on by tokens"
+            reason = "its adapter is activated by tokens"
         name = getattr(self._base, "name_or_path", "") or "the model"
         engine = None
         if not reason:
@@ -84,24 +84,24 @@ class CultevalLM(HFLM):
     def _loglikelihood_tokens(
         self, requests: Sequence[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
-        """(log-probability, whether greedy) of each request; those that cannot be packed go lm-eval's way."""
+        """Compute (log-probability, whether greedy) per request; lm-eval scores requests that cannot be packed."""
         if self._engine is None:
             return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
         packed = [i for i, request in enumerate(requests) if self._fits(*request)]
         rest = sorted(set(range(len(requests))) - set(packed))
         answers = dict(zip(packed, self._pack([requests[i] for i in packed], disable_tqdm), strict=True))
         if rest:
-            # With a batch size given, since the search for one waits for processes that may have no such request.
+            # With a fixed batch size, since the search for one waits for processes that may have no such request.
             others = super()._loglikelihood_tokens([requests[i] for i in rest], disable_tqdm, override_bs or 1)
             answers.update(zip(rest, others, strict=True))
         return [answers[i] for i in range(len(requests))]
 
     def _fits(self, key: Any, context: list[int], continuation: list[int]) -> bool:
-        # Without a key it is a window of a long text, of which every token is read: nothing to share. What is too
-        # long lm-eval cuts from the left; what is empty it refuses.
+        # A request without a key is a window of a long text, all of whose tokens are scored: it shares nothing.
+        # lm-eval truncates long requests from the left, and rejects empty ones.
         steady = steady_length(text_config(self._base)) or MOST_NODES
-        room = min(self.max_length + 1, MOST_NODES, steady)
-        return key is not None and 0 < len(continuation) < len(context) + len(continuation) <= room
+        limit = min(self.max_length + 1, MOST_NODES, steady)
+        return key is not None and 0 < len(continuation) < len(context) + len(continuation) <= limit
 
     @torch.inference_mode()
     def _pack(self, requests: list[Request], disable_tqdm: bool) -> list[tuple[float, bool]]:
@@ -117,21 +117,21 @@ class CultevalLM(HFLM):
         return answers
 
     def _read(self, requests: list[Request]) -> list[tuple[float, bool]]:
-        """The answers of one chunk, from one prefix tree."""
+        """Score the requests of one chunk with one prefix tree."""
         options: dict[tuple[int, ...], dict[tuple[int, ...], int]] = {}
         for _, context, continuation in requests:
             row = options.setdefault(tuple(context), {})
             row.setdefault(tuple(continuation), len(row))
         encoded = Encoded([list(context) for context in options], [[list(o) for o in row] for row in options.values()])
         assert self._engine is not None
-        found = PackedForward(self._engine, encoded, MOST_NODES).read(self._soft)
+        packed = PackedForward(self._engine, encoded, MOST_NODES).read(self._soft)
         at = {context: p for p, context in enumerate(options)}
-        logs, greedy = (each[0].tolist() for each in found)
+        logs, greedy = (values[0].tolist() for values in packed)
         cells = [(at[tuple(c)], options[tuple(c)][tuple(o)]) for _, c, o in requests]
         return [(logs[p][o], greedy[p][o]) for p, o in cells]
 
     def _model_call(self, inps: torch.Tensor, attn_mask: Any = None, labels: Any = None) -> torch.Tensor:
-        """Logits (batch, length, vocabulary) after right-padded tokens (batch, length), behind the soft prompt."""
+        """Compute logits (batch, length, vocabulary) of right-padded tokens (batch, length) after the soft prompt."""
         if self._soft is None:
             return super()._model_call(inps, attn_mask, labels)
         text = self.model.get_input_embeddings()(inps)
@@ -143,13 +143,13 @@ class CultevalLM(HFLM):
     def _model_generate(
         self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
     ) -> torch.Tensor:
-        """Left-padded tokens (batch, length) with what is generated after them, behind the soft prompt."""
+        """Generate after left-padded tokens (batch, length) and the soft prompt; return prompt and new tokens."""
         if self._soft is None:
             return super()._model_generate(context, max_length, stop, **generation_kwargs)
         real = generation_kwargs.pop("attention_mask")
         text = self.model.get_input_embeddings()(context)
         embeds = prepend(self._soft, text, padding=(real == 0).sum(1).tolist())
-        # The ids only keep lm-eval's count of columns; the last one is repeated because a repetition penalty sees it.
+        # The ids only keep lm-eval's number of columns; the last one is repeated because repetition penalties read it.
         ids = torch.cat([context[:, -1:].expand(-1, self._virtual), context], dim=1)
         generated = super()._model_generate(
             ids,
@@ -163,7 +163,7 @@ class CultevalLM(HFLM):
 
 
 def chunks(requests: Sequence[Request], most_reads: int) -> Iterator[list[int]]:
-    """Indices of requests, those that share a prefix together, in chunks of bounded nodes and logits."""
+    """Yield indices of requests in chunks of bounded nodes and logits, keeping shared prefixes together."""
     chunk: list[int] = []
     nodes = reads = 0
     last: list[int] = []
@@ -171,8 +171,8 @@ def chunks(requests: Sequence[Request], most_reads: int) -> Iterator[list[int]]:
         _, context, continuation = requests[i]
         path = context + continuation[:-1]
         new = len(path) - _shared(path, last)
-        room = FEW_NODES if 2 * new > len(path) else MOST_NODES
-        if chunk and (nodes + new > room or reads + len(continuation) > most_reads):
+        limit = FEW_NODES if 2 * new > len(path) else MOST_NODES
+        if chunk and (nodes + new > limit or reads + len(continuation) > most_reads):
             yield chunk
             chunk, nodes, reads, new = [], 0, 0, len(path)
         chunk.append(i)

@@ -1,4 +1,4 @@
-"""An aligned model: the frozen model behind a soft prompt, a text, or nothing; saved to and loaded from a folder."""
+"""An aligned model: a frozen model with a soft prompt, a preamble or a LoRA adapter, stored in a folder."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ MOST_PREAMBLE = 1 << 20
 
 @dataclass(frozen=True)
 class AlignedModel:
-    """Answers prompts like a culture.
+    """A model with what an aligner added to it.
 
     ``soft`` is one soft prompt (1, T, dim) float32, put before the whole rendered prompt, first token included, where
-    peft puts virtual tokens; ``preamble`` is text put before the user's turn; ``lora`` is the folder of a PEFT LoRA
-    adapter. Soft prompts and LoRA presuppose a ``LanguageModel``.
+    peft puts virtual tokens; ``preamble`` is text put before each prompt's text; ``lora`` is the folder of a PEFT LoRA
+    adapter. Soft prompts and LoRA require a ``LanguageModel``.
 
     Raises:
-        ValueError: another shape of ``soft``.
+        ValueError: ``soft`` has another shape.
     """
 
     model: Model
@@ -65,13 +65,13 @@ class AlignedModel:
         return self._local.adapted(self.lora) if self.lora else self.model
 
     def answer(self, prompts: Prompts, *, most_tokens: int = 0) -> Answers:
-        """Option probabilities of every prompt, beside them a generated answer of so many tokens at most, if any."""
+        """Compute option probabilities of every prompt, and text of up to ``most_tokens`` tokens if above 0."""
         if most_tokens:
             return self._answering.generate(prompts, self.soft, self.preamble, most_tokens)
         return self._answering.answer(prompts, self.soft, self.preamble)
 
     def save(self, folder: Path) -> None:
-        """Write the folder atomically: a PEFT prompt-tuning adapter, the preamble, a LoRA adapter, as there are."""
+        """Write the folder atomically: the preamble and, if present, the PEFT prompt-tuning and LoRA adapters."""
         with replacing(folder) as temporary:
             temporary.mkdir()
             write_text(temporary / TEXT, self.preamble)
@@ -84,7 +84,7 @@ class AlignedModel:
                 write_json(temporary / LORA / CONFIG, self._named(read_config(self.lora)))
 
     def _named(self, config: dict[str, Any]) -> dict[str, Any]:
-        """A PEFT configuration that calls the base model what the submission does, not by a folder of this machine."""
+        """Return a PEFT configuration with the base model's name as in submissions instead of a local folder."""
         return config | {"base_model_name_or_path": self.model.info.name}
 
     def _peft_config(self, tokens: int) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class AlignedModel:
 
     @staticmethod
     def load(model: Model, folder: Path) -> AlignedModel:
-        """Read a saved folder; safetensors only, shapes checked against the model.
+        """Read and validate a saved folder; safetensors only, shapes are checked against the model.
 
         Raises:
             InputError: a file is damaged or does not fit the model.
@@ -124,7 +124,7 @@ def _read_preamble(path: Path) -> str:
 
 
 def adapter_hash(folder: Path) -> str | None:
-    """sha256 over the folder's weights and text; None for a model left as it is."""
+    """Compute the sha256 of a folder's weights and text; None if the folder changes nothing in the model."""
     digest, empty = hashlib.sha256(), True
     for name in (WEIGHTS, TEXT):
         if (path := folder / name).is_file() and (data := path.read_bytes()):

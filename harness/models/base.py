@@ -1,4 +1,4 @@
-"""What a run asks of a model, whether it is in memory or behind an endpoint."""
+"""The interface of models, in memory or behind an endpoint."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from ...tasks.answers import Answers
 from ...tasks.prompts import Prompts
 from ..model_info import ModelInfo
 
-PASSES = 3  # forward passes that one forward and backward pass count as, in tokens and in item forwards
+PASSES = 3  # cost of one forward and backward pass, in forward passes; for tokens and item forwards
 
 
 class Model(Protocol):
     """A model that answers prompts.
 
-    ``LanguageModel`` is one in memory, ``PromptedModel`` one that carries a soft prompt, ``ApiModel`` one behind an
-    endpoint. Whatever a soft prompt, LoRA or a gradient is fitted to is a ``LanguageModel``.
+    ``LanguageModel`` is a model in memory, ``PromptedModel`` a model with a fixed soft prompt, ``ApiModel`` a model
+    behind an endpoint. Soft prompts, LoRA and gradients require a ``LanguageModel``.
     """
 
     @property
     def info(self) -> ModelInfo:
-        """What decides its answers."""
+        """Metadata of everything that determines the answers."""
 
     @property
     def tokens(self) -> int:
-        """Tokens read so far."""
+        """Number of tokens read so far."""
 
     @property
     def has_weights(self) -> bool:
@@ -34,13 +34,13 @@ class Model(Protocol):
 
     @property
     def context_length(self) -> int | None:
-        """Tokens that it reads at most; None where that is not known."""
+        """Context length in tokens; None if unknown."""
 
     def longest(self, prompts: Prompts, preamble: str = "") -> int:
-        """Tokens of the longest prompt with its longest option; asked only where ``context_length`` is known."""
+        """Return the tokens of the longest prompt and option; called only if ``context_length`` is known."""
 
     def answer(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "") -> Answers:
-        """Option probabilities of all prompts.
+        """Compute option probabilities of all prompts.
 
         Args:
             soft: a population of soft prompts (n, T, dim) float32, or None for the bare model (population 1).
@@ -51,4 +51,4 @@ class Model(Protocol):
         """
 
     def generate(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "", most: int = 8) -> Answers:
-        """The same, with greedily generated text of at most ``most`` tokens (population 1)."""
+        """Compute the same and generate text greedily, at most ``most`` tokens per prompt (population 1)."""

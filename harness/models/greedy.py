@@ -1,4 +1,4 @@
-"""Text written greedily by transformers' own generation, many prompts at once, with and without a soft prompt."""
+"""Generate text greedily with transformers, in batches of prompts, with and without a soft prompt."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from ..engine.chat import BLOCKS, Block, Chat, opened_block
 from ..engine.soft_prompt import prepend
 
-TOGETHER = 16  # prompts that text is written for at once, in order
-# What a published generation configuration may hold that changes greedy text.
+TOGETHER = 16  # prompts per batch, in order
+# Fields of a published generation configuration that change greedy text.
 _ACTING = (
     "bad_words_ids",
     "begin_suppress_tokens",
@@ -35,7 +35,7 @@ _ACTING = (
 
 
 class TextModel(Protocol):
-    """What greedy text needs of a model in memory; ``LanguageModel`` has it."""
+    """The interface that greedy generation needs of a model in memory; ``LanguageModel`` has it."""
 
     model: Any
     tokenizer: Any
@@ -45,14 +45,14 @@ class TextModel(Protocol):
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """Ids of the tokens that end a text."""
+        """Ids of the end tokens."""
 
 
 def take_defaults(model: Any) -> dict[str, str]:
-    """Take what a model's publisher set for generation out of it, but for the ids of tokens: greedy means greedy.
+    """Reset a model's published generation configuration except token ids, so that decoding is purely greedy.
 
     Returns:
-        What of it would have changed greedy text, by name.
+        The removed settings that would have changed greedy text, by name.
     """
     from transformers import GenerationConfig
 
@@ -66,15 +66,16 @@ def take_defaults(model: Any) -> dict[str, str]:
 
 
 def write(model: TextModel, texts: Sequence[str], soft: np.ndarray | None, most: int) -> list[str]:
-    """What a model answers to rendered prompts: at most so many tokens, up to the first line break.
+    """Generate answers to rendered prompts: at most ``most`` tokens each, up to the first line break.
 
-    A model that thinks aloud first has a budget of its own for that (``ChatOptions.thinking_tokens``); where it comes
-    to no end, its thoughts are ended for it. The answer is what stands behind them.
+    A reasoning block has a separate budget (``ChatOptions.thinking_tokens``); a block that exceeds it is closed. The
+    answer is the text after the block.
 
     Args:
         soft: one soft prompt (1, T, dim) or None.
+        most: maximum number of tokens per answer.
     """
-    together = TOGETHER if model.steady is None else 1  # the length of one prompt would move the positions of others
+    together = TOGETHER if model.steady is None else 1  # a prompt's length would change the positions of others
     answers = []
     for at in range(0, len(texts), together):
         answers += _batch(model, texts[at : at + together], soft, most)
@@ -83,27 +84,27 @@ def write(model: TextModel, texts: Sequence[str], soft: np.ndarray | None, most:
 
 def _batch(model: TextModel, texts: Sequence[str], soft: np.ndarray | None, most: int) -> list[str]:
     rows = model.chat.ids(texts)
-    new = _continued(model, rows, soft, most)
-    thinks = {i: block for i in range(len(rows)) if (block := opened_block(texts[i]) or _begun(model, new[i]))}
+    new = _generate(model, rows, soft, most)
+    thinks = {i: block for i in range(len(rows)) if (block := opened_block(texts[i]) or _block_at_start(model, new[i]))}
     if thinks:
         heads = [rows[i] for i in thinks]
-        thoughts = _continued(model, heads, soft, model.chat.options.thinking_tokens)
-        ended = [_ended(model, row, block) for row, block in zip(thoughts, thinks.values(), strict=True)]
-        said = _continued(model, [head + row for head, row in zip(heads, ended, strict=True)], soft, most)
-        for i, row in zip(thinks, said, strict=True):
+        thoughts = _generate(model, heads, soft, model.chat.options.thinking_tokens)
+        ended = [_close(model, row, block) for row, block in zip(thoughts, thinks.values(), strict=True)]
+        answered = _generate(model, [head + row for head, row in zip(heads, ended, strict=True)], soft, most)
+        for i, row in zip(thinks, answered, strict=True):
             new[i] = row
-    plain = [model.tokenizer.decode(row, skip_special_tokens=True) for row in new]
-    return [text.lstrip().partition("\n")[0] for text in plain]
+    answers = [model.tokenizer.decode(row, skip_special_tokens=True) for row in new]
+    return [text.lstrip().partition("\n")[0] for text in answers]
 
 
-def _begun(model: TextModel, new: Sequence[int]) -> Block | None:
-    """The block of thinking aloud that a text begins with, if any."""
+def _block_at_start(model: TextModel, new: Sequence[int]) -> Block | None:
+    """Return the reasoning block that a text begins with, if any."""
     text = model.tokenizer.decode(new, skip_special_tokens=False).lstrip()
     return next((block for block in BLOCKS if text.startswith(block.start)), None)
 
 
-def _ended(model: TextModel, thoughts: list[int], block: Block) -> list[int]:
-    """Thoughts up to their end, which is put there where there is none."""
+def _close(model: TextModel, thoughts: list[int], block: Block) -> list[int]:
+    """Return reasoning tokens up to the end of the block, which is appended if missing."""
     thoughts = list(takewhile(lambda token: token not in model.ends, thoughts))
     for size in range(1, len(thoughts) + 1):
         if block.stop.strip() in model.tokenizer.decode(thoughts[max(0, size - 16) : size], skip_special_tokens=False):
@@ -112,10 +113,10 @@ def _ended(model: TextModel, thoughts: list[int], block: Block) -> list[int]:
 
 
 @torch.no_grad()
-def _continued(model: TextModel, rows: list[list[int]], soft: np.ndarray | None, most: int) -> list[list[int]]:
-    """Tokens that greedy decoding writes after each row, padded with whatever ends a text.
+def _generate(model: TextModel, rows: list[list[int]], soft: np.ndarray | None, most: int) -> list[list[int]]:
+    """Generate tokens greedily after each row; shorter rows are padded at their end.
 
-    Padding stands left of the soft prompt, so that a batch gives what each prompt alone would give.
+    Padding stands left of the soft prompt, so that a batch gives the same text as each prompt alone.
     """
     virtual, width, ends = 0 if soft is None else soft.shape[1], max(map(len, rows)), model.ends
     pad = model.tokenizer.pad_token_id if model.tokenizer.pad_token_id is not None else (ends[0] if ends else 0)
@@ -123,9 +124,12 @@ def _continued(model: TextModel, rows: list[list[int]], soft: np.ndarray | None,
     device = model.model.device
     ids = torch.tensor([[pad] * (n + virtual) + row for n, row in zip(padding, rows, strict=True)], device=device)
     real = torch.tensor([[0] * n + [1] * (width - n + virtual) for n in padding], device=device)
-    # Given a slice of what was read, torch would copy the head's weights once for every row.
+    # Given a non-contiguous slice, torch would copy the head's weights once for every row.
     head = model.model.get_output_embeddings()
-    with head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(),)), _behind(model.model, soft, padding):
+    with (
+        head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(),)),
+        _soft_prompt_after(model.model, soft, padding),
+    ):
         out = model.model.generate(
             input_ids=ids,
             attention_mask=real,
@@ -139,10 +143,10 @@ def _continued(model: TextModel, rows: list[list[int]], soft: np.ndarray | None,
 
 
 @contextmanager
-def _behind(model: Any, soft: np.ndarray | None, padding: Sequence[int]) -> Iterator[None]:
-    """Put a soft prompt (1, T, dim) behind each row's padding, in place of T more, where a pass reads whole prompts.
+def _soft_prompt_after(model: Any, soft: np.ndarray | None, padding: Sequence[int]) -> Iterator[None]:
+    """Insert a soft prompt (1, T, dim) after each row's padding, in place of T pad tokens, when whole prompts are read.
 
-    Not every class of transformers generates from embeddings; all do from ids.
+    All classes of transformers generate from ids, but not all from embeddings.
     """
     if soft is None:
         yield
@@ -151,9 +155,11 @@ def _behind(model: Any, soft: np.ndarray | None, padding: Sequence[int]) -> Iter
     virtual = soft.shape[1]
 
     def put(_: Any, args: tuple[Any, ...], embeds: torch.Tensor) -> torch.Tensor:
-        if embeds.shape[1] <= virtual:  # a step of one token
+        if embeds.shape[1] <= virtual:  # a decoding step of one token
             return embeds
-        return prepend(torch.from_numpy(soft), embeds[:, virtual:], padding)  # the padding is T longer than it says
+        return prepend(
+            torch.from_numpy(soft), embeds[:, virtual:], padding
+        )  # the rows have T pad tokens more than ``padding``
 
     with model.get_input_embeddings().register_forward_hook(put):
         yield

@@ -1,4 +1,4 @@
-"""Load a language model by its registered name, folder or hub id, or take one that is in memory already."""
+"""Load a language model by registered name, folder or hub id, or wrap a model that is already in memory."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .local import LanguageModel
 from .pretrained import load, source_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_BFLOAT16 = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private: a later torch may lack them
+_BFLOAT16 = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private: later versions of torch may lack them
 
 
 def default_dtype(device: str, notify: Callable[[str], None]) -> str:
-    """bfloat16 where the processor multiplies it natively, else float32, also where torch cannot tell."""
+    """Return bfloat16 if the processor supports it natively, else float32, also if torch cannot determine it."""
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     known = [getattr(torch.cpu, name) for name in _BFLOAT16 if hasattr(torch.cpu, name)]
     if len(known) < len(_BFLOAT16):
-        notify(f"torch {torch.__version__} does not tell whether bfloat16 is native here; dtype='bfloat16' asks for it")
+        notify(f"torch {torch.__version__} cannot determine whether bfloat16 is native; set dtype='bfloat16' to use it")
     return "bfloat16" if any(supported() for supported in known) else "float32"
 
 
@@ -48,17 +48,17 @@ def load_model(
 
     Args:
         name: such as ``smollm2``, the embedded model.
-        dtype: float32, bfloat16, float16, or auto, which is bfloat16 where the processor multiplies it natively.
-        device: as torch names it, such as cpu or cuda.
-        revision: of a hub model; its latest commit where None.
-        threads: of torch while the model works; as many as torch has now where None.
-        chat: what is said around every prompt.
-        notify: is told what is unusual about the model.
+        dtype: float32, bfloat16, float16, or auto: bfloat16 if the processor supports it natively, else float32.
+        device: a device of torch, such as cpu or cuda.
+        revision: revision of a hub model; None: its latest commit.
+        threads: number of torch threads while the model runs; None: the current number.
+        chat: options of the chat around every prompt.
+        notify: called with a note for each unusual property of the model.
 
     Raises:
-        UsageError: a device that is not there, an adapter in place of a model, or options of the chat that the
-            model's template cannot follow.
-        UnavailableError: no such model here, and none could be fetched.
+        UsageError: the device does not exist, the model is an adapter, or its chat template does not support the
+            options.
+        UnavailableError: the model is not on this machine and could not be fetched.
     """
     _require_name(name)
     place = str(find("models", name)() if name in table("models") else name)
@@ -67,7 +67,7 @@ def load_model(
     source = source_of(place, revision)
     tokenizer = load("AutoTokenizer", source)
 
-    def again() -> Any:
+    def load_again() -> Any:
         model = load("AutoModelForCausalLM", source, dtype=chosen)
         try:
             return model.to(device)
@@ -75,11 +75,11 @@ def load_model(
             raise UsageError(f"`device` {device!r}: {str(error).splitlines()[0]}") from None
 
     with use_threads(threads) if threads else nullcontext(), quiet():
-        spoken = Chat(tokenizer, chat, name)
-        model = again()
+        model_chat = Chat(tokenizer, chat, name)
+        model = load_again()
         if getattr(text_config(model), "_attn_implementation", None) == "eager":
-            notify(f"{name} has no fused attention in transformers: eager attention, which is slower")
-        return LanguageModel(model, spoken, name, source.revision, notify, again, source.content)
+            notify(f"{name} has no fused attention in transformers; using eager attention, which is slower")
+        return LanguageModel(model, model_chat, name, source.revision, notify, load_again, source.content)
 
 
 def wrap_model(
@@ -91,50 +91,52 @@ def wrap_model(
     chat: ChatOptions = DEFAULT_CHAT,
     notify: Callable[[str], None] = lambda note: None,
 ) -> LanguageModel:
-    """Make a ``LanguageModel`` of a causal language model of transformers and its tokenizer that are in memory.
+    """Wrap a causal language model of transformers and its tokenizer, both in memory, as a ``LanguageModel``.
 
-    Both stay as they are: the result shares the memory of the weights, not the modules. Weights that are changed
-    afterwards make its answers those of no model that it describes; wrap the model anew then. Its revision is a hash of
+    Model and tokenizer are not modified: the result shares the memory of the weights, not the modules. If the weights
+    change later, wrap the model again: the recorded metadata would not describe them. The revision is a hash of
     configuration and weights.
 
     Args:
-        name: what submissions call the model; the name that it was loaded by, or that of its class, where None.
-        threads, chat, notify: as for ``load_model``.
+        name: the model's name in submissions; None: the name it was loaded by, or the name of its class.
+        threads: as for ``load_model``.
+        chat: as for ``load_model``.
+        notify: as for ``load_model``.
 
     Raises:
-        UsageError: no causal language model of transformers, or options of the chat that its template cannot follow.
+        UsageError: not a causal language model of transformers, or its chat template does not support the options.
     """
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     if not isinstance(model, PreTrainedModel) or not model.can_generate():
         kind = type(model).__name__
         raise UsageError(
-            f"`model`: {kind} is no causal language model of transformers. Of a PEFT model give merge_and_unload()."
+            f"`model`: {kind} is not a causal language model of transformers. For a PEFT model pass merge_and_unload()."
         )
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise UsageError(f"`tokenizer`: {type(tokenizer).__name__} is no tokenizer of transformers.")
+        raise UsageError(f"`tokenizer`: {type(tokenizer).__name__} is not a tokenizer of transformers.")
     name = name or model.name_or_path or type(model).__name__
     _require_name(name)
     revision = weights_hash(model)
     content = memory_hash(revision, tokenizer)
 
-    def again() -> Any:
+    def load_again() -> Any:
         return copy.deepcopy(model).eval().requires_grad_(True)
 
     with use_threads(threads) if threads else nullcontext(), quiet():
-        spoken = Chat(copy.deepcopy(tokenizer), chat, name)
-        return LanguageModel(_twin(model), spoken, name, revision[:16], notify, again, content)
+        model_chat = Chat(copy.deepcopy(tokenizer), chat, name)
+        return LanguageModel(_twin(model), model_chat, name, revision[:16], notify, load_again, content)
 
 
 def _twin(model: Any) -> Any:
-    """A model of its own modules around the same weights, since what makes one fast replaces modules."""
+    """Copy the modules of a model around the same weights, since packing replaces modules."""
     shared: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
     for weight in model.parameters():
-        if type(weight) is torch.nn.Parameter:  # others, of quantised layers, have more to them than numbers
+        if type(weight) is torch.nn.Parameter:  # others, of quantised layers, hold more than numbers
             shared[id(weight)] = torch.nn.Parameter(weight.data, requires_grad=False)
     return copy.deepcopy(model, shared)
 
 
 def _require_name(name: str) -> None:
     if len(name) > MOST_NAME or not name.isprintable():
-        raise UsageError(f"`model`: a name of {MOST_NAME} printable characters at most; a link can give a folder one.")
+        raise UsageError(f"`model`: use a name of {MOST_NAME} printable characters at most; for a folder, use a link.")

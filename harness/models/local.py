@@ -1,4 +1,4 @@
-"""Language models in memory, asked through one packed forward pass."""
+"""Language models in memory, which score prompts in packed forward passes."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from .greedy import take_defaults, write
 
 
 class LanguageModel:
-    """A frozen causal language model that answers prompts, alone or behind soft prompts.
+    """A frozen causal language model that answers prompts, with or without soft prompts.
 
-    ``dim`` is the width of its embeddings, ``context_length`` the tokens that it reads at most, None where its
-    configuration does not say; ``tokens`` counts what it has read so far. ``steady`` is how long prompts may be before
-    their length moves positions, None where it never does. Soft prompts are a population (n, T, dim) float32.
+    ``dim`` is the width of its embeddings, ``context_length`` its context length in tokens, None if its configuration
+    does not give one; ``tokens`` is the number of tokens read so far. ``steady`` is the length in tokens up to which
+    positions do not depend on prompt length, None if they never do. Soft prompts are a population (n, T, dim) float32.
     """
 
     has_weights = True
@@ -68,11 +68,11 @@ class LanguageModel:
         if problem:
             notify(f"packing is off for {name}: {problem}; using plain padded batches, which are slower")
         if may_pack(self.model) and (why := lacking()):
-            notify(f"torch {torch.__version__} has no products of oneDNN as used here ({why}); others are slower")
+            notify(f"torch {torch.__version__} lacks the oneDNN products used here ({why}); using slower ones")
         ignored = take_defaults(self.model)
         if ignored:
-            said = ", ".join(f"{key}={value}" for key, value in ignored.items())
-            notify(f"{name} is published with {said}, which is not used: text is written greedily")
+            settings = ", ".join(f"{key}={value}" for key, value in ignored.items())
+            notify(f"{name} is published with {settings}, which is ignored: text is generated greedily")
         template = self.tokenizer.chat_template
         self.info = ModelInfo(
             name=name,
@@ -90,38 +90,38 @@ class LanguageModel:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Give torch the model's number of threads, and keep transformers quiet, for now.
+        """Set torch's number of threads to the model's, and silence transformers, inside the context.
 
-        The methods here do so by themselves; what else reads with the model, or takes a gradient, has to.
+        The methods of this class use it; other code that runs the model or computes a gradient must.
         """
         with use_threads(self.info.threads), quiet():
             yield
 
     def fresh(self) -> Any:
-        """The same model loaded once more, as transformers has it: to be trained, or to carry an adapter.
+        """Load the same transformers model again, to train it or to add an adapter.
 
         Raises:
-            UsageError: it carries an adapter. RunError: it was not made by ``load_model``.
+            UsageError: the model has an adapter. RunError: it was not made by ``load_model``.
         """
         if self.info.adapter_sha256:
-            raise UsageError("`adapter`: the model carries an adapter already, and takes no second one.")
+            raise UsageError("`adapter`: the model already has an adapter, and takes no second one.")
         if self._again is None:
-            raise RunError(f"{self.info.name}: nobody knows where it was loaded from. Use load_model.")
-        gc.collect()  # adapted models hold themselves in cycles; what was given up goes before the next one comes
+            raise RunError(f"{self.info.name}: its origin is unknown, so it cannot be loaded again. Use load_model.")
+        gc.collect()  # adapted models have reference cycles; free unused ones before the next is loaded
         return self._again()
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """Ids of the tokens that end a text."""
+        """Ids of the end tokens."""
         given = getattr(self.model.generation_config, "eos_token_id", None)
         own = given if isinstance(given, list) else [given]
         return tuple(dict.fromkeys(i for i in (*own, self.tokenizer.eos_token_id) if i is not None))
 
     def adapted(self, lora: Path, carried: bool = False) -> LanguageModel:
-        """The model with a PEFT LoRA adapter that stays beside its weights, where bfloat16 would swallow it.
+        """Return the model with a PEFT LoRA adapter, unmerged: merging would lose precision in bfloat16.
 
         Args:
-            carried: it is one given with ``adapter``, of which a tokenizer beside it is part.
+            carried: whether the user gave it as ``adapter``; a tokenizer in its folder is then used too.
 
         Raises:
             InputError: the adapter is damaged or made for another model.
@@ -132,11 +132,11 @@ class LanguageModel:
             tuned = with_lora(base, lora)
             tokenizer = tokenizer_for(lora, tuned, self.tokenizer) if carried else self.tokenizer
         if tuned.get_input_embeddings().weight.shape[0] < rows:
-            require_rows(tuned, tokenizer, lora, "Put the tokenizer that it was trained with beside it.")
+            require_rows(tuned, tokenizer, lora, "Add the tokenizer that it was trained with to the folder.")
         return self._with(tuned, tokenizer, carried_hash(lora) if carried else lora_hash(lora).hex())
 
     def speaking(self, tokenizer: Any) -> LanguageModel:
-        """The same weights behind another tokenizer and its chat template."""
+        """Return a model with the same weights, another tokenizer and its chat template."""
         return self._with(self.model, tokenizer, self.info.adapter_sha256)
 
     def _with(self, model: Any, tokenizer: Any, adapter: str | None) -> LanguageModel:
@@ -156,17 +156,17 @@ class LanguageModel:
         return PackedForward(self.engine, encoded) if self.engine else PlainForward(self.model, encoded)
 
     def longest(self, prompts: Prompts, preamble: str = "") -> int:
-        """Tokens of the longest prompt with its longest option, soft tokens not counted."""
+        """Return the tokens of the longest prompt with its longest option, without soft tokens."""
         return self._tokenised(prompts, preamble).longest
 
     def cost(self, prompts: Prompts, virtual: int = 0, preamble: str = "") -> int:
-        """Tokens read to answer these prompts once."""
+        """Return the number of tokens read to answer prompts once."""
         return self._encoded(prompts, preamble, virtual).tokens(virtual)
 
     def logprobs(self, prompts: Prompts, soft: torch.Tensor | None = None, preamble: str = "") -> torch.Tensor:
-        """Log-probabilities (population, prompts, options) of the options, as a torch tensor with its graph.
+        """Compute log-probabilities (population, prompts, options) as a torch tensor with its graph.
 
-        Tokens are counted three times where ``soft`` wants a gradient: for the forward and the backward pass.
+        Tokens are counted three times if ``soft`` requires a gradient, for the forward and the backward pass.
 
         Raises:
             UsageError: as ``answer``.
@@ -181,7 +181,7 @@ class LanguageModel:
         return logs
 
     def answer(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "") -> Answers:
-        """Option probabilities of all prompts under each soft prompt (population, T, dim), or of the bare model.
+        """Compute option probabilities of all prompts under each soft prompt (population, T, dim), or without.
 
         Raises:
             UsageError: a prompt is longer than the model's context; nothing is computed.
@@ -189,13 +189,13 @@ class LanguageModel:
         """
         if (open_ := prompts.layout.widths == 0).any():
             return self._answer_closed(prompts, ~open_, soft, preamble)
-        with torch.no_grad():  # not inference mode: what is made here is used with gradients too
+        with torch.no_grad():  # not inference mode: tensors cached here are used with gradients too
             tensor = None if soft is None else torch.from_numpy(np.asarray(soft)).to(self.model.device)
             logs = self.logprobs(prompts, tensor, preamble).cpu().double().numpy()
         return _as_answers(prompts.layout, logs)
 
     def weigh(self, encoded: Encoded, layout: Layout) -> Answers:
-        """Option probabilities of prompts in any words, given as tokens, by the bare model; nothing is kept of them.
+        """Compute option probabilities of tokenised prompts, without a soft prompt; nothing is cached.
 
         Raises:
             RunError: the model gives NaN or no probability at all.
@@ -207,7 +207,7 @@ class LanguageModel:
         return _as_answers(layout, logs)
 
     def _answer_closed(self, prompts: Prompts, closed: np.ndarray, soft: np.ndarray | None, preamble: str) -> Answers:
-        """Open questions have no options: their rows stay zero, and all mass lies outside."""
+        """Answer prompts with options; open questions have none: their rows are zero, and all mass lies outside."""
         size = 1 if soft is None else len(soft)
         probs = np.zeros((size, *prompts.layout.codes.shape))
         outside = np.ones((size, len(prompts)))
@@ -218,19 +218,19 @@ class LanguageModel:
 
     @property
     def remembers(self) -> bool:
-        """Whether steps of one asking share what they read."""
+        """Whether the steps of ``stepwise`` share a KV cache."""
         return self.engine is not None and self.engine.decoder is not None
 
     def stepwise(self, prompts: Prompts, steps: Steps, soft: np.ndarray) -> Asked:
-        """Ask soft prompts (population, T, dim) one step of the prompts after another.
+        """Begin to score soft prompts (population, T, dim) on prompts, step by step.
 
-        A single step is a packed pass as ``answer`` makes it.
+        A single step is the same packed pass as in ``answer``.
         """
         plan = self._steps(prompts, steps, soft.shape[1])
         return Asked(self, plan, torch.from_numpy(soft).to(self.model.device), prompts.layout)
 
     def batch(self, prompts: Prompts, virtual: int) -> int:
-        """Candidates that one pass takes."""
+        """Return the number of candidates per pass."""
         forward = self._encoded(prompts, "", virtual)
         return max(1, forward.most_tokens // forward.tokens(virtual))
 
@@ -243,11 +243,11 @@ class LanguageModel:
         return RereadSteps([self._encoded(prompts.take(np.array(step)), "", virtual) for step in steps], steps, virtual)
 
     def generate(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "", most: int = 8) -> Answers:
-        """The same answers with greedily generated text beside the probabilities (population 1).
+        """Compute option probabilities and generate text greedily (population 1).
 
         Args:
             soft: one soft prompt (1, T, dim) or None.
-            most: tokens generated at most; text ends at the first line break.
+            most: maximum number of generated tokens; text ends at the first line break.
         """
         answers = self.answer(prompts, soft, preamble)
         with self.at_work():
@@ -255,20 +255,20 @@ class LanguageModel:
         return Answers(answers.layout, answers.probs, answers.outside, tuple(texts), prompts.parse(texts))
 
     def token_vectors(self, ids: np.ndarray) -> np.ndarray:
-        """Input embeddings (..., dim) in float32 of token ids."""
+        """Return input embeddings (..., dim) in float32 of token ids."""
         with torch.no_grad():
-            found = self.model.get_input_embeddings()(torch.from_numpy(np.asarray(ids)).to(self.model.device))
-        return found.float().cpu().numpy()
+            vectors = self.model.get_input_embeddings()(torch.from_numpy(np.asarray(ids)).to(self.model.device))
+        return vectors.float().cpu().numpy()
 
     def ordinary_tokens(self) -> np.ndarray:
-        """Ids of the vocabulary without special and added tokens."""
+        """Return the ids of the vocabulary without special and added tokens."""
         size = self.model.get_input_embeddings().weight.shape[0]
         special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
         return np.array([i for i in range(min(size, len(self.tokenizer))) if i not in special])
 
 
 class Asked:
-    """Candidates being asked in steps; ``LanguageModel.stepwise`` makes one."""
+    """The scoring of candidates in steps; made by ``LanguageModel.stepwise``."""
 
     def __init__(
         self, model: LanguageModel, plan: RememberedSteps | RereadSteps, soft: torch.Tensor, layout: Layout
@@ -278,7 +278,7 @@ class Asked:
         self._tokens = iter(plan.tokens)
 
     def advance(self) -> np.ndarray:
-        """Ask the next step: option probabilities (candidates, prompts, options) of the prompts asked so far.
+        """Score the next step; return option probabilities (candidates, prompts, options), valid for prompts so far.
 
         Raises:
             RunError: the model gives NaN or no probability at all.
@@ -289,7 +289,7 @@ class Asked:
         return _as_answers(self._layout, logs).probs
 
     def keep(self, rows: np.ndarray) -> None:
-        """Go on with some candidates only (indices)."""
+        """Continue with some candidates only (indices)."""
         self._count = len(rows)
         with torch.no_grad():
             self._asking.keep(torch.from_numpy(rows).to(self._model.model.device))

@@ -1,4 +1,4 @@
-"""What transformers loads: a model and its tokenizer from a folder or the hub, and what exactly that was."""
+"""Load models and tokenizers with transformers, from a folder or the hub, and identify their files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..engine.at_work import quiet
 from .fingerprint import file_hash, folder_hash
 
 _REMEDY = "Use `model` smollm2 (embedded), or a folder with config.json, *.safetensors and tokenizer files."
-_PACKAGES = {  # of quantisation methods
+_PACKAGES = {  # packages of quantisation methods
     "aqlm": "aqlm",
     "awq": "gptqmodel",
     "bitsandbytes": "bitsandbytes",
@@ -33,10 +33,10 @@ _PACKAGES = {  # of quantisation methods
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model's files lie, and which they are.
+    """The location and revision of a model's files.
 
-    ``place`` and ``where`` are what transformers is asked for, ``folder`` is where it finds or puts the files;
-    ``revision`` is the hub's commit, or of a folder a hash of configuration and weights.
+    ``place`` and ``where`` are the arguments for transformers, ``folder`` holds the files; ``revision`` is the hub's
+    commit or, for a folder, a hash of configuration and weights.
     """
 
     place: str
@@ -46,49 +46,49 @@ class Source:
 
     @property
     def content(self) -> str:
-        """The sha256 of all files that decide what the model answers, once they are here."""
+        """The sha256 of all files that determine the answers; the files must have been fetched."""
         return folder_hash(self.folder)
 
 
 def source_of(place: str, revision: str | None) -> Source:
-    """Find a model's files; of a hub model the commit, which is all that is loaded from then on.
+    """Locate a model's files; for a hub model resolve the commit, from which everything is then loaded.
 
     Raises:
-        UsageError: it is an adapter, or a folder with a revision.
-        UnavailableError: no such model here, and none could be fetched.
+        UsageError: the model is an adapter, or a folder given with a revision.
+        UnavailableError: the model is not on this machine and could not be fetched.
     """
     path = Path(place)
     if path.is_file():
         raise UnavailableError(f"`model` {place}: {_kind_of(path)}")
     if path.is_dir():
         if revision:
-            raise UsageError(f"`revision` {revision}: {place} is a folder, and has no revisions. Leave it out.")
+            raise UsageError(f"`revision` {revision}: {place} is a folder, and has no revisions. Omit it.")
         refuse_as_model(place, {})
         return Source(place, {}, path, _revision(path))
     from transformers.utils import cached_file
 
-    asked = {"revision": revision, "local_files_only": not _hub_answers()}
-    refuse_as_model(place, asked)
+    arguments = {"revision": revision, "local_files_only": not _hub_answers()}
+    refuse_as_model(place, arguments)
     try:
-        found = cached_file(place, "config.json", **asked)
+        config = cached_file(place, "config.json", **arguments)
     except (OSError, ValueError) as error:
         raise _unavailable(place, error) from None
-    folder = Path(found).parent  # .../snapshots/COMMIT
-    return Source(place, {**asked, "revision": folder.name}, folder, folder.name)
+    folder = Path(config).parent  # .../snapshots/COMMIT
+    return Source(place, {**arguments, "revision": folder.name}, folder, folder.name)
 
 
 def load(kind: str, source: Source, **given: Any) -> Any:
-    """What one of transformers' classes makes of a model's files.
+    """Load a model's files with a class of transformers, named ``kind``.
 
     Raises:
-        UnavailableError: nothing that it can load.
+        UnavailableError: the class cannot load them.
     """
     import transformers
 
     try:
         with quiet():
             return getattr(transformers, kind).from_pretrained(source.place, **source.where, **given)
-    except Exception as error:  # files that anybody wrote fail in any way
+    except Exception as error:  # untrusted files can fail in any way
         if is_memory(error):
             raise
         raise _unavailable(source.place, error) from None
@@ -96,12 +96,12 @@ def load(kind: str, source: Source, **given: Any) -> Any:
 
 def _unavailable(place: str, error: Exception) -> UnavailableError:
     here = Path(place).exists()
-    what = "folder holds no usable model" if here else "neither a folder here nor to be had from the hub"
+    what = "folder holds no usable model" if here else "neither a local folder nor available from the hub"
     reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
     if isinstance(error, ImportError):
         method = _quantisation(Path(place)) if here else None
         package = _PACKAGES.get(method or "", method)
-        what = f"is quantised by {method}" if method else "needs a package that is not here"
+        what = f"is quantised by {method}" if method else "needs a package that is not installed"
         remedy = f"pip install {package}" if package else "Install the package that it names"
         return UnavailableError(
             f"`model` {place}: {what} ({reason}).\n{remedy}, or use a model in bfloat16 or float32."
@@ -113,14 +113,14 @@ def _quantisation(folder: Path) -> str | None:
     import json
 
     try:
-        found = json.loads((folder / "config.json").read_bytes()).get("quantization_config", {}).get("quant_method")
+        method = json.loads((folder / "config.json").read_bytes()).get("quantization_config", {}).get("quant_method")
     except (OSError, ValueError, AttributeError):
         return None
-    return str(found)[:40] if found else None
+    return str(method)[:40] if method else None
 
 
 def _kind_of(path: Path) -> str:
-    """What a file is that was given for a model's folder, and what to do with it."""
+    """Describe a file that was given instead of a model's folder, and the remedy."""
     with path.open("rb") as file:
         begin = file.read(4)
     if begin == b"GGUF":
@@ -130,12 +130,12 @@ def _kind_of(path: Path) -> str:
             "`base_url` http://localhost:8080/v1."
         )
     if path.name == "config.json" or path.suffix in (".safetensors", ".bin", ".json"):
-        return f"a file of a model.\nGive the folder that it lies in: `model` {path.parent}"
+        return f"a file of a model.\nGive its folder: `model` {path.parent}"
     return f"a file, not a model's folder.\n{_REMEDY}"
 
 
 def _revision(folder: Path) -> str:
-    """The sha256, in 16 hexadecimal digits, of a folder's configuration and weights."""
+    """Compute the sha256, 16 hexadecimal digits, of a folder's configuration and weights."""
     weights = [*folder.glob("*.safetensors")] or [*folder.glob("*.bin")]
     digest = hashlib.sha256()
     for path in sorted([path for path in (folder / "config.json", *weights) if path.is_file()]):
@@ -144,7 +144,7 @@ def _revision(folder: Path) -> str:
 
 
 def _hub_answers() -> bool:
-    """Whether the hub can be reached at all; asking it without a network costs half a minute of retries."""
+    """Return whether the hub can be reached; a request without a network takes half a minute of retries."""
     from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
 
     if HF_HUB_OFFLINE or os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):

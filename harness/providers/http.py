@@ -1,7 +1,7 @@
-"""An HTTP endpoint that takes JSON and gives JSON, asked so many requests at a time until every one is answered.
+"""Send JSON requests to an HTTP endpoint concurrently, with retries, until all have a reply.
 
-What may pass is tried again: connections that break, time-outs, 408, 409, 425, 429, 5xx, and replies that are cut short
-or make no sense. ``Retry-After`` holds back all requests. Replies are bounded, and no secret leaves this module.
+Temporary failures are retried: broken connections, time-outs, 408, 409, 425, 429, 5xx, truncated and invalid replies.
+``Retry-After`` delays all requests. The size of replies is bounded, and no secret leaves this module.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ...errors import RunError, UnavailableError
 from .settings import Address, EndpointSettings, key_for, one_line, redacted
 
 MOST_BODY = 4 << 20
-LONGEST_WAIT = 300.0  # seconds; who asks for more is not waited for
+LONGEST_WAIT = 300.0  # seconds; a server that asks for more is an error
 FIRST_WAIT, LAST_WAIT = 0.5, 60.0  # seconds between tries, doubling
 _PASSING = {408, 409, 425, 429}
 
@@ -33,7 +33,7 @@ Read = Callable[[int, Any], None]
 
 
 class RetryableError(Exception):
-    """Something that may be over at the next try, after so many seconds if the server says so."""
+    """A temporary failure; ``after`` is the delay in seconds that the server asks for, if any."""
 
     def __init__(self, what: str, after: float | None = None, reached: bool = True) -> None:
         super().__init__(what)
@@ -41,11 +41,11 @@ class RetryableError(Exception):
 
 
 class InvalidResponse(RetryableError):
-    """A reply that makes no sense."""
+    """A reply that is not a valid response."""
 
 
 class RequestRejected(RunError):
-    """A request that the endpoint does not take as it is (400, 413, 422); ``code`` is its own word for why."""
+    """A request that the endpoint rejects (400, 413, 422); ``code`` is the error code of the endpoint."""
 
     def __init__(self, what: str, code: str = "") -> None:
         super().__init__(what)
@@ -56,7 +56,7 @@ Spared = Callable[[int, RequestRejected], bool]
 
 
 class Endpoint:
-    """The endpoint of a model. ``say`` is told of long waits."""
+    """The endpoint of a model; ``say`` receives notes about long waits."""
 
     def __init__(self, address: Address, api: EndpointSettings, say: Callable[[str], None]) -> None:
         self.address, self.api, self.say = address, api, say
@@ -64,14 +64,15 @@ class Endpoint:
         self._reached = False
 
     def post(self, bodies: Sequence[dict[str, Any]], read: Read, spared: Spared = lambda number, error: False) -> None:
-        """Send every body; ``read(number, reply)`` takes each reply as it arrives; InvalidResponse if it is none.
+        """Send every body. After a permanent failure, running requests are completed and no new one is started.
 
-        ``spared(number, refusal)`` says whether a refusal stands for an answer. Requests under way when one fails for
-        good are waited for, and none is begun.
+        Args:
+            read: called with number and reply as each reply arrives; raises InvalidResponse for an invalid one.
+            spared: called with number and error of a rejected request; returns whether to accept the rejection.
 
         Raises:
-            UnavailableError: not reached, no right to ask, or no end of time-outs and errors.
-            RunError: replies that make no sense; RequestRejected for a request that it does not take.
+            UnavailableError: the endpoint cannot be reached, denies access, or fails in every retry.
+            RunError: replies are invalid. RequestRejected: a request is rejected.
         """
         asyncio.run(self._post_all(bodies, read, spared))
 
@@ -93,7 +94,7 @@ class Endpoint:
                         if not spared(number, error):
                             failures.append(error)
                             self._over.set()
-                    except Exception as error:  # whatever it is, the other requests under way are kept first
+                    except Exception as error:  # of any kind; the replies of running requests are stored first
                         failures.append(error)
                         self._over.set()
 
@@ -123,11 +124,11 @@ class Endpoint:
             raise (RunError if isinstance(problem, InvalidResponse) else UnavailableError)(text) from None
 
     def _worth_another_try(self, error: BaseException) -> bool:
-        # A server that was never there at all is no matter of patience.
+        # A server that was never reached is not retried.
         return isinstance(error, RetryableError) and (error.reached or self._reached) and not self._over.is_set()
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, but no longer than there is hope."""
+        """Wait, but stop when a request has failed permanently."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._over.wait(), seconds)
 
@@ -135,7 +136,7 @@ class Endpoint:
         while (wait := self._open_at - time.monotonic()) > 0 and not self._over.is_set():
             await self._pause(wait)
         if self._over.is_set():
-            raise RetryableError("given up, as another request failed for good")
+            raise RetryableError("stopped, as another request failed permanently")
         headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
         options: dict[str, Any] = {"headers": headers, "allow_redirects": False, "proxy": _proxy(self.address.url)}
         try:
@@ -144,60 +145,60 @@ class Endpoint:
                 data = await _bounded(response)
                 status, after = response.status, _retry_after(response.headers)
         except TimeoutError:
-            raise RetryableError(f"no whole reply within {self.api.timeout:g} seconds") from None
+            raise RetryableError(f"no complete reply within {self.api.timeout:g} seconds") from None
         except aiohttp.ClientConnectorError as error:
             reason = (
                 os.strerror(error.errno) if error.errno else one_line(error.strerror or type(error.os_error).__name__)
             )
-            raise RetryableError(f"cannot be reached ({reason}); check that the server is there", None, False) from None
+            raise RetryableError(f"cannot be reached ({reason}); check that the server runs", None, False) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise RetryableError(f"the connection broke ({type(error).__name__})") from None
         reply = self._parsed(data)
         if 200 <= status < 300:
             if reply is None:
-                raise InvalidResponse("a reply that is no JSON")
+                raise InvalidResponse("a reply that is not JSON")
             read(reply)
         else:
             self._refuse(status, reply, after)
 
     def _parsed(self, data: bytes) -> Any:
-        """JSON without a secret in it, None where it is none."""
+        """Parse JSON and redact secrets in it; None if it is not JSON."""
         try:
             return _cleaned(json.loads(data), lambda text: redacted(text, self._key))
         except (ValueError, RecursionError):
             return None
 
     def _refuse(self, status: int, reply: Any, after: float | None) -> NoReturn:
-        """Raise what a status and the body that came with it mean."""
+        """Raise the error of a status and the body of its reply."""
         host, (message, code) = self.address.host, _message(reply)
-        said = f": {message}" if message else ""
+        detail = f": {message}" if message else ""
         if status in (401, 403):
             key = (
                 f"the key in {self.api.key_env} was refused" if self._key else f"it wants a key: set {self.api.key_env}"
             )
             raise UnavailableError(f"{host}: {key} ({status}).")
         if status == 402 or code in ("insufficient_quota", "billing_hard_limit_reached"):
-            raise UnavailableError(f"{host}: the account has no credit left ({status}){said}.")
+            raise UnavailableError(f"{host}: the account has no credit left ({status}){detail}.")
         if status in _PASSING or status >= 500:
             if after is not None and after > LONGEST_WAIT:
-                raise UnavailableError(f"{host}: asks to wait {after:,.0f} seconds ({status}). Go on later.")
+                raise UnavailableError(f"{host}: asks to wait {after:,.0f} seconds ({status}). Try again later.")
             if after:
                 self._hold(after, status)
-            raise RetryableError(f"status {status}{said}", after)
+            raise RetryableError(f"status {status}{detail}", after)
         if status in (400, 413, 422):
-            raise RequestRejected(f"{host}: a request was refused ({status}){said}.", code)
+            raise RequestRejected(f"{host}: a request was rejected ({status}){detail}.", code)
         if 300 <= status < 400:
-            raise UnavailableError(f"{host}: sends elsewhere ({status}). Give the address it moved to as `base_url`.")
+            raise UnavailableError(f"{host}: redirects ({status}). Set `base_url` to its new address.")
         other = {"openai": "openai-chat", "openai-chat": "openai"}[self.address.kind]
         raise UnavailableError(
-            f"{host}: no such address or model ({status}){said}. Check `base_url` and the name; `model` "
-            f"{other}:NAME asks {'chats' if other == 'openai-chat' else 'completions'} instead."
+            f"{host}: no such address or model ({status}){detail}. Check `base_url` and the name; `model` "
+            f"{other}:NAME uses {'chats' if other == 'openai-chat' else 'completions'} instead."
         )
 
     def _hold(self, seconds: float, status: int) -> None:
         until = time.monotonic() + seconds
         if until > self._open_at + 1 and seconds >= 5:
-            self.say(f"{self.address.host}: status {status}, waiting {seconds:.0f} seconds as it asks")
+            self.say(f"{self.address.host}: status {status}, waiting {seconds:.0f} seconds as it requests")
         self._open_at = max(self._open_at, until)
 
 
@@ -211,36 +212,36 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _retry_after(headers: Any) -> float | None:
-    """Seconds that a server asks to wait, given as a number or a date; None where it does not say."""
-    told = headers.get("Retry-After", "")[:100]
+    """Return the seconds that a server asks to wait, given as a number or a date; None if not given."""
+    header = headers.get("Retry-After", "")[:100]
     try:
-        seconds = float(told)
+        seconds = float(header)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(told).timestamp() - time.time()
+            seconds = parsedate_to_datetime(header).timestamp() - time.time()
         except (ValueError, TypeError, OverflowError):
             return None
     return max(0.0, seconds) if seconds == seconds else None
 
 
 def _message(reply: Any) -> tuple[str, str]:
-    """What an error's body says, and its code, in the shapes that OpenAI, vLLM and FastAPI use."""
-    found = reply.get("error", reply.get("detail", reply.get("message", ""))) if isinstance(reply, dict) else ""
+    """Return message and code of an error's body, in the formats of OpenAI, vLLM and FastAPI."""
+    value = reply.get("error", reply.get("detail", reply.get("message", ""))) if isinstance(reply, dict) else ""
     code = ""
-    if isinstance(found, dict):
-        code, found = found.get("code") or found.get("type") or "", found.get("message", "")
-    return one_line(found).rstrip("."), code if isinstance(code, str) else ""
+    if isinstance(value, dict):
+        code, value = value.get("code") or value.get("type") or "", value.get("message", "")
+    return one_line(value).rstrip("."), code if isinstance(code, str) else ""
 
 
-def _cleaned(found: Any, clean: Callable[[str], str]) -> Any:
-    """The same JSON with every text cleaned."""
-    if isinstance(found, str):
-        return clean(found)
-    if isinstance(found, list):
-        return [_cleaned(each, clean) for each in found]
-    if isinstance(found, dict):
-        return {clean(key): _cleaned(value, clean) for key, value in found.items()}
-    return found
+def _cleaned(value: Any, clean: Callable[[str], str]) -> Any:
+    """Apply ``clean`` to every text of a JSON value."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, list):
+        return [_cleaned(element, clean) for element in value]
+    if isinstance(value, dict):
+        return {clean(key): _cleaned(item, clean) for key, item in value.items()}
+    return value
 
 
 def _proxy(url: str) -> str | None:

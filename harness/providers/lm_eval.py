@@ -1,6 +1,6 @@
-"""Any model of lm-eval, asked for log-likelihoods and text; its own arguments say how it is reached.
+"""Request log-likelihoods and text from any model of lm-eval, which is configured by lm-eval's own arguments.
 
-lm-eval hands back a batch when all of it is there, so batches are small, and what a batch gave is kept at once.
+lm-eval returns a batch only when it is complete, so batches are small, and their replies are stored at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .openai import Dialect, begun_in_words, opened, transcript
 from .response_log import Ask, Reply
 from .settings import Address, EndpointSettings, one_line, redacted
 
-# Kinds of lm-eval that hand a seed among a request's arguments on; others refuse it.
+# Kinds of lm-eval that pass on a seed among a request's arguments; others reject it.
 _SEEDED = (
     "local-completions", "local-chat-completions", "openai-completions", "openai-chat-completions",
     "azure-openai-chat-completions", "litellm", "litellm-chat", "litellm-chat-completions", "vllm",
@@ -26,11 +26,11 @@ _SEEDED = (
 
 
 class _NoLikelihoods(RunError):
-    """A model that gave no log-likelihoods; many of those behind an API never do."""
+    """A model that returned no log-likelihoods; many endpoints never return any."""
 
 
 class LmEvalSource:
-    """Asks one model of lm-eval, loaded when first asked."""
+    """Source of replies from one model of lm-eval, loaded at the first request."""
 
     def __init__(self, address: Address, api: EndpointSettings, say: Callable[[str], None]) -> None:
         self.address, self.batch = address, 8 * api.concurrency
@@ -46,7 +46,7 @@ class LmEvalSource:
 
     @contextlib.contextmanager
     def _quiet(self, failed: str, kind: type[Exception]) -> Iterator[None]:
-        """lm-eval logs and prints as it likes, secrets in a server's reply included; its last error says enough."""
+        """Silence lm-eval, which may log secrets in a server's reply, and raise ``kind`` with its last error."""
         log = logging.getLogger("lm_eval")
         before, log.disabled = log.disabled, True
         level = logging.root.manager.disable
@@ -62,10 +62,10 @@ class LmEvalSource:
             log.disabled = before
 
     def contact(self, ask: Ask, dialect: Dialect) -> tuple[Dialect, Reply]:
-        """Whether the model gives log-likelihoods, found out with one question.
+        """Determine with one request whether the model returns log-likelihoods.
 
         Raises:
-            UnavailableError: it cannot be loaded. RunError: it fails.
+            UnavailableError: the model cannot be loaded. RunError: it fails.
         """
         got: list[Reply] = []
         known = {"met": True} | ({"echo": True, "likeliest": 0} if ask.options else {})
@@ -78,7 +78,7 @@ class LmEvalSource:
         return dialect, got[0]
 
     def ask(self, asks: Sequence[Ask], dialect: Dialect, got: Callable[[int, Reply], None]) -> None:
-        """Ask all, batch by batch; ``got(number, reply)`` takes each reply.
+        """Send all requests, batch by batch; call ``got(number, reply)`` with each reply.
 
         Raises:
             RunError: the model fails.
@@ -87,8 +87,8 @@ class LmEvalSource:
         texts = sorted(set(range(len(asks))) - set(likelihoods))
         for numbers, read in ((likelihoods, self._likelihoods), (texts, self._texts)):
             for at in range(0, len(numbers), self.batch):
-                some = numbers[at : at + self.batch]
-                for number, reply in zip(some, read([asks[i] for i in some]), strict=True):
+                batch = numbers[at : at + self.batch]
+                for number, reply in zip(batch, read([asks[i] for i in batch]), strict=True):
                     got(number, reply)
 
     def _context(self, ask: Ask) -> Any:
@@ -103,14 +103,14 @@ class LmEvalSource:
         return [Reply(logs=tuple(min(float(next(logs)[0]), 0.0) for _ in ask.options)) for ask in asks]
 
     def _texts(self, asks: Sequence[Ask]) -> list[Reply]:
-        found = []
+        requests = []
         for ask, seed in zip(asks, _seeds(asks), strict=True):
             drawn: dict[str, Any] = {"do_sample": False}
             if ask.top_p:
                 drawn = {"do_sample": True, "temperature": 1.0, "top_p": ask.top_p}
                 drawn |= {"seed": seed} if self.kind in _SEEDED else {}
-            found.append((self._context(ask), {"until": [], "max_gen_toks": ask.most, **drawn}))
-        texts = [str(text)[: 1 << 17] for text in self._requested("generate_until", found)]
+            requests.append((self._context(ask), {"until": [], "max_gen_toks": ask.most, **drawn}))
+        texts = [str(text)[: 1 << 17] for text in self._requested("generate_until", requests)]
         return [Reply(text=opened(redacted(text), ask.begun)) for ask, text in zip(asks, texts, strict=True)]
 
     def _requested(self, method: str, arguments: Sequence[tuple[Any, Any]]) -> list[Any]:
@@ -122,9 +122,9 @@ class LmEvalSource:
 
 
 def _seeds(asks: Sequence[Ask]) -> Iterator[int]:
-    """A seed each: the first one's, and where a chat comes again, the next.
+    """Yield a seed per request: the first request's seed, incremented for each repetition of a chat.
 
-    lm-eval asks side by side only what has the same arguments.
+    lm-eval batches only requests with the same arguments.
     """
     seen: Counter[str] = Counter()
     for ask in asks:

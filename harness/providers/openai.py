@@ -1,7 +1,7 @@
-"""The OpenAI API's two endpoints, as far as many servers speak it: what is sent, and how replies are read.
+"""Build requests and read replies of the two endpoints of the OpenAI API, in the form that many servers support.
 
 Option probabilities come from a completions endpoint that repeats the prompt with its log-probabilities (``echo``), as
-exact as a local model's, or from the likeliest first tokens that an endpoint tells (``logprobs``, ``top_logprobs``).
+exact as those of a local model, or from the most probable first tokens (``logprobs``, ``top_logprobs``).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from .http import Endpoint, InvalidResponse, RequestRejected
 from .response_log import Ask, Message, Reply
 from .settings import Address, EndpointSettings, one_line
 
-_LADDER = {"openai": ("echo", 20, 5, 0), "openai-chat": (20, 5, 0)}  # how many likeliest tokens servers tell varies
+_LADDER = {"openai": ("echo", 20, 5, 0), "openai-chat": (20, 5, 0)}  # servers differ in how many tokens they return
 _MAY_GO = ("max_tokens", "temperature", "top_p", "seed", "stop")
 _FILTERED = ("content_filter", "content_policy_violation")
 Parameter = Literal["max_tokens", "temperature", "top_p", "seed", "stop"]
 
 
 class Dialect(Strict):
-    """What an endpoint turned out to understand; kept in the run's folder, so that it is found out once.
+    """The capabilities of an endpoint, stored in the run's folder so that they are determined once.
 
-    ``met``: it has answered. ``echo``: it repeats prompts with their log-probabilities; otherwise it tells so many
-    ``likeliest`` first tokens, None where nobody has asked yet. ``left_out`` are parameters it refused (for
-    ``max_tokens`` it takes ``max_completion_tokens``). ``model`` and ``fingerprint`` are what it says of itself.
+    ``met``: it has replied. ``echo``: it repeats prompts with their log-probabilities; otherwise ``likeliest`` is the
+    number of most probable first tokens it returns, None if unknown. ``left_out`` are parameters that it rejected
+    (instead of ``max_tokens`` it accepts ``max_completion_tokens``). ``model`` and ``fingerprint`` are self-reported.
     """
 
     met: bool = False
@@ -43,17 +43,17 @@ class Dialect(Strict):
 
     @property
     def probabilities(self) -> bool:
-        """Whether it tells option probabilities, as far as is known."""
+        """Whether it is known to return option probabilities."""
         return self.echo or bool(self.likeliest)
 
     @property
     def way(self) -> str:
-        """How option probabilities are read, in words."""
+        """Description of how option probabilities are read."""
         return "echo" if self.echo else f"first token, {self.likeliest} likeliest" if self.likeliest else "text"
 
 
 class _Loose(BaseModel):
-    """Part of a reply: fields that others add are passed over."""
+    """Part of a reply; unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
@@ -65,7 +65,7 @@ class _Token(_Loose):
 
 
 class _Logprobs(_Loose):
-    """Of either endpoint: ``content`` by token, or lists side by side."""
+    """Log-probabilities of either endpoint: ``content`` by token, or parallel lists."""
 
     content: tuple[_Token, ...] | None = None
     tokens: tuple[str, ...] | None = None
@@ -73,7 +73,7 @@ class _Logprobs(_Loose):
     top_logprobs: tuple[dict[str, float] | None, ...] | None = None
 
     def first(self) -> list[tuple[str, float]]:
-        """The likeliest first tokens; none where nothing is told."""
+        """Return the most probable first tokens with their log-probabilities; empty if there are none."""
         if self.content:
             return [(one.token, one.logprob) for one in self.content[0].top_logprobs]
         return list((self.top_logprobs[0] or {}).items()) if self.top_logprobs else []
@@ -108,13 +108,13 @@ _COMPLETION = TypeAdapter(_Completion)
 
 
 class OpenAISource:
-    """Asks one model behind one of the two endpoints."""
+    """Source of replies from one model behind one of the two endpoints."""
 
     def __init__(self, address: Address, api: EndpointSettings, say: Callable[[str], None]) -> None:
         self.address, self.endpoint, self.say = address, Endpoint(address, api, say), say
 
     def contact(self, ask: Ask, dialect: Dialect) -> tuple[Dialect, Reply]:
-        """Find out with one question what the endpoint understands, the most telling way first.
+        """Determine the endpoint's capabilities with one request, trying the most informative method first.
 
         Raises:
             UnavailableError, RunError: as ``Endpoint.post``.
@@ -126,16 +126,16 @@ class OpenAISource:
                 )
             dialect, reply = self._on_step(ask, dialect, last=not step)
             if reply is not None:
-                said = {
+                reported = {
                     "met": True,
                     "model": one_line(reply.model, 100),
                     "fingerprint": one_line(reply.fingerprint, 60),
                 }
-                return dialect.model_copy(update=said), reply
-        raise AssertionError("the last step gives a reply or raises")
+                return dialect.model_copy(update=reported), reply
+        raise AssertionError("the last step returns a reply or raises")
 
     def _on_step(self, ask: Ask, dialect: Dialect, last: bool) -> tuple[Dialect, Reply | None]:
-        """A reply in this dialect, less what is refused by name; None where it lacks what was wanted."""
+        """Send a request, dropping parameters that the endpoint rejects by name; no reply if it lacks probabilities."""
         got: list[Reply] = []
         while True:
             try:
@@ -143,9 +143,9 @@ class OpenAISource:
             except RequestRejected as error:
                 sent = body_of(self.address, ask, dialect)
                 named = (name for name in _MAY_GO if name in sent and re.search(rf"\b{name}\b", str(error)))
-                if odd := next(named, None):
-                    self.say(f"{self.address.host}: refuses {odd}; asked without it")
-                    dialect = dialect.model_copy(update={"left_out": (*dialect.left_out, odd)})
+                if parameter := next(named, None):
+                    self.say(f"{self.address.host}: rejects {parameter}; requests are sent without it")
+                    dialect = dialect.model_copy(update={"left_out": (*dialect.left_out, parameter)})
                     continue
                 if last:
                     raise
@@ -155,7 +155,7 @@ class OpenAISource:
             return dialect, got[0]
 
     def ask(self, asks: Sequence[Ask], dialect: Dialect, got: Callable[[int, Reply], None]) -> None:
-        """Ask all; ``got(number, reply)`` takes each reply as it arrives.
+        """Send all requests; call ``got(number, reply)`` as each reply arrives.
 
         Raises:
             UnavailableError, RunError: as ``Endpoint.post``.
@@ -173,11 +173,11 @@ class OpenAISource:
 
 
 class _NoProbabilities(RunError):
-    """A reply without the probabilities that were asked for."""
+    """A reply without the requested probabilities."""
 
 
 def body_of(address: Address, ask: Ask, dialect: Dialect) -> dict[str, Any]:
-    """The JSON that is sent."""
+    """Build the JSON body of a request."""
     body: dict[str, Any] = {"model": address.model, "max_tokens": ask.most, "seed": ask.seed}
     body |= {"temperature": 1.0, "top_p": ask.top_p} if ask.top_p else {"temperature": 0.0}
     if address.chat:
@@ -198,40 +198,40 @@ def body_of(address: Address, ask: Ask, dialect: Dialect) -> dict[str, Any]:
 
 
 def begun_in_words(chat: Sequence[Message], begun: str) -> list[Message]:
-    """A chat whose last message asks for an answer that begins so; chat endpoints have no way to begin it for them."""
+    """Add the required beginning of the answer to the last message; chat endpoints cannot continue an answer."""
     if not begun:
         return list(chat)
     return [*chat[:-1], {**chat[-1], "content": f"{chat[-1]['content']}\n\nBegin your answer with: {begun}"}]
 
 
 def transcript(chat: Sequence[Message], begun: str = "") -> str:
-    """A chat as plain text: a single message is its text, a longer chat has a line a message."""
+    """Convert a chat to plain text: the text of a single message, else one line per message."""
     text = chat[0]["content"]
     if len(chat) > 1:
-        text = "".join(f"{each['role']}: {each['content']}\n" for each in chat) + "assistant:"
+        text = "".join(f"{message['role']}: {message['content']}\n" for message in chat) + "assistant:"
     return f"{text} {begun}" if begun else text
 
 
 def reply_of(given: Any, ask: Ask, dialect: Dialect, address: Address) -> Reply:
-    """A reply from what an endpoint sent.
+    """Parse and validate a reply.
 
     Raises:
-        InvalidResponse: it is none. RunError: the probabilities asked for are not in it.
+        InvalidResponse: it is not a completion. RunError: it lacks the requested probabilities.
     """
     try:
         completion = _COMPLETION.validate_python(given)
     except ValidationError as error:
-        raise InvalidResponse(f"a reply that is no completion ({first_problem(error)[:150]})") from None
+        raise InvalidResponse(f"a reply that is not a completion ({first_problem(error)[:150]})") from None
     used, choice = completion.usage or _Used(), completion.choices[0]
     if choice.message is None and choice.text is None:
-        raise InvalidResponse("a reply that is no completion (choices.0: neither text nor message)")
+        raise InvalidResponse("a reply that is not a completion (choices.0: neither text nor message)")
     logs = None
     if ask.options and dialect.probabilities:
-        logs = _echoed(completion, ask) if dialect.echo else _told(choice, ask.options)
+        logs = _echoed(completion, ask) if dialect.echo else _first_token_logs(choice, ask.options)
         if logs is None:
-            raise _NoProbabilities(f"{address.host}: a reply without the probabilities that earlier ones had.")
-    said = choice.message.content or choice.message.refusal if choice.message else choice.text
-    text = "" if ask.options and dialect.echo else (said or "")[: 1 << 17]
+            raise _NoProbabilities(f"{address.host}: a reply lacks the probabilities that earlier ones had.")
+    content = choice.message.content or choice.message.refusal if choice.message else choice.text
+    text = "" if ask.options and dialect.echo else (content or "")[: 1 << 17]
     return Reply(
         text=opened(text, ask.begun),
         logs=logs,
@@ -244,19 +244,19 @@ def reply_of(given: Any, ask: Ask, dialect: Dialect, address: Address) -> Reply:
 
 
 def opened(text: str, begun: str) -> str:
-    """A text with its beginning, whether the model repeated it or not."""
+    """Return a text with its required beginning, whether the model repeated it or not."""
     return f"{begun} {re.sub(rf'^{re.escape(begun)}', '', text.strip(), flags=re.I).strip()}" if begun else text
 
 
-def _told(choice: _Choice, options: Sequence[str]) -> tuple[float | None, ...] | None:
-    """Log-probabilities of options among the likeliest first tokens, spaces aside; None where no token is told."""
+def _first_token_logs(choice: _Choice, options: Sequence[str]) -> tuple[float | None, ...] | None:
+    """Return log-probabilities of options among the first tokens, ignoring spaces; None if there are no tokens."""
     likeliest = choice.logprobs.first() if choice.logprobs else []
     if not likeliest:
         return None
-    found: dict[str, list[float]] = {}
+    by_token: dict[str, list[float]] = {}
     for token, log in likeliest:
-        found.setdefault(token.strip(" \t▁Ġ"), []).append(min(log, 0.0))
-    return tuple(_log_sum(found[option]) if option in found else None for option in options)
+        by_token.setdefault(token.strip(" \t▁Ġ"), []).append(min(log, 0.0))
+    return tuple(_log_sum(by_token[option]) if option in by_token else None for option in options)
 
 
 def _log_sum(logs: Sequence[float]) -> float | None:
@@ -265,20 +265,20 @@ def _log_sum(logs: Sequence[float]) -> float | None:
 
 
 def _echoed(completion: _Completion, ask: Ask) -> tuple[float, ...] | None:
-    """Log-probability of each option after the prompt, over all its tokens; None where prompts are not repeated."""
+    """Return the log-probability of each option over all its tokens; None if the prompts are not repeated."""
     by_index: Mapping[int, _Choice] = {choice.index: choice for choice in completion.choices}
     tails = (_tail(by_index[i], option) for i, option in enumerate(ask.options) if i in by_index)
-    found = tuple(log for log in tails if log is not None)
-    return found if len(found) == len(ask.options) else None
+    logs = tuple(log for log in tails if log is not None)
+    return logs if len(logs) == len(ask.options) else None
 
 
 def _tail(choice: _Choice, option: str) -> float | None:
-    """The option's share of a repeated prompt: the last tokens but for the one that was generated."""
-    told = choice.logprobs
-    if not told or not told.tokens or not told.token_logprobs or len(told.tokens) != len(told.token_logprobs):
+    """Return the log-probability of an option at the end of a repeated prompt, before the generated token."""
+    given = choice.logprobs
+    if not given or not given.tokens or not given.token_logprobs or len(given.tokens) != len(given.token_logprobs):
         return None
     text, total = "", 0.0
-    for token, log in _backwards(told.tokens[:-1], told.token_logprobs[:-1]):
+    for token, log in _backwards(given.tokens[:-1], given.token_logprobs[:-1]):
         if log is None or not math.isfinite(log):
             return None
         text, total = token + text, total + min(log, 0.0)

@@ -1,4 +1,4 @@
-"""Replies of an API, kept as they arrive: an append-only file, so that a run that was cut short asks nothing twice."""
+"""Append-only log of an endpoint's replies, so that an interrupted run repeats no request."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Tokens = Annotated[int, Field(ge=0, le=1 << 40)]
 
 
 class Ask(NamedTuple):
-    """One request: go on with a chat, in ``most`` tokens at most.
+    """One request: continue a chat by at most ``most`` tokens.
 
-    ``options`` are the answers whose probabilities are wanted. ``top_p`` of 0 takes the likeliest token every time.
-    ``begun`` is how the text begins; it is part of the text.
+    ``options`` are the answers whose probabilities are requested. ``top_p`` of 0 is greedy decoding. ``begun`` is the
+    required beginning of the text, and part of it.
     """
 
     chat: tuple[Message, ...]
@@ -36,9 +36,9 @@ class Ask(NamedTuple):
 
 
 class Reply(Strict):
-    """What came back: text, and log-probabilities of the options asked for (None: not among those that are told).
+    """One reply: text, and log-probabilities of the requested options (None: not among the returned tokens).
 
-    ``logs`` is None where the API gives no probabilities; ``tokens_in`` and ``tokens_out`` where it does not count.
+    ``logs`` is None without probabilities; ``tokens_in`` and ``tokens_out`` are None if the endpoint does not count.
     """
 
     text: Annotated[str, Field(max_length=1 << 18)] = ""
@@ -59,7 +59,7 @@ _LINE = TypeAdapter(_Line)
 
 
 class Usage(Strict):
-    """What an API was asked for in a run; ``cost`` is None without prices, ``uncounted`` replies have no counts."""
+    """Usage of an endpoint in a run; ``cost`` is None without prices, ``uncounted`` replies have no token counts."""
 
     requests: int
     tokens_in: int
@@ -69,7 +69,7 @@ class Usage(Strict):
     models: dict[str, int]
 
     def told(self) -> str:
-        """In words."""
+        """Describe the usage in one line."""
         text = f"{self.requests:,} replies, {self.tokens_in:,} tokens in, {self.tokens_out:,} out"
         if self.uncounted:
             text += f" ({self.uncounted:,} replies without counts)"
@@ -77,14 +77,14 @@ class Usage(Strict):
 
 
 def key_of(name: str, ask: Ask, way: str) -> str:
-    """What decides a reply: model and endpoint, the request, and how probabilities are read."""
+    """Compute the hash of model and endpoint, the request, and the method by which probabilities are read."""
     return hashlib.sha256(json.dumps([name, way, *ask], sort_keys=True).encode()).hexdigest()
 
 
 class Replies:
-    """Replies by key, in memory and, where there is a folder, in its file.
+    """Replies by key, in memory and, if a folder is given, in its file.
 
-    A line that cannot be read is as good as missing, and is asked again.
+    Invalid lines are ignored, so that their requests are sent again.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -93,11 +93,11 @@ class Replies:
         self._torn = folder is not None and _torn(folder / REPLIES)
 
     def get(self, key: str) -> Reply | None:
-        """A kept reply, if any."""
+        """Return the stored reply of a key, if any."""
         return self._kept.get(key)
 
     def add(self, key: str, reply: Reply) -> None:
-        """Keep one: a line at the file's end, at once."""
+        """Store a reply and append it to the file at once."""
         self._kept[key] = reply
         if self.folder is None:
             return
@@ -109,7 +109,7 @@ class Replies:
 
 
 def _torn(path: Path) -> bool:
-    """Whether a file's last line was cut short."""
+    """Return whether the last line of a file is truncated."""
     if not path.is_file() or not path.stat().st_size:
         return False
     with path.open("rb") as file:
@@ -123,14 +123,14 @@ def _lines(path: Path) -> Iterator[tuple[str, Reply]]:
     with path.open("rb") as file:
         while line := file.readline(MOST_LINE):
             try:
-                found = _LINE.validate_json(line)
+                entry = _LINE.validate_json(line)
             except ValidationError:
                 continue
-            yield found.key, found.reply
+            yield entry.key, entry.reply
 
 
 def usage_of(folder: Path, api: EndpointSettings | None) -> Usage | None:
-    """What all replies kept in a folder and below cost; None where there are none."""
+    """Compute the usage of all replies stored in a folder and its subfolders; None if there are none."""
     replies = [reply for path in sorted(folder.rglob(REPLIES)) for _, reply in _lines(path)]
     if not replies:
         return None

@@ -1,4 +1,4 @@
-"""Models behind an API: how they are named and reached, how they may be asked, and what must stay secret."""
+"""Names, addresses and settings of models behind an endpoint, and the redaction of secrets."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ OPENAI = "https://api.openai.com/v1"
 PATHS = {"openai": "/completions", "openai-chat": "/chat/completions"}
 KINDS = (*PATHS, "lm-eval", "lm-eval-chat")
 NOTES = {
-    "openai-chat:NAME": "a chat model behind an OpenAI-compatible API; base_url says where",
-    "openai:NAME": "a completions endpoint of such an API",
-    "lm-eval:KIND,ARGS": "any model of lm-eval, given plain text",
-    "lm-eval-chat:KIND,ARGS": "any model of lm-eval, given chats",
+    "openai-chat:NAME": "a chat model behind an OpenAI-compatible endpoint; base_url is its address",
+    "openai:NAME": "a completions model behind such an endpoint",
+    "lm-eval:KIND,ARGS": "any model of lm-eval, with plain text prompts",
+    "lm-eval-chat:KIND,ARGS": "any model of lm-eval, with chat prompts",
 }
 _SECRET_ARGUMENT = re.compile(r"(^|,)\s*(\w*api_?key|auth|(auth|access)_token|secret|password|headers?)\s*=", re.I)
 _SECRET_VARIABLE = re.compile(r"(_|^)(KEY|TOKEN|SECRET|PASSWORD)$", re.I)
-_LEAST_SECRET = 8  # characters; a shorter one, such as EMPTY, guards nothing and may be a word of an answer
+_LEAST_SECRET = 8  # characters; a shorter key, such as EMPTY, is not secret and may be a word of an answer
 
 
 class EndpointSettings(Strict):
-    """How an API is asked: so many requests at a time, each given so many seconds, and so many tries after the first.
+    """Settings of the requests to an endpoint.
 
-    ``key_env`` names the environment variable with the key; prices are for a million tokens, in any currency. Only
-    ``base_url`` decides an answer.
+    ``concurrency`` is the number of simultaneous requests, ``timeout`` their limit in seconds, ``retries`` the number
+    of tries after the first. ``key_env`` names the environment variable with the key; prices are per million tokens, in
+    any currency. Only ``base_url`` affects answers.
     """
 
     base_url: str | None = None
@@ -46,7 +47,7 @@ class EndpointSettings(Strict):
 
 @dataclass(frozen=True)
 class Address:
-    """A model behind an API. ``url`` is the endpoint of kinds ``openai``, empty for those of lm-eval."""
+    """The address of a model behind an endpoint. ``url`` is empty for models of lm-eval."""
 
     kind: str
     model: str
@@ -54,34 +55,34 @@ class Address:
 
     @property
     def chat(self) -> bool:
-        """Whether it is given chats rather than text."""
+        """Whether prompts are chats instead of text."""
         return self.kind.endswith("-chat")
 
     @property
     def host(self) -> str:
-        """Where it is, for a person."""
+        """Host for messages to users."""
         return urlsplit(self.url).netloc or "lm-eval"
 
     @property
     def name(self) -> str:
-        """Kind, model and endpoint, as a submission records them."""
+        """Kind, model and URL, as recorded in submissions."""
         return f"{self.kind}:{self.model}" + (f"@{self.url}" if self.url else "")
 
 
 def is_remote(name: object) -> bool:
-    """Whether a model's name stands for one behind an API."""
+    """Return whether a name denotes a model behind an endpoint."""
     return isinstance(name, str) and name.partition(":")[0] in KINDS and ":" in name
 
 
 def endpoint_of(endpoint: EndpointSettings | None, models: Iterable[object]) -> EndpointSettings | None:
-    """The settings of an endpoint, None where none is given; the address of every model behind one is checked.
+    """Validate the address of every model behind an endpoint; return the settings, None if not given.
 
     Args:
-        models: whatever may be the name of a model.
+        models: values that may be names of models.
 
     Raises:
-        UsageError: a malformed name, or settings without a model behind an endpoint.
-        UnavailableError: a key that is wanted is not there.
+        UsageError: a name is malformed, or no model is behind an endpoint although settings are given.
+        UnavailableError: a required key is missing.
     """
     models = list(models)
     remote = [str(name) for name in models if is_remote(name)]
@@ -89,9 +90,9 @@ def endpoint_of(endpoint: EndpointSettings | None, models: Iterable[object]) -> 
         for name in models:
             kind = str(name).partition(":")[0]
             if ":" in str(name) and (hint := did_you_mean(kind, KINDS)):
-                raise UsageError(f"model {name!r}: no such kind of API.{hint} It has: {', '.join(KINDS)}.")
+                raise UsageError(f"model {name!r}: unknown kind of endpoint.{hint} Known: {', '.join(KINDS)}.")
         if endpoint and (given := sorted(endpoint.model_fields_set)):
-            raise UsageError(f"`endpoint` {given[0]}: no model behind an API is asked. Use `model` openai-chat:NAME.")
+            raise UsageError(f"`endpoint` {given[0]}: no model is behind an endpoint. Use `model` openai-chat:NAME.")
         return None
     for name in remote:
         address = address_of(name, endpoint or EndpointSettings())
@@ -100,10 +101,10 @@ def endpoint_of(endpoint: EndpointSettings | None, models: Iterable[object]) -> 
 
 
 def address_of(name: str, api: EndpointSettings) -> Address:
-    """The address of a model.
+    """Parse and validate the address of a model.
 
     Raises:
-        UsageError: a malformed name or URL, or one that carries a secret, which is not repeated.
+        UsageError: name or URL are malformed, or contain a secret, which the message does not repeat.
     """
     kind, _, model = name.partition(":")
     if kind not in PATHS:
@@ -112,12 +113,12 @@ def address_of(name: str, api: EndpointSettings) -> Address:
                 f"{kind}: a key or password does not belong on the command line. Set it in the environment."
             )
         if api.base_url:
-            raise UsageError(f"`base_url`: give it to lm-eval as an argument: {kind}:KIND,base_url=...")
+            raise UsageError(f"`base_url`: pass it to lm-eval as an argument: {kind}:KIND,base_url=...")
         if not re.fullmatch(r"[\w.-]+(,.*)?", model) or len(name) > 200 or not name.isprintable():
             raise UsageError(f"model {name[:60]!r}: expected {kind}:KIND,key=value,... of at most 200 characters.")
         return Address(kind, model, "")
     if not model.strip() or not model.isprintable() or len(model) > 90:
-        raise UsageError(f"model {name[:60]!r}: expected {kind}:NAME, the name under which the API knows the model.")
+        raise UsageError(f"model {name[:60]!r}: expected {kind}:NAME, with the endpoint's name of the model.")
     return Address(kind, model, _checked(api.base_url or OPENAI) + PATHS[kind])
 
 
@@ -142,25 +143,25 @@ def _checked(url: str) -> str:
 
 
 def key_for(address: Address, api: EndpointSettings) -> str:
-    """The key of the environment, empty where none is set and the endpoint may do without.
+    """Read the key from the environment; empty if none is set and the endpoint may not need one.
 
     Raises:
-        UnavailableError: OpenAI's own endpoint wants one. UsageError: it cannot be a key.
+        UnavailableError: OpenAI's own endpoint needs a key. UsageError: the value cannot be a key.
     """
     if not address.url:
-        return ""  # lm-eval finds its keys itself
+        return ""  # lm-eval reads its keys itself
     key = os.environ.get(api.key_env, "").strip()
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise UsageError(f"${api.key_env}: not a key (it holds spaces or other characters that no key has).")
+        raise UsageError(f"${api.key_env}: not a key (it has spaces or other invalid characters).")
     if not key and address.url.startswith(f"{OPENAI}/"):
         raise UnavailableError(
-            f"{address.host} wants a key. Set {api.key_env}, or use `base_url` for another endpoint."
+            f"{address.host} needs a key. Set {api.key_env}, or use `base_url` for another endpoint."
         )
     return key
 
 
 def redacted(text: str, key: str = "") -> str:
-    """A text without the key, without any secret of the environment, and without halves of characters."""
+    """Remove the key, all secrets of the environment and unpaired surrogates from a text."""
     text = text.encode(errors="replace").decode()
     for name, value in os.environ.items():
         if _SECRET_VARIABLE.search(name) and len(value) >= 2 * _LEAST_SECRET and value in text:
@@ -169,6 +170,6 @@ def redacted(text: str, key: str = "") -> str:
 
 
 def one_line(text: object, most: int = 200) -> str:
-    """A stranger's text as one short line."""
+    """Convert an untrusted text to one short printable line."""
     line = " ".join(str(text).split())[:most]
     return "".join(char for char in line if char.isprintable())

@@ -211,12 +211,12 @@ def embed(tensors):
 @pytest.mark.parametrize(
     ("weights", "told"),
     [
-        (drop, "is not in it"),
+        (drop, "is missing"),
         (add, "evil"),
         (reshape, "has shape"),
         (spoil, "NaN"),
-        (count, "no floating-point numbers"),
-        (embed, "embed_tokens.* is no tensor|has shape"),
+        (count, "instead of floating-point numbers"),
+        (embed, "embed_tokens.* is not a tensor|has shape"),
     ],
 )
 def test_weights_that_do_not_fit_are_told_in_a_line(load, made, tmp_path, weights, told):

@@ -86,7 +86,7 @@ def test_a_model_that_changed_in_the_cache_is_found(tmp_path):
     row = checks()["model"]
     assert row["state"] == "bad" and "model.safetensors has changed" in row["found"] and "Remove" in row["remedy"]
     (folder / "model.safetensors").write_bytes(b"weight")
-    assert "is not whole" in checks()["model"]["found"]
+    assert "is incomplete" in checks()["model"]["found"]
 
 
 def test_without_torch_the_remedy_is_the_extra(monkeypatch):

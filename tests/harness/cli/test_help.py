@@ -21,11 +21,7 @@ def walk(command, path):
             yield from walk(command.get_command(context, name), (*path, name))
 
 
-EVERY = {
-    " ".join(path): command
-    for path, command in (*walk(cli, ()), *walk(leaderboard, ("leaderboard",)))
-    if path
-}
+EVERY = {" ".join(path): command for path, command in (*walk(cli, ()), *walk(leaderboard, ("leaderboard",))) if path}
 
 
 def help_of(name):

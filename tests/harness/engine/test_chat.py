@@ -90,7 +90,7 @@ def test_a_prompt_is_in_the_chat(template):
 
 @pytest.mark.parametrize("template", [PARTS.replace("text", "words") + OPEN, "{{ messages|length }}" + OPEN, OPEN])
 def test_a_template_that_loses_the_prompt_is_refused(template):
-    with pytest.raises(UnavailableError, match="leaves out what is asked"):
+    with pytest.raises(UnavailableError, match="omits the prompt"):
         spoken(template).asked("How many?")
 
 
@@ -115,9 +115,9 @@ def test_the_given_system_text_stands_before_a_chat_s_own():
 
 
 def test_any_failure_of_a_template_is_one_message():
-    with pytest.raises(UnavailableError, match="`model` M: its chat template refuses the chat"):
+    with pytest.raises(UnavailableError, match="`model` M: its chat template rejects the chat"):
         spoken("{{ messages[0]['content'] + 1 }}").asked("How?")
-    with pytest.raises(UnavailableError, match="refuses the chat"):
+    with pytest.raises(UnavailableError, match="rejects the chat"):
         spoken("{% if %}").asked("How?")
 
 
@@ -192,7 +192,7 @@ def test_text_is_read_behind_the_thoughts(model_with, survey, template, monkeypa
     from culteval.harness.models import greedy
 
     model = model_with(lambda tokenizer: setattr(tokenizer, "chat_template", template), thinking_tokens=5)
-    tokenizer, written = model.tokenizer, greedy._continued
+    tokenizer, written = model.tokenizer, greedy._generate
     if template != R1:  # a model that begins to think by itself
 
         def begins(model, rows, soft, most):
@@ -201,7 +201,7 @@ def test_text_is_read_behind_the_thoughts(model_with, survey, template, monkeypa
             new = written(model, [row + began * new for row, new in zip(rows, fresh, strict=True)], soft, most)
             return [began * was + row for was, row in zip(fresh, new, strict=True)]
 
-        monkeypatch.setattr(greedy, "_continued", begins)
+        monkeypatch.setattr(greedy, "_generate", begins)
     texts = model.generate(survey, most=4).texts
     for row, text in enumerate(survey.texts):
         ids = tokenizer(user(text, "<think>\n" if template == R1 else "<think>"), add_special_tokens=False)["input_ids"]

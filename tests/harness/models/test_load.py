@@ -97,9 +97,9 @@ def test_the_revision_of_a_wrapped_model_is_its_weights(tiny, tmp_path):
 
 def test_what_is_no_model_is_refused(tiny):
     model, tokenizer = in_memory(tiny())
-    with pytest.raises(UsageError, match=r"^`model`: Linear is no causal"):
+    with pytest.raises(UsageError, match=r"^`model`: Linear is not a causal"):
         wrap_model(torch.nn.Linear(2, 2), tokenizer)
-    with pytest.raises(UsageError, match=r"^`model`: LlamaModel is no causal"):
+    with pytest.raises(UsageError, match=r"^`model`: LlamaModel is not a causal"):
         wrap_model(model.model, tokenizer)
     with pytest.raises(UsageError, match=r"^`tokenizer`: str"):
         wrap_model(model, "tokenizer")

@@ -88,7 +88,7 @@ def test_openai_s_own_endpoint_wants_a_key_before_anything_is_asked(monkeypatch)
         (["--aligner", "naive", "--endpoint", "price_in=-1"], "--endpoint price_in"),
         (["--aligner", "naive", "--endpoint", "timeout=nan"], "--endpoint timeout"),
         (["--aligner", "naive", "--endpoint", "key_env=a b"], "--endpoint key_env"),
-        (["--aligner", "naive", "--model", "smollm2"], "--endpoint base_url: no model behind an API"),
+        (["--aligner", "naive", "--model", "smollm2"], "--endpoint base_url: no model is behind an endpoint"),
         (["--aligner", "naive", "--model", "openaichat:x"], "Did you mean 'openai-chat'"),
     ],
 )

@@ -67,11 +67,11 @@ def test_passing_trouble_ends_in_the_right_result(server, trick):
         (status(500, b"<html>"), 4, "status 500"),
         (status(401), 4, "the key in OPENAI_API_KEY was refused"),
         (status(404, {"detail": "Not Found"}), 4, "no such address or model (404): Not Found"),
-        (status(307, Location="http://127.0.0.1:1/"), 4, "sends elsewhere"),
-        (status(400, {"error": {"message": "context too long"}}), 5, "refused (400): context too long"),
-        (hang, 4, "no whole reply within 0.5 seconds"),
+        (status(307, Location="http://127.0.0.1:1/"), 4, "redirects"),
+        (status(400, {"error": {"message": "context too long"}}), 5, "rejected (400): context too long"),
+        (hang, 4, "no complete reply within 0.5 seconds"),
         (cut, 4, "connection broke"),
-        (raw(b"Sure!"), 5, "no JSON"),
+        (raw(b"Sure!"), 5, "not JSON"),
         (raw(json.dumps(WRONG).encode()), 5, "choices: Input should be"),
         (huge, 5, "more than 4 MiB"),
     ],
@@ -83,7 +83,7 @@ def test_lasting_trouble_ends_in_one_line_and_what_was_kept_is_not_asked_again(s
         model_at(server, tmp_path, retries=1, timeout=0.5, concurrency=2).answer(prompts)
     text = str(failed.value)
     assert failed.value.exit_code == code and said in text and text.count("\n") == 1
-    assert f"6 of 12 replies are kept in {tmp_path / REPLIES}" in text
+    assert f"6 of 12 replies are stored in {tmp_path / REPLIES}" in text
     asked = len(server.bodies)
     assert asked <= 6 + 4  # two requests under way, two tries each
     server.always = None
@@ -96,7 +96,7 @@ def test_lasting_trouble_ends_in_one_line_and_what_was_kept_is_not_asked_again(s
 def test_a_run_that_failed_is_resumed(server, tmp_path, trick, code):
     server.plan, server.always = [None] * 10, trick
     done = run(server, tmp_path / "runs", "--endpoint", "retries=0", "--endpoint", "concurrency=2")
-    assert done.returncode == code and f"10 of {PROMPTS} replies are kept" in done.stderr
+    assert done.returncode == code and f"10 of {PROMPTS} replies are stored" in done.stderr
     assert done.stderr.strip().count("\n") == 1
     asked, server.always = len(server.bodies), None
     resumed = culteval("resume", next((tmp_path / "runs").glob("vsm13-*")), "--json")

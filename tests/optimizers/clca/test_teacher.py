@@ -156,7 +156,7 @@ def test_a_model_here_learns_from_a_teacher_behind_an_api(server, tiny, tmp_path
 def test_an_interrupted_round_asks_only_for_the_missing_turns(server, tmp_path):
     server.says, server.plan, server.always = speak, [None] * 6, status(500)
     done = stage(server, tmp_path, "simulate", "--endpoint", "retries=0", "--endpoint", "concurrency=1")
-    assert done.returncode == 4 and "replies are kept in" in done.stderr
+    assert done.returncode == 4 and "replies are stored in" in done.stderr
     server.always, before = None, len(server.bodies)
     assert stage(server, tmp_path, "simulate", "--endpoint", "concurrency=1").returncode == 0
     assert (
@@ -200,7 +200,7 @@ def test_a_teacher_s_address_is_checked_first(server, tmp_path):
     done = stage(server, tmp_path, "simulate", "--base-url", "http://me:sesame@host/v1")
     assert done.returncode == 2 and "sesame" not in done.stderr and not (tmp_path / "US").exists()
     done = culteval("clca", "simulate", "--base-url", server.url, "--out", tmp_path)
-    assert done.returncode == 2 and "no model behind an API" in done.stderr
+    assert done.returncode == 2 and "no model is behind an endpoint" in done.stderr
 
 
 def test_another_local_model_may_teach(tiny, tmp_path):
@@ -245,7 +245,7 @@ def test_the_embedded_model_behind_transformers_serve(tmp_path):
         process.wait()
     local = load_model("smollm2", dtype="float32", notify=print).generate(prompts, most=4)
     assert answers.texts == local.texts and not answers.weighed
-    assert any("read as text alone" in note for note in notes)
+    assert any("scored by text only" in note for note in notes)
     assert model.info.forward == "text" and folder in model.info.revision
     kept = [json.loads(line)["reply"] for line in (tmp_path / REPLIES).read_text().splitlines()]
     assert all(reply["tokens_in"] > 30 and reply["tokens_out"] <= 4 for reply in kept)
