@@ -15,7 +15,7 @@ from .metrics.reference import DIMENSIONS
 
 @dataclass(frozen=True)
 class Term:
-    """What a name means: a label for headings, a sentence, the unit or range, which way is better, the source."""
+    """A glossary entry: a label for headings, a definition, the unit or range, the better direction, the source."""
 
     label: str
     meaning: str
@@ -254,19 +254,19 @@ def term(metric: str) -> Term | None:
 
 
 def label(metric: str) -> str:
-    """A metric's short name; of a metric that is not in the glossary, its name in words."""
+    """Return a metric's short name; for a metric that is not in the glossary, its name in words."""
     found = term(metric)
     return found.label if found else metric.replace("_", " ")
 
 
 def meaning(metric: str) -> str:
-    """A metric's definition in a sentence; of a metric that is not in the glossary, where to look."""
+    """Return a metric's definition in a sentence; for a metric that is not in the glossary, a reference to its task."""
     found = term(metric)
     return found.meaning if found else f"{metric}, as the task's own page defines it"
 
 
 def markdown() -> str:
-    """The glossary as a page."""
+    """Render the glossary as a page."""
     parts = [
         "# Glossary",
         "",
