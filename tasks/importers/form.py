@@ -1,4 +1,4 @@
-"""The user's copy of the official VSM 2013 form as a wording set."""
+"""Import of the user's copy of the official VSM 2013 form as a set of paraphrases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SPEC = Path(__file__).parent.parent / "vsm13" / "vsm13.yaml"
 
 
 def convert(source: str) -> str:
-    """A wording set as YAML from 24 rows ``item,question,option1..option5``, items m01 to m24, options in code order.
+    """Convert 24 rows ``item,question,option1..option5``, items m01 to m24, options in code order, to YAML.
 
     Raises:
         InputError: not 24 items, one of them empty or twice, or options that differ within a scale.
