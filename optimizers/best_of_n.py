@@ -73,7 +73,7 @@ class BestOfN(Aligner):
         if state := checkpoint.load():
             judged, best, loss = int(state["judged"]), int(state["best"]), float(state["loss"])
             if judged * objective.cost != budget.spent or not 0 <= best < judged:
-                raise CheckpointError("the checkpoint's preambles differ from the run's. Start over with `fresh`.")
+                raise CheckpointError("the checkpoint's preambles do not match its budget. Start over with `fresh`.")
         kept: list[str] = [next(texts) for _ in range(judged)]
         most = np.inf if self.settings.n is None else self.settings.n
         while evaluator.affordable and judged < most:
