@@ -260,7 +260,7 @@ def iter_csv(
                 raise InputError(f"{path}: more than {most_rows:,} rows; this is not the file. Give the official one.")
             yield reader.line_num, row
     except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num}: not CSV ({error}). Mend this line.") from None
+        raise InputError(f"{path}:{reader.line_num}: not CSV ({error}). Correct this line.") from None
     except UnicodeDecodeError:
         decoded(data, path)  # it raises an error that names the line
         raise

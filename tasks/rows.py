@@ -72,7 +72,7 @@ def _parquet(path: Path, check: Check, most: int, most_rows: int) -> Iterator[tu
             for row in batch.to_pylist():
                 number += 1
                 if any(isinstance(cell, str) and len(cell) > MOST_CELL for cell in row.values()):
-                    raise InputError(f"{path}:{number}: a cell of more than {MOST_CELL:,} characters. Mend this row.")
+                    raise InputError(f"{path}:{number}: a cell of more than {MOST_CELL:,} characters. Correct it.")
                 yield number, row
     except (ArrowException, OSError, UnicodeDecodeError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0][:120]
@@ -137,4 +137,4 @@ def literal(text: str, where: str) -> Any:
                     return read(bare)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # TypeError: a set of lists
             continue
-    raise InputError(f"{where}: {text[:40]!r} is no list or mapping, as JSON or as Python prints it. Mend this cell.")
+    raise InputError(f"{where}: {text[:40]!r} is no list or mapping, as JSON or as Python prints it. Correct it.")

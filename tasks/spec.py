@@ -112,7 +112,7 @@ def parse(model: type[Model], data: Any, path: Path, within: tuple[str, ...] = (
         field = (*within, *error.errors()[0]["loc"])
         where = f"{path}:{line_of(path, field)}" if path.suffix in (".yaml", ".yml") else path
         above = "".join(f"{part}." for part in within)
-        raise InputError(f"{where}: {above}{first_problem(error)}. Mend this field.") from None
+        raise InputError(f"{where}: {above}{first_problem(error)}. Correct this field.") from None
 
 
 def _with_includes(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any], tuple[Path, ...]]:
@@ -192,7 +192,7 @@ def _read_items(path: Path, metadata: Metadata, spec: Path) -> Items:
         try:
             questions.append(Question.model_validate(row))
         except ValidationError as error:
-            raise InputError(f"{path}:{number}: {first_problem(error)}. Mend this field.") from None
+            raise InputError(f"{path}:{number}: {first_problem(error)}. Correct this field.") from None
     language = metadata.languages[0] if metadata.languages else "en"
     return parse(Questions, {"language": language, "frames": metadata.frames, "questions": questions}, path)
 
@@ -213,7 +213,7 @@ def _with_imported(items: Items, name: str, path: Path) -> tuple[Items, tuple[Pa
 def _imported_file(name: str, suffix: str, family: str, path: Path) -> Path:
     file = imported(family, suffix).get(name)
     if file is None:
-        raise NotImportedError(f"{path.name}: its data are not imported. Run `culteval data import --help`.")
+        raise NotImportedError(f"{path.name}: its data are not imported here. `culteval data import --help` shows how.")
     return file
 
 

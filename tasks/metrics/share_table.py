@@ -112,7 +112,7 @@ class _Rows:
         if len(odd):
             row = starts[odd[0]]
             place = f"{questions[question[row]]} of {countries[country[row]]}"
-            raise InputError(f"{self.path}: {place}: shares add up to {totals[odd[0]]:.3f}, not 1. Mend its rows.")
+            raise InputError(f"{self.path}: {place}: shares add up to {totals[odd[0]]:.3f}, not 1. Correct its rows.")
         return ShareTable(countries, questions, country, question, code, share, count)
 
 
@@ -163,17 +163,17 @@ def _plain(given: Any, where: str) -> Any:
 def _normal(shares: Any, options: int, where: str) -> list[float]:
     """Normalise rounded shares or per cent to sum to 1; nothing if all are zero."""
     if not isinstance(shares, list | tuple) or len(shares) != options:
-        raise InputError(f"{where}: expected {options} shares, one an option. Mend this list.")
+        raise InputError(f"{where}: expected {options} shares, one an option. Correct this list.")
     try:
         numbers = [float(share) for share in shares]
     except (TypeError, ValueError):
-        raise InputError(f"{where}: not a list of numbers. Mend this list.") from None
+        raise InputError(f"{where}: not a list of numbers. Correct this list.") from None
     total = sum(numbers)
     if total == 0 and not any(numbers):
         return []
     whole = 100.0 if total > 1 + options * ROUNDING + 1e-3 else 1.0
     if not all(0 <= share <= whole for share in numbers) or abs(total / whole - 1) > options * ROUNDING + 1e-3:
-        raise InputError(f"{where}: shares add up to {total:.3f}, not 1 (nor 100 per cent). Mend this list.")
+        raise InputError(f"{where}: shares add up to {total:.3f}, not 1 (nor 100 per cent). Correct this list.")
     return [share / total for share in numbers]
 
 

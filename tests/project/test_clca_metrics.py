@@ -334,5 +334,5 @@ def test_the_verdict_says_by_how_much():
 
     assert said(-0.02, 0.01) == "US: kl: the whole beats the control: -0.0200, 2.0 standard errors, p 0.01."
     assert "is worse than the control: +0.0200, 4.0" in said(0.02, 0.005)
-    assert "cannot be told from the control: -0.0030, 0.3" in said(-0.003, 0.01)
+    assert "does not differ significantly from the control: -0.0030, 0.3" in said(-0.003, 0.01)
     assert said(-0.02, 0.01, None).endswith("2.0 standard errors.") and "alike" in said(0.0, 0.0)
