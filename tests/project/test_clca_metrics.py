@@ -313,7 +313,7 @@ def test_a_study_in_which_nothing_moves_says_so():
         "US: kl_probs: the whole and the control answer alike.",
         "US: collapsed, since nearly all answers are one number: naive, whole.",
         "US: no answer differs from the bare model's: whole.",
-        "US: adapters of less than 4e-05 of the weights: in bfloat16 most of what tells them apart is rounding, "
+        "US: adapters of less than 4e-05 of the weights: in bfloat16 most of what distinguishes them is rounding, "
         "which standard errors over personas do not show: whole.",
     ]
 
