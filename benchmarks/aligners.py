@@ -81,8 +81,8 @@ def _skill(submission: Path, country: str) -> float:
 def _label(aligner: UsedAligner) -> str:
     """Return an aligner's name, and the settings that differ from its defaults (except population)."""
     usual = aligner_settings(aligner.name, ()).model_dump(mode="json")
-    odd = [f"{k}={v}" for k, v in aligner.settings.items() if v != usual[k] and k != "population"]
-    return f"{aligner.name} ({', '.join(odd)})" if odd else aligner.name
+    changed = [f"{k}={v}" for k, v in aligner.settings.items() if v != usual[k] and k != "population"]
+    return f"{aligner.name} ({', '.join(changed)})" if changed else aligner.name
 
 
 def _name(label: str) -> str:
@@ -123,20 +123,20 @@ def plot(points: Sequence[Point], path: Path) -> None:
             for row, split in enumerate(SPLITS):
                 _panel(panels[row, column], [p for p in points if p.country == country], searched, split)
                 panels[row, column].set_title(f"{name_of(country)}, {split}", loc="left")
-        told = panels[0, 0].get_legend_handles_labels()
-        panels[0, 0].figure.legend(*told, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+        legend = panels[0, 0].get_legend_handles_labels()
+        panels[0, 0].figure.legend(*legend, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
 
 
 def _panel(axes, points: Sequence[Point], searched: Sequence[str], split: str) -> None:
     colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(map(_name, searched)))}
     for aligner in searched:
-        mine = [p for p in points if p.aligner == aligner]
-        losses = [p.value("loss", "expected", split) for p in mine]
+        shown = [p for p in points if p.aligner == aligner]
+        losses = [p.value("loss", "expected", split) for p in shown]
         forms = [name for name in searched if _name(name) == _name(aligner)]  # the defaults first
         look = {"color": colours[_name(aligner)], "marker": "ox+1"[forms.index(aligner) % 4]}
-        axes.scatter([p.budget for p in mine], losses, s=16, label=aligner, **look)
-        budgets = sorted({p.budget for p in mine})
-        means = [np.mean([loss for p, loss in zip(mine, losses, strict=True) if p.budget == b]) for b in budgets]
+        axes.scatter([p.budget for p in shown], losses, s=16, label=aligner, **look)
+        budgets = sorted({p.budget for p in shown})
+        means = [np.mean([loss for p, loss in zip(shown, losses, strict=True) if p.budget == b]) for b in budgets]
         axes.plot(budgets, means, color=look["color"])
     bare = [p.value("loss", "expected", split) for p in points if p.aligner == "naive"]
     if bare:

@@ -75,9 +75,9 @@ def _measure(settings: Settings, dtype: str, population: int) -> list[Row]:
         ]
         say(f"packing, {dtype}: memory")
         ours = peak_of(_ours_once, settings, dtype)
-        theirs = peak_of(_peer_once, settings, dtype, adapter, batch)
-    note = f"ours {ours / 2**20:,.0f} MiB, peer {theirs / 2**20:,.0f} MiB at batch size {batch}"
-    return [*rows, Row(name="peak memory", dtype=dtype, ratio=theirs / ours, note=note)]
+        peer_peak = peak_of(_peer_once, settings, dtype, adapter, batch)
+    note = f"ours {ours / 2**20:,.0f} MiB, peer {peer_peak / 2**20:,.0f} MiB at batch size {batch}"
+    return [*rows, Row(name="peak memory", dtype=dtype, ratio=peer_peak / ours, note=note)]
 
 
 def compare(

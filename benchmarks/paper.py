@@ -60,11 +60,11 @@ def judged(aligned: AlignedModel, dimension: str) -> tuple[float, float]:
     """Compute the cross-entropy and pole accuracy on held-out pairs of one dimension."""
     prompts, measure = heldout_pairs()
     questions = spec_of(PAIRS).items.by_id
-    mine = prompts.take(
+    own_pairs = prompts.take(
         np.array([questions[i].dimension == dimension for i in prompts.layout.items])[prompts.layout.item]
     )
-    probs = aligned.answer(mine).probs
-    loss, missed = (measure.loss_function(mine.layout, readout)(probs)[0] for readout in ("expected", "argmax"))
+    probs = aligned.answer(own_pairs).probs
+    loss, missed = (measure.loss_function(own_pairs.layout, readout)(probs)[0] for readout in ("expected", "argmax"))
     return float(loss), 1 - float(missed)
 
 

@@ -146,10 +146,10 @@ class AugmentedPrompt(SoftPromptAligner):
         for row, objective in enumerate(asked):
             own = logs[row : row + 1]
             outside = (1 - own.exp().sum(-1)).mean()
-            total = total + self._told(objective, own) + self.settings.outside * outside
+            total = total + self._country_loss(objective, own) + self.settings.outside * outside
         return total / len(asked)
 
-    def _told(self, objective: Objective, logs: Tensor) -> Tensor:
+    def _country_loss(self, objective: Objective, logs: Tensor) -> Tensor:
         """Compute the loss of one country."""
         if self.settings.target == "labels":
             return cross_entropy(logs, label_places(objective))

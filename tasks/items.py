@@ -106,12 +106,12 @@ class Survey(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> Survey:
-        if odd := [item for item in self.items if item.startswith("free:")]:
-            raise ValueError(f"items.{odd[0]}: ids that begin with 'free:' are reserved for content-free items")
+        if reserved := [item for item in self.items if item.startswith("free:")]:
+            raise ValueError(f"items.{reserved[0]}: ids that begin with 'free:' are reserved for content-free items")
         for name, wording in self.wordings.items():
             if set(wording.items) != set(self.items):
-                odd = sorted(set(wording.items) ^ set(self.items))
-                raise ValueError(f"wordings.{name}.items: {odd} not in both this wording and 'items'")
+                differing = sorted(set(wording.items) ^ set(self.items))
+                raise ValueError(f"wordings.{name}.items: {differing} not in both this wording and 'items'")
             for item, key in self.items.items():
                 if key.scale not in wording.scales:
                     raise ValueError(f"wordings.{name}.scales: no labels for scale {key.scale!r} of item {item}")
@@ -260,8 +260,8 @@ class Question(Strict):
             raise ValueError("answers: give answer or answers, not both")
         if len(self.options) == 1 or len(set(self.options)) < len(self.options) or not all(self.options):
             raise ValueError("options: two or more, different and not empty")
-        if odd := [code for code in self.right if not 1 <= code <= len(self.options)]:
-            raise ValueError(f"answer: {odd[0]} is not the number of an option (1 to {len(self.options)})")
+        if invalid := [code for code in self.right if not 1 <= code <= len(self.options)]:
+            raise ValueError(f"answer: {invalid[0]} is not the number of an option (1 to {len(self.options)})")
         return self
 
     @property

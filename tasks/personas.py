@@ -90,8 +90,8 @@ class Population(Strict):
                 parts = [(field, form, kind) for _, field, form, kind in Formatter().parse(text) if field is not None]
             except ValueError as error:
                 raise ValueError(f"texts.{language}: {error}") from None
-            if odd := [field for field, form, kind in parts if field not in self.order or form or kind]:
-                raise ValueError(f"texts.{language}: {{{odd[0]}}} is not an attribute")
+            if unknown := [field for field, form, kind in parts if field not in self.order or form or kind]:
+                raise ValueError(f"texts.{language}: {{{unknown[0]}}} is not an attribute")
         return self
 
 
@@ -112,8 +112,8 @@ def panel(spec: TaskSpec, size: int, seed: int, split: SplitName) -> tuple[str, 
     people = draw(population, size, rng)
     language = spec.metadata.languages[0]
     text = population.texts.get(language, next(iter(population.texts.values())))
-    said = population.translations.get(language, {})
-    columns = {name: [said.get(name, {}).get(v, v) for v in values] for name, values in people.items()}
+    translated = population.translations.get(language, {})
+    columns = {name: [translated.get(name, {}).get(v, v) for v in values] for name, values in people.items()}
     return tuple(text.format(**{name: values[i] for name, values in columns.items()}) for i in range(size))
 
 
@@ -123,7 +123,7 @@ def draw(population: Population, size: int, rng: np.random.Generator) -> dict[st
     shown: dict[str, list[str]] = {}
     for name in population.order:
         attribute = population.attributes[name]
-        luck = rng.random(size)
+        draws = rng.random(size)
         keys = np.array(
             ["|".join(cell) for cell in zip(*(drawn[g] for g in attribute.given), strict=True)] or [""] * size
         )
@@ -132,7 +132,7 @@ def draw(population: Population, size: int, rng: np.random.Generator) -> dict[st
             table = attribute.shares(key)
             rows = keys == key
             edges = np.cumsum(list(table.values()))
-            place = np.minimum(np.searchsorted(edges, luck[rows], side="right"), len(table) - 1)
+            place = np.minimum(np.searchsorted(edges, draws[rows], side="right"), len(table) - 1)
             column[rows] = np.array(list(table), dtype=object)[place]
         drawn[name] = column
         shown[name] = _years(column, rng) if attribute.bands else column.tolist()

@@ -75,8 +75,8 @@ def _parquet(path: Path, check: Check, most: int, most_rows: int) -> Iterator[tu
                     raise InputError(f"{path}:{number}: a cell of more than {MOST_CELL:,} characters. Correct it.")
                 yield number, row
     except (ArrowException, OSError, UnicodeDecodeError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"{path}: not a Parquet file that can be read ({said}). Write it again.") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(f"{path}: not a Parquet file that can be read ({reason}). Write it again.") from None
 
 
 def question_id(row: dict[str, Any], number: int) -> str:

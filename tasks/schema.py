@@ -121,6 +121,6 @@ class Metadata(Strict):
 
     @model_validator(mode="after")
     def _own_readouts(self) -> Metadata:
-        if odd := [name for name in self.readouts if name not in OWN_READOUTS]:
-            raise ValueError(f"readouts: {odd[0]!r} is not one of {', '.join(OWN_READOUTS)}")
+        if unknown := [name for name in self.readouts if name not in OWN_READOUTS]:
+            raise ValueError(f"readouts: {unknown[0]!r} is not one of {', '.join(OWN_READOUTS)}")
         return self

@@ -129,10 +129,10 @@ def _with_includes(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, A
     own = data.get("metadata", {})
     if not isinstance(own, dict):
         raise InputError(f"{path}: metadata: expected a mapping of fields.")
-    theirs = base.get("metadata", {})
-    if not isinstance(theirs, dict):
+    included = base.get("metadata", {})
+    if not isinstance(included, dict):
         raise InputError(f"{files[0]}: metadata: expected a mapping of fields.")
-    metadata = theirs | own
+    metadata = included | own
     return base | data | {"metadata": metadata}, (path, *files)
 
 

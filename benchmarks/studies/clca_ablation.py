@@ -122,14 +122,14 @@ class Study:
         """Compute an arm's metrics in a country and its change from the control, for ``WHOLE`` also from ``naive``."""
         country, other = Country(code), self.countries[(self.countries.index(code) + 1) % len(self.countries)]
         trained = (other, WHOLE) if name == WRONG else (code, name)
-        mine, naive = replies[trained], replies[code, NAIVE]
-        row: dict[str, Any] = {"country": code, "arm": name, "metrics": values(country, mine) | habits(mine, naive)}
+        own, naive = replies[trained], replies[code, NAIVE]
+        row: dict[str, Any] = {"country": code, "arm": name, "metrics": values(country, own) | habits(own, naive)}
         if name != NAIVE:
             row["adapter size"] = size_of(self._folder(*trained) / LORA)
         against = {"from_control": replies[code, CONTROL]} | ({"from_naive": naive} if name == WHOLE else {})
-        for key, theirs in against.items():
-            if mine is not theirs:
-                row[key] = change(country, theirs, mine, np.random.default_rng(self.seed), COMPARED)
+        for key, reference in against.items():
+            if own is not reference:
+                row[key] = change(country, reference, own, np.random.default_rng(self.seed), COMPARED)
         return row
 
 
@@ -144,18 +144,18 @@ def verdicts(rows: list[dict[str, Any]], code: str) -> list[str]:
     The comparison with the control, and reasons why answers are uninformative.
     """
     own = [row for row in rows if row["country"] == code]
-    mine = {row["arm"]: row["metrics"] for row in own}
-    said = [verdict(rows, code, metric) for metric in JUDGED]
-    if collapsed := [arm for arm, metrics in mine.items() if metrics["commonest"] >= COLLAPSED]:
-        said.append(f"{code}: collapsed, since nearly all answers are one number: {', '.join(collapsed)}.")
-    if still := [arm for arm, metrics in mine.items() if arm != NAIVE and not metrics["moved"]]:
-        said.append(f"{code}: no answer differs from the bare model's: {', '.join(still)}.")
+    metrics_of = {row["arm"]: row["metrics"] for row in own}
+    lines = [verdict(rows, code, metric) for metric in JUDGED]
+    if collapsed := [arm for arm, metrics in metrics_of.items() if metrics["commonest"] >= COLLAPSED]:
+        lines.append(f"{code}: collapsed, since nearly all answers are one number: {', '.join(collapsed)}.")
+    if still := [arm for arm, metrics in metrics_of.items() if arm != NAIVE and not metrics["moved"]]:
+        lines.append(f"{code}: no answer differs from the bare model's: {', '.join(still)}.")
     if faint := [row["arm"] for row in own if max(row.get("adapter size", {"": 1.0}).values()) < FAINT]:
-        said.append(
+        lines.append(
             f"{code}: adapters of less than {FAINT:g} of the weights: in bfloat16 most of what distinguishes "
             f"them is rounding, which standard errors over personas do not show: {', '.join(faint)}."
         )
-    return said
+    return lines
 
 
 def verdict(rows: list[dict[str, Any]], code: str, metric: str = "kl") -> str:
@@ -165,11 +165,13 @@ def verdict(rows: list[dict[str, Any]], code: str, metric: str = "kl") -> str:
     size, error = found["difference"], found["standard_error"]
     if not error:
         return f"{code}: {metric}: the whole and the control answer alike."
-    said = "beats" if (size > 0) == bool(found["higher_is_better"]) else "is worse than"
+    relation = "beats" if (size > 0) == bool(found["higher_is_better"]) else "is worse than"
     if abs(size) < CLEAR * error:
-        said = "does not differ significantly from"
+        relation = "does not differ significantly from"
     p = "" if found["p"] is None else f", p {found['p']:.3g}"
-    return f"{code}: {metric}: the whole {said} the control: {size:+.4f}, {abs(size) / error:.1f} standard errors{p}."
+    return (
+        f"{code}: {metric}: the whole {relation} the control: {size:+.4f}, {abs(size) / error:.1f} standard errors{p}."
+    )
 
 
 @click.command(cls=Command)
@@ -198,21 +200,21 @@ def main(as_json: bool, personas: int | None, countries: tuple[str, ...], **flag
         study = Study(folder, codes, work.pipeline, work.model_of, people, configs[0].seed, work.tell)
         own = work.settings.own()
         for rows in study.run():
-            said = [tables.settings(own, work.settings.preset)]
-            said += [line for code in codes for line in verdicts(rows, code)]
+            lines = [tables.settings(own, work.settings.preset)]
+            lines += [line for code in codes for line in verdicts(rows, code)]
             if waiting := missing(rows):
-                said.append(f"Not done yet: {', '.join(waiting)}.")
+                lines.append(f"Not done yet: {', '.join(waiting)}.")
             write_json(folder / "ablation.json", {"settings": own, "personas": people, "rows": rows})
-            text = "\n".join([tables.markdown(*tables.arms(rows)), *(f"- {line}" for line in said)])
+            text = "\n".join([tables.markdown(*tables.arms(rows)), *(f"- {line}" for line in lines)])
             write_text(folder / "ablation.md", f"{text}\n")
         usage = work.usage()
     if as_json:
-        told = {"folder": str(folder), "personas": people, "verdicts": said, "rows": rows}
-        click.echo(json.dumps(told | usage_json(usage)))
+        result = {"folder": str(folder), "personas": people, "verdicts": lines, "rows": rows}
+        click.echo(json.dumps(result | usage_json(usage)))
         return
     console = Console()
     console.print(tables.rich(*tables.arms(rows, tables.NARROW), f"What each part is worth: {people} personas"))
-    for line in (tables.LEGEND, *said):
+    for line in (tables.LEGEND, *lines):
         console.print(line, highlight=False)
     show_usage(console, usage)
     console.print(f"table      {folder / 'ablation.md'}", highlight=False, soft_wrap=True, markup=False)
@@ -228,8 +230,10 @@ def _same_study(path: Path, config: dict[str, Any]) -> None:
     config["base_url"] = url
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else config
     flat = [each | {f"setting {name}": value for name, value in each["settings"].items()} for each in (config, before)]
-    if odd := [name for name in flat[0] if flat[0][name] != flat[1].get(name) and name != "settings"]:
-        raise RunError(f"{path.parent}: a study with other settings is here ({', '.join(odd)} differ). Change --out.")
+    if differing := [name for name in flat[0] if flat[0][name] != flat[1].get(name) and name != "settings"]:
+        raise RunError(
+            f"{path.parent}: a study with other settings is here ({', '.join(differing)} differ). Change --out."
+        )
     write_json(path, config)
 
 

@@ -51,8 +51,8 @@ def main(as_json: bool, personas: int | None, given: str | None, **flags: Any) -
         write_text(after / "evaluation.md", tables.markdown(*tables.changes(rows)))
         usage = work.usage()
     if as_json:
-        told = {"folder": str(after), "country": country.code, "personas": people, "metrics": rows}
-        click.echo(json.dumps(told | usage_json(usage)))
+        result = {"folder": str(after), "country": country.code, "personas": people, "metrics": rows}
+        click.echo(json.dumps(result | usage_json(usage)))
         return
     console = Console()
     console.print(tables.rich(*tables.changes(rows), f"wvs_text, {country.code}: {people} personas, before and after"))

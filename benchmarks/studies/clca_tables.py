@@ -51,8 +51,8 @@ def arms(rows: Sequence[dict[str, Any]], shown: Sequence[str] = SHOWN) -> Cells:
             numbers.append(", ".join(f"{name} {size:.1g}" for name, size in row.get("adapter size", {}).items()))
         compared = {each["metric"]: each for each in row.get("from_control", ())}
         for metric in JUDGED:
-            told = _against(compared.get(metric))
-            numbers += told if whole else told[1:2]
+            difference = _against(compared.get(metric))
+            numbers += difference if whole else difference[1:2]
         cells.append([row["country"], row["arm"], *numbers])
     last = ["adapter size"] if whole else []
     for metric in JUDGED:

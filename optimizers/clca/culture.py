@@ -42,8 +42,8 @@ def in_words(scores: Scores, code: str) -> str:
     words = read_yaml(_HERE / "culture.yaml")
     every = np.stack([scores.rows[name] for name in scores.complete])
     z = (scores.target(code) - every.mean(0)) / every.std(0)
-    told = [words["hofstede"][name][level(value)] for name, value in zip(DIMENSIONS, z, strict=True)]
-    text = f"The culture of {name_of(code)} is {_listed(told)}."
+    traits = [words["hofstede"][name][level(value)] for name, value in zip(DIMENSIONS, z, strict=True)]
+    text = f"The culture of {name_of(code)} is {_listed(traits)}."
     if (place := values_map().get(code)) is not None:
         axes = [words["values_map"][axis][level(value)] for axis, value in zip(AXES, place, strict=True)]
         text += f" People there are {_listed(axes)}."

@@ -193,22 +193,22 @@ class Pipeline:
         return [each for each in read_dialogues(self.folder / "dialogues.jsonl") if each.id in names]
 
     def _intents(self) -> int:
-        told, tokens = self.kept(), 0
-        if told and "intent" in self.settings.parts:
-            kept, heard = told, partial(self.tell, "intents")
-            told, tokens = self._written("intents", lambda writer: with_intents(kept, writer, self.seed, heard))
-        write_dialogues(self.folder / "intents.jsonl", told)
-        if told:
-            save_dataset(self.folder / "dataset", told)
+        dialogues, tokens = self.kept(), 0
+        if dialogues and "intent" in self.settings.parts:
+            kept, heard = dialogues, partial(self.tell, "intents")
+            dialogues, tokens = self._written("intents", lambda writer: with_intents(kept, writer, self.seed, heard))
+        write_dialogues(self.folder / "intents.jsonl", dialogues)
+        if dialogues:
+            save_dataset(self.folder / "dataset", dialogues)
         else:
             (self.folder / "dataset").mkdir()
         return tokens
 
     def _train(self) -> int:
         path = self.folder / "intents.jsonl"
-        told = read_dialogues(path) if path.stat().st_size else []
+        dialogues = read_dialogues(path) if path.stat().st_size else []
         model = self.model_of()
-        learned = examples(told, model.chat, self.settings.parts, self.settings.length)
+        learned = examples(dialogues, model.chat, self.settings.parts, self.settings.length)
         if self.settings.unrelated:
             rng = np.random.default_rng(self.seed)
             learned = unrelated(model.chat, learned, self.settings.length, rng)
@@ -242,9 +242,9 @@ def draw_losses(path: Path, points: Sequence[Point]) -> None:
     """Draw the loss curve as SVG."""
     with drawing(path, 6, 3.2) as axes:
         for left, colour, name in ((False, "#0072b2", "trained on"), (True, "#d55e00", "left out")):
-            mine = [point for point in points if point.heldout == left]
+            curve = [point for point in points if point.heldout == left]
             axes.plot(
-                [p.step for p in mine], [p.loss for p in mine], color=colour, label=name, marker="o" if left else None
+                [p.step for p in curve], [p.loss for p in curve], color=colour, label=name, marker="o" if left else None
             )
         axes.set_xlabel("step")
         axes.set_ylabel("loss per token")

@@ -91,5 +91,5 @@ class CLCASettings(Settings):
 
     def own(self) -> dict[str, Any]:
         """Return the settings that differ from the preset."""
-        usual, mine = CLCASettings(preset=self.preset).model_dump(mode="json"), self.model_dump(mode="json")
-        return {name: value for name, value in mine.items() if value != usual[name]}
+        usual, current = CLCASettings(preset=self.preset).model_dump(mode="json"), self.model_dump(mode="json")
+        return {name: value for name, value in current.items() if value != usual[name]}

@@ -26,10 +26,10 @@ def convert(source: str) -> str:
     assert isinstance(survey, Survey)
     rows = read_table(source, COLUMNS)
     if (items := [row["item"].strip() for row in rows]) != list(survey.ids):
-        odd = next(
+        mismatch = next(
             (f"row {i + 2}: {a!r}" for i, (a, b) in enumerate(zip(items, survey.ids, strict=False)) if a != b), None
         )
-        raise InputError(f"{source}: {odd or f'{len(items)} rows'}; expected the items m01 to m24, in this order.")
+        raise InputError(f"{source}: {mismatch or f'{len(items)} rows'}; expected the items m01 to m24, in this order.")
     scales: dict[str, tuple[str, ...]] = {}
     for line, row in enumerate(rows, start=2):
         if empty := [name for name in COLUMNS if not row[name].strip()]:

@@ -193,12 +193,12 @@ def _hard_options(rows: list[Line], mended: set[str]) -> Iterator[Option]:
     """Return the options of a Hard question, one per row."""
     truths: dict[str, bool] = {}
     for line, row in rows:
-        said, text = row["answer"].strip().lower(), row["prompt_option"].strip()
-        if said not in ("true", "false", "1", "0"):
-            raise _Unusable(line, "answer", f"{said[:20]!r} is neither True nor False")
+        verdict, text = row["answer"].strip().lower(), row["prompt_option"].strip()
+        if verdict not in ("true", "false", "1", "0"):
+            raise _Unusable(line, "answer", f"{verdict[:20]!r} is neither True nor False")
         if text in truths:
             mended.add(_EQUAL)
-        if truths.setdefault(text, right := said in ("true", "1")) != right:
+        if truths.setdefault(text, right := verdict in ("true", "1")) != right:
             raise _Unusable(line, "answer", "True and False of the same option")
         yield line, text, right
 

@@ -62,8 +62,8 @@ def read_columns(source: Path, names: Sequence[str]) -> dict[str, Column]:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:  # or a password
         raise InputError(f"{source}: an archive that cannot be read ({str(error)[:80]}). Unpack it.") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        said = getattr(error, "strerror", None) or error
-        raise InputError(f"{source}: cannot be read ({said}). Give the survey's CSV file.") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{source}: cannot be read ({reason}). Give the survey's CSV file.") from None
 
 
 def _read_columns(source: Path, names: Sequence[str]) -> dict[str, Column]:
@@ -164,8 +164,8 @@ def _table(source: Path, header: _Header, encoding: str, names: Sequence[str]) -
     except ArrowException as error:
         if "UTF8" in str(error):
             raise UnicodeDecodeError("utf-8", b"", 0, 0, "not UTF-8") from None
-        said = str(error).splitlines()[0][:160]
-        raise InputError(f"{source}: {said}. Give the official file unchanged.") from None
+        reason = str(error).splitlines()[0][:160]
+        raise InputError(f"{source}: {reason}. Give the official file unchanged.") from None
     if table.num_rows == 0:
         raise InputError(f"{source}: a header and no rows. Give the whole file.")
     return {name: _column(table[number]) for name, number in zip(names, wanted, strict=True)}

@@ -42,8 +42,8 @@ def numbers(column: Column, where: str) -> np.ndarray:
         InputError: a text that is not a number, or both points and commas.
     """
     given = [text for text in column.texts if not is_empty(text)]
-    if odd := next((text for text in given if not _NUMBER.fullmatch(text)), None):
-        raise InputError(f"{where}: a cell is not a number ({odd[:40]!r}). Give the official file.")
+    if invalid := next((text for text in given if not _NUMBER.fullmatch(text)), None):
+        raise InputError(f"{where}: a cell is not a number ({invalid[:40]!r}). Give the official file.")
     if any("," in text for text in given) and any("." in text for text in given):
         raise InputError(f"{where}: numbers with commas and with points, so the decimal separator is ambiguous.")
     values = [np.nan if is_empty(text) else float(text.replace(",", ".")) for text in column.texts]
@@ -67,9 +67,9 @@ def _code(text: str, phrases: Phrases, where: str) -> float:
         if not value.is_integer():
             raise InputError(f"{where}: {text!r} is not a code. Give the official file.")
         return value
-    said = _plain(text)
-    found = _matching(said, _table(tuple(phrases.items())))
-    if found is None and _matching(said, _table(((0, known().missing),))) is not None:
+    label = _plain(text)
+    found = _matching(label, _table(tuple(phrases.items())))
+    if found is None and _matching(label, _table(((0, known().missing),))) is not None:
         return np.nan
     if found is None and (numbered := _NUMBERED.fullmatch(text)):
         return float(numbered[1])
@@ -97,10 +97,10 @@ def _table(phrases: tuple[tuple[int, str], ...]) -> tuple[tuple[str, bool, int],
     return tuple((part.removeprefix("~"), part.startswith("~"), code) for part, code in every)
 
 
-def _matching(said: str, table: tuple[tuple[str, bool, int], ...]) -> int | None:
+def _matching(label: str, table: tuple[tuple[str, bool, int], ...]) -> int | None:
     """Return the code of the whole label, else of the longest phrase in it."""
-    whole = next((code for phrase, _, code in table if phrase == said), None)
-    inside = [(len(phrase), code) for phrase, part, code in table if part and f" {phrase} " in f" {said} "]
+    whole = next((code for phrase, _, code in table if phrase == label), None)
+    inside = [(len(phrase), code) for phrase, part, code in table if part and f" {phrase} " in f" {label} "]
     return whole if whole is not None or not inside else max(inside)[1]
 
 

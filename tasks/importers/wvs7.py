@@ -113,8 +113,8 @@ def _lines(
 def _two_letters(name: str, source: Path) -> str:
     code = country_code(name)
     if code is None:
-        said = "an empty cell" if is_empty(name) else f"{name[:40]!r}"
-        raise InputError(f"{source}: {COUNTRY}: {said} is not a country. Give the official file.")
+        shown = "an empty cell" if is_empty(name) else f"{name[:40]!r}"
+        raise InputError(f"{source}: {COUNTRY}: {shown} is not a country. Give the official file.")
     return code
 
 

@@ -72,9 +72,9 @@ def agreement(answers: Answers) -> tuple[float, int] | None:
     """Compute the share of parsed texts whose code is the most probable option, and their number; None without both."""
     if answers.parsed is None or not answers.weighed:
         return None
-    said, likeliest = answers.values("text")[0], answers.values("argmax")[0]
-    read = (answers.layout.widths > 0) & ~np.isnan(said)
-    return (float((said == likeliest)[read].mean()), int(read.sum())) if read.any() else None
+    parsed, likeliest = answers.values("text")[0], answers.values("argmax")[0]
+    read = (answers.layout.widths > 0) & ~np.isnan(parsed)
+    return (float((parsed == likeliest)[read].mean()), int(read.sum())) if read.any() else None
 
 
 def spreads(sheet: Sheet, answers: Answers, metric: str, value: Callable[[Answers], float]) -> Iterator[Score]:

@@ -172,8 +172,8 @@ class Poles:
         logs = -np.log(closed.probs[0, :, :2] * (1 - closed.outside[0])[:, None] + LEAST)
         rows = [sheet.row("loss", -np.log(sided + LEAST).mean(), False)]
         for number, name in enumerate(DIMENSIONS):
-            mine = self.dimension[layout.item] == number
-            if mine.any():
-                rows.append(sheet.row(f"loss_high_{name}", logs[mine, 0].mean(), None))
-                rows.append(sheet.row(f"loss_low_{name}", logs[mine, 1].mean(), None))
+            own = self.dimension[layout.item] == number
+            if own.any():
+                rows.append(sheet.row(f"loss_high_{name}", logs[own, 0].mean(), None))
+                rows.append(sheet.row(f"loss_low_{name}", logs[own, 1].mean(), None))
         return rows

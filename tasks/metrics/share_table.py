@@ -108,11 +108,13 @@ class _Rows:
             raise InputError(f"{self.path}:{line[row]}: {problem}")
         starts = np.flatnonzero(new)
         totals = np.add.reduceat(share, starts) if len(starts) else np.zeros(0)
-        odd = np.flatnonzero(abs(totals - 1) > 1e-3)
-        if len(odd):
-            row = starts[odd[0]]
+        invalid = np.flatnonzero(abs(totals - 1) > 1e-3)
+        if len(invalid):
+            row = starts[invalid[0]]
             place = f"{questions[question[row]]} of {countries[country[row]]}"
-            raise InputError(f"{self.path}: {place}: shares add up to {totals[odd[0]]:.3f}, not 1. Correct its rows.")
+            raise InputError(
+                f"{self.path}: {place}: shares add up to {totals[invalid[0]]:.3f}, not 1. Correct its rows."
+            )
         return ShareTable(countries, questions, country, question, code, share, count)
 
 

@@ -127,9 +127,9 @@ class Shares:
         for code, share in self.reference.shares[self.spec.items.ids[item]].items():
             shares[merge.get(code, code)] += share
         codes = np.unique(self.codes[item])
-        if odd := sorted(set(shares) - set(codes.tolist())):
+        if extra := sorted(set(shares) - set(codes.tolist())):
             raise InputError(
-                f"{self.spec.path}: the reference has code {odd[0]} of {self.spec.items.ids[item]} in {self.country}, "
+                f"{self.spec.path}: the reference has code {extra[0]} of {self.spec.items.ids[item]} in {self.country}, "
                 f"the scale has {codes.tolist()}."
             )
         row = np.array([shares.get(code, 0.0) for code in codes.tolist()])

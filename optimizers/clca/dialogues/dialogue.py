@@ -74,8 +74,8 @@ class Dialogue(Strict):
     def _two(self) -> Dialogue:
         if self.people[0] == self.people[1]:
             raise ValueError("the two persons have one name")
-        if odd := {turn.speaker for turn in self.turns} - set(self.people):
-            raise ValueError(f"{sorted(odd)[0]!r} speaks and is neither of the two persons")
+        if unknown := {turn.speaker for turn in self.turns} - set(self.people):
+            raise ValueError(f"{sorted(unknown)[0]!r} speaks and is neither of the two persons")
         return self
 
 

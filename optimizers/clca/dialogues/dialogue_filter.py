@@ -72,8 +72,8 @@ def read_judgement(reply: str) -> Judgement:
     found = _VERDICT.match(reply)
     if not found:
         return Judgement(verdict=None, confidence="not sure", reply=reply)
-    told = _CONFIDENCE.search(_VERDICT_LINE.split(reply[found.end() :], maxsplit=1)[0])
-    level = CONFIDENCE[(told.lastindex or 0) - 1] if told else "not sure"
+    confidence = _CONFIDENCE.search(_VERDICT_LINE.split(reply[found.end() :], maxsplit=1)[0])
+    level = CONFIDENCE[(confidence.lastindex or 0) - 1] if confidence else "not sure"
     return Judgement(verdict=found[1].lower(), confidence=level, reply=reply)
 
 
@@ -121,10 +121,10 @@ def repeated(words: Sequence[str]) -> float:
 
 def names_culture(dialogue: Dialogue, place: Place) -> bool:
     """Return whether the turns mention a person's name, or a word of the country, ignoring accents and case."""
-    told = _plain(said(dialogue))
+    text = _plain(said(dialogue))
     names = [part for name in dialogue.people for part in name.split()]
     listed = [_plain(word) for word in (*place.words, *place.cities, *place.foods, *names)]
-    return any(re.search(_bounded(word), told) for word in listed)
+    return any(re.search(_bounded(word), text) for word in listed)
 
 
 def _bounded(word: str) -> str:
@@ -141,11 +141,11 @@ def judge(
     dialogues: Sequence[Dialogue], culture: str, writer: Writer, seed: int, heard: Heard
 ) -> list[dict[str, Judgement]]:
     """Ask three judgements per dialogue, question by question, with the most probable answers."""
-    texts, told = read_yaml(_TEXTS), [as_text(each) for each in dialogues]
+    texts, prompts = read_yaml(_TEXTS), [as_text(each) for each in dialogues]
     found: list[dict[str, Judgement]] = [{} for _ in dialogues]
     for number, question in enumerate(QUESTIONS):
         chats = []
-        for text, known in zip(told, found, strict=True):
+        for text, known in zip(prompts, found, strict=True):
             words = {"dialogue": text, "culture": culture}
             if question == "meta":
                 words |= {"quality": known["quality"].told(), "fit": known["culture"].told()}

@@ -31,8 +31,8 @@ def language_of(texts: Sequence[str]) -> Language:
     """
     read = [(text, _ranked(text)[0][0]) for text in texts if scripts(text)]
     code = _most(Counter(code for _, code in read if code != NO_LANGUAGE), ENGLISH.code)
-    mine = [text for text, own in read if own == code] or texts
-    return Language(code, _most(scripts(" ".join(mine)), ENGLISH.script))
+    own_texts = [text for text, own in read if own == code] or texts
+    return Language(code, _most(scripts(" ".join(own_texts)), ENGLISH.script))
 
 
 def not_in(expected: Language, text: str) -> str:

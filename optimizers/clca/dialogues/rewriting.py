@@ -24,12 +24,12 @@ def rewrite(
     A text is left unchanged if the new one is empty, much longer, or lacks a name: the roles are already assigned.
     """
     template = read_yaml(_TEXTS)["rewrite"]
-    told = [
+    requests = [
         template.format(culture=culture, country=name_of(scene.country), text=text)
         for scene in scenes
         for text in _texts(scene)
     ]
-    replies = in_parts(writer, [[{"role": "user", "content": each}] for each in told], STYLE, seed, heard)
+    replies = in_parts(writer, [[{"role": "user", "content": each}] for each in requests], STYLE, seed, heard)
     found, stayed = [], 0
     for number, scene in enumerate(scenes):
         names = [part for one in scene.people for part in one.name.split()]

@@ -93,11 +93,11 @@ def play_round(
             begun = draw_openings(len(waiting), len(now[waiting[0]].turns) >= LEAST_STAY, rng)
         asked = [k for k, start in enumerate(begun) if start != "LEAVE"]  # a person who leaves says nothing
         chats = [chat_of(now[waiting[k]], culture) for k in asked]
-        said = ["LEAVE"] * len(waiting)
+        replies = ["LEAVE"] * len(waiting)
         texts = writer.write(chats, style, seed + attempt, [begun[k] for k in asked]) if chats else []
         for k, text in zip(asked, texts, strict=True):
-            said[k] = text
-        actions = [parse_action(text) for text in said]
+            replies[k] = text
+        actions = [parse_action(text) for text in replies]
         for i, action in zip(waiting, actions, strict=True):
             now[i] = _after(now[i], action, turns)
         waiting = [i for i, action in zip(waiting, actions, strict=True) if action is None]
@@ -110,9 +110,9 @@ def _after(playing: Playing, action: Action | None, turns: int) -> Playing:
     if action is None:
         return playing.model_copy(update={"malformed": playing.malformed + 1})
     speaker = playing.scenario.people[playing.mover].name
-    said = (*playing.turns, Turn(speaker=speaker, kind=action.kind, text=whole_sentences(action.text)))
-    ended = "left" if action.kind == "leave" else "turns" if len(said) >= turns else ""
-    return playing.model_copy(update={"turns": said, "ended": ended})
+    played = (*playing.turns, Turn(speaker=speaker, kind=action.kind, text=whole_sentences(action.text)))
+    ended = "left" if action.kind == "leave" else "turns" if len(played) >= turns else ""
+    return playing.model_copy(update={"turns": played, "ended": ended})
 
 
 def round_seeds(seed: int) -> Callable[[int], int]:

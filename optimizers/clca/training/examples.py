@@ -35,8 +35,8 @@ def perspectives(dialogue: Dialogue, parts: Sequence[Part]) -> Iterator[list[Mes
 
 
 def _chat(dialogue: Dialogue, number: int, name: str, part: Part) -> Iterator[Message]:
-    told = f"{dialogue.scenario}\nYou are {name}. {dialogue.backgrounds[number]}\n{dialogue.goals[number]}"
-    yield {"role": "system", "content": told}
+    background = f"{dialogue.scenario}\nYou are {name}. {dialogue.backgrounds[number]}\n{dialogue.goals[number]}"
+    yield {"role": "system", "content": background}
     if dialogue.turns and dialogue.turns[0].speaker == name:
         yield {"role": "user", "content": "The scene begins."}
     for turn in dialogue.turns:
