@@ -129,8 +129,8 @@ class Shares:
         codes = np.unique(self.codes[item])
         if extra := sorted(set(shares) - set(codes.tolist())):
             raise InputError(
-                f"{self.spec.path}: the reference has code {extra[0]} of {self.spec.items.ids[item]} in {self.country}, "
-                f"the scale has {codes.tolist()}."
+                f"{self.spec.path}: the reference has code {extra[0]} of {self.spec.items.ids[item]} in "
+                f"{self.country}, the scale has {codes.tolist()}."
             )
         row = np.array([shares.get(code, 0.0) for code in codes.tolist()])
         return row / row.sum()
