@@ -1,4 +1,4 @@
-"""Measure one thing: python -m benchmarks NAME [--json]. What each NAME measures is in README.md beside this file."""
+"""Run one benchmark: python -m benchmarks NAME [--json]. README.md beside this file describes each NAME."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def main(
     device: str,
     out: Path | None,
 ) -> None:
-    """Measure one thing and print its rows."""
+    """Run one benchmark and print its rows."""
     if out and name != "scaling":
         raise click.UsageError("--out goes with scaling.")
     settings = Settings(model, dtypes, repeats, threads, device, out)
@@ -87,7 +87,7 @@ def show(name: str, rows: list[Row]) -> None:
 
 
 def cell(value: str | float | None) -> str:
-    """Text as it is, numbers with three digits, nothing for null."""
+    """Format a cell: text as it is, numbers with three digits, nothing for null."""
     return value if isinstance(value, str) else "" if value is None else f"{value:.3g}"
 
 

@@ -23,7 +23,7 @@ from culteval.harness.submissions.manifest import UsedAligner
 from culteval.tasks.countries import name_of
 from culteval.tasks.score import Score, find
 
-OTHERS = ("US", "SA", "CN", "IN", "DE", "BR", "JP", "NG")  # against which an alignment to one country is a wrong one
+OTHERS = ("US", "SA", "CN", "IN", "DE", "BR", "JP", "NG")  # the countries of the wrong-country comparison
 COLUMNS = (
     ("fit", "loss", "expected", "fit", ",.0f"),
     ("fit argmax", "loss", "argmax", "fit", ",.0f"),
@@ -38,7 +38,7 @@ SPLITS = ("fit", "heldout")
 
 @dataclass(frozen=True)
 class Point:
-    """One finished run: what it was given, what came out, its skill against other countries."""
+    """One finished run: its configuration, its scores, its skill for other countries."""
 
     aligner: str
     country: str
@@ -49,18 +49,18 @@ class Point:
     wrong: float
 
     def value(self, metric: str, readout: str, split: str) -> float:
-        """A score, NaN where there is none."""
+        """Return a score, NaN if there is none."""
         found = find(self.scores, (metric, readout, split))
         return float("nan") if found is None else found.value
 
     @property
     def collapsed(self) -> bool:
-        """Whether the held-out answers are one answer given 24 times."""
+        """Return whether the held-out answers are in effect one answer given 24 times."""
         return self.value("collapsed", "expected", "heldout") == 1
 
 
 def read(folder: Path) -> list[Point]:
-    """Every finished run of the sweep."""
+    """Read every finished run of the sweep."""
     points = []
     for path in sorted(folder.glob(f"*/{SCORES}")):
         manifest = read_result(path.parent, reused=True).manifest
@@ -79,21 +79,22 @@ def _skill(submission: Path, country: str) -> float:
 
 
 def _label(aligner: UsedAligner) -> str:
-    """An aligner's name, and the settings in which it differs from its defaults (population aside)."""
+    """Return an aligner's name, and the settings that differ from its defaults (except population)."""
     usual = aligner_settings(aligner.name, ()).model_dump(mode="json")
-    odd = [f"{k}={v}" for k, v in aligner.settings.items() if v != usual[k] and k != "population"]
-    return f"{aligner.name} ({', '.join(odd)})" if odd else aligner.name
+    changed = [f"{k}={v}" for k, v in aligner.settings.items() if v != usual[k] and k != "population"]
+    return f"{aligner.name} ({', '.join(changed)})" if changed else aligner.name
 
 
 def _name(label: str) -> str:
-    """The aligner of a label, without its settings."""
+    """Return the aligner of a label, without its settings."""
     return label.partition(" (")[0]
 
 
 def table(points: Sequence[Point], each: bool = False) -> str:
-    """Markdown: a row an aligner, country and budget, or a row for ``each`` seed of these.
+    """Build a Markdown table: one row per aligner, country and budget, or one per seed with ``each``.
 
-    Of several seeds means, of their seconds the least: other work adds to them.
+    Over several seeds the means are shown, except the minimum of the seconds, which other work on the machine
+    increases.
     """
     groups: dict[tuple[str, str, int, int], list[Point]] = defaultdict(list)
     for point in points:
@@ -110,9 +111,9 @@ def table(points: Sequence[Point], each: bool = False) -> str:
 
 
 def plot(points: Sequence[Point], path: Path) -> None:
-    """Loss against budget, fitted and held out, a panel a country; seeds as points, their mean as a line.
+    """Plot loss against budget, fitted and held out, one panel per country; seeds as points, their mean as a line.
 
-    Settings other than an aligner's defaults share its colour, as crosses of several kinds.
+    Settings that differ from an aligner's defaults have its colour and other markers.
     """
     countries = sorted({point.country for point in points})
     searched = sorted({point.aligner for point in points if point.budget})
@@ -122,20 +123,20 @@ def plot(points: Sequence[Point], path: Path) -> None:
             for row, split in enumerate(SPLITS):
                 _panel(panels[row, column], [p for p in points if p.country == country], searched, split)
                 panels[row, column].set_title(f"{name_of(country)}, {split}", loc="left")
-        told = panels[0, 0].get_legend_handles_labels()
-        panels[0, 0].figure.legend(*told, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+        legend = panels[0, 0].get_legend_handles_labels()
+        panels[0, 0].figure.legend(*legend, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
 
 
 def _panel(axes, points: Sequence[Point], searched: Sequence[str], split: str) -> None:
     colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(map(_name, searched)))}
     for aligner in searched:
-        mine = [p for p in points if p.aligner == aligner]
-        losses = [p.value("loss", "expected", split) for p in mine]
+        shown = [p for p in points if p.aligner == aligner]
+        losses = [p.value("loss", "expected", split) for p in shown]
         forms = [name for name in searched if _name(name) == _name(aligner)]  # the defaults first
         look = {"color": colours[_name(aligner)], "marker": "ox+1"[forms.index(aligner) % 4]}
-        axes.scatter([p.budget for p in mine], losses, s=16, label=aligner, **look)
-        budgets = sorted({p.budget for p in mine})
-        means = [np.mean([loss for p, loss in zip(mine, losses, strict=True) if p.budget == b]) for b in budgets]
+        axes.scatter([p.budget for p in shown], losses, s=16, label=aligner, **look)
+        budgets = sorted({p.budget for p in shown})
+        means = [np.mean([loss for p, loss in zip(shown, losses, strict=True) if p.budget == b]) for b in budgets]
         axes.plot(budgets, means, color=look["color"])
     bare = [p.value("loss", "expected", split) for p in points if p.aligner == "naive"]
     if bare:

@@ -1,7 +1,7 @@
-"""The board's site of many submissions: scoring one, building the site, renewing, opening and sorting it in Chromium.
+"""The leaderboard site with many submissions: time to score one, and to build, renew, open and sort it in Chromium.
 
-A program of its own, ``python -m benchmarks.board``: synthetic submissions, no model. Figures are this machine's; the
-notes in README.md say what else ran.
+A separate program, ``python -m benchmarks.board``, with synthetic submissions and no model. Figures depend on the
+machine; the notes in README.md name other load.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ TARGETS = {"build": 60.0, "renew": 3.0, "memory": 2048.0, "view": 1.0, "sort": 0
 
 
 def submit(folder: Path, number: int, tasks: dict[str, str], people: int = 0) -> Path:
-    """The folder of one synthetic submission: random answers to one task, by turns."""
+    """Write the folder of one synthetic submission: random answers to one of the tasks, in rotation."""
     name, country = list(tasks.items())[number % len(tasks)]
     spec, rng = spec_of(name), np.random.default_rng(number)
     layout = layout_of(spec, Asking(people))
@@ -65,7 +65,7 @@ def submit(folder: Path, number: int, tasks: dict[str, str], people: int = 0) ->
 
 
 def scored(people: int, repeats: int) -> float:
-    """Seconds by the clock, the median, in which a submission to vsm13 is read and scored with its intervals."""
+    """Measure the median wall-clock seconds for reading a submission to vsm13 and scoring it with intervals."""
     with tempfile.TemporaryDirectory() as temporary:
         path, found = submit(Path(temporary), 0, {"vsm13": "US"}, people), []
         for _ in range(repeats + 1):
@@ -76,7 +76,7 @@ def scored(people: int, repeats: int) -> float:
 
 
 def timed(folder: Path, out: Path) -> dict[str, float]:
-    """Seconds by the clock and of processors, and peak memory in MB of the largest process, of one build."""
+    """Measure wall-clock and processor seconds, and peak memory in MB of the largest process, of one build."""
     command = [sys.executable, "-c", "from culteval.harness.cli.main import main; main()"]
     code = "import resource,subprocess,sys; done=subprocess.run(sys.argv[1:],check=True,stdout=2); "
     code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
@@ -91,10 +91,10 @@ def timed(folder: Path, out: Path) -> dict[str, float]:
 
 
 def browsed(out: Path, repeats: int) -> dict[str, float]:
-    """Medians of first view (navigation to the rows being there) and of a sort with its layout.
+    """Measure medians of the first view (from navigation until the rows are there) and of a sort with its layout.
 
-    Seconds by the clock, and those the page's main thread was at work (Chromium's thread ticks), which other processes
-    disturb less.
+    In wall-clock seconds, and in seconds of the page's main thread (Chromium's thread ticks), which other processes
+    affect less.
     """
     from playwright.sync_api import sync_playwright
 
@@ -148,7 +148,7 @@ def main(submissions: int, repeats: int, mixed: bool, as_json: bool) -> None:
         return
     rows = [
         ("score one, seconds", one, TARGETS["score"]),
-        ("score one of 20 respondents, seconds", panel, TARGETS["score"]),
+        ("score one of 20 personas, seconds", panel, TARGETS["score"]),
         ("build, seconds", first["seconds"], TARGETS["build"]),
         ("build, processor seconds", first["processor_seconds"], None),
         ("build, MB of the largest process", first["memory_mb"], TARGETS["memory"]),

@@ -1,4 +1,4 @@
-"""What all benchmarks share: settings, rows, paired timings, the model's folder, memory of a process of its own."""
+"""Common parts of all benchmarks: settings, rows, paired timings, the model's folder, memory of a separate process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 @dataclass(frozen=True)
 class Settings:
-    """What was asked for on the command line."""
+    """The settings from the command line."""
 
     model: str = "smollm2"
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
@@ -49,12 +49,12 @@ class Row(BaseModel):
 
 
 def say(text: str) -> None:
-    """Progress, on standard error."""
+    """Print progress on standard error."""
     click.echo(text, err=True)
 
 
 def wall(work: Callable[[], Any]) -> float:
-    """Seconds by the clock, the accelerator's queue emptied on both sides."""
+    """Measure wall-clock seconds, with the accelerator's queue emptied before and after."""
     _synchronise()
     start = time.perf_counter()
     work()
@@ -68,7 +68,7 @@ def _synchronise() -> None:
 
 
 def _torch_on_cuda() -> Any:
-    """The module, where something has loaded it and used an accelerator."""
+    """Return the torch module if it is loaded and has used an accelerator."""
     torch = sys.modules.get("torch")
     return torch if torch and torch.cuda.is_initialized() else None
 
@@ -76,7 +76,10 @@ def _torch_on_cuda() -> Any:
 def alternate(
     works: Mapping[str, Callable[[], Any]], repeats: int, timer: Callable[[Callable[[], Any]], float] = wall
 ) -> dict[str, list[float]]:
-    """Seconds of each work in rounds A B C, A B C, ... after a round to warm up, so that drift meets all alike."""
+    """Measure the seconds of each work in rounds A B C, A B C, ...
+
+    After a warm-up round, so that drift affects all equally.
+    """
     for work in works.values():
         work()
     times: dict[str, list[float]] = {name: [] for name in works}
@@ -87,17 +90,20 @@ def alternate(
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """The median of pairwise ratios of two alternating series."""
+    """Compute the median of pairwise ratios of two alternating series."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 def source_of(model: str) -> str:
-    """The folder of a registered model; any other name as it is."""
+    """Return the folder of a registered model; any other name unchanged."""
     return str(find("models", model)()) if model in table("models") else model
 
 
 def peak_of(function: Callable[..., Any], *arguments: Any) -> int:
-    """Peak memory in bytes of a call in a process of its own, loading included: the device's, or else resident."""
+    """Measure the peak memory in bytes of a call in a separate process, including loading.
+
+    The device's, else resident.
+    """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_peak_here, function, arguments).result()
 

@@ -1,4 +1,4 @@
-"""A round of CLCA's simulation: many dialogues together against one at a time, tokens written a second."""
+"""One round of CLCA's simulation: many dialogues in one batch against one at a time, in tokens per second."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .common import Row, Settings, alternate, ratio, say
 
 
 def measure(settings: Settings, scenarios: int = 20, alone: int = 3, before: int = 3, words: int = 48) -> list[Row]:
-    """Two rows a dtype, by the clock and by processor time, which other work on the machine disturbs less.
+    """Measure two rows per dtype, in wall-clock time and in processor time, which other processes affect less.
 
-    Seconds are those for a token written; ``ratio`` is one dialogue at a time over all together.
+    Seconds are per written token; ``ratio`` is one dialogue at a time over all in one batch.
 
     Args:
-        scenarios: each is two dialogues.
-        alone: dialogues of a timed round one at a time.
-        before: turns that the dialogues have had.
-        words: tokens of a turn.
+        scenarios: each gives two dialogues.
+        alone: dialogues of a timed round that runs one at a time.
+        before: turns already played in the dialogues.
+        words: tokens per turn.
     """
     rows = []
     for dtype in settings.dtypes:
@@ -47,7 +47,7 @@ def _rows(
     for number in range(before):
         playing, _ = play(playing, number, 40)
     going = [each for each in playing if not each.ended]
-    # A token's time, so that works of unequal size compare: texts end where the model ends them.
+    # Time per token, so that works of unequal size are comparable: the model decides where texts end.
     taken: dict[str, list[tuple[float, float]]] = {"together": [], "alone": []}
 
     def timed(name: str, parts: list[list[Playing]], batch: int) -> None:
@@ -62,7 +62,7 @@ def _rows(
     alternate(works, repeats)
     rows = []
     for column, name in enumerate(("clock", "processors")):
-        each = {work: [one[column] for one in rounds[1:]] for work, rounds in taken.items()}  # the first warmed up
+        each = {work: [one[column] for one in rounds[1:]] for work, rounds in taken.items()}  # the first is the warm-up
         middle = {work: float(np.median(values)) for work, values in each.items()}
         speeds = ", ".join(f"{1 / seconds:.1f} {work}" for work, seconds in middle.items())
         note = f"{len(going)} dialogues; tokens a second: {speeds}"

@@ -1,4 +1,4 @@
-"""The same sweep by two workers of this machine and by two actors of a local Ray, start and end included."""
+"""The same sweep on two executors: two local workers, and two actors of a local Ray, including start and end."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ ENGINES = ("local", "ray")
 
 
 def measure(settings: Settings, budget: int = 20, countries: tuple[str, ...] = ("SA", "US", "CN", "IN")) -> list[Row]:
-    """Rows of each dtype, by the clock and by processor time; ``seconds`` is Ray's, ``seconds_peer`` local's."""
+    """Measure rows of each dtype, in wall-clock and processor time; ``seconds`` is Ray's, ``seconds_peer`` local's."""
     return [row for dtype in settings.dtypes for row in _measure(settings, dtype, budget, countries)]
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """One sweep: seconds by the clock and of all its processes, of which ``idle`` passed before and after the runs."""
+    """One sweep: wall-clock seconds and processor seconds of all its processes.
+
+    ``idle`` seconds are before and after runs.
+    """
 
     clock: float
     worked: float
@@ -77,7 +80,7 @@ def _sweep(name: str, grid: Grid) -> _Taken:
 
 
 def _worked() -> float:
-    """Processor seconds of all processes below this one that are still there."""
+    """Sum the processor seconds of all running child processes."""
     times = [process.cpu_times() for process in psutil.Process().children(recursive=True)]
     return sum(one.user + one.system for one in times)
 

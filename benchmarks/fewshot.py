@@ -1,4 +1,4 @@
-"""A stock few-shot multiple-choice task in lm-eval: our model class against HFLM, on the same requests."""
+"""A stock few-shot multiple-choice task in lm-eval: culteval's model class against HFLM, on the same requests."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ PRICES = ("four coins", "nine coins", "a silver ring", "half a day of work", "th
 
 
 def measure(settings: Settings, questions: int = 200) -> list[Row]:
-    """A row a dtype."""
+    """Measure one row per dtype."""
     requests = requests_of(contexts(questions), [[f" {letter}" for letter in LETTERS]] * questions)
     return [_measure(settings, dtype, requests) for dtype in settings.dtypes]
 
 
 def contexts(questions: int, seed: int = 0) -> list[str]:
-    """Questions about one subject, each behind a heading and the same five answered ones, as MMLU is asked."""
+    """Build questions about one subject, each after a heading and the same five answered questions, as in MMLU."""
     rng = np.random.default_rng(seed)
     heading = "The following are multiple choice questions (with answers) about a small town.\n\n"
     shots = "".join(f"{_question(rng)} {rng.choice(list(LETTERS))}\n\n" for _ in range(SHOTS))
@@ -41,7 +41,7 @@ def _question(rng: np.random.Generator) -> str:
     who, place, thing, when = (str(rng.choice(words)) for words in (PEOPLE, PLACES, THINGS, TIMES))
     options = rng.choice(PRICES, len(LETTERS), replace=False)
     lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=True)]
-    # A number first, so that questions share little beyond the shots, as real ones do.
+    # A number first, so that questions have little in common after the examples, as real ones do.
     start = f"{rng.integers(2, 1000)} days ago {who} came to {place} for {thing}"
     story = f"{start} and found a seller {when}. What did they most likely agree on?"
     return "\n".join([story, *lines, "Answer:"])

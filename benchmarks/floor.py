@@ -1,4 +1,4 @@
-"""The floor under a forward pass: nothing but its matrix products, on random inputs of the same shapes."""
+"""The lower bound of a forward pass: its matrix products only, on random inputs of the same shapes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-MOST_TOKENS = 4096  # at once; more of them do not multiply faster
+MOST_TOKENS = 4096  # at once; larger batches are not faster
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 
 
 def floors(model: Any, tokens: int, read: int) -> dict[str, Callable[[], None]]:
-    """The products of a model's linear layers for ``tokens`` tokens and of its head at ``read`` of them, by kernel.
+    """Build the products of a model's linear layers for ``tokens`` tokens and its head for ``read`` of them, by kernel.
 
-    ``linear`` is ``torch.nn.functional.linear``; ``mkldnn``, where this torch has it, multiplies weights whose layout
-    was made for the kernel beforehand. Empty for a model without linear layers.
+    ``linear`` is ``torch.nn.functional.linear``; ``mkldnn``, if this torch has it, uses weights in a layout prepared
+    for the kernel. Empty for a model without linear layers.
     """
     layers = [layer.weight for layer in model.base_model.modules() if isinstance(layer, torch.nn.Linear)]
     if not layers:
@@ -34,7 +34,7 @@ def floors(model: Any, tokens: int, read: int) -> dict[str, Callable[[], None]]:
             made = {(n, id(w)): kernel(w, n) for n, w in zip(rows, weights, strict=True)}
             work = _all([(made[n, id(w)], inputs[n, w.shape[1]]) for n, w in zip(rows, weights, strict=True)])
             work()
-        except (AttributeError, NotImplementedError, RuntimeError):  # a kernel that is not there
+        except (AttributeError, NotImplementedError, RuntimeError):  # a kernel that is not available
             continue
         works[name] = work
     return works

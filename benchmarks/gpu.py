@@ -1,4 +1,4 @@
-"""A card's share: whole populations on SmolLM2 and on random weights of Llama-3-8B's shape, against stock lm-eval."""
+"""GPU utilisation: whole populations on SmolLM2 and on random weights of Llama-3-8B's shape, against stock lm-eval."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Maker = Callable[[Settings, torch.dtype], tuple[Any, Any]]
 
 
 def smollm2(settings: Settings, dtype: torch.dtype) -> tuple[Any, Any]:
-    """The embedded model and its tokenizer."""
+    """Load the embedded model and its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = source_of("smollm2")
@@ -30,7 +30,10 @@ def smollm2(settings: Settings, dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 def llama_8b(settings: Settings, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Random weights of Llama-3-8B's shape (Dubey et al. 2024, arXiv 2407.21783, table 3), the embedded tokenizer."""
+    """Build random weights of Llama-3-8B's shape (Dubey et al.
+
+    2024, arXiv 2407.21783, table 3), with the embedded tokenizer.
+    """
     from transformers import AutoTokenizer, LlamaConfig
 
     shape = LlamaConfig(
@@ -47,7 +50,7 @@ def llama_8b(settings: Settings, dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 def from_config(config: Any, settings: Settings, dtype: torch.dtype) -> Any:
-    """Random weights, made where they are used."""
+    """Build random weights on the device."""
     from transformers import AutoModelForCausalLM
 
     with torch.device(settings.device):
@@ -63,9 +66,9 @@ def measure(
     virtual: tuple[int, ...] = VIRTUAL,
     populations: tuple[int, ...] = POPULATIONS,
 ) -> list[Row]:
-    """Rows of each model, dtype, length of the soft prompt and population."""
+    """Measure rows of each model, dtype, length of the soft prompt and population."""
     if models is MODELS and settings.device != "cuda":
-        raise UsageError("gpu: an 8B model has no place on a processor. Use --device cuda.")
+        raise UsageError("gpu: an 8B model is too slow on a processor. Use --device cuda.")
     rows = []
     for name, make in models.items():
         for dtype in settings.dtypes:
@@ -78,7 +81,7 @@ def measure(
 
 
 def matrix_ceiling(dtype: torch.dtype, device: str, size: int) -> float:
-    """Operations a second of a square matrix product of this size, the best of five."""
+    """Measure the operations per second of a square matrix product of this size, the best of five."""
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     torch.mm(a, b)
     return 2 * size**3 / min(wall(lambda: torch.mm(a, b)) for _ in range(5))

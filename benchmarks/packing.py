@@ -1,4 +1,7 @@
-"""A candidate's answers to VSM13: one packed forward against stock lm-eval with the soft prompt as a PEFT adapter."""
+"""A candidate's answers to VSM13.
+
+One packed forward pass against stock lm-eval with the soft prompt as a PEFT adapter.
+"""
 
 from __future__ import annotations
 
@@ -28,29 +31,29 @@ VIRTUAL = 10
 
 
 def measure(settings: Settings, population: int = 8) -> list[Row]:
-    """Rows of each dtype: one candidate, a population, and the peak memory."""
+    """Measure rows of each dtype: one candidate, a population, and the peak memory."""
     return [row for dtype in settings.dtypes for row in _measure(settings, dtype, population)]
 
 
 def fit_prompts() -> Prompts:
-    """What a candidate answers while VSM13 is fitted."""
+    """Return the prompts of a candidate while VSM13 is fitted."""
     spec = spec_of("vsm13")
     return render(spec, "fit")
 
 
 def soft_prompts(model: LanguageModel, population: int, virtual: int = VIRTUAL) -> np.ndarray:
-    """Soft prompts (population, virtual, dim) of random ordinary tokens' vectors."""
+    """Draw soft prompts (population, virtual, dim) of random ordinary tokens' embeddings."""
     ids = np.random.default_rng(0).choice(model.ordinary_tokens(), (population, virtual))
     return model.token_vectors(ids)
 
 
 def loaded(settings: Settings, dtype: str) -> LanguageModel:
-    """The model as culteval has it."""
+    """Load the model in culteval."""
     return load_model(settings.model, dtype=dtype, device=settings.device, threads=settings.threads, notify=say)
 
 
 def as_requests(tokenizer: Any, prompts: Prompts) -> list[Instance]:
-    """The prompts as stock lm-eval asks them: chat template if there is one, else a space before each option."""
+    """Convert the prompts to stock lm-eval's form: chat template if there is one, else a space before each option."""
     space = "" if tokenizer.chat_template else " "
     contexts = [Chat(tokenizer).asked(text) for text in prompts.texts]
     return requests_of(contexts, [[space + option for option in row] for row in prompts.choices])
@@ -72,15 +75,15 @@ def _measure(settings: Settings, dtype: str, population: int) -> list[Row]:
         ]
         say(f"packing, {dtype}: memory")
         ours = peak_of(_ours_once, settings, dtype)
-        theirs = peak_of(_peer_once, settings, dtype, adapter, batch)
-    note = f"ours {ours / 2**20:,.0f} MiB, peer {theirs / 2**20:,.0f} MiB at batch size {batch}"
-    return [*rows, Row(name="peak memory", dtype=dtype, ratio=theirs / ours, note=note)]
+        peer_peak = peak_of(_peer_once, settings, dtype, adapter, batch)
+    note = f"ours {ours / 2**20:,.0f} MiB, peer {peer_peak / 2**20:,.0f} MiB at batch size {batch}"
+    return [*rows, Row(name="peak memory", dtype=dtype, ratio=peer_peak / ours, note=note)]
 
 
 def compare(
     model: LanguageModel, peer: HFLM, prompts: Prompts, requests: list[Instance], soft: np.ndarray, repeats: int
 ) -> list[Row]:
-    """Rows of one population, in seconds a candidate; one row a floor."""
+    """Measure rows of one population, in seconds per candidate; one row per lower bound."""
     size, tokens = len(soft), model.cost(prompts, soft.shape[1])
     dtype = model.info.dtype
     say(f"packing, {dtype}: population {size}")
@@ -108,9 +111,9 @@ def compare(
 def largest_difference(
     model: LanguageModel, peer: HFLM, prompts: Prompts, requests: list[Instance], soft: np.ndarray
 ) -> float:
-    """The largest difference in log-likelihood, the options of a prompt normalised.
+    """Compute the largest difference in log-likelihood, with the options of a prompt normalised.
 
-    Normalised because lm-eval counts white space at the context's end, such as a chat template's line break, to every
+    Normalised because lm-eval adds white space at the context's end, such as a chat template's line break, to every
     option of a prompt, where it cancels.
     """
     with torch.inference_mode():

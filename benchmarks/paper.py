@@ -1,8 +1,8 @@
-"""The seed paper's Table 1 in our figures (Masoud et al. 2025, arXiv 2503.16094, workshop version).
+"""The seed paper's Table 1, computed here (Masoud et al. 2025, arXiv 2503.16094, workshop version).
 
-(a) Soft prompts trained on preference pairs of one dimension, by gradient and by Differential Evolution, tested on
-    held-out pairs of both. (b) The survey answered by the bare model, behind an instruction, behind a prompt that
-    gradient descent learned from the synthetic survey, and behind one that evolution found on the survey itself.
+(a) Soft prompts trained on preference pairs of one dimension, by gradient descent and by Differential Evolution, tested
+on held-out pairs of both. (b) The survey answered by the bare model, with an instruction, with a prompt learned by
+gradient descent from the synthetic survey, and with one found by evolution on the survey itself.
 
     python -m benchmarks.paper --out paper
 
@@ -36,7 +36,7 @@ from rich.console import Console
 
 PAIRS, DIMENSIONS, PAIR_COUNTRY, PAIR_BUDGET = "cdeval_core", ("idv", "ivr"), "US", 120
 COUNTRIES, SURVEY_BUDGET = ("SA", "US", "CN", "IN"), 100
-ARMS = {  # row of the survey's table -> aligner, what it is fitted to
+ARMS = {  # row of the survey's table -> aligner, task it is fitted to
     "baseline": ("naive", "vsm13"),
     "instruction": ("icl", "vsm13"),
     "GD on the synthetic survey": ("gd", "synthetic_survey"),
@@ -45,31 +45,31 @@ ARMS = {  # row of the survey's table -> aligner, what it is fitted to
 
 
 def pairs_of(objective: TaskObjective, dimension: str) -> TaskObjective:
-    """The objective over the pairs of one dimension."""
+    """Build the objective over the pairs of one dimension."""
     names = [objective.spec.items.by_id[item].dimension == dimension for item in objective.prompts.layout.items]
     return objective.take(np.array(names)[objective.prompts.layout.item])
 
 
 def heldout_pairs() -> tuple[Any, Any]:
-    """Held-out prompts of the pairs, and the measure that judges them."""
+    """Return held-out prompts of the pairs, and the measure that scores them."""
     spec = spec_of(PAIRS)
     return render(spec, "heldout", Asking()), measure_of(spec, PAIR_COUNTRY, MeasureOptions())
 
 
 def judged(aligned: AlignedModel, dimension: str) -> tuple[float, float]:
-    """Cross-entropy of the country's side and the share of choices on it, on held-out pairs of one dimension."""
+    """Compute the cross-entropy and pole accuracy on held-out pairs of one dimension."""
     prompts, measure = heldout_pairs()
     questions = spec_of(PAIRS).items.by_id
-    mine = prompts.take(
+    own_pairs = prompts.take(
         np.array([questions[i].dimension == dimension for i in prompts.layout.items])[prompts.layout.item]
     )
-    probs = aligned.answer(mine).probs
-    loss, missed = (measure.loss_function(mine.layout, readout)(probs)[0] for readout in ("expected", "argmax"))
+    probs = aligned.answer(own_pairs).probs
+    loss, missed = (measure.loss_function(own_pairs.layout, readout)(probs)[0] for readout in ("expected", "argmax"))
     return float(loss), 1 - float(missed)
 
 
 def fitted(name: str, model: Any, objective: Objective, seed: int) -> AlignedModel:
-    """A prompt fitted to pairs by one aligner within the budget."""
+    """Fit a prompt to pairs with one aligner within the budget."""
     items = len(np.unique(objective.prompts.layout.item))
     budget = Budget(PAIR_BUDGET * items, items)
     aligner = find("aligners", name)(aligner_settings(name, ()))
@@ -77,7 +77,7 @@ def fitted(name: str, model: Any, objective: Objective, seed: int) -> AlignedMod
 
 
 def pair_rows(model: Any, seeds: int) -> Iterator[list[str]]:
-    """Rows of table (a): means over the seeds."""
+    """Compute the rows of table (a): means over the seeds."""
     bare = [judged(AlignedModel(model), dimension) for dimension in DIMENSIONS]
     yield ["none", "-", *(f"{value:.3f}" for pair in bare for value in pair)]
     whole = fit_objective(spec_of(PAIRS), country(PAIR_COUNTRY), "expected", MeasureOptions(), 0, 0)
@@ -92,7 +92,7 @@ def pair_rows(model: Any, seeds: int) -> Iterator[list[str]]:
 def survey_rows(
     model_of: Any, place: dict[str, str], out: Path, display: TerminalDisplay, seeds: int
 ) -> Iterator[list[str]]:
-    """Rows of table (b): means over the seeds, a country after the other; ``place`` says which model and where."""
+    """Compute the rows of table (b): means over the seeds, by country; ``place`` names the model and device."""
     for code in COUNTRIES:
         for row, (aligner, fit) in ARMS.items():
             flags = {"aligner": aligner, "tasks": ("vsm13",), "fit": (fit,), "country": code, "budget": SURVEY_BUDGET}
@@ -123,8 +123,8 @@ def _print(headings: list[str], rows: Iterator[list[str]]) -> None:
 def main(out: Path, seeds: int, **place: str) -> None:
     """Print both tables.
 
-    Fits of the first, over preference pairs, are made anew each time. The second's runs stay in the folder, and what
-    is finished there is not run again.
+    Fits of the first, over preference pairs, are repeated each time. The second's runs stay in the folder, and finished
+    ones are not repeated.
     """
     display = TerminalDisplay(Console(stderr=True))
     config = plan(RunRequest.of(aligner="naive", tasks="vsm13", **place))

@@ -1,4 +1,4 @@
-"""The peer: stock lm-eval's HFLM on the same weights, at the batch size that suits it best."""
+"""The peer: stock lm-eval's HFLM on the same weights, at its fastest batch size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 def stock(settings: Settings, dtype: str, adapter: Path | None = None, batch: int = 1) -> HFLM:
-    """HFLM from the model's folder, with a PEFT adapter if there is one."""
+    """Load HFLM from the model's folder, with a PEFT adapter if there is one."""
     from lm_eval.models.huggingface import HFLM
 
     if settings.threads:
@@ -28,7 +28,7 @@ def stock(settings: Settings, dtype: str, adapter: Path | None = None, batch: in
 
 
 def requests_of(contexts: Sequence[str], options: Sequence[Sequence[str]]) -> list[Instance]:
-    """One log-likelihood request an option, context by context."""
+    """Build one log-likelihood request per option, context by context."""
     from lm_eval.api.instance import Instance
 
     pairs = [(context, option) for context, row in zip(contexts, options, strict=True) for option in row]
@@ -36,12 +36,12 @@ def requests_of(contexts: Sequence[str], options: Sequence[Sequence[str]]) -> li
 
 
 def loglikelihoods(lm: Any, requests: list[Instance]) -> list[float]:
-    """The log-likelihood of each request."""
+    """Compute the log-likelihood of each request."""
     return [value for value, _ in lm.loglikelihood(requests, disable_tqdm=True)]
 
 
 def use_best_batch(lm: HFLM, requests: list[Instance], options: int) -> int:
-    """Set and return the batch size of the quickest of one timed pass each, a batch before it to warm up."""
+    """Set and return the fastest batch size in one timed pass each, after one batch as warm-up."""
     seconds = {}
     for size in SIZES:
         lm.batch_size_per_gpu = size

@@ -1,4 +1,4 @@
-"""A Differential Evolution of 300 survey evaluations, raced and not, against a loop over stock lm-eval."""
+"""Differential Evolution with 300 survey evaluations, with and without racing, against a loop over stock lm-eval."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ from .peer import loglikelihoods, stock, use_best_batch
 
 
 def measure(settings: Settings, evaluations: int = 300, population: int = 20) -> list[Row]:
-    """Rows of each dtype: the search raced and not, in seconds a candidate, averaged over the run."""
+    """Measure rows of each dtype.
+
+    The search with and without racing, in seconds per candidate, averaged over the run.
+    """
     return [row for dtype in settings.dtypes for row in _measure(settings, dtype, evaluations, population)]
 
 
@@ -59,7 +62,7 @@ def _objective() -> Objective:
 
 
 class _Clock(Checkpoint):
-    """A checkpoint that times each generation, and one pass of the peer after it, so that drift meets both alike."""
+    """A checkpoint that times each generation, followed by one pass of the peer, so that drift affects both equally."""
 
     def __init__(self, peer: Callable[[np.ndarray], None]) -> None:
         self.peer = peer

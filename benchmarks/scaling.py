@@ -1,4 +1,4 @@
-"""How the cost of answering grows with items, wordings, respondents, population, soft tokens and width."""
+"""Scaling of the cost of answering with items, paraphrases, personas, population, soft tokens and width."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ Curves = dict[tuple[str, str], dict[int, float]]  # (factor, dtype): seconds by 
 
 
 def measure(settings: Settings, sizes: Mapping[str, Sequence[int]] = SIZES) -> list[Row]:
-    """A row a point and one a curve, whose note is the exponent; the plot goes to ``settings.out``."""
+    """Measure one row per point and one per curve, whose note is the exponent.
+
+    The plot is written to ``settings.out``.
+    """
     curves: Curves = {}
     for dtype in settings.dtypes:
         model = loaded(settings, dtype)
@@ -45,7 +48,7 @@ def measure(settings: Settings, sizes: Mapping[str, Sequence[int]] = SIZES) -> l
 
 
 def exponent(curve: Mapping[int, float]) -> float:
-    """The slope of log seconds over log size by least squares; size 0 is left out."""
+    """Compute the slope of log seconds over log size by least squares; size 0 is left out."""
     sizes = [size for size in curve if size > 0]
     return float(np.polyfit(np.log(sizes), np.log([curve[size] for size in sizes]), 1)[0])
 
@@ -55,7 +58,7 @@ def _rows(factor: str, dtype: str, curve: Mapping[int, float]) -> list[Row]:
     return [*points, Row(name=f"{factor} exponent", dtype=dtype, note=f"{exponent(curve):.2f}")]
 
 
-# ---------------------------------------------------------------- one factor each, the rest as a fit on VSM13 has it
+# ---------------------------------------------------------------- one factor each, the rest as in a fit on VSM13
 
 
 def _answering(model: LanguageModel, prompts: Prompts, population: int = 1, virtual: int = VIRTUAL) -> Callable:
@@ -81,7 +84,7 @@ def _respondents(model: LanguageModel, count: int) -> Callable:
 
 
 def _width(model: LanguageModel, width: int) -> Callable:
-    """A random Llama of two layers and this hidden width, with the model's own tokenizer."""
+    """Build a random Llama of two layers and this hidden width, with the model's own tokenizer."""
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     config = LlamaConfig(
@@ -110,7 +113,7 @@ WORKS: dict[str, Callable[[LanguageModel, int], Callable[[], Any]]] = {
 
 
 def _plot(curves: Curves, settings: Settings) -> None:
-    """One small log-log panel a factor, all of one height, a line a dtype, the exponents in the title."""
+    """Plot one small log-log panel per factor, all of one height, one line per dtype, the exponents in the title."""
     from matplotlib.figure import Figure
 
     factors = list(dict.fromkeys(factor for factor, _ in curves))

@@ -1,4 +1,4 @@
-"""What starting a command costs: processor time of a whole process, against bare Python and stock lm-eval's help."""
+"""The cost of starting a command: processor time of a whole process, against bare Python and stock lm-eval's help."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ runpy.run_module("culteval", run_name="__main__", alter_sys=True)
 
 
 def measure(settings: Settings, commands: Sequence[str] = COMMANDS) -> list[Row]:
-    """A row a command; ``seconds_peer`` is ``python -m lm_eval --help``, the floor ``python -c pass``."""
+    """Measure one row per command; ``seconds_peer`` is ``python -m lm_eval --help``, the floor ``python -c pass``."""
     works = {name: starting("-m", "culteval", *name.split()) for name in commands}
     say(f"startup: {len(works) + 2} commands, {settings.repeats + 1} times each")
     times = alternate({"bare": starting(*BARE), "peer": starting(*PEER)} | works, settings.repeats, processor)
@@ -39,12 +39,12 @@ def measure(settings: Settings, commands: Sequence[str] = COMMANDS) -> list[Row]
 
 
 def starting(*arguments: str) -> Callable[[], Any]:
-    """A Python process with these arguments, waited for; it must succeed."""
+    """Run a Python process with these arguments to its end; it must succeed."""
     return lambda: subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True, cwd="/")
 
 
 def processor(work: Callable[[], Any]) -> float:
-    """User and system seconds of the processes that a work starts."""
+    """Measure the user and system seconds of a work's child processes."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     work()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -52,7 +52,7 @@ def processor(work: Callable[[], Any]) -> float:
 
 
 def loads_torch(command: str) -> bool:
-    """Whether torch is among the modules when a command ends."""
+    """Return whether torch is loaded when a command ends."""
     done = subprocess.run(
         [sys.executable, "-c", LOADED, *command.split()], capture_output=True, text=True, check=True, cwd="/"
     )

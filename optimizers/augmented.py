@@ -1,10 +1,10 @@
-"""Gradient descent over random paraphrases of the survey, so that what is learned is not one wording.
+"""Gradient descent over random paraphrases of the survey, to learn a prompt that does not depend on one paraphrase.
 
-Every step asks the items in a wording mixed anew from those of ``fit`` (instruction, labels and questions drawn apart)
-and in one order of the options, turn by turn: two noisy steps move further than one good one at the same cost. Mass
-outside the options is penalised, and the prompt returned is the mean over the last part of the descent (Polyak &
-Juditsky 1992). Several countries can be fitted at once: they share the first tokens of the prompt and have the last
-ones for themselves (after Wang et al. 2023, multitask prompt tuning, arXiv 2303.02861).
+Every step presents the items in a new paraphrase mixed from those of ``fit`` (instruction, labels and questions drawn
+independently) and in one order of the options, alternately: two noisy steps move further than one precise step at the
+same cost. Probability off the options is penalised, and the prompt returned is the mean over the last part of the
+descent (Polyak & Juditsky 1992). Several countries can be fitted at once: they have the first tokens of the prompt in
+common and the last ones for themselves (after Wang et al. 2023, multitask prompt tuning, arXiv 2303.02861).
 """
 
 from __future__ import annotations
@@ -43,16 +43,17 @@ if TYPE_CHECKING:
     from ..harness.models.local import LanguageModel
 
 
-PARAPHRASES = 32  # looked at beforehand: every item then has its longest sentence, labels and instruction nearly surely
+PARAPHRASES = 32  # checked beforehand: almost surely every item then has its longest sentence, labels and instruction
 
 
 class AugmentedSettings(DescentSettings):
-    """Beside those of every descent:
+    """The settings of ``AugmentedPrompt``, in addition to those of every descent.
 
-    ``orders``: ``both`` orders of the options in turn, or the natural one. ``outside``: weight of the mass outside
-    the options, beside a loss of 1 for answers without information. ``averaged``: the share of the steps, counted from
-    the end, over which the prompt is averaged. ``countries``: fitted beside the run's own, by the same budget; all
-    share the prompt but for its last ``own`` tokens. Ten ``tokens`` learn less surely than the forty it has.
+    ``orders``: ``both`` orders of the options alternately, or the natural one. ``outside``: weight of the probability
+    off the options, relative to a loss of 1 for answers without information. ``averaged``: the share of the steps,
+    counted from the end, over which the prompt is averaged. ``countries``: fitted together with the run's own country,
+    with the same budget; all have the prompt in common except its last ``own`` tokens. The default of forty ``tokens``
+    learns more reliably than ten.
     """
 
     tokens: int = Field(40, ge=1, le=1000)
@@ -72,14 +73,14 @@ class AugmentedSettings(DescentSettings):
 
 
 class AugmentedPrompt(SoftPromptAligner):
-    """Descends the loss of a soft prompt over ever new paraphrases of the survey."""
+    """Gradient descent on the loss of a soft prompt over new paraphrases of the survey in every step."""
 
     Settings: ClassVar = AugmentedSettings
     summary: ClassVar = "soft prompt by gradient descent over random paraphrases of the survey in both orders"
     settings: AugmentedSettings
 
     def check(self, objective: Objective, budget: Budget) -> None:
-        """Raise UsageError for a read-out without a gradient, a country without figures, or too little budget."""
+        """Raise UsageError if the scoring has no gradient, a country has no figures, or the budget is too small."""
         for other in self._others(objective):
             objective.for_country(other)
         require_gradient(objective, budget, self._cost(objective), self.settings.target)
@@ -89,7 +90,7 @@ class AugmentedPrompt(SoftPromptAligner):
         return [each for code, each in named.items() if code != objective.country.code]
 
     def _cost(self, objective: Objective) -> int:
-        """Item forwards of one step."""
+        """Compute the item forwards of one step."""
         return (
             PASSES
             * (1 + len(self._others(objective)))
@@ -104,7 +105,7 @@ class AugmentedPrompt(SoftPromptAligner):
         rng: np.random.Generator,
         checkpoint: Checkpoint,
     ) -> AlignedModel:
-        """Descend until the budget pays for no further step.
+        """Descend until the budget is too small for a further step.
 
         Raises:
             UsageError: as ``check``. RunError: a loss that is not a number.
@@ -114,7 +115,7 @@ class AugmentedPrompt(SoftPromptAligner):
         others, cost = self._others(objective), self._cost(objective)
         orders: tuple[Order, ...] = ("natural", "reversed") if self.settings.orders == "both" else ("natural",)
         steps = budget.total // cost
-        first = min(int(steps * (1 - self.settings.averaged)), steps - 1)  # however small the share, the last counts
+        first = min(int(steps * (1 - self.settings.averaged)), steps - 1)  # the last step always counts
         evaluator, start = Evaluator(model, objective, budget), start_prompt(model, objective, self.settings, rng)
         start = np.concatenate([start, *[start[len(start) - self.settings.own :]] * len(others)])
         adam = SoftPromptAdam(model, start, self.settings.rate * embedding_scale(model), steps)
@@ -135,7 +136,7 @@ class AugmentedPrompt(SoftPromptAligner):
         return AlignedModel(model, mean[None, : self.settings.tokens])
 
     def _loss(self, asked: Sequence[Objective], logs: Tensor) -> Tensor:
-        """Mean over the countries of the loss in units of its ``null_loss``, and of the mass outside the options.
+        """Compute the mean over countries of the loss, in units of ``null_loss``, plus the probability off the options.
 
         Args:
             asked: one objective a country, on the same prompts.
@@ -145,20 +146,20 @@ class AugmentedPrompt(SoftPromptAligner):
         for row, objective in enumerate(asked):
             own = logs[row : row + 1]
             outside = (1 - own.exp().sum(-1)).mean()
-            total = total + self._told(objective, own) + self.settings.outside * outside
+            total = total + self._country_loss(objective, own) + self.settings.outside * outside
         return total / len(asked)
 
-    def _told(self, objective: Objective, logs: Tensor) -> Tensor:
-        """The loss of one country."""
+    def _country_loss(self, objective: Objective, logs: Tensor) -> Tensor:
+        """Compute the loss of one country."""
         if self.settings.target == "labels":
             return cross_entropy(logs, label_places(objective))
         return objective.loss(logs.softmax(-1).double())[0] / objective.null_loss
 
     def _prompts(self, count: int, soft: Tensor) -> Tensor:
-        """The countries' prompts (count, tokens, width): the shared tokens, then each country's own.
+        """Build the countries' prompts (count, tokens, width): the common tokens, then each country's own.
 
         Args:
-            soft: (1, tokens and the own parts of further countries, width).
+            soft: (1, tokens plus the own parts of further countries, width).
         """
         import torch
 
@@ -168,7 +169,7 @@ class AugmentedPrompt(SoftPromptAligner):
 
 
 def _require_room(model: LanguageModel, objective: Objective, tokens: int) -> None:
-    """Raise UsageError unless paraphrases, which may be longer than any wording, fit the context behind soft tokens."""
+    """Raise UsageError if a paraphrase, which may be longer than those of the task, exceeds the context length."""
     for seed in range(PARAPHRASES):
         prompts = objective.paraphrased(np.random.default_rng(seed), "natural").prompts
         longest = max(range(len(prompts)), key=lambda row: len(prompts.texts[row]))

@@ -1,4 +1,4 @@
-"""Best of n preambles: as many sentences that tell the model the country as the budget pays for, the best one kept."""
+"""Best of n preambles: the best of as many sentences that name the country as the budget allows."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ if TYPE_CHECKING:
 
 
 class BestOfNSettings(Settings):
-    """``n``: preambles at most, None for as many as the budget pays for; ``middles``: sentences in between, at most."""
+    """Settings: ``n``, the largest number of preambles, None for as many as the budget allows.
+
+    ``middles``, the largest number of sentences between opening and closing.
+    """
 
     n: int | None = Field(None, ge=1)
     middles: int = Field(2, ge=0, le=8)
 
 
 class BestOfN(Aligner):
-    """Judges preambles put together at random and keeps the best; the first is the persona of ``icl``."""
+    """Random preambles, evaluated one after another; the best is kept. The first is the persona of ``icl``."""
 
     Settings: ClassVar = BestOfNSettings
     summary: ClassVar = "best of as many preambles in words as the budget pays for"
@@ -44,7 +47,7 @@ class BestOfN(Aligner):
         require_budget(objective.cost, "candidate", budget)
 
     def longest_preamble(self, objective: Objective) -> str:
-        """The longest text (in characters) that may be put together."""
+        """Return the longest text (in characters) that may be drawn."""
         parts = {name: sorted(texts, key=len) for name, texts in _parts().items()}
         middles = parts["middles"][-self.settings.middles :] if self.settings.middles else []
         built = _joined([parts["openings"][-1], *middles, parts["closings"][-1]], objective)
@@ -58,10 +61,10 @@ class BestOfN(Aligner):
         rng: np.random.Generator,
         checkpoint: Checkpoint,
     ) -> AlignedModel:
-        """Judge preambles until the budget or ``n`` ends; preamble k is the same whatever the budget.
+        """Evaluate preambles until the budget or ``n`` is used up; preamble k is the same for every budget.
 
         Raises:
-            RunError: too little budget, or a loss that is not a number.
+            RunError: too small a budget, or a loss that is not a number.
         """
         self.check(objective, budget)
         evaluator = Evaluator(model, objective, budget)
@@ -70,7 +73,7 @@ class BestOfN(Aligner):
         if state := checkpoint.load():
             judged, best, loss = int(state["judged"]), int(state["best"]), float(state["loss"])
             if judged * objective.cost != budget.spent or not 0 <= best < judged:
-                raise CheckpointError("the checkpoint has other preambles than were paid for. Start over with `fresh`.")
+                raise CheckpointError("the checkpoint's preambles do not match its budget. Start over with `fresh`.")
         kept: list[str] = [next(texts) for _ in range(judged)]
         most = np.inf if self.settings.n is None else self.settings.n
         while evaluator.affordable and judged < most:
@@ -84,7 +87,10 @@ class BestOfN(Aligner):
 
 
 def preambles(objective: Objective, rng: np.random.Generator, middles: int) -> Iterator[str]:
-    """Preambles without end, the persona first: an opening, up to ``middles`` sentences, a closing, no text twice."""
+    """Yield preambles without end, the persona first.
+
+    An opening, up to ``middles`` sentences, a closing, without repeats.
+    """
     parts = _parts()
     seen = {_persona(objective)}
     inner = sum(math.perm(len(parts["middles"]), count) for count in range(middles + 1))
@@ -93,7 +99,7 @@ def preambles(objective: Objective, rng: np.random.Generator, middles: int) -> I
     while True:
         picked = rng.choice(parts["middles"], rng.integers(middles + 1), replace=False).tolist()
         text = _joined([str(rng.choice(parts["openings"])), *picked, str(rng.choice(parts["closings"]))], objective)
-        if text not in seen or len(seen) == every:  # when all were there, repeats rather than a search without end
+        if text not in seen or len(seen) == every:  # repeat once all combinations occurred
             seen.add(text)
             yield text
 

@@ -1,4 +1,4 @@
-"""The loop that every black-box search of a soft prompt shares: ask, evaluate, tell, save; restart where it stalls."""
+"""The common loop of all black-box searches of a soft prompt: ask, evaluate, tell, save, and restart on stagnation."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class BlackBoxSettings(SpaceSettings):
-    """Beside those of the space:
+    """The settings of every black-box search, in addition to those of the space.
 
-    ``racing`` drops a trial as soon as the part of its loss that is known exceeds what it has to beat, where the search
-    and the loss allow it; the budget then pays for more trials. ``restart`` begins anew, elsewhere, after so many
-    generations without a better prompt. ``generations`` stops a run whose budget would allow more.
+    ``racing`` drops a trial as soon as the known part of its loss exceeds the loss it must improve on, if the search
+    and the loss support it; the budget then allows more trials. ``restart`` starts again from another point after this
+    number of generations without a better prompt. ``generations`` ends a run before its budget is used up.
     """
 
     racing: bool = True
@@ -36,10 +36,10 @@ class BlackBoxSettings(SpaceSettings):
 
 
 class BlackBox(SoftPromptAligner):
-    """An aligner that is a search; subclasses say how it begins and how it is restored.
+    """An aligner that is a search; subclasses implement its beginning and its restoration.
 
-    Candidates of a generation are judged on the same prompts and respondents (common random numbers), so that their
-    losses differ by the candidates alone.
+    Candidates of a generation are evaluated on the same prompts and personas (common random numbers), so that
+    differences between their losses are due to the candidates.
     """
 
     settings: BlackBoxSettings
@@ -64,7 +64,10 @@ class BlackBox(SoftPromptAligner):
         rng: np.random.Generator,
         checkpoint: Checkpoint,
     ) -> AlignedModel:
-        """Search until the budget pays for no further candidate; the best prompt of all, a checkpoint a generation."""
+        """Search until the budget is too small for a further candidate.
+
+        Return the best prompt, saving after every generation.
+        """
         self.check(objective, budget)
         loop = _Loop(self, Evaluator(model, objective, budget, racing=self.settings.racing), rng)
         if state := checkpoint.load():
@@ -76,7 +79,7 @@ class BlackBox(SoftPromptAligner):
 
 
 class _Loop:
-    """A search under way and the best prompt of all its beginnings."""
+    """A running search and the best prompt of all its restarts."""
 
     def __init__(self, aligner: BlackBox, evaluator: Evaluator, rng: np.random.Generator) -> None:
         self.aligner, self.settings, self.evaluator, self.rng = aligner, aligner.settings, evaluator, rng
@@ -87,12 +90,12 @@ class _Loop:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the budget pays for a candidate and generations are left."""
+        """Return whether the budget allows a candidate and generations are left."""
         most = self.settings.generations
         return self.evaluator.affordable > 0 and (most is None or self.generation < most)
 
     def step(self) -> None:
-        """One generation."""
+        """Run one generation."""
         if self.search is None or self.since == self.settings.restart:
             self.space = lay_space(self.model, self.evaluator.objective, self.settings, self.rng)
             own = np.random.default_rng(self.rng.integers(1 << 63))
@@ -105,15 +108,15 @@ class _Loop:
             self.best, self.loss, self.since = self.space.prompts(vector[None])[0], loss, 0
 
     def state(self) -> dict[str, np.ndarray]:
-        """Plain arrays for a checkpoint."""
-        assert self.search is not None, "there is a state once there was a step"
+        """Return plain arrays for a checkpoint."""
+        assert self.search is not None, "a state exists after the first step"
         own = {"best": self.best, "loss": np.array(self.loss), "rng": pack_rng(self.rng)}
         own |= {"since": np.array(self.since), "generation": np.array(self.generation)}
         parts = {f"search_{key}": value for key, value in self.search.state().items()}
         return own | self.space.state() | parts | self.evaluator.state()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         self.best, self.loss, self.rng = np.array(state["best"]), float(state["loss"]), unpack_rng(state["rng"])
         self.since, self.generation = int(state["since"]), int(state["generation"])
         self.space = Space.from_state(state)

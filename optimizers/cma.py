@@ -1,4 +1,4 @@
-"""CMA-ES of a soft prompt, the model frozen: black-box tuning (Sun et al. 2022, BBT), and its separable form."""
+"""CMA-ES of a soft prompt with the model frozen: black-box tuning (Sun et al. 2022, BBT), and its separable form."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MOST_FULL = 1000  # dimensions beyond which a full covariance costs more than th
 
 
 class CMASettings(BlackBoxSettings):
-    """Beside those of every search:
+    """The settings of CMA-ES, in addition to those of every search.
 
-    ``population``: trials a generation; ``separable``: variances only, which the full space needs.
+    ``population``: trials per generation; ``separable``: adapt variances only, which the full space requires.
     """
 
     population: int | None = Field(20, ge=2, le=1000)
@@ -38,14 +38,14 @@ class CMASettings(BlackBoxSettings):
 
 
 class CovarianceAdaptationPrompt(BlackBox):
-    """Adapts a Gaussian over soft prompts on a loss that needs no gradient."""
+    """CMA-ES: a Gaussian over soft prompts, adapted on a loss without gradients."""
 
     Settings: ClassVar = CMASettings
     summary: ClassVar = "soft prompt by CMA-ES in a subspace (or separable CMA-ES), model frozen, no gradients"
     settings: CMASettings
 
     def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> CovarianceAdaptation:
-        """A Gaussian around the space's first prompt."""
+        """Start a Gaussian around the space's first prompt."""
         settings = self.settings
         return CovarianceAdaptation(
             np.zeros(space.dim),
@@ -56,8 +56,8 @@ class CovarianceAdaptationPrompt(BlackBox):
         )
 
     def restore(self, model: LanguageModel, space: Space, state: Mapping[str, np.ndarray]) -> CovarianceAdaptation:
-        """The search of a checkpoint; CheckpointError for one of another population or space."""
+        """Restore the search of a checkpoint; CheckpointError for one with another population or space."""
         population = -1 if self.settings.population is None else self.settings.population
         if int(state["cma_population"]) != population or state["cma_start"].shape != (space.dim,):
-            raise CheckpointError("the checkpoint is of another population or space. Start over with `fresh`.")
+            raise CheckpointError("the checkpoint has another population or space. Start over with `fresh`.")
         return CovarianceAdaptation.from_state(state)

@@ -1,4 +1,4 @@
-"""What aligners that descend a gradient share: where a soft prompt starts, and Adam on it."""
+"""Common parts of aligners that use gradients: the start of a soft prompt, and Adam."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class DescentSettings(SoftPromptSettings):
-    """What every descent may be told.
+    """The settings of every gradient descent.
 
-    ``target``: the loss of the ``objective``, or the cross-entropy of ``labels``, the whole answers that come nearest
-    to the country's figures (for which ``--readout argmax`` has a gradient too). ``start``: random ``tokens``, the
-    embedded ``persona`` sentence, the embeddings' ``mean`` with a tenth of their scale, or ``noise`` at their scale.
-    ``rate``: Adam's step in standard deviations of the embeddings.
+    ``target``: the loss of the ``objective``, or the cross-entropy of ``labels``, the integer answers nearest to the
+    country's figures (for which ``--readout argmax`` has a gradient too). ``start``: random ``tokens``, the embedded
+    ``persona`` sentence, the embeddings' ``mean`` with a tenth of their scale, or ``noise`` at their scale. ``rate``:
+    Adam's step in standard deviations of the embeddings.
     """
 
     target: Literal["objective", "labels"] = "objective"
@@ -36,7 +36,7 @@ class DescentSettings(SoftPromptSettings):
 def start_prompt(
     model: LanguageModel, objective: Objective, settings: DescentSettings, rng: np.random.Generator
 ) -> np.ndarray:
-    """The soft prompt (tokens, width) float32 that settings begin with."""
+    """Return the soft prompt (tokens, width) float32 at which the settings start."""
     kind, tokens = settings.start, settings.tokens
     if kind == "persona":
         return text_prompt(model, persona(objective), tokens)
@@ -48,16 +48,16 @@ def start_prompt(
 
 
 def embedding_scale(model: LanguageModel) -> float:
-    """The standard deviation of the ordinary tokens' embeddings."""
+    """Compute the standard deviation of the ordinary tokens' embeddings."""
     return float(model.token_vectors(model.ordinary_tokens()).std())
 
 
 def require_gradient(objective: Objective, budget: Budget, step: int, target: str) -> None:
-    """Raise UsageError for a read-out without a gradient, or a budget that does not pay for one step.
+    """Raise UsageError for an answer scoring without a gradient, or a budget too small for one step.
 
     Args:
         step: item forwards of a step.
-        target: what is descended; ``labels`` have a gradient whatever the read-out.
+        target: the function to descend; ``labels`` have a gradient for every answer scoring.
     """
     if objective.readout != "expected" and target != "labels":
         remedy = "Use `settings` target=labels, `scoring` expected, or a search."
@@ -66,7 +66,7 @@ def require_gradient(objective: Objective, budget: Budget, step: int, target: st
 
 
 def label_places(objective: Objective) -> np.ndarray:
-    """The option (prompts,) of the reference answer: the place of the measure's code in code order.
+    """Return the option (prompts,) of the reference answer: the index of the measure's code in code order.
 
     Raises:
         UsageError: some prompt has no such answer.
@@ -80,22 +80,22 @@ def label_places(objective: Objective) -> np.ndarray:
 
 
 def cross_entropy(logs: Any, places: np.ndarray) -> Any:
-    """Mean -log share of the labelled options among all options, of logs (1, prompts, options).
+    """Compute the mean -log share of the labelled options among all options, from logs (1, prompts, options).
 
-    Mass outside the options does not count: on a model that would rather write a sentence, nine tenths of the gradient
-    would go into that, and none of it changes which option is the most probable.
+    Probability off the options does not count: on a model that tends to write a sentence, nine tenths of the gradient
+    would reduce that probability, without any change in which option is the most probable.
     """
     return -logs.log_softmax(-1)[0, np.arange(len(places)), places].mean()
 
 
 class SoftPromptAdam:
-    """A soft prompt and Adam's memory of it (Kingma & Ba 2015).
+    """A soft prompt and the moments of Adam (Kingma & Ba 2015).
 
     Args:
         start: (T, width) float32.
-        rate: of the first step, in the embeddings' own units.
+        rate: of the first step, in the units of the embeddings.
         steps: over which a cosine takes the rate to zero; None keeps it.
-        beta2: how much of the memory of squared gradients a step keeps.
+        beta2: the decay of the squared gradients' mean per step.
         clip: the largest norm of a gradient; longer ones are shortened to it.
     """
 
@@ -117,11 +117,11 @@ class SoftPromptAdam:
 
     @property
     def prompt(self) -> np.ndarray:
-        """The soft prompt as it is, (T, width) float32."""
+        """Return the current soft prompt, (T, width) float32."""
         return self.soft.detach()[0].float().cpu().numpy().copy()
 
     def step(self, loss_of: Callable[[Any], Any]) -> None:
-        """Go down ``loss_of(soft)``, soft (1, T, width) with gradients."""
+        """Descend ``loss_of(soft)`` by one step, soft (1, T, width) with gradients."""
         import torch
 
         if self.planned is not None:
@@ -137,14 +137,14 @@ class SoftPromptAdam:
         self.steps += 1
 
     def state(self) -> dict[str, np.ndarray]:
-        """Plain arrays for a checkpoint."""
+        """Return plain arrays for a checkpoint."""
         memory = self.adam.state[self.soft]
         arrays = {"soft": self.soft.detach(), "mean": memory["exp_avg"], "square": memory["exp_avg_sq"]}
         found = {f"adam_{name}": value.float().cpu().numpy() for name, value in arrays.items()}
         return found | {"adam_steps": np.int64(self.steps)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         import torch
 
         tensors = {

@@ -1,7 +1,7 @@
-"""Gradient descent on a soft prompt, the model frozen (prompt tuning, Lester et al. 2021; the seed paper's GD).
+"""Gradient descent on a soft prompt with the model frozen (prompt tuning, Lester et al. 2021; the seed paper's GD).
 
 Works on every objective whose loss has a gradient in the option probabilities: the cross-entropy of labels or of
-preferred options, and the expected read-out of a survey, whose indices are linear in its answers.
+preferred options, and the expected-value answer scoring of a survey, whose indices are linear in its answers.
 """
 
 from __future__ import annotations
@@ -42,15 +42,16 @@ if TYPE_CHECKING:
 
 
 class GradientSettings(DescentSettings):
-    """Beside those of every descent (with labels, the prompt kept is the best by the objective):
+    """The settings of gradient descent, in addition to those of every descent.
 
-    ``schedule`` keeps the rate or lets it fall to zero along a cosine over the steps that the budget pays for.
-    ``presentations``: wordings x orders a step, in random order, each once before one comes again; 0 takes all.
-    ``items``: of each of them, at most; 0 takes all. Only labels can be learned item by item. ``beta2``: what Adam
-    keeps of its memory of squared gradients a step; 0.999 remembers the first, largest ones for longer than a descent
-    of a few hundred steps lasts, so that all later steps are small. ``clip`` shortens longer gradients to this norm.
-    ``patience`` ends a descent that has not got better for so many steps; it needs ``presentations=0``, as losses on
-    different prompts do not compare.
+    With labels, the prompt with the best objective is kept. ``schedule`` keeps the rate constant or lets it fall to
+    zero along a cosine over the steps that the budget allows. ``presentations``: pairs of paraphrase and order per
+    step, in random order, each once before any is repeated; 0 takes all. ``items``: the largest number from each of
+    them; 0 takes all. Only labels can be learned item by item. ``beta2``: the decay of Adam's mean of squared gradients
+    per step; with 0.999 the first and largest gradients dominate it for longer than a descent of a few hundred steps,
+    so that all later steps are small. ``clip`` scales longer gradients to this norm. ``patience`` ends a descent after
+    this number of steps without improvement; it needs ``presentations=0``, because losses on different prompts are not
+    comparable.
     """
 
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -70,7 +71,7 @@ class GradientSettings(DescentSettings):
 
 
 class GradientPrompt(SoftPromptAligner):
-    """Descends the loss of a soft prompt through the frozen model."""
+    """Gradient descent on the loss of a soft prompt through the frozen model."""
 
     Settings: ClassVar = GradientSettings
     summary: ClassVar = "soft prompt by gradient descent (Adam), model frozen"
@@ -78,7 +79,7 @@ class GradientPrompt(SoftPromptAligner):
     settings: GradientSettings
 
     def check(self, objective: Objective, budget: Budget) -> None:
-        """Raise UsageError for a read-out without a gradient, or a budget that does not pay for one step."""
+        """Raise UsageError for an answer scoring without a gradient, or a budget too small for one step."""
         _, cost = _drawn(objective, self.settings)
         require_gradient(objective, budget, cost, self.settings.target)
 
@@ -90,9 +91,9 @@ class GradientPrompt(SoftPromptAligner):
         rng: np.random.Generator,
         checkpoint: Checkpoint,
     ) -> AlignedModel:
-        """Descend until the budget pays for no further step; the prompt of the lowest loss seen.
+        """Descend until the budget is too small for a further step; return the prompt with the lowest loss.
 
-        A step draws three item forwards a prompt. With some presentations a step, losses of different steps are not
+        A step costs three item forwards per prompt. With some presentations per step, losses of different steps are not
         comparable and the last prompt is returned.
 
         Raises:
@@ -109,14 +110,14 @@ class GradientPrompt(SoftPromptAligner):
 
 
 class _Descent:
-    """Adam on what a step draws, and the best prompt so far."""
+    """Adam on the drawn prompts of each step, and the best prompt so far."""
 
     def __init__(self, evaluator: Evaluator, settings: GradientSettings, rng: np.random.Generator) -> None:
         model, objective = evaluator.model, evaluator.objective
         self.evaluator, self.objective, self.settings, self.rng = evaluator, objective, settings, rng
         self.parts, self.cost = _drawn(objective, settings)
         self.places = label_places(objective) if settings.target == "labels" else None
-        self.turns: list[np.ndarray] = []  # the rows of the steps to come
+        self.turns: list[np.ndarray] = []  # the rows of the following steps
         start = start_prompt(model, objective, settings, rng)
         steps = evaluator.budget.total // self.cost if settings.schedule == "cosine" else None
         rate = settings.rate * embedding_scale(model)
@@ -126,16 +127,16 @@ class _Descent:
 
     @property
     def whole(self) -> bool:
-        """Whether a step asks everything, so that losses of different steps compare."""
+        """Return whether a step uses all prompts, so that losses of different steps are comparable."""
         return self.cost == PASSES * len(self.objective.prompts)
 
     @property
     def settled(self) -> bool:
-        """Whether patience has run out."""
+        """Return whether the patience is used up."""
         return self.settings.patience is not None and self.since >= self.settings.patience
 
     def step(self) -> None:
-        """One step on prompts drawn anew."""
+        """Take one step on newly drawn prompts."""
         self.turns = self.turns or _epoch(self.parts, self.settings, self.rng)
         prompts, loss_function, places = self._batch(tuple(self.turns.pop(0).tolist()))
         before, judged = self.adam.prompt, []
@@ -144,7 +145,7 @@ class _Descent:
             probs = logs.softmax(-1).double()
             if places is None:
                 return loss_function(probs)[0]
-            if self.whole:  # the loss of an objective wants every item: it judges steps that see all of them
+            if self.whole:  # the loss of an objective needs every item, so it is computed for steps with all of them
                 judged.append(float(loss_function(probs.detach().cpu().numpy())[0]))
             return cross_entropy(logs, places)
 
@@ -155,7 +156,7 @@ class _Descent:
             self.best, self.best_loss, self.since = before, loss, 0
 
     def _batch_of(self, chosen: tuple[int, ...]) -> tuple[Prompts, LossFunction, np.ndarray | None]:
-        """Prompts, loss and labelled options of some rows."""
+        """Return prompts, loss and labelled options of some rows."""
         rows = np.array(chosen)
         if self.places is not None:
             return self.objective.prompts.take(rows), self.objective.loss, self.places[rows]
@@ -163,11 +164,11 @@ class _Descent:
         return part.prompts, part.loss, None
 
     def result(self) -> np.ndarray:
-        """The soft prompt (T, width) float32 to keep."""
+        """Return the soft prompt (T, width) float32 to keep."""
         return self.best if self.whole else self.adam.prompt
 
     def state(self) -> dict[str, np.ndarray]:
-        """Plain arrays for a checkpoint."""
+        """Return plain arrays for a checkpoint."""
         kept = {"gd_best": self.best, "gd_best_loss": np.array(self.best_loss), "gd_since": np.array(self.since)}
         turns = {
             "gd_turns": np.concatenate([*self.turns, np.zeros(0, dtype=np.int64)]),
@@ -176,7 +177,7 @@ class _Descent:
         return self.adam.state() | kept | turns | {"gd_rng": pack_rng(self.rng)}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         self.adam.restore(state)
         self.best, self.best_loss = np.array(state["gd_best"]), float(state["gd_best_loss"])
         self.since, self.rng = int(state["gd_since"]), unpack_rng(state["gd_rng"])
@@ -185,14 +186,14 @@ class _Descent:
 
 
 def _drawn(objective: Objective, settings: GradientSettings) -> tuple[list[np.ndarray], int]:
-    """The parts that steps are drawn from, and the item forwards of one step at most."""
+    """Return the parts that steps are drawn from, and the largest number of item forwards of one step."""
     parts = presentations(objective.prompts.layout) if settings.presentations else [np.arange(len(objective.prompts))]
     sizes = sorted(min(len(part), settings.items or len(part)) for part in parts)
     return parts, PASSES * sum(sizes[-(settings.presentations or 1) :])
 
 
 def _epoch(parts: list[np.ndarray], settings: GradientSettings, rng: np.random.Generator) -> list[np.ndarray]:
-    """The rows of each step until everything was asked once: presentations in random order, or by turns some items."""
+    """Draw the rows of each step of one epoch: presentations in random order, or some items of each in turn."""
     if not settings.items:
         turns = [parts[place] for place in rng.permutation(len(parts))]
     else:
@@ -204,6 +205,6 @@ def _epoch(parts: list[np.ndarray], settings: GradientSettings, rng: np.random.G
 
 
 def presentations(layout: Layout) -> list[np.ndarray]:
-    """The rows of each wording in each order that a layout asks."""
+    """Return the rows of each paraphrase in each order of a layout."""
     cells = np.stack([layout.wording, layout.order], axis=1)
     return [np.flatnonzero((cells == cell).all(1)) for cell in np.unique(cells, axis=0)]

@@ -1,4 +1,4 @@
-"""In-context learning: a persona sentence, and optionally answered examples, before the question."""
+"""In-context learning: a persona sentence and, optionally, answered examples before the question."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class InContextSettings(Settings):
-    """``demonstrations``: answered examples, drawn from the prompts of ``fit``."""
+    """Settings: ``demonstrations``, the number of answered examples, drawn from the prompts of ``fit``."""
 
     demonstrations: int = Field(0, ge=0, le=24)
 
 
 class InContext(Aligner):
-    """Tells the model the country in words."""
+    """In-context alignment: the prompt names the country in words."""
 
     Settings: ClassVar = InContextSettings
     summary: ClassVar = "persona sentence, optionally answered examples, before the question"
@@ -44,7 +44,7 @@ class InContext(Aligner):
         """Return the model behind a preamble; spends nothing."""
         parts = [persona(objective)]
         layout = objective.prompts.layout
-        given = (layout.codes == objective.demonstrations[:, None]) & layout.inside  # options are named in code order
+        given = (layout.codes == objective.demonstrations[:, None]) & layout.inside  # options are written in code order
         for row in rng.permutation(np.flatnonzero(given.any(1)))[: self.settings.demonstrations]:
             answer = objective.prompts.choices[row][int(given[row].argmax())]
             example = {"question": objective.prompts.texts[row], "answer": answer}

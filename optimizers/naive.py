@@ -1,4 +1,4 @@
-"""The model as it is."""
+"""The unaligned model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Naive(Aligner):
-    """Nothing before the question: what every alignment is compared with."""
+    """No text before the question: the reference for every alignment."""
 
     summary: ClassVar = "the model as it is"
     budgeted: ClassVar = False

@@ -1,4 +1,4 @@
-"""Particle swarm optimisation of a soft prompt, the model frozen (future work of the seed paper, arXiv 2503.16094)."""
+"""Particle swarm optimisation of a soft prompt, model frozen (future work of the seed paper, arXiv 2503.16094)."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 
 class PSOSettings(BlackBoxSettings):
-    """Beside those of every search, ``population``: particles."""
+    """The settings of particle swarm optimisation, in addition to those of every search; ``population``: particles."""
 
     population: int = Field(20, ge=2, le=1000)
 
 
 class ParticleSwarmPrompt(BlackBox):
-    """Moves a swarm of soft prompts on a loss that needs no gradient."""
+    """Particle swarm optimisation of soft prompts on a loss without gradients."""
 
     Settings: ClassVar = PSOSettings
     summary: ClassVar = "soft prompt by particle swarm optimisation, model frozen, no gradients"
     settings: PSOSettings
 
     def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> ParticleSwarm:
-        """Particles around the space's first prompt, which is one of them."""
+        """Start particles around the space's first prompt, which is one of them."""
         return ParticleSwarm(first_vectors(model, space, self.settings, rng, self.settings.population), rng=rng)
 
     def restore(self, model: LanguageModel, space: Space, state: Mapping[str, np.ndarray]) -> ParticleSwarm:
-        """The swarm of a checkpoint."""
+        """Restore the swarm of a checkpoint."""
         return ParticleSwarm.from_state(state)

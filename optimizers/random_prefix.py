@@ -1,4 +1,4 @@
-"""An unselected soft prompt of random tokens: what any prefix does. The control that the seed paper lacks."""
+"""Random prefix: an unselected soft prompt of random tokens, a control that the seed paper lacks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RandomPrefix(SoftPromptAligner):
-    """Draws one random prompt and looks at nothing; runs with many seeds give a control's mean and spread."""
+    """One random prompt without any evaluation; runs with many seeds give the control's mean and spread."""
 
     Settings: ClassVar = SoftPromptSettings
     summary: ClassVar = "one random token prompt, unselected: the control for whatever a prefix does"

@@ -1,4 +1,4 @@
-"""Random search: independent random soft prompts, the best one kept. The baseline a search must beat."""
+"""Random search: the best of independent random soft prompts, the baseline for every search."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ BATCH = 10  # candidates between checkpoints
 
 
 class RandomSettings(BlackBoxSettings):
-    """In the full space, the default, every candidate is made of random tokens of its own."""
+    """The settings of random search.
+
+    In the full space, the default, every candidate consists of its own random tokens.
+    """
 
     space: Literal["full", "random", "embeddings"] = "full"
 
 
 class RandomSearch(BlackBox):
-    """Keeps the best of as many random prompts as the budget pays for; candidate k is the same whatever the budget.
+    """The best of as many random prompts as the budget allows; candidate k is the same for every budget.
 
     With a budget of one candidate it is an unselected random prompt: the random-prefix control.
     """
@@ -33,11 +36,11 @@ class RandomSearch(BlackBox):
     summary: ClassVar = "best of as many random token prompts as the budget pays for"
 
     def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> RandomDraws:
-        """The first prompt, then others drawn around it."""
+        """Start with the first prompt, followed by others drawn around it."""
         return RandomDraws(first_vectors(model, space, self.settings, rng, BATCH), self._draw(model, space), rng=rng)
 
     def restore(self, model: LanguageModel, space: Space, state: Mapping[str, np.ndarray]) -> RandomDraws:
-        """The search of a checkpoint."""
+        """Restore the search of a checkpoint."""
         return RandomDraws.from_state(state, self._draw(model, space))
 
     def _draw(self, model: LanguageModel, space: Space) -> Draw:

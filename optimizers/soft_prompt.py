@@ -1,4 +1,4 @@
-"""What all aligners that learn a soft prompt share: its length, and where it starts."""
+"""Common parts of aligners that learn a soft prompt: its length, and its start."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
     from ..harness.models.local import LanguageModel
 
 
-CONFIGS = Path(__file__).with_name("configs")  # named settings of aligners, a file each
+CONFIGS = Path(__file__).with_name("configs")  # named settings of aligners, one file each
 
 
 class SoftPromptSettings(Settings):
-    """``tokens``: length of the soft prompt."""
+    """The settings of a soft prompt: its length in ``tokens``."""
 
     tokens: int = Field(10, ge=1, le=1000)
 
 
 class SoftPromptAligner(Aligner):
-    """An aligner that puts a soft prompt of the setting ``tokens`` before every prompt."""
+    """An aligner that puts a soft prompt of length ``tokens`` before every prompt."""
 
     settings: SoftPromptSettings
 
     @property
     def soft_tokens(self) -> int:
-        """As ``Aligner`` has it."""
+        """Return the number of soft tokens."""
         return self.settings.tokens
 
 
 def draw_prompts(model: LanguageModel, rng: np.random.Generator, count: int, tokens: int) -> np.ndarray:
-    """``count`` soft prompts (count, tokens, dim) float32 made of the embeddings of random ordinary tokens."""
+    """Draw ``count`` soft prompts (count, tokens, dim) float32 of the embeddings of random ordinary tokens."""
     return model.token_vectors(rng.choice(model.ordinary_tokens(), (count, tokens)))
 
 
 def text_prompt(model: LanguageModel, text: str, tokens: int) -> np.ndarray:
-    """A text as a soft prompt (tokens, dim) float32, repeated or cut to the length asked for."""
+    """Embed a text as a soft prompt (tokens, dim) float32, repeated or cut to the requested length."""
     ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
     return model.token_vectors(np.resize(ids, tokens))

@@ -1,4 +1,4 @@
-"""Where a search moves: every coordinate of a soft prompt, or a subspace around a first prompt."""
+"""Search spaces: every coordinate of a soft prompt, or a subspace around a first prompt."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 
 
 class SpaceSettings(SoftPromptSettings):
-    """``tokens``: length of the soft prompt.
+    """The settings of a search space; ``tokens``: length of the soft prompt.
 
     ``space``: ``full`` (every coordinate), ``random`` (a Gaussian subspace of ``dimensions``, Sun et al. 2022) or
-    ``embeddings`` (each token moves along the embeddings' first principal directions, ``dimensions`` over the tokens of
-    them a token, one at least).
-    ``start``: the prompt it is laid around: random ``tokens``, the embedded ``persona`` sentence, or the embeddings'
-    ``mean``. ``sigma``: the first step, in standard deviations of the embeddings; in the full space around random
-    tokens, first candidates are other random tokens instead.
+    ``embeddings`` (each token moves along the embeddings' first principal directions, ``dimensions`` divided by the
+    tokens of them per token, at least one). ``start``: the prompt at the space's origin: random ``tokens``, the
+    embedded ``persona`` sentence, or the embeddings' ``mean``. ``sigma``: the first step, in standard deviations of the
+    embeddings; in the full space around random tokens, first candidates are other random tokens instead.
     """
 
     space: Literal["full", "random", "embeddings"] = "random"
@@ -36,9 +35,9 @@ class SpaceSettings(SoftPromptSettings):
 
 @dataclass(frozen=True)
 class Space:
-    """``prompts`` maps vectors (n, dim) to soft prompts (n, T, width): ``centre + vectors @ basis``.
+    """A map ``prompts`` from vectors (n, dim) to soft prompts (n, T, width): ``centre + vectors @ basis``.
 
-    ``basis`` is (dim, T * width), or None where every coordinate is one of its own, times ``scale``.
+    ``basis`` is (dim, T * width), or None if every coordinate has its own dimension, times ``scale``.
     """
 
     centre: np.ndarray
@@ -47,16 +46,16 @@ class Space:
 
     @property
     def dim(self) -> int:
-        """Coordinates of a vector."""
+        """Return the number of coordinates of a vector."""
         return self.centre.size if self.basis is None else len(self.basis)
 
     def prompts(self, vectors: np.ndarray) -> np.ndarray:
-        """Soft prompts (n, T, width) float32 of vectors (n, dim)."""
+        """Compute the soft prompts (n, T, width) float32 of vectors (n, dim)."""
         moved = vectors if self.basis is None else vectors @ self.basis
         return (self.centre + self.scale * moved.reshape(-1, *self.centre.shape)).astype(np.float32)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Plain arrays for a checkpoint."""
+        """Return plain arrays for a checkpoint."""
         basis = np.zeros((0, 0)) if self.basis is None else self.basis
         return {
             "space_centre": self.centre,
@@ -66,13 +65,13 @@ class Space:
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
-        """The space of ``state()``."""
+        """Restore the space of ``state()``."""
         basis = state["space_basis"]
         return cls(state["space_centre"], float(state["space_scale"]), basis if basis.size else None)
 
 
 def lay_space(model: LanguageModel, objective: Objective, settings: SpaceSettings, rng: np.random.Generator) -> Space:
-    """The space that settings ask for; draws the centre first, then the basis."""
+    """Build the space of the settings; draws the centre first, then the basis."""
     vectors = model.token_vectors(model.ordinary_tokens())
     centre = {
         "tokens": lambda: draw_prompts(model, rng, 1, settings.tokens)[0],
@@ -85,7 +84,7 @@ def lay_space(model: LanguageModel, objective: Objective, settings: SpaceSetting
 def first_vectors(
     model: LanguageModel, space: Space, settings: SpaceSettings, rng: np.random.Generator, count: int
 ) -> np.ndarray:
-    """Vectors (count, dim) a search begins with: the first prompt itself, and others around it."""
+    """Return the vectors (count, dim) at which a search starts: the first prompt itself, and others around it."""
     vectors = draw_vectors(model, space, settings, rng, count)
     vectors[0] = 0
     return vectors
@@ -94,14 +93,17 @@ def first_vectors(
 def draw_vectors(
     model: LanguageModel, space: Space, settings: SpaceSettings, rng: np.random.Generator, count: int
 ) -> np.ndarray:
-    """Random vectors (count, dim): other random tokens in the full space around tokens, else ``sigma`` a coordinate."""
+    """Draw vectors (count, dim).
+
+    Other random tokens in the full space around tokens, else with ``sigma`` per coordinate.
+    """
     if settings.space == "full" and settings.start == "tokens":
         return ((draw_prompts(model, rng, count, settings.tokens) - space.centre) / space.scale).reshape(count, -1)
     return settings.sigma * rng.standard_normal((count, space.dim))
 
 
 def _basis(vectors: np.ndarray, settings: SpaceSettings, rng: np.random.Generator) -> np.ndarray | None:
-    """Directions (dim, T * width); a unit step along one moves a coordinate by one standard deviation on average."""
+    """Return directions (dim, T * width); a unit step moves a coordinate by one standard deviation on average."""
     tokens, width = settings.tokens, vectors.shape[1]
     if settings.space == "full":
         return None
@@ -111,7 +113,7 @@ def _basis(vectors: np.ndarray, settings: SpaceSettings, rng: np.random.Generato
     each = min(max(1, settings.dimensions // tokens), width)
     centred = vectors - vectors.mean(0)
     _, directions = np.linalg.eigh(centred.T @ centred)
-    main = directions[:, ::-1][:, :each].T * (width / each) ** 0.5  # as long a step as in the other spaces
+    main = directions[:, ::-1][:, :each].T * (width / each) ** 0.5  # steps as long as in the other spaces
     basis = np.zeros((tokens, each, tokens, width))
     for token in range(tokens):
         basis[token, :, token] = main

@@ -1,4 +1,4 @@
-"""Persona and demonstration texts by language, kept in ``texts.yaml``."""
+"""Persona and demonstration texts by language, read from ``texts.yaml``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..tasks.spec import read_yaml
 
 
 def texts(language: str) -> dict[str, str]:
-    """All texts of a language by name; English where there are none of it."""
+    """Return all texts of a language by name; English if there are none in the language."""
     known = read_yaml(Path(__file__).with_name("texts.yaml"))
     return known.get(language, known["en"])
 
 
 def persona(objective: Objective) -> str:
-    """The sentence that tells the model whom to answer as, in the language of the task."""
+    """Return the sentence that gives the model its persona, in the language of the task."""
     return texts(objective.language)["persona"].format(country=name_of(objective.country.code, objective.language))

@@ -1,4 +1,4 @@
-"""Answers as arrays: who was asked what, in which order, and how probable each option was."""
+"""Answers as arrays: the factors of every prompt and the probability of every option."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNPARSED = -1  # a generated text in which no option code was found; a valid cod
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of a set of prompts: one row a prompt, each factor as an index into its levels.
+    """The columns of a set of prompts: one row per prompt, each factor as an index into its levels.
 
     ``item``, ``wording``, ``order``, ``respondent`` are int32 arrays of shape (prompts,); ``codes`` is a float64 array
     (prompts, options) of the options' codes in code order, zero-padded where an item has fewer options, and ``widths``
@@ -36,36 +36,36 @@ class Layout:
 
     @property
     def inside(self) -> np.ndarray:
-        """Boolean mask (prompts, options): which options each prompt has."""
+        """Return which options each prompt has, a boolean mask (prompts, options)."""
         return np.arange(self.codes.shape[1]) < self.widths[:, None]
 
     @property
     def options(self) -> list[tuple[int, ...]]:
-        """The codes of each prompt's options, in code order."""
+        """Return the codes of each prompt's options, in code order."""
         return [tuple(map(int, row[:n])) for row, n in zip(self.codes, self.widths, strict=True)]
 
     @property
     def asked_wordings(self) -> tuple[str, ...]:
-        """The wordings that some row was asked in."""
+        """Return the paraphrases that occur in some row."""
         return tuple(name for i, name in enumerate(self.wordings) if (self.wording == i).any())
 
     @property
     def asked_orders(self) -> tuple[str, ...]:
-        """The orders that some row was asked in."""
+        """Return the option orders that occur in some row."""
         return tuple(name for i, name in enumerate(self.orders) if (self.order == i).any())
 
     def where(self, wordings: tuple[str, ...], orders: tuple[str, ...]) -> np.ndarray:
-        """Boolean mask (prompts,) of the rows asked in these wordings and orders."""
+        """Return a boolean mask (prompts,) of the rows in these paraphrases and option orders."""
         in_wordings = np.isin(self.wording, [i for i, name in enumerate(self.wordings) if name in wordings])
         in_orders = np.isin(self.order, [i for i, name in enumerate(self.orders) if name in orders])
         return in_wordings & in_orders
 
     def take(self, rows: np.ndarray) -> Layout:
-        """The layout of some rows (mask or indices); levels stay as they are."""
+        """Return the layout of some rows (mask or indices); the levels stay as they are."""
         return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
 
     def join(self, other: Layout) -> Layout:
-        """The rows of both, which share their levels."""
+        """Return the rows of both layouts, which have the same levels."""
         columns: dict[str, Any] = {
             name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in COLUMNS
         }
@@ -74,7 +74,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a population of aligned models answered to the same prompts.
+    """The answers of a population of aligned models to the same prompts.
 
     ``probs`` (population, prompts, options) are the options' probabilities in code order, normalised over the options;
     ``outside`` (population, prompts) is the probability mass on anything else. Where text was generated, ``texts`` has
@@ -91,18 +91,21 @@ class Answers:
 
     @property
     def weighed(self) -> bool:
-        """Whether there are option probabilities: an API may tell none, and then texts are all there is."""
+        """Return whether there are option probabilities; an endpoint may give none, and then there are only texts."""
         closed = self.layout.widths > 0
         return not closed.any() or bool(self.probs[:, closed].any())
 
     def take(self, rows: np.ndarray) -> Answers:
-        """The answers to some prompts (mask or indices)."""
+        """Return the answers to some prompts (mask or indices)."""
         texts = None if self.texts is None else tuple(np.asarray(self.texts, dtype=object)[rows])
         parsed = None if self.parsed is None else self.parsed[rows]
         return Answers(self.layout.take(rows), self.probs[:, rows], self.outside[:, rows], texts, parsed)
 
     def values(self, readout: str) -> np.ndarray:
-        """Answers as numbers on the scale, (population, prompts) float64; NaN where a text could not be parsed."""
+        """Return the answers as numbers on the scale, (population, prompts) float64.
+
+        NaN where a text could not be parsed.
+        """
         if readout == "text":
             if self.parsed is None:
                 raise ValueError("these answers hold no generated text")
@@ -122,7 +125,7 @@ def shares(mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read(probs: Any, codes: Any, readout: str) -> Any:
-    """Numbers on the scale from option probabilities: (..., prompts, options) -> (..., prompts).
+    """Compute numbers on the scale from option probabilities: (..., prompts, options) -> (..., prompts).
 
     ``expected`` is the probability-weighted code; it works on numpy arrays and torch tensors alike and is
     differentiable. ``argmax`` is the code of the most probable option (the first of equals).
@@ -132,21 +135,21 @@ def read(probs: Any, codes: Any, readout: str) -> Any:
     if readout == "argmax":
         best = np.asarray(probs).argmax(-1)
         return np.take_along_axis(np.broadcast_to(codes, probs.shape), best[..., None], -1)[..., 0]
-    raise ValueError(f"unknown read-out {readout!r}")
+    raise ValueError(f"unknown answer scoring {readout!r}")
 
 
 def item_means(layout: Layout) -> np.ndarray:
-    """The averaging matrix (items, prompts): row i averages item i over wordings, orders and respondents."""
+    """Compute the averaging matrix (items, prompts): row i averages item i over paraphrases, orders and personas."""
     matrix: np.ndarray = (layout.item[None] == np.arange(len(layout.items))[:, None]).astype(np.float64)
     matrix /= np.maximum(matrix.sum(1, keepdims=True), 1)
     return matrix
 
 
 def chosen(answers: Answers, readout: str) -> np.ndarray:
-    """How an answer is spread over the options, (prompts, options) of the first of a population, in code order.
+    """Compute how the first candidate's answers are distributed over the options, (prompts, options) in code order.
 
-    ``expected``: the probabilities; ``argmax``: all on the most probable option; ``text``: all on the option that was
-    read, zeros where none was.
+    ``expected``: the probabilities; ``argmax``: all mass on the most probable option; ``text``: all mass on the option
+    that was parsed, zeros where none was.
     """
     codes, inside = answers.layout.codes, answers.layout.inside
     spread: np.ndarray = answers.probs[0]

@@ -1,8 +1,8 @@
-"""Dividing out the prior: what a model answers where nothing is asked.
+"""Contextual calibration: divide option probabilities by those of content-free prompts.
 
-The content-free item of Zhao et al. (2021, "Calibrate Before Use") is asked in the same wording, order and scale, so
-that its probabilities are the prior of exactly that presentation, position and label together (Zheng et al. 2024
-estimate the same prior by permuting options). The quotient is normalised over the options.
+The content-free item of Zhao et al. (2021, "Calibrate Before Use") is presented in the same paraphrase, order and
+scale, so that its probabilities are the prior of exactly that presentation, position and label together (Zheng et al.
+2024 estimate the same prior by permuting options). The quotient is normalised over the options.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from .answers import Answers, Layout
 from .items import free_id, free_kind
 from .spec import TaskSpec
 
-LEAST = 1e-6  # a prior below this counts as this, so that no quotient explodes
+LEAST = 1e-6  # a smaller prior is replaced by this value, so that quotients stay finite
 
 
 def is_free(layout: Layout) -> np.ndarray:
-    """Boolean mask (prompts,) of the content-free items among those asked."""
+    """Return a boolean mask (prompts,) of the prompts that show a content-free item."""
     return np.array([bool(free_kind(name)) for name in layout.items])[layout.item]
 
 
 def calibrated(spec: TaskSpec, answers: Answers, split: str) -> Answers:
-    """The answers of a split to its real items, each divided by its content-free one; text is left out.
+    """Compute the answers to a split's real items, each divided by its content-free answer; texts are left out.
 
     Raises:
-        KeyError: a content-free answer is missing (a submission's reader has checked that none is).
+        KeyError: a content-free answer is missing (reading a submission checks that none is).
     """
     layout = answers.layout
     free = is_free(layout)

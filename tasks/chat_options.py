@@ -1,4 +1,4 @@
-"""What is said around every prompt: system message, chat template, date, thinking."""
+"""Options of the chat around every prompt: system message, chat template, date, thinking."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pydantic import Field
 from .schema import Strict
 
 MOST_TEMPLATE = 200_000  # characters
-DATE = "2025-01-01"  # what a template is told for today, so that the same run asks the same on another day
+DATE = "2025-01-01"  # the date given to a template, so that the same run has the same prompts on another day
 THINKING_TOKENS = 512
 Argument = Annotated[str, Field(max_length=4000)] | int | float | bool | None
 
 
 class ChatOptions(Strict):
-    """What is said around every prompt; part of ``ModelInfo``.
+    """The options of the chat around every prompt; part of ``ModelInfo``.
 
-    ``template`` is the text of a Jinja template in place of the model's own, empty for none; ``arguments`` are handed
-    to the template; ``date`` (YYYY-MM-DD) is what it is told for today; ``thinking_tokens`` may be written by a model
-    that thinks aloud before its answer.
+    ``template`` is the text of a Jinja template in place of the model's own, empty for none; ``arguments`` are passed
+    to the template; ``date`` (YYYY-MM-DD) is passed as today's date; ``thinking_tokens`` is the number of tokens that a
+    reasoning model may write before its answer.
     """
 
     system: Annotated[str, Field(min_length=1, max_length=50_000)] | None = None

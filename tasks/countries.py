@@ -12,7 +12,7 @@ from functools import cache
 
 from ..errors import UsageError
 
-# Usual, but not in ISO, as ``_plain`` writes them. Parts of the United Kingdom stand for it.
+# Common names that are not in ISO, as ``_plain`` writes them. Parts of the United Kingdom are mapped to it.
 ALIASES = {
     "america": "US", "antigua": "AG", "bosnia": "BA", "britain": "GB", "brunei": "BN", "burma": "MM",
     "cape verde": "CV", "congo brazzaville": "CG", "congo kinshasa": "CD", "czech rep": "CZ", "dprk": "KP",
@@ -30,14 +30,14 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class Country:
-    """An ISO 3166 country: two-letter code and the name people use."""
+    """An ISO 3166 country: two-letter code and common name."""
 
     code: str
     name: str
 
 
 def country(text: str, known: Iterable[str] = ()) -> Country:
-    """Look up a country by a usual name or its ISO code, in any case, with or without accents.
+    """Look up a country by a common name or its ISO code, in any case, with or without accents.
 
     Args:
         known: two-letter codes that matter to the caller, from which a suggestion is made.
@@ -58,7 +58,7 @@ def country(text: str, known: Iterable[str] = ()) -> Country:
 
 @cache
 def _names() -> dict[str, str]:
-    """Codes by names as ``_plain`` writes them: ISO's, either way round, and short where that is one country alone."""
+    """Return codes by names as ``_plain`` writes them: ISO's names, inverted names, and unambiguous short names."""
     import pycountry
 
     found, short = dict[str, str](), Counter[str]()
@@ -72,7 +72,7 @@ def _names() -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    """A name without accents, case, marks and articles."""
+    """Return a name without accents, case, punctuation and articles."""
     bare = "".join(char for char in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(char))
     words = re.sub(r"[.'’ʼ`]", "", bare.replace("&", " and ")).replace("-", " ")
     spelt = {"st": "saint", "the": ""}
@@ -80,7 +80,10 @@ def _plain(text: str) -> str:
 
 
 def nearest(text: str, known: Iterable[str] = ()) -> str | None:
-    """The usual name most like a text, of the known codes: one that holds it, or is spelt nearly so."""
+    """Find the common name most similar to a text, among the known codes.
+
+    One that contains it, or is spelt similarly.
+    """
     codes, plain = set(known), _plain(text)
     names = {name: code for name, code in _names().items() if not codes or code in codes}
     within = [name for name in names if len(plain) > 2 and plain in name]
@@ -89,7 +92,7 @@ def nearest(text: str, known: Iterable[str] = ()) -> str | None:
 
 
 def name_of(code: str, language: str = "en") -> str:
-    """The usual name of a two-letter code, in a language where it is known; the code itself where ISO has none."""
+    """Return the common name of a two-letter code, in a language where it is known; the code itself if ISO has none."""
     import pycountry
 
     found = pycountry.countries.get(alpha_2=code)

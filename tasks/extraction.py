@@ -1,4 +1,4 @@
-"""Reading an option out of generated text, in any script."""
+"""Parsing of an option out of generated text, in any script."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from .answers import UNPARSED
 
-MOST_READ = 8_000  # characters; an answer comes before
-_BEFORE = 120  # characters before an option that decide what is said of it
+MOST_READ = 8_000  # characters; later text is ignored
+_BEFORE = 120  # characters before an option that are searched for statements and negations
 
 # Scripts that may put a particle right behind a digit or letter: Hebrew to Khmer, East Asian, Arabic's forms.
 _UNSPACED = "\u0590-\u1cff\u2e80-\ud7ff\uf900-\ufdff\ufe70-\ufefc"
@@ -19,7 +19,7 @@ _MEETING = re.compile(
     re.IGNORECASE,
 )
 
-# A stretch of the scale ("1-5", "1 to 5", "between 1 and 5") is the question repeated, not an answer.
+# A part of the scale ("1-5", "1 to 5", "between 1 and 5") repeats the question and is no answer.
 _TO = r"-|–|—|~|〜|to\b|through\b|bis\b|a\b|à\b|до|到|至|から|부터|에서|إلى|الى|से"
 _RANGE = re.compile(rf"(?<![\w.,])\d+\s*(?:{_TO})\s*\d+(?!\w)|\bbetween\s+\d+\s+and\s+\d+\b", re.IGNORECASE)
 # A whole number, not part of a word; decimals and negative numbers are one and no option. "4/5" and "4 out of 5" are 4.
@@ -43,7 +43,7 @@ _SMALL = re.compile(
     re.IGNORECASE,
 )
 
-# What is no option though it looks like one: before it, and after it.
+# Text that looks like an option and is none: what precedes it, and what follows it.
 _NAME = re.compile(
     r"(?:\b(?:vitamin|plan|type|hepatitis|world war|chapter|page|part|section|article|question|step|phase|team|group)"
     r"|维生素|維生素|ビタミン|비타민|计划|計劃|プラン|플랜|满分|滿分|満分|问题|問題|質問|질문|السؤال|فيتامين|प्रश्न|विटामिन)[\s:#]*$",
@@ -56,7 +56,7 @@ _COUNTED = re.compile(
     re.IGNORECASE,
 )
 
-# Words between a negation, or a statement, and the option that it is about.
+# Words between a negation, or a statement, and the option that it refers to.
 _OPTION = r"(?:option|choice|number|letter|选项|選項|选择|選擇|رقم|الخيار|विकल्प)"
 _WORDS = (
     r"(?:choos\w*|pick\w*|select\w*|say|go|going|agree|identify|decide|think|believe|rate|give|take|prefer|favou?r|like"
@@ -101,7 +101,7 @@ _LIST_ENDS = re.compile(r"[\s*)\]\"”]*(?:[.,;!?)。，、؛۔]|$|(?:and|or)\b)
 
 @dataclass(frozen=True)
 class _Named:
-    """Where a number or letter stands, and the option it is, None where it is none that was offered."""
+    """The position of a number or letter, and its option; None where it is no option of the question."""
 
     start: int
     end: int
@@ -109,16 +109,16 @@ class _Named:
 
 
 def parse_code(text: str, choices: Sequence[str], codes: Sequence[int]) -> int:
-    """The code of the option that ``text`` gives as its answer, else ``UNPARSED``.
+    """Parse the code of the option that ``text`` gives as its answer; ``UNPARSED`` if it gives none.
 
-    Options are whole numbers or single letters, in any script's digits. What a statement names ("the answer is B") goes
-    before what stands elsewhere, and there the first option counts. No answer are: a number or letter that is no option
-    ("10" holds no "1", and an answer that opens with "7" is not rescued by a later one), an option that is refused
-    ("neither A nor B"), two that are joined ("A or B") or stated on one line. A range ("1-5") and a list of all
-    options are the question repeated and passed over. Of what is thought aloud (``<think>``), nothing is read.
+    Options are whole numbers or single letters, in any script's digits. An option in a statement ("the answer is B")
+    takes precedence over other options, and among those the first counts. No answer are: a number or letter that is no
+    option ("10" contains no "1", and an answer that opens with "7" is not corrected by a later one), a rejected option
+    ("neither A nor B"), two options that are joined ("A or B") or stated on one line. A range ("1-5") and a list of all
+    options repeat the question and are skipped. Text inside ``<think>`` is ignored.
 
     Args:
-        choices: what may be answered, in code order.
+        choices: the possible answers, in code order.
         codes: their codes.
     """
     if not choices:
@@ -135,7 +135,7 @@ def parse_code(text: str, choices: Sequence[str], codes: Sequence[int]) -> int:
 
 
 def _folded(text: str) -> str:
-    """The text behind what was thought, with plain digits and letters, a space where they meet another script."""
+    """Return the text after the reasoning with plain digits and letters, and a space where they meet another script."""
     _, closed, behind = text.rpartition("</think>")
     text = behind if closed else text.partition("<think>")[0]
     text = _MEETING.sub(" ", "".join(map(_plain, text[:MOST_READ])))
@@ -149,13 +149,13 @@ def _plain(char: str) -> str:
         return str(unicodedata.digit(char))
     if unicodedata.decomposition(char).startswith(("<wide>", "<circle>")):
         return unicodedata.normalize("NFKC", char)
-    if unicodedata.category(char) == "Cf" or char in "\ufe0f\u20e3":  # marks of direction, joiners, keycaps
+    if unicodedata.category(char) == "Cf" or char in "\ufe0f\u20e3":  # direction marks, joiners, keycaps
         return ""
     return "." if char == "\N{ARABIC DECIMAL SEPARATOR}" else char
 
 
 def _numeral(text: str) -> str:
-    """A Chinese numeral as a digit where it is all that is answered: within a text it is a part of many words."""
+    """Replace a Chinese numeral by a digit if it is the whole answer; within a text it is part of many words."""
     word = text.strip(" \n。.、，,()（）「」“”*")
     value = unicodedata.numeric(word, -1) if len(word) == 1 and unicodedata.category(word) == "Lo" else -1
     return str(int(value)) if value >= 0 else text
@@ -180,14 +180,14 @@ def _letters(text: str, choices: Sequence[str]) -> Iterator[_Named]:
 
 
 def _unlisted(text: str, named: list[_Named], choices: Sequence[str]) -> list[_Named]:
-    """What is named without a list of all options as labels, in either order."""
+    """Remove the mentions that belong to a list of all options as labels, in either order."""
     labels = [each for each in named if _LABEL.match(text, each.end)][: len(choices)]
     shown, listed = [each.option for each in labels], sorted(choices, key=lambda option: (len(option), option))
     return [each for each in named if each not in labels] if shown in (listed, listed[::-1]) else named
 
 
 def _answer(text: str, named: list[_Named]) -> str | None:
-    """The option stated, else the first, else the only one of an equation such as "3 = medium"."""
+    """Return the stated option, else the first one, else the only one of an equation such as "3 = medium"."""
     stated: dict[int, list[str | None]] = {}
     others: list[str | None] = []
     equated: list[str | None] = []
@@ -212,7 +212,7 @@ def _answer(text: str, named: list[_Named]) -> str | None:
 
 
 def _runs(text: str, named: list[_Named]) -> Iterator[list[_Named]]:
-    """What is named, options that are joined ("A or B", "1, 2, 3") together."""
+    """Yield mentions in groups; options that are joined ("A or B", "1, 2, 3") form one group."""
     run: list[_Named] = []
     for each in named:
         if run and not _joined(text, run[-1], each):

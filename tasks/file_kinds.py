@@ -1,11 +1,11 @@
-"""What a file is that was given in place of text: told by its first bytes, so that a message can name it."""
+"""Detection of a file's kind by its first bytes, so that messages can name it."""
 
 from __future__ import annotations
 
 import codecs
 import zlib
 
-HEAD = 4096  # bytes that are enough to tell
+HEAD = 4096  # bytes that suffice for detection
 
 _SURVEY = "Save it as CSV with codes in place of labels, or take the CSV that its publisher offers."
 _TABLE = "Save it as CSV."
@@ -37,21 +37,24 @@ _MARKUP = {b"<!doctype html": "a web page", b"<html": "a web page", b"<?xml": "a
 
 
 def foreign(head: bytes) -> str | None:
-    """What a file is, and the remedy, by its first ``HEAD`` bytes; None where it may be text or a zip archive."""
+    """Return the kind of a binary or markup file, and the remedy, by its first ``HEAD`` bytes.
+
+    None if it may be text or zip.
+    """
     for magic, name, remedy in _MAGIC:
         if head.startswith(magic):
             return f"{name}. {remedy}"
     if head[:2] == b"\x1f\x8b":
         return _gzip(head)
     if len(head) > 4 and 104 <= head[0] <= 115 and head[1] in (1, 2) and head[2:4] == b"\x01\x00":
-        return f"a Stata file. {_SURVEY}"  # before release 117 it begins with release and byte order
+        return f"a Stata file. {_SURVEY}"  # before release 117 a file begins with release and byte order
     start = head.removeprefix(codecs.BOM_UTF8).lstrip()[:20].lower()
     named = next((name for mark, name in _MARKUP.items() if start.startswith(mark)), None)
     return f"{named}, perhaps an error in place of the download. Give the CSV file." if named else None
 
 
 def _gzip(head: bytes) -> str:
-    """An archive, or an R file, which is one as R saves it."""
+    """Return the description of a gzip archive, or of an R file, which R compresses with gzip."""
     try:
         inside = zlib.decompressobj(wbits=31).decompress(head, 64)
     except zlib.error:
@@ -62,7 +65,7 @@ def _gzip(head: bytes) -> str:
 
 
 def encoding_of(head: bytes) -> str | None:
-    """The encoding that a byte-order mark names, or that null bytes between letters give away; None without either."""
+    """Return the encoding given by a byte-order mark or by null bytes between letters; None without either."""
     for mark, name in (
         (codecs.BOM_UTF8, "utf-8-sig"),
         (codecs.BOM_UTF32_LE, "utf-32"),

@@ -15,7 +15,7 @@ from .metrics.reference import DIMENSIONS
 
 @dataclass(frozen=True)
 class Term:
-    """What a name means: a label for headings, a sentence, the unit or range, which way is better, the source."""
+    """A glossary entry: a label for headings, a definition, the unit or range, the better direction, the source."""
 
     label: str
     meaning: str
@@ -158,7 +158,7 @@ METRICS: Mapping[str, Term] = {
 SPLITS = {
     "heldout": "paraphrases, option orders or questions that no aligner was given",
     "fit": "what the aligner was given",
-    "control": "prompts that show what a score is worth, such as options without the question",
+    "control": "prompts that show what a score means, such as options without the question",
 }
 READOUTS = {
     "expected": "options weighted by their probabilities",
@@ -175,7 +175,7 @@ MARKS = {
     "prefixes by two "
     "standard deviations; not collapsed",
     "no improvement": "one of the conditions of an improvement does not hold",
-    "collapsed": "the answers are nearly the same whatever is asked, so the score says nothing of the country",
+    "collapsed": "the answers are nearly equal for every question, so the score has no information about the country",
     "scores differ": "submitted scores differ from recomputed ones; the recomputed ones are shown",
 }
 BASELINES = {
@@ -183,9 +183,9 @@ BASELINES = {
     "uniform": "equal probability on every option",
     "world mean": "the mean answer of the other countries of the reference",
     "majority": "the modal answer of the other countries to every question; of questions with right answers, "
-    "the commonest code",
+    "the code that is right most often",
     "split-half": "one half of the country's own respondents against the other: a ceiling",
-    "random prefix": "mean over soft prompts of random tokens, unselected: what any prefix does",
+    "random prefix": "mean over unselected soft prompts of random tokens: the effect of any prefix",
 }
 COLUMNS = {
     "rank": Term(
@@ -196,8 +196,8 @@ COLUMNS = {
     "name": Term("Submission", "aligner and seed; the folder's name leads to its page"),
     "aligner": Term("Aligner", "the method that aligned the model, or the name of a baseline"),
     "seed": Term("Seed", "the seed of the aligner's random numbers"),
-    "model": Term("Model", "the model that answered, and its size where its name tells it"),
-    "size": Term("Size", "parameters, where the model's name tells them"),
+    "model": Term("Model", "the model that answered, and its size if the name contains it"),
+    "size": Term("Size", "number of parameters, if the model's name contains it"),
     "range": Term("Range", "95 % interval, or (s) from the lowest to the highest of three seeds or more"),
     "noise": Term(
         "Noise",
@@ -209,7 +209,7 @@ COLUMNS = {
     "seconds": Term("Seconds", "time of fitting, on the submitter's machine", "s"),
     "tokens": Term("Tokens", "tokens read in fitting"),
     "improvement": Term("Improvement", MARKS["improvement"]),
-    "marks": Term("Marks", "what is known of the row; each mark is explained below the table"),
+    "marks": Term("Marks", "verification, improvement and warnings of the row; each mark is explained below the table"),
     "countries": Term("Countries", "countries of a set of runs that differ in their country alone"),
 }
 
@@ -254,19 +254,19 @@ def term(metric: str) -> Term | None:
 
 
 def label(metric: str) -> str:
-    """A metric's short name; of a metric that is not in the glossary, its name in words."""
+    """Return a metric's short name; for a metric that is not in the glossary, its name in words."""
     found = term(metric)
     return found.label if found else metric.replace("_", " ")
 
 
 def meaning(metric: str) -> str:
-    """A metric's definition in a sentence; of a metric that is not in the glossary, where to look."""
+    """Return a metric's definition in a sentence; for a metric that is not in the glossary, a reference to its task."""
     found = term(metric)
     return found.meaning if found else f"{metric}, as the task's own page defines it"
 
 
 def markdown() -> str:
-    """The glossary as a page."""
+    """Render the glossary as a page."""
     parts = [
         "# Glossary",
         "",

@@ -1,7 +1,7 @@
-"""What stock lm-eval calls for every task here: prompts as a dataset, one record an answer, metrics over all records.
+"""Hooks that stock lm-eval calls for every task here: prompts as a dataset, and metrics over all records.
 
-``dataset_kwargs: {spec: "package:file.yaml"}`` says which spec. Metrics are functions of this module by name
-(``!function culteval.tasks.hooks.w1``). Everything is computed by the code that ``culteval score`` uses, so the two
+``dataset_kwargs: {spec: "package:file.yaml"}`` names the spec. Metrics are functions of this module by name
+(``!function culteval.tasks.hooks.w1``). Everything is computed by the code that ``culteval score`` uses, so that both
 give the same numbers.
 """
 
@@ -30,12 +30,12 @@ SETTINGS = ("spec", "country", "edition", "constants", "respondents", "seed")
 @lru_cache(maxsize=8)
 def _spec(place: str) -> TaskSpec:
     package, _, file = place.rpartition(":")
-    named = len(package) > 1 and all(part.isidentifier() for part in package.split("."))  # and no drive letter
+    named = len(package) > 1 and all(part.isidentifier() for part in package.split("."))  # a drive letter is no package
     return load_spec(Path(str(files(package) / file)) if named else Path(place))
 
 
 def dataset(spec: str, **metadata: Any) -> dict[str, Any]:
-    """The prompts by split; ``metadata`` may set country, edition, constants, respondents and seed."""
+    """Build the prompts by split; ``metadata`` may set country, edition, constants, respondents and seed."""
     from datasets import Dataset
 
     task = _spec(spec)
@@ -58,13 +58,13 @@ def dataset(spec: str, **metadata: Any) -> dict[str, Any]:
 
 
 def process(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, Any]:
-    """One record for every metric from the log-likelihoods of the options."""
+    """Build one record for every metric from the log-likelihoods of the options."""
     logs = np.array([log for log, _ in results], dtype=np.float64)
     return dict.fromkeys(_spec(doc["spec"]).metrics, (doc, np.exp(logs).tolist(), None))
 
 
 def process_text(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """One record for every metric from the generated text."""
+    """Build one record for every metric from the generated text."""
     return dict.fromkeys(_spec(doc["spec"]).metrics, (doc, [1.0] * len(doc["choices"]), results[0]))
 
 
@@ -73,7 +73,7 @@ def _prompts(spec: TaskSpec, split: SplitName, setting: dict[str, Any]) -> Promp
 
 
 def _answers(spec: TaskSpec, records: list[Any]) -> Answers:
-    """The answers that lm-eval's records hold, in the order of the prompts."""
+    """Build the answers from lm-eval's records, in the order of the prompts."""
     prompts = _prompts(spec, "heldout", records[0][0])
     if len(records) != len(prompts):
         raise InputError(f"{spec.name} needs every answer of its survey: run it without --limit.")
@@ -105,7 +105,7 @@ def _aggregation(metric: str) -> Callable[[list[Any]], float]:
 
 
 def __getattr__(name: str) -> Callable[[list[Any]], float]:
-    """The aggregation of any metric, by its name."""
+    """Return the aggregation function of a metric, by its name."""
     if name.startswith("_"):
         raise AttributeError(name)
     return _aggregation(name)

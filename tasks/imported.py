@@ -1,4 +1,4 @@
-"""Where data that users import lie: answer shares and survey forms that this project may not ship."""
+"""The location of data that users import: answer shares and survey forms that this project may not distribute."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 
 def data_dir() -> Path:
-    """``CULTEVAL_DATA``, else the user's data folder; absolute either way, and made only when something is imported."""
+    """Return ``CULTEVAL_DATA``, else the user's data folder, as an absolute path.
+
+    The folder is created on import only.
+    """
     if chosen := os.environ.get("CULTEVAL_DATA"):
         return Path(chosen).expanduser().resolve()
     from platformdirs import user_data_path
@@ -16,5 +19,5 @@ def data_dir() -> Path:
 
 
 def imported(family: str, suffix: str = ".csv") -> dict[str, Path]:
-    """Imported files of a task family by name, such as the editions of its reference."""
+    """Return the imported files of a task family by name, such as the editions of its reference."""
     return {path.stem: path for path in sorted((data_dir() / family).glob(f"*{suffix}"))}

@@ -1,17 +1,18 @@
-"""Intervals of means and of proportions over what was drawn: respondents or questions."""
+"""Confidence intervals of means and proportions over sampled units: personas or questions."""
 
 from __future__ import annotations
 
 from scipy.special import ndtri, stdtrit  # not scipy.stats, which takes a second to load
 
-LEAST_UNITS = 20  # the manual's minimum for a group of respondents; with fewer, how they vary is a guess
-LEAST_DIFFERING = 5  # of them that say something else than the rest; docs/statistics.md has the simulation
+LEAST_UNITS = 20  # the manual's minimum for a group of respondents; a variance estimate from fewer is unreliable
+LEAST_DIFFERING = 5  # units that differ from the majority; docs/statistics.md has the simulation
 
 
 def wilson(share: float, n: float, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share over ``n`` questions (Wilson 1927).
+    """Compute Wilson's 95 % interval of a share over ``n`` questions (Wilson 1927).
 
-    A mean of fractions varies no more than one of zeros and ones, so that for those it is conservative.
+    The variance of a mean of fractions is at most that of zeros and ones, so the interval is conservative for
+    fractions.
     """
     if n == 0:
         return 0.0, 1.0
@@ -21,11 +22,12 @@ def wilson(share: float, n: float, z: float = 1.959964) -> tuple[float, float]:
 
 
 def wilson_of_mean(share: float, error: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a mean of fractions with standard error ``error`` over ``n`` units.
+    """Compute Wilson's 95 % interval of a mean of fractions with standard error ``error`` over ``n`` units.
 
-    The sample size is the one at which zeros and ones would vary as much, times (z / t)^2 for the spread being
-    estimated (Korn & Graubard 1998). For zeros and ones that is Wilson's own, a trifle wider. Below 20 units, and where
-    all are equal, too little is known of their spread, and ``n`` is taken as it is.
+    The effective sample size is the one at which zeros and ones have the same variance, times (z / t)^2 because the
+    variance is estimated (Korn & Graubard 1998). For zeros and ones the result is slightly wider than Wilson's
+    interval. Below 20 units, and where all units are equal, the variance cannot be estimated, and ``n`` is used as it
+    is.
     """
     if n < LEAST_UNITS or error <= 0 or not 0 < share < 1:
         return wilson(share, n)
@@ -34,6 +36,6 @@ def wilson_of_mean(share: float, error: float, n: int) -> tuple[float, float]:
 
 
 def student(mean: float, error: float, n: int) -> tuple[float, float]:
-    """Student's 95 % interval of a mean over ``n`` units, two or more, with standard error ``error``."""
+    """Compute Student's 95 % interval of a mean over ``n`` units, two or more, with standard error ``error``."""
     half = float(stdtrit(n - 1, 0.975)) * error
     return mean - half, mean + half

@@ -1,6 +1,6 @@
-"""What a task asks: a survey's items in several wordings, or questions with options of their own.
+"""Items of a task: a survey's items in several paraphrases, or questions with options of their own.
 
-Both present an item as text and what may be answered, in code order; the rest of the harness sees no difference.
+Both kinds present an item as a text and its possible answers in code order; other modules do not distinguish them.
 """
 
 from __future__ import annotations
@@ -15,60 +15,66 @@ from pydantic import Field, model_validator
 
 from .schema import Strict
 
-NOTHING = "N/A"  # what a content-free item asks (Zhao et al. 2021)
+NOTHING = "N/A"  # the question of a content-free item (Zhao et al. 2021)
 MOST_OPTIONS = 26
 
 
 def free_id(split: str, kind: str) -> str:
-    """The id of a content-free item of a split."""
+    """Return the id of a content-free item of a split."""
     return f"free:{split}:{kind}"
 
 
 def free_kind(item: str) -> str:
-    """The scale or number of options of a content-free item; empty for any other item."""
+    """Return the scale or number of options of a content-free item; an empty text for any other item."""
     return item.split(":", 2)[2] if item.startswith("free:") else ""
 
 
 class Presented(NamedTuple):
-    """A prompt's text, and what may be answered in code order."""
+    """A prompt's text, and its possible answers in code order."""
 
     text: str
     choices: tuple[str, ...]
 
 
 class Items(Protocol):
-    """What ``prompts`` and the measures need of an item file."""
+    """The interface of an item file that ``prompts`` and the measures use."""
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """All items in file order."""
+        """Return all items in file order."""
 
     @property
     def presentations(self) -> tuple[str, ...]:
-        """Names of the wordings or frames."""
+        """Return the names of the paraphrases or question templates."""
 
     @property
     def free(self) -> dict[str, str]:
-        """What the content-free item of every item is called: the scale or the number of options it shares."""
+        """Return the kind of the content-free item of every item.
+
+        The scale or the number of options they have in common.
+        """
 
     def tag(self, item: str) -> str | None:
-        """The split an item is tagged for, None for all."""
+        """Return the split an item is tagged for, None for all."""
 
     def group(self, item: str) -> str:
-        """What an item is judged together with; its own name where that is nothing else."""
+        """Return the group that an item is judged with; its own name if it is judged alone."""
 
     def codes(self, item: str) -> tuple[int, ...]:
-        """Codes of the options; none for an open question."""
+        """Return the codes of the options; none for an open question."""
 
     def only(self, items: tuple[str, ...], presentations: tuple[str, ...]) -> Items:
-        """Some of the items in some of the wordings or frames, and nothing of the others."""
+        """Return some of the items in some of the paraphrases or templates, without the others."""
 
     def present(self, item: str, wording: str, order: str) -> Presented:
-        """One item, its options listed in natural or reversed order. Content-free items can be presented too."""
+        """Present one item with its options in natural or reversed order. Content-free items can be presented too."""
 
 
 class ItemKey(Strict):
-    """What all wordings of a survey item share; ``group`` names the item that this one paraphrases."""
+    """The fields that all paraphrases of a survey item have in common.
+
+    ``group`` names the item that this one paraphrases.
+    """
 
     scale: str
     stem: str | None
@@ -87,10 +93,10 @@ class Wording(Strict):
 
 
 class Survey(Strict):
-    """Items and their wordings, as in ``tasks/vsm13/items.yaml``.
+    """Items and their paraphrases, as in ``tasks/vsm13/items.yaml``.
 
-    ``codes`` are a scale's own numbers in ascending order, 1 to n where it has none; an empty label is listed as its
-    number alone.
+    ``codes`` are a scale's own numbers in ascending order, 1 to n if it has none; an option with an empty label is
+    listed as its number alone.
     """
 
     language: str
@@ -100,12 +106,12 @@ class Survey(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> Survey:
-        if odd := [item for item in self.items if item.startswith("free:")]:
-            raise ValueError(f"items.{odd[0]}: ids that begin with 'free:' are kept for content-free items")
+        if reserved := [item for item in self.items if item.startswith("free:")]:
+            raise ValueError(f"items.{reserved[0]}: ids that begin with 'free:' are reserved for content-free items")
         for name, wording in self.wordings.items():
             if set(wording.items) != set(self.items):
-                odd = sorted(set(wording.items) ^ set(self.items))
-                raise ValueError(f"wordings.{name}.items: {odd} not in both this wording and 'items'")
+                differing = sorted(set(wording.items) ^ set(self.items))
+                raise ValueError(f"wordings.{name}.items: {differing} not in both this wording and 'items'")
             for item, key in self.items.items():
                 if key.scale not in wording.scales:
                     raise ValueError(f"wordings.{name}.scales: no labels for scale {key.scale!r} of item {item}")
@@ -133,29 +139,29 @@ class Survey(Strict):
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        """All items in file order."""
+        """Return all items in file order."""
         return tuple(self.items)
 
     @property
     def presentations(self) -> tuple[str, ...]:
-        """Names of the wordings."""
+        """Return the names of the paraphrases."""
         return tuple(self.wordings)
 
     @cached_property
     def free(self) -> dict[str, str]:
-        """One content-free item a scale."""
+        """Return one content-free item per scale."""
         return {item: key.scale for item, key in self.items.items()}
 
     def tag(self, item: str) -> str | None:
-        """The split an item is tagged for."""
+        """Return the split an item is tagged for."""
         return self.items[item].split
 
     def group(self, item: str) -> str:
-        """The item that this one paraphrases, or itself."""
+        """Return the item that this one paraphrases, or itself."""
         return self.items[item].group or item
 
     def only(self, items: tuple[str, ...], presentations: tuple[str, ...]) -> Survey:
-        """Some of the items in some of the wordings."""
+        """Return some of the items in some of the paraphrases."""
         wordings = {}
         for name in presentations:
             words = self.wordings[name]
@@ -164,26 +170,29 @@ class Survey(Strict):
         return Survey(language=self.language, codes=self.codes_of_scales, items=keys, wordings=wordings)
 
     def scale(self, item: str) -> str:
-        """The scale of an item or a content-free item."""
+        """Return the scale of an item or a content-free item."""
         return free_kind(item) or self.items[item].scale
 
     def codes(self, item: str) -> tuple[int, ...]:
-        """The scale's own numbers."""
+        """Return the scale's own numbers."""
         scale = self.scale(item)
         wording = next(iter(self.wordings.values()))
         return self.codes_of_scales.get(scale) or tuple(range(1, len(wording.scales[scale]) + 1))
 
     def present(self, item: str, wording: str, order: str) -> Presented:
-        """Instruction and scale first (shared by neighbours), the item last; each option keeps its number."""
+        """Present the instruction and scale first (equal between neighbours), the item last.
+
+        Each option keeps its number.
+        """
         words = self.wordings[wording]
         codes = self.codes(item)
         lines = _scale_lines(codes, words.scales[self.scale(item)], order == "reversed")
         return Presented("\n".join([words.instruction, *lines, self._asked(item, words)]), tuple(map(str, codes)))
 
     def mixed(self, wordings: tuple[str, ...], rng: np.random.Generator) -> Wording:
-        """A wording put together from others: instruction, labels of each scale and text of each item drawn apart.
+        """Draw a paraphrase from parts of others: the instruction, the labels of each scale and the text of each item.
 
-        An item keeps the stem it was written for, so that every sentence stays whole.
+        An item keeps the stem that was written for it, so that every sentence is complete.
         """
 
         def draw() -> Wording:
@@ -205,7 +214,7 @@ class Survey(Strict):
 
 
 def _scale_lines(codes: Iterable[int], labels: Iterable[str], reverse: bool) -> list[str]:
-    """One line a labelled option; neighbours without a label share a line of numbers."""
+    """List one labelled option per line; neighbours without a label are on one line of numbers."""
     lines: list[str] = []
     bare: list[str] = []
     pairs = list(zip(codes, labels, strict=True))
@@ -221,11 +230,11 @@ def _scale_lines(codes: Iterable[int], labels: Iterable[str], reverse: bool) -> 
 
 
 class Question(Strict):
-    """One line of a question file. Options are coded 1 to n as they stand; without options it is answered in text.
+    """One line of a question file. Options are coded 1 to n in order; a question without options is answered in text.
 
-    ``answer`` (or ``answers``) is the code of the right option where there is one, ``source`` says why it is right;
-    questions of a ``group`` are judged together. ``ordered`` says whether the options are a scale, from one end to the
-    other, so that answer shares can be compared by how far apart they lie.
+    ``answer`` (or ``answers``) is the code of the right option if there is one, ``source`` says why it is right;
+    questions of a ``group`` are judged together. ``ordered`` says whether the options are a scale, so that answer
+    shares can be compared by the distance between options.
     """
 
     id: str = Field(min_length=1, max_length=100)
@@ -246,25 +255,25 @@ class Question(Strict):
     @model_validator(mode="after")
     def _answerable(self) -> Question:
         if self.id.startswith("free:"):
-            raise ValueError("id: ids that begin with 'free:' are kept for content-free items")
+            raise ValueError("id: ids that begin with 'free:' are reserved for content-free items")
         if self.answer is not None and self.answers:
             raise ValueError("answers: give answer or answers, not both")
         if len(self.options) == 1 or len(set(self.options)) < len(self.options) or not all(self.options):
             raise ValueError("options: two or more, different and not empty")
-        if odd := [code for code in self.right if not 1 <= code <= len(self.options)]:
-            raise ValueError(f"answer: {odd[0]} is not the number of an option (1 to {len(self.options)})")
+        if invalid := [code for code in self.right if not 1 <= code <= len(self.options)]:
+            raise ValueError(f"answer: {invalid[0]} is not the number of an option (1 to {len(self.options)})")
         return self
 
     @property
     def right(self) -> tuple[int, ...]:
-        """Codes of the right options: one, several, or none where nothing is right or wrong."""
+        """Return the codes of the right options: one, several, or none if the question has no right answer."""
         return self.answers or (() if self.answer is None else (self.answer,))
 
 
 class Questions(Strict):
-    """Questions and the frames they are put in: texts with ``{question}``, ``{options}`` and ``{country}``.
+    """Questions and their templates: texts with ``{question}``, ``{options}`` and ``{country}``.
 
-    A question without options is put in the frame of the same name with ``_open`` behind it, where there is one.
+    An open question uses the template of the same name with the suffix ``_open``, if there is one.
     """
 
     language: str
@@ -283,45 +292,48 @@ class Questions(Strict):
 
     @cached_property
     def by_id(self) -> dict[str, Question]:
-        """The questions by id."""
+        """Return the questions by id."""
         return {question.id: question for question in self.questions}
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        """All questions in file order."""
+        """Return all questions in file order."""
         return tuple(self.by_id)
 
     @property
     def presentations(self) -> tuple[str, ...]:
-        """Names of the frames."""
+        """Return the names of the templates."""
         return tuple(self.frames)
 
     @cached_property
     def free(self) -> dict[str, str]:
-        """One content-free item a number of options."""
+        """Return one content-free item per number of options."""
         return {q.id: str(len(q.options)) for q in self.questions if q.options}
 
     def tag(self, item: str) -> str | None:
-        """The split a question is tagged for."""
+        """Return the split a question is tagged for."""
         return self.by_id[item].split
 
     def group(self, item: str) -> str:
-        """The group of a question, or itself."""
+        """Return the group of a question, or itself."""
         return self.by_id[item].group or item
 
     def only(self, items: tuple[str, ...], presentations: tuple[str, ...]) -> Questions:
-        """Some of the questions in some of the frames, with those for open questions."""
+        """Return some of the questions in some of the templates, including the templates for open questions."""
         names = [name for name in self.frames if name.removesuffix("_open") in presentations]
         frames = {name: self.frames[name] for name in names}
         return Questions(language=self.language, frames=frames, questions=tuple(self.by_id[item] for item in items))
 
     def codes(self, item: str) -> tuple[int, ...]:
-        """1 to the number of options."""
+        """Return 1 to the number of options."""
         size = int(kind) if (kind := free_kind(item)) else len(self.by_id[item].options)
         return tuple(range(1, size + 1))
 
     def present(self, item: str, wording: str, order: str) -> Presented:
-        """The question in a frame. Options are lettered by their place, so reversed order gives each another letter."""
+        """Present a question in a template.
+
+        Letters follow the listed position, so reversed order changes each option's letter.
+        """
         if free_kind(item):
             asked, country, options = NOTHING, None, (NOTHING,) * len(self.codes(item))
         else:
@@ -336,7 +348,7 @@ class Questions(Strict):
 
 
 def _fill(frame: str, question: str, country: str | None, options: str) -> str:
-    """Placeholders replaced one after another, the stranger's texts last so that none is read as a placeholder."""
+    """Replace the placeholders in sequence, untrusted texts last, so that none of them is read as a placeholder."""
     from .countries import name_of
 
     named = frame.replace("{country}", name_of(country) if country else "")

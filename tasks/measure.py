@@ -1,4 +1,4 @@
-"""What a task family must be able to do with answers; families register under a name that specs use."""
+"""The interface between task families and the harness; families register under a name that specs use."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ MEASURES = {
 }
 
 LossFunction = Callable[[Any], Any]
-"""Option probabilities (population, prompts, options) to losses (population,), lower is better."""
+"""Map option probabilities (population, prompts, options) to losses (population,); lower is better."""
 
 
 @runtime_checkable
 class SeparableLoss(Protocol):
-    """A loss function that is made of terms that rest on some prompts each and can only add to it.
+    """A loss function that is a sum of non-negative terms, each of which depends on some of the prompts.
 
-    A search may drop a candidate once the terms known so far exceed what it has to beat.
+    A search may drop a candidate once the terms known so far exceed the loss it must improve on.
     """
 
     def __call__(self, probs: Any) -> Any:
-        """As any loss function: ``total(terms(probs))``."""
+        """Compute the loss as ``total(terms(probs))``."""
 
     @property
     def parts(self) -> tuple[np.ndarray, ...]:
-        """The prompts (indices) that each term rests on; no prompt is in two."""
+        """Return the prompts (indices) that each term depends on; no prompt is in two terms."""
 
     def terms(self, probs: Any) -> Any:
-        """The terms (population, parts), none below zero; one is right once its prompts are answered."""
+        """Compute the terms (population, parts), none below zero; a term is valid once its prompts are answered."""
 
     def total(self, terms: Any) -> Any:
-        """The loss (population,) of terms; with some of them zero, the least it can become."""
+        """Compute the loss (population,) from terms; with some of them zero, a lower bound of the loss."""
 
 
 class MeasureOptions(Strict):
-    """Part of a metric's identity: which figures, which constants, which norm an objective takes."""
+    """The options that identify a metric: edition of the reference, constants, and norm of the objective."""
 
     edition: str | None = None
     constants: str = "world"
@@ -58,38 +58,44 @@ class MeasureOptions(Strict):
 
 
 class Measure(Protocol):
-    """A task seen from its references: built by ``measure_of`` for one country.
+    """A task's scoring for one country, built by ``measure_of``.
 
-    ``caution`` is a sentence that belongs beside the country's scores, or None.
+    ``caution`` is a sentence to be shown with the country's scores, or None.
     """
 
     caution: str | None
 
     def loss_function(self, layout: Layout, readout: Readout) -> LossFunction:
-        """The loss of answers to prompts of this layout; torch in, torch out, and differentiable for ``expected``."""
+        """Return the loss of answers to prompts of this layout.
+
+        Torch in, torch out, and differentiable for ``expected``.
+        """
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
-        """Every metric of one split in one read-out; ``answers`` are those of the split, content-free items aside."""
+        """Compute every metric of one split and answer scoring.
+
+        ``answers`` are those of the split without content-free items.
+        """
 
     def sample(self, answers: Answers, readout: Readout) -> Sample:
-        """What the main metrics of one split rest on, by respondent or question; for intervals and tests."""
+        """Return the units (personas or questions) of one split's main metrics, for intervals and tests."""
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
-        """The code (prompts,) that a person of the country would give, for in-context examples."""
+        """Return the reference option's code (prompts,) for the country, for in-context examples."""
 
     def constant(self, layout: Layout) -> Answers:
-        """Return the answers of the baseline that says the same to everything."""
+        """Return the answers of the baseline that gives the same answer to every question."""
 
     def baselines(self, layout: Layout) -> dict[str, Answers]:
-        """Return the answers of the baselines that rest on other countries, or on the key, and not on this country.
+        """Return the answers of the baselines that use other countries, or the key, and not this country.
 
-        ``world mean`` is the mean of the countries and ``majority`` the modal answer; one that has no meaning for the
-        task is left out.
+        ``world mean`` is the mean of the countries and ``majority`` the modal answer; a baseline without a meaning for
+        the task is left out.
         """
 
 
 def measure_of(spec: TaskSpec, country: str, options: MeasureOptions) -> Measure:
-    """The measure a spec names, for one two-letter country code.
+    """Build the measure that a spec names, for one two-letter country code.
 
     Raises:
         InputError: the spec names a measure that does not exist.
@@ -100,7 +106,7 @@ def measure_of(spec: TaskSpec, country: str, options: MeasureOptions) -> Measure
 
 
 def countries_of(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
-    """Codes of the countries a spec's reference can score completely; none for a task that any country may answer.
+    """Return the codes of the countries that a reference can score completely; none if the task takes any country.
 
     Raises:
         InputError, UsageError: as ``measure_of``.

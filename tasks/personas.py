@@ -1,4 +1,4 @@
-"""Panels of synthetic respondents: drawn from a seed, equal across countries, never with a nationality."""
+"""Persona samples: drawn from a seed, equal across countries, without a nationality."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Shares = dict[str, Annotated[float, Field(ge=0, le=1)]]
 
 
 class Attribute(Strict):
-    """Shares of an attribute: of its values, of bands of years, or of values ``given`` other attributes.
+    """Shares of an attribute: of its values, of age bands, or of values ``given`` other attributes.
 
     A key of conditional shares (``where``) joins the values of the given attributes by ``|``.
     """
@@ -34,10 +34,10 @@ class Attribute(Strict):
     @model_validator(mode="after")
     def _sums(self) -> Attribute:
         if sum(map(bool, (self.values, self.bands, self.where))) != 1 or bool(self.given) != bool(self.where):
-            raise ValueError("give values, or bands of years, or where with given")
+            raise ValueError("give values, or bands, or where together with given")
         for key, table in (self.where or {"": self.values or self.bands}).items():
             if not table or abs(sum(table.values()) - 1) > 1e-9:
-                raise ValueError(f"shares{f' of {key!r}' if key else ''} do not add up to 1")
+                raise ValueError(f"shares{f' of {key!r}' if key else ''} do not sum to 1")
         for band in self.bands:
             low, high = _ends(band)
             if low > high:
@@ -45,17 +45,17 @@ class Attribute(Strict):
         return self
 
     def shares(self, key: str) -> Shares:
-        """The shares for a combination of given values; KeyError where there is none."""
+        """Return the shares for a combination of given values; KeyError if there are none."""
         return self.where[key] if self.given else self.values or self.bands
 
     @property
     def possible(self) -> set[str]:
-        """Every value that may be drawn."""
+        """Return every value that may be drawn."""
         return {value for table in (self.where or {"": self.values or self.bands}).values() for value in table}
 
 
 def _ends(band: str) -> tuple[int, int]:
-    """First and last year of ``20-29`` or ``65+`` (twenty years more)."""
+    """Return the first and last year of ``20-29`` or ``65+`` (taken as twenty years more)."""
     found = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3})|\+)", band)
     if not found:
         raise ValueError(f"bands.{band}: expected years such as 20-29 or 65+")
@@ -66,7 +66,7 @@ def _ends(band: str) -> tuple[int, int]:
 class Population(Strict):
     """Attributes in the order in which they are drawn, and sentences that describe a person in a language.
 
-    ``translations`` say how values read in a language, by attribute; what is not there stays as it is.
+    ``translations`` give values in a language, by attribute; a value without a translation stays as it is.
     """
 
     order: tuple[str, ...] = Field(min_length=1)
@@ -77,7 +77,7 @@ class Population(Strict):
     @model_validator(mode="after")
     def _ordered(self) -> Population:
         if set(self.order) != set(self.attributes):
-            raise ValueError("order and attributes name different things")
+            raise ValueError("order and attributes name different attributes")
         for place, name in enumerate(self.order):
             if late := [other for other in self.attributes[name].given if other not in self.order[:place]]:
                 raise ValueError(f"attributes.{name}.given: {late[0]!r} is drawn later")
@@ -90,16 +90,16 @@ class Population(Strict):
                 parts = [(field, form, kind) for _, field, form, kind in Formatter().parse(text) if field is not None]
             except ValueError as error:
                 raise ValueError(f"texts.{language}: {error}") from None
-            if odd := [field for field, form, kind in parts if field not in self.order or form or kind]:
-                raise ValueError(f"texts.{language}: {{{odd[0]}}} is not an attribute")
+            if unknown := [field for field, form, kind in parts if field not in self.order or form or kind]:
+                raise ValueError(f"texts.{language}: {{{unknown[0]}}} is not an attribute")
         return self
 
 
 def panel(spec: TaskSpec, size: int, seed: int, split: SplitName) -> tuple[str, ...]:
-    """``size`` persona sentences; the respondents of each split are different people.
+    """Draw ``size`` persona sentences; each split has different personas.
 
-    Shares are in the file that the spec names as ``personas``, else in ``respondents.yaml``. No respondent (``size`` 0)
-    is one answer without a persona.
+    Shares are read from the file that the spec names as ``personas``, else from ``respondents.yaml``. Without personas
+    (``size`` 0), the questions are answered once without a description.
 
     Raises:
         InputError: a malformed file of shares.
@@ -112,18 +112,18 @@ def panel(spec: TaskSpec, size: int, seed: int, split: SplitName) -> tuple[str, 
     people = draw(population, size, rng)
     language = spec.metadata.languages[0]
     text = population.texts.get(language, next(iter(population.texts.values())))
-    said = population.translations.get(language, {})
-    columns = {name: [said.get(name, {}).get(v, v) for v in values] for name, values in people.items()}
+    translated = population.translations.get(language, {})
+    columns = {name: [translated.get(name, {}).get(v, v) for v in values] for name, values in people.items()}
     return tuple(text.format(**{name: values[i] for name, values in columns.items()}) for i in range(size))
 
 
 def draw(population: Population, size: int, rng: np.random.Generator) -> dict[str, list[str]]:
-    """Attributes of ``size`` people, attribute by attribute; of ages, years drawn evenly within the band."""
+    """Draw the attributes of ``size`` people, one attribute after another; ages uniformly within their band."""
     drawn: dict[str, np.ndarray] = {}
     shown: dict[str, list[str]] = {}
     for name in population.order:
         attribute = population.attributes[name]
-        luck = rng.random(size)
+        draws = rng.random(size)
         keys = np.array(
             ["|".join(cell) for cell in zip(*(drawn[g] for g in attribute.given), strict=True)] or [""] * size
         )
@@ -132,7 +132,7 @@ def draw(population: Population, size: int, rng: np.random.Generator) -> dict[st
             table = attribute.shares(key)
             rows = keys == key
             edges = np.cumsum(list(table.values()))
-            place = np.minimum(np.searchsorted(edges, luck[rows], side="right"), len(table) - 1)
+            place = np.minimum(np.searchsorted(edges, draws[rows], side="right"), len(table) - 1)
             column[rows] = np.array(list(table), dtype=object)[place]
         drawn[name] = column
         shown[name] = _years(column, rng) if attribute.bands else column.tolist()

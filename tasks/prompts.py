@@ -1,4 +1,4 @@
-"""From spec to prompts: items x wordings x orders x respondents, shared text first and the item last."""
+"""Rendering of specs to prompts: items x paraphrases x orders x personas, common text first and the item last."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ ORDERS = ("natural", "reversed")
 
 @dataclass(frozen=True)
 class Asking:
-    """How much of a task's protocol is asked, and of whom.
+    """How much of a task's protocol is presented, and to which personas.
 
-    ``respondents`` people are drawn for each split from ``seed``; none means one answer without a description.
-    ``limit`` keeps that many wordings a split, and respondents, at most. With ``calibrate`` the content-free item of
-    every scale is asked too, in each wording, order and respondent.
+    ``respondents`` personas are drawn for each split from ``seed``; none means one answer without a description.
+    ``limit`` is the largest number of paraphrases per split, and of personas. With ``calibrate`` the content-free item
+    of every scale is presented too, in each paraphrase, order and persona.
     """
 
     respondents: int = 0
@@ -37,19 +37,19 @@ class Asking:
     calibrate: bool = False
 
     def people(self) -> int:
-        """Respondents a split, after the limit."""
+        """Return the number of personas per split, after the limit."""
         return self.respondents if self.limit is None else min(self.respondents, self.limit)
 
     def part(self, split: Split) -> Split:
-        """A split after the limit."""
+        """Return a split after the limit."""
         return split if self.limit is None else split.model_copy(update={"wordings": split.wordings[: self.limit]})
 
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """Prompts of one task: ``texts`` and ``choices`` (what may be answered, in code order) by row of ``layout``.
+    """Prompts of one task: ``texts`` and ``choices`` (possible answers, in code order) by row of ``layout``.
 
-    Compared by identity, so that what was tokenised once is found again.
+    Compared by identity, so that tokenised prompts can be cached.
     """
 
     task: str
@@ -80,12 +80,12 @@ class Prompts:
         return html
 
     def parse(self, texts: Sequence[str]) -> np.ndarray:
-        """The code (prompts,) that each prompt's answer in words gives, ``UNPARSED`` where it gives none."""
+        """Parse the code (prompts,) of each prompt's text answer; ``UNPARSED`` if it gives none."""
         cells = zip(texts, self.choices, self.layout.options, strict=True)
         return np.array([parse_code(*cell) for cell in cells])
 
     def take(self, rows: np.ndarray) -> Prompts:
-        """Some of the prompts, by row numbers or a mask."""
+        """Return some of the prompts, by row numbers or a mask."""
         pick = np.arange(len(self))[rows].tolist()
         return Prompts(
             self.task,
@@ -96,7 +96,7 @@ class Prompts:
 
 
 def render(spec: TaskSpec, split: SplitName, asking: Asking = Asking()) -> Prompts:
-    """All prompts of a split: every item of it in every wording and order, asked of every respondent."""
+    """Render all prompts of a split: every item in every paraphrase and order, for every persona."""
     shown = [spec.items.present(item, name, order) for name, order, item in _cells(spec, split, asking)]
     texts: list[str] = []
     for persona in panel(spec, asking.people(), asking.seed, split) or ("",):
@@ -106,7 +106,7 @@ def render(spec: TaskSpec, split: SplitName, asking: Asking = Asking()) -> Promp
 
 
 def _split_layout(spec: TaskSpec, split: SplitName, asking: Asking) -> Layout:
-    """The columns of ``render``'s prompts: one respondent's cells, as often as there are respondents."""
+    """Build the columns of ``render``'s prompts: one persona's cells, repeated for each persona."""
     names, wordings, people = all_items(spec, asking), spec.wordings, max(1, asking.people())
     number = {name: index for index, name in enumerate(names)}
     cells = [
@@ -121,7 +121,7 @@ def _split_layout(spec: TaskSpec, split: SplitName, asking: Asking) -> Layout:
 
 
 def _cells(spec: TaskSpec, split: SplitName, asking: Asking) -> Iterator[tuple[str, str, str]]:
-    """Wording, order and item of what one respondent is asked; an open question has no options to turn round."""
+    """Yield paraphrase, order and item of one persona's prompts; an open question has no options to reverse."""
     part = asking.part(spec.metadata.splits.named[split])
     items = split_items(spec, split, asking)
     for name, order in itertools.product(part.wordings, part.orders):
@@ -131,13 +131,13 @@ def _cells(spec: TaskSpec, split: SplitName, asking: Asking) -> Iterator[tuple[s
 
 
 def all_items(spec: TaskSpec, asking: Asking) -> tuple[str, ...]:
-    """The items of a layout: those of the file, then the content-free ones of each split where they are asked."""
+    """Return the items of a layout: those of the file, then the content-free ones of each split under calibration."""
     kinds = tuple(dict.fromkeys(spec.items.free.values())) if asking.calibrate else ()
     return spec.items.ids + tuple(free_id(split, kind) for split in spec.metadata.splits.named for kind in kinds)
 
 
 def split_items(spec: TaskSpec, split: SplitName, asking: Asking) -> tuple[str, ...]:
-    """Ids of what a split asks."""
+    """Return the ids of a split's items."""
     tag = spec.metadata.splits.named[split].items
     items = tuple(item for item in spec.items.ids if tag in ("all", spec.items.tag(item)))
     if not asking.calibrate:
@@ -147,14 +147,14 @@ def split_items(spec: TaskSpec, split: SplitName, asking: Asking) -> tuple[str, 
 
 
 def of_split(spec: TaskSpec, layout: Layout, split: SplitName) -> np.ndarray:
-    """Boolean mask (prompts,) of the rows of a layout that belong to a split."""
+    """Return a boolean mask (prompts,) of the rows of a layout that belong to a split."""
     part = spec.metadata.splits.named[split]
     names = set(split_items(spec, split, Asking(calibrate=True)))
     return layout.where(part.wordings, part.orders) & np.array([name in names for name in layout.items])[layout.item]
 
 
 def protocol(spec: TaskSpec, asking: Asking) -> Prompts:
-    """All prompts that a submission answers, ``fit`` first."""
+    """Render all prompts that a submission answers, ``fit`` first."""
     parts = [render(spec, name, asking) for name in spec.metadata.splits.named]
     result = parts[0]
     for part in parts[1:]:
@@ -163,7 +163,7 @@ def protocol(spec: TaskSpec, asking: Asking) -> Prompts:
 
 
 def layout_of(spec: TaskSpec, asking: Asking) -> Layout:
-    """The layout of ``protocol``, without a text being written."""
+    """Build the layout of ``protocol`` without rendering texts."""
     first, *others = _equally_wide([_split_layout(spec, name, asking) for name in spec.metadata.splits.named])
     for other in others:
         first = first.join(other)
@@ -171,18 +171,18 @@ def layout_of(spec: TaskSpec, asking: Asking) -> Layout:
 
 
 def asked(spec: TaskSpec, asking: Asking) -> int:
-    """How many answers ``protocol`` asks for, without building it."""
+    """Count the answers that ``protocol`` requires, without building it."""
     return max(1, asking.people()) * sum(1 for name in spec.metadata.splits.named for _ in _cells(spec, name, asking))
 
 
 def _padded(codes: Sequence[Sequence[int]]) -> np.ndarray:
-    """Codes (prompts, options) as numbers, zero-padded to the widest scale."""
+    """Return codes (prompts, options) as numbers, zero-padded to the widest scale."""
     width = max(map(len, codes))
     return np.array([[*map(float, row), *[0.0] * (width - len(row))] for row in codes]).reshape(len(codes), width)
 
 
 def join(first: Prompts, second: Prompts) -> Prompts:
-    """Two sets of prompts of one task as one, ``first`` before ``second``."""
+    """Join two sets of prompts of one task, ``first`` before ``second``."""
     one, other = _equally_wide([first.layout, second.layout])
     return Prompts(first.task, first.texts + second.texts, first.choices + second.choices, one.join(other))
 

@@ -1,7 +1,7 @@
-"""Files that strangers wrote, read within bounds: text, YAML, tables. What is out of bounds or no such file is named.
+"""Bounded reading of untrusted files: text, YAML, tables.
 
-Nothing here trusts a size: at most so many bytes are read, and what they stand for is bounded too (YAML's aliases and
-merge keys can make a kilobyte mean gigabytes).
+Sizes are bounded in two ways: the bytes that are read, and the values that they expand to (YAML's aliases and merge
+keys can expand a kilobyte to gigabytes).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ MOST_BYTES = 20 << 20  # of an item file
 MOST_YAML, MOST_NODES, MOST_DEPTH, MOST_NUMBER = 1 << 20, 50_000, 50, 100
 MOST_TABLE, MOST_ROWS, MOST_CELL = 32 << 20, 500_000, 100_000
 ZSTD = ".zst"  # the suffix of a file that zstd compressed
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but for tab and line feed: they can steer a terminal
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # control characters can manipulate a terminal
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The bytes of a regular file.
+    """Read the bytes of a regular file.
 
     Raises:
         InputError: missing, unreadable, not a regular file, or larger than ``most`` bytes.
@@ -45,12 +45,12 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def read_unmarked(path: Path, most: int = MOST_BYTES) -> bytes:
-    """As ``read_bytes``, without a byte-order mark before the text; for JSON, whose reader takes none."""
+    """Read a file as ``read_bytes``, without a byte-order mark before the text; JSON readers accept none."""
     return unmarked(read_bytes(path, most))
 
 
 def unmarked(data: bytes) -> bytes:
-    """UTF-8 text without the byte-order mark that some programs put before it."""
+    """Remove the byte-order mark that some programs write before UTF-8 text."""
     return data.removeprefix(codecs.BOM_UTF8)
 
 
@@ -59,13 +59,12 @@ def _size(count: int) -> str:
 
 
 def read_lines(path: Path, most: int, *, whole: bool = False) -> Iterator[bytes]:
-    """Iterate over the lines of a regular file, plain or ``.zst``, so that no more than one is held.
+    """Iterate over the lines of a regular file, plain or ``.zst``, holding one line at a time.
 
-    Without a byte-order mark before the first; ``whole`` keeps it, for who hashes what the file holds.
+    A byte-order mark before the first line is removed; ``whole`` keeps it, for callers that hash the content.
 
     Raises:
-        InputError: missing, unreadable, not a regular file, not zstd where its name says so, or a line longer than
-            ``most`` bytes; names the line.
+        InputError: missing, unreadable, not a regular file, not zstd although its name says so, or a line longer than
     """
     try:
         if path.exists() and not path.is_file():
@@ -75,12 +74,12 @@ def read_lines(path: Path, most: int, *, whole: bool = False) -> Iterator[bytes]
                 if len(line) > most:
                     raise InputError(f"{path}:{number}: longer than {most} bytes.")
                 yield line if whole or number > 1 else unmarked(line)
-    except OSError as error:  # pyarrow's have no strerror
+    except OSError as error:  # pyarrow's errors have no strerror
         raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from None
 
 
 def _open(path: Path) -> BinaryIO:
-    """A file's bytes, decompressed as they are read where its name ends in ``.zst``."""
+    """Open a file's bytes, decompressed while reading if its name ends in ``.zst``."""
     if path.suffix != ZSTD:
         return path.open("rb")
     import pyarrow as pa
@@ -89,10 +88,10 @@ def _open(path: Path) -> BinaryIO:
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
-    """A text file of bounded size, without a byte-order mark.
+    """Read a text file of bounded size, without a byte-order mark.
 
     Raises:
-        InputError: missing, too large, empty, or no text.
+        InputError: missing, too large, empty, or not text.
     """
     data = read_bytes(path, most)
     if not data.strip():
@@ -101,10 +100,10 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
 
 
 def decoded(data: bytes, path: Path) -> str:
-    """Text from UTF-8, with or without a byte-order mark, or from what such a mark names (UTF-16, UTF-32).
+    """Decode UTF-8 text, with or without a byte-order mark, or the encoding that such a mark names (UTF-16, UTF-32).
 
     Raises:
-        InputError: neither; says what the file is where its first bytes tell, else names the line.
+        InputError: neither; names the kind of file if its first bytes show it, else the line.
     """
     if kind := foreign(data[:HEAD]):
         raise InputError(f"{path}: this is {kind}")
@@ -116,9 +115,9 @@ def decoded(data: bytes, path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader within bounds, which reads lm-eval's ``!function`` tag as a plain string.
+    """A SafeLoader within bounds, which reads lm-eval's ``!function`` tag as a plain string.
 
-    An alias counts as all that it stands for, so that what is built is never larger than what was counted.
+    An alias counts with all the values it expands to, so that the result is never larger than the count.
     """
 
     def __init__(self, text: str) -> None:
@@ -127,7 +126,7 @@ class _Loader(yaml.SafeLoader):
         self._sizes: dict[yaml.Node, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
-        """The next node, counted with all it holds."""
+        """Compose the next node and count it with all its values."""
         mark, alias, before = self.peek_event().start_mark, self.check_event(yaml.AliasEvent), self._count
         self._depth, self._count = self._depth + 1, self._count + 1
         if self._depth > MOST_DEPTH:
@@ -135,17 +134,17 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         if alias:
             if node not in self._sizes:
-                raise _refused("an alias of what it stands in", mark)
+                raise _refused("an alias inside the value that it refers to", mark)
             self._count += self._sizes[node]
         if self._count > MOST_NODES:
-            said = f"more than {MOST_NODES} values, aliases counted as what they stand for"
-            raise _refused(f"{said}; so many questions go into a file of JSON lines, CSV or Parquet", mark)
+            problem = f"more than {MOST_NODES} values, with aliases expanded"
+            raise _refused(f"{problem}; put so many questions into a file of JSON lines, CSV or Parquet", mark)
         self._sizes.setdefault(node, self._count - before)
         self._depth -= 1
         return node
 
     def compose_scalar_node(self, anchor: str | None) -> yaml.ScalarNode:
-        """A scalar: no control characters, and no endless numbers (those in base 60 take quadratic time)."""
+        """Compose a scalar without control characters or very long numbers (those in base 60 take quadratic time)."""
         node = super().compose_scalar_node(anchor)
         if _CONTROL.search(node.value):
             raise _refused("a control character in a text", node.start_mark)
@@ -162,10 +161,10 @@ def _refused(problem: str, mark: yaml.Mark) -> yaml.composer.ComposerError:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """Plain data from YAML within bounds; nothing is executed.
+    """Parse YAML within bounds to plain data; nothing is executed.
 
     Args:
-        where: what the text is called in messages, such as its path.
+        where: the text's name in messages, such as its path.
 
     Raises:
         InputError: not YAML, or out of bounds; names the line.
@@ -197,7 +196,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def line_of(path: Path, field: Sequence[str | int]) -> int:
-    """The line of a field in a YAML file, or of the innermost field around it that is there; 1 where none is.
+    """Find the line of a field in a YAML file, or of the innermost existing field around it; 1 if there is none.
 
     Raises:
         InputError: as ``read_yaml``.
@@ -218,12 +217,12 @@ def line_of(path: Path, field: Sequence[str | int]) -> int:
 
 
 def read_csv(path: Path, columns: Sequence[str], marks: str = ",") -> list[dict[str, str]]:
-    """Rows of a CSV file with a header that has at least these columns, every row as many cells as the header.
+    """Read the rows of a CSV file with a header that has at least these columns; every row must have as many cells.
 
-    Columns are separated by the one of ``marks`` that makes most of the header.
+    The separator is the one of ``marks`` that occurs most often in the header.
 
     Raises:
-        InputError: no such table, or out of bounds; names line, column and remedy.
+        InputError: not such a table, or out of bounds; names line, column and remedy.
     """
     return [row for _, row in iter_csv(path, lambda found, where: check_columns(found, columns, where), marks=marks)]
 
@@ -235,10 +234,10 @@ def iter_csv(
     most_rows: int = MOST_ROWS,
     marks: str = ",",
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line and cells of each row of a CSV file, as ``read_csv``, so that no more than one is held.
+    """Iterate over line number and cells of each row of a CSV file, as ``read_csv``, holding one row at a time.
 
     Args:
-        check: called with the columns and the file's name; raises InputError where they are not right.
+        check: called with the columns and the file's name; raises InputError where they are wrong.
         most: bytes of the file.
     """
     data = read_bytes(path, most)
@@ -247,7 +246,7 @@ def iter_csv(
     if kind := foreign(data[:HEAD]):
         raise InputError(f"{path}: this is {kind}")
     text = io.TextIOWrapper(io.BytesIO(data), encoding_of(data[:HEAD]) or "utf-8", newline="")
-    csv.field_size_limit(MOST_CELL)  # the library has one for all readers, and the others set the same
+    csv.field_size_limit(MOST_CELL)  # the library has one limit for all readers; every caller sets the same
     first, count = data.partition(b"\n")[0], 0
     mark = max(marks, key=lambda mark: first.count(mark.encode()))
     reader = csv.DictReader(text, delimiter=mark, strict=True)
@@ -255,22 +254,22 @@ def iter_csv(
         check(reader.fieldnames or (), str(path))
         for count, row in enumerate(reader, start=1):
             if None in row or None in row.values():
-                problem = "another number of cells than the header has. Mend this line."
+                problem = "the number of cells differs from the header's. Correct this line."
                 raise InputError(f"{path}:{reader.line_num}: {problem}")
             if count > most_rows:
                 raise InputError(f"{path}: more than {most_rows:,} rows; this is not the file. Give the official one.")
             yield reader.line_num, row
     except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num}: not CSV ({error}). Mend this line.") from None
+        raise InputError(f"{path}:{reader.line_num}: not CSV ({error}). Correct this line.") from None
     except UnicodeDecodeError:
-        decoded(data, path)  # it names the line
+        decoded(data, path)  # it raises an error that names the line
         raise
     if not count:
         raise InputError(f"{path}: a header and no rows. Give the whole file.")
 
 
 def check_columns(found: Sequence[str], columns: Sequence[str], where: str) -> None:
-    """Raise InputError where a column is missing or there twice; says so where the separator is another one."""
+    """Raise InputError if a column is missing or occurs twice; the message names a wrong separator."""
     if missing := [name for name in columns if name not in found]:
         other = next((mark for mark in (";", "\t", "|") if len(found) == 1 and mark in found[0]), None)
         if other:

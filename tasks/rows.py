@@ -1,4 +1,4 @@
-"""Tables of questions or shares, a row an object: JSON lines, CSV or Parquet, as a file's name ends."""
+"""Tables of questions or shares, one object per row: JSON lines, CSV or Parquet, by the file name's suffix."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .reading import MOST_CELL, MOST_ROWS, check_columns, iter_csv, read_bytes, 
 MOST_QUESTIONS = 64 << 20  # bytes of a file of questions, each country's shares of them included
 MOST_SHARES = 256 << 20  # bytes of a file of shares
 TABLES = (".csv", ".parquet")
-QUESTIONS = (".jsonl", *TABLES)  # how the name of a file of questions ends
-SELECTIONS = "selections"  # of a question: country -> the share of each option
+QUESTIONS = (".jsonl", *TABLES)  # suffixes of a file of questions
+SELECTIONS = "selections"  # field of a question: country -> the share of each option
 
 Check = Callable[[Sequence[str], str], None]
-_MOST_INFLATED = 512 << 20  # bytes that a Parquet file may stand for
+_MOST_INFLATED = 512 << 20  # bytes of a Parquet file after decompression
 
 
 def read_rows(path: Path, check: Check, most: int, most_rows: int = MOST_ROWS) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line (of Parquet: row) and fields of each row.
+    """Iterate over line number (Parquet: row number) and fields of each row.
 
     Args:
         check: called with the columns of a CSV or Parquet file and the file's name; raises where one is missing.
         most: bytes of the file.
 
     Raises:
-        InputError: no such table, or out of bounds; names line and remedy.
+        InputError: not such a table, or out of bounds; names line and remedy.
     """
     if path.suffix == ".jsonl":
         yield from _json_lines(path, most)
@@ -47,7 +47,7 @@ def _json_lines(path: Path, most: int) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also a number of thousands of digits
+        except (ValueError, RecursionError) as error:  # includes a number of thousands of digits
             raise InputError(f"{path}:{number}: not JSON ({error}). Write one object a line.") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}:{number}: not a JSON object. Write one object a line.")
@@ -61,34 +61,34 @@ def _parquet(path: Path, check: Check, most: int, most_rows: int) -> Iterator[tu
     try:
         file = parquet.ParquetFile(BufferReader(data))
         names, meta = file.schema_arrow.names, file.metadata
-        # what its columns say of themselves is not asked for: on a damaged file the library ends the process there
+        # Column metadata is not read: on a damaged file the library terminates the process there.
         inflated = sum(meta.row_group(number).total_byte_size for number in range(meta.num_row_groups))
         if meta.num_rows > most_rows or inflated > _MOST_INFLATED:
-            said = f"{meta.num_rows:,} rows in {inflated:,} bytes"
-            raise InputError(f"{path}: {said}; more than can be read. Give a smaller file.")
+            size = f"{meta.num_rows:,} rows in {inflated:,} bytes"
+            raise InputError(f"{path}: {size}; more than can be read. Give a smaller file.")
         check(names, str(path))
         number = 0
         for batch in file.iter_batches(batch_size=256):
             for row in batch.to_pylist():
                 number += 1
                 if any(isinstance(cell, str) and len(cell) > MOST_CELL for cell in row.values()):
-                    raise InputError(f"{path}:{number}: a cell of more than {MOST_CELL:,} characters. Mend this row.")
+                    raise InputError(f"{path}:{number}: a cell of more than {MOST_CELL:,} characters. Correct it.")
                 yield number, row
     except (ArrowException, OSError, UnicodeDecodeError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"{path}: not a Parquet file that can be read ({said}). Write it again.") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(f"{path}: not a Parquet file that can be read ({reason}). Write it again.") from None
 
 
 def question_id(row: dict[str, Any], number: int) -> str:
-    """The id of a question, q and its number in the file where it has none."""
+    """Return the id of a question; q and its number in the file if it has none."""
     return str(row.get("id") or f"q{number}")
 
 
 def question_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line and fields of each question of a file, as ``Question`` takes them.
+    """Iterate over line number and fields of each question of a file, as ``Question`` takes them.
 
-    A CSV or Parquet file may have other columns, which are left aside; its lists are JSON or as Python prints them. The
-    shares that may stand beside the questions are left to who reads the reference.
+    Other columns of a CSV or Parquet file are ignored; its lists are JSON or Python literals. Shares beside the
+    questions are left to the reader of the reference.
 
     Raises:
         InputError: as ``read_rows``.
@@ -111,7 +111,7 @@ def question_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _spoken(option: Any) -> Any:
-    """An option that is a number as people write it."""
+    """Write an option that is a number in its usual form."""
     if type(option) is float and option.is_integer():
         return str(int(option))
     return str(option) if type(option) in (int, float) else option
@@ -122,7 +122,7 @@ def _check_questions(found: Sequence[str], where: str) -> None:
 
 
 def literal(text: str, where: str) -> Any:
-    """A list or mapping from JSON, or as Python prints it (``defaultdict(...)`` too); nothing is executed.
+    """Parse a list or mapping from JSON or a Python literal (``defaultdict(...)`` too); nothing is executed.
 
     Raises:
         InputError: neither.
@@ -132,9 +132,9 @@ def literal(text: str, where: str) -> Any:
         bare = bare[bare.find("{") : bare.rfind("}") + 1]
     for read in (json.loads, ast.literal_eval):
         try:
-            with warnings.catch_warnings(action="ignore"):  # of literals that Python will not take some day
+            with warnings.catch_warnings(action="ignore"):  # about literals that a later Python will reject
                 if len(bare) <= MOST_CELL:
                     return read(bare)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # TypeError: a set of lists
             continue
-    raise InputError(f"{where}: {text[:40]!r} is no list or mapping, as JSON or as Python prints it. Mend this cell.")
+    raise InputError(f"{where}: {text[:40]!r} is no list or mapping, as JSON or as Python prints it. Correct it.")

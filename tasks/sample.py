@@ -1,9 +1,8 @@
-"""What a metric rests on, unit by unit: the respondents of a questionnaire, the questions of a knowledge set.
+"""Sampling units of a metric: the personas of a questionnaire, or the questions of a knowledge set.
 
-A unit is what another survey of the same kind would draw anew, so it is what is resampled; the items of a
-questionnaire, its wordings and its orders are fixed. Every metric here is a function of means over the units, cell by
-cell, a cell being an item, an option of an item or a group of questions. A unit that did not answer an item counts in
-the other cells.
+A unit is what a replication of the survey would draw anew, so units are resampled; the items of a questionnaire, its
+paraphrases and its orders are fixed. Every metric here is a function of means over the units, by cell; a cell is an
+item, an option of an item or a group of questions. A unit without an answer to an item counts in the other cells.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Metric:
-    """A number made of some cells' means.
+    """A number computed from the means of some cells.
 
-    ``value`` takes means (..., cells) to (...,) and ``cells`` are the indices of those it takes. ``bounds`` are the
-    least and the most that one unit's answers can make of it. ``bent`` says why a metric that is not linear in its
-    means carries no interval; else it is None.
+    ``value`` maps means (..., cells) to (...,) and ``cells`` are the indices of the cells it uses. ``bounds`` are the
+    smallest and largest value that one unit's answers can give. ``bent`` is the reason why a metric that is not linear
+    in its means has no valid interval; else it is None.
     """
 
     cells: np.ndarray
@@ -40,9 +39,9 @@ class Metric:
 
 @dataclass(frozen=True)
 class Sample:
-    """Sums and counts (units, cells) of valid answers, and the metrics made of their quotients.
+    """Sums and counts (units, cells) of valid answers, and the metrics computed from their quotients.
 
-    ``ids`` (units,) name the units, so that two samples can be paired.
+    ``ids`` (units,) identify the units, so that two samples can be paired.
     """
 
     unit: Unit
@@ -55,11 +54,11 @@ class Sample:
         return len(self.ids)
 
     def take(self, rows: np.ndarray) -> Sample:
-        """Some of the units (mask or indices, with repetitions for a bootstrap)."""
+        """Return some of the units (mask or indices, with repetitions for a bootstrap)."""
         return replace(self, ids=self.ids[rows], sums=self.sums[rows], counts=self.counts[rows])
 
     def of(self, name: str) -> Sample:
-        """The units that a metric rests on, with its cells alone."""
+        """Return the units of one metric, with the metric's cells only."""
         metric = self.metrics[name]
         counts = self.counts[:, metric.cells]
         rows = counts.any(1)
@@ -67,23 +66,23 @@ class Sample:
         return Sample(self.unit, self.ids[rows], self.sums[rows][:, metric.cells], counts[rows], {name: whole})
 
     def value(self, name: str) -> float:
-        """The metric over all units; NaN where one of its cells has no valid answer."""
+        """Compute the metric over all units; NaN if one of its cells has no valid answer."""
         metric = self.metrics[name]
         means = quotient(self.sums.sum(0), self.counts.sum(0))
         return float(metric.value(means[metric.cells]))
 
     def without_one(self, name: str) -> np.ndarray:
-        """The metric (units,) with each unit left out in turn."""
+        """Compute the metric (units,) with each unit left out in turn."""
         metric = self.metrics[name]
         means = quotient(self.sums.sum(0) - self.sums, self.counts.sum(0) - self.counts)
         return metric.value(means[:, metric.cells])
 
     def interval(self, name: str) -> Interval | None:
-        """A 95 % interval from the units, or None where none is owed.
+        """Compute a 95 % interval from the units; None if there is no valid interval.
 
-        The standard error is the jackknife's, which for complete answers is the standard deviation over the units by
-        the root of their number. None for a metric that is not linear, and for respondents below 20 or where fewer
-        than five answer otherwise than most: how much near-constant answers vary is not known.
+        The standard error is the jackknife's, which for complete answers equals the standard deviation over the units
+        divided by the root of their number. None for a metric that is not linear, and for fewer than 20 personas or
+        where fewer than five differ from the majority: the variance of nearly constant answers cannot be estimated.
         """
         metric, units = self.metrics[name], self.of(name)
         if metric.bent or not len(units) or np.isnan(value := units.value(name)):
@@ -99,25 +98,25 @@ class Sample:
 
 
 def average(means: np.ndarray) -> np.ndarray:
-    """The mean (...,) of cells' means (..., cells), each counting alike."""
+    """Compute the mean (...,) of cells' means (..., cells), with equal weights."""
     return means.mean(-1)
 
 
 def quotient(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Means of sums and counts of equal shape; NaN where nothing was counted."""
+    """Compute means from sums and counts of equal shape; NaN where the count is zero."""
     return np.divide(sums, counts, out=np.full(np.shape(sums), np.nan), where=counts > 0)
 
 
 def standard_error(without_one: np.ndarray) -> float:
-    """The jackknife's standard error of a number, given its values (units,) with each unit left out (Tukey 1958)."""
+    """Compute the jackknife standard error from a number's values (units,) with each unit left out (Tukey 1958)."""
     n = len(without_one)
     return float(np.sqrt((n - 1) / n * ((without_one - without_one.mean()) ** 2).sum()))
 
 
 def differing(means: np.ndarray) -> int:
-    """How many units, of means (units, cells), have one that is not the cell's median, hence not what most have.
+    """Count the units, of means (units, cells), that differ from the median, hence from the majority, in some cell.
 
-    NaN, where a unit did not answer, differs from nothing.
+    NaN, where a unit did not answer, does not count as different.
     """
     answered = means[:, ~np.isnan(means).all(0)]
     return int((abs(answered - np.nanmedian(answered, 0)) > ROUNDING).any(1).sum())
@@ -126,7 +125,7 @@ def differing(means: np.ndarray) -> int:
 def tally(
     unit: np.ndarray, cell: np.ndarray, values: np.ndarray, cells: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``ids`` (units,), ``sums`` and ``counts`` (units, cells) of values (prompts,), those that are NaN left out."""
+    """Return ``ids`` (units,), ``sums`` and ``counts`` (units, cells) of values (prompts,), without NaN values."""
     ids, row = np.unique(unit, return_inverse=True)
     valid = ~np.isnan(values)
     at, size = (row * cells + cell)[valid], len(ids) * cells

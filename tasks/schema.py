@@ -1,4 +1,4 @@
-"""Schema of a task: the ``metadata:`` block of a spec. What it asks is in ``items``."""
+"""Schema of a task: the ``metadata:`` block of a spec. The schema of its items is in ``items``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Order = Literal["natural", "reversed"]
 SplitName = Literal["fit", "heldout", "control"]
 Readout = Literal["expected", "argmax", "text", "expected_calibrated", "argmax_calibrated"]
-OWN_READOUTS = ("expected", "argmax", "text")  # those that a spec names; calibrated ones follow from the answers
+OWN_READOUTS = ("expected", "argmax", "text")  # those that a spec may name; calibrated ones follow from the answers
 
 
 FileName = Annotated[str, Field(pattern=r"^[^/\\\\]{1,200}$")]
-"""A file beside the spec: a stranger's task must not make anybody read (and send to a model) a file of its choice."""
+"""A file beside the spec: an untrusted task must not make a user read (and send to a model) a file of its choice."""
 
 
 class Strict(BaseModel):
@@ -23,7 +23,7 @@ class Strict(BaseModel):
 
 
 class Split(Strict):
-    """Which wordings, presentation orders and items belong to a split; ``items`` is a tag of the items, or all."""
+    """The paraphrases, option orders and items of a split; ``items`` is a tag of the items, or all."""
 
     wordings: tuple[str, ...] = Field(min_length=1)
     orders: tuple[Order, ...] = Field(min_length=1)
@@ -37,9 +37,9 @@ class Split(Strict):
 
 
 class Splits(Strict):
-    """``fit`` is all an aligner is ever handed; ``heldout`` is for scoring alone.
+    """The splits of a task: ``fit`` is all that an aligner receives; ``heldout`` is for scoring only.
 
-    ``control`` is asked and scored beside them: prompts that show what a score is worth, such as questions left out.
+    ``control`` is presented and scored beside them: prompts that show what a score means, such as omitted questions.
     """
 
     fit: Split
@@ -60,13 +60,13 @@ class Splits(Strict):
 
     @property
     def named(self) -> dict[SplitName, Split]:
-        """The splits that there are, by name, in the order in which they are asked."""
+        """Return the existing splits by name, in the order in which they are presented."""
         parts: dict[SplitName, Split | None] = {"fit": self.fit, "heldout": self.heldout, "control": self.control}
         return {name: part for name, part in parts.items() if part is not None}
 
 
 class Reference(Strict):
-    """Where the figures that answers are compared with come from."""
+    """The source of the figures that answers are compared with."""
 
     file: str
     editions: tuple[str, ...] = Field(min_length=1)
@@ -81,7 +81,7 @@ class Reference(Strict):
 
 
 class Headline(Strict):
-    """The metric a board ranks by."""
+    """The metric by which a leaderboard ranks."""
 
     metric: str
     higher_is_better: bool
@@ -97,9 +97,9 @@ class Licence(Strict):
 class Metadata(Strict):
     """The ``metadata:`` block of a spec; see ``docs/architecture.md``.
 
-    ``items`` names the file of what is asked: a survey (``.yaml``) or questions (``.jsonl``), whose presentations are
-    then ``frames``. ``personas`` names the file that respondents are drawn from, ``imported`` a wording set or a
-    question file that users import because it may not be shipped.
+    ``items`` names the item file: a survey (``.yaml``) or questions (``.jsonl``), whose templates are then ``frames``.
+    ``personas`` names the file that personas are drawn from, ``imported`` a set of paraphrases or a question file that
+    users import because it may not be distributed.
     """
 
     version: float
@@ -121,6 +121,6 @@ class Metadata(Strict):
 
     @model_validator(mode="after")
     def _own_readouts(self) -> Metadata:
-        if odd := [name for name in self.readouts if name not in OWN_READOUTS]:
-            raise ValueError(f"readouts: {odd[0]!r} is not one of {', '.join(OWN_READOUTS)}")
+        if unknown := [name for name in self.readouts if name not in OWN_READOUTS]:
+            raise ValueError(f"readouts: {unknown[0]!r} is not one of {', '.join(OWN_READOUTS)}")
         return self

@@ -1,4 +1,4 @@
-"""A score: one number about one submission, with all that is needed to say what it means."""
+"""Scores: one number about one submission, with all fields needed to interpret it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from .schema import Readout, SplitName, Strict
 class Score(Strict):
     """One row of ``scores.json``.
 
-    ``low`` and ``high`` bound a 95 % interval and are null where none is owed; ``n`` counts what would be resampled
-    (respondents of a questionnaire, questions of a knowledge set). ``note`` is a label such as ``collapsed``.
+    ``low`` and ``high`` bound a 95 % interval and are null if there is no valid interval; ``n`` counts the units that
+    would be resampled (personas of a questionnaire, questions of a knowledge set). ``note`` is a label such as
+    ``collapsed``.
     """
 
     task: str
@@ -37,22 +38,22 @@ class Score(Strict):
 
 
 Place = tuple[str, str, str]
-COLLAPSED = "collapsed"  # the note of a score of answers that are nearly the same whatever is asked
+COLLAPSED = "collapsed"  # the note of a score of answers that are nearly equal for every question
 
 
 def place(score: Score) -> Place:
-    """What a score is of: metric, read-out, split."""
+    """Return the key of a score: metric, answer scoring, split."""
     return score.metric, score.readout, score.split
 
 
 def find(scores: Iterable[Score], where: Place) -> Score | None:
-    """The first score of a metric, read-out and split, if there is one."""
+    """Find the first score of a metric, answer scoring and split; None if there is none."""
     return next((score for score in scores if place(score) == where), None)
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """What the scores of one split in one read-out have in common; ``row`` adds what each says."""
+    """The fields that all scores of one split and answer scoring have in common; ``row`` adds the others."""
 
     task: str
     country: str
@@ -63,7 +64,7 @@ class Sheet:
     n: int
 
     def row(self, metric: str, value: SupportsFloat, higher_is_better: bool | None, **more: Any) -> Score:
-        """One score; ``more`` overrides or adds fields."""
+        """Build one score; ``more`` overrides or adds fields."""
         fields = {
             "task": self.task,
             "country": self.country,

@@ -1,4 +1,4 @@
-"""Task specs: lm-eval YAML files whose ``metadata:`` says what lm-eval has no field for.
+"""Task specs: lm-eval YAML files with a ``metadata:`` block for the fields that lm-eval lacks.
 
 ``load_spec`` reads and checks a spec without executing anything: ``!function`` tags stay strings.
 """
@@ -22,7 +22,7 @@ from .reading import line_of, read_bytes, read_yaml
 from .rows import MOST_SHARES, QUESTIONS, question_rows
 from .schema import Metadata, Readout
 
-OWN_EDITION = "own"  # of tasks whose answers need no reference, or carry it in their items
+OWN_EDITION = "own"  # of tasks whose answers need no reference, or have it in their items
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # it becomes part of folder names
 OUTPUT_TYPES = ("multiple_choice", "generate_until")
 
@@ -31,7 +31,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """A checked spec: its metadata, its items and the folder its data lie in."""
+    """A validated spec: its metadata, its items and the folder of its data."""
 
     name: str
     path: Path
@@ -48,17 +48,17 @@ class TaskSpec:
 
     @cached_property
     def hash(self) -> str:
-        """sha256 over the spec, what it includes and its items: what was asked."""
+        """Compute the sha256 of the spec, the files it includes and its items."""
         return _digest(self.sources)
 
     @cached_property
     def reference_hash(self) -> str | None:
-        """sha256 of the reference file that is shipped: what answers are compared with; None without one."""
+        """Compute the sha256 of the distributed reference file, which answers are compared with; None without one."""
         reference = self.metadata.reference
         return _digest([self.folder / reference.file]) if reference else None
 
     def compared_with(self, edition: str | None) -> str | None:
-        """sha256 of the file an edition comes from, shipped or imported; None without a reference or such a file."""
+        """Compute the sha256 of an edition's file, distributed or imported; None without a reference or such a file."""
         reference = self.metadata.reference
         if reference is None or edition is None or edition in reference.editions:
             return self.reference_hash
@@ -67,13 +67,13 @@ class TaskSpec:
 
     @property
     def wordings(self) -> tuple[str, ...]:
-        """All wordings of the protocol, those of ``fit`` first."""
+        """Return all paraphrases of the protocol, those of ``fit`` first."""
         parts = self.metadata.splits.named.values()
         return tuple(dict.fromkeys(name for part in parts for name in part.wordings))
 
     @property
     def default_edition(self) -> str:
-        """The edition of the reference that is taken where none is named; a task without a reference has ``own``."""
+        """Return the edition that is used if none is named; ``own`` for a task without a reference."""
         return self.metadata.reference.default_edition if self.metadata.reference else OWN_EDITION
 
     @property
@@ -89,22 +89,22 @@ def _digest(paths: Iterable[Path]) -> str:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first problem of a pydantic error as ``field: message``, for one-line errors."""
+    """Return the first problem of a pydantic error as ``field: message``, for one-line errors."""
     problem = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in problem["loc"]) or "file"
-    field = ascii(field)[1:-1][:100]  # it may be a stranger's text
+    field = ascii(field)[1:-1][:100]  # it may be untrusted text
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{field}: {problem['msg'].removeprefix('Value error, ')}{more}"
 
 
 def parse(model: type[Model], data: Any, path: Path, within: tuple[str, ...] = ()) -> Model:
-    """Check data read from a file against a schema.
+    """Validate data read from a file against a schema.
 
     Args:
-        within: the fields of the file that the data stand under.
+        within: the fields of the file that contain the data.
 
     Raises:
-        InputError: names the file, the line of a YAML file, the field and what is wrong with it.
+        InputError: names the file, the line of a YAML file, the field and the problem.
     """
     try:
         return model.model_validate(data)
@@ -112,13 +112,13 @@ def parse(model: type[Model], data: Any, path: Path, within: tuple[str, ...] = (
         field = (*within, *error.errors()[0]["loc"])
         where = f"{path}:{line_of(path, field)}" if path.suffix in (".yaml", ".yml") else path
         above = "".join(f"{part}." for part in within)
-        raise InputError(f"{where}: {above}{first_problem(error)}. Mend this field.") from None
+        raise InputError(f"{where}: {above}{first_problem(error)}. Correct this field.") from None
 
 
 def _with_includes(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, Any], tuple[Path, ...]]:
-    """A spec merged over the one file it includes, metadata field by field, and the files it came from.
+    """Merge a spec over the one file it includes, metadata field by field, and return it with the files that were read.
 
-    lm-eval replaces metadata as a whole; what its runs need of them has defaults.
+    lm-eval replaces metadata as a whole; the fields that its runs need have defaults.
     """
     if path in seen:
         raise InputError(f"{path}: includes itself. Remove the include.")
@@ -129,10 +129,10 @@ def _with_includes(path: Path, seen: tuple[Path, ...] = ()) -> tuple[dict[str, A
     own = data.get("metadata", {})
     if not isinstance(own, dict):
         raise InputError(f"{path}: metadata: expected a mapping of fields.")
-    theirs = base.get("metadata", {})
-    if not isinstance(theirs, dict):
+    included = base.get("metadata", {})
+    if not isinstance(included, dict):
         raise InputError(f"{files[0]}: metadata: expected a mapping of fields.")
-    metadata = theirs | own
+    metadata = included | own
     return base | data | {"metadata": metadata}, (path, *files)
 
 
@@ -173,7 +173,7 @@ def load_spec(path: Path) -> TaskSpec:
 
 
 def _most_tokens(data: dict[str, Any], path: Path) -> int:
-    """Tokens that a text answer may have, lm-eval's ``max_gen_toks``."""
+    """Return the largest number of tokens of a text answer, lm-eval's ``max_gen_toks``."""
     options = data.get("generation_kwargs", {})
     most = options.get("max_gen_toks", 8) if isinstance(options, dict) else None
     if not isinstance(most, int) or not 1 <= most <= 4096:
@@ -182,7 +182,7 @@ def _most_tokens(data: dict[str, Any], path: Path) -> int:
 
 
 def _read_items(path: Path, metadata: Metadata, spec: Path) -> Items:
-    """A survey from a YAML file, questions from JSON lines, CSV or Parquet."""
+    """Read a survey from a YAML file, or questions from JSON lines, CSV or Parquet."""
     if path.suffix not in QUESTIONS:
         return parse(Survey, read_yaml(path), path)
     if not metadata.frames:
@@ -192,17 +192,17 @@ def _read_items(path: Path, metadata: Metadata, spec: Path) -> Items:
         try:
             questions.append(Question.model_validate(row))
         except ValidationError as error:
-            raise InputError(f"{path}:{number}: {first_problem(error)}. Mend this field.") from None
+            raise InputError(f"{path}:{number}: {first_problem(error)}. Correct this field.") from None
     language = metadata.languages[0] if metadata.languages else "en"
     return parse(Questions, {"language": language, "frames": metadata.frames, "questions": questions}, path)
 
 
 class NotImportedError(InputError):
-    """A task whose data users import, which nobody has done here."""
+    """A task whose data must be imported by the user and have not been."""
 
 
 def _with_imported(items: Items, name: str, path: Path) -> tuple[Items, tuple[Path, ...]]:
-    """A survey with the wording set that the user imported, and the file it came from."""
+    """Return a survey with the set of paraphrases that the user imported, and the file it came from."""
     assert isinstance(items, Survey), "as read from any file but one of questions"
     file = _imported_file(name, ".yaml", path.resolve().parent.name, path)
     wording = parse(Wording, read_yaml(file), file)
@@ -213,7 +213,7 @@ def _with_imported(items: Items, name: str, path: Path) -> tuple[Items, tuple[Pa
 def _imported_file(name: str, suffix: str, family: str, path: Path) -> Path:
     file = imported(family, suffix).get(name)
     if file is None:
-        raise NotImportedError(f"{path.name}: its data are not imported here. `culteval data import --help` tells how.")
+        raise NotImportedError(f"{path.name}: its data are not imported here. `culteval data import --help` shows how.")
     return file
 
 

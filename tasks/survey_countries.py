@@ -1,4 +1,4 @@
-"""Countries as surveys name them: names beside ISO's, and places that have a sample and no code of ISO's."""
+"""Countries as surveys name them: names beside ISO's, and survey regions without an ISO code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SAMPLE = re.compile(r"(.*?)\s*\(([^)]*)\)")
 
 @lru_cache(maxsize=4096)
 def country_code(name: str) -> str | None:
-    """Two letters of a country by the name or code that a survey's file has for it; None where there is no such one."""
+    """Return the two-letter code for a country name or code in a survey's file; None if there is none."""
     bare = name.strip().replace(".", "").lower()
     try:
         return _NAMES.get(bare) or country(name.strip()).code
@@ -26,9 +26,9 @@ def country_code(name: str) -> str | None:
 
 
 def sample_of(name: str) -> tuple[str, int | None]:
-    """The country's name before a remark such as ``(Current national sample)``, and how well the sample stands for it.
+    """Split a country's name from a remark such as ``(Current national sample)``, and rank the sample's coverage.
 
-    0 is best; None is a sample of a part of the country, which stands for no country.
+    Rank 0 is best; None is a sample of a part of the country, which does not represent the country.
     """
     found = _SAMPLE.fullmatch(name.strip())
     if not found or "sample" not in found[2].lower():

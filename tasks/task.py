@@ -1,4 +1,4 @@
-"""A task as a person handles it: its spec, its prompts, its countries."""
+"""The task object of the Python API: its spec, its prompts, its countries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .spec import TaskSpec
 
 @dataclass(frozen=True)
 class Task:
-    """A task by name; ``spec`` is all that its YAML file says."""
+    """A task by name; ``spec`` holds everything its YAML file says."""
 
     spec: TaskSpec
 
@@ -22,12 +22,12 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The name under which it is registered."""
+        """Return the name under which it is registered."""
         return self.spec.name
 
     @property
     def hash(self) -> str:
-        """sha256 over the spec, what it includes and its items, as submissions record it."""
+        """Return the sha256 of the spec, the files it includes and its items, as submissions record it."""
         return self.spec.hash
 
     def countries(self, edition: str | None = None) -> tuple[str, ...]:
@@ -39,10 +39,10 @@ class Task:
         return tuple(sorted(countries_of(self.spec, edition)))
 
     def prompts(self, split: SplitName = "fit", personas: int = 0, seed: int = 0) -> Prompts:
-        """Render the prompts of a split as a model is asked them.
+        """Render the prompts of a split as a model receives them.
 
         Args:
-            personas: how many are drawn from ``seed``, each of whom is asked everything; 0 for no persona.
+            personas: how many are drawn from ``seed``, each of which answers every item; 0 for no persona.
 
         Raises:
             UsageError: no such split.

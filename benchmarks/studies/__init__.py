@@ -1,1 +1,1 @@
-"""Studies of what published methods do, run from the clone: python -m benchmarks.studies.NAME."""
+"""Studies of published methods, run from the clone: python -m benchmarks.studies.NAME."""

@@ -1,7 +1,7 @@
-"""What each part of CLCA is worth: the whole against the same without a part, and against controls.
+"""Ablation of CLCA: the complete method against the same without a part, and against controls.
 
-A country's dialogues are simulated once; what differs later takes over what is the same. The arm ``wrong country`` is
-the adapter of another of the given countries, scored against this one, and costs nothing.
+A country's dialogues are simulated once; later arms reuse all stages that are equal. The arm ``wrong country`` is the
+adapter of another of the given countries, scored against this one, without additional cost.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Arm(NamedTuple):
-    """A pipeline that differs from the whole from the stage ``own`` on, by some settings."""
+    """A pipeline that differs from the complete one from the stage ``own`` on, by some settings."""
 
     name: str
     own: str
@@ -44,11 +44,11 @@ class Arm(NamedTuple):
 
 
 NAIVE, WHOLE, CONTROL, WRONG = "naive", "whole", "unrelated text", "wrong country"
-CLEAR = 2  # standard errors
+CLEAR = 2  # standard errors of a significant difference
 # A hundredth of a step of bfloat16. Adapters of 2e-6 differed by up to five standard errors (docs/results.md).
 FAINT = 4e-5
-COMPARED = ("kl", "js", "accuracy", *WEIGHED)  # what is tested, beside general ability
-# What tells most comes first, so that a study that is stopped early is of use.
+COMPARED = ("kl", "js", "accuracy", *WEIGHED)  # the tested metrics, beside general ability
+# The most informative arms come first, so that a study that is stopped early is of use.
 ARMS = (
     Arm(WHOLE, "scenarios", {}),
     Arm(CONTROL, "train", {"unrelated": True}),
@@ -61,9 +61,9 @@ ARMS = (
 
 @dataclass(frozen=True)
 class Study:
-    """Arms by country in a folder, each asked the same questions as the bare model.
+    """Arms by country in a folder, with the same questions as the bare model.
 
-    ``pipeline_of`` gives a country's pipeline in a folder, ``model_of`` the bare model; ``tell`` hears what is done.
+    ``pipeline_of`` returns a country's pipeline in a folder, ``model_of`` the bare model; ``tell`` receives progress.
     """
 
     folder: Path
@@ -75,7 +75,7 @@ class Study:
     tell: Callable[[str, int, int], None]
 
     def run(self) -> Iterator[list[dict[str, Any]]]:
-        """Do what is not done, and compare: a row a country and arm, of all arms so far, from the control on."""
+        """Run what is unfinished, and compare: one row per country and arm, of all arms so far, from the control on."""
         steps, done = 1 + len(self.countries) * len(ARMS), 1
         self.tell("ablation", 0, steps)
         naive = self._ask(self.folder / NAIVE, self.model_of)
@@ -96,7 +96,10 @@ class Study:
             yield [rows[place] for place in places]
 
     def _arm(self, code: str, arm: Arm, asked: dict[bytes, Path]) -> Replies:
-        """An arm's answers; ``asked`` are folders by adapter, since arms that came out alike are asked once."""
+        """Return an arm's answers.
+
+        ``asked`` are folders by adapter, so that arms with equal adapters are evaluated once.
+        """
         folder, whole = self._folder(code, arm.name), self.pipeline_of(code, self._folder(code, WHOLE))
         settings = CLCASettings.model_validate(whole.settings.model_dump() | arm.changes)
         pipeline = replace(whole, folder=folder, settings=settings)
@@ -116,54 +119,59 @@ class Study:
         return ask(model_of, self.personas, self.seed, folder, heard)
 
     def _row(self, code: str, name: str, replies: Mapping[tuple[str, str], Replies]) -> dict[str, Any]:
-        """An arm's metrics in a country and its change from the control, the whole's from ``naive`` too."""
+        """Compute an arm's metrics in a country and its change from the control, for ``WHOLE`` also from ``naive``."""
         country, other = Country(code), self.countries[(self.countries.index(code) + 1) % len(self.countries)]
         trained = (other, WHOLE) if name == WRONG else (code, name)
-        mine, naive = replies[trained], replies[code, NAIVE]
-        row: dict[str, Any] = {"country": code, "arm": name, "metrics": values(country, mine) | habits(mine, naive)}
+        own, naive = replies[trained], replies[code, NAIVE]
+        row: dict[str, Any] = {"country": code, "arm": name, "metrics": values(country, own) | habits(own, naive)}
         if name != NAIVE:
             row["adapter size"] = size_of(self._folder(*trained) / LORA)
         against = {"from_control": replies[code, CONTROL]} | ({"from_naive": naive} if name == WHOLE else {})
-        for key, theirs in against.items():
-            if mine is not theirs:
-                row[key] = change(country, theirs, mine, np.random.default_rng(self.seed), COMPARED)
+        for key, reference in against.items():
+            if own is not reference:
+                row[key] = change(country, reference, own, np.random.default_rng(self.seed), COMPARED)
         return row
 
 
 def missing(rows: list[dict[str, Any]]) -> list[str]:
-    """The arms that rows of a study do not have yet."""
+    """Return the arms without rows in a study."""
     return [arm.name for arm in ARMS if arm.name not in {row["arm"] for row in rows}]
 
 
 def verdicts(rows: list[dict[str, Any]], code: str) -> list[str]:
-    """What a country's rows say, a line each: the whole against the control, and whether answers can tell at all."""
+    """Summarise a country's rows, one line each.
+
+    The comparison with the control, and reasons why answers are uninformative.
+    """
     own = [row for row in rows if row["country"] == code]
-    mine = {row["arm"]: row["metrics"] for row in own}
-    said = [verdict(rows, code, metric) for metric in JUDGED]
-    if collapsed := [arm for arm, metrics in mine.items() if metrics["commonest"] >= COLLAPSED]:
-        said.append(f"{code}: collapsed, since nearly all answers are one number: {', '.join(collapsed)}.")
-    if still := [arm for arm, metrics in mine.items() if arm != NAIVE and not metrics["moved"]]:
-        said.append(f"{code}: no answer differs from the bare model's: {', '.join(still)}.")
+    metrics_of = {row["arm"]: row["metrics"] for row in own}
+    lines = [verdict(rows, code, metric) for metric in JUDGED]
+    if collapsed := [arm for arm, metrics in metrics_of.items() if metrics["commonest"] >= COLLAPSED]:
+        lines.append(f"{code}: collapsed, since nearly all answers are one number: {', '.join(collapsed)}.")
+    if still := [arm for arm, metrics in metrics_of.items() if arm != NAIVE and not metrics["moved"]]:
+        lines.append(f"{code}: no answer differs from the bare model's: {', '.join(still)}.")
     if faint := [row["arm"] for row in own if max(row.get("adapter size", {"": 1.0}).values()) < FAINT]:
-        said.append(
-            f"{code}: adapters of less than {FAINT:g} of the weights: in bfloat16 most of what tells them "
-            f"apart is rounding, which standard errors over personas do not show: {', '.join(faint)}."
+        lines.append(
+            f"{code}: adapters of less than {FAINT:g} of the weights: in bfloat16 most of what distinguishes "
+            f"them is rounding, which standard errors over personas do not show: {', '.join(faint)}."
         )
-    return said
+    return lines
 
 
 def verdict(rows: list[dict[str, Any]], code: str, metric: str = "kl") -> str:
-    """Whether the whole beats the control in a country, by two standard errors or more."""
+    """Return whether the complete method beats the control in a country, by two standard errors or more."""
     [whole] = [row for row in rows if (row["country"], row["arm"]) == (code, WHOLE)]
     [found] = [each for each in whole["from_control"] if each["metric"] == metric]
     size, error = found["difference"], found["standard_error"]
     if not error:
         return f"{code}: {metric}: the whole and the control answer alike."
-    said = "beats" if (size > 0) == bool(found["higher_is_better"]) else "is worse than"
+    relation = "beats" if (size > 0) == bool(found["higher_is_better"]) else "is worse than"
     if abs(size) < CLEAR * error:
-        said = "cannot be told from"
+        relation = "does not differ significantly from"
     p = "" if found["p"] is None else f", p {found['p']:.3g}"
-    return f"{code}: {metric}: the whole {said} the control: {size:+.4f}, {abs(size) / error:.1f} standard errors{p}."
+    return (
+        f"{code}: {metric}: the whole {relation} the control: {size:+.4f}, {abs(size) / error:.1f} standard errors{p}."
+    )
 
 
 @click.command(cls=Command)
@@ -171,10 +179,10 @@ def verdict(rows: list[dict[str, Any]], code: str, metric: str = "kl") -> str:
 @flags_of_clca
 @personas_option
 def main(as_json: bool, personas: int | None, countries: tuple[str, ...], **flags: Any) -> None:
-    """Compare CLCA with itself without a part, and with controls; the same command goes on where it was stopped.
+    """Compare CLCA with itself without a part, and with controls; the same command resumes a stopped study.
 
-    The table is written as soon as there is a control, and anew after every arm. Every country is simulated
-    once. Two countries or more give the arm "wrong country".
+    The table is written as soon as there is a control, and updated after every arm. Every country is simulated once.
+    Two countries or more give the arm "wrong country".
     """
     codes = tuple(dict.fromkeys(resolve(name).code for name in countries))
     configs = [planned(flags | {"country": code}) for code in codes]
@@ -192,38 +200,40 @@ def main(as_json: bool, personas: int | None, countries: tuple[str, ...], **flag
         study = Study(folder, codes, work.pipeline, work.model_of, people, configs[0].seed, work.tell)
         own = work.settings.own()
         for rows in study.run():
-            said = [tables.settings(own, work.settings.preset)]
-            said += [line for code in codes for line in verdicts(rows, code)]
+            lines = [tables.settings(own, work.settings.preset)]
+            lines += [line for code in codes for line in verdicts(rows, code)]
             if waiting := missing(rows):
-                said.append(f"Not done yet: {', '.join(waiting)}.")
+                lines.append(f"Not done yet: {', '.join(waiting)}.")
             write_json(folder / "ablation.json", {"settings": own, "personas": people, "rows": rows})
-            text = "\n".join([tables.markdown(*tables.arms(rows)), *(f"- {line}" for line in said)])
+            text = "\n".join([tables.markdown(*tables.arms(rows)), *(f"- {line}" for line in lines)])
             write_text(folder / "ablation.md", f"{text}\n")
         usage = work.usage()
     if as_json:
-        told = {"folder": str(folder), "personas": people, "verdicts": said, "rows": rows}
-        click.echo(json.dumps(told | usage_json(usage)))
+        result = {"folder": str(folder), "personas": people, "verdicts": lines, "rows": rows}
+        click.echo(json.dumps(result | usage_json(usage)))
         return
     console = Console()
     console.print(tables.rich(*tables.arms(rows, tables.NARROW), f"What each part is worth: {people} personas"))
-    for line in (tables.LEGEND, *said):
+    for line in (tables.LEGEND, *lines):
         console.print(line, highlight=False)
     show_usage(console, usage)
     console.print(f"table      {folder / 'ablation.md'}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _same_study(path: Path, config: dict[str, Any]) -> None:
-    """Raise RunError where a study of other settings was begun in this folder.
+    """Raise RunError if this folder has a study with other settings.
 
-    Countries may be added; how fast an API is asked, and its prices, decide nothing.
+    Countries may be added; the request rate and the prices of an endpoint do not matter.
     """
     url = (config["api"] or {}).get("base_url")
     config = {name: value for name, value in config.items() if name not in ("country", "fit_country", "api")}
     config["base_url"] = url
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else config
     flat = [each | {f"setting {name}": value for name, value in each["settings"].items()} for each in (config, before)]
-    if odd := [name for name in flat[0] if flat[0][name] != flat[1].get(name) and name != "settings"]:
-        raise RunError(f"{path.parent}: a study of other settings is here ({', '.join(odd)} differ). Change --out.")
+    if differing := [name for name in flat[0] if flat[0][name] != flat[1].get(name) and name != "settings"]:
+        raise RunError(
+            f"{path.parent}: a study with other settings is here ({', '.join(differing)} differ). Change --out."
+        )
     write_json(path, config)
 
 

@@ -26,12 +26,12 @@ from .command import Command, personas_option
 @personas_option
 @click.option("--adapter", "given", type=click.Path(file_okay=False), help="Evaluate this one; nothing is simulated.")
 def main(as_json: bool, personas: int | None, given: str | None, **flags: Any) -> None:
-    """Ask WVS of personas before and after, as published: greedy numbers, KL, Jensen-Shannon, accuracy.
+    """Present WVS to personas before and after, as published: greedy numbers, KL, Jensen-Shannon, accuracy.
 
-    Does the stages that are missing. The same personas answer before and after, so that differences are tested in
-    pairs; the small task of general ability shows what the training cost.
+    Runs the stages that are missing. The same personas answer before and after, so that differences are tested in
+    pairs; the small task of general ability measures the cost of training.
     """
-    country = Country(resolve(flags["country"]).code)  # what cannot be done leaves nothing behind
+    country = Country(resolve(flags["country"]).code)  # an invalid country fails before anything is written
     if given:
         read_lora_config(Path(given))
     with workspace(flags, as_json) as work:
@@ -51,8 +51,8 @@ def main(as_json: bool, personas: int | None, given: str | None, **flags: Any) -
         write_text(after / "evaluation.md", tables.markdown(*tables.changes(rows)))
         usage = work.usage()
     if as_json:
-        told = {"folder": str(after), "country": country.code, "personas": people, "metrics": rows}
-        click.echo(json.dumps(told | usage_json(usage)))
+        result = {"folder": str(after), "country": country.code, "personas": people, "metrics": rows}
+        click.echo(json.dumps(result | usage_json(usage)))
         return
     console = Console()
     console.print(tables.rich(*tables.changes(rows), f"wvs_text, {country.code}: {people} personas, before and after"))

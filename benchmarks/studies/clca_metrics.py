@@ -1,11 +1,11 @@
 """The published evaluation (Liu et al. 2025, section 4): personas as system prompts, greedy whole numbers as answers.
 
-Beside it, and not the paper's, the probabilities of the options in the same chats: a small model may write the same
-number whatever it is asked, and then only they tell what a training moved.
+In addition to the paper, the probabilities of the options in the same chats: a small model may write the same number
+for every question, and then only probabilities show the effect of training.
 
-44 items of the World Values Survey, each asked once of every persona; what holds no valid number, refusals among it, is
-an answer of its own kind, which nobody in the country gave. The survey's respondents are not ours to give, so accuracy
-is the expected one: how often an answer is that of a respondent drawn at random.
+44 items of the World Values Survey, each presented once to every persona; a text without a valid number, including
+refusals, is a separate category with share zero in the country. The survey's respondents may not be distributed, so
+accuracy is the expected one: the probability that an answer equals that of a random respondent.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ANSWERS, ABILITY = "answers.jsonl", "general.json"
 
 
 class Asked(Strict):
-    """What a model wrote to a persona's questions, in the order of ``questions``.
+    """A model's answers to a persona's questions, in the order of ``questions``.
 
     ``probs`` has for each question the probability of every option, in code order, among the options alone.
     """
@@ -58,21 +58,21 @@ class Asked(Strict):
 
 
 class Replies(NamedTuple):
-    """What one model answered: a row a persona, and the small task of general ability."""
+    """One model's answers: one row per persona, and the small task of general ability."""
 
     people: list[Asked]
     general: Answers
 
 
 def questions() -> Prompts:
-    """The 44 items, each once: the first held-out wording, options in natural order, no persona."""
+    """Return the 44 items, each once: the first held-out paraphrase, options in natural order, no persona."""
     spec = spec_of(TASK)
     whole = render(spec, SPLIT, Asking(limit=1))
     return whole.take(whole.layout.where(whole.layout.wordings, ("natural",)))
 
 
 def ask(model_of: Callable[[], LanguageModel], personas: int, seed: int, folder: Path, heard: Heard) -> Replies:
-    """Ask a model, or read what it answered before; a file grows persona by persona. The model is made once at most.
+    """Evaluate a model, or read its earlier answers; a file grows by persona. The model is loaded at most once.
 
     Raises:
         RunError: ``folder`` has answers of other personas.
@@ -105,15 +105,15 @@ def _asked(model: LanguageModel, prompts: Prompts, persona: str) -> Asked:
 def _weighed(
     model: LanguageModel, prompts: Prompts, chats: Sequence[Sequence[Message]]
 ) -> tuple[tuple[float, ...], ...]:
-    """Probabilities of each prompt's options as the assistant's next words, by one pass over all chats."""
-    # An option's tokens are the same after any opened answer.
+    """Compute probabilities of each prompt's options as the assistant's next words, in one pass over all chats."""
+    # An option's tokens are the same after every opened answer.
     encoded = Encoded([model.chat.chat_ids(chat) for chat in chats], encode(model.chat, prompts).options)
     probs = model.weigh(encoded, prompts.layout).probs[0].round(6)
     return tuple(tuple(row[:width].tolist()) for row, width in zip(probs, prompts.layout.widths, strict=True))
 
 
 def take_over(source: Path, target: Path) -> None:
-    """Copy the answers of a model that is the same, where there are none yet."""
+    """Copy the answers of an equal model, if there are none yet."""
     for name in (ANSWERS, ABILITY):
         if (source / name).exists() and not (target / name).exists():
             with replacing(target / name) as temporary:
@@ -121,11 +121,11 @@ def take_over(source: Path, target: Path) -> None:
 
 
 def habits(replies: Replies, naive: Replies) -> dict[str, float]:
-    """How a model answers, whatever the country, and how far that is from the bare model's answers to the same people.
+    """Compute statistics of a model's answers that do not depend on a country, compared with the bare model's answers.
 
-    ``commonest``: the share of its commonest answer, a number or none, over all personas and questions; ``moved``: how
-    many answers are others than the bare model's; ``shift``: total variation between the options' probabilities of
-    both, mean over personas and questions.
+    ``commonest``: modal answer share, over all personas and questions, texts without a number included; ``moved``:
+    number of answers that differ from the bare model's; ``shift``: total variation between the options' probabilities
+    of both, mean over personas and questions.
     """
     prompts = questions()
     own, bare = (np.array([prompts.parse(each.texts) for each in mine.people]) for mine in (replies, naive))
@@ -147,12 +147,14 @@ class Country:
 
     @cached_property
     def targets(self) -> list[np.ndarray]:
-        """The country's shares of each item that it was asked, and of answers that are none, which is 0."""
+        """Return the country's shares of each item asked there, followed by 0 for answers without a valid number."""
         return [np.append(self.measure.target[item], 0.0) for item in self.measure.items]
 
     def sample(self, people: Sequence[Asked]) -> Sample:
-        """How each persona's answers are spread over the options and the bucket of what is none: as text, then as
-        probabilities, whose bucket is empty."""
+        """Return each persona's distribution over the options and the category without a number.
+
+        First from texts, then from probabilities, whose last category is empty.
+        """
         sums = np.concatenate([self._said(people), self._weighed(people)], axis=1)
         cells = np.split(np.arange(sums.shape[1]), 2)
         metrics = {}
@@ -163,7 +165,7 @@ class Country:
         return Sample("respondents", np.arange(len(people)), sums, np.ones_like(sums), metrics)
 
     def _said(self, people: Sequence[Asked]) -> np.ndarray:
-        """One for each persona's answer, zero for the others: (personas, cells)."""
+        """Return one for each persona's answer, zero for the others: (personas, cells)."""
         prompts, columns = questions(), []
         answered = np.array([prompts.parse(each.texts) for each in people])
         row_of = {int(item): row for row, item in enumerate(prompts.layout.item)}
@@ -177,7 +179,7 @@ class Country:
         return np.concatenate(columns, axis=1)
 
     def _weighed(self, people: Sequence[Asked]) -> np.ndarray:
-        """The probability of each answer: (personas, cells)."""
+        """Return the probability of each answer: (personas, cells)."""
         row_of, columns = {int(item): row for row, item in enumerate(questions().layout.item)}, []
         for item, target in zip(self.measure.items, self.targets, strict=True):
             place = np.searchsorted(np.unique(self.measure.codes[item]), self.measure.codes[item])
@@ -186,7 +188,7 @@ class Country:
         return np.concatenate(columns, axis=1)
 
     def _mean(self, metric: _Distance, means: np.ndarray) -> np.ndarray:
-        """Mean (...,) over items of a metric of shares (..., cells)."""
+        """Compute the mean (...,) over items of a metric of shares (..., cells)."""
         values, start = [], 0
         for target in self.targets:
             values.append(metric(means[..., start : start + len(target)], target))
@@ -204,7 +206,7 @@ def _none(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 _Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 LINEAR = (_hit, _none)
-WEIGHED: dict[str, _Distance] = {  # of probabilities, which the paper does not read
+WEIGHED: dict[str, _Distance] = {  # of probabilities, which the paper does not use
     "kl_probs": smoothed_kl,
     "js_probs": jensen_shannon,
     "accuracy_probs": _hit,
@@ -220,14 +222,14 @@ METRICS: dict[str, _Distance] = {  # of shares (..., options and none)
 
 
 def samples(country: Country, replies: Replies, names: Sequence[str] = tuple(METRICS)) -> tuple[Sample, Sample]:
-    """What some metrics of a model rest on: personas, and the questions of general ability."""
+    """Return the units of some metrics of a model: personas, and the questions of general ability."""
     people = country.sample(replies.people)
     ability = Accuracy(spec_of(GENERAL), country.code, MeasureOptions()).sample(replies.general, "argmax")
     return replace(people, metrics={name: people.metrics[name] for name in names}), ability
 
 
 def values(country: Country, replies: Replies) -> dict[str, float]:
-    """Every metric of a model against a country; ``general`` is its accuracy on general questions."""
+    """Compute every metric of a model against a country; ``general`` is its accuracy on general questions."""
     people, ability = samples(country, replies)
     return {name: people.value(name) for name in people.metrics} | {GENERAL: ability.value("accuracy")}
 
@@ -235,10 +237,10 @@ def values(country: Country, replies: Replies) -> dict[str, float]:
 def change(
     country: Country, a: Replies, b: Replies, rng: np.random.Generator, names: Sequence[str] = tuple(METRICS)
 ) -> list[dict[str, Any]]:
-    """Some metrics of ``b`` and ``a``: the difference b - a, its standard error and p over the same personas.
+    """Compare some metrics of ``b`` and ``a``: the difference b - a, its standard error and p over the same personas.
 
-    The test exchanges the answers of both persona by persona (of ``general``: question by question); the error is the
-    jackknife's. ``habits`` come last, untested.
+    The test exchanges the answers of both by persona (for ``general`` by question); the error is the jackknife's.
+    ``habits`` come last, untested.
     """
     rows: list[dict[str, Any]] = []
     for one, two in zip(samples(country, a, names), samples(country, b, names), strict=True):

@@ -9,24 +9,24 @@ from culteval.harness.report.tables import markdown_table
 from rich.table import Table
 
 Cells = tuple[list[str], list[list[str]]]
-"""Headings, and rows of as many cells; the first two columns are text."""
-JUDGED = ("kl", "kl_probs")  # what a verdict is given on: as published, and where greedy text does not move
-HABITS = ("commonest", "moved", "shift")  # how a model answers, whatever the country
-COLLAPSED = 0.95  # share of the commonest answer from which on a model says one thing to everything
+"""Headings, and rows with the same number of cells; the first two columns are text."""
+JUDGED = ("kl", "kl_probs")  # the metrics of a verdict: as published, and for greedy texts that do not change
+HABITS = ("commonest", "moved", "shift")  # statistics of answers that do not depend on the country
+COLLAPSED = 0.95  # modal answer share above which a model gives one answer to nearly everything
 LEGEND = (
     "kl: country against model, smoothed; kl_clca: as the released code has it, where a perfect answer is not 0; "
     "js: distance in nats; accuracy: expected; none: no valid number; general: accuracy on questions without culture. "
-    "_probs: of the options' probabilities, not the paper's. commonest: share of the commonest answer, * collapsed; "
-    "moved: answers unlike the bare model's; shift: of the probabilities, total variation. "
+    "_probs: of the options' probabilities, not the paper's. commonest: modal answer share, * collapsed; "
+    "moved: answers that differ from the bare model's; shift: total variation of the probabilities. "
     "SE: standard error over personas (general: questions), without the noise of training and simulation; "
     "p: paired permutation test."
 )
 SHOWN = ("kl", "js", "accuracy", "kl_clca", "none", "kl_probs", "js_probs", "accuracy_probs", "general", *HABITS)
-NARROW = ("kl", "accuracy", "kl_probs", "general", "commonest", "moved")  # what a terminal has room for
+NARROW = ("kl", "accuracy", "kl_probs", "general", "commonest", "moved")  # the columns that fit a terminal
 
 
 def changes(rows: Sequence[dict[str, Any]]) -> Cells:
-    """Metrics before and after."""
+    """Build a table of metrics before and after."""
     headings = ["metric", "better", "before", "after", "difference", "SE", "p", "n"]
     better = {True: "higher", False: "lower", None: ""}
     cells = []
@@ -39,10 +39,10 @@ def changes(rows: Sequence[dict[str, Any]]) -> Cells:
 
 
 def arms(rows: Sequence[dict[str, Any]], shown: Sequence[str] = SHOWN) -> Cells:
-    """Arms with some metrics and their change in KL, of texts and of probabilities, from the control.
+    """Build a table of arms with some metrics and their change in KL, of texts and of probabilities, from the control.
 
-    With all metrics the change is shown by size, standard errors and p, and the adapter's size too; else by standard
-    errors alone.
+    With all metrics the change is shown by size, standard errors and p, with the adapter's size; else by standard
+    errors only.
     """
     whole, cells = tuple(shown) == SHOWN, []
     for row in rows:
@@ -51,8 +51,8 @@ def arms(rows: Sequence[dict[str, Any]], shown: Sequence[str] = SHOWN) -> Cells:
             numbers.append(", ".join(f"{name} {size:.1g}" for name, size in row.get("adapter size", {}).items()))
         compared = {each["metric"]: each for each in row.get("from_control", ())}
         for metric in JUDGED:
-            told = _against(compared.get(metric))
-            numbers += told if whole else told[1:2]
+            difference = _against(compared.get(metric))
+            numbers += difference if whole else difference[1:2]
         cells.append([row["country"], row["arm"], *numbers])
     last = ["adapter size"] if whole else []
     for metric in JUDGED:
@@ -61,12 +61,12 @@ def arms(rows: Sequence[dict[str, Any]], shown: Sequence[str] = SHOWN) -> Cells:
 
 
 def settings(own: dict[str, Any], preset: str) -> str:
-    """What a study is of, in a line."""
+    """Describe a study's settings in a line."""
     return ", ".join([f"Settings: preset {preset}", *(f"{name} {value}" for name, value in own.items())]) + "."
 
 
 def _against(found: dict[str, Any] | None) -> list[str]:
-    """A difference: its size, in standard errors, and p; empty where nothing was compared."""
+    """Format a difference: its size, in standard errors, and p; empty if nothing was compared."""
     if not found:
         return ["", "", ""]
     size, error = found["difference"], found["standard_error"]
@@ -74,14 +74,14 @@ def _against(found: dict[str, Any] | None) -> list[str]:
 
 
 def _cell(metric: str, value: float, digits: int) -> str:
-    """A metric's value; ``*`` marks a collapsed one."""
+    """Format a metric's value; ``*`` marks a collapsed one."""
     if metric == "moved":
         return f"{value:.0f}"
     return f"{value:.{digits}f}" + ("*" if metric == "commonest" and value >= COLLAPSED else "")
 
 
 def rich(headings: list[str], cells: list[list[str]], title: str) -> Table:
-    """A table for the terminal."""
+    """Build a table for the terminal."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="left" if place < 2 else "right", no_wrap=True)
@@ -91,7 +91,7 @@ def rich(headings: list[str], cells: list[list[str]], title: str) -> Table:
 
 
 def markdown(headings: list[str], cells: list[list[str]]) -> str:
-    """The same in Markdown."""
+    """Format the same in Markdown."""
     return markdown_table(headings, cells, words=range(2))
 
 

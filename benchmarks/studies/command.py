@@ -1,4 +1,4 @@
-"""What the commands of studies share."""
+"""Common parts of the commands of studies."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import click
 from culteval.errors import CultevalError
 
 personas_option = click.option(
-    "--personas", type=click.IntRange(2, 100_000), help="Who answers [default: 50, with --set preset=paper 1000]."
+    "--personas", type=click.IntRange(2, 100_000), help="How many personas [default: 50, with --set preset=paper 1000]."
 )
 
 
 class Command(click.Command):
-    """A command that shows an error of culteval in a line, with its exit code."""
+    """A command that prints an error of culteval in a line, with its exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does."""
+        """Run the command, and convert culteval's errors to click's."""
         try:
             return super().invoke(ctx)
         except CultevalError as error:

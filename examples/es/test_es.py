@@ -1,4 +1,4 @@
-"""The search on a function, without a model: it goes down, and its state goes on exactly."""
+"""Test the search on a function, without a model: it converges, and continues exactly from its state."""
 
 import numpy as np
 from culteval_es import EvolutionStrategy
@@ -21,6 +21,6 @@ def test_it_goes_down():
 
 def test_its_state_goes_on_exactly():
     whole, stopped = run(begun(), 20), run(begun(), 7)
-    stopped.ask()  # trials that wait for their losses are part of the state
+    stopped.ask()  # pending trials are part of the state
     again = run(EvolutionStrategy.from_state(stopped.state()), 13)
     assert np.array_equal(again.best[0], whole.best[0]) and again.best[1] == whole.best[1]

@@ -1,4 +1,4 @@
-"""The aligner ``clca``: every stage in the run's folder, then the model behind the LoRA adapter that came of them."""
+"""The aligner ``clca``: runs every stage in the run's folder, then loads the model with the resulting LoRA adapter."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ FOLDER = "clca"
 
 
 def culture_of(code: str) -> str:
-    """A country's culture in words; UsageError where it has no figures or no scenes."""
+    """Return a country's culture in words; UsageError if it has no figures or no scenes."""
     place_of(code)
     return in_words(scores_of(spec_of("vsm13"), "extended"), code)
 
 
 class CLCA(Aligner):
-    """Fine-tunes on simulated, culture-adapted social interactions; no survey is seen."""
+    """Fine-tuning on simulated, culture-adapted social interactions, without any survey."""
 
     Settings: ClassVar = CLCASettings
     summary: ClassVar = "LoRA fine-tuned on simulated, culture-adapted social interactions (CLCA)"
@@ -59,10 +59,10 @@ class CLCA(Aligner):
         rng: np.random.Generator,
         checkpoint: Checkpoint,
     ) -> AlignedModel:
-        """Every stage that is not done yet. No item is asked, so no item forward is spent; tokens and seconds are.
+        """Run every unfinished stage; no item is presented, so only tokens and seconds are spent.
 
         Raises:
-            RunError: nothing was kept to learn from, or a loss that is no number.
+            RunError: no training data was kept, or a loss that is not a number.
         """
         if model.info.adapter_sha256:
             raise UsageError("`adapter`: clca trains an adapter of its own; run it without `adapter`.")

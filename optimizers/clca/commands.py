@@ -1,4 +1,4 @@
-"""The command ``clca``: its stages one by one; and what a study of them works with (``benchmarks/studies``)."""
+"""The command ``clca`` with one subcommand per stage, and the parts that its studies use (``benchmarks/studies``)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def planned(flags: dict[str, Any]) -> RunConfig:
 
 
 class Workspace:
-    """What the commands work with: the configuration, the model once it is wanted, and pipelines."""
+    """The state of a command: the configuration, the model (loaded on first use), and pipelines."""
 
     def __init__(self, config: RunConfig, folder: Path, display: Any) -> None:
         self.config, self.folder, self.display = config, folder, display
@@ -101,7 +101,7 @@ class Workspace:
         self.display.advance(f"clca {stage}", done, total, None)
 
     def usage(self) -> Usage | None:
-        """What an API was asked for here so far, which is noted beside it; None where none was."""
+        """Return the endpoint usage recorded here so far, and write it to a file; None if no endpoint was used."""
         found = usage_of(self.folder, self.config.endpoint)
         if found:
             write_json(self.folder / USAGE, found.model_dump(mode="json"))
@@ -123,7 +123,7 @@ class Workspace:
 
 @contextmanager
 def workspace(flags: dict[str, Any], as_json: bool) -> Iterator[Workspace]:
-    """Open the workspace of one country, in a folder named after all that decides what comes of it."""
+    """Open the workspace of one country, in a folder named after everything that determines its results."""
     config = planned(flags)
     folder = Path(flags["out"]) / f"{config.country}-{config.digest}"
     with locked(folder), terminal(as_json) as display:
@@ -155,7 +155,7 @@ def _stage(name: str) -> click.Command:
 
 
 def _table(found: dict[str, Any], stage: str) -> Table:
-    """What every finished stage made, in numbers."""
+    """Build a table of the numbers of every finished stage."""
     table = Table(title=f"clca, up to {stage}", title_justify="left", box=None, pad_edge=False, show_header=False)
     for name, value in found.items():
         if isinstance(value, dict):
@@ -165,12 +165,12 @@ def _table(found: dict[str, Any], stage: str) -> Table:
 
 
 def usage_json(usage: Usage | None) -> dict[str, Any]:
-    """Return it as ``culteval run`` has it: by aligner, and nothing where no API was asked."""
+    """Return the usage as ``culteval run`` has it: by aligner, and nothing if no endpoint was used."""
     return {"usage": {"clca": usage.model_dump()}} if usage else {}
 
 
 def show_usage(console: Console, usage: Usage | None) -> None:
-    """Print what an API was asked for, if one was."""
+    """Print the endpoint usage, if there is any."""
     if usage:
         console.print(f"asked      clca: {usage.told()}", highlight=False, soft_wrap=True, markup=False)
 

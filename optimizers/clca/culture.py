@@ -3,7 +3,7 @@
 The axes are those of Inglehart and Welzel (2005): traditional against secular-rational values, survival against
 self-expression values. ``values_map.csv`` has our own estimate of them for twelve countries: means of the z-scores of
 their ten indicators in the marginals of WVS wave 7 (Q8, Q14, Q15, Q17, Q45, Q164, Q184, Q254; Q46, Q57, Q154, Q155,
-Q182, Q209). They describe groups, and only these countries beside one another.
+Q182, Q209). They describe groups, and compare only these countries.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _HERE = Path(__file__).parent
 
 
 def level(z: float) -> int:
-    """The level 0 (lowest) to 4 of a z-score."""
+    """Return the level 0 (lowest) to 4 of a z-score."""
     return int(np.searchsorted(CUTS, z, side="right"))
 
 
 def values_map() -> dict[str, np.ndarray]:
-    """The two axes (2,) in z-scores by country code."""
+    """Return the two axes (2,) in z-scores by country code."""
     with (_HERE / "values_map.csv").open(encoding="utf-8") as file:
         return {row["country"]: np.array([float(row[axis]) for axis in AXES]) for row in csv.DictReader(file)}
 
 
 def in_words(scores: Scores, code: str) -> str:
-    """A sentence on a country's culture; the values map is left out where it has no figures.
+    """Describe a country's culture in a sentence; the values map is left out if it has no figures of the country.
 
     Raises:
         UsageError: no Hofstede scores for the country.
@@ -42,8 +42,8 @@ def in_words(scores: Scores, code: str) -> str:
     words = read_yaml(_HERE / "culture.yaml")
     every = np.stack([scores.rows[name] for name in scores.complete])
     z = (scores.target(code) - every.mean(0)) / every.std(0)
-    told = [words["hofstede"][name][level(value)] for name, value in zip(DIMENSIONS, z, strict=True)]
-    text = f"The culture of {name_of(code)} is {_listed(told)}."
+    traits = [words["hofstede"][name][level(value)] for name, value in zip(DIMENSIONS, z, strict=True)]
+    text = f"The culture of {name_of(code)} is {_listed(traits)}."
     if (place := values_map().get(code)) is not None:
         axes = [words["values_map"][axis][level(value)] for axis, value in zip(AXES, place, strict=True)]
         text += f" People there are {_listed(axes)}."

@@ -1,4 +1,4 @@
-"""CLCA in stages, each with its own artefact in one folder; each goes on where it was, or is done anew alone.
+"""The stages of CLCA, each with its own artefact in one folder; each can be resumed, or repeated separately.
 
 scenarios.jsonl -> playing.jsonl -> dialogues.jsonl -> decisions.jsonl -> intents.jsonl -> lora/, losses.json, loss.svg
 """
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 STAGES = ("scenarios", "simulate", "filter", "intents", "train")
 SPENT, REPLIES = "spent.json", "replies"
 Made = TypeVar("Made")
-# What each stage leaves behind; what a stage makes anew, later ones must.
+# The files that each stage writes; repeating a stage requires repeating later ones.
 _MADE = {
     "scenarios": ("scenarios.jsonl", "rewritten.json"),
     "simulate": ("playing.jsonl", "dialogues.jsonl", "simulated.json"),
@@ -51,10 +51,10 @@ _MADE = {
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A run of CLCA in a folder, for one country; ``culture`` is that country's in words.
+    """A run of CLCA in a folder, for one country; ``culture`` describes that country in words.
 
-    ``model_of`` and ``writer_of`` load what a stage needs when it needs it; the writer plays the agents and the judge,
-    and may keep replies in the folder that it is given.
+    ``model_of`` and ``writer_of`` load models on first use; the writer plays the agents and the judge, and may keep
+    replies in the folder that it receives.
     """
 
     folder: Path
@@ -67,7 +67,7 @@ class Pipeline:
     tell: Tell
 
     def clear(self, first: str) -> None:
-        """Remove what a stage and those after it have made."""
+        """Remove the files of a stage and of those after it."""
         for stage in STAGES[STAGES.index(first) :]:
             for path in (*(self.folder / name for name in _MADE[stage]), self._replies(stage)):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -76,7 +76,7 @@ class Pipeline:
         )
 
     def share(self, other: Pipeline, own: str) -> None:
-        """Take over from another pipeline what the stages before ``own`` made there, where it is not here yet."""
+        """Copy from another pipeline the results of the stages before ``own``, if they are missing here."""
         for stage in STAGES[: STAGES.index(own)]:
             for name in _MADE[stage]:
                 source, target = other.folder / name, self.folder / name
@@ -85,7 +85,7 @@ class Pipeline:
                         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, temporary)
 
     def run(self, last: str = STAGES[-1]) -> None:
-        """Do every stage up to ``last`` that is not done; ``spent`` adds up what that takes."""
+        """Run every unfinished stage up to ``last``; ``spent`` adds up its costs."""
         for stage in STAGES[: STAGES.index(last) + 1]:
             if not self.done(stage):
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -98,13 +98,15 @@ class Pipeline:
                 write_json(self.folder / SPENT, spent)
 
     def spent(self) -> dict[str, dict[str, float]]:
-        """Tokens written (by agents, judges) or trained on, and seconds, by finished stage; of a stage that was killed,
-        what it took after it was taken up again."""
+        """Return tokens written (by agents, judges) or trained on, and seconds, by finished stage.
+
+        For a stage that was interrupted, only the costs after it was resumed are included.
+        """
         path = self.folder / SPENT
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def done(self, stage: str) -> bool:
-        """Whether a stage has left its last artefact."""
+        """Return whether a stage has written its last file."""
         final = {"simulate": "simulated.json", "intents": "dataset", "train": "losses.json"}
         return (self.folder / final.get(stage, _MADE[stage][0])).exists()
 
@@ -121,7 +123,7 @@ class Pipeline:
         return tokens
 
     def _simulate(self) -> int:
-        """Dialogues by the agents, a checkpoint a round; or people's own from a file."""
+        """Simulate dialogues with agents, with a checkpoint per round, or read the user's own from a file."""
         counts: dict[str, Any] = {"source": self.settings.dialogues or "simulated"}
         tokens = 0
         if self.settings.dialogues:
@@ -140,11 +142,11 @@ class Pipeline:
         return tokens
 
     def _replies(self, stage: str) -> Path:
-        """Where a writer keeps the replies of a stage: each in its own, so that one done anew is asked anew."""
+        """Return the folder of a stage's replies; each stage has its own, so that repeating it requests new replies."""
         return self.folder / REPLIES / stage
 
     def _written(self, stage: str, work: Callable[[Writer], Made]) -> tuple[Made, int]:
-        """What some work makes, and how many tokens the writer of the stage wrote for it."""
+        """Return the result of some work, and the number of tokens that the stage's writer wrote for it."""
         writer = self.writer_of(self._replies(stage))
         before = writer.tokens
         return work(writer), writer.tokens - before
@@ -156,7 +158,7 @@ class Pipeline:
         else:
             playing = begin(read_rows(self.folder / "scenarios.jsonl", Scenario), settings.repeats)
         style, seeds = Style(settings.words, settings.top_p), round_seeds(self.seed)
-        # Every dialogue that goes on has had one turn a round, so that rounds need not be counted apart.
+        # Every unfinished dialogue has had one turn per round, so that rounds need not be counted separately.
         while going := [each for each in playing if not each.ended]:
             number = len(going[0].turns)
             self.tell("simulating", number, settings.turns)
@@ -186,27 +188,27 @@ class Pipeline:
         return tokens
 
     def kept(self) -> list[Dialogue]:
-        """The dialogues that the filter kept."""
+        """Return the dialogues that the filter kept."""
         names = {each.id for each in read_rows(self.folder / "decisions.jsonl", Decision) if each.kept}
         return [each for each in read_dialogues(self.folder / "dialogues.jsonl") if each.id in names]
 
     def _intents(self) -> int:
-        told, tokens = self.kept(), 0
-        if told and "intent" in self.settings.parts:
-            kept, heard = told, partial(self.tell, "intents")
-            told, tokens = self._written("intents", lambda writer: with_intents(kept, writer, self.seed, heard))
-        write_dialogues(self.folder / "intents.jsonl", told)
-        if told:
-            save_dataset(self.folder / "dataset", told)
+        dialogues, tokens = self.kept(), 0
+        if dialogues and "intent" in self.settings.parts:
+            kept, heard = dialogues, partial(self.tell, "intents")
+            dialogues, tokens = self._written("intents", lambda writer: with_intents(kept, writer, self.seed, heard))
+        write_dialogues(self.folder / "intents.jsonl", dialogues)
+        if dialogues:
+            save_dataset(self.folder / "dataset", dialogues)
         else:
             (self.folder / "dataset").mkdir()
         return tokens
 
     def _train(self) -> int:
         path = self.folder / "intents.jsonl"
-        told = read_dialogues(path) if path.stat().st_size else []
+        dialogues = read_dialogues(path) if path.stat().st_size else []
         model = self.model_of()
-        learned = examples(told, model.chat, self.settings.parts, self.settings.length)
+        learned = examples(dialogues, model.chat, self.settings.parts, self.settings.length)
         if self.settings.unrelated:
             rng = np.random.default_rng(self.seed)
             learned = unrelated(model.chat, learned, self.settings.length, rng)
@@ -216,7 +218,7 @@ class Pipeline:
         return tokens
 
     def report(self) -> dict[str, Any]:
-        """What every finished stage made, in numbers."""
+        """Return the numbers of every finished stage."""
         found: dict[str, Any] = {"folder": str(self.folder)}
         if (path := self.folder / "rewritten.json").exists():
             found["rewritten"] = json.loads(path.read_text(encoding="utf-8"))
@@ -237,12 +239,12 @@ class Pipeline:
 
 
 def draw_losses(path: Path, points: Sequence[Point]) -> None:
-    """An SVG of the loss curve."""
+    """Draw the loss curve as SVG."""
     with drawing(path, 6, 3.2) as axes:
         for left, colour, name in ((False, "#0072b2", "trained on"), (True, "#d55e00", "left out")):
-            mine = [point for point in points if point.heldout == left]
+            curve = [point for point in points if point.heldout == left]
             axes.plot(
-                [p.step for p in mine], [p.loss for p in mine], color=colour, label=name, marker="o" if left else None
+                [p.step for p in curve], [p.loss for p in curve], color=colour, label=name, marker="o" if left else None
             )
         axes.set_xlabel("step")
         axes.set_ylabel("loss per token")

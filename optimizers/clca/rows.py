@@ -1,4 +1,4 @@
-"""Files of one JSON object a line, each checked when it is read."""
+"""Files with one JSON object per line, each validated when read."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Row = TypeVar("Row", bound=BaseModel)
 
 
 def write_rows(path: Path, rows: Sequence[BaseModel]) -> None:
-    """One JSON object a line, atomically."""
+    """Write one JSON object per line, atomically."""
     write_text(path, "".join(row.model_dump_json() + "\n" for row in rows))
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """The rows of ``write_rows``.
+    """Read the rows of ``write_rows``.
 
     Raises:
         InputError: a missing or damaged file; names the line.

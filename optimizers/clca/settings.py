@@ -1,4 +1,4 @@
-"""Settings of CLCA: what is published, and sizes for a laptop."""
+"""Settings of CLCA: the published values, and sizes for a laptop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...tasks.countries import country
 from .dialogues.dialogue_filter import CHECKS, Check
 from .training.examples import Part
 
-# The laptop's model cannot keep to a format and rarely names what is around it. The paper: about 200 dialogues.
+# The laptop's model cannot keep to a format and rarely names details of its scene. The paper: about 200 dialogues.
 PRESETS: dict[str, dict[str, Any]] = {
     "laptop": {
         "scenarios": 20, "turns": 6, "words": 48, "length": 1024, "epochs": 1,
@@ -24,22 +24,22 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 class CLCASettings(Settings):
-    """Published values (Liu et al. 2025, arXiv 2504.02953) but for the sizes, which ``preset`` sets.
+    """The published values (Liu et al. 2025, arXiv 2504.02953) except for the sizes, which ``preset`` sets.
 
-    Simulation: so many ``scenarios``, each played ``repeats`` times for at most ``turns`` turns of ``words`` tokens,
-    drawn with ``top_p``. ``rewrite`` has setting, backgrounds and goals of the scenes, which data set in the country,
-    written anew by whoever plays. ``actions``: the agents choose what they do in free text (``free``, as published), or
-    the kind is drawn and they find the words (``drawn``), for models that cannot keep to a format. ``dialogues``: a
-    file of people's own dialogues, instead of simulated ones; its hash is noted beside it. ``judge`` applies the three
+    Simulation: the number of ``scenarios``, each played ``repeats`` times for at most ``turns`` turns of ``words``
+    tokens, drawn with ``top_p``. With ``rewrite`` the writer rewrites setting, backgrounds and goals of the scenes,
+    which data place in the country. ``actions``: the agents choose their actions in free text (``free``, as published),
+    or the kind is drawn and they write the words (``drawn``), for models that cannot keep to a format. ``dialogues``: a
+    file of the user's own dialogues, instead of simulated ones; its hash is recorded. ``judge`` applies the three
     judgements and the drop rule, ``checks`` are those that need no judge. ``teacher`` plays the agents, judges,
-    rewrites and names intents, if the model that learns shall not: a name, folder or hub id, or one behind an API.
-    ``parts``: what is learned. For controls: ``culture`` is another country whose interactions are learned, and
-    ``unrelated`` learns as much arithmetic instead.
+    rewrites and names intents, in place of the model that is trained: a name, folder or hub id, or a model behind an
+    endpoint. ``parts``: the parts of the training data. For controls: ``culture`` is another country whose interactions
+    are learned, and ``unrelated`` trains on as much arithmetic instead.
 
     Training: LoRA of ``rank`` and ``alpha`` with ``dropout`` on ``modules``, with ``save_embeddings`` the head and the
     embeddings in full too; ``epochs`` over batches of ``batch`` examples of at most ``length`` tokens at a learning
-    ``rate``. ``heldout`` is the share of dialogues that training is judged on; it stops after ``patience`` judgements
-    without a better one.
+    ``rate``. ``heldout`` is the share of dialogues on which training is evaluated; it stops after ``patience``
+    evaluations without improvement.
     """
 
     preset: Literal["laptop", "paper"] = "laptop"
@@ -73,7 +73,7 @@ class CLCASettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _sized(cls, given: Any) -> Any:
-        """Sizes of the preset where none are given; the content of a file, so that a changed one is another setting."""
+        """Apply the preset's sizes if none are given, and record the hash of a file, so that changes are detected."""
         if not isinstance(given, dict):
             return given
         sized = PRESETS.get(given.get("preset", "laptop"), {}) | given
@@ -81,15 +81,15 @@ class CLCASettings(Settings):
         if isinstance(path, str) and Path(path).is_file():
             found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
             if given.get("dialogues_sha256") not in (None, found):
-                raise ValueError(f"dialogues: {path} is not the file that this began with. Begin anew.")
+                raise ValueError(f"dialogues: {path} has changed since the start. Start over with `fresh`.")
             sized["dialogues_sha256"] = found
         return sized
 
     def country(self, own: str) -> str:
-        """The code of the country whose interactions are learned, ``own`` unless another is set."""
+        """Return the code of the country whose interactions are learned, ``own`` unless another is set."""
         return country(self.culture).code if self.culture else own
 
     def own(self) -> dict[str, Any]:
-        """What is set otherwise than the preset has it."""
-        usual, mine = CLCASettings(preset=self.preset).model_dump(mode="json"), self.model_dump(mode="json")
-        return {name: value for name, value in mine.items() if value != usual[name]}
+        """Return the settings that differ from the preset."""
+        usual, current = CLCASettings(preset=self.preset).model_dump(mode="json"), self.model_dump(mode="json")
+        return {name: value for name, value in current.items() if value != usual[name]}

@@ -1,4 +1,4 @@
-"""Who plays the agents and the judge: the model that learns, another one here, or one behind an API."""
+"""The writer of the agents and the judge: the trained model, another local one, or one behind an endpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ApiWriter:
-    """A model behind an API; all chats of a call are asked side by side, and each reply is kept as it arrives."""
+    """A model behind an endpoint; all chats of a call are sent concurrently, and each reply is saved on arrival."""
 
     def __init__(self, model: ApiModel) -> None:
         self.model, self.name, self.tokens = model, model.info.name, 0
@@ -23,7 +23,7 @@ class ApiWriter:
     def write(
         self, chats: Sequence[Sequence[Message]], style: Style, seed: int, begun: Sequence[str] = ()
     ) -> list[str]:
-        """One text a chat; kept replies are the same again, whatever the API would say now."""
+        """Write one text per chat; saved replies are reused, whatever the endpoint would answer now."""
         from ...harness.providers.response_log import Ask
 
         starts = begun or ("",) * len(chats)
@@ -37,15 +37,15 @@ class ApiWriter:
 
 
 def chat_seed(seed: int, number: int) -> int:
-    """The seed of a chat by its number among those of a call: two that begin alike need not go on alike.
+    """Return the seed of a chat by its number in a call, so that two chats with the same beginning can differ.
 
-    It is far from those of other calls: one whose seed is the next would else be given what is kept of this one.
+    It is far from the seeds of other calls, so that a call with the next seed does not reuse replies of this one.
     """
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def writer_of(model: Any, folder: Path, tell: Tell) -> Writer:
-    """The writer that a model makes; one behind an API keeps its replies in ``folder``."""
+    """Build the writer of a model; one behind an endpoint keeps its replies in ``folder``."""
     if model.has_weights:
         return LocalWriter(model)
     return ApiWriter(model.at(folder, lambda done, total: tell("asking", done, total)))

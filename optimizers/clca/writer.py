@@ -1,4 +1,4 @@
-"""What agents and judges are played by: a model that goes on with many conversations at once."""
+"""Writers of agents and judges: models that continue many conversations at once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class Style(NamedTuple):
-    """How text is drawn: at most ``most`` tokens a text; ``top_p`` of 0 takes the likeliest token every time."""
+    """Sampling of text: at most ``most`` tokens per text; with ``top_p`` 0 always the most probable token."""
 
     most: int
     top_p: float
 
 
 class Writer(Protocol):
-    """Goes on with chats; ``name`` says who wrote, ``tokens`` how many tokens were written so far."""
+    """The interface of a writer of chats; ``name`` identifies it, ``tokens`` counts the tokens written so far."""
 
     name: str
     tokens: int
@@ -28,15 +28,15 @@ class Writer(Protocol):
     def write(
         self, chats: Sequence[Sequence[Message]], style: Style, seed: int, begun: Sequence[str] = ()
     ) -> list[str]:
-        """One text a chat. The same chats, style and seed give the same texts.
+        """Write one text per chat. The same chats, style and seed give the same texts.
 
         Args:
-            begun: how each text begins, where that is given; part of the text.
+            begun: the given beginning of each text, if any; part of the text.
         """
 
 
 class LocalWriter:
-    """The model at hand, ``batch`` chats at a time; a longer chat loses its oldest turns, never its first message."""
+    """The local model, ``batch`` chats at a time; a longer chat loses its oldest turns, never its first message."""
 
     def __init__(self, model: LanguageModel, batch: int = 40) -> None:
         self.model, self.batch, self.name, self.tokens = model, batch, model.info.name, 0
@@ -44,7 +44,10 @@ class LocalWriter:
     def write(
         self, chats: Sequence[Sequence[Message]], style: Style, seed: int, begun: Sequence[str] = ()
     ) -> list[str]:
-        """Chats that begin alike are put together; texts come back in the order of the chats."""
+        """Write the texts.
+
+        Chats with common beginnings are batched, and texts are returned in the order of the chats.
+        """
         begun = begun or ("",) * len(chats)
         encoded = [self._encode(chat, style.most, start) for chat, start in zip(chats, begun, strict=True)]
         order = sorted(range(len(chats)), key=lambda i: encoded[i])
@@ -79,7 +82,7 @@ class LocalWriter:
         return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in new]
 
     def _by_transformers(self, rows: Sequence[Sequence[int]], style: Style, seed: int) -> list[list[int]]:
-        """The same for models whose layers the engine does not run."""
+        """Write with transformers, for models whose layers the engine does not support."""
         import torch
 
         model, pad = self.model.model, self.model.ends[0]
@@ -103,7 +106,7 @@ class LocalWriter:
 
 
 def merged(chat: Iterable[Message]) -> list[Message]:
-    """Neighbouring messages of one role as one, since many templates want roles that alternate."""
+    """Merge neighbouring messages of one role, because many templates require alternating roles."""
     found: list[Message] = []
     for message in chat:
         if found and found[-1]["role"] == message["role"]:
@@ -114,14 +117,14 @@ def merged(chat: Iterable[Message]) -> list[Message]:
 
 
 Tell = Callable[[str, int, int], None]
-"""Told what is under way, how much of it is done, and how much there is."""
+"""Called with the current activity, the number done, and the total."""
 Heard = Callable[[int, int], None]
-"""Told how much is done of how much there is."""
-PART = 40  # chats that are told of together
+"""Called with the number done and the total."""
+PART = 40  # chats per progress report
 
 
 def in_parts(writer: Writer, chats: Sequence[Sequence[Message]], style: Style, seed: int, heard: Heard) -> list[str]:
-    """One text a chat, as ``Writer.write`` gives them, told of part by part; chats of like length go together."""
+    """Write one text per chat, as ``Writer.write``, with progress reports; chats of similar length are batched."""
     order = sorted(range(len(chats)), key=lambda i: sum(len(message["content"]) for message in chats[i]))
     texts = [""] * len(chats)
     for start in range(0, len(chats), PART):

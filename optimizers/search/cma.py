@@ -1,4 +1,4 @@
-"""CMA-ES (Hansen & Ostermeier 2001) and separable CMA-ES (Ros & Hansen 2008) by the library cmaes, as ask and tell."""
+"""CMA-ES (Hansen & Ostermeier 2001) and separable CMA-ES (Ros & Hansen 2008) with an ask-tell interface, by cmaes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ MOST_TRIALS = 10_000  # a generation in a saved state
 
 
 class CovarianceAdaptation:
-    """Minimise by adapting a Gaussian; where the library says it has converged, begin anew around the best.
+    """Minimise by adapting a Gaussian; on the library's convergence, restart around the best trial.
 
-    The library keeps its state to itself, so a search is restored by telling it again what it was told: no evaluation
-    is repeated, and the same library gives the same trials.
+    The library's state is private, so a search is restored by repeating all calls of ``tell``: no evaluation is
+    repeated, and the same library gives the same trials.
 
     Example:
 
@@ -60,28 +60,28 @@ class CovarianceAdaptation:
 
     @property
     def best(self) -> tuple[np.ndarray, float]:
-        """The (dim,) trial of lowest loss and that loss."""
+        """Return the (dim,) trial of lowest loss and that loss."""
         return self._best.copy(), self._loss
 
     @property
     def limits(self) -> None:
-        """None: the library ranks every trial."""
+        """Return None: the library ranks every trial."""
         return None
 
     def ask(self) -> np.ndarray:
-        """(n, dim) trials; the same ones until they are told."""
+        """Return (n, dim) trials; the same ones until their losses are told."""
         if not len(self._trials):
             self._trials = np.stack([self._cma.ask() for _ in range(self._cma.population_size)])
         return self._trials.copy()
 
     def tell(self, losses: np.ndarray) -> None:
-        """Losses (m,) of the first m trials. Fewer than asked for end the search: the library adapts to whole ones.
+        """Tell the losses (m,) of the first m trials. Fewer than n end the search: the library needs whole generations.
 
-        Raises ValueError for NaN and RuntimeError where nothing was asked.
+        Raises ValueError for NaN and RuntimeError if no trials were asked for.
         """
         losses = np.asarray(losses, dtype=np.float64)
         if not len(self._trials):
-            raise RuntimeError("there are no trials to tell the losses of: call ask first")
+            raise RuntimeError("no trials are pending: call ask first")
         if np.isnan(losses).any() or len(losses) > len(self._trials):
             raise ValueError("losses must be numbers, at most one a trial")
         self._told.append(losses)
@@ -96,7 +96,7 @@ class CovarianceAdaptation:
         self._trials = np.zeros((0, len(self._start)))
 
     def state(self) -> dict[str, np.ndarray]:
-        """Settings and every loss told."""
+        """Return the settings and all losses."""
         sizes = np.array([len(losses) for losses in self._told], dtype=np.int64)
         told = np.concatenate(self._told) if self._told else np.zeros(0)
         settings = {f"cma_{key}": np.array(-1 if value is None else value) for key, value in self._settings.items()}
@@ -104,13 +104,13 @@ class CovarianceAdaptation:
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
-        """Tell a fresh search all again; ValueError for a state that no search gave."""
+        """Restore a search by telling all losses again; ValueError for an invalid state."""
         population, sizes, told = int(state["cma_population"]), state["cma_sizes"], state["cma_told"]
         fits = told.ndim == sizes.ndim == 1 and sizes.dtype == np.int64
         if not fits or (sizes < 0).any() or sizes.sum() != len(told):
-            raise ValueError("the losses and the sizes of generations do not fit together")
+            raise ValueError("the losses and the sizes of generations do not match")
         if population != -1 and not 2 <= population <= MOST_TRIALS:
-            raise ValueError(f"a population of {population:.3g}")
+            raise ValueError(f"invalid population {population:.3g}")
         search = cls(
             state["cma_start"],
             sigma=float(state["cma_sigma"]),

@@ -72,27 +72,30 @@ class DifferentialEvolution:
 
     @property
     def population(self) -> np.ndarray:
-        """(n, dim) copy of the members, in the dtype of ``start``."""
+        """Return an (n, dim) copy of the members, in the dtype of ``start``."""
         return self._population.copy()
 
     @property
     def losses(self) -> np.ndarray:
-        """(n,) float64 copy of the members' losses; +inf for a member whose loss was never told."""
+        """Return an (n,) float64 copy of the members' losses; +inf for a member without a loss."""
         return self._losses.copy()
 
     @property
     def best(self) -> tuple[np.ndarray, float]:
-        """The (dim,) member of lowest loss, the first among equals, and that loss (+inf before any was told)."""
+        """Return the (dim,) member of lowest loss, the first among equals, and that loss (+inf before any)."""
         i = int(np.argmin(self._losses))
         return self._population[i].copy(), float(self._losses[i])
 
     @property
     def limits(self) -> np.ndarray:
-        """(n,) the members' losses, which their trials must not exceed to replace them."""
+        """Return the (n,) losses of the members, which their trials must not exceed to replace them."""
         return self.losses
 
     def ask(self) -> np.ndarray:
-        """Return (n, dim) trials to evaluate, the start population at first; the same ones until they are told."""
+        """Return (n, dim) trials to evaluate, the start population at first.
+
+        The same ones until their losses are told.
+        """
         if not len(self._trials):
             self._trials = self._breed() if self.generation else self._population.copy()
         return self._trials.copy()
@@ -100,11 +103,11 @@ class DifferentialEvolution:
     def tell(self, losses: np.ndarray) -> None:
         """End the generation with ``losses``, (m,) of the first m <= n trials; the other trials are dropped.
 
-        Raises ValueError for a wrong shape, NaN or -inf (+inf is allowed, as bad) and RuntimeError where no trials were
-        asked for; both leave everything as it was.
+        Raises ValueError for a wrong shape, NaN or -inf (+inf is allowed, as bad) and RuntimeError if no trials were
+        asked for; both leave the state unchanged.
         """
         if not len(self._trials):
-            raise RuntimeError("there are no trials to tell the losses of: call ask first")
+            raise RuntimeError("no trials are pending: call ask first")
         losses = np.asarray(losses, np.float64)
         if losses.ndim != 1 or len(losses) > len(self._losses):
             raise ValueError(f"losses must have shape (m,) with m <= {len(self._losses)}, not {losses.shape}")

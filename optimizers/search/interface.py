@@ -1,4 +1,4 @@
-"""What every search is: ask for trials, tell their losses; numpy only, its state plain arrays."""
+"""The interface of every search: ask for trials, tell their losses; numpy only, with a state of plain arrays."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ import numpy as np
 
 
 class Search(Protocol):
-    """Minimises a function of real vectors.
+    """A minimiser of a function of real vectors.
 
-    A search knows nothing of models. ``state`` is all that is needed to go on exactly, pending trials included; a class
-    method ``from_state`` makes the search of it.
+    A search is independent of models. ``state`` is everything needed to continue exactly, pending trials included; a
+    class method ``from_state`` restores the search.
     """
 
     @property
     def best(self) -> tuple[np.ndarray, float]:
-        """The vector (dim,) of lowest loss told so far, and that loss (+inf before any was told)."""
+        """Return the vector (dim,) of lowest loss so far, and that loss (+inf before the first losses)."""
 
     @property
     def limits(self) -> np.ndarray | None:
-        """Losses (n,) that the trials must not exceed to change anything; None where every loss counts."""
+        """Return losses (n,) that the trials must not exceed to have an effect; None if every loss counts."""
 
     def ask(self) -> np.ndarray:
-        """Trials (n, dim) to evaluate; the same ones until they are told."""
+        """Return trials (n, dim) to evaluate; the same ones until their losses are told."""
 
     def tell(self, losses: np.ndarray) -> None:
-        """Losses (m,) of the first m <= n trials; the other trials are dropped."""
+        """Tell the losses (m,) of the first m <= n trials; the other trials are dropped."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """Plain arrays."""
+        """Return plain arrays."""
 
 
 def pack_rng(rng: np.random.Generator) -> np.ndarray:
-    """A generator's state as bytes (uint8)."""
+    """Encode a generator's state as bytes (uint8)."""
     return np.frombuffer(json.dumps(rng.bit_generator.state, default=np.ndarray.tolist).encode(), np.uint8)
 
 
 def unpack_rng(data: np.ndarray) -> np.random.Generator:
-    """The generator of ``pack_rng``; ValueError for anything else."""
+    """Decode the generator of ``pack_rng``; ValueError for anything else."""
     saved = json.loads(data.tobytes())
     kind = getattr(np.random, str(saved["bit_generator"]), None)
-    if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):  # a name in a file calls nothing else
-        raise ValueError(f"no generator {str(saved['bit_generator'])[:40]!r}")
+    if not (isinstance(kind, type) and issubclass(kind, np.random.BitGenerator)):  # no other call by name
+        raise ValueError(f"unknown generator {str(saved['bit_generator'])[:40]!r}")
     rng = np.random.Generator(kind())
     rng.bit_generator.state = saved
     return rng

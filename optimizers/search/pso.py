@@ -15,7 +15,7 @@ _ARRAYS = ("position", "velocity", "own", "losses", "trials")
 
 
 class ParticleSwarm:
-    """Minimise with particles drawn to their own best place and to the swarm's.
+    """Minimise with particles that move towards their own best position and the swarm's.
 
     Example:
 
@@ -28,7 +28,7 @@ class ParticleSwarm:
         True
 
     Args:
-        start: (n, dim) places, finite, n >= 2; copied.
+        start: (n, dim) positions, finite, n >= 2; copied.
         rng: the only source of randomness; used, not copied.
     """
 
@@ -44,17 +44,17 @@ class ParticleSwarm:
 
     @property
     def best(self) -> tuple[np.ndarray, float]:
-        """The (dim,) place of lowest loss, and that loss."""
+        """Return the (dim,) position of lowest loss, and that loss."""
         i = int(np.argmin(self._losses))
         return self._own[i].copy(), float(self._losses[i])
 
     @property
     def limits(self) -> np.ndarray:
-        """(n,) each particle's own lowest loss: a worse place changes nothing."""
+        """Return the (n,) lowest losses of the particles: a worse position has no effect."""
         return self._losses.copy()
 
     def ask(self) -> np.ndarray:
-        """(n, dim) places, the start at first; the same ones until they are told."""
+        """Return (n, dim) positions, the start at first; the same ones until their losses are told."""
         if not len(self._trials):
             if self._begun:
                 self._move()
@@ -69,13 +69,13 @@ class ParticleSwarm:
         self._position = self._position + self._velocity
 
     def tell(self, losses: np.ndarray) -> None:
-        """Losses (m,) of the first m places.
+        """Tell the losses (m,) of the first m positions.
 
-        Raises ValueError for NaN and RuntimeError where nothing was asked.
+        Raises ValueError for NaN and RuntimeError if no positions were asked for.
         """
         losses = np.asarray(losses, dtype=np.float64)
         if not len(self._trials):
-            raise RuntimeError("there are no trials to tell the losses of: call ask first")
+            raise RuntimeError("no trials are pending: call ask first")
         if np.isnan(losses).any() or losses.ndim != 1 or len(losses) > len(self._trials):
             raise ValueError("losses must be numbers, at most one a trial")
         better = np.flatnonzero(losses < self._losses[: len(losses)])
@@ -84,13 +84,13 @@ class ParticleSwarm:
         self._begun = True
 
     def state(self) -> dict[str, np.ndarray]:
-        """All arrays and the generator."""
+        """Return all arrays and the generator."""
         arrays = {f"pso_{name}": getattr(self, f"_{name}").copy() for name in _ARRAYS}
         return arrays | {"pso_rng": pack_rng(self._rng), "pso_begun": np.array(self._begun)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
-        """The swarm of ``state()``."""
+        """Restore the swarm of ``state()``."""
         swarm = cls(state["pso_position"], rng=unpack_rng(state["pso_rng"]))
         for name in _ARRAYS:
             setattr(swarm, f"_{name}", np.array(state[f"pso_{name}"]))

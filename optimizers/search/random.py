@@ -1,4 +1,4 @@
-"""Random search with an ask-tell interface: draws that rest on nothing told. The baseline a search must beat."""
+"""Random search with an ask-tell interface: draws independent of all losses, the baseline for every search."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from .interface import pack_rng, unpack_rng
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
-"""So many vectors (n, dim) drawn from a generator."""
+"""Draw a number of vectors (n, dim) from a generator."""
 
 
 class RandomDraws:
-    """Keep the best of independent draws; draw k is the same however often it is asked.
+    """Keep the best of independent draws; draw k does not depend on the number of calls.
 
     Example:
 
@@ -27,8 +27,8 @@ class RandomDraws:
         True
 
     Args:
-        start: (n, dim) vectors, the first generation; later ones have as many.
-        draw: gives (n, dim) vectors from a generator.
+        start: (n, dim) vectors, the first generation; later ones have the same number.
+        draw: returns (n, dim) vectors from a generator.
         rng: the only source of randomness; used, not copied.
     """
 
@@ -39,25 +39,25 @@ class RandomDraws:
 
     @property
     def best(self) -> tuple[np.ndarray, float]:
-        """The (dim,) draw of lowest loss and that loss."""
+        """Return the (dim,) draw of lowest loss and that loss."""
         return self._best.copy(), self._loss
 
     @property
     def limits(self) -> np.ndarray:
-        """(n,) the lowest loss so far, which a draw has to beat."""
+        """Return the (n,) lowest loss so far, which a draw must improve on."""
         return np.full(self._batch, self._loss)
 
     def ask(self) -> np.ndarray:
-        """(n, dim) draws; the same ones until they are told."""
+        """Return (n, dim) draws; the same ones until their losses are told."""
         if self._trials is None:
             self._trials = np.array(self._draw(self._rng, self._batch))
         return self._trials.copy()
 
     def tell(self, losses: np.ndarray) -> None:
-        """Losses (m,) of the first m draws. ValueError for NaN, RuntimeError where nothing was asked."""
+        """Tell the losses (m,) of the first m draws. ValueError for NaN, RuntimeError if no draws were asked for."""
         losses = np.asarray(losses, dtype=np.float64)
         if self._trials is None:
-            raise RuntimeError("there are no trials to tell the losses of: call ask first")
+            raise RuntimeError("no trials are pending: call ask first")
         if np.isnan(losses).any() or losses.ndim != 1 or len(losses) > len(self._trials):
             raise ValueError("losses must be numbers, at most one a trial")
         if len(losses) and losses.min() < self._loss:
@@ -65,14 +65,14 @@ class RandomDraws:
         self._trials = None
 
     def state(self) -> dict[str, np.ndarray]:
-        """Best, generator and pending draws."""
+        """Return the best draw, the generator and pending draws."""
         pending = np.zeros((0, len(self._best))) if self._trials is None else self._trials.copy()
         kept = {"best": self._best.copy(), "loss": np.float64(self._loss), "batch": np.int64(self._batch)}
         return kept | {"rng": pack_rng(self._rng), "trials": pending}
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray], draw: Draw) -> Self:
-        """The search of ``state()``; what draws is given again."""
+        """Restore the search of ``state()``; ``draw`` is passed again."""
         search = cls(state["best"][None], draw, rng=unpack_rng(state["rng"]))
         search._best, search._loss = np.array(state["best"]), float(state["loss"])
         search._batch = int(state["batch"])

@@ -1,4 +1,4 @@
-"""The user's copy of the official VSM 2013 form as a wording set."""
+"""Import of the user's copy of the official VSM 2013 form as a set of paraphrases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SPEC = Path(__file__).parent.parent / "vsm13" / "vsm13.yaml"
 
 
 def convert(source: str) -> str:
-    """A wording set as YAML from 24 rows ``item,question,option1..option5``, items m01 to m24, options in code order.
+    """Convert 24 rows ``item,question,option1..option5``, items m01 to m24, options in code order, to YAML.
 
     Raises:
         InputError: not 24 items, one of them empty or twice, or options that differ within a scale.
@@ -26,10 +26,10 @@ def convert(source: str) -> str:
     assert isinstance(survey, Survey)
     rows = read_table(source, COLUMNS)
     if (items := [row["item"].strip() for row in rows]) != list(survey.ids):
-        odd = next(
+        mismatch = next(
             (f"row {i + 2}: {a!r}" for i, (a, b) in enumerate(zip(items, survey.ids, strict=False)) if a != b), None
         )
-        raise InputError(f"{source}: {odd or f'{len(items)} rows'}; expected the items m01 to m24, in this order.")
+        raise InputError(f"{source}: {mismatch or f'{len(items)} rows'}; expected the items m01 to m24, in this order.")
     scales: dict[str, tuple[str, ...]] = {}
     for line, row in enumerate(rows, start=2):
         if empty := [name for name in COLUMNS if not row[name].strip()]:

@@ -1,7 +1,7 @@
-"""CulturalBench and CDEval, from the user's file or the hub, as question files of ours.
+"""Import of CulturalBench and CDEval, from the user's file or the hub, as question files.
 
-What can be mended without loss is mended and counted. A question that cannot be asked is an error, or left out and
-counted where the caller says so.
+Defects that can be corrected without loss are corrected and counted. A question that cannot be used is an error, or is
+left out and counted on request.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EASY_OPTIONS = tuple(f"prompt_option_{letter}" for letter in "abcd")
 EASY = ("question_idx", "prompt_question", *EASY_OPTIONS, "answer", "country")
 CDEVAL = ("Question", "Option 1", "Option 2", "Dimension")
 MARKS = ",;\t|"
-# A dimension's name, its high pole first. People write the beginning of it, or the code, or both.
+# A dimension's name, its high pole first. Files contain the beginning of it, or the code, or both.
 _DIMENSIONS = {
     "pdi": ["power", "distance"],
     "idv": ["individualism", "collectivism"],
@@ -36,7 +36,7 @@ _DIMENSIONS = {
     "ivr": ["indulgence", "restraint"],
 }
 _FILLING = {"vs", "versus", "and", "or", "index", "orientation", "normative", "dimension"}
-_EMPTY, _EQUAL, _TWICE = "empty options", "equal options", "rows of one question"  # what is mended
+_EMPTY, _EQUAL, _TWICE = "empty options", "equal options", "rows of one question"  # the defects that are corrected
 _LABELLED = "letters before options"
 
 Row = dict[str, object]
@@ -47,9 +47,9 @@ Kept = TypeVar("Kept")
 
 @dataclass
 class Tally:
-    """How many questions were ``mended``, by what, and how many were ``left_out``, by the column that is wrong.
+    """How many questions were ``mended``, by defect, and how many were ``left_out``, by the column that is wrong.
 
-    Without ``skip`` none is left out: the first that cannot be asked is an error.
+    Without ``skip`` none is left out: the first question that cannot be used is an error.
     """
 
     skip: bool = False
@@ -68,7 +68,7 @@ class _Asked:
 
 
 class _Unusable(Exception):
-    """Why a question cannot be asked: the line and column, and what is wrong there."""
+    """The reason why a question cannot be used: the line and column, and the problem."""
 
     def __init__(self, line: int, column: str, problem: str) -> None:
         super().__init__(problem)
@@ -76,12 +76,12 @@ class _Unusable(Exception):
 
 
 def culturalbench(source: str, seed: int, tally: Tally) -> dict[str, list[Row]]:
-    """Rows of ``easy``, one of several options, shuffled, and of ``hard``, a judgement of each option (``group``).
+    """Convert to rows of ``easy``, with shuffled options, and of ``hard``, a judgement of each option (``group``).
 
-    An Easy file makes ``easy`` alone. Of a Hard file both are made, and several options may be right then.
+    An Easy file gives ``easy`` only. A Hard file gives both, and several options may be right then.
 
     Raises:
-        InputError: another table, or a question that cannot be asked.
+        InputError: another table, or a question that cannot be used.
     """
     made: dict[str, list[Row]] = {}
     for name, columns, options_of in (("easy", EASY, _easy_options), ("hard", HARD, _hard_options)):
@@ -101,10 +101,10 @@ def culturalbench(source: str, seed: int, tally: Tally) -> dict[str, list[Row]]:
 
 
 def cdeval(source: str, seed: int, tally: Tally) -> list[Row]:
-    """Preference pairs; option 1 is the high pole.
+    """Convert to preference pairs; option 1 is the high pole.
 
     Raises:
-        InputError: another table, or a pair that cannot be asked.
+        InputError: another table, or a pair that cannot be used.
     """
     pairs: dict[tuple[str, ...], list[Line]] = {}
     for line, row in enumerate(read_table(source, CDEVAL, marks=MARKS), start=2):
@@ -113,30 +113,30 @@ def cdeval(source: str, seed: int, tally: Tally) -> list[Row]:
 
 
 def lines(rows: Sequence[Row]) -> str:
-    """The rows as JSON lines."""
+    """Format the rows as JSON lines."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _usable(
     source: str, questions: Iterable[list[Line]], read: Callable[[list[Line]], Kept], tally: Tally
 ) -> list[Kept]:
-    """What ``read`` makes of the rows of each question."""
+    """Apply ``read`` to the rows of each question, and leave out or report those that cannot be used."""
     kept = []
     for rows in questions:
         try:
             kept.append(read(rows))
         except _Unusable as error:
             if not tally.skip:
-                remedy = "Mend it, or add --skip-bad-rows to leave such questions out."
+                remedy = "Correct it, or add --skip-bad-rows to leave such questions out."
                 raise InputError(f"{source}:{error.line}: {error.column}: {error}.\n{remedy}") from None
             tally.left_out[error.column] += 1
     if not kept:
-        raise InputError(f"{source}: no question that can be asked. Give the official file.")
+        raise InputError(f"{source}: no question that can be used. Give the official file.")
     return kept
 
 
 def _by_index(table: Sequence[dict[str, str]]) -> Iterable[list[Line]]:
-    """The rows of each question."""
+    """Group the rows by question."""
     found: dict[str, list[Line]] = {}
     for line, row in enumerate(table, start=2):
         found.setdefault(row["question_idx"].strip(), []).append((line, row))
@@ -144,7 +144,7 @@ def _by_index(table: Sequence[dict[str, str]]) -> Iterable[list[Line]]:
 
 
 def _merged(rows: list[Line], options_of: Callable[[list[Line], set[str]], Iterator[Option]], tally: Tally) -> _Asked:
-    """One question of its rows: without empty options, and equal ones once."""
+    """Merge the rows of one question: without empty options, and with equal ones once."""
     (line, first), mended = rows[0], set[str]()
     country = _country(line, first["country"])
     for number, row in rows:
@@ -170,7 +170,7 @@ def _merged(rows: list[Line], options_of: Callable[[list[Line], set[str]], Itera
 
 
 def _easy_options(rows: list[Line], mended: set[str]) -> Iterator[Option]:
-    """The options of an Easy question, once for each right one: such a question is there in several rows."""
+    """Return the options of an Easy question, once for each right one; such a question occurs in several rows."""
     found: list[set[str]] = []
     for line, row in rows:
         right = row["answer"].strip().upper()
@@ -190,23 +190,23 @@ def _easy_options(rows: list[Line], mended: set[str]) -> Iterator[Option]:
 
 
 def _hard_options(rows: list[Line], mended: set[str]) -> Iterator[Option]:
-    """The options of a Hard question, a row each."""
+    """Return the options of a Hard question, one per row."""
     truths: dict[str, bool] = {}
     for line, row in rows:
-        said, text = row["answer"].strip().lower(), row["prompt_option"].strip()
-        if said not in ("true", "false", "1", "0"):
-            raise _Unusable(line, "answer", f"{said[:20]!r} is neither True nor False")
+        verdict, text = row["answer"].strip().lower(), row["prompt_option"].strip()
+        if verdict not in ("true", "false", "1", "0"):
+            raise _Unusable(line, "answer", f"{verdict[:20]!r} is neither True nor False")
         if text in truths:
             mended.add(_EQUAL)
-        if truths.setdefault(text, right := said in ("true", "1")) != right:
+        if truths.setdefault(text, right := verdict in ("true", "1")) != right:
             raise _Unusable(line, "answer", "True and False of the same option")
         yield line, text, right
 
 
 def _unlabelled(texts: list[str], mended: set[str]) -> list[str]:
-    """Options without their own letters ("A. tea"), which would stand before other ones when they are shuffled."""
+    """Remove letters before options ("A. tea"), which would be wrong when the options are shuffled."""
     bare = [re.sub(rf"^\(?{letter}[.):]\s+", "", text) for letter, text in zip("ABCD", texts, strict=True)]
-    if sum(one != other for one, other in zip(bare, texts, strict=True)) < 2:  # one may be an initial
+    if sum(one != other for one, other in zip(bare, texts, strict=True)) < 2:  # a single one may be an initial
         return texts
     mended.add(_LABELLED)
     return bare
@@ -228,12 +228,12 @@ def _judgements(asked: _Asked) -> Iterator[Row]:
 
 
 def _preference(rows: list[Line], tally: Tally) -> Row:
-    """A pair, which may be there several times."""
+    """Convert a pair, which may occur several times."""
     (line, row), *more = rows
     dimension = _dimension(row["Dimension"])
     if dimension is None:
         names = ", ".join(" ".join(words[:2]) for words in _DIMENSIONS.values())
-        raise _Unusable(line, "Dimension", f"{row['Dimension'][:40]!r} is none of {names}")
+        raise _Unusable(line, "Dimension", f"{row['Dimension'][:40]!r} is not one of {names}")
     options = [row["Option 1"].strip(), row["Option 2"].strip()]
     if not row["Question"].strip():
         raise _Unusable(line, "Question", "empty")
@@ -245,7 +245,7 @@ def _preference(rows: list[Line], tally: Tally) -> Row:
 
 
 def _dimension(name: str) -> str | None:
-    """The dimension that a name written out, a code or both stand for; none where they do not agree."""
+    """Find the dimension that a full name, a code or both stand for; None if they disagree."""
     words = [word for word in re.findall(r"[^\W\d_]+", name.lower()) if word not in _FILLING]
     codes = {word for word in words if word in _DIMENSIONS}
     written = [word for word in words if word not in codes]
@@ -263,7 +263,7 @@ def _country(line: int, name: str) -> str:
 
 
 def _split(rows: list[Row], seed: int) -> list[Row]:
-    """Every other question (or group) of a seeded order is held out."""
+    """Assign every second question (or group) of a seeded order to the held-out split."""
     names = list(dict.fromkeys(row.get("group", row["id"]) for row in rows))
     order = np.random.default_rng([seed, 1]).permutation(len(names))
     held = {names[i] for i in order[1::2]}

@@ -1,8 +1,8 @@
-"""The columns of a survey's respondent file, in the shapes in which people have it.
+"""Reading of columns from a survey's respondent file, in its various formats.
 
-Separated by commas, semicolons, tabs or bars, in UTF-8, UTF-16 or a Western code page, alone or in a zip archive, with
-lines before the header, with names in any case and labels behind them. All of it is read as text; what a text stands
-for is the caller's to say.
+Separated by commas, semicolons, tabs or bars, in UTF-8, UTF-16 or a Western code page, plain or in a zip archive, with
+lines before the header, with names in any case and labels after them. All cells are read as text; the caller interprets
+them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..file_kinds import HEAD, encoding_of, foreign
 from ..reading import MOST_CELL, check_columns
 
 MOST_BYTES = 4 << 30
-MOST_HEADER = 1 << 20  # bytes in which the header ends
+MOST_HEADER = 1 << 20  # bytes within which the header ends
 MOST_PREAMBLE = 50  # lines before it
 _MARKS = ",;\t|"
 _FALLBACKS = ("utf-8", "cp1252", "latin-1")
@@ -36,7 +36,7 @@ _NAME = re.compile(r"\s*([A-Za-z]\w*)\s*(?:$|:|\.\.|\.\s|\s[-–—]\s)")  # R w
 
 @dataclass(frozen=True)
 class Column:
-    """A column as its different ``texts``, stripped, and each respondent's ``place`` (respondents,) among them."""
+    """A column as its distinct ``texts``, stripped, and each respondent's ``place`` (respondents,) among them."""
 
     texts: tuple[str, ...]
     place: np.ndarray
@@ -44,7 +44,7 @@ class Column:
 
 @dataclass(frozen=True)
 class _Header:
-    """Where the header is: its cells, the separator, and the lines up to its end."""
+    """The header: its cells, the separator, and the number of lines up to its end."""
 
     cells: tuple[str, ...]
     mark: str
@@ -52,18 +52,18 @@ class _Header:
 
 
 def read_columns(source: Path, names: Sequence[str]) -> dict[str, Column]:
-    """Some columns of a respondent file, by name.
+    """Read some columns of a respondent file, by name.
 
     Raises:
-        InputError: no such file; says what it is, or names line, column and remedy.
+        InputError: no such file; names the kind of file, or line, column and remedy.
     """
     try:
         return _read_columns(source, names)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:  # or a password
         raise InputError(f"{source}: an archive that cannot be read ({str(error)[:80]}). Unpack it.") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-        said = getattr(error, "strerror", None) or error
-        raise InputError(f"{source}: cannot be read ({said}). Give the survey's CSV file.") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{source}: cannot be read ({reason}). Give the survey's CSV file.") from None
 
 
 def _read_columns(source: Path, names: Sequence[str]) -> dict[str, Column]:
@@ -82,7 +82,7 @@ def _read_columns(source: Path, names: Sequence[str]) -> dict[str, Column]:
 
 @contextmanager
 def _opened(source: Path) -> Iterator[IO[bytes]]:
-    """The file, or the one table in an archive, from its beginning."""
+    """Open the file, or the only table in an archive, from its beginning."""
     if source.exists() and not source.is_file():
         raise InputError(f"{source}: cannot be read (not a regular file).")
     with source.open("rb") as file:
@@ -96,12 +96,12 @@ def _opened(source: Path) -> Iterator[IO[bytes]]:
 
 
 def _member(source: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """The one table of an archive."""
+    """Find the only table of an archive."""
     files = [each for each in archive.infolist() if not each.is_dir() and not each.filename.startswith("__MACOSX/")]
     if any(each.filename.startswith(("xl/", "word/")) or each.filename == "content.xml" for each in files):
         raise InputError(f"{source}: this is a spreadsheet or document (Excel, LibreOffice). Save it as CSV.")
     tables = [each for each in files if each.filename.lower().endswith((".csv", ".tsv", ".txt", ".dat"))]
-    if len(tables) > 1:  # a note may lie beside the table
+    if len(tables) > 1:  # a note may be in the archive beside the table
         tables = [each for each in tables if each.filename.lower().endswith(".csv")]
     if len(tables) != 1:
         inside = ", ".join(each.filename[:40] for each in files[:4]) or "nothing"
@@ -116,7 +116,7 @@ def _check_size(source: Path, size: int) -> None:
 
 
 def _header(head: bytes, encoding: str, names: Sequence[str]) -> _Header:
-    """The line that has most of the names, among the first ones, by any separator; the first line where none has."""
+    """Find the line with most of the names, among the first ones, by any separator; the first line if none has any."""
     text = codecs.getincrementaldecoder(encoding)().decode(head, len(head) < MOST_HEADER)
     wanted, best, most = set(names), _Header((), ",", 0), 0
     csv.field_size_limit(MOST_CELL)
@@ -134,7 +134,7 @@ def _header(head: bytes, encoding: str, names: Sequence[str]) -> _Header:
 
 
 def _short(cell: str) -> str:
-    """A column's name without the label behind it, in upper case."""
+    """Return a column's name in upper case, without the label after it."""
     found = _NAME.match(cell)
     return (found[1] if found else cell.strip()).upper()
 
@@ -164,8 +164,8 @@ def _table(source: Path, header: _Header, encoding: str, names: Sequence[str]) -
     except ArrowException as error:
         if "UTF8" in str(error):
             raise UnicodeDecodeError("utf-8", b"", 0, 0, "not UTF-8") from None
-        said = str(error).splitlines()[0][:160]
-        raise InputError(f"{source}: {said}. Give the official file unchanged.") from None
+        reason = str(error).splitlines()[0][:160]
+        raise InputError(f"{source}: {reason}. Give the official file unchanged.") from None
     if table.num_rows == 0:
         raise InputError(f"{source}: a header and no rows. Give the whole file.")
     return {name: _column(table[number]) for name, number in zip(names, wanted, strict=True)}

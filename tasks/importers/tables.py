@@ -1,4 +1,4 @@
-"""Reading a stranger's table: a CSV file or a data set of the hub, bounded and checked."""
+"""Bounded and validated reading of an untrusted table: a CSV file or a data set of the hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HUB = re.compile(r"[\w.-]+/[\w.-]+")
 def read_table(
     source: str, columns: Sequence[str], config: str | None = None, marks: str = ","
 ) -> list[dict[str, str]]:
-    """Rows of a CSV file, or of a hub data set's first split, that has at least these columns.
+    """Read the rows of a CSV file, or of a hub data set's first split, that has at least these columns.
 
     Args:
         config: which configuration of the data set.
@@ -23,7 +23,7 @@ def read_table(
 
     Raises:
         InputError: not such a table; names line, column and remedy.
-        UnavailableError: a hub data set that cannot be had.
+        UnavailableError: a hub data set that cannot be downloaded.
     """
     path = Path(source)
     if not path.exists() and _HUB.fullmatch(source):
@@ -36,10 +36,10 @@ def _from_hub(name: str, columns: Sequence[str], config: str | None) -> list[dic
 
     try:
         splits = load_dataset(name, config)
-    except Exception as error:  # no network, no such data set, no right to it: the library raises many kinds
+    except Exception as error:  # no network, no such data set, no access: the library raises many kinds
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise UnavailableError(
-            f"{name}: cannot be had from the hub ({reason}). Download the CSV file and give its path."
+            f"{name}: cannot be downloaded from the hub ({reason}). Download the CSV file and give its path."
         ) from None
     table = splits[next(iter(splits))]
     check_columns(table.column_names, columns, name)

@@ -1,4 +1,4 @@
-"""What the texts of a wave-7 file stand for: codes as numbers, or the labels that programs put in their place."""
+"""Interpretation of the texts in a wave-7 file: codes as numbers, or the labels that programs write in their place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..spec import load_spec, parse
 from .survey_file import Column
 
 FOLDER = Path(__file__).parent.parent / "wvs"
-EMPTY = {"", ".", "NA", "N/A", "#N/A", "NAN", "NULL", "#NULL!"}  # of R, Excel, pandas, SPSS; Stata's are .a to .z
+EMPTY = {"", ".", "NA", "N/A", "#N/A", "NAN", "NULL", "#NULL!"}  # of R, Excel, pandas, SPSS; Stata writes .a to .z
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _NUMBERED = re.compile(
     r"(-?\d{1,3})\s*(?:[.:=)\]]-?|\s-)\s*[^\W\d].*", re.DOTALL
@@ -36,25 +36,25 @@ class Labels(Strict):
 
 
 def numbers(column: Column, where: str) -> np.ndarray:
-    """A column of numbers (respondents,) float64, NaN where empty, with points or commas before the decimals.
+    """Parse a column of numbers (respondents,) float64, NaN where empty, with decimal points or decimal commas.
 
     Raises:
-        InputError: a text that is no number, or both points and commas.
+        InputError: a text that is not a number, or both points and commas.
     """
     given = [text for text in column.texts if not is_empty(text)]
-    if odd := next((text for text in given if not _NUMBER.fullmatch(text)), None):
-        raise InputError(f"{where}: not numbers ({odd[:40]!r}). Give the official file.")
+    if invalid := next((text for text in given if not _NUMBER.fullmatch(text)), None):
+        raise InputError(f"{where}: a cell is not a number ({invalid[:40]!r}). Give the official file.")
     if any("," in text for text in given) and any("." in text for text in given):
-        raise InputError(f"{where}: commas and points in its numbers, so that neither can be told to be the decimal's.")
+        raise InputError(f"{where}: numbers with commas and with points, so the decimal separator is ambiguous.")
     values = [np.nan if is_empty(text) else float(text.replace(",", ".")) for text in column.texts]
     return np.array(values)[column.place]
 
 
 def codes(column: Column, phrases: Phrases, where: str) -> np.ndarray:
-    """A column of codes (respondents,) float64, NaN where empty or where a label says that there is no answer.
+    """Parse a column of codes (respondents,) float64, NaN where empty or where a label marks a missing answer.
 
     Raises:
-        InputError: a number that is no whole one, or a label that is none of the scale's; names it.
+        InputError: a number that is not whole, or a label that is not in the scale; names it.
     """
     return np.array([_code(text, phrases, where) for text in column.texts])[column.place]
 
@@ -65,11 +65,11 @@ def _code(text: str, phrases: Phrases, where: str) -> float:
     if _NUMBER.fullmatch(text):
         value = float(text.replace(",", "."))
         if not value.is_integer():
-            raise InputError(f"{where}: {text!r} is no code. Give the official file.")
+            raise InputError(f"{where}: {text!r} is not a code. Give the official file.")
         return value
-    said = _plain(text)
-    found = _matching(said, _table(tuple(phrases.items())))
-    if found is None and _matching(said, _table(((0, known().missing),))) is not None:
+    label = _plain(text)
+    found = _matching(label, _table(tuple(phrases.items())))
+    if found is None and _matching(label, _table(((0, known().missing),))) is not None:
         return np.nan
     if found is None and (numbered := _NUMBERED.fullmatch(text)):
         return float(numbered[1])
@@ -79,12 +79,12 @@ def _code(text: str, phrases: Phrases, where: str) -> float:
 
 
 def is_empty(text: str) -> bool:
-    """Whether a cell is one of the ways in which programs write that there is nothing."""
+    """Return whether a cell is one of the texts that programs write for an empty cell."""
     return text.upper() in EMPTY or (len(text) == 2 and text[0] == "." and text[1].isalpha())
 
 
 def _plain(text: str) -> str:
-    """A label without case, accents, apostrophes and punctuation."""
+    """Return a label without case, accents, apostrophes and punctuation."""
     letters = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES))
     bare = "".join(c for c in letters if not unicodedata.combining(c))
     return " ".join(re.sub(r"\W+", " ", bare).casefold().split())
@@ -92,27 +92,27 @@ def _plain(text: str) -> str:
 
 @lru_cache(maxsize=256)
 def _table(phrases: tuple[tuple[int, str], ...]) -> tuple[tuple[str, bool, int], ...]:
-    """Phrase, whether it is only part of the label, and code."""
+    """Return each phrase, whether it is only part of the label, and its code."""
     every = [(part.strip(), code) for code, parts in phrases for part in parts.split("|")]
     return tuple((part.removeprefix("~"), part.startswith("~"), code) for part, code in every)
 
 
-def _matching(said: str, table: tuple[tuple[str, bool, int], ...]) -> int | None:
-    """The code of the label itself, else of the longest phrase in it."""
-    whole = next((code for phrase, _, code in table if phrase == said), None)
-    inside = [(len(phrase), code) for phrase, part, code in table if part and f" {phrase} " in f" {said} "]
+def _matching(label: str, table: tuple[tuple[str, bool, int], ...]) -> int | None:
+    """Return the code of the whole label, else of the longest phrase in it."""
+    whole = next((code for phrase, _, code in table if phrase == label), None)
+    inside = [(len(phrase), code) for phrase, part, code in table if part and f" {phrase} " in f" {label} "]
     return whole if whole is not None or not inside else max(inside)[1]
 
 
 @lru_cache(maxsize=1)
 def known() -> Labels:
-    """The phrases of ``tasks/wvs/labels.yaml``."""
+    """Return the phrases of ``tasks/wvs/labels.yaml``."""
     return parse(Labels, read_yaml(FOLDER / "labels.yaml"), FOLDER / "labels.yaml")
 
 
 @lru_cache(maxsize=1)
 def phrases_of_questions() -> dict[str, Phrases]:
-    """The phrases of every question's scale."""
+    """Return the phrases of every question's scale."""
     found: dict[str, Phrases] = {}
     for name in ("wvs.yaml", "wvs_themes.yaml"):
         items = load_spec(FOLDER / name).items

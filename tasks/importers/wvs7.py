@@ -1,4 +1,4 @@
-"""The user's own wave-7 file of the World Values Survey as a weighted edition of answer shares with counts."""
+"""Import of the user's wave-7 file of the World Values Survey as a weighted edition of answer shares with counts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .wave_labels import FOLDER, codes, is_empty, known, numbers, phrases_of_que
 FAMILY = "wvs"
 COUNTRY, WEIGHT = "B_COUNTRY_ALPHA", "W_WEIGHT"
 CELLS = {"gender": "Q260", "age": "X003R", "settlement": "H_URBRURAL", "education": "Q275R", "income": "Q288R"}
-MISSING = (-1, -2, -3, -4, -5)  # the survey's codes where there is no answer, and no weight
+MISSING = (-1, -2, -3, -4, -5)  # the survey's codes for a missing answer, and no weight
 
 
 class Imported(Strict):
-    """What an import found: respondents, countries, questions with answers.
+    """The result of an import: numbers of respondents and questions with answers, and the countries.
 
-    ``left_out`` are the respondents without a weight above zero, by country; they are in no share and no count.
+    ``left_out`` are the numbers of respondents without a positive weight, by country; they enter no share and no count.
     """
 
     respondents: int
@@ -34,11 +34,11 @@ class Imported(Strict):
 
 
 def convert(source: Path, by: Sequence[str] = ()) -> tuple[Imported, Iterator[str]]:
-    """Lines of ``country,question,code,share,count``, with a column ``cell`` where ``by`` names attributes.
+    """Convert to lines of ``country,question,code,share,count``, with a column ``cell`` if ``by`` names attributes.
 
-    Shares are weighted by ``W_WEIGHT`` and add up to 1 over valid codes; ``count`` is the unweighted number of answers.
-    Codes below zero are missing; codes that no scale of ours has are left out (``variants.yaml`` says which and why).
-    Respondents whose weight is missing or zero are in neither.
+    Shares are weighted by ``W_WEIGHT`` and sum to 1 over valid codes; ``count`` is the unweighted number of answers.
+    Codes below zero are missing; codes that no scale has are left out (``variants.yaml`` says which and why).
+    Respondents whose weight is missing or zero are left out of both.
 
     Raises:
         InputError: not the official file; names column and remedy.
@@ -63,7 +63,7 @@ def convert(source: Path, by: Sequence[str] = ()) -> tuple[Imported, Iterator[st
 
 
 def _questions() -> dict[str, tuple[int, ...]]:
-    """Every question we ask, and the codes that count."""
+    """Return every question of the tasks, and its valid codes."""
     valid: dict[str, tuple[int, ...]] = {}
     for name in ("wvs.yaml", "wvs_themes.yaml"):
         items = load_spec(FOLDER / name).items
@@ -72,7 +72,7 @@ def _questions() -> dict[str, tuple[int, ...]]:
 
 
 def _weights(column: Column, where: str) -> np.ndarray:
-    """Weights (respondents,), zero where there is none."""
+    """Return weights (respondents,), zero where there is none."""
     weight = np.nan_to_num(np.where(np.isin(found := numbers(column, where), MISSING), 0.0, found))
     if (weight < 0).any():
         raise InputError(f"{where}: a weight below zero. Give the official file.")
@@ -82,7 +82,7 @@ def _weights(column: Column, where: str) -> np.ndarray:
 
 
 def _countries(column: Column, source: Path) -> tuple[list[str], np.ndarray]:
-    """Two letters of each country, sorted, and each respondent's (respondents,) among them."""
+    """Return the two-letter code of each country, sorted, and each respondent's index (respondents,) among them."""
     letters = [_two_letters(text, source) for text in column.texts]
     names, place = np.unique(letters, return_inverse=True)
     return names.tolist(), place[column.place]
@@ -113,13 +113,13 @@ def _lines(
 def _two_letters(name: str, source: Path) -> str:
     code = country_code(name)
     if code is None:
-        said = "an empty cell" if is_empty(name) else f"{name[:40]!r}"
-        raise InputError(f"{source}: {COUNTRY}: {said} is no country. Give the official file.")
+        shown = "an empty cell" if is_empty(name) else f"{name[:40]!r}"
+        raise InputError(f"{source}: {COUNTRY}: {shown} is not a country. Give the official file.")
     return code
 
 
 def _cells(table: dict[str, Column], by: Sequence[str], source: Path) -> tuple[list[str], np.ndarray]:
-    """Names of the demographic cells and each respondent's; ``missing`` for codes below zero."""
+    """Return the names of the demographic cells and each respondent's cell; ``missing`` for codes below zero."""
     if not by:
         return ["all"], np.zeros(len(table[WEIGHT].place), dtype=int)
     columns = []

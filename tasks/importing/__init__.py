@@ -1,1 +1,1 @@
-"""Turning a user's own copies of licensed data into editions, wording sets and tasks under the data folder."""
+"""Conversion of a user's own copies of licensed data to editions, paraphrases and tasks in the data folder."""

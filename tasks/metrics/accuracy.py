@@ -1,7 +1,7 @@
 """Accuracy on questions with right answers, by country and pooled, with Wilson intervals over the questions.
 
-A question asked in several wordings and orders counts once, with the mean over them. Questions of a group (the four
-judgements of a CulturalBench-Hard question, Chiu et al. 2024) count as one, right only if all of it is.
+A question in several paraphrases and orders counts once, with the mean over them. Questions of a group (the four
+judgements of a CulturalBench-Hard question, Chiu et al. 2024) count as one, right only if all of them are right.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .common import NoReference, certain_answers, group_means, middle_answers, s
 
 @dataclass(frozen=True)
 class ErrorLoss:
-    """1 - accuracy (population,) of probabilities (population, prompts, options); numpy or torch."""
+    """Compute 1 - accuracy (population,) of probabilities (population, prompts, options); numpy or torch."""
 
     right: np.ndarray
     weight: np.ndarray
@@ -40,7 +40,7 @@ class ErrorLoss:
 
 
 class Accuracy(NoReference):
-    """Scores answers against the right options that the questions carry."""
+    """The measure that scores answers against the right options of the questions."""
 
     def __init__(self, spec: TaskSpec, country: str, options: MeasureOptions) -> None:
         if not isinstance(spec.items, Questions) or not all(q.right for q in spec.items.questions):
@@ -55,7 +55,7 @@ class Accuracy(NoReference):
         self.place_of[self.unit_of] = [q.country for q in self.questions]
 
     def _right(self, layout: Layout) -> np.ndarray:
-        """Which options are right, boolean (prompts, options)."""
+        """Return which options are right, boolean (prompts, options)."""
         widest = max(len(question.options) for question in self.questions)
         table = np.zeros((len(self.questions), widest), dtype=bool)
         for row, question in enumerate(self.questions):
@@ -63,27 +63,27 @@ class Accuracy(NoReference):
         return table[layout.item][:, : layout.codes.shape[1]]
 
     def loss_function(self, layout: Layout, readout: Readout) -> ErrorLoss:
-        """1 - accuracy on the country's own questions where the task has some, else on all."""
+        """Return 1 - accuracy on the country's own questions if the task has some, else on all."""
         own = np.array([q.country == self.country for q in self.questions])[layout.item]
         weight = own.astype(float) if own.any() else np.ones(len(layout))
         return ErrorLoss(self._right(layout), weight / weight.sum(), readout)
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
-        """The first right code (prompts,) of each question."""
+        """Return the first right code (prompts,) of each question."""
         return np.array([q.right[0] for q in self.questions])[layout.item]
 
     def constant(self, layout: Layout) -> Answers:
-        """The same option, whatever is asked."""
+        """Return the same option for every question."""
         return middle_answers(layout)
 
     def baselines(self, layout: Layout) -> dict[str, Answers]:
-        """The code that is right most often over all questions (the first of equals), whatever is asked."""
+        """Return for every question the code that is right most often over all questions (the first of equals)."""
         codes, counts = np.unique([code for q in self.questions for code in q.right], return_counts=True)
         commonest = np.minimum(codes[counts.argmax()], layout.widths)
         return {"majority": certain_answers(layout, commonest)}
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
-        """``accuracy`` on the country's own questions (all where the task has none of it), pooled and by country."""
+        """Compute ``accuracy`` on the country's own questions (on all if the task has none), pooled and by country."""
         sample = self.sample(answers, readout)
         own = sample.of("accuracy").ids
         sheet = self.sheet(answers, split, readout, len(own))
@@ -94,7 +94,10 @@ class Accuracy(NoReference):
         return rows
 
     def sample(self, answers: Answers, readout: Readout) -> Sample:
-        """How right each question is: ``accuracy``, and where there are countries ``accuracy_all`` and by country."""
+        """Return how right each question is.
+
+        ``accuracy``, and, for tasks with countries, ``accuracy_all`` and by country.
+        """
         units = self._units(answers, readout)
         asked, where = ~np.isnan(units), self.place_of
         own = asked & (where == self.country) if (where[asked] == self.country).any() else asked
@@ -113,12 +116,12 @@ class Accuracy(NoReference):
         return sheet.row(metric, sample.value(metric), True, n=len(sample.of(metric)), low=low, high=high)
 
     def _units(self, answers: Answers, readout: Readout) -> np.ndarray:
-        """How right each question or group is, 0 to 1; NaN where it was not asked."""
+        """Compute how right each question or group is, 0 to 1; NaN where it was not presented."""
         layout = answers.layout
         hit = (chosen(answers, readout) * self._right(layout)).sum(-1)
         if len(self.units) == len(self.questions):
             return group_means(hit, layout.item, len(self.questions))
-        # A group is judged within each asking (wording, order, respondent), then averaged over them.
+        # A group is judged within each presentation (wording, order, respondent), then averaged over them.
         cell = np.stack([self.unit_of[layout.item], layout.wording, layout.order, layout.respondent], axis=1)
         cells, place = np.unique(cell, axis=0, return_inverse=True)
         whole = np.ones(len(cells))
@@ -126,7 +129,10 @@ class Accuracy(NoReference):
         return group_means(whole, cells[:, 0], len(self.units))
 
     def _habits(self, sheet: Sheet, answers: Answers, readout: Readout) -> list[Score]:
-        """Answering by position: how far the commonest letter lies above its share, and the same content twice."""
+        """Score position effects.
+
+        The excess of the most frequent letter over its share, and consistency between orders.
+        """
         layout = answers.layout
         letters = chosen(answers, readout)
         turned = (layout.order == 1)[:, None]
@@ -145,9 +151,9 @@ class Accuracy(NoReference):
 
 
 def same_content(answers: Answers, readout: Readout) -> float | None:
-    """How often the same content is chosen in both orders: share of pairs, for ``expected`` the overlap of the two.
+    """Compute how often the same content is chosen in both orders: share of pairs, for ``expected`` their overlap.
 
-    None where nothing was answered in both.
+    None if no prompt was answered in both orders.
     """
     layout, spread = answers.layout, chosen(answers, readout)
     keys = [tuple(row) for row in np.stack([layout.item, layout.wording, layout.respondent], axis=1).tolist()]

@@ -1,4 +1,4 @@
-"""What measures share: the order and wording spreads, means by group, refusals, the sheet their scores stand on."""
+"""Parts that several measures use: spreads over orders and paraphrases, means by group, the fields of their scores."""
 
 from __future__ import annotations
 
@@ -21,35 +21,38 @@ class NoReference:
 
     @staticmethod
     def countries(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
-        """None in particular: the country is what a model is aligned to, and does not decide what is right."""
+        """Return no country: a model is aligned to a country, but the country does not decide which answer is right."""
         return ()
 
     def sheet(self, answers: Answers, split: SplitName, readout: Readout, n: int) -> Sheet:
-        """The sheet of a split in one read-out."""
+        """Build the common fields of a split's scores under one answer scoring."""
         return Sheet(self.spec.name, self.country, OWN_EDITION, split, readout, answers.layout, n)
 
 
 def middle_answers(layout: Layout) -> Answers:
-    """The middle option of every scale (the upper of two middles), whatever is asked; nothing for open questions."""
+    """Return the middle option of every scale (the upper of two middles) for all prompts.
+
+    Nothing for open questions.
+    """
     probs = (np.arange(layout.codes.shape[1]) == (layout.widths // 2)[:, None]).astype(float)
     probs *= (layout.widths > 0)[:, None]
     return Answers(layout, probs[None], np.zeros((1, len(layout))))
 
 
 def uniform_answers(layout: Layout) -> Answers:
-    """Every option equally probable, whatever is asked; nothing for open questions."""
+    """Return equal probability on every option for all prompts; nothing for open questions."""
     probs = layout.inside / np.maximum(layout.widths, 1)[:, None]
     return Answers(layout, probs[None], np.zeros((1, len(layout))))
 
 
 def certain_answers(layout: Layout, codes: np.ndarray) -> Answers:
-    """All probability on the option with the given code (prompts,); none where no option has it."""
+    """Return all probability on the option with the given code (prompts,); none where no option has it."""
     probs = ((layout.codes == codes[:, None]) & layout.inside).astype(float)
     return Answers(layout, probs[None], np.zeros((1, len(layout))))
 
 
 def group_means(values: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
-    """Mean (size, ...) of values (prompts, ...) by group (prompts,); NaN for a group without any."""
+    """Compute the mean (size, ...) of values (prompts, ...) by group (prompts,); NaN for an empty group."""
     counts = np.bincount(group, minlength=size).astype(float)
     flat = values.reshape(len(values), int(np.prod(values.shape[1:])))
     sums = np.stack([np.bincount(group, column, minlength=size) for column in flat.T], axis=1)
@@ -58,7 +61,7 @@ def group_means(values: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
 
 
 def unanswered(sheet: Sheet, answers: Answers) -> Score:
-    """The share of texts without an answer, or the probability mass on anything but the options."""
+    """Score the share of texts without an answer, or the probability off the options."""
     if sheet.readout == "text":
         asked = answers.layout.widths > 0
         return sheet.row("unparsed", np.isnan(answers.values("text")[0][asked]).mean() if asked.any() else 0.0, False)
@@ -66,16 +69,19 @@ def unanswered(sheet: Sheet, answers: Answers) -> Score:
 
 
 def agreement(answers: Answers) -> tuple[float, int] | None:
-    """The share of readable texts whose code is the most probable option, and of how many; None without both."""
+    """Compute the share of parsed texts whose code is the most probable option, and their number; None without both."""
     if answers.parsed is None or not answers.weighed:
         return None
-    said, likeliest = answers.values("text")[0], answers.values("argmax")[0]
-    read = (answers.layout.widths > 0) & ~np.isnan(said)
-    return (float((said == likeliest)[read].mean()), int(read.sum())) if read.any() else None
+    parsed, likeliest = answers.values("text")[0], answers.values("argmax")[0]
+    read = (answers.layout.widths > 0) & ~np.isnan(parsed)
+    return (float((parsed == likeliest)[read].mean()), int(read.sum())) if read.any() else None
 
 
 def spreads(sheet: Sheet, answers: Answers, metric: str, value: Callable[[Answers], float]) -> Iterator[Score]:
-    """How far the headline moves over wordings and over orders: largest minus smallest, where there are two or more."""
+    """Compute the spread of the headline over paraphrases and orders.
+
+    Largest minus smallest, if there are two or more.
+    """
     layout = answers.layout
     for name, levels, column in (
         ("wording", layout.asked_wordings, layout.wording),

@@ -1,7 +1,7 @@
-"""The six Hofstede indices of VSM 2013 answers, their distance to published scores, and what to make of it.
+"""The six Hofstede indices of VSM 2013 answers, their distance to published scores, and inverse modelling.
 
 Formulas: Hofstede & Minkov, Values Survey Module 2013 Manual. The masculinity formula has 35 before both brackets; a
-published paper prints 25 for the second, which is an error there.
+published paper prints 25 for the second, which is an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COLLAPSED_RANGE = 0.25  # scale points between the lowest and the highest item m
 
 
 def weights() -> np.ndarray:
-    """The matrix (6, 24) of the six formulas over item means m01..m24; each row sums to zero."""
+    """Return the matrix (6, 24) of the six formulas over item means m01..m24; each row sums to zero."""
     matrix = np.zeros((len(DIMENSIONS), len(ITEMS)))
     for row, name in enumerate(DIMENSIONS):
         a, p, q, b, r, s = FORMULAS[name]
@@ -39,39 +39,49 @@ def weights() -> np.ndarray:
 
 
 def terms(error: Any, norm: str) -> Any:
-    """What each index adds to the distance, (..., 6) of errors (..., 6): their size for ``l1``, else their square."""
+    """Compute each index's term of the distance, (..., 6) of errors (..., 6).
+
+    Absolute value for ``l1``, else square.
+    """
     return abs(error) if norm == "l1" else error**2
 
 
 def total(terms: Any, norm: str) -> Any:
-    """The distance (...,) of terms (..., 6): their sum, for ``l2`` its root. It never falls when a term grows."""
+    """Compute the distance (...,) from terms (..., 6): their sum, for ``l2`` its root.
+
+    It is monotonic in every term.
+    """
     return terms.sum(-1) ** 0.5 if norm == "l2" else terms.sum(-1)
 
 
 def distance(error: Any, norm: str) -> Any:
-    """Distance (...,) of errors (..., 6): ``sse`` sum of squares, ``l2`` its root, ``l1`` sum of absolute values."""
+    """Compute the distance (...,) of errors (..., 6).
+
+    ``sse`` sum of squares, ``l2`` its root, ``l1`` sum of absolutes.
+    """
     return total(terms(error, norm), norm)
 
 
 def is_collapsed(item_means: np.ndarray) -> bool:
-    """Whether 24 item means are one answer given 24 times: they lie within a quarter of a scale step."""
+    """Return whether 24 item means are in effect one answer: all lie within a quarter of a scale step."""
     return bool(np.ptp(item_means) < COLLAPSED_RANGE)
 
 
 def means_with(index: np.ndarray, constants: np.ndarray) -> np.ndarray:
-    """Item means (24,) with exactly these indices (6,): those nearest to the middle of the scale, kept within it.
+    """Compute item means (24,) with exactly these indices (6,), as close as possible to the middle of the scale.
 
-    No two indices share an item, so the least-norm solution of weights @ (m - 3) = index - C needs no inversion.
+    No two indices have an item in common, so the least-norm solution of weights @ (m - 3) = index - C needs no
+    inversion. Means are clipped to the scale.
     """
     matrix = weights()
     return np.clip(3 + ((index - constants) / (matrix**2).sum(1)) @ matrix, 1, 5)
 
 
 def inverse(target: np.ndarray, constants: np.ndarray) -> np.ndarray:
-    """Integer answers (24,) whose indices come nearest to ``target``: inverse modelling, exact by enumeration.
+    """Compute the integer answers (24,) whose indices are nearest to ``target``: inverse modelling, by enumeration.
 
-    Each index involves four items of its own, so 5^4 combinations a dimension are all there are; among equals the
-    answers nearest to the middle of the scale win.
+    Each index has four items of its own, so there are only 5^4 combinations per dimension; among equals the answers
+    nearest to the middle of the scale are taken.
     """
     grid = np.array(list(itertools.product(range(1, 6), repeat=4)), dtype=float)
     codes = np.full(len(ITEMS), 3, dtype=int)

@@ -1,7 +1,7 @@
-"""A survey with a right answer an item: what somebody with the country's published scores would say.
+"""A survey with one right answer per item: the answers that correspond to the country's published scores.
 
-Labels come from inverse modelling (``hofstede.inverse``): each index rests on four items of its own, so that the best
-integer answers are found by trying all 5^4; among equals those nearest to the middle of the scale win.
+Labels come from inverse modelling (``hofstede.inverse``): each index has four items of its own, so that the best
+integer answers are found by trying all 5^4; among equals those nearest to the middle of the scale are taken.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from .reference import DIMENSIONS, scores_of
 
 
 class LabelledSurvey:
-    """Cross-entropy and accuracy of paraphrased items against labels; what gradient baselines learn from."""
+    """The cross-entropy and accuracy of paraphrased items against labels.
+
+    The training objective of gradient baselines.
+    """
 
     caution = None
 
@@ -41,28 +44,28 @@ class LabelledSurvey:
         self.labels = self._labels(self.scores.target(country))
 
     def _labels(self, target: np.ndarray) -> np.ndarray:
-        """What somebody with these six scores would say, (items,)."""
+        """Return the answers (items,) that correspond to these six scores."""
         return inverse(target, self.shift)[self.places]
 
     @staticmethod
     def countries(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
-        """Codes of the countries with all six scores in an edition."""
+        """Return the codes of the countries with all six scores in an edition."""
         return scores_of(spec, edition).complete
 
     def loss_function(self, layout: Layout, readout: Readout) -> ChosenLoss:
-        """Mean -log probability of the labels; for ``argmax`` the share that misses them."""
+        """Return the mean -log probability of the labels; for ``argmax`` the share of answers that differ from them."""
         return ChosenLoss(self.labels[layout.item] - 1, readout)
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
-        """The labels (prompts,)."""
+        """Return the labels (prompts,)."""
         return self.labels[layout.item]
 
     def constant(self, layout: Layout) -> Answers:
-        """The middle of the scale, whatever is asked."""
+        """Return the middle of the scale for all prompts."""
         return middle_answers(layout)
 
     def baselines(self, layout: Layout) -> dict[str, Answers]:
-        """The labels of the world's mean, and the commonest label over the other countries (the lowest of equals)."""
+        """Return the labels of the world mean, and the modal label over the other countries (the lowest of equals)."""
         others = [self._labels(self.scores.target(code)) for code in self.scores.complete if code != self.country]
         labels = {"world mean": self._labels(self.scores.world)}
         if others:
@@ -70,10 +73,10 @@ class LabelledSurvey:
         return {name: certain_answers(layout, each[layout.item]) for name, each in labels.items()}
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
-        """``accuracy`` against the labels, and the ``loss``; intervals over the items' groups are not owed.
+        """Compute ``accuracy`` against the labels, and ``loss``; intervals over the items' groups are not valid.
 
-        The paraphrases of an item go together and the items of a questionnaire are fixed, so what is drawn is its
-        respondents.
+        The paraphrases of an item are dependent and the items of a questionnaire are fixed, so the sampled units are
+        its personas.
         """
         edition = self.scores.edition
         sample = self.sample(answers, readout)
@@ -86,7 +89,7 @@ class LabelledSurvey:
         return rows
 
     def sample(self, answers: Answers, readout: Readout) -> Sample:
-        """How much of a respondent's answers is on the labels, and -log of it."""
+        """Return the share of each persona's answers that is on the labels, and its -log."""
         layout = answers.layout
         hit = chosen(answers, readout)[np.arange(len(layout)), self.labels[layout.item] - 1]
         found = {"accuracy": hit} | ({"loss": -np.log(hit + LEAST)} if readout == "expected" else {})

@@ -1,7 +1,7 @@
 """Choices between the high and the low pole of a dimension: preference pairs and forced choices.
 
-A country's side of a dimension is the high pole where its published score lies above the world's mean. Shares are
-means over both orders, so that a model which answers by position stands at one half.
+A country's pole of a dimension is the high one if its published score is above the world mean. Shares are means over
+both orders, so that a model which answers by position scores one half.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from .accuracy import same_content
 from .common import certain_answers, middle_answers, spreads, unanswered
 from .reference import DIMENSIONS, scores_of
 
-LEAST = 1e-9  # added to probabilities under a logarithm
+LEAST = 1e-9  # added to probabilities before taking logarithms
 
 
 @dataclass(frozen=True)
 class ChosenLoss:
-    """Mean -log probability (population,) of the chosen options (prompts,), of probabilities over the options.
+    """Mean -log probability (population,) of the chosen options (prompts,), from probabilities over the options.
 
-    ``rows`` are the prompts that count, where not all do.
+    ``rows`` are the prompts that count, if not all do.
     """
 
     target: np.ndarray
@@ -47,7 +47,7 @@ class ChosenLoss:
 
 
 class Poles:
-    """Scores which pole is chosen: option 1 of every question is the high one, option 2 the low one."""
+    """The measure of pole choices: option 1 of every question is the high pole, option 2 the low one."""
 
     def __init__(self, spec: TaskSpec, country: str, options: MeasureOptions) -> None:
         if not isinstance(spec.items, Questions):
@@ -67,29 +67,29 @@ class Poles:
 
     @staticmethod
     def countries(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
-        """Codes of the countries with all six scores in an edition."""
+        """Return the codes of the countries with all six scores in an edition."""
         return scores_of(spec, edition).complete
 
     def _side(self, layout: Layout) -> np.ndarray:
-        """Index (prompts,) of the option on the country's side: 0 the high pole, 1 the low one."""
+        """Return the index (prompts,) of the option on the country's pole: 0 the high pole, 1 the low one."""
         low = np.array([0 if self.high[name] else 1 for name in DIMENSIONS])
         return low[self.dimension[layout.item]]
 
     def loss_function(self, layout: Layout, readout: Readout) -> ChosenLoss:
-        """Loss of the options on the country's side."""
+        """Return the loss of the options on the country's pole."""
         rows = np.flatnonzero(layout.widths == 2)
         return ChosenLoss(self._side(layout)[rows], readout, rows if len(rows) < len(layout) else None)
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
-        """The code (prompts,) on the country's side; ``UNPARSED`` for open questions."""
+        """Return the code (prompts,) of the country's pole; ``UNPARSED`` for open questions."""
         return np.where(layout.widths == 2, self._side(layout) + 1, UNPARSED)
 
     def constant(self, layout: Layout) -> Answers:
-        """Always the second option in natural order's code, the low pole."""
+        """Return the option with the second code, the low pole, for all prompts."""
         return middle_answers(layout)
 
     def baselines(self, layout: Layout) -> dict[str, Answers]:
-        """The pole of each dimension on whose side most other countries are; open questions are left unanswered."""
+        """Return each dimension's pole that most other countries lean to; open questions are left unanswered."""
         others = [self.scores.high(code) for code in self.scores.complete if code != self.country]
         if not others:
             return {}
@@ -97,11 +97,11 @@ class Poles:
         return {"majority": certain_answers(layout, np.where(high, 1, 2)[self.dimension[layout.item]])}
 
     def sheet(self, answers: Answers, split: SplitName, readout: Readout, n: int) -> Sheet:
-        """The sheet of a split in one read-out."""
+        """Build the common fields of a split's scores under one answer scoring."""
         return Sheet(self.spec.name, self.country, self.scores.edition, split, readout, answers.layout, n)
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
-        """``side`` (share of choices on the country's side), ``high_<dimension>``, the losses of both poles, habits."""
+        """Compute ``side`` (pole accuracy), ``high_<dimension>``, the losses of both poles, and position effects."""
         closed = answers.take(answers.layout.widths == 2)
         layout = closed.layout
         if not len(layout):
@@ -127,10 +127,10 @@ class Poles:
         return rows
 
     def sample(self, answers: Answers, readout: Readout) -> Sample:
-        """Choices by question, each counting once; unanswered ones are left out.
+        """Return the choices by question, each question counting once; unanswered questions are left out.
 
-        In ``side`` the mean over dimensions on whose high pole the country stands and that over the others count
-        alike, so that whoever always takes the same pole stands at one half.
+        In ``side`` the mean over dimensions on whose high pole the country lies and the mean over the others have equal
+        weight, so that always taking the same pole scores one half.
         """
         closed = answers.take(answers.layout.widths == 2)
         layout, spread = closed.layout, chosen(closed, readout)[:, :2]
@@ -140,7 +140,7 @@ class Poles:
         (ids, *side), (_, *high) = (tally(layout.item, nothing, values, 1) for values in found)
         dimension = self.dimension[ids]
         low = np.array([not self.high[name] for name in DIMENSIONS])[dimension]
-        # a question counts once, however often it was asked: means first
+        # a question counts once, however often it was presented: means first
         once, choice, is_high = side[1] > 0, quotient(*side), quotient(*high)
         groups = [(low == pole)[:, None] & once for pole in (False, True)]
         groups += [(dimension == number)[:, None] & once for number in range(len(DIMENSIONS))]
@@ -157,22 +157,23 @@ class Poles:
 
     @staticmethod
     def _first(layout: Layout, spread: np.ndarray) -> np.ndarray:
-        """How much of each answer is on the option listed first."""
+        """Return the share of each answer that is on the option listed first."""
         return np.where(layout.order == 1, spread[:, 1], spread[:, 0])
 
     def _losses(self, sheet: Sheet, closed: Answers) -> list[Score]:
-        """-log probability of the option on the country's side among the two, and of each pole as it is.
+        """Compute -log probability of the option on the country's pole among the two, and of each pole as it is.
 
-        ``loss_high_*`` and ``loss_low_*`` count the mass outside the options (the seed paper's Table 1a); ``loss``, the
-        mean over the country's side, does not, as stock lm-eval counts a template's line break to every option.
+        ``loss_high_*`` and ``loss_low_*`` include the probability off the options (the seed paper's Table 1a);
+        ``loss``, the mean over the country's pole, does not, because stock lm-eval adds a template's line break to
+        every option.
         """
         layout = closed.layout
         sided = np.take_along_axis(closed.probs[0, :, :2], self._side(layout)[:, None], 1)
         logs = -np.log(closed.probs[0, :, :2] * (1 - closed.outside[0])[:, None] + LEAST)
         rows = [sheet.row("loss", -np.log(sided + LEAST).mean(), False)]
         for number, name in enumerate(DIMENSIONS):
-            mine = self.dimension[layout.item] == number
-            if mine.any():
-                rows.append(sheet.row(f"loss_high_{name}", logs[mine, 0].mean(), None))
-                rows.append(sheet.row(f"loss_low_{name}", logs[mine, 1].mean(), None))
+            own = self.dimension[layout.item] == number
+            if own.any():
+                rows.append(sheet.row(f"loss_high_{name}", logs[own, 0].mean(), None))
+                rows.append(sheet.row(f"loss_low_{name}", logs[own, 1].mean(), None))
         return rows

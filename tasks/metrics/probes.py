@@ -1,4 +1,4 @@
-"""Open-ended probes, scored without a judge: forced choices both ways round, and what generated text gives away."""
+"""Open-ended probes, scored without a judge: forced choices in both orders, and properties of generated text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ..score import Score, Sheet
 from .common import agreement
 from .poles import Poles
 
-# How models decline to answer or to have a view. "I can't help smiling" and "as a large family" are answers.
+# Phrases with which models decline to answer or to have a view. "I can't help smiling" and "as a large family" are
+# answers.
 _MACHINE = r"(ai|artificial (intelligence|mind|being)|large language model|language model)\b"
 _CANNOT = r"(cannot|can't|can not|won't|am not able to|am unable to|'m unable to|do not have|don't have)"
 _WHAT = r"(answer|assist|help (you|with)|provide|choose|the ability|personal|(any )?(feelings|opinions|preferences))\b"
@@ -26,10 +27,13 @@ _WORD = re.compile(r"\w+")
 
 
 class Probes(Poles):
-    """Choices as in ``Poles``; in ``text`` also refusals, repetition, collapse and agreement with the probabilities."""
+    """Choices as in ``Poles``.
+
+    For ``text`` also refusals, repetition, collapse and agreement with the probabilities.
+    """
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
-        """Scores of the forced choices, then those of the text."""
+        """Compute the scores of the forced choices, then those of the text."""
         rows = super().score(answers, split, readout)
         if readout != "text":
             return rows
@@ -54,24 +58,24 @@ class Probes(Poles):
 
 
 def refuses(text: str) -> bool:
-    """Whether a text declines to answer, as far as its first 200 characters tell."""
+    """Return whether a text declines to answer, judged by its first 200 characters."""
     return bool(REFUSALS.search(text[:200].replace("\u2019", "'")))
 
 
 def distinct(texts: list[str], length: int) -> float:
-    """Distinct n-grams over all n-grams (Li et al. 2016), of all texts together; 0 where there are none."""
+    """Compute distinct n-grams over all n-grams (Li et al. 2016), of all texts together; 0 if there are none."""
     grams = [gram for text in texts for gram in _grams(text, length)]
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
 def identical(texts: list[str]) -> float:
-    """The share of texts that say what another one says, word for word: 0 where all differ, near 1 at a collapse."""
+    """Compute the share of texts that equal another one word for word: 0 if all differ, near 1 at a collapse."""
     counts = Counter(" ".join(_WORD.findall(text.lower())) for text in texts)
     return sum(count for count in counts.values() if count > 1) / len(texts)
 
 
 def repetition(text: str) -> float:
-    """The share of a text's three-word sequences that occurred before in it."""
+    """Compute the share of a text's three-word sequences that occurred before in it."""
     grams = _grams(text, 3)
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 

@@ -14,22 +14,22 @@ from ..reading import read_csv
 from ..spec import TaskSpec
 
 DIMENSIONS = ("pdi", "idv", "mas", "uai", "lto", "ivr")
-STRICT = "matrix-2015"  # rows of the published matrix; the others carry estimates of a consultancy's site
+STRICT = "matrix-2015"  # rows of the published matrix; the other rows contain estimates from a consultancy's site
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of an edition: ``rows`` maps a two-letter code to six numbers, ``sources`` to where they stand."""
+    """The scores of an edition: ``rows`` maps a two-letter code to six numbers, ``sources`` to their source."""
 
     edition: str
     rows: dict[str, np.ndarray]
     sources: dict[str, str]
 
     def target(self, code: str) -> np.ndarray:
-        """Six scores (float64, order of ``DIMENSIONS``) of a country.
+        """Return the six scores (float64, order of ``DIMENSIONS``) of a country.
 
         Raises:
-            UsageError: the country is unknown to this edition or lacks dimensions; says which.
+            UsageError: the country is unknown to this edition or lacks dimensions; names them.
         """
         if code not in self.rows:
             raise UsageError(
@@ -45,21 +45,24 @@ class Scores:
         return row
 
     def high(self, code: str) -> dict[str, bool]:
-        """Whether a country stands above the world's mean, by dimension; UsageError as ``target``."""
+        """Return whether a country is above the world mean, by dimension; UsageError as ``target``."""
         return dict(zip(DIMENSIONS, self.target(code) > self.world, strict=True))
 
     def is_estimate(self, code: str) -> bool:
-        """Whether a country's row rests on estimates rather than the published matrix."""
+        """Return whether a country's row contains estimates rather than the published matrix."""
         return self.sources[code] != STRICT
 
     @cached_property
     def complete(self) -> tuple[str, ...]:
-        """Codes of the countries with all six dimensions."""
+        """Return the codes of the countries with all six dimensions."""
         return tuple(code for code, row in self.rows.items() if not np.isnan(row).any())
 
     @cached_property
     def world(self) -> np.ndarray:
-        """Mean over the complete rows of the published matrix: 58.6, 45.8, 49.1, 67.0, 49.8, 47.5 in any edition."""
+        """Compute the mean over the complete rows of the published matrix.
+
+        58.6, 45.8, 49.1, 67.0, 49.8, 47.5 in any edition.
+        """
         published = [self.rows[code] for code in self.complete if not self.is_estimate(code)]
         if not published:
             raise InputError(
@@ -89,7 +92,7 @@ def load_scores(path: Path, edition: str) -> Scores:
 
 
 def scores_of(spec: TaskSpec, edition: str | None) -> Scores:
-    """The scores that a spec's reference names, in an edition or the default one.
+    """Return the scores that a spec's reference names, in an edition or the default one.
 
     Raises:
         UsageError: no such edition. InputError: the spec has no reference, or its file is malformed.

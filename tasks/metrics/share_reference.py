@@ -1,4 +1,4 @@
-"""What a ``shares`` task compares with: an edition's file, a country's shares in it, scales that were shortened."""
+"""The reference of a ``shares`` task: an edition's file, a country's shares in it, and shortened scales."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Reference:
 
 
 def file_of(spec: TaskSpec, edition: str | None) -> tuple[Path, str]:
-    """The file of an edition and the edition's name.
+    """Return the file of an edition and the edition's name.
 
     Raises:
-        UsageError: no such edition here.
+        UsageError: no such edition.
     """
     reference = spec.metadata.reference
     if reference is None:
@@ -53,10 +53,10 @@ def file_of(spec: TaskSpec, edition: str | None) -> tuple[Path, str]:
 
 
 def reference_of(spec: TaskSpec, country: str, edition: str | None) -> Reference:
-    """A country's shares.
+    """Return a country's shares.
 
     Raises:
-        UsageError: the edition or the country is not there. InputError: a malformed file.
+        UsageError: the edition or the country is missing. InputError: a malformed file.
     """
     path, name = file_of(spec, edition)
     table = load_shares(path)
@@ -74,7 +74,10 @@ def reference_of(spec: TaskSpec, country: str, edition: str | None) -> Reference
 
 
 def merges_of(spec: TaskSpec, country: str) -> dict[str, dict[int, int]]:
-    """Codes that count as another one, by item: scales that were shortened in a country (``variants.yaml``)."""
+    """Return the codes that count as another one, by item.
+
+    Scales that were shortened in a country (``variants.yaml``).
+    """
     path = spec.folder / "variants.yaml"
     if not path.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""Answer shares of countries: a table with a row an option, or questions with each country's shares beside them."""
+"""Answer shares of countries: a table with one row per option, or questions with each country's shares beside them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ShareTable:
     count: np.ndarray
 
     def of(self, country: str) -> dict[str, dict[int, tuple[float, int]]]:
-        """``question -> code -> (share, count)`` of a country."""
+        """Return ``question -> code -> (share, count)`` of a country."""
         number = self.countries.index(country)
         first, last = np.searchsorted(self.country, [number, number + 1])
         found: dict[str, dict[int, tuple[float, int]]] = {}
@@ -50,7 +50,7 @@ class ShareTable:
 
 
 def load_shares(path: Path) -> ShareTable:
-    """The shares of a file: JSON lines, CSV or Parquet.
+    """Load the shares of a file: JSON lines, CSV or Parquet.
 
     Raises:
         InputError: a malformed file; names line, field and remedy.
@@ -61,7 +61,7 @@ def load_shares(path: Path) -> ShareTable:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
-@lru_cache(maxsize=4)  # scoring against every country reads the same file for each
+@lru_cache(maxsize=4)  # scoring against every country reads the same file each time
 def _load_shares(path: Path, changed: int) -> ShareTable:
     table = _Rows(path)
     for number, (line, row) in enumerate(read_rows(path, _check, MOST_SHARES, MOST_ROWS), start=1):
@@ -78,7 +78,7 @@ def _check(found: Sequence[str], where: str) -> None:
 
 
 class _Rows:
-    """What was read so far."""
+    """The rows read so far."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -94,7 +94,7 @@ class _Rows:
         self.shares.append(share)
 
     def finished(self) -> ShareTable:
-        """The table, once no row is there twice and every question's shares add up to 1."""
+        """Return the table after checking that no row occurs twice and that every question's shares sum to 1."""
         country, question, code, count, line = np.array(self.numbers, dtype=np.int64).reshape(-1, 5).T
         share = np.array(self.shares)
         order = np.lexsort((line, code, question, country))
@@ -104,29 +104,31 @@ class _Rows:
         twice = np.flatnonzero(~new & (np.diff(code, prepend=-1) == 0))
         if len(twice):
             row = twice[line[twice].argmin()]
-            said = f"{questions[question[row]]} code {code[row]} of {countries[country[row]]} is there twice."
-            raise InputError(f"{self.path}:{line[row]}: {said}")
+            problem = f"{questions[question[row]]} code {code[row]} of {countries[country[row]]} is there twice."
+            raise InputError(f"{self.path}:{line[row]}: {problem}")
         starts = np.flatnonzero(new)
         totals = np.add.reduceat(share, starts) if len(starts) else np.zeros(0)
-        odd = np.flatnonzero(abs(totals - 1) > 1e-3)
-        if len(odd):
-            row = starts[odd[0]]
+        invalid = np.flatnonzero(abs(totals - 1) > 1e-3)
+        if len(invalid):
+            row = starts[invalid[0]]
             place = f"{questions[question[row]]} of {countries[country[row]]}"
-            raise InputError(f"{self.path}: {place}: shares add up to {totals[odd[0]]:.3f}, not 1. Mend its rows.")
+            raise InputError(
+                f"{self.path}: {place}: shares add up to {totals[invalid[0]]:.3f}, not 1. Correct its rows."
+            )
         return ShareTable(countries, questions, country, question, code, share, count)
 
 
 def _add_share(table: _Rows, line: int, row: dict[str, Any]) -> None:
-    """One option of one question in one country."""
+    """Add one option of one question in one country."""
     try:
         share, count, code = float(row["share"]), int(row.get("count") or 0), int(row["code"])
         country, question = str(row["country"]), str(row["question"])
         if not 0 <= share <= 1:
             raise ValueError(f"share {share} is not between 0 and 1")
         if not 0 <= count < 1 << 53:
-            raise ValueError(f"count {count} is below zero or no count")
+            raise ValueError(f"count {count} is negative or not a number")
         if not abs(code) < 1 << 31:
-            raise ValueError(f"code {code} is no code")
+            raise ValueError(f"code {code} is not a valid code")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{table.path}:{line}: {error}. Expected {', '.join(FIELDS)}.") from None
     if country not in table.countries:
@@ -135,7 +137,7 @@ def _add_share(table: _Rows, line: int, row: dict[str, Any]) -> None:
 
 
 def _add_selections(table: _Rows, line: int, question: str, row: dict[str, Any]) -> None:
-    """A question's shares of every country: a mapping of countries to lists as long as the options."""
+    """Add a question's shares of every country: a mapping of countries to lists as long as the options."""
     where = f"{table.path}:{line}: {SELECTIONS}"
     given, options = (_plain(row.get(name), f"{table.path}:{line}: {name}") for name in (SELECTIONS, "options"))
     if not isinstance(given, dict) or not isinstance(options, list | tuple):
@@ -154,26 +156,26 @@ def _add_selections(table: _Rows, line: int, question: str, row: dict[str, Any])
 
 
 def _plain(given: Any, where: str) -> Any:
-    """Text as what it stands for, and the pairs in which Parquet gives a mapping as a mapping."""
+    """Convert text to the value it stands for, and the pairs with which Parquet represents a mapping to a mapping."""
     plain = literal(given, where) if isinstance(given, str) else given
     pairs = isinstance(plain, list) and plain and all(isinstance(each, tuple) and len(each) == 2 for each in plain)
     return dict(plain) if pairs else plain
 
 
 def _normal(shares: Any, options: int, where: str) -> list[float]:
-    """Shares that add up to 1, from shares or per cent that were rounded; nothing where all are zero."""
+    """Normalise rounded shares or per cent to sum to 1; nothing if all are zero."""
     if not isinstance(shares, list | tuple) or len(shares) != options:
-        raise InputError(f"{where}: expected {options} shares, one an option. Mend this list.")
+        raise InputError(f"{where}: expected {options} shares, one an option. Correct this list.")
     try:
         numbers = [float(share) for share in shares]
     except (TypeError, ValueError):
-        raise InputError(f"{where}: not a list of numbers. Mend this list.") from None
+        raise InputError(f"{where}: not a list of numbers. Correct this list.") from None
     total = sum(numbers)
     if total == 0 and not any(numbers):
         return []
     whole = 100.0 if total > 1 + options * ROUNDING + 1e-3 else 1.0
     if not all(0 <= share <= whole for share in numbers) or abs(total / whole - 1) > options * ROUNDING + 1e-3:
-        raise InputError(f"{where}: shares add up to {total:.3f}, not 1 (nor 100 per cent). Mend this list.")
+        raise InputError(f"{where}: shares add up to {total:.3f}, not 1 (nor 100 per cent). Correct this list.")
     return [share / total for share in numbers]
 
 

@@ -1,8 +1,8 @@
 """Answer distributions against a country's answer shares, item by item (World Values Survey and the like).
 
 Headline: Wasserstein-1 over the codes, divided by the scale's range (Zhao et al. 2024, WorldValuesBench). Beside it the
-Jensen-Shannon distance in natural logarithms as scipy has it, total variation, smoothed Kullback-Leibler divergence,
-and accuracy against the majority and against respondents drawn at random.
+Jensen-Shannon distance in natural logarithms as in scipy, total variation, smoothed Kullback-Leibler divergence, and
+accuracy against the majority and against respondents drawn at random.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BENT = "a distance: what varies only adds to it, so that resampling is biased up
 class DistanceLoss:
     """Mean distance (population,) of probabilities (population, prompts, options) over items.
 
-    Normalised Wasserstein-1 where the options are a scale (``ordered``, (items,)), else total variation. ``prompts``
+    Normalised Wasserstein-1 if the options are a scale (``ordered``, (items,)), else total variation. ``prompts``
     (items, most) are the prompts of an item and ``weight`` (items, most) averages them; ``target`` (items, options) are
     shares, cumulative ones on a scale, and ``gaps`` (items, options) the weight of each step, zero where none counts.
     """
@@ -61,7 +61,7 @@ class DistanceLoss:
 
 @dataclass(frozen=True)
 class _Alike:
-    """Items with as many options and as many codes that count, so that they can be scored together.
+    """Items with equal numbers of options and of codes that count, so that they can be scored together.
 
     ``items`` (items,) are their numbers, ``codes`` and ``target`` (items, codes) the codes that count and their shares,
     ``counts_as`` (items, options, codes) is 1 where an option counts as a code, ``ordered`` (items,) for scales.
@@ -74,17 +74,17 @@ class _Alike:
     ordered: np.ndarray
 
     def take(self, rows: np.ndarray) -> _Alike:
-        """Some of the items, by a mask."""
+        """Return some of the items, by a mask."""
         columns = {name: getattr(self, name)[rows] for name in ("items", "codes", "target", "counts_as", "ordered")}
         return replace(self, **columns)
 
     def counted(self, spread: np.ndarray) -> np.ndarray:
-        """Answers over the codes that count (..., items, codes), from those over the options (..., items, options)."""
+        """Map answers over options (..., items, options) to answers over the codes that count (..., items, codes)."""
         whole = spread / spread.sum(-1, keepdims=True)
         return np.einsum("...io,ioc->...ic", whole, self.counts_as)
 
     def distance(self, metric: str, spread: np.ndarray) -> np.ndarray:
-        """A metric (..., items) of spreads over the codes that count; Wasserstein-1 of scales alone."""
+        """Compute a metric (..., items) of distributions over the codes that count; Wasserstein-1 for scales only."""
         if metric == "w1":
             ordered = self.ordered
             return wasserstein(spread[..., ordered, :], self.target[ordered], self.codes[ordered])
@@ -92,7 +92,7 @@ class _Alike:
 
 
 class Shares:
-    """Scores how far a model's answers lie from a country's shares."""
+    """The measure of the distance between a model's answers and a country's shares."""
 
     caution = None
 
@@ -102,7 +102,7 @@ class Shares:
         self.reference = reference_of(spec, country, options.edition)
         self.items = [i for i, name in enumerate(spec.items.ids) if self._has_shares(name)]
         if not self.items:
-            raise UsageError(f"country {country}: {spec.name}: no item of it was asked there.")
+            raise UsageError(f"country {country}: {spec.name}: none of its items was asked in that country.")
         self.codes = {i: self._codes(spec.items.ids[i]) for i in self.items}
         self.target = {i: self._target(i) for i in self.items}
         self.ordered = {i: _is_ordered(spec, spec.items.ids[i]) for i in self.items}
@@ -112,32 +112,32 @@ class Shares:
 
     @staticmethod
     def countries(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
-        """Codes of the countries that an edition has shares of."""
+        """Return the codes of the countries that an edition has shares of."""
         return load_shares(file_of(spec, edition)[0]).countries
 
     def _codes(self, item: str) -> np.ndarray:
-        """The code that each option counts as in this country, (options,)."""
+        """Return the code that each option counts as in this country, (options,)."""
         merge = self.merged.get(item, {})
         return np.array([merge.get(code, code) for code in self.spec.items.codes(item)])
 
     def _target(self, item: int) -> np.ndarray:
-        """The country's shares over the codes as counted, in ascending order."""
+        """Return the country's shares over the codes as counted, in ascending order."""
         merge = self.merged.get(self.spec.items.ids[item], {})
         shares: dict[int, float] = defaultdict(float)
         for code, share in self.reference.shares[self.spec.items.ids[item]].items():
             shares[merge.get(code, code)] += share
         codes = np.unique(self.codes[item])
-        if odd := sorted(set(shares) - set(codes.tolist())):
+        if extra := sorted(set(shares) - set(codes.tolist())):
             raise InputError(
-                f"{self.spec.path}: the reference has code {odd[0]} of {self.spec.items.ids[item]} in {self.country}, "
-                f"the scale has {codes.tolist()}."
+                f"{self.spec.path}: the reference has code {extra[0]} of {self.spec.items.ids[item]} in "
+                f"{self.country}, the scale has {codes.tolist()}."
             )
         row = np.array([shares.get(code, 0.0) for code in codes.tolist()])
         return row / row.sum()
 
     @cached_property
     def alike(self) -> tuple[_Alike, ...]:
-        """The items in groups of the same shape."""
+        """Return the items in groups of the same shape."""
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for item in self.items:
             groups[len(self.codes[item]), len(self.target[item])].append(item)
@@ -157,7 +157,10 @@ class Shares:
         return tuple(found)
 
     def loss_function(self, layout: Layout, readout: Readout) -> DistanceLoss:
-        """Mean distance over the items that the country was asked: Wasserstein-1, total variation without an order."""
+        """Return the mean distance over the items asked in the country.
+
+        Wasserstein-1, or total variation without an order.
+        """
         width = layout.codes.shape[1]
         rows = np.flatnonzero(np.isin(layout.item, self.items))
         rows = rows[np.argsort(layout.item[rows], kind="stable")]
@@ -180,7 +183,7 @@ class Shares:
         return DistanceLoss(prompts, weight, target, gaps, ordered, readout)
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
-        """The commonest answer (prompts,) of the country; the middle of the scale where it was not asked."""
+        """Return the country's modal answer (prompts,); the middle of the scale for items not asked in the country."""
         usual = {}
         for item in self.items:
             commonest = np.unique(self.codes[item])[self.target[item].argmax()]
@@ -190,14 +193,14 @@ class Shares:
         return np.array([usual.get(int(i), m) for i, m in zip(layout.item, middle, strict=True)]).astype(int)
 
     def constant(self, layout: Layout) -> Answers:
-        """The middle of the scale, whatever is asked."""
+        """Return the middle of the scale for all prompts."""
         return middle_answers(layout)
 
     def baselines(self, layout: Layout) -> dict[str, Answers]:
-        """The mean of the other countries' shares, each country counting once, and their commonest answer.
+        """Return the mean of the other countries' shares, with equal weights, and their modal answer.
 
-        Countries whose scale of an item was shortened are left out of its mean; an item that no other country was asked
-        is answered evenly.
+        Countries in which an item's scale was shortened are left out of its mean; an item that was asked in no other
+        country gets equal probabilities.
         """
         sums = self._elsewhere(layout.codes.shape[1])[layout.item]
         total = sums.sum(-1, keepdims=True)
@@ -207,7 +210,7 @@ class Shares:
         return {"world mean": average, "majority": certain_answers(layout, commonest)}
 
     def _elsewhere(self, width: int) -> np.ndarray:
-        """The other countries' shares added up (items, width), in code order; zeros for content-free items."""
+        """Sum the other countries' shares, (items, width), in code order; zeros for content-free items."""
         table = load_shares(file_of(self.spec, self.reference.edition)[0])
         ids = self.spec.items.ids
         numbers = {name: i for i, name in enumerate(ids)}
@@ -226,7 +229,7 @@ class Shares:
         return np.bincount(at, table.share[taken][offered], minlength=size * width).reshape(size, width)
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
-        """Distances over the items asked in the country, by theme too; ``n`` is the number of model respondents."""
+        """Compute distances over the items asked in the country, also by theme; ``n`` is the number of personas."""
         layout = answers.layout
         people = len(np.unique(layout.respondent))
         sheet = Sheet(self.spec.name, self.country, self.reference.edition, split, readout, layout, people)
@@ -245,14 +248,14 @@ class Shares:
                 rows.append(sheet.row(metric, values.mean(), metric in _HIGHER, low=low, high=high))
         rows += self._themes(sheet, found)
         rows.append(sheet.row("items", len(compared), None))
-        if set(compared.tolist()) <= set(self.halves):  # as near as noise lets anything come
+        if set(compared.tolist()) <= set(self.halves):  # the smallest distance that sampling noise permits
             halves = [self.halves[i] for i in sorted(compared.tolist()) if self.ordered[i]]
             rows += [sheet.row("w1_split_half", np.mean(halves), False)] if halves else []
         rows += spreads(sheet, answers, "w1", lambda part: self._headline(part, readout))
         return rows
 
     def _themes(self, sheet: Sheet, found: _Compared) -> list[Score]:
-        """The headline over the items of each theme, as a survey names them."""
+        """Compute the headline over the items of each theme of a survey."""
         items = self.spec.items
         if not isinstance(items, Survey):
             return []
@@ -262,9 +265,10 @@ class Shares:
         return [sheet.row(f"w1_{name}", values[names == name].mean(), False) for name in dict.fromkeys(names.tolist())]
 
     def sample(self, answers: Answers, readout: Readout) -> Sample:
-        """How a respondent's answers to each item are spread over its options: the distances, and ``accuracy_sampled``.
+        """Return each persona's distribution over the options of each item: the distances, and ``accuracy_sampled``.
 
-        Only ``accuracy_sampled`` is linear in them; a distance is not, and ``BENT`` says why it carries no interval.
+        Only ``accuracy_sampled`` is linear in them; a distance is not, and ``BENT`` gives the reason why it has no
+        interval.
         """
         layout, spread = answers.layout, chosen(answers, readout)
         answered, width = spread.sum(-1) > 0, layout.codes.shape[1]
@@ -289,7 +293,10 @@ class Shares:
         return float(values.mean()) if len(values) else float("nan")
 
     def _compared(self, answers: Answers, readout: Readout) -> _Compared:
-        """The model's spread over the codes that count, item by item; items without a valid answer are left out."""
+        """Return the model's distribution over the codes that count, by item.
+
+        Items without a valid answer are left out.
+        """
         spread = chosen(answers, readout)
         answered = spread.sum(-1) > 0
         means = group_means(spread[answered], answers.layout.item[answered], len(answers.layout.items))
@@ -304,7 +311,7 @@ class Shares:
 
     @cached_property
     def halves(self) -> dict[int, float]:
-        """Distance to expect between two halves of the country's own sample, by item; of items with counts."""
+        """Compute the expected distance between two halves of the country's own sample, for the items with counts."""
         counts = {i: self.reference.counts.get(self.spec.items.ids[i]) for i in self.items}
         return {i: split_half(self.target[i], np.unique(self.codes[i]), n) for i, n in counts.items() if n}
 
@@ -313,14 +320,14 @@ _Compared = list[tuple[_Alike, np.ndarray]]
 
 
 def _in_order(found: _Compared, metric: str) -> np.ndarray:
-    """A metric of every item that has it (items,), in the order of the file."""
+    """Return a metric of every item that has it (items,), in the order of the file."""
     values = [alike.distance(metric, spread) for alike, spread in found]
     items = [alike.items[alike.ordered] if metric == "w1" else alike.items for alike, _ in found]
     return np.concatenate(values)[np.argsort(np.concatenate(items))] if found else np.zeros(0)
 
 
 def _mean_over(alike: list[_Alike], metric: str, means: np.ndarray) -> np.ndarray:
-    """Mean (...,) over items of a metric of the model's shares, ``means`` (..., cells of these items)."""
+    """Compute the mean (...,) over items of a metric of the model's shares, ``means`` (..., cells of these items)."""
     total, start, number = np.zeros(means.shape[:-1]), 0, 0
     for each in alike:
         items, options = each.counts_as.shape[:2]
@@ -332,17 +339,17 @@ def _mean_over(alike: list[_Alike], metric: str, means: np.ndarray) -> np.ndarra
 
 
 def _is_ordered(spec: TaskSpec, item: str) -> bool:
-    """Whether the options of an item are a scale; a survey's always are."""
+    """Return whether the options of an item are a scale; a survey's always are."""
     return spec.items.by_id[item].ordered if isinstance(spec.items, Questions) else True
 
 
 def split_half(shares: np.ndarray, codes: np.ndarray, n: int) -> float:
-    """The normalised Wasserstein-1 to expect between random halves of ``n`` people with these shares, exactly.
+    """Compute the exact expected normalised Wasserstein-1 between random halves of ``n`` people with these shares.
 
     K of the n answered at or below a code. A random half of h people has k of them, which is hypergeometric (n, K, h),
     so E|F1 - F2| = sum over k of P(k) |k / h - (K - k) / (n - h)|; the expectation of the distance is the sum over the
-    codes, by linearity, and the same people being split for all items changes no mean over items. With weighted shares
-    K is rounded from them, and what weights add to the noise is not counted.
+    codes, by linearity, and using the same halves for all items changes no mean over items. With weighted shares K is
+    rounded from them, and the additional variance from weights is not included.
     """
     from scipy.stats import hypergeom  # takes a second to load
 
@@ -357,24 +364,24 @@ def split_half(shares: np.ndarray, codes: np.ndarray, n: int) -> float:
 
 
 def wasserstein(p: np.ndarray, q: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Wasserstein-1 of distributions (..., codes) over ascending codes (codes,) or (..., codes), by their range."""
+    """Compute Wasserstein-1 of distributions (..., codes) by the range of ascending codes, (codes,) or (..., codes)."""
     return (abs(np.cumsum(p - q, -1))[..., :-1] * np.diff(codes)).sum(-1) / (codes[..., -1] - codes[..., 0])
 
 
 def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Jensen-Shannon distance in nats; 0 where the two are equal, whatever rounding makes of it."""
+    """Compute the Jensen-Shannon distance in nats; exactly 0 for equal distributions, without rounding errors."""
     with np.errstate(invalid="ignore"):
         return np.where(np.isclose(p, q).all(-1), 0.0, jensenshannon(p, q, axis=-1))
 
 
 def smoothed_kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """KL(country || model) in nats, one per cent of the uniform distribution mixed into both."""
+    """Compute KL(country || model) in nats, with one per cent of the uniform distribution mixed into both."""
     mixed = [(1 - SMOOTHING) * each + SMOOTHING / each.shape[-1] for each in (q, p)]
     return rel_entr(*mixed).sum(-1)
 
 
 def kl_clca(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """What CLCA's released code calls KL: a softmax is taken of what is a distribution already.
+    """Compute the value that CLCA's released code calls KL: a softmax is taken of what is a distribution already.
 
     ``kl_div(log_softmax(model), country)``, summed over the options; a perfect answer does not score 0. For comparison
     with published tables only (Liu, Korhonen & Gurevych 2025).
@@ -393,4 +400,4 @@ _DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of 
 }
 _HIGHER = ("accuracy_majority", "accuracy_sampled")
 _SAMPLED = ("w1", "js", "tv", "accuracy_sampled")
-_UNORDERED = _SAMPLED[1:]  # where no options are a scale
+_UNORDERED = _SAMPLED[1:]  # for items whose options are no scale

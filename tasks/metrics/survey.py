@@ -1,7 +1,7 @@
-"""The measure of a VSM 2013 shaped survey: answers to indices to loss, one mean an item first.
+"""The measure of a survey with the structure of VSM 2013: from answers to indices to loss.
 
-Mean answer per item over wordings, orders and respondents, then the six indices, then the distance to the published
-scores. The 24 items are fixed, so intervals come from respondents and stand on the indices only.
+Mean answer per item over paraphrases, orders and personas, then the six indices, then the distance to the published
+scores. The 24 items are fixed, so intervals come from personas and are given for the indices only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BENT = "a squared distance: what varies only adds to it, so that resampling is b
 
 @dataclass(frozen=True)
 class SurveyLoss:
-    """Loss (population,) of option probabilities (population, prompts, options); numpy float64 or torch."""
+    """Compute the loss (population,) of option probabilities (population, prompts, options); numpy float64 or torch."""
 
     codes: np.ndarray
     matrix: np.ndarray
@@ -43,22 +43,22 @@ class SurveyLoss:
 
     @property
     def parts(self) -> tuple[np.ndarray, ...]:
-        """The prompts that each index rests on."""
+        """Return the prompts that each index depends on."""
         return tuple(np.flatnonzero(row) for row in self.matrix)
 
     def total(self, terms: Any) -> Any:
-        """The loss (population,) that terms (population, 6) add up to."""
+        """Compute the loss (population,) from terms (population, 6)."""
         return total(terms, self.norm)
 
     def terms(self, probs: Any) -> Any:
-        """What each index adds to the loss, (population, 6)."""
+        """Compute each index's term of the loss, (population, 6)."""
         like = getattr(probs, "new_tensor", np.asarray)  # torch keeps its graph, dtype and device
         answers = read(probs, like(self.codes), self.readout)
         return terms(answers @ like(self.matrix.T) + like(self.offset), self.norm)
 
 
 class HofstedeSurvey:
-    """Scores answers to the 24 items against one country's six published scores."""
+    """The measure of answers to the 24 items against one country's six published scores."""
 
     def __init__(self, spec: TaskSpec, country: str, options: MeasureOptions) -> None:
         if spec.items.ids != ITEMS:
@@ -74,21 +74,21 @@ class HofstedeSurvey:
 
     @property
     def caution(self) -> str | None:
-        """Says so where a country's row is an estimate."""
+        """Return a caution if a country's row contains estimates."""
         if not self.scores.is_estimate(self.country):
             return None
         return f"the published scores of {name_of(self.country)} rest on estimates (edition {self.scores.edition})"
 
     @staticmethod
     def countries(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
-        """Codes of the countries with all six scores in an edition."""
+        """Return the codes of the countries with all six scores in an edition."""
         return scores_of(spec, edition).complete
 
     def loss_function(self, layout: Layout, readout: Readout) -> SurveyLoss:
-        """Loss of answers to these prompts in one read-out, under the norm of the options.
+        """Return the loss of answers to these prompts under one answer scoring and the norm of the options.
 
         Raises:
-            UsageError: an item is not asked; no index stands on half of its items.
+            UsageError: an item is missing; no index can be computed from half of its items.
         """
         if len(np.unique(layout.item)) < len(ITEMS):
             raise UsageError(f"{self.spec.name}: its loss needs all its items; take a task of labels or pairs.")
@@ -96,26 +96,26 @@ class HofstedeSurvey:
         return SurveyLoss(layout.codes, matrix, self.shift - self.target, readout, self.options.norm)
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
-        """Codes (prompts,) by inverse modelling: integer answers whose indices come nearest to the target."""
+        """Return codes (prompts,) by inverse modelling: the integer answers whose indices are nearest to the target."""
         return inverse(self.target, self.shift)[layout.item]
 
     def constant(self, layout: Layout) -> Answers:
-        """The middle of the scale, whatever is asked: every index equals its constant."""
+        """Return the middle of the scale for all prompts: every index equals its constant."""
         return middle_answers(layout)
 
     def baselines(self, layout: Layout) -> dict[str, Answers]:
-        """Answers whose indices are the world's mean, between neighbouring codes; nobody has counted majorities.
+        """Return answers whose indices are the world mean, between neighbouring codes; there are no data on majorities.
 
-        Under ``world`` constants they are the constant answer, since C itself is the world's mean.
+        Under ``world`` constants they equal the constant answer, because C itself is the world mean.
         """
         means = means_with(self.scores.world, self.shift)[layout.item]
         probs = np.maximum(1 - abs(layout.codes - means[:, None]), 0)
         return {"world mean": Answers(layout, probs[None], np.zeros((1, len(layout))))}
 
     def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
-        """All metrics of one split in one read-out.
+        """Compute all metrics of one split under one answer scoring.
 
-        ``loss`` is asked in the presentation orders that fitting may use; the other orders of the split have their own
+        ``loss`` uses the option orders that fitting may use; the other orders of the split have their own
         ``loss_<order>``. Unparsed texts are left out of the means and counted in ``unparsed``.
         """
         wordings, orders = answers.layout.asked_wordings, answers.layout.asked_orders
@@ -129,12 +129,12 @@ class HofstedeSurvey:
         return [Score(**base, **identity, **{"wordings": wordings, "orders": usual} | row) for row in rows]
 
     def _usual(self, answers: Answers) -> tuple[str, ...]:
-        """The orders that fitting may use, of those that were asked; all where none of them was."""
+        """Return the presented orders that fitting may use; all orders if none of them was presented."""
         orders, fitted = answers.layout.asked_orders, self.spec.metadata.splits.fit.orders
         return tuple(order for order in orders if order in fitted) or orders
 
     def sample(self, answers: Answers, readout: Readout) -> Sample:
-        """Item means of every respondent in the orders that fitting may use: ``loss`` and the six indices."""
+        """Return the item means of every persona in the orders that fitting may use: ``loss`` and the six indices."""
         asked = answers.take(answers.layout.where(answers.layout.asked_wordings, self._usual(answers)))
         layout = asked.layout
         found = tally(layout.respondent, layout.item, asked.values(readout)[0], len(ITEMS))
@@ -142,13 +142,13 @@ class HofstedeSurvey:
         metrics = {"loss": Metric(np.arange(len(ITEMS)), self._distance, higher_is_better=False, bent=BENT)}
         for row, name in enumerate(DIMENSIONS):
             cells = np.flatnonzero(matrix[row])
-            reach = 2 * abs(matrix[row]).sum()  # each of its four answers lies within two of the middle
+            reach = 2 * abs(matrix[row]).sum()  # each of its four answers lies within two points of the middle
             bounds = (self.shift[row] - reach, self.shift[row] + reach)
             metrics[name] = Metric(cells, partial(_index, matrix[row, cells], self.shift[row]), bounds=bounds)
         return Sample("respondents", *found, metrics)
 
     def _distance(self, means: np.ndarray) -> np.ndarray:
-        """The loss (...,) of item means (..., 24)."""
+        """Compute the loss (...,) of item means (..., 24)."""
         return distance(means @ weights().T + self.shift - self.target, "sse")
 
     def _aggregate(
@@ -166,7 +166,7 @@ class HofstedeSurvey:
             yield base | {"metric": "outside_mass", "value": float(asked.outside.mean()), "higher_is_better": False}
         means = self._item_means(asked, readout)
         if np.isnan(means).any():
-            return  # an item without a single valid answer has no mean: no index can be formed
+            return  # an item without a single valid answer has no mean, so no index can be computed
         note = COLLAPSED if is_collapsed(means) else None
         error = weights() @ means + self.shift - self.target
         base["note"] = note
@@ -189,7 +189,7 @@ class HofstedeSurvey:
         yield base | {"metric": "skill", "norm": "sse", "value": skill, "higher_is_better": True}
 
     def _indices(self, asked: Answers, readout: Readout, base: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Each index and its error; from 20 respondents on who do not nearly all agree, an interval."""
+        """Compute each index and its error, with an interval if 20 or more personas differ sufficiently."""
         index = weights() @ self._item_means(asked, readout) + self.shift
         sample = self.sample(asked, readout)
         for row, name in enumerate(DIMENSIONS):
@@ -200,7 +200,7 @@ class HofstedeSurvey:
     def _turned(
         self, answers: Answers, readout: Readout, wordings: tuple[str, ...], order: str, rows: list[dict[str, Any]]
     ) -> Iterator[dict[str, Any]]:
-        """The same wordings with the options listed the other way round."""
+        """Compute the loss of the same paraphrases with the options in another order."""
         asked = answers.take(answers.layout.where(wordings, (order,)))
         value = self._loss(asked, readout)
         if readout == "text":
@@ -221,12 +221,12 @@ class HofstedeSurvey:
 
     @staticmethod
     def _item_means(asked: Answers, readout: Readout) -> np.ndarray:
-        """Mean valid answer (24,) of each item; NaN for an item without one."""
+        """Compute the mean valid answer (24,) of each item; NaN for an item without one."""
         item = asked.layout.item
         _, sums, counts = tally(np.zeros_like(item), item, asked.values(readout)[0], len(ITEMS))
         return quotient(sums, counts)[0]
 
 
 def _index(factors: np.ndarray, constant: float, means: np.ndarray) -> np.ndarray:
-    """An index (...,) of the means (..., items) of its four items."""
+    """Compute an index (...,) from the means (..., items) of its four items."""
     return means @ factors + constant

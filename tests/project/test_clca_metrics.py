@@ -313,7 +313,7 @@ def test_a_study_in_which_nothing_moves_says_so():
         "US: kl_probs: the whole and the control answer alike.",
         "US: collapsed, since nearly all answers are one number: naive, whole.",
         "US: no answer differs from the bare model's: whole.",
-        "US: adapters of less than 4e-05 of the weights: in bfloat16 most of what tells them apart is rounding, "
+        "US: adapters of less than 4e-05 of the weights: in bfloat16 most of what distinguishes them is rounding, "
         "which standard errors over personas do not show: whole.",
     ]
 
@@ -334,5 +334,5 @@ def test_the_verdict_says_by_how_much():
 
     assert said(-0.02, 0.01) == "US: kl: the whole beats the control: -0.0200, 2.0 standard errors, p 0.01."
     assert "is worse than the control: +0.0200, 4.0" in said(0.02, 0.005)
-    assert "cannot be told from the control: -0.0030, 0.3" in said(-0.003, 0.01)
+    assert "does not differ significantly from the control: -0.0030, 0.3" in said(-0.003, 0.01)
     assert said(-0.02, 0.01, None).endswith("2.0 standard errors.") and "alike" in said(0.0, 0.0)

@@ -217,9 +217,11 @@ def test_options_in_no_order_are_compared_without_one(home):
         mine = part.probs[0][:, : len(goal)].mean(0)
         apart = abs(np.cumsum(mine - goal))[:-1].mean()
         each.append(apart if row.get("ordered", True) else abs(mine - goal).sum() / 2)
-    assert measure.objective(fit.layout, "expected")(fit.probs)[0] == pytest.approx(np.mean(each))
+    assert measure.loss_function(fit.layout, "expected")(fit.probs)[0] == pytest.approx(np.mean(each))
     torch = pytest.importorskip("torch")
-    assert float(measure.objective(fit.layout, "expected")(torch.tensor(fit.probs))[0]) == pytest.approx(np.mean(each))
+    assert float(measure.loss_function(fit.layout, "expected")(torch.tensor(fit.probs))[0]) == pytest.approx(
+        np.mean(each)
+    )
 
 
 def test_no_scale_no_w1(home):
@@ -244,7 +246,7 @@ def test_some_prompts_of_some_questions(home):
     whole = random_answers(render(spec, "heldout").layout)
     part = whole.take(np.random.default_rng(1).permutation(len(whole.layout))[:15])
     found = {row.metric: row.value for row in measure.score(part, "heldout", "expected")}
-    assert measure.objective(part.layout, "expected")(part.probs)[0] == pytest.approx(found["w1"])
+    assert measure.loss_function(part.layout, "expected")(part.probs)[0] == pytest.approx(found["w1"])
 
 
 def test_the_worlds_mean_is_that_of_the_others(home):

@@ -261,7 +261,7 @@ def test_padding_counts_for_nothing():
 
 @pytest.mark.parametrize("readout", ["text", "mean", ""])
 def test_another_readout_is_an_error(readout):
-    with pytest.raises(ValueError, match="unknown read-out"):
+    with pytest.raises(ValueError, match="unknown answer scoring"):
         read(PROBS, CODES, readout)
 
 

@@ -316,7 +316,7 @@ def test_an_imported_edition_and_a_country_without_items(small, tmp_path):
     assert (found["w1"].value, found["items"].value, found["w1"].edition) == (1, 1, "mine")
     assert values(spec, "IS", answers, edition="mine")["w1"] == 0
     assert countries_of(spec, "mine") == ("SE", "IS") and countries_of(spec, None) == ("SE", "NO", "FI")
-    with pytest.raises(UsageError, match="FI: small: no item"):
+    with pytest.raises(UsageError, match="FI: small: none of its items was asked"):
         measure_of(spec, "FI", MeasureOptions())
 
 

@@ -1,1 +1,1 @@
-"""A task of culteval in a package of its own; the entry point names the spec in this folder."""
+"""A culteval task in a separate package; the entry point names the spec in this folder."""

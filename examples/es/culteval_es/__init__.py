@@ -1,4 +1,4 @@
-"""A (1+lambda) evolution strategy (Rechenberg 1973): steps from the best vector, as long as one in five succeeds."""
+"""A (1+lambda) evolution strategy (Rechenberg 1973) with the one-fifth rule for the length of its steps."""
 
 from typing import ClassVar
 
@@ -8,12 +8,15 @@ from culteval.optimizers.search.interface import pack_rng, unpack_rng
 from culteval.optimizers.spaces import first_vectors
 from pydantic import Field
 
-SUCCESS = 1 / 5  # share of trials that beat their parent: where it is more, steps may be longer
+SUCCESS = 1 / 5  # share of trials that improve on their parent: above it, steps may be longer
 ARRAYS = ("trials", "count", "parent", "loss", "sigma")
 
 
 class EvolutionStrategy:
-    """Minimises from ``start`` (n, dim), its first generation, by steps of ``sigma``; later ones have n trials too."""
+    """A minimiser from ``start`` (n, dim), its first generation, with steps of ``sigma``.
+
+    Later generations have n trials.
+    """
 
     def __init__(self, start, sigma, rng):
         self.trials, self.count, self.sigma, self.rng = np.array(start, dtype=float), len(start), sigma, rng
@@ -25,7 +28,7 @@ class EvolutionStrategy:
 
     @property
     def limits(self):
-        return np.full(self.count, self.loss)  # a trial no better than the parent changes nothing
+        return np.full(self.count, self.loss)  # a trial no better than the parent has no effect
 
     def ask(self):
         if not len(self.trials):
@@ -54,13 +57,16 @@ class EvolutionStrategy:
 
 
 class ESSettings(BlackBoxSettings):
-    """Beside those of every search, ``population``: trials a generation."""
+    """The settings of the evolution strategy, in addition to those of every search.
+
+    ``population``: trials per generation.
+    """
 
     population: int = Field(10, ge=1, le=1000)
 
 
 class ES(BlackBox):
-    """Improves a soft prompt step by step on a loss that needs no gradient."""
+    """A (1+lambda) evolution strategy of soft prompts on a loss without gradients."""
 
     Settings: ClassVar = ESSettings
     summary: ClassVar = "soft prompt by a (1+lambda) evolution strategy, model frozen, no gradients"

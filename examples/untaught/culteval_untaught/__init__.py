@@ -1,4 +1,4 @@
-"""A model that was taught nothing: the embedded model's shape and tokenizer, its weights drawn at random."""
+"""An untrained model: the embedded model's shape and tokenizer, with random weights."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ SEED = 0
 
 
 def folder() -> Path:
-    """The model's folder, made once (540 MB): all that culteval asks of a model plug-in."""
+    """Return the model's folder, created once (540 MB); a model plug-in needs nothing else."""
     target = cache_dir() / "models" / f"untaught-{SEED}"
     if not target.exists():
         import torch

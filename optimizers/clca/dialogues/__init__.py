@@ -1,1 +1,1 @@
-"""Dialogues to learn from: scenarios, their simulation, files of other people's, filters, intents."""
+"""Dialogues for training: scenarios, simulation, files of the user's dialogues, filters, intents."""

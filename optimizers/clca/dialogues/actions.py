@@ -1,4 +1,4 @@
-"""What an agent may do in a turn, and how it is read from what a model wrote."""
+"""The actions of an agent in a turn, and their parsing from a model's text."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _JSON_KINDS: dict[str, Kind] = {
 
 
 class Action(NamedTuple):
-    """A kind and its text, empty for ``none`` and ``leave``."""
+    """The kind and text of an action; the text is empty for ``none`` and ``leave``."""
 
     kind: Kind
     text: str
 
 
 def parse_action(written: str) -> Action | None:
-    """The action that a model wrote, None where it is malformed.
+    """Parse the action that a model wrote; None if it is malformed.
 
-    The first line with anything in it counts: one of the four forms, or a JSON object with ``action_type`` and
-    ``argument`` as Sotopia's agents write it.
+    The first non-empty line counts: one of the four forms, or a JSON object with ``action_type`` and ``argument`` as
+    Sotopia's agents write it.
     """
     line = next((line.strip() for line in written.split("\n") if line.strip()), "")
     return _from_json(line) if line.startswith("{") else _from_line(line)
@@ -59,7 +59,7 @@ def _from_json(line: str) -> Action | None:
 
 
 def _checked(kind: Kind, text: str) -> Action | None:
-    """Words without the quotes around them; none where words are missing, and no words where none belong."""
+    """Check an action: words without surrounding quotes; None if words are missing, or are given where none belong."""
     if kind in ("none", "leave"):
         return Action(kind, "")
     words = " ".join(text.split()).strip('"“”* ')[:MOST].strip()
@@ -67,12 +67,12 @@ def _checked(kind: Kind, text: str) -> Action | None:
 
 
 def written(action: Action) -> str:
-    """An action in the form that agents are asked for; ``parse_action`` gives it back."""
+    """Format an action in the form requested from agents; ``parse_action`` is the inverse."""
     tag = {kind: tag for tag, kind in _TAGS.items()}[action.kind].upper()
     return f"{tag}: {action.text}" if action.text else tag
 
 
 def draw_openings(count: int, may_leave: bool, rng: np.random.Generator) -> list[str]:
-    """How so many actions begin: mostly speech, some gestures, and where one may leave, some of that."""
+    """Draw the beginnings of actions: mostly speech, some gestures and, where leaving is allowed, some departures."""
     weights = np.array([0.8, 0.1, 0.1 * may_leave])
     return rng.choice(["SPEAK:", "ACT:", "LEAVE"], count, p=weights / weights.sum()).tolist()

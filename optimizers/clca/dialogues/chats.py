@@ -1,8 +1,8 @@
-"""Dialogues as chats, in OpenAI's words (``messages``) or ShareGPT's (``conversations``), and files that are one array.
+"""Dialogues as chats, in OpenAI's format (``messages``) or ShareGPT's (``conversations``), and files with one array.
 
-Of a chat, two persons are made: ``User`` (roles user, human) and ``Assistant`` (assistant, gpt, chatgpt, bot, model).
-What the system says is the assistant's background, which the user does not see. There are no goals, and no scene but
-that they talk.
+A chat becomes a dialogue of two persons: ``User`` (roles user, human) and ``Assistant`` (assistant, gpt, chatgpt, bot,
+model). System messages become the assistant's background, which the user does not see. There are no goals, and the
+scene is only that they talk.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _SYSTEM = ("system", "developer")
 
 
 def is_chat(record: Any) -> bool:
-    """Whether a line of a file is a chat, of either kind."""
+    """Return whether a line of a file is a chat, in either format."""
     return isinstance(record, dict) and ("messages" in record or "conversations" in record)
 
 
 def fields_of(record: dict[str, Any], number: int) -> dict[str, Any]:
-    """The fields of a ``Dialogue`` that a chat makes; its ``number`` in the file is its id where it has none.
+    """Convert a chat to the fields of a ``Dialogue``; its ``number`` in the file is its id if it has none.
 
     Raises:
-        ValueError: no list of messages, a role or content that is none of those read, or fewer than two who speak.
+        ValueError: not a list of messages, an unknown role or content, or fewer than two speakers.
     """
     name = "messages" if "messages" in record else "conversations"
     if not isinstance(record[name], list):
@@ -56,24 +56,24 @@ def fields_of(record: dict[str, Any], number: int) -> dict[str, Any]:
 
 
 def _read(message: Any, where: str) -> tuple[str, str]:
-    """The role and text of a message, without empty lines, which end a turn in the file that is kept."""
+    """Return the role and text of a message, without empty lines, which end a turn in the file format."""
     if not isinstance(message, dict):
         raise ValueError(f"{where}: not an object with role and content")
     role, content = message.get("role", message.get("from")), message.get("content", message.get("value"))
     if role not in (*_ROLES, *_SYSTEM):
-        raise ValueError(f"{where}: role {str(role)[:20]!r} is none of {', '.join((*_ROLES, *_SYSTEM))}")
+        raise ValueError(f"{where}: role {str(role)[:20]!r} is not one of {', '.join((*_ROLES, *_SYSTEM))}")
     if isinstance(content, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in content):
         content = "\n".join(str(part.get("text", "")) for part in content)
     if not isinstance(content, str) or not content.strip():
-        raise ValueError(f"{where}: content is no text, or empty")
+        raise ValueError(f"{where}: content is not a text, or is empty")
     return role, re.sub(r"\s*\n\s*", "\n", content.strip())
 
 
 def elements(text: str) -> Iterator[tuple[int, Any]]:
-    """The elements of a JSON array, each with the line on which it begins.
+    """Yield the elements of a JSON array, each with the line on which it begins.
 
     Raises:
-        ValueError: not such an array; says where.
+        ValueError: not such an array; names the line.
     """
     gap, read = re.compile(r"[ \t\n\r]*"), json.JSONDecoder().raw_decode
     at, line, counted = _after(gap, text, text.index("[") + 1), 1, 0
@@ -94,5 +94,5 @@ def elements(text: str) -> Iterator[tuple[int, Any]]:
 
 def _after(gap: re.Pattern[str], text: str, at: int) -> int:
     found = gap.match(text, at)
-    assert found, "which matches nothing too"
+    assert found, "the pattern also matches an empty text"
     return found.end()

@@ -1,10 +1,10 @@
-"""Dialogues of two persons, and their file: JSON lines in the shape that Sotopia publishes its episodes in.
+"""Dialogues of two persons, and their file: JSON lines in the format of Sotopia's published episodes.
 
-Files of people's own may be one array too, and hold chats (``chats.py``).
+A user's file may also be one JSON array, and may contain chats (``chats.py``).
 
 A line has ``episode_id``, ``scenario``, ``codename``, ``agents_background`` and ``social_goals`` by name, and
 ``social_interactions``, the turns as text with an empty line between them (Zhou et al. 2024, arXiv 2310.11667).
-``country`` and ``intents`` are ours and may be missing.
+``country`` and ``intents`` are additions and may be missing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Text = Annotated[str, Field(max_length=8000)]
 
 
 class Turn(Strict):
-    """What one person does: ``speak`` and ``non-verbal`` have a text, ``none`` and ``leave`` have none."""
+    """The action of one person: ``speak`` and ``non-verbal`` have a text, ``none`` and ``leave`` have none."""
 
     speaker: Name
     kind: Kind
@@ -49,7 +49,7 @@ class Turn(Strict):
         return self
 
     def told(self) -> str:
-        """The turn as a sentence, as the published episodes have it."""
+        """Format the turn as a sentence, as in the published episodes."""
         return {
             "speak": f'{self.speaker} said: "{self.text}"',
             "non-verbal": f"{self.speaker} [non-verbal communication] {self.text}",
@@ -59,7 +59,7 @@ class Turn(Strict):
 
 
 class Dialogue(Strict):
-    """A scene and what two persons made of it; ``backgrounds`` and ``goals`` are private to each, in order."""
+    """A scene and its turns by two persons; ``backgrounds`` and ``goals`` are private to each, in order."""
 
     id: Annotated[str, Field(min_length=1, max_length=200)]
     codename: Annotated[str, Field(max_length=200)] = ""
@@ -74,13 +74,13 @@ class Dialogue(Strict):
     def _two(self) -> Dialogue:
         if self.people[0] == self.people[1]:
             raise ValueError("the two persons have one name")
-        if odd := {turn.speaker for turn in self.turns} - set(self.people):
-            raise ValueError(f"{sorted(odd)[0]!r} speaks and is neither of the two persons")
+        if unknown := {turn.speaker for turn in self.turns} - set(self.people):
+            raise ValueError(f"{sorted(unknown)[0]!r} speaks and is neither of the two persons")
         return self
 
 
 class _Episode(BaseModel):
-    """A line of the file; fields that others add are passed over."""
+    """A line of the file; additional fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -95,7 +95,7 @@ class _Episode(BaseModel):
 
 
 def as_episode(dialogue: Dialogue) -> dict[str, Any]:
-    """A dialogue in the published shape."""
+    """Convert a dialogue to the published format."""
     return {
         "episode_id": dialogue.id,
         "scenario": dialogue.scenario,
@@ -109,10 +109,10 @@ def as_episode(dialogue: Dialogue) -> dict[str, Any]:
 
 
 def from_episode(line: dict[str, Any]) -> Dialogue:
-    """A dialogue of the published shape.
+    """Convert a dialogue from the published format.
 
     Raises:
-        ValueError: a field that is missing or wrong, a turn of nobody, or two names that do not match.
+        ValueError: a missing or wrong field, a turn without a known speaker, or two names that do not match.
     """
     episode = _Episode.model_validate(line)
     people = tuple(episode.agents_background)
@@ -133,7 +133,10 @@ def from_episode(line: dict[str, Any]) -> Dialogue:
 
 
 def _turns(text: str, people: Sequence[str]) -> Iterator[Turn]:
-    """Turns of an interaction: each begins a paragraph with one of the names; other paragraphs go on with a turn."""
+    """Split an interaction into turns: each begins a paragraph with one of the names.
+
+    Other paragraphs continue a turn.
+    """
     begins = re.compile(rf"(?:^|\n\n)(?=(?:{'|'.join(map(re.escape, people))}) (?:said:|\[|did nothing|left the))")
     for part in (part for part in begins.split(text) if part.strip()):
         yield _turn(part.strip("\n"), people)
@@ -151,14 +154,14 @@ def _turn(text: str, people: Sequence[str]) -> Turn:
         if found := re.match(r"\[(?:non-verbal communication|action)\] *(.*)", done, re.DOTALL):
             return Turn(speaker=name, kind="non-verbal", text=found[1])
         return Turn(speaker=name, kind="none" if done.startswith("did nothing") else "leave")
-    raise ValueError(f"social_interactions: {text[:40]!r} is a turn of nobody")
+    raise ValueError(f"social_interactions: {text[:40]!r} is not a turn of either person")
 
 
 def read_dialogues(path: Path) -> list[Dialogue]:
-    """Dialogues of a file of JSON lines, or of one JSON array: episodes or chats.
+    """Read the dialogues of a file of JSON lines, or of one JSON array: episodes or chats.
 
     Raises:
-        InputError: too large, no dialogue, or a line that is none; names the line.
+        InputError: too large, no dialogue, or an invalid line; names the line.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file. Give a file of dialogues, one JSON object a line.")
@@ -177,7 +180,7 @@ def read_dialogues(path: Path) -> list[Dialogue]:
 
 
 def _records(path: Path) -> Iterator[tuple[int, Any]]:
-    """What a file holds, each with its line: the elements of an array, or what stands in each line."""
+    """Yield the records of a file, each with its line: the elements of an array, or the object on each line."""
     number = 1
     try:
         with path.open("rb") as file:
@@ -210,7 +213,7 @@ def write_dialogues(path: Path, dialogues: Iterable[Dialogue]) -> None:
 
 
 def save_dataset(folder: Path, dialogues: Sequence[Dialogue]) -> None:
-    """A folder that ``datasets.load_from_disk`` opens: a row a dialogue, turns as lists of equal length."""
+    """Write a folder that ``datasets.load_from_disk`` opens: one row per dialogue, turns as lists of equal length."""
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()

@@ -1,7 +1,8 @@
-"""Which dialogues are kept: checks that need no judge, then three judgements and the published drop rule.
+"""Filtering of dialogues: checks without a judge, then three judgements and the published drop rule.
 
-A judge is asked for quality, for the fit to the culture, and, told both, whether to keep the dialogue; each with its
-confidence. Only what quality or the last call bad, very confidently, is dropped (Liu et al. 2025, section 3).
+A judge is asked for quality, for the fit to the culture and, given both, whether to keep the dialogue; each with its
+confidence. A dialogue is dropped only if quality or the final judgement is bad with high confidence (Liu et al. 2025,
+section 3).
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ QUESTIONS = ("quality", "culture", "meta")
 _UNSPACED = "[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]"  # Thai, Japanese and Chinese characters
 _MOST = 4000  # characters of a reply
 _VERDICT = re.compile(r"\W*(?:verdict\W+)?(good|bad)\b", re.IGNORECASE)
-_VERDICT_LINE = re.compile(rf"\n{_VERDICT.pattern}", re.IGNORECASE)  # of another answer, whose confidence is its own
-# As in ``CONFIDENCE``: what is denied ("not very confident", "isn't sure") is said in one line, without a comma.
+_VERDICT_LINE = re.compile(rf"\n{_VERDICT.pattern}", re.IGNORECASE)  # of another answer, which has its own confidence
+# As in ``CONFIDENCE``; a negation ("not very confident", "isn't sure") is within one line, without a comma.
 _CONFIDENCE = re.compile(
     r"(\bvery[\s-]+confident\b)|(\bconfident\b)|((?:\bnot|n['’]t)[ -]+(?:\w+[ -]+){0,2}(?:confident|sure|certain)\b)",
     re.IGNORECASE,
@@ -40,7 +41,7 @@ _TEXTS = Path(__file__).with_name("agents.yaml")
 
 
 class Judgement(Strict):
-    """A judge's answer; ``verdict`` is None where none could be read, and then nothing is dropped for it."""
+    """A judge's answer; ``verdict`` is None if none could be parsed, which never drops a dialogue."""
 
     verdict: Literal["good", "bad"] | None
     confidence: Literal["very confident", "confident", "not sure"]
@@ -48,16 +49,16 @@ class Judgement(Strict):
 
     @property
     def drops(self) -> bool:
-        """Bad, and very confidently so."""
+        """Return whether the verdict is bad and very confident."""
         return self.verdict == "bad" and self.confidence == "very confident"
 
     def told(self) -> str:
-        """In words, for the judge who weighs both."""
+        """Format the judgement in words, for the final judgement that weighs both."""
         return f"{self.verdict}, {self.confidence}" if self.verdict else "nothing that can be read"
 
 
 class Decision(Strict):
-    """Whether a dialogue is kept, and why not; the judgements by question."""
+    """Whether a dialogue is kept, and the reasons if not; the judgements by question."""
 
     id: str
     kept: bool
@@ -66,23 +67,23 @@ class Decision(Strict):
 
 
 def read_judgement(reply: str) -> Judgement:
-    """A verdict and the first confidence after it; without a confidence the judge is taken to be not sure."""
+    """Parse a verdict and the first confidence after it; without a confidence it counts as not sure."""
     reply = reply[:_MOST]
     found = _VERDICT.match(reply)
     if not found:
         return Judgement(verdict=None, confidence="not sure", reply=reply)
-    told = _CONFIDENCE.search(_VERDICT_LINE.split(reply[found.end() :], maxsplit=1)[0])
-    level = CONFIDENCE[(told.lastindex or 0) - 1] if told else "not sure"
+    confidence = _CONFIDENCE.search(_VERDICT_LINE.split(reply[found.end() :], maxsplit=1)[0])
+    level = CONFIDENCE[(confidence.lastindex or 0) - 1] if confidence else "not sure"
     return Judgement(verdict=found[1].lower(), confidence=level, reply=reply)
 
 
 def check(dialogue: Dialogue, place: Place, checks: Sequence[str] = CHECKS, language: Language = ENGLISH) -> list[str]:
-    """What is wrong with a dialogue that can be seen without a judge; nothing where all is well.
+    """List the problems of a dialogue that can be detected without a judge; empty if there are none.
 
     Each problem begins with the name of its check and a colon.
 
     Args:
-        language: what is expected, of the dialogue as a whole.
+        language: the expected language of the dialogue as a whole.
     """
     spoken = [turn for turn in dialogue.turns if turn.kind == "speak"]
     words = split_words(said(dialogue).lower())
@@ -95,7 +96,7 @@ def check(dialogue: Dialogue, place: Place, checks: Sequence[str] = CHECKS, lang
         problems.append(f"both spoke: {' and '.join(silent)} said nothing")
     if (share := repeated(words)) > MOST_REPEATED:
         problems.append(f"repetition: {share:.0%} of word triples occur before")
-    if "language" in checks and (why := not_in(language, said(dialogue))):  # which takes a library to tell
+    if "language" in checks and (why := not_in(language, said(dialogue))):  # loading the detection library takes time
         problems.append(f"language: {why}")
     if not names_culture(dialogue, place):
         problems.append("culture words: no name, place or thing of the country is mentioned")
@@ -103,31 +104,31 @@ def check(dialogue: Dialogue, place: Place, checks: Sequence[str] = CHECKS, lang
 
 
 def said(dialogue: Dialogue) -> str:
-    """The words of all turns."""
+    """Return the words of all turns."""
     return " ".join(turn.text for turn in dialogue.turns)
 
 
 def split_words(text: str) -> list[str]:
-    """Words between spaces; of scripts without spaces, characters."""
+    """Split at spaces; in scripts without spaces, into characters."""
     return re.findall(rf"{_UNSPACED}|(?:(?!{_UNSPACED})\S)+", text)
 
 
 def repeated(words: Sequence[str]) -> float:
-    """The share of word triples that occurred before; 0 for fewer than three words."""
+    """Compute the share of word triples that occurred before; 0 for fewer than three words."""
     triples = list(zip(words, words[1:], words[2:], strict=False))
     return 1 - len(set(triples)) / len(triples) if triples else 0.0
 
 
 def names_culture(dialogue: Dialogue, place: Place) -> bool:
-    """Whether the turns mention a person by a name, or a word of the country; accents and case aside."""
-    told = _plain(said(dialogue))
+    """Return whether the turns mention a person's name, or a word of the country, ignoring accents and case."""
+    text = _plain(said(dialogue))
     names = [part for name in dialogue.people for part in name.split()]
     listed = [_plain(word) for word in (*place.words, *place.cities, *place.foods, *names)]
-    return any(re.search(_bounded(word), told) for word in listed)
+    return any(re.search(_bounded(word), text) for word in listed)
 
 
 def _bounded(word: str) -> str:
-    """A pattern of a word on its own; within others where its script has no spaces."""
+    """Build a pattern of a separate word; within others if its script has no spaces."""
     return re.escape(word) if re.match(_UNSPACED, word) else rf"\b{re.escape(word)}s?\b"
 
 
@@ -139,12 +140,12 @@ def _plain(text: str) -> str:
 def judge(
     dialogues: Sequence[Dialogue], culture: str, writer: Writer, seed: int, heard: Heard
 ) -> list[dict[str, Judgement]]:
-    """Three judgements a dialogue, question by question; the likeliest answers."""
-    texts, told = read_yaml(_TEXTS), [as_text(each) for each in dialogues]
+    """Ask three judgements per dialogue, question by question, with the most probable answers."""
+    texts, prompts = read_yaml(_TEXTS), [as_text(each) for each in dialogues]
     found: list[dict[str, Judgement]] = [{} for _ in dialogues]
     for number, question in enumerate(QUESTIONS):
         chats = []
-        for text, known in zip(told, found, strict=True):
+        for text, known in zip(prompts, found, strict=True):
             words = {"dialogue": text, "culture": culture}
             if question == "meta":
                 words |= {"quality": known["quality"].told(), "fit": known["culture"].told()}
@@ -160,12 +161,12 @@ def judge(
 
 
 def as_text(dialogue: Dialogue) -> str:
-    """Scene and turns as a judge reads them; goals and backgrounds stay private."""
+    """Format scene and turns for a judge; goals and backgrounds stay private."""
     return "\n".join([dialogue.scenario, *(turn.told() for turn in dialogue.turns)])
 
 
 def decide(dialogue: Dialogue, problems: Sequence[str], judgements: dict[str, Judgement]) -> Decision:
-    """Kept unless a check found a problem, or quality or the last judgement is bad and very confident."""
+    """Keep a dialogue unless a check found a problem, or quality or the final judgement is bad and very confident."""
     reasons = list(problems)
     for question in ("quality", "meta"):
         if question in judgements and judgements[question].drops:
@@ -174,9 +175,9 @@ def decide(dialogue: Dialogue, problems: Sequence[str], judgements: dict[str, Ju
 
 
 def tally(decisions: Iterable[Decision]) -> Counter[str]:
-    """How often each kind of reason dropped a dialogue, and how many were ``kept``.
+    """Count how often each kind of reason dropped a dialogue, and how many were ``kept``.
 
-    Where there was a judge, ``judgements`` says how many there are, and ``unreadable`` how many have no verdict.
+    With a judge, ``judgements`` is their number, and ``unreadable`` the number without a verdict.
     """
     counts: Counter[str] = Counter()
     for each in decisions:

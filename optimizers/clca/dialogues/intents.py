@@ -1,4 +1,4 @@
-"""One sentence a turn on what its speaker intends."""
+"""Intents: one sentence per turn on its speaker's intention."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TEXTS = Path(__file__).with_name("agents.yaml")
 
 
 def with_intents(dialogues: Sequence[Dialogue], writer: Writer, seed: int, heard: Heard) -> list[Dialogue]:
-    """The dialogues with an intent at every turn that has words; all are asked for, likeliest answers."""
+    """Add an intent to every turn that has words, from the most probable answers."""
     ask = read_yaml(_TEXTS)["intent"]
     places = [(i, k) for i, each in enumerate(dialogues) for k, turn in enumerate(each.turns) if turn.text]
     chats = []

@@ -1,4 +1,4 @@
-"""What language a text is in: the scripts of its letters, and what the library py3langid reads it as, all from disk."""
+"""Language detection: the scripts of a text's letters, and the prediction of the library py3langid, all from disk."""
 
 from __future__ import annotations
 
@@ -8,34 +8,37 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-# A text is in another language only where that is a million times likelier: English full of foreign names and dishes
-# comes to 200, one word over and over to 20,000, three short sentences of another to a hundred million and more.
+# A text is in another language only if that is a million times more probable: English full of foreign names and dishes
+# comes to 200, one word repeated to 20,000, three short sentences of another language to a hundred million or more.
 LEAST_IN_SCRIPT, SURELY = 0.8, 1e6
-NO_LANGUAGE = "zxx"  # what py3langid calls numbers, markup and random letters
+NO_LANGUAGE = "zxx"  # py3langid's code for numbers, markup and random letters
 
 
 class Language(NamedTuple):
-    """An ISO 639 code, and the script that most letters are of, as ``scripts`` names it."""
+    """An ISO 639 code, and the script of most letters, as ``scripts`` names it."""
 
     code: str
     script: str
 
 
-ENGLISH = Language("en", "LATIN")  # what agents write, who are told everything in English
+ENGLISH = Language("en", "LATIN")  # the language of agents, whose prompts are in English
 
 
 def language_of(texts: Sequence[str]) -> Language:
-    """What most of some texts are in, and most letters of these; English and its script where nothing can be told."""
+    """Detect the language of most of the texts, and the script of most letters.
+
+    English and its script if undetected.
+    """
     read = [(text, _ranked(text)[0][0]) for text in texts if scripts(text)]
     code = _most(Counter(code for _, code in read if code != NO_LANGUAGE), ENGLISH.code)
-    mine = [text for text, own in read if own == code] or texts
-    return Language(code, _most(scripts(" ".join(mine)), ENGLISH.script))
+    own_texts = [text for text, own in read if own == code] or texts
+    return Language(code, _most(scripts(" ".join(own_texts)), ENGLISH.script))
 
 
 def not_in(expected: Language, text: str) -> str:
-    """What speaks for another language than the expected one, in words; empty where nothing does.
+    """Describe the evidence for a language other than the expected one; empty if there is none.
 
-    A text that is too short, too garbled or too mixed to be sure of is given the benefit of the doubt.
+    A text that is too short, too garbled or too mixed for a certain result is accepted.
     """
     found = scripts(text)
     if not found:
@@ -49,7 +52,7 @@ def not_in(expected: Language, text: str) -> str:
 
 
 def scripts(text: str) -> Counter[str]:
-    """How many letters are of each script, by the first word of their Unicode names; Japanese counts as one."""
+    """Count letters by script, the first word of their Unicode names; Japanese counts as one script."""
     names = (unicodedata.name(char, "?").split()[0].partition("-")[0] for char in text if char.isalpha())
     return Counter("CJK" if name in ("HIRAGANA", "KATAKANA") else name for name in names)
 
@@ -59,13 +62,13 @@ def _most(counts: Counter[str], default: str) -> str:
 
 
 def _ranked(text: str) -> list[tuple[str, float]]:
-    """Every language that the library knows and the chance that a text is in it, the likeliest first."""
+    """Return every language of the library with its probability for a text, the most probable first."""
     return _identifier().rank(text)
 
 
 @cache
 def _identifier() -> Any:
-    """The library with its own model, which takes most of a second to unpack."""
+    """Load the library with its own model, which takes most of a second to unpack."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,4 +1,4 @@
-"""Scenes in a teacher's words, so that more of them is of the country than what data name."""
+"""Rewriting of scenes by a teacher, so that more of their content belongs to the country than the data provide."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from .scenarios import Scenario
 
 STYLE = Style(most=160, top_p=0.7)
 TEXTS = 5  # a scene: the setting, two backgrounds, two goals
-LONGER = 3  # times the old text and 200 characters: what is longer has begun another play
+LONGER = 3  # factor: a text longer than three times the old one plus 200 characters has started another play
 _TEXTS = Path(__file__).with_name("agents.yaml")
 
 
 def rewrite(
     scenes: Sequence[Scenario], culture: str, writer: Writer, seed: int, heard: Heard
 ) -> tuple[list[Scenario], int]:
-    """Setting, backgrounds and goals of every scene written anew, and how many of these texts stayed as they were.
+    """Rewrite setting, backgrounds and goals of every scene; return also the number of texts left unchanged.
 
-    A text stays where the new one is empty, much longer, or has lost a name: who plays whom is decided already.
+    A text is left unchanged if the new one is empty, much longer, or lacks a name: the roles are already assigned.
     """
     template = read_yaml(_TEXTS)["rewrite"]
-    told = [
+    requests = [
         template.format(culture=culture, country=name_of(scene.country), text=text)
         for scene in scenes
         for text in _texts(scene)
     ]
-    replies = in_parts(writer, [[{"role": "user", "content": each}] for each in told], STYLE, seed, heard)
+    replies = in_parts(writer, [[{"role": "user", "content": each}] for each in requests], STYLE, seed, heard)
     found, stayed = [], 0
     for number, scene in enumerate(scenes):
         names = [part for one in scene.people for part in one.name.split()]

@@ -21,7 +21,7 @@ _LISTS = {"city": "cities", "place": "places", "food": "foods", "holiday": "holi
 
 
 class SeedPerson(Strict):
-    """A person before there is a country; goal and secret are private."""
+    """A person before the choice of a country; goal and secret are private."""
 
     occupation: str
     age: Annotated[int, Field(ge=16, le=100)]
@@ -31,7 +31,7 @@ class SeedPerson(Strict):
 
 
 class Seed(Strict):
-    """A scenario with placeholders; ``values`` are the Hofstede dimensions that its conflict brings out."""
+    """A scenario with placeholders; ``values`` are the Hofstede dimensions of its conflict."""
 
     id: str
     theme: str
@@ -51,13 +51,13 @@ class Seed(Strict):
 
 
 class Seeds(Strict):
-    """The file of seeds."""
+    """The content of the seeds file."""
 
     scenarios: tuple[Seed, ...] = Field(min_length=1)
 
 
 class Place(Strict):
-    """What scenes of a country are made of; ``words`` show that a dialogue took place there."""
+    """The data for scenes in a country; ``words`` indicate that a dialogue took place there."""
 
     first_names: tuple[str, ...] = Field(min_length=2)
     family_names: tuple[str, ...] = Field(min_length=2)
@@ -83,12 +83,12 @@ class Person(Strict):
 
     @property
     def profile(self) -> str:
-        """What everybody in the scene knows of the person."""
+        """Describe the person as known to everyone in the scene."""
         return f"{self.name} ({self.age}, {self.occupation}). {self.background}"
 
 
 class Scenario(Strict):
-    """A scene set in a country, ready to be played."""
+    """A scene set in a country, ready for simulation."""
 
     id: str
     codename: str
@@ -99,13 +99,13 @@ class Scenario(Strict):
 
 
 def seeds() -> tuple[Seed, ...]:
-    """Our own seeds, in file order."""
+    """Return the project's own seeds, in file order."""
     path = _HERE / "scenarios.yaml"
     return parse(Seeds, read_yaml(path), path).scenarios
 
 
 def place_of(code: str) -> Place:
-    """What scenes of a country are made of.
+    """Return the data for scenes in a country.
 
     Raises:
         UsageError: no data for the country.
@@ -118,7 +118,7 @@ def place_of(code: str) -> Place:
 
 
 def adapt(seed: Seed, code: str, place: Place, rng: np.random.Generator) -> Scenario:
-    """A seed set in a country: names and places drawn, three customs told."""
+    """Set a seed in a country: draw names and places, and mention three customs."""
     first, second = (_full_name(place, given, rng) for given in rng.choice(place.first_names, 2, replace=False))
     drawn = {name: str(rng.choice(getattr(place, key))) for name, key in _LISTS.items()}
     words = drawn | {"first": first, "second": second}
@@ -144,7 +144,7 @@ def adapt(seed: Seed, code: str, place: Place, rng: np.random.Generator) -> Scen
 
 
 def adapted(code: str, count: int, rng: np.random.Generator) -> list[Scenario]:
-    """``count`` scenarios of a country; every seed is taken once before one is taken again, then with other names."""
+    """Draw ``count`` scenarios of a country; every seed is used once before it is repeated with other names."""
     place, own = place_of(code), seeds()
     found: list[Scenario] = []
     while len(found) < count:

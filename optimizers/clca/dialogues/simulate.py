@@ -1,4 +1,4 @@
-"""Two agents play each scenario: shared scene and profiles, private goals and secrets, one action a turn."""
+"""Simulation of scenarios by two agents: common scene and profiles, private goals and secrets, one action per turn."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .dialogue import Dialogue, Turn
 from .scenarios import Scenario
 from .sentences import whole_sentences
 
-LEAST_STAY = 4  # turns before anybody is drawn to leave
-TRIES = 3  # at one turn before a dialogue is dropped as malformed
+LEAST_STAY = 4  # turns before a departure may be drawn
+TRIES = 3  # at one turn, before a dialogue is dropped as malformed
 _TEXTS = Path(__file__).with_name("agents.yaml")
 
 
 class Playing(Strict):
-    """A dialogue under way: ``malformed`` counts what had to be asked again; ``ended`` says why it is over."""
+    """A running dialogue: ``malformed`` counts repeated requests; ``ended`` is the reason why it is over."""
 
     scenario: Scenario
     repeat: int
@@ -33,11 +33,11 @@ class Playing(Strict):
 
     @property
     def mover(self) -> int:
-        """Whose turn it is, 0 or 1; in a repeat the other person begins."""
+        """Return the index of the person to act, 0 or 1; in a repetition the other person begins."""
         return (len(self.turns) + self.repeat) % 2
 
     def dialogue(self) -> Dialogue:
-        """What was played, as a dialogue."""
+        """Return the played turns as a dialogue."""
         one, two = self.scenario.people
         return Dialogue(
             id=f"{self.scenario.id}-r{self.repeat}",
@@ -52,12 +52,12 @@ class Playing(Strict):
 
 
 def begin(scenarios: Sequence[Scenario], repeats: int) -> list[Playing]:
-    """Every scenario as often as asked for."""
+    """Start every scenario the given number of times."""
     return [Playing(scenario=scene, repeat=repeat) for scene in scenarios for repeat in range(repeats)]
 
 
 def chat_of(playing: Playing, culture: str) -> list[Message]:
-    """What the one whose turn it is sees: own actions as the assistant's, the other's as the user's."""
+    """Build the chat of the person to act: own actions as the assistant's, the other's as the user's."""
     texts = read_yaml(_TEXTS)
     scene, me = playing.scenario, playing.scenario.people[playing.mover]
     system = texts["system"].format(
@@ -78,12 +78,12 @@ def chat_of(playing: Playing, culture: str) -> list[Message]:
 def play_round(
     playing: Sequence[Playing], culture: str, writer: Writer, style: Style, turns: int, seed: int, drawn: bool = False
 ) -> list[Playing]:
-    """One turn of every dialogue that goes on, all asked together; malformed answers are asked again, then dropped.
+    """Play one turn of every running dialogue, in one batch; malformed answers are requested again, then dropped.
 
     Args:
-        turns: after so many a dialogue is over.
+        turns: the number after which a dialogue is over.
         seed: of this round.
-        drawn: whether the kind of each action is drawn, and the agent only finds the words.
+        drawn: whether the kind of each action is drawn, so that the agent writes only the words.
     """
     now, waiting = list(playing), [i for i, each in enumerate(playing) if not each.ended]
     for attempt in range(TRIES):
@@ -91,13 +91,13 @@ def play_round(
         if drawn and waiting:
             rng = np.random.default_rng([seed, attempt])
             begun = draw_openings(len(waiting), len(now[waiting[0]].turns) >= LEAST_STAY, rng)
-        asked = [k for k, start in enumerate(begun) if start != "LEAVE"]  # whoever leaves has nothing to say
+        asked = [k for k, start in enumerate(begun) if start != "LEAVE"]  # a person who leaves says nothing
         chats = [chat_of(now[waiting[k]], culture) for k in asked]
-        said = ["LEAVE"] * len(waiting)
+        replies = ["LEAVE"] * len(waiting)
         texts = writer.write(chats, style, seed + attempt, [begun[k] for k in asked]) if chats else []
         for k, text in zip(asked, texts, strict=True):
-            said[k] = text
-        actions = [parse_action(text) for text in said]
+            replies[k] = text
+        actions = [parse_action(text) for text in replies]
         for i, action in zip(waiting, actions, strict=True):
             now[i] = _after(now[i], action, turns)
         waiting = [i for i, action in zip(waiting, actions, strict=True) if action is None]
@@ -110,11 +110,11 @@ def _after(playing: Playing, action: Action | None, turns: int) -> Playing:
     if action is None:
         return playing.model_copy(update={"malformed": playing.malformed + 1})
     speaker = playing.scenario.people[playing.mover].name
-    said = (*playing.turns, Turn(speaker=speaker, kind=action.kind, text=whole_sentences(action.text)))
-    ended = "left" if action.kind == "leave" else "turns" if len(said) >= turns else ""
-    return playing.model_copy(update={"turns": said, "ended": ended})
+    played = (*playing.turns, Turn(speaker=speaker, kind=action.kind, text=whole_sentences(action.text)))
+    ended = "left" if action.kind == "leave" else "turns" if len(played) >= turns else ""
+    return playing.model_copy(update={"turns": played, "ended": ended})
 
 
 def round_seeds(seed: int) -> Callable[[int], int]:
-    """The seed of a round by its number, far from those of other rounds."""
+    """Return the seed of a round by its number, far from those of other rounds."""
     return lambda number: int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

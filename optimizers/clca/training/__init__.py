@@ -1,1 +1,1 @@
-"""What is learned from dialogues, and the LoRA adapter that learns it."""
+"""Training on dialogues: the examples, and the LoRA adapter."""

@@ -1,4 +1,4 @@
-"""The adapter while it is trained: LoRA beside the frozen weights, with head and embeddings in full where wished."""
+"""The adapter in training: LoRA beside the frozen weights, optionally with head and embeddings in full."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ....harness.util.atomic_io import replacing, write_json
 from ..settings import CLCASettings
 
 SIZE = "size.json"  # beside the adapter's own files
-_NAME = "default"  # peft's name of an adapter that was given none
+_NAME = "default"  # peft's default name of an adapter
 
 
 def attached(base: Any, settings: CLCASettings) -> Any:
-    """A transformers model with an untrained adapter, as peft has it; all that is trained is in float32.
+    """Attach a new adapter to a transformers model with peft; all trained weights are in float32.
 
     Raises:
         ValueError: the model has no such modules (peft's message).
@@ -24,21 +24,21 @@ def attached(base: Any, settings: CLCASettings) -> Any:
 
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # annotated as int, a factor all the same
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # annotated as int, but used as a factor
         lora_dropout=settings.dropout,
         target_modules=list(settings.modules),
         modules_to_save=["lm_head", "embed_tokens"] if settings.save_embeddings else None,
         task_type="CAUSAL_LM",
     )
     dtype = base.dtype
-    tuned = get_peft_model(base, config)  # has LoRA in float32, but copies of whole modules in the model's own dtype
+    tuned = get_peft_model(base, config)  # LoRA is in float32, but copies of whole modules are in the model's dtype
     for _, copy in _whole(tuned):
         _to_float32(copy, dtype)
     return tuned
 
 
 def save(tuned: Any, folder: Path) -> None:
-    """The folder of a PEFT adapter, atomically, whole modules in the model's dtype; ``SIZE`` says how large it is."""
+    """Write the folder of a PEFT adapter atomically, whole modules in the model's dtype; ``SIZE`` records its size."""
     size = sizes(tuned)
     for original, copy in _whole(tuned):
         copy.to(original.weight.dtype)
@@ -48,10 +48,10 @@ def save(tuned: Any, folder: Path) -> None:
 
 
 def sizes(tuned: Any) -> dict[str, float]:
-    """How large what was learned is against what it is added to: the quotient of the Frobenius norms over all modules.
+    """Compute the relative size of the learned change: the quotient of the Frobenius norms over all modules.
 
-    ``lora``: the product of LoRA's matrices, scaled; ``in full``: the change of head and embeddings, where trained. A
-    step of bfloat16 is 0.004 of a number: what is far below leaves most of the model's numbers as they were.
+    ``lora``: the product of LoRA's matrices, scaled; ``in full``: the change of head and embeddings, if trained. A step
+    of bfloat16 is 0.004 of a number: a change far below it leaves most of the model's numbers unchanged.
     """
     from peft.tuners.lora import LoraLayer
 
@@ -71,14 +71,14 @@ def sizes(tuned: Any) -> dict[str, float]:
 
 
 def size_of(folder: Path) -> dict[str, float]:
-    """``sizes`` of a saved adapter to two digits; empty where nobody noted them."""
+    """Return ``sizes`` of a saved adapter to two digits; empty if they were not recorded."""
     path = folder / SIZE
     noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return {name: float(f"{size:.2g}") for name, size in noted.items()}
 
 
 def _whole(tuned: Any) -> Iterator[tuple[Any, Any]]:
-    """Modules that are trained in full: the frozen one and the copy."""
+    """Return the modules that are trained in full: the frozen one and the copy."""
     from peft.utils import ModulesToSaveWrapper
 
     for module in tuned.modules():

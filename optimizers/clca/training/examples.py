@@ -1,4 +1,4 @@
-"""What is learned from a dialogue: both perspectives, each with a copy that answers with intents; own tokens only."""
+"""Training examples of a dialogue: both perspectives, each also with intents as answers; own tokens only."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..dialogues.actions import Action, written
 from ..dialogues.dialogue import Dialogue
 from ..writer import merged
 
-IGNORED = -100  # the label of a token that is not learned
+IGNORED = -100  # the label of a token that is not trained on
 Part = Literal["dialogue", "intent"]
 
 
 class Example(NamedTuple):
-    """Token ids (n,) and labels (n,), ``IGNORED`` but for the assistant's own tokens; where they come from."""
+    """Token ids (n,) and labels (n,), ``IGNORED`` except for the assistant's own tokens; and their origin."""
 
     ids: np.ndarray
     labels: np.ndarray
@@ -26,7 +26,7 @@ class Example(NamedTuple):
 
 
 def perspectives(dialogue: Dialogue, parts: Sequence[Part]) -> Iterator[list[Message]]:
-    """Chats of a dialogue as each person lives it: own turns as the assistant's, in actions or in intents."""
+    """Yield the chats of a dialogue from each person's view: own turns as the assistant's, as actions or as intents."""
     for part in parts:
         for number, name in enumerate(dialogue.people):
             chat = merged(_chat(dialogue, number, name, part))
@@ -35,8 +35,8 @@ def perspectives(dialogue: Dialogue, parts: Sequence[Part]) -> Iterator[list[Mes
 
 
 def _chat(dialogue: Dialogue, number: int, name: str, part: Part) -> Iterator[Message]:
-    told = f"{dialogue.scenario}\nYou are {name}. {dialogue.backgrounds[number]}\n{dialogue.goals[number]}"
-    yield {"role": "system", "content": told}
+    background = f"{dialogue.scenario}\nYou are {name}. {dialogue.backgrounds[number]}\n{dialogue.goals[number]}"
+    yield {"role": "system", "content": background}
     if dialogue.turns and dialogue.turns[0].speaker == name:
         yield {"role": "user", "content": "The scene begins."}
     for turn in dialogue.turns:
@@ -49,32 +49,32 @@ def _chat(dialogue: Dialogue, number: int, name: str, part: Part) -> Iterator[Me
 
 
 def encode(spoken: Chat, chat: Sequence[Message], most: int, source: str = "") -> Example | None:
-    """A chat as ids and labels, cut after ``most`` tokens; None where no token to learn is left.
+    """Encode a chat as ids and labels, cut after ``most`` tokens; None if no token to train on is left.
 
-    What the assistant says is found as what the template adds to the chat before it, the generation prompt included in
-    what is before, so that headers and other people's words are never learned.
+    The assistant's tokens are those that the template adds to the chat before them, including the generation prompt, so
+    that headers and other persons' words are never trained on.
 
     Raises:
-        InputError: the chat template rewrites earlier messages, so that tokens cannot be told apart.
+        InputError: the chat template rewrites earlier messages, so that tokens cannot be assigned to a role.
     """
     whole = spoken.chat_ids(chat, opened=False)
     labels = np.full(len(whole), IGNORED, dtype=np.int64)
     for place, message in enumerate(chat):
         if message["role"] != "assistant":
             continue
-        # Templates of models that think aloud write an empty block of thoughts before a new turn, not before old ones.
+        # Templates of reasoning models write an empty block of thoughts before a new turn, not before old ones.
         heads = (spoken.chat_ids(chat[:place], thoughts=thoughts) for thoughts in (True, False))
         before = next((head for head in heads if whole[: len(head)] == head), None)
         after = spoken.chat_ids(chat[: place + 1], opened=False)
         if before is None or whole[: len(after)] != after:
-            raise InputError("the chat template rewrites earlier messages; its tokens cannot be told apart.")
+            raise InputError("the chat template rewrites earlier messages; its tokens cannot be assigned to a role.")
         labels[len(before) : len(after)] = whole[len(before) : len(after)]
     ids = np.array(whole[:most], dtype=np.int64)
     return Example(ids, labels[:most], source) if (labels[:most] != IGNORED).any() else None
 
 
 def examples(dialogues: Iterable[Dialogue], spoken: Chat, parts: Sequence[Part], most: int) -> list[Example]:
-    """Every example of some dialogues, in order."""
+    """Return every example of some dialogues, in order."""
     found = (
         encode(spoken, chat, most, dialogue.id) for dialogue in dialogues for chat in perspectives(dialogue, parts)
     )
@@ -82,9 +82,9 @@ def examples(dialogues: Iterable[Dialogue], spoken: Chat, parts: Sequence[Part],
 
 
 def unrelated(spoken: Chat, like: Sequence[Example], most: int, rng: np.random.Generator) -> list[Example]:
-    """Arithmetic in talk, as many examples with about as many learned tokens each: what any training does.
+    """Build as many examples of arithmetic with about as many trained tokens each: the effect of any training.
 
-    Plays the part that rows of mathematics and of an encyclopedia play in the published ablation.
+    They replace the rows of mathematics and of an encyclopedia in the published ablation.
     """
     found = []
     for example in like:

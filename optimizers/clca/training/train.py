@@ -1,4 +1,4 @@
-"""LoRA on a model's own dialogues, by transformers' Trainer and peft; killed anywhere, it goes on and ends the same."""
+"""LoRA training on a model's own dialogues, by transformers' Trainer and peft; an interrupted run resumes exactly."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .examples import IGNORED, Example
 if TYPE_CHECKING:
     from ....harness.models.local import LanguageModel
 
-# Tokens of one forward and backward, which bounds memory; a batch is made of several. On a processor two padded
-# examples at once take longer than one after the other.
+# Tokens of one forward and backward pass, which bound the memory; a batch is divided into several. On a processor two
+# padded examples at once take longer than one after the other.
 MICRO_TOKENS = 512
 LORA, _CHECKPOINTS = "lora", "checkpoints"
 
 
 class Point(NamedTuple):
-    """A loss per learned token at a step, of what is trained on or (``heldout``) of what is left out."""
+    """A loss per trained token at a step, on the training data or (``heldout``) on the data left out."""
 
     step: int
     loss: float
@@ -37,14 +37,14 @@ class Point(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """The loss curve of a training, and how many tokens went through it, forward and back."""
+    """The loss curve of a training, and the number of tokens that were processed, forward and backward."""
 
     points: list[Point]
     tokens: int
 
 
 def divide(examples: Sequence[Example], share: float, rng: np.random.Generator) -> tuple[list[Example], list[Example]]:
-    """Examples to train on, and those of the dialogues left out; a dialogue's examples stay together."""
+    """Divide into training examples and those of the dialogues left out; a dialogue's examples stay together."""
     sources = rng.permutation(sorted({each.source for each in examples}))
     left = set(sources[: min(round(share * len(sources)), len(sources) - 1)].tolist())
     return [e for e in examples if e.source not in left], [e for e in examples if e.source in left]
@@ -58,10 +58,10 @@ def train(
     seed: int,
     tell: Tell,
 ) -> Trained:
-    """Train and save a PEFT LoRA adapter to ``folder / LORA``; the model itself is left as it was.
+    """Train and save a PEFT LoRA adapter to ``folder / LORA``; the model itself is unchanged.
 
     Raises:
-        RunError: nothing to learn from, no such modules, or a loss that is no number.
+        RunError: no training data, no such modules, or a loss that is not a number.
     """
     from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
 
@@ -98,7 +98,7 @@ def train(
 
 
 def _last_whole(checkpoints: Path) -> Path | None:
-    """The last checkpoint that was written to its end; what a kill left half written is removed."""
+    """Find the last complete checkpoint, and remove an incomplete one after an interruption."""
     whole: dict[int, Path] = {}
     for path in checkpoints.glob("checkpoint-*"):
         try:
@@ -109,7 +109,7 @@ def _last_whole(checkpoints: Path) -> Path | None:
 
 
 def _stopped_early(checkpoint: Path, patience: int) -> bool:
-    """Whether training ended with the judgement before this checkpoint; the trainer itself would go on from it."""
+    """Return whether training ended with the evaluation before this checkpoint; the trainer would continue from it."""
     state = json.loads((checkpoint / "trainer_state.json").read_bytes())
     callback = state["stateful_callbacks"].get("EarlyStoppingCallback", {"attributes": {}})
     return callback["attributes"].get("early_stopping_patience_counter", 0) >= patience
@@ -160,7 +160,7 @@ def _arguments(
         report_to=[],
         use_cpu=device == "cpu",
     )
-    arguments._n_gpu = min(1, arguments.n_gpu)  # one model, one device: a batch is what the settings say
+    arguments._n_gpu = min(1, arguments.n_gpu)  # one model, one device: a batch has the size of the settings
     return arguments
 
 
@@ -169,16 +169,16 @@ def _rows(examples: Sequence[Example]) -> list[dict[str, np.ndarray]]:
 
 
 def picks(model: Any) -> bool:
-    """Whether a model gives logits at some positions only, and takes labels for these."""
+    """Return whether a model can compute logits at some positions only, and takes labels for these."""
     given = inspect.signature(model.forward).parameters
     return "logits_to_keep" in given and any(each.kind is each.VAR_KEYWORD for each in given.values())
 
 
 class _Padding:
-    """Batches of equal length, padded at the end with what is neither read nor learned.
+    """Batches of equal length, padded at the end with tokens that are neither read nor trained on.
 
-    With ``picks``, logits are asked only where some row has a token to learn: over most positions the head, a fifth of
-    a small model, would be multiplied for nothing. Loss and gradients are the same.
+    With ``picks``, logits are computed only where some row has a token to train on: at most positions the head, a fifth
+    of a small model, would be multiplied without use. Loss and gradients are the same.
     """
 
     def __init__(self, pad: int, picks: bool) -> None:
@@ -198,7 +198,7 @@ class _Padding:
             "input_ids": padded(ids, self.pad),
             "attention_mask": padded([np.ones(len(each), dtype=np.int64) for each in ids], 0),
         }
-        if self.picks:  # labels are then given as the loss wants them: each at the position before its token
+        if self.picks:  # labels are then given in the loss's order: each at the position before its token
             kept = np.flatnonzero((labels[:, 1:] != IGNORED).any(0))
             labels = np.ascontiguousarray(labels[:, kept + 1])
             batch |= {"logits_to_keep": kept, "shift_labels": labels}
@@ -218,7 +218,7 @@ def _progress(tell: Tell) -> Any:
 
         on_step_end = on_train_begin
 
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # an early stop is an end too
+        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # also called at an early stop
             tell("training", state.max_steps, state.max_steps)
 
     return Progress()
@@ -235,10 +235,10 @@ def _points(history: Sequence[dict[str, float]]) -> list[Point]:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """torch's own generator seeded within a block, and as it was after it; libraries keep their warnings."""
+    """Seed torch's own generator within a block, restore it afterwards, and suppress libraries' warnings."""
     import torch
 
     with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the libraries, about one another
+        warnings.simplefilter("ignore")  # of the libraries, about each other
         torch.manual_seed(seed)
         yield

@@ -164,7 +164,7 @@ def test_a_changed_file_of_dialogues_is_another_run(tmp_path):
     assert plan(given).digest == config.digest
     own_dialogues(own, 4)
     assert plan(given).digest != config.digest
-    with pytest.raises(UsageError, match="not the file that this began with"):
+    with pytest.raises(UsageError, match="has changed since the start"):
         aligner_settings("clca", (), config.settings)
 
 

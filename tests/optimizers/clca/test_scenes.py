@@ -239,7 +239,7 @@ GOOD = as_episode(dialogue())
         ([json.dumps(GOOD), '{"episode_id": "x"}'], ":2: "),
         ([json.dumps(GOOD)] * 2, "one episode_id"),
         ([json.dumps(GOOD | {"social_goals": {"A": "", "B": ""}})], "not the persons"),
-        ([json.dumps(GOOD | {"social_interactions": "Eve said: hi"})], "turn of nobody"),
+        ([json.dumps(GOOD | {"social_interactions": "Eve said: hi"})], "not a turn of either person"),
         ([json.dumps(GOOD | {"agents_background": {"A": ""}})], "agents_background"),
         ([json.dumps(GOOD | {"scenario": "x" * 9000})], "scenario"),
         (["[" * 100_000], ":1: "),
