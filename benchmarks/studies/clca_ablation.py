@@ -225,8 +225,8 @@ def _same_study(path: Path, config: dict[str, Any]) -> None:
 
     Countries may be added; the request rate and the prices of an endpoint do not matter.
     """
-    url = (config["api"] or {}).get("base_url")
-    config = {name: value for name, value in config.items() if name not in ("country", "fit_country", "api")}
+    url = (config["endpoint"] or {}).get("base_url")
+    config = {name: value for name, value in config.items() if name not in ("country", "fit_country", "endpoint")}
     config["base_url"] = url
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else config
     flat = [each | {f"setting {name}": value for name, value in each["settings"].items()} for each in (config, before)]

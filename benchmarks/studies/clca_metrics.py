@@ -29,7 +29,8 @@ from culteval.optimizers.clca.writer import Heard, LocalWriter, Message, Style
 from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.measure import MeasureOptions
 from culteval.tasks.metrics.accuracy import Accuracy
-from culteval.tasks.metrics.shares import BENT, Shares, jensen_shannon, kl_clca, smoothed_kl
+from culteval.tasks.metrics.distribution_distances import jensen_shannon, kl_clca, smoothed_kl
+from culteval.tasks.metrics.shares import BENT, Shares
 from culteval.tasks.personas import panel
 from culteval.tasks.prompts import Asking, Prompts, render
 from culteval.tasks.sample import Metric, Sample, standard_error

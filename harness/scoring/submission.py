@@ -94,7 +94,9 @@ class Submission:
         Args:
             country: a name or code; ``all`` for every country of the reference [default: the submission's own].
             task: the only task to score [default: all of them].
-            edition, constants, norm: of the reference, instead of the submission's own.
+            edition: of the reference, instead of the submission's own.
+            constants: of the indices, instead of the submission's own.
+            norm: of the loss, instead of the submission's own.
 
         Raises:
             InputError: a bad submission. UsageError: a country or option that the reference does not have.
@@ -183,7 +185,9 @@ def score(
         submission: a ``Submission``, a ``Run``, or the path of either.
         country: a name or code; ``all`` for every country of the reference [default: the submission's own].
         task: the only task to score [default: all of them].
-        edition, constants, norm: of the reference, instead of the submission's own.
+        edition: of the reference, instead of the submission's own.
+        constants: of the indices, instead of the submission's own.
+        norm: of the loss, instead of the submission's own.
 
     Raises:
         InputError: a bad submission. UsageError: a country or option that the reference does not have.

@@ -72,8 +72,8 @@ def clca() -> None:
 def planned(flags: dict[str, Any]) -> RunConfig:
     """Return the configuration of a run of CLCA that the options ask for."""
     given = {name: flags[name] for name in _MODEL if flags.get(name) is not None}
-    settings = read_assignments("--set", flags["assignments"])
-    endpoint = endpoint_of(flags["base_url"], flags["endpoint"])
+    settings = read_assignments("--set", flags.get("assignments", ()))
+    endpoint = endpoint_of(flags.get("base_url"), flags.get("endpoint", ()))
     return plan(RunRequest.of(aligner="clca", tasks=("vsm13",), settings=settings, endpoint=endpoint, **given))
 
 

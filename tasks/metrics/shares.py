@@ -14,8 +14,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from scipy.spatial.distance import jensenshannon
-from scipy.special import rel_entr
 
 from ...errors import InputError, UsageError
 from ..answers import Answers, Layout, chosen
@@ -26,10 +24,10 @@ from ..schema import Readout, SplitName
 from ..score import Score, Sheet
 from ..spec import TaskSpec
 from .common import agreement, certain_answers, group_means, middle_answers, spreads, unanswered, uniform_answers
+from .distribution_distances import jensen_shannon, kl_clca, smoothed_kl, split_half, wasserstein
 from .share_reference import file_of, merges_of, reference_of
 from .share_table import load_shares
 
-SMOOTHING = 0.01  # of the uniform distribution mixed into both sides of the Kullback-Leibler divergence
 BENT = "a distance: what varies only adds to it, so that resampling is biased upward near zero"
 
 
@@ -343,53 +341,6 @@ def _is_ordered(spec: TaskSpec, item: str) -> bool:
     return spec.items.by_id[item].ordered if isinstance(spec.items, Questions) else True
 
 
-def split_half(shares: np.ndarray, codes: np.ndarray, n: int) -> float:
-    """Compute the exact expected normalised Wasserstein-1 between random halves of ``n`` people with these shares.
-
-    K of the n answered at or below a code. A random half of h people has k of them, which is hypergeometric (n, K, h),
-    so E|F1 - F2| = sum over k of P(k) |k / h - (K - k) / (n - h)|; the expectation of the distance is the sum over the
-    codes, by linearity, and using the same halves for all items changes no mean over items. With weighted shares K is
-    rounded from them, and the additional variance from weights is not included.
-    """
-    from scipy.stats import hypergeom  # takes a second to load
-
-    if n < 2:
-        return 0.0
-    half = n // 2
-    steps = np.diff(codes) / (codes[-1] - codes[0])
-    k = np.arange(half + 1)[:, None]
-    below = np.round(np.cumsum(shares)[:-1] * n).astype(int)
-    apart = (hypergeom.pmf(k, n, below, half) * abs(k / half - (below - k) / (n - half))).sum(0)
-    return float(apart @ steps)
-
-
-def wasserstein(p: np.ndarray, q: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Compute Wasserstein-1 of distributions (..., codes) by the range of ascending codes, (codes,) or (..., codes)."""
-    return (abs(np.cumsum(p - q, -1))[..., :-1] * np.diff(codes)).sum(-1) / (codes[..., -1] - codes[..., 0])
-
-
-def jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Compute the Jensen-Shannon distance in nats; exactly 0 for equal distributions, without rounding errors."""
-    with np.errstate(invalid="ignore"):
-        return np.where(np.isclose(p, q).all(-1), 0.0, jensenshannon(p, q, axis=-1))
-
-
-def smoothed_kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Compute KL(country || model) in nats, with one per cent of the uniform distribution mixed into both."""
-    mixed = [(1 - SMOOTHING) * each + SMOOTHING / each.shape[-1] for each in (q, p)]
-    return rel_entr(*mixed).sum(-1)
-
-
-def kl_clca(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Compute the value that CLCA's released code calls KL: a softmax is taken of what is a distribution already.
-
-    ``kl_div(log_softmax(model), country)``, summed over the options; a perfect answer does not score 0. For comparison
-    with published tables only (Liu, Korhonen & Gurevych 2025).
-    """
-    soft = np.exp(p) / np.exp(p).sum(-1, keepdims=True)
-    return rel_entr(q, soft).sum(-1)
-
-
 _DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of distributions (..., codes) each
     "js": jensen_shannon,
     "tv": lambda p, q: abs(p - q).sum(-1) / 2,
@@ -399,5 +350,5 @@ _DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of 
     "accuracy_sampled": lambda p, q: (p * q).sum(-1),
 }
 _HIGHER = ("accuracy_majority", "accuracy_sampled")
-_SAMPLED = ("w1", "js", "tv", "accuracy_sampled")
-_UNORDERED = _SAMPLED[1:]  # for items whose options are no scale
+_UNORDERED = ("js", "tv", "accuracy_sampled")  # for items whose options are no scale
+_SAMPLED = ("w1", *_UNORDERED)

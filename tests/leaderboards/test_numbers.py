@@ -61,7 +61,7 @@ def of_board(board):
     standings = []
     for one in board.standings:
         headline = [s.value for s in one.row.scores if s.metric == board.spec.metadata.headline.metric]
-        standings.append([one.entry.name, one.rank, one.basis, one.low, one.high, one.row.gain, headline])
+        standings.append([one.entry.name, one.rank, one.basis, one.low, one.high, one.row.improvement, headline])
     return {"baselines": trivial, "entries": standings}
 
 

@@ -18,6 +18,8 @@ from ..optimizers.clca.test_command import flags
 def study(command, *arguments):
     """A study's command in this process."""
     done = CliRunner().invoke(command.main, [str(argument) for argument in arguments])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
     return CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
 
@@ -110,7 +112,7 @@ def test_a_study_takes_other_prices_and_no_other_endpoint(tmp_path, monkeypatch)
 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-abcdefghijklmnop")
     clca_ablation._same_study(tmp_path / "config.json", dumped())
-    clca_ablation._same_study(tmp_path / "config.json", dumped(price_in=2.0, concurrency=3))
+    clca_ablation._same_study(tmp_path / "config.json", dumped(endpoint=("price_in=2.0", "concurrency=3")))
     with pytest.raises(RunError, match=r"\(base_url differ\)"):
         clca_ablation._same_study(tmp_path / "config.json", dumped(base_url="http://localhost:8000/v1"))
 

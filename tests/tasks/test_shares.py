@@ -17,8 +17,8 @@ from culteval.harness.scoring.score import score_answers
 from culteval.tasks import hooks
 from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.measure import MeasureOptions, countries_of, measure_of
+from culteval.tasks.metrics.distribution_distances import kl_clca, smoothed_kl, wasserstein
 from culteval.tasks.metrics.share_table import load_shares
-from culteval.tasks.metrics.shares import kl_clca, smoothed_kl, wasserstein
 from culteval.tasks.prompts import Asking, of_split, protocol, render
 from culteval.tasks.spec import load_spec
 from scipy import stats

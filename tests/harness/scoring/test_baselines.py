@@ -16,8 +16,8 @@ from culteval.harness.registry import spec_of
 from culteval.harness.scoring.baselines import PREFIXES, baselines, is_improvement, random_prefix
 from culteval.tasks.answers import Answers
 from culteval.tasks.measure import MeasureOptions, measure_of
+from culteval.tasks.metrics.distribution_distances import split_half
 from culteval.tasks.metrics.hofstede import inverse, means_with, weights
-from culteval.tasks.metrics.shares import split_half
 from culteval.tasks.prompts import Asking, protocol
 from culteval.tasks.score import Score
 from culteval.tasks.spec import load_spec
