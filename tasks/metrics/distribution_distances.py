@@ -1,4 +1,4 @@
-"""Distances between answer distributions: Wasserstein-1, Jensen-Shannon, Kullback-Leibler, and their split-half value."""
+"""Distances between answer distributions: Wasserstein-1, Jensen-Shannon, Kullback-Leibler; and a split-half value."""
 
 from __future__ import annotations
 

@@ -79,8 +79,8 @@ def test_it_is_every_run_of_its_sweep():
     planned = [cell.config for cell in cells(read_grid(path), path)]
     wanted = Counter((one.aligner, in_order(one.settings), one.country, one.seed, one.tasks) for one in planned)
     assert wanted == Counter(
-        (one.aligner.name, in_order(one.aligner.settings), one.country, one.seed, tuple(task.name for task in one.tasks))
-        for one in manifests()
+        (each.aligner.name, in_order(each.aligner.settings), each.country, each.seed, tuple(t.name for t in each.tasks))
+        for each in manifests()
     )
 
 
