@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 import psutil
 from culteval.harness.submissions.manifest import SUBMISSION
 from culteval.harness.sweeps.executors.base import Resources
-from culteval.harness.sweeps.grid import Arm, Grid, cells, engine_of, run_cells
+from culteval.harness.sweeps.grid import Arm, Grid, cells
+from culteval.harness.sweeps.scheduler import engine_of, run_cells
 
 from .common import Row, Settings, ratio, say
 

@@ -23,7 +23,8 @@ from ..report.progress import verbosity
 from ..runs.answer_cache import answers_folder
 from ..runs.config import assignments
 from ..sweeps.executors.base import Engine
-from ..sweeps.grid import Cell, cells, engine_of, read_grid, run_cells
+from ..sweeps.grid import Cell, cells, read_grid
+from ..sweeps.scheduler import engine_of, run_cells
 from ..sweeps.status import STATUS
 from ..util.command_help import GroupedCommand, option
 from .options import no_cache, terminal

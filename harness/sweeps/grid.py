@@ -1,11 +1,10 @@
-"""Grid of runs and its scheduler: finished runs are skipped, failed ones are retried, and their errors are kept."""
+"""The grid of a sweep file: every combination of models, aligners, settings, tasks, countries and seeds."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,13 +15,9 @@ from ...errors import CultevalError, InputError, did_you_mean
 from ...tasks.schema import Strict
 from ...tasks.spec import parse, read_yaml
 from ..runs.config import RunConfig
-from ..runs.folder import is_finished
 from ..runs.plan import RunRequest, plan
-from ..util import event_log as log
-from ..util.atomic_io import write_json
-from .executors.base import Engine, Job, Outcome, Resources
-from .executors.local import LocalEngine
-from .status import MOST_REASONS, STATUS, Row, State, read_rows
+from .executors.base import Resources
+from .status import MOST_REASONS, Row, State
 
 _OWN = {"model", "tasks", "country", "seed", "budget", "aligner", "settings", "config"}  # fields of the grid
 MOST_VARIANTS = 10_000  # of all aligners together
@@ -191,91 +186,3 @@ def cells(grid: Grid, source: Path) -> list[Cell]:
         varied = {key: config.settings[key] for key in one.varied}
         by_name.setdefault(name := config.folder_name(), Cell(config, name, varied))
     return list(by_name.values())
-
-
-def run_cells(
-    grid: Sequence[Cell],
-    root: Path,
-    engine: Engine,
-    retries: int,
-    tell: Callable[[Sequence[Cell]], None],
-    cache: Path | None = None,
-) -> None:
-    """Run every cell that is not finished and keep ``sweep.json`` in ``root`` up to date.
-
-    A worker that dies is replaced, and its run resumes from its checkpoint. A failed run is retried after the others.
-    Attempts, seconds and errors of earlier calls stay in ``sweep.json``, also those of runs outside this grid.
-
-    Args:
-        engine: the executor of the runs.
-        retries: retries of a failed run.
-        tell: called with the cells after every change.
-        cache: folder of cached answers; None to use no cache.
-
-    Raises:
-        InputError: a damaged ``sweep.json``.
-    """
-    stored = read_rows(root)
-    for cell in grid:
-        if cell.name in stored:
-            cell.take(stored.pop(cell.name))
-        _look(cell, root)
-    others = [row.model_dump(mode="json") for row in stored.values()]
-
-    def keep() -> None:
-        write_json(root / STATUS, [cell.record() for cell in grid] + others)
-        tell(grid)
-
-    waiting = [cell for cell in grid if cell.state == "waiting"]
-    idle, running = list(range(engine.workers)), dict[int, Cell]()
-    keep()
-    while waiting or running:
-        while waiting and idle:
-            cell = running[worker := idle.pop(0)] = waiting.pop(0)
-            cell.state, cell.tries, cell.attempts = "running", cell.tries + 1, cell.attempts + 1
-            engine.start(worker, Job(cell.config, root, cache))
-            keep()
-        for worker, outcome in engine.finished(1.0):
-            cell = running.pop(worker)
-            idle.append(worker)
-            if _settle(cell, outcome, retries):
-                waiting.append(cell)
-            keep()
-
-
-def _look(cell: Cell, root: Path) -> None:
-    """Mark a finished run as skipped, and a damaged one as failed, since a retry would not repair it."""
-    try:
-        if is_finished(root / cell.name):
-            cell.state = "skipped"
-    except (InputError, OSError) as error:
-        cell.state = "failed"
-        cell.blame(str(error))
-
-
-def _settle(cell: Cell, outcome: Outcome, retries: int) -> bool:
-    """Record an outcome in its cell and return whether to retry it."""
-    cell.seconds, cell.cached = cell.seconds + outcome.seconds, outcome.cached
-    if outcome.reason is None:
-        cell.state = "done"
-    else:
-        cell.blame(outcome.reason)
-        cell.state = "waiting" if cell.tries <= retries else "failed"
-    log.tell(cell.name, cell.state, attempt=cell.attempts, seconds=round(outcome.seconds, 1), reason=outcome.reason)
-    return cell.state == "waiting"
-
-
-def default_workers() -> int:
-    """Return one worker for every eight processors and at least one, since one run uses several processors."""
-    return max(1, (os.cpu_count() or 1) // 8)
-
-
-def engine_of(name: str, grid: Sequence[Cell], resources: Resources, workers: int | None, address: str) -> Engine:
-    """Make the executor of a name, ``local`` or ``ray``, not yet entered; ``workers`` None takes its default."""
-    if name == "local":
-        return LocalEngine(workers or default_workers(), resources)
-    from .executors.ray import RayEngine
-
-    if resources.cpus is None:  # a worker needs as many processors as its run has threads
-        resources = resources.model_copy(update={"cpus": float(max(cell.config.threads or 1 for cell in grid))})
-    return RayEngine(workers, resources, address, any(cell.config.device.startswith("cuda") for cell in grid))

@@ -19,7 +19,8 @@ from culteval.harness.runs.folder import Checksums
 from culteval.harness.sweeps.executors.base import Job, Outcome, Resources
 from culteval.harness.sweeps.executors.local import LocalEngine
 from culteval.harness.sweeps.executors.ray import RayEngine, _Worker, room
-from culteval.harness.sweeps.grid import cells, engine_of, read_grid, run_cells
+from culteval.harness.sweeps.grid import cells, read_grid
+from culteval.harness.sweeps.scheduler import engine_of, run_cells
 from culteval.harness.sweeps.status import MOST_REASONS, STATUS
 from culteval.harness.util.atomic_io import write_text
 
