@@ -12,7 +12,7 @@ import psutil
 from culteval.harness.submissions.manifest import SUBMISSION
 from culteval.harness.sweeps.executors.base import Resources
 from culteval.harness.sweeps.grid import Arm, Grid, cells
-from culteval.harness.sweeps.scheduler import engine_of, run_cells
+from culteval.harness.sweeps.scheduler import executor_of, run_cells
 
 from .common import Row, Settings, ratio, say
 
@@ -58,7 +58,7 @@ def _measure(settings: Settings, dtype: str, budget: int, countries: tuple[str, 
     runs = f"{len(taken['local'][0].answers)} runs, {WORKERS} workers; answers {'equal' if same else 'DIFFER'}"
     rows = []
     for name, field in (("clock", "clock"), ("processors", "worked")):
-        local, ray = ([getattr(one, field) for one in taken[engine]] for engine in ENGINES)
+        local, ray = ([getattr(one, field) for one in taken[executor]] for executor in ENGINES)
         note = runs if field == "worked" else _starts(taken)
         seconds = {"seconds": statistics.median(ray), "seconds_peer": statistics.median(local)}
         rows.append(Row(name=name, dtype=dtype, ratio=ratio(local, ray), note=note, **seconds))
@@ -69,9 +69,9 @@ def _sweep(name: str, grid: Grid) -> _Taken:
     planned = cells(grid, Path("engines"))
     with TemporaryDirectory() as temporary:
         root, started = Path(temporary), time.perf_counter()
-        with engine_of(name, planned, Resources(), WORKERS, "local") as engine:
+        with executor_of(name, planned, Resources(), WORKERS, "local") as executor:
             entered = time.perf_counter()
-            run_cells(planned, root, engine, 0, lambda now: None)
+            run_cells(planned, root, executor, 0, lambda now: None)
             ended, worked = time.perf_counter(), _worked()
         left = time.perf_counter()
         if broken := [cell for cell in planned if cell.state != "done"]:

@@ -22,9 +22,9 @@ from ...tasks.countries import name_of
 from ..report.progress import verbosity
 from ..runs.answer_cache import answers_folder
 from ..runs.config import assignments
-from ..sweeps.executors.base import Engine
+from ..sweeps.executors.base import Executor
 from ..sweeps.grid import Cell, cells, read_grid
-from ..sweeps.scheduler import engine_of, run_cells
+from ..sweeps.scheduler import executor_of, run_cells
 from ..sweeps.status import STATUS
 from ..util.command_help import GroupedCommand, option
 from .options import no_cache, terminal
@@ -94,7 +94,7 @@ def sweep(ctx: click.Context, file: str, out: str | None, dry_run: bool, as_json
     spec = read_grid(path)
     grid = _chosen(cells(spec, path), flags)
     if not dry_run:
-        executor = engine_of(flags["executor"], grid, spec.resources, flags["workers"], flags["address"])
+        executor = executor_of(flags["executor"], grid, spec.resources, flags["workers"], flags["address"])
         _carry_out(grid, root.absolute(), executor, as_json, flags)
     if as_json:
         click.echo(json.dumps([cell.record() for cell in grid], indent=2))
@@ -129,7 +129,7 @@ def _chosen(grid: Sequence[Cell], flags: Mapping[str, Any]) -> list[Cell]:
     return chosen
 
 
-def _carry_out(grid: Sequence[Cell], root: Path, executor: Engine, as_json: bool, flags: Mapping[str, Any]) -> None:
+def _carry_out(grid: Sequence[Cell], root: Path, executor: Executor, as_json: bool, flags: Mapping[str, Any]) -> None:
     """Run what is not finished and keep a table on the terminal up to date."""
     started, answers = time.monotonic(), None if flags["no_cache"] else answers_folder()
     with terminal(as_json, flags["talk"]) as display, executor:

@@ -10,8 +10,8 @@ from ...errors import InputError
 from ..runs.folder import is_finished
 from ..util import event_log as log
 from ..util.atomic_io import write_json
-from .executors.base import Engine, Job, Outcome, Resources
-from .executors.local import LocalEngine
+from .executors.base import Executor, Job, Outcome, Resources
+from .executors.local import LocalExecutor
 from .grid import Cell
 from .status import STATUS, read_rows
 
@@ -19,7 +19,7 @@ from .status import STATUS, read_rows
 def run_cells(
     grid: Sequence[Cell],
     root: Path,
-    engine: Engine,
+    executor: Executor,
     retries: int,
     tell: Callable[[Sequence[Cell]], None],
     cache: Path | None = None,
@@ -30,7 +30,7 @@ def run_cells(
     Attempts, seconds and errors of earlier calls stay in ``sweep.json``, also those of runs outside this grid.
 
     Args:
-        engine: the executor of the runs.
+        executor: the executor of the runs.
         retries: retries of a failed run.
         tell: called with the cells after every change.
         cache: folder of cached answers; None to use no cache.
@@ -50,15 +50,15 @@ def run_cells(
         tell(grid)
 
     waiting = [cell for cell in grid if cell.state == "waiting"]
-    idle, running = list(range(engine.workers)), dict[int, Cell]()
+    idle, running = list(range(executor.workers)), dict[int, Cell]()
     keep()
     while waiting or running:
         while waiting and idle:
             cell = running[worker := idle.pop(0)] = waiting.pop(0)
             cell.state, cell.tries, cell.attempts = "running", cell.tries + 1, cell.attempts + 1
-            engine.start(worker, Job(cell.config, root, cache))
+            executor.start(worker, Job(cell.config, root, cache))
             keep()
-        for worker, outcome in engine.finished(1.0):
+        for worker, outcome in executor.finished(1.0):
             cell = running.pop(worker)
             idle.append(worker)
             if _settle(cell, outcome, retries):
@@ -93,12 +93,12 @@ def default_workers() -> int:
     return max(1, (os.cpu_count() or 1) // 8)
 
 
-def engine_of(name: str, grid: Sequence[Cell], resources: Resources, workers: int | None, address: str) -> Engine:
+def executor_of(name: str, grid: Sequence[Cell], resources: Resources, workers: int | None, address: str) -> Executor:
     """Make the executor of a name, ``local`` or ``ray``, not yet entered; ``workers`` None takes its default."""
     if name == "local":
-        return LocalEngine(workers or default_workers(), resources)
-    from .executors.ray import RayEngine
+        return LocalExecutor(workers or default_workers(), resources)
+    from .executors.ray import RayExecutor
 
     if resources.cpus is None:  # a worker needs as many processors as its run has threads
         resources = resources.model_copy(update={"cpus": float(max(cell.config.threads or 1 for cell in grid))})
-    return RayEngine(workers, resources, address, any(cell.config.device.startswith("cuda") for cell in grid))
+    return RayExecutor(workers, resources, address, any(cell.config.device.startswith("cuda") for cell in grid))

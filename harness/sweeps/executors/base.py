@@ -49,7 +49,7 @@ class Outcome:
     cached: tuple[str, ...] = ()
 
 
-class Engine(Protocol):
+class Executor(Protocol):
     """Executor with workers 0 to ``workers`` - 1, each of which executes one run at a time and keeps its model.
 
     Runs write their results to their folders; only an ``Outcome`` is returned. Leaving the context ends all workers at

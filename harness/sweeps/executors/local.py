@@ -29,7 +29,7 @@ class _Worker:
         self.process.join()
 
 
-class LocalEngine:
+class LocalExecutor:
     """Executor with processes of this machine; ``resources.cpus`` are the threads of a worker, cards are ignored."""
 
     def __init__(self, workers: int, resources: Resources) -> None:
@@ -46,7 +46,7 @@ class LocalEngine:
         self._at.clear()
 
     def start(self, worker: int, job: Job) -> None:
-        """Start a run on an idle worker; see ``Engine``."""
+        """Start a run on an idle worker; see ``Executor``."""
         if worker in self._at and not self._at[worker].process.is_alive():  # it died while idle
             self._at.pop(worker).end()
         if worker not in self._at:
@@ -62,7 +62,7 @@ class LocalEngine:
         return _Worker(process, ours)
 
     def finished(self, seconds: float) -> list[tuple[int, Outcome]]:
-        """Return the workers whose runs ended; see ``Engine``."""
+        """Return the workers whose runs ended; see ``Executor``."""
         pipes = {number: worker.pipe for number, worker in self._at.items() if worker.busy}
         ready = wait(list(pipes.values()), seconds)
         return [(number, self._outcome(number)) for number, pipe in pipes.items() if pipe in ready]

@@ -21,7 +21,7 @@ _STORE = 80 << 20  # bytes of the object store of a cluster started here, about 
 _PASSED = ("CULTEVAL_", "HF_", "TRANSFORMERS_")  # prefixes of the variables that workers on other nodes need
 
 
-class RayEngine:
+class RayExecutor:
     """Executor with actors of a cluster.
 
     Args:
@@ -70,7 +70,7 @@ class RayEngine:
         return self._requested or slots
 
     def start(self, worker: int, job: Job) -> None:
-        """Start a run on an idle worker; see ``Engine``."""
+        """Start a run on an idle worker; see ``Executor``."""
         if worker not in self._actors:
             environment = {name: value for name, value in os.environ.items() if name.startswith(_PASSED)}
             threads = str(max(1, int(self._cpus)))
@@ -79,7 +79,7 @@ class RayEngine:
         self._running[self._actors[worker].work.remote(job)] = worker
 
     def finished(self, seconds: float) -> list[tuple[int, Outcome]]:
-        """Return the workers whose runs ended; see ``Engine``."""
+        """Return the workers whose runs ended; see ``Executor``."""
         self._ray.wait(list(self._running), timeout=seconds)
         done, _ = self._ray.wait(list(self._running), num_returns=len(self._running), timeout=0)
         return [self._outcome(reference) for reference in done]

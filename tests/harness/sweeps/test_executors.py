@@ -17,10 +17,10 @@ from culteval.harness.cli.main import cli
 from culteval.harness.runs.execute import SCORES
 from culteval.harness.runs.folder import Checksums
 from culteval.harness.sweeps.executors.base import Job, Outcome, Resources
-from culteval.harness.sweeps.executors.local import LocalEngine
-from culteval.harness.sweeps.executors.ray import RayEngine, _Worker, room
+from culteval.harness.sweeps.executors.local import LocalExecutor
+from culteval.harness.sweeps.executors.ray import RayExecutor, _Worker, room
 from culteval.harness.sweeps.grid import cells, read_grid
-from culteval.harness.sweeps.scheduler import engine_of, run_cells
+from culteval.harness.sweeps.scheduler import executor_of, run_cells
 from culteval.harness.sweeps.status import MOST_REASONS, STATUS
 from culteval.harness.util.atomic_io import write_text
 
@@ -48,7 +48,7 @@ def planned(file):
 
 
 class Scripted:
-    """An engine that does nothing, in a given number of turns a run; ``fails`` says how often a run fails first."""
+    """An executor that does nothing, in a given number of turns a run; ``fails`` says how often a run fails first."""
 
     def __init__(self, workers, fails):
         self.workers, self.fails, self.busy, self.order = workers, dict(fails), {}, []
@@ -70,9 +70,9 @@ class Scripted:
 def test_every_run_is_done_and_what_failed_comes_last(file, tmp_path, workers):
     grid = planned(file)
     names = [cell.name for cell in grid]
-    engine, told = Scripted(workers, {names[0]: 1, names[2]: 9}), []
-    run_cells(grid, tmp_path, engine, 1, lambda now: told.append([cell.state for cell in now]))
-    assert engine.order[:4] == names and sorted(engine.order[4:]) == sorted([names[0], names[2]])
+    executor, told = Scripted(workers, {names[0]: 1, names[2]: 9}), []
+    run_cells(grid, tmp_path, executor, 1, lambda now: told.append([cell.state for cell in now]))
+    assert executor.order[:4] == names and sorted(executor.order[4:]) == sorted([names[0], names[2]])
     assert {cell.name: (cell.state, cell.attempts) for cell in grid} == {
         names[0]: ("done", 2), names[1]: ("done", 1), names[2]: ("failed", 2), names[3]: ("done", 1),
     }  # fmt: skip
@@ -82,7 +82,7 @@ def test_every_run_is_done_and_what_failed_comes_last(file, tmp_path, workers):
 
 
 def rows_after(file, root, fails, retries=1):
-    """One more call of a sweep, by an engine whose successes leave scores: its rows by name."""
+    """One more call of a sweep, by an executor whose successes leave scores: its rows by name."""
 
     class Writing(Scripted):
         def finished(self, seconds):
@@ -130,10 +130,10 @@ def test_a_damaged_status_is_refused_and_left_as_it_is(file, tmp_path, damage):
         "more": row | {"another": 1},
     }
     path.write_text(json.dumps([changed[damage]]) if damage in changed else damage)
-    before, engine = path.read_bytes(), Scripted(1, {})
+    before, executor = path.read_bytes(), Scripted(1, {})
     with pytest.raises(InputError, match=r"sweep\.json: .*Remove the file") as caught:
-        run_cells(planned(file), tmp_path, engine, 1, lambda now: None)
-    assert "\n" not in str(caught.value) and path.read_bytes() == before and engine.order == []
+        run_cells(planned(file), tmp_path, executor, 1, lambda now: None)
+    assert "\n" not in str(caught.value) and path.read_bytes() == before and executor.order == []
 
 
 def test_a_finished_run_is_skipped_only_where_it_is_whole(file, tmp_path):
@@ -156,20 +156,20 @@ def test_a_finished_run_is_skipped_only_where_it_is_whole(file, tmp_path):
 def test_a_worker_that_died_idle_is_replaced(file, tmp_path):
     """Both runs fail at once, for a task that is not there: only who does them matters."""
     config = planned(file)[0].config.model_copy(update={"tasks": ("nosuch",)})
-    with LocalEngine(1, Resources(cpus=2)) as engine:
-        first = run_one(engine, Job(config, tmp_path))
-        os.kill(engine._at[0].process.pid, signal.SIGKILL)
-        engine._at[0].process.join()
-        second = run_one(engine, Job(config, tmp_path))
-        process = engine._at[0].process
+    with LocalExecutor(1, Resources(cpus=2)) as executor:
+        first = run_one(executor, Job(config, tmp_path))
+        os.kill(executor._at[0].process.pid, signal.SIGKILL)
+        executor._at[0].process.join()
+        second = run_one(executor, Job(config, tmp_path))
+        process = executor._at[0].process
     assert "nosuch" in first.reason and second.reason == first.reason
     assert not process.is_alive()
 
 
-def run_one(engine, job):
-    engine.start(0, job)
+def run_one(executor, job):
+    executor.start(0, job)
     for _ in range(120):
-        if done := engine.finished(1.0):
+        if done := executor.finished(1.0):
             assert done[0][0] == 0
             return done[0][1]
     raise AssertionError("no outcome")
@@ -205,20 +205,20 @@ def cluster(monkeypatch):
 
 
 def test_workers_are_as_many_as_fit(cluster):
-    with RayEngine(None, Resources(cpus=2), "local", False) as engine:
-        assert engine.workers == 2
-    with RayEngine(None, Resources(gpus=0.25), "local", True) as engine:
-        assert engine.workers == 4
-    with RayEngine(1, Resources(), "local", True) as engine:
-        assert engine.workers == 1
+    with RayExecutor(None, Resources(cpus=2), "local", False) as executor:
+        assert executor.workers == 2
+    with RayExecutor(None, Resources(gpus=0.25), "local", True) as executor:
+        assert executor.workers == 4
+    with RayExecutor(1, Resources(), "local", True) as executor:
+        assert executor.workers == 1
     with (
         pytest.raises(UsageError, match=r"workers`? 9: the cluster has room for 4 .*`resources:`"),
-        RayEngine(9, Resources(), "auto", False),
+        RayExecutor(9, Resources(), "auto", False),
     ):
         pass
     with (
         pytest.raises(RunError, match=r"no node of the cluster has room .*2 cards"),
-        RayEngine(None, Resources(gpus=2), "auto", False),
+        RayExecutor(None, Resources(gpus=2), "auto", False),
     ):
         pass
 
@@ -226,8 +226,8 @@ def test_workers_are_as_many_as_fit(cluster):
 def test_a_run_s_threads_and_device_are_what_its_worker_takes(file, cluster):
     file.write_text(file.read_text().replace("threads: 1", "threads: 3, device: cuda"))
     grid = planned(file)
-    with engine_of("ray", grid, Resources(), None, "local") as engine:
-        assert engine.workers == 1 and (engine._cpus, engine._gpus) == (3, 1)
+    with executor_of("ray", grid, Resources(), None, "local") as executor:
+        assert executor.workers == 1 and (executor._cpus, executor._gpus) == (3, 1)
 
 
 def test_what_cannot_be_had_is_said_with_a_remedy(file, cluster, monkeypatch):
