@@ -113,7 +113,8 @@ def _tables(manifest: Manifest, path: Path, find: Callable[[str], TaskSpec]) -> 
         total += count(spec, task.asking(manifest.seed))
     if total != manifest.answers.rows:
         raise InputError(
-            f"{path}: answers.rows: {manifest.answers.rows}, but tasks and personas ask for {total} answers."
+            f"{path}: answers.rows: {manifest.answers.rows}, "
+            f"but the tasks and their respondents (personas) ask for {total} answers."
         )
     return {task.name: _Table(specs[task.name], task.asking(manifest.seed)) for task in manifest.tasks}
 

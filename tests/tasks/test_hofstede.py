@@ -152,11 +152,11 @@ def test_estimates_are_marked():
     [
         ("EG", {}, "Egypt has no published score for ivr "),
         ("KG", {}, "Kyrgyzstan has no published score for pdi, idv, mas, uai "),
-        ("SA", {"edition": "2015"}, "edition '2015' has no Hofstede scores for Saudi Arabia.*--edition extended"),
+        ("SA", {"edition": "2015"}, "edition '2015' has no Hofstede scores for Saudi Arabia.*edition` extended"),
         ("AQ", {}, "no Hofstede scores for Antarctica"),
         ("SA", {"constants": "wrold"}, r"--constants 'wrold': not one of world, zero\. Did you mean 'world'\?"),
         ("SA", {"norm": "ssee"}, r"--norm 'ssee': not one of sse, l2, l1\. Did you mean 'sse'\?"),
-        ("SA", {"edition": "extnded"}, r"--edition 'extnded'.*2015, extended\. Did you mean 'extended'\?"),
+        ("SA", {"edition": "extnded"}, r"`edition` 'extnded'.*2015, extended\. Did you mean 'extended'\?"),
         ("SA", {"edition": "2014"}, r"Did you mean '2015'\?"),
     ],
 )

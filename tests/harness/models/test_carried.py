@@ -255,7 +255,9 @@ def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(tiny, lora, tmp
     own.save_pretrained(folder)
     done = run(tiny(), tmp_path / "runs", folder)
     assert isinstance(done.exception, InputError), done.exception
-    assert "702 tokens, but the embeddings have 700 rows" in str(done.exception) and "Take token" in str(done.exception)
+    assert "702 tokens, but the embeddings have 700 rows" in str(done.exception) and "Remove token" in str(
+        done.exception
+    )
     (folder / "tokenizer.json").write_text("{")
     done = run(tiny(), tmp_path / "runs", folder)
     assert isinstance(done.exception, InputError) and "cannot be read" in str(done.exception)

@@ -211,7 +211,7 @@ def test_a_cache_that_cannot_be_used_stops_nothing(tiny, tmp_path, place):
     result = run(tiny(), "a")
     assert result["cached"] == []
     notes = [json.loads(line) for line in (Path(result["run"]) / "log.jsonl").read_text().splitlines()]
-    assert any("not kept" in line["text"] for line in notes if line["event"] == "note")
+    assert any("not cached" in line["text"] for line in notes if line["event"] == "note")
 
 
 def test_what_was_not_used_for_longest_goes_first(prompts, place):
