@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...errors import UsageError
+from ...tasks.chat_options import DEFAULT_CHAT
 from ..util.display import Display, Quiet
 from .answer_cache import answers_folder
-from .config import RunConfig
 from .execute import execute
 from .load_model import load
 from .plan import RunRequest, plan
@@ -52,48 +53,46 @@ def run(
         UsageError: an invalid argument. InputError: a damaged file. UnavailableError: no such model, or no network.
         RunError: the run cannot be finished.
     """
-    load_model: Callable[[RunConfig, Callable[[str], None]], Model] = load
-    if not isinstance(model, str | Path):
-        wrapped = _wrapped(model)
-        load_model = lambda config, say: wrapped  # noqa: E731
-        request |= {"revision": wrapped.info.revision, "dtype": wrapped.info.dtype, "device": wrapped.info.device}
-        model = wrapped.info.name
-    config = plan(RunRequest.of(aligner=aligner, tasks=tasks, model=str(model), **request))
+    in_memory = not isinstance(model, str | Path)
+    asked = RunRequest.of(aligner=aligner, tasks=tasks, model="in memory" if in_memory else str(model), **request)
+    wrapped = _wrapped(model, asked) if in_memory else None
+    if wrapped is not None:
+        info = {name: getattr(wrapped.info, name) for name in ("revision", "dtype", "device")}
+        asked = asked.model_copy(update={"model": wrapped.info.name, **info})
+    config = plan(asked)
     uses_cache = NO_CACHE not in os.environ if cache is None else cache
     answers = answers_folder() if uses_cache and not fresh else None
     with _display(progress) as display:
-        return execute(config, Path(out), lambda: load_model(config, display.say), display, fresh=fresh, cache=answers)
+        return execute(
+            config, Path(out), lambda: wrapped or load(config, display.say), display, fresh=fresh, cache=answers
+        )
 
 
-def _wrapped(model: Any) -> Model:
-    """Wrap a model and tokenizer of transformers as a ``Model``; return a ``Model`` unchanged."""
-    if not isinstance(model, tuple):
+def _wrapped(model: Any, request: RunRequest) -> Model:
+    """Wrap a model and tokenizer of transformers as a ``Model``; return a ``Model`` unchanged.
+
+    Raises:
+        UsageError: an argument that a model in memory cannot follow any more.
+    """
+    pair = isinstance(model, tuple)
+    fixed = ("revision", "dtype", "device", "adapter", "endpoint", *(() if pair else ("chat", "threads")))
+    for name in fixed:
+        if getattr(request, name) != RunRequest.model_fields[name].default:
+            raise UsageError(f"`{name}`: the model is in memory already. Leave it out.")
+    if not pair:
         return model
     from ..models.load import wrap_model
 
-    return wrap_model(*model)
+    return wrap_model(*model, threads=request.threads, chat=request.chat or DEFAULT_CHAT)
 
 
-def _display(progress: bool | Display) -> Any:
+def _display(progress: bool | Display) -> AbstractContextManager[Display]:
     if not isinstance(progress, bool):
-        return _Given(progress)
+        return nullcontext(progress)  # of the caller, who opens and closes it
     if not progress:
-        return Quiet()
+        return nullcontext(Quiet())
     from rich.console import Console
 
     from ..report.progress import TerminalDisplay
 
     return TerminalDisplay(Console(stderr=True))
-
-
-class _Given:
-    """A display of the caller, which is neither opened nor closed here."""
-
-    def __init__(self, display: Display) -> None:
-        self.display = display
-
-    def __enter__(self) -> Display:
-        return self.display
-
-    def __exit__(self, *failure: object) -> None:
-        """Close nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from typing import Protocol
 
 
 class Display(Protocol):
@@ -17,12 +17,6 @@ class Display(Protocol):
 
 class Quiet:
     """A display that shows nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        """Close nothing."""
 
     def say(self, text: str) -> None:
         """Show nothing."""
