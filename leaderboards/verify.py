@@ -84,22 +84,7 @@ def verify(
         InputError: a damaged entry or adapter. UnavailableError: the adapter is missing, or the model differs.
     """
     manifest, answers = read_submission(found.folder)
-    wanted, adapter = manifest.aligner.adapter_sha256, found.folder / ALIGNED
-    if not adapter.is_dir() and adapters is not None:
-        adapter = adapters / found.name
-    made = adapter_hash(adapter) if adapter.is_dir() else None
-    drawn = made is None and wanted is not None and manifest.aligner.name == CONTROL
-    if made != wanted and not drawn:
-        what = "not the one of the manifest" if made else "missing"
-        raise UnavailableError(f"{adapter}: the adapter is {what}. Give its folder with --adapters.")
-    if manifest.model.adapter_sha256:
-        raise UnavailableError(f"{found.folder}: its model had an adapter, which entries do not contain.")
-    model = model_of(manifest)
-    _require_same(found, manifest.model, model.info)
-    if drawn:
-        aligned = _drawn(found, manifest, model)
-    else:
-        aligned = AlignedModel.load(model, adapter) if made else AlignedModel(model)
+    aligned = _aligned(found, manifest, model_of, adapters)
     off: list[float] = []
     same_text: list[bool] = []
     same_code: list[bool] = []
@@ -128,6 +113,27 @@ def verify(
         float(np.mean(same_code or [True])),
         versions(),
     )
+
+
+def _aligned(
+    found: Found, manifest: Manifest, model_of: Callable[[Manifest], Any], adapters: Path | None
+) -> AlignedModel:
+    """Return the aligned model of an entry; raises as ``verify``."""
+    wanted, adapter = manifest.aligner.adapter_sha256, found.folder / ALIGNED
+    if not adapter.is_dir() and adapters is not None:
+        adapter = adapters / found.name
+    made = adapter_hash(adapter) if adapter.is_dir() else None
+    drawn = made is None and wanted is not None and manifest.aligner.name == CONTROL
+    if made != wanted and not drawn:
+        what = "not the one of the manifest" if made else "missing"
+        raise UnavailableError(f"{adapter}: the adapter is {what}. Give its folder with --adapters.")
+    if manifest.model.adapter_sha256:
+        raise UnavailableError(f"{found.folder}: its model had an adapter, which entries do not contain.")
+    model = model_of(manifest)
+    _require_same(found, manifest.model, model.info)
+    if drawn:
+        return _drawn(found, manifest, model)
+    return AlignedModel.load(model, adapter) if made else AlignedModel(model)
 
 
 def _drawn(found: Found, manifest: Manifest, model: Any) -> AlignedModel:

@@ -7,9 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from culteval.errors import UsageError
-from culteval.harness.cli.main import cli
 from culteval.harness.registry import spec_of
 from culteval.harness.report.plots import write_distances
 from culteval.harness.scoring.score import TaskCache
@@ -27,6 +25,7 @@ from culteval.tasks.answers import Answers
 from matplotlib.figure import Figure
 
 from ..board_files import write
+from ..command import invoked
 
 
 def board_of(home):
@@ -62,10 +61,7 @@ def test_bold_is_what_paired_tests_support(tmp_path, shares, bold):
 
 
 def call(*words):
-    done = CliRunner().invoke(cli, ["leaderboard", *map(str, words)])
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.stdout
+    return invoked("leaderboard", *words).stdout
 
 
 def test_csv_is_read_back_and_no_cell_is_a_formula(board_folder, tmp_path):

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from culteval.errors import CultevalError, InputError, UsageError
 from culteval.harness.alignment.objective import fit_objective
-from culteval.harness.cli.main import cli
 from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.registry import spec_of, spec_path, table
 from culteval.harness.runs.config import RunConfig
@@ -22,6 +20,7 @@ from culteval.tasks.countries import country as resolve
 from culteval.tasks.measure import MeasureOptions
 from culteval.tasks.prompts import Asking, of_split, protocol, render
 
+from ..command import invoked
 from ..submission_files import rows_of
 
 ROOT = Path(__file__).parents[2]
@@ -31,9 +30,7 @@ ONE_EACH = ("wvs", "wvs_text", "culture_core", "general", "cdeval_core", "probes
 
 
 def call(*words):
-    done = CliRunner().invoke(cli, list(map(str, words)))
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
+    done = invoked(*words)
     assert done.exit_code == 0, done.output
     return done.stdout
 

@@ -10,9 +10,7 @@ import time
 import numpy as np
 import pytest
 import yaml
-from click.testing import CliRunner
 from culteval.errors import CultevalError, InputError, UsageError
-from culteval.harness.cli.main import cli
 from culteval.tasks import rows as task_rows
 from culteval.tasks.answers import Answers
 from culteval.tasks.measure import MeasureOptions, countries_of, measure_of
@@ -22,6 +20,7 @@ from culteval.tasks.prompts import Asking, protocol, render
 from culteval.tasks.spec import load_spec
 from scipy.spatial.distance import jensenshannon
 
+from ..command import invoked
 from ..submission_files import rows_of
 
 SPEC = {
@@ -111,10 +110,7 @@ def task(home, items, asked, reference=None, given=None, **metadata):
 
 
 def call(*words):
-    done = CliRunner().invoke(cli, list(map(str, words)))
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.output
+    return invoked(*words).output
 
 
 def random_answers(layout):

@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from culteval.errors import CultevalError
-from culteval.harness.cli.main import cli
 from culteval.harness.registry import spec_of, spec_path, table
 from culteval.tasks.items import Survey
 from culteval.tasks.prompts import Asking, protocol
+
+from ..command import invoked
 
 TASKS = Path(__file__).parents[2] / "tasks"
 
@@ -24,10 +24,7 @@ def home(tmp_path, monkeypatch):
 
 def call(*words):
     """Output of a command; a culteval error is raised as it is."""
-    done = CliRunner().invoke(cli, list(map(str, words)))
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.output
+    return invoked(*words).output
 
 
 def refused(*words):

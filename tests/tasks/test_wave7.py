@@ -11,10 +11,10 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from culteval.errors import CultevalError, InputError
-from culteval.harness.cli.main import cli
 from culteval.tasks.importers import survey_file, wave_labels, wvs7
+
+from ..command import invoked
 
 
 @pytest.fixture(autouse=True)
@@ -25,10 +25,7 @@ def home(tmp_path, monkeypatch):
 
 
 def call(*words):
-    done = CliRunner().invoke(cli, ["data", "import", "wvs7", *map(str, words)])
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.output
+    return invoked("data", "import", "wvs7", *words).output
 
 
 def refused(*words):

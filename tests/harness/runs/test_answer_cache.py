@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow
 import pytest
-from click.testing import CliRunner
 from culteval.errors import CultevalError
-from culteval.harness.cli.main import cli
 from culteval.harness.models import fingerprint as hashes
 from culteval.harness.models.aligned import AlignedModel, adapter_hash
 from culteval.harness.registry import spec_of
@@ -21,6 +19,8 @@ from culteval.harness.runs import answer_cache
 from culteval.harness.runs.answer_cache import AnswerCache, key_of
 from culteval.tasks.answers import Answers
 from culteval.tasks.prompts import Asking, protocol
+
+from ...command import invoked
 
 
 @pytest.fixture(autouse=True)
@@ -38,9 +38,7 @@ def prompts():
 
 
 def culteval(*words):
-    done = CliRunner().invoke(cli, list(map(str, words)))
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
+    done = invoked(*words)
     return done
 
 

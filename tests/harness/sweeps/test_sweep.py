@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner
 from culteval.errors import CultevalError, InputError
-from culteval.harness.cli.main import cli
 from culteval.harness.runs.execute import SCORES
 from culteval.harness.sweeps.grid import cells, read_grid
 from culteval.harness.sweeps.status import STATUS
+
+from ...command import invoked
 
 GRID = """
 models: [{model}]
@@ -40,10 +40,7 @@ def file(tiny, tmp_path, monkeypatch):
 
 
 def call(*words):
-    done = CliRunner().invoke(cli, list(map(str, words)))
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.stdout
+    return invoked(*words).stdout
 
 
 def test_a_grid_is_every_combination_checked_first(file):
