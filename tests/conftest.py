@@ -174,7 +174,7 @@ def submit() -> Callable[..., Path]:
             "model": {"name": "m", "revision": "r", "dtype": "float32", "device": "cpu", "threads": 1,
                       "chat_template": None, "forward": "packed"},
             "aligner": {"name": aligner, "settings": settings or {}, "adapter_sha256": None},
-            "fitted": {"tasks": list(answers), "country": fitted or country, "readout": "expected", "norm": "sse"},
+            "fitted": {"tasks": list(answers), "country": fitted or country, "scoring": "expected", "norm": "sse"},
             "country": country, "seed": seed, "versions": {}, "command": "",
             "budget": {"item_forwards_allowed": allowed, "item_forwards": allowed, "survey_evaluations": 0,
                        "tokens": 0, "seconds": 0},

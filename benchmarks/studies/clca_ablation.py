@@ -146,9 +146,9 @@ def verdicts(rows: list[dict[str, Any]], code: str) -> list[str]:
     own = [row for row in rows if row["country"] == code]
     metrics_of = {row["arm"]: row["metrics"] for row in own}
     lines = [verdict(rows, code, metric) for metric in JUDGED]
-    if collapsed := [arm for arm, metrics in metrics_of.items() if metrics["commonest"] >= COLLAPSED]:
+    if collapsed := [arm for arm, metrics in metrics_of.items() if metrics["modal_share"] >= COLLAPSED]:
         lines.append(f"{code}: collapsed, since nearly all answers are one number: {', '.join(collapsed)}.")
-    if still := [arm for arm, metrics in metrics_of.items() if arm != NAIVE and not metrics["moved"]]:
+    if still := [arm for arm, metrics in metrics_of.items() if arm != NAIVE and not metrics["changed_answers"]]:
         lines.append(f"{code}: no answer differs from the bare model's: {', '.join(still)}.")
     if faint := [row["arm"] for row in own if max(row.get("adapter size", {"": 1.0}).values()) < FAINT]:
         lines.append(

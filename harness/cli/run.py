@@ -168,7 +168,7 @@ def _show(results: list[Run], as_json: bool, started: float) -> None:
         console.print(estimates, style="yellow", highlight=False)
     for result in results:
         if usage := read_usage(result.folder):
-            line = f"asked      {result.manifest.aligner.name}: {usage.told()}"
+            line = f"asked      {result.manifest.aligner.name}: {usage.summary()}"
             console.print(line, highlight=False, soft_wrap=True, markup=False)
     for label, path in (
         ("run", main.folder),
@@ -195,7 +195,7 @@ def _constant_rows(result: Run) -> list[Score]:
     rows, seed = [], result.manifest.seed
     for asked in result.manifest.tasks:
         spec = spec_of(asked.name)
-        rows += constant_scores(spec, layout_of(spec, asked.asking(seed)), asked.country, asked.options)
+        rows += constant_scores(spec, layout_of(spec, asked.protocol(seed)), asked.country, asked.options)
     return rows
 
 

@@ -99,7 +99,7 @@ def test_usage_errors_ask_nothing(server, tmp_path, flags, said):
     assert done.stderr.strip().count("\n") <= 1 and not server.bodies and not (tmp_path / "runs").exists()
 
 
-# Read-outs
+# answer scorings
 
 
 @pytest.mark.parametrize(("kind", "echo"), [("openai-chat", False), ("openai", True), ("openai", False)])
@@ -111,7 +111,7 @@ def test_probabilities_are_those_of_the_server(server, kind, echo):
         [shares_of(text)[choice] for choice in row] for text, row in zip(prompts.texts, prompts.choices, strict=True)
     ]
     np.testing.assert_allclose(answers.probs[0], np.array(wanted) / 0.9, atol=1e-12)
-    np.testing.assert_allclose(answers.outside[0], 0.1, atol=1e-12)
+    np.testing.assert_allclose(answers.off_options[0], 0.1, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["openai-chat", "openai"])
@@ -131,13 +131,13 @@ def test_without_probabilities_only_text_is_scored(server, tmp_path):
     done = run(server, tmp_path / "runs", task="vsm13_text")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert {row["readout"] for row in result["scores"] if row["aligner"] == "naive"} == {"text"}
+    assert {row["scoring"] for row in result["scores"] if row["aligner"] == "naive"} == {"text"}
     folder = Path(result["submission"])
     lines = rows_of(unpacked(folder))
-    assert all(line["probs"] == [] and line["outside"] == 1 and line["parsed"] > 0 for line in lines)
+    assert all(line["probs"] == [] and line["off_options"] == 1 and line["parsed"] > 0 for line in lines)
     assert json.loads((folder / "manifest.json").read_text())["model"]["forward"] == "text"
     again = culteval("score", folder, "--json")
-    assert {row["readout"] for row in json.loads(again.stdout)["scores"]} == {"text"}
+    assert {row["scoring"] for row in json.loads(again.stdout)["scores"]} == {"text"}
 
 
 def test_a_task_that_needs_probabilities_says_what_to_take_instead(server, tmp_path):
@@ -153,7 +153,7 @@ def test_answers_in_prose_have_no_option_among_their_first_tokens(server, monkey
     monkeypatch.setattr(api_server, "shares_of", lambda text: {"Well": 0.8} if text in silent else real(text))
     answers = model_at(server, notes=notes).answer(prompts)
     np.testing.assert_allclose(answers.probs[0, :2], 0.2)
-    np.testing.assert_allclose(answers.outside[0], [1, 1, *[0.1] * 4], atol=1e-9)
+    np.testing.assert_allclose(answers.off_options[0], [1, 1, *[0.1] * 4], atol=1e-9)
     assert any("2 of 6 prompts" in note for note in notes)
     monkeypatch.setattr(api_server, "shares_of", lambda text: {"Well": 0.8})
     with pytest.raises(RunError, match="answers in sentences"):
