@@ -37,7 +37,7 @@ COMPANIONS = ("naive", "icl", "random")
 
 _FIRST, _MODEL, _ALIGN, _ASK, _OUT = "First run", "Model", "Alignment", "Questions and scoring", "Output"
 
-_MODELS = "Embedded model [smollm2], folder, hub id, openai-chat:NAME."
+_MODELS = "Embedded model [smollm2], folder, hub id, ollama:NAME, openai-chat:NAME."
 _BUDGET = f"Survey evaluations of a search [default: {DEFAULT_BUDGET}]."
 _CHAT = "system, template, thinking_tokens, template variables."
 _RUNS = "Folder of runs [default: culteval-runs]."
