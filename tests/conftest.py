@@ -204,3 +204,11 @@ def board_pages(board_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     made = site.build(board_folder, out, warned.append)
     assert warned == [] and (made.submissions, made.boards) == (9, 3)
     return out
+
+
+@pytest.fixture(scope="session")
+def published():
+    """The published board, read and scored once for all that look at it; only read."""
+    from .published import read
+
+    return read()
