@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -73,15 +74,24 @@ def _config(shape: str, vocabulary: int):
     return kind(tie_word_embeddings=True, **sizes, **common)
 
 
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not look at torch and all else again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """``tiny(shape, chat)``: the folder of a tiny random model of that architecture."""
+    from transformers import AutoModelForCausalLM
+
+    gc.collect()
+    gc.freeze()  # as above
     made: dict[tuple[str, bool], Path] = {}
 
     def make(shape: str = "llama", chat: bool = True) -> Path:
         if (shape, chat) not in made:
             import torch
-            from transformers import AutoModelForCausalLM
 
             torch.manual_seed(0)
             folder = tmp_path_factory.mktemp(f"{shape}-{'chat' if chat else 'base'}")
@@ -207,3 +217,11 @@ def board_pages(board_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     made = site.build(board_folder, out, warned.append)
     assert warned == [] and (made.submissions, made.boards) == (9, 3)
     return out
+
+
+@pytest.fixture(scope="session")
+def published():
+    """The published board, read and scored once for all that look at it; only read."""
+    from .published import read
+
+    return read()

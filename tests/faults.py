@@ -126,22 +126,25 @@ def serve() -> None:
     """Answer requests until there are none; one thread, so that forking is safe."""
     import queue  # noqa: F401
 
-    import filelock  # noqa: F401  (what a run imports is imported once, before any fork)
+    import filelock  # noqa: F401  (what a run imports is imported once, before any fork: torch alone takes seconds)
     import pycountry  # noqa: F401
+    import safetensors.numpy  # noqa: F401
+    import torch
     from culteval.harness.cli import main, score  # noqa: F401
     from culteval.harness.cli import run as commands
     from culteval.harness.models import aligned  # noqa: F401
     from culteval.harness.report import plots, tables  # noqa: F401
     from culteval.harness.runs import execute  # noqa: F401
     from culteval.optimizers import black_box, de, random_search  # noqa: F401
+    from culteval.tasks.countries import country
     from culteval.tasks.metrics import accuracy, survey  # noqa: F401
 
+    torch.set_num_threads(1)
+    country("DE")  # a table of all names, made once
     if "real" in sys.argv:
-        import torch
         from culteval.harness.models import load  # noqa: F401
         from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
-
-        torch.set_num_threads(1)
+        from transformers.models.llama import modeling_llama  # noqa: F401
     else:
         commands.load = lambda config, display: Numbers()
     for line in sys.stdin:

@@ -53,14 +53,13 @@ class Accuracy(NoReference):
         self.unit_of = np.array([number[q.group or q.id] for q in self.questions])
         self.place_of = np.empty(len(self.units), dtype=object)
         self.place_of[self.unit_of] = [q.country for q in self.questions]
+        self.right = np.zeros((len(self.questions), max(len(q.options) for q in self.questions)), dtype=bool)
+        for row, question in enumerate(self.questions):
+            self.right[row, [code - 1 for code in question.right]] = True
 
     def _right(self, layout: Layout) -> np.ndarray:
         """Return which options are right, boolean (prompts, options)."""
-        widest = max(len(question.options) for question in self.questions)
-        table = np.zeros((len(self.questions), widest), dtype=bool)
-        for row, question in enumerate(self.questions):
-            table[row, [code - 1 for code in question.right]] = True
-        return table[layout.item][:, : layout.codes.shape[1]]
+        return self.right[layout.item][:, : layout.codes.shape[1]]
 
     def loss_function(self, layout: Layout, scoring: Scoring) -> ErrorLoss:
         """Return 1 - accuracy on the country's own questions if the task has some, else on all."""

@@ -23,16 +23,13 @@ import pytest
 from culteval.errors import InputError
 from culteval.harness.analysis.compare import compare, read_sides
 from culteval.harness.analysis.country_distance import distances_to_countries
-from culteval.harness.scoring.score import TaskCache
 from culteval.harness.scoring.submission import load_submission
 from culteval.harness.submissions.reader import read_manifest
-from culteval.leaderboards.boards import boards
-from culteval.leaderboards.country_sets import aligned_sets
-from culteval.leaderboards.entries import entries
 from culteval.leaderboards.migrate import migrate
-from culteval.leaderboards.suite import read_suite
 
-RESULTS = Path(__file__).parents[2] / "leaderboards" / "results"
+from ..published import RESULTS
+from ..published import read as read_board
+
 STORED = Path(__file__).parents[1] / "data" / "numbers.json.xz"
 SMALL = STORED.with_name("submissions.json.xz")
 ALL_COUNTRIES = (("US", "de"), ("SA", "naive"))
@@ -104,13 +101,12 @@ def of_identification(one):
     return [list(one.countries), *arrays, one.p, one.permutations]
 
 
-def numbers(runs):
-    """Everything that is compared, from a board's entries."""
-    shelf = TaskCache()
+def numbers(board):
+    """Everything that is compared."""
     found = {
-        "boards": {" ".join(board.key): of_board(board) for board in boards(runs, shelf, read_suite())},
-        "scores": {entry.name: rows(entry.scores) for entry in runs},
-        "sets": sorted((of_set(each) for each in aligned_sets(runs, shelf)), key=lambda each: each[:3]),
+        "boards": {" ".join(each.key): of_board(each) for each in board.boards},
+        "scores": {entry.name: rows(entry.scores) for entry in board.runs},
+        "sets": sorted((of_set(each) for each in board.sets), key=lambda each: each[:3]),
         "all countries": {},
         "comparisons": [],
         "identification": {},
@@ -152,8 +148,8 @@ def read(path):
     return json.loads(lzma.decompress(path.read_bytes()))
 
 
-def test_the_published_boards_numbers_are_as_they_were():
-    old, new = read(STORED), numbers(list(entries(RESULTS, print)))
+def test_the_published_boards_numbers_are_as_they_were(published):
+    old, new = read(STORED), numbers(published)
     assert len(old["boards"]) == 29 and len(old["scores"]) == 131 and len(old["sets"]) > 5
     odd = [each for each in differing(old, new) if not same(each[1], each[2], each[0])]
     assert not odd, (len(odd), odd[:5])
@@ -180,7 +176,7 @@ def test_scores_of_small_submissions_are_as_they_were(tmp_path, name):
 
 def main():
     STORED.parent.mkdir(exist_ok=True)
-    data = numbers(list(entries(RESULTS, print)))
+    data = numbers(read_board())
     STORED.write_bytes(lzma.compress(json.dumps(data, separators=(",", ":")).encode(), preset=9))
 
 

@@ -8,18 +8,14 @@ from pathlib import Path
 
 from click.testing import CliRunner
 from culteval.harness.cli.main import cli
-from culteval.harness.scoring.score import TaskCache
 from culteval.harness.submissions.manifest import Manifest
 from culteval.harness.sweeps.grid import cells, read_grid
-from culteval.leaderboards.boards import boards
-from culteval.leaderboards.country_sets import aligned_sets
-from culteval.leaderboards.entries import entries
 from culteval.leaderboards.overall import overall
 from culteval.leaderboards.render import terminal
-from culteval.leaderboards.suite import read_suite
+
+from ..published import RESULTS
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "leaderboards" / "results"
 
 
 def manifests():
@@ -38,17 +34,15 @@ def test_it_names_no_folder_of_the_machine_it_was_made_on():
     assert not odd, odd[:5]
 
 
-def test_the_documents_have_its_tables():
-    """The README's of all aligners, and the between-country tables; one reading of the board for both."""
-    shelf, runs = TaskCache(), list(entries(RESULTS, print))
-    found, sets = boards(runs, shelf, read_suite()), aligned_sets(runs, shelf)
+def test_the_documents_have_its_tables(published):
+    """The README's of all aligners, and the between-country tables."""
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
-    table = overall(found, shelf).to_markdown().splitlines()
+    table = overall(published.boards, published.shelf).to_markdown().splitlines()
     assert len(table) > 8
     numbers = [line for line in table if re.search(r"\d\.\d", line)]
     for lines in ((ROOT / "README.md").read_text(encoding="utf-8").splitlines(), results):
         assert not set(numbers) - set(lines)
-    (*_, between) = terminal.markdown(found, sets).partition(": between-country R2")
+    (*_, between) = terminal.markdown(published.boards, published.sets).partition(": between-country R2")
     rows = re.findall(r"^\| \w+ s\d \|.*", between, re.MULTILINE)
     assert len(rows) > 5
     assert not set(rows) - set(results)

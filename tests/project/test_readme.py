@@ -39,21 +39,24 @@ def clone(tmp_path_factory):
 
 def shell(command: str, cwd: Path, **extra: str) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("VIRTUAL_ENV", "PYTEST_", "PYTHON"))}
-    environment = {k: v for k, v in environment.items() if k != "HF_HUB_OFFLINE"} | extra
+    environment = {k: v for k, v in environment.items() if k != "HF_HUB_OFFLINE"} | {"PIP_COMPILE": "0"} | extra
     options = {"cwd": cwd, "env": environment, "capture_output": True, "text": True, "timeout": 1200}
     return subprocess.run(["bash", "-c", command], **options)
 
 
 @pytest.mark.slow
-def test_first_command_from_nothing_and_again_from_another_folder(clone, tmp_path):
+def test_first_command_from_nothing_and_again_from_another_folder(clone, tiny_cache, tmp_path):
+    """The embedded model with a small budget, and the command's own budget on a tiny model in its place."""
+    command, small = COMMANDS[0], " --budget 16"
     cache = str(tmp_path / "cache")
-    first = shell(COMMANDS[0], clone, CULTEVAL_CACHE=cache)
-    assert first.returncode == 0, first.stderr[-3000:]
-    for word in ("constant", "naive", "icl", "random", "de", "submission", "culteval score"):
-        assert word in first.stdout
-    again = shell(COMMANDS[0].replace("C=.", f'C="{clone}"'), clone, CULTEVAL_CACHE=cache)
-    assert again.returncode == 0, again.stderr[-3000:]
-    assert "finished before" in again.stderr
+    first = shell(command + small, clone, CULTEVAL_CACHE=cache)
+    again = shell(command.replace("C=.", f'C="{clone}"') + small, clone, CULTEVAL_CACHE=cache)
+    whole = shell(f'C="{clone}" && {command.rpartition(" && ")[2]}', tmp_path, CULTEVAL_CACHE=str(tiny_cache))
+    for done in (first, again, whole):
+        assert done.returncode == 0, done.stderr[-3000:]
+        for word in ("constant", "naive", "icl", "random", "de", "submission", "culteval score"):
+            assert word in done.stdout
+    assert [("finished before" in done.stderr) for done in (first, again, whole)] == [False, True, False]
     folder = next((clone / "culteval-runs").glob("vsm13-SA-de-*"))
     score = shell(f'"{clone}/.venv/bin/culteval" score "{folder}" --country US', tmp_path)
     assert score.returncode == 0 and "United States" in score.stdout

@@ -20,9 +20,16 @@ def spend(budget: Budget, answers: Answers) -> Layout:
 """
 
 
-def mypy(folder, *what):
-    """Exit code and output of a run in ``folder``, where the checkout is called culteval whatever its own name."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder in which the checkout is called culteval whatever its own name; what mypy has read is kept there."""
+    folder = tmp_path_factory.mktemp("types")
     (folder / "culteval").symlink_to(ROOT, target_is_directory=True)
+    return folder
+
+
+def mypy(folder, *what):
+    """Exit code and output of a run in ``folder``."""
     settings = ("--config-file", str(ROOT / "setup.cfg"), "--cache-dir", str(folder / "cache"))
     command = (sys.executable, "-P", "-m", "mypy", *settings, *what)
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
@@ -30,18 +37,18 @@ def mypy(folder, *what):
 
 
 @pytest.mark.slow
-def test_the_package_has_no_type_errors(tmp_path):
+def test_the_package_has_no_type_errors(folder):
     rooms = (part for room in ROOMS for part in ("-p", f"culteval.{room}"))
-    code, told = mypy(tmp_path, "-m", "culteval", "-m", "culteval.__main__", *rooms)
+    code, told = mypy(folder, "-m", "culteval", "-m", "culteval.__main__", *rooms)
     assert code == 0, told
     sources = sum(1 for room in ROOMS for _ in (ROOT / room).rglob("*.py"))
     assert int(re.search(r"no issues found in (\d+) source files", told)[1]) > sources
 
 
 @pytest.mark.slow
-def test_a_wrong_call_of_the_public_face_is_refused(tmp_path):
-    (tmp_path / "wrong.py").write_text(WRONG, encoding="utf-8")
-    code, told = mypy(tmp_path, "wrong.py")
+def test_a_wrong_call_of_the_public_face_is_refused(folder):
+    (folder / "wrong.py").write_text(WRONG, encoding="utf-8")
+    code, told = mypy(folder, "wrong.py")
     assert code == 1
     assert 'wrong.py:7: error: Argument 1 to "spend" of "Budget" has incompatible type "str"' in told
     assert "wrong.py:8: error: Incompatible return value type" in told and "Found 2 errors" in told

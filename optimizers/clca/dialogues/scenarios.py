@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -98,6 +99,7 @@ class Scenario(Strict):
     people: tuple[Person, Person]
 
 
+@cache  # the shipped files are read once a process
 def seeds() -> tuple[Seed, ...]:
     """Return the project's own seeds, in file order."""
     path = _HERE / "scenarios.yaml"
@@ -110,11 +112,15 @@ def place_of(code: str) -> Place:
     Raises:
         UsageError: no data for the country.
     """
-    path = _HERE / "places.yaml"
-    known = read_yaml(path)
+    path, known = _HERE / "places.yaml", _places()
     if code not in known:
         raise UsageError(f"country {code}: no scenes of {name_of(code)} yet; there are {', '.join(sorted(known))}.")
     return parse(Place, known[code], path)
+
+
+@cache
+def _places() -> dict[str, Any]:
+    return read_yaml(_HERE / "places.yaml")
 
 
 def adapt(seed: Seed, code: str, place: Place, rng: np.random.Generator) -> Scenario:

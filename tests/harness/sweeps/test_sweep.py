@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import yaml
 from culteval.errors import CultevalError, InputError
 from culteval.harness.runs.execute import SCORES
+from culteval.harness.sweeps.executors.worker import work
 from culteval.harness.sweeps.grid import cells, read_grid
 from culteval.harness.sweeps.status import STATUS
 
@@ -37,6 +39,23 @@ def file(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "grid.yaml").write_text(GRID.format(model=tiny()))
     return tmp_path / "grid.yaml"
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Carry out the runs of a sweep in this process, where no worker is looked at: each takes seconds to start."""
+
+    class Here(nullcontext):
+        workers = 1
+
+        def start(self, worker, job):
+            self.ended = [(worker, work(job))]
+
+        def finished(self, seconds):
+            return self.ended
+
+    monkeypatch.setattr("culteval.harness.sweeps.executors.worker._held", {})
+    monkeypatch.setattr("culteval.harness.cli.sweep.executor_of", lambda *given: Here())
 
 
 def call(*words):
@@ -110,7 +129,7 @@ def test_a_sweep_runs_skips_and_is_read_by_the_other_commands(file):
     assert scores == json.loads((file.parent / "grid" / rows[0]["run"] / SCORES).read_text())
 
 
-def test_a_failing_run_is_tried_again_and_its_reason_kept(file):
+def test_a_failing_run_is_tried_again_and_its_reason_kept(file, here):
     file.write_text(file.read_text().replace("tokens: 2", "tokens: 590").replace("limit: 1, ", ""))
     folder = file.parent / "short"
     shutil.copytree(Path(yaml.safe_load(file.read_text())["models"][0]), folder)
@@ -147,7 +166,7 @@ def start(file):
     return sweep, next(int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text())
 
 
-def test_a_killed_worker_is_replaced_and_results_are_those_of_an_undisturbed_sweep(file):
+def test_a_killed_worker_is_replaced_and_results_are_those_of_an_undisturbed_sweep(file, here):
     sweep, worker = start(file)
     os.kill(worker, signal.SIGKILL)
     out, error = sweep.communicate(timeout=300)
@@ -160,7 +179,7 @@ def test_a_killed_worker_is_replaced_and_results_are_those_of_an_undisturbed_swe
         assert ours == theirs
 
 
-def test_a_killed_sweep_leaves_no_worker_and_goes_on_at_once(file):
+def test_a_killed_sweep_leaves_no_worker_and_goes_on_at_once(file, here):
     sweep, worker = start(file)
     sweep.kill()
     sweep.communicate()
@@ -207,7 +226,7 @@ def test_broken_files_are_refused_before_anything_runs(name, file):
     assert not (file.parent / "grid").exists()
 
 
-def test_a_piece_of_a_grid_is_chosen_and_the_rest_stays(file):
+def test_a_piece_of_a_grid_is_chosen_and_the_rest_stays(file, here):
     words = ["sweep", file, "--aligner", "naive", "--country", "United States", "--seed", 0]
     piece = json.loads(call(*words, "--json"))
     assert [(row["aligner"], row["country"], row["state"]) for row in piece] == [("naive", "US", "done")] * 2
