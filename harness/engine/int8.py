@@ -24,7 +24,7 @@ ROWS = 128  # at once: what lies between input and output stays in the processor
 
 @dataclass(frozen=True, eq=False)
 class Quantised:
-    """The rotated input of a layer: ``numbers`` (rows, in) int8 times ``scale`` (rows, 1); ``shape`` as it was given."""
+    """The rotated input of a layer: ``numbers`` (rows, in) int8 times ``scale`` (rows, 1); ``shape`` as given."""
 
     numbers: torch.Tensor
     scale: torch.Tensor
