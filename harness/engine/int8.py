@@ -3,21 +3,24 @@
 Scales are symmetric, one for each output of the weights and one for each token of the input (vector-wise quantisation,
 Dettmers et al. 2022, arXiv 2208.07339, section 2), so that a token's numbers do not depend on the rest of the pass.
 Both are rotated before rounding by the same Hadamard matrix, which leaves the product as it is and spreads the few
-large inputs of language models over many (QuaRot, Ashkboos et al. 2024, arXiv 2404.00456). Sums are exact, in int32.
+large inputs of language models over many (QuaRot, Ashkboos et al. 2024, arXiv 2404.00456). Sums are exact, in int32:
+where a processor's instructions would saturate, weights have seven bits.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 
-from ...errors import UsageError
+from ...errors import UnavailableError, UsageError
 from .onednn import replace_linears
 
 LARGEST = 127
+LARGEST_WEIGHT = 64  # where pairs of products of unsigned inputs and weights are added in 16 bits: 2 x 255 x 64 < 2^15
 MOST_ROTATED = 64  # neighbouring inputs: more cost more than they gain
 ROWS = 128  # at once: what lies between input and output stays in the processor's cache
 
@@ -38,19 +41,19 @@ class Int8Linear(torch.nn.Module):
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self.rotation = _rotation(self.in_features)
-        given = self.quantise(weight.detach().float())
+        given = self.quantise(weight.detach().float(), largest_weight())
         self.numbers, self.scale = given.numbers.t(), given.scale.t()
         self.bias = None if bias is None else bias.detach().float()
 
-    def quantise(self, x: torch.Tensor) -> Quantised:
-        """Rotate and round an input (..., in); layers of equal width may share the result."""
+    def quantise(self, x: torch.Tensor, most: int = LARGEST) -> Quantised:
+        """Rotate an input (..., in) and round it to ``most`` at most; layers of equal width may share the result."""
         rows = x.reshape(-1, self.in_features)
         numbers = torch.empty(rows.shape, dtype=torch.int8)
         scale = rows.new_empty(len(rows), 1)
-        for part, rounded, largest in zip(rows.split(ROWS), numbers.split(ROWS), scale.split(ROWS), strict=True):
+        for part, rounded, unit in zip(rows.split(ROWS), numbers.split(ROWS), scale.split(ROWS), strict=True):
             turned = (part.reshape(-1, len(self.rotation)) @ self.rotation).view(part.shape)
-            largest.copy_((turned.abs().amax(1, keepdim=True) / LARGEST).clamp_(min=torch.finfo(rows.dtype).tiny))
-            rounded.copy_(turned.div_(largest).round_())
+            unit.copy_((turned.abs().amax(1, keepdim=True) / most).clamp_(min=torch.finfo(rows.dtype).tiny))
+            rounded.copy_(turned.div_(unit).round_())
         return Quantised(numbers, scale, x.shape)
 
     def forward(self, x: torch.Tensor | Quantised) -> torch.Tensor:
@@ -74,6 +77,26 @@ class Int8Linear(torch.nn.Module):
 def shared(x: torch.Tensor, layer: Any) -> Any:
     """Return the input of ``layer`` and of others of its width in a form that they compute once."""
     return layer.quantise(x) if isinstance(layer, Int8Linear) and not x.requires_grad else x
+
+
+@cache
+def largest_weight() -> int:
+    """Return the largest number of a weight whose products this processor adds exactly.
+
+    It is 127 with instructions for int8 (VNNI, AMX), else 64: oneDNN then adds pairs of products with saturation.
+
+    Raises:
+        UnavailableError: torch has no exact product at all.
+    """
+    for most in (LARGEST, LARGEST_WEIGHT):
+        inputs, weights = (torch.full((256, 256), value, dtype=torch.int8) for value in (LARGEST, most))
+        try:
+            product = torch._int_mm(inputs, weights.t())
+        except (AttributeError, NotImplementedError, RuntimeError):
+            break
+        if (product == 256 * LARGEST * most).all() and (torch._int_mm(inputs, -weights.t()) == -product).all():
+            return most
+    raise UnavailableError(f"`dtype` int8: torch {torch.__version__} has no exact int8 product here. Use float32.")
 
 
 def quantise_linears(model: Any) -> None:

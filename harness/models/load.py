@@ -13,7 +13,7 @@ from ...errors import UsageError
 from ...tasks.chat_options import DEFAULT_CHAT, ChatOptions
 from ..engine.at_work import quiet, use_threads
 from ..engine.chat import Chat
-from ..engine.int8 import quantise_linears
+from ..engine.int8 import largest_weight, quantise_linears
 from ..engine.model_config import text_config
 from ..engine.onednn import mark_shared
 from ..model_info import MOST_NAME
@@ -87,6 +87,10 @@ def load_model(
         model = load_again()
         if dtype == "int8":
             quantise_linears(model)
+            if largest_weight() < 127:
+                notify(
+                    "this processor has no instructions for int8: weights have seven bits, which changes answers more"
+                )
         if getattr(text_config(model), "_attn_implementation", None) == "eager":
             notify(f"{name} has no fused attention in transformers; using eager attention, which is slower")
         return LanguageModel(model, model_chat, name, source.revision, notify, load_again, source.content)
