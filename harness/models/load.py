@@ -11,13 +11,13 @@ import torch
 
 from ...errors import UsageError
 from ...tasks.chat_options import DEFAULT_CHAT, ChatOptions
-from ..engine.at_work import quiet, use_threads
 from ..engine.chat import Chat
 from ..engine.int8 import largest_weight, quantise_linears
 from ..engine.model_config import text_config
 from ..engine.onednn import mark_shared
 from ..model_info import MOST_NAME
 from ..registry import find, table
+from ..util.at_work import quiet, use_threads
 from .fingerprint import memory_hash, weights_hash
 from .local import LanguageModel
 from .pretrained import load, source_of

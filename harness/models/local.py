@@ -18,7 +18,6 @@ from ...tasks.answers import Answers, Layout, shares
 from ...tasks.prompts import Prompts
 from ..adapters.lora import require_rows, tokenizer_for, with_lora
 from ..adapters.peft_files import carried_hash, lora_hash
-from ..engine.at_work import quiet, use_threads
 from ..engine.chat import Chat
 from ..engine.incremental import RememberedSteps, RereadSteps, Steps
 from ..engine.int8 import dtype_of
@@ -29,6 +28,7 @@ from ..engine.padded import PlainForward
 from ..engine.select import engine_for
 from ..engine.tokenize import Encoded, encode
 from ..model_info import ModelInfo
+from ..util.at_work import quiet, use_threads
 from .base import PASSES
 from .context import refuse_long, refuse_soft
 from .greedy import take_defaults, write

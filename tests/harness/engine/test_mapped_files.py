@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from culteval.harness.util.mapped_files import MappedFiles
+from culteval.harness.engine.onednn import MappedFiles
 from safetensors import safe_open
 from safetensors.torch import save_file
 
