@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 from culteval.errors import CultevalError
+from culteval.harness.models.load import default_dtype
 
-from .common import Row, Settings
+from .common import Row, Settings, say
 
 NAMES = (
     "packing",
@@ -21,7 +23,8 @@ NAMES = (
     "dialogues",
     "engines",
 )  # modules here, each with measure(settings) -> list[Row]
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", "int8")
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -33,28 +36,23 @@ DTYPES = ("float32", "bfloat16", "float16")
     "dtypes",
     multiple=True,
     type=click.Choice(DTYPES),
-    default=DTYPES[:2],
-    show_default=True,
-    help="May be given more than once.",
+    help="May be given more than once.  [default: float32, and bfloat16 if the processor has it]",
 )
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed rounds.")
 @click.option("--threads", type=click.IntRange(1), help="Processor threads of torch.  [default: torch's own]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--minutes", type=click.FloatRange(0.1), default=7, show_default=True, help="packing: time it may take.")
+@click.option("--llama", type=_FILE, help="packing: a Python that has llama-cpp-python, the second peer.")
+@click.option("--gguf", type=_FILE, help="packing: the file that llama.cpp reads.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="scaling: plot, .png or .svg.")
-def main(
-    name: str,
-    as_json: bool,
-    model: str,
-    dtypes: tuple[str, ...],
-    repeats: int,
-    threads: int | None,
-    device: str,
-    out: Path | None,
-) -> None:
+def main(name: str, as_json: bool, **given: Any) -> None:
     """Run one benchmark and print its rows."""
-    if out and name != "scaling":
+    if given["out"] and name != "scaling":
         raise click.UsageError("--out goes with scaling.")
-    settings = Settings(model, dtypes, repeats, threads, device, out)
+    if (given["llama"] is None) != (given["gguf"] is None) or (given["llama"] and name != "packing"):
+        raise click.UsageError("--llama and --gguf go together, and with packing.")
+    given["dtypes"] = given["dtypes"] or tuple(dict.fromkeys(("float32", default_dtype(given["device"], say))))
+    settings = Settings(**given)
     try:
         rows = importlib.import_module(f".{name}", __package__).measure(settings)
     except CultevalError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import time
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings from the command line."""
+    """The settings from the command line: ``llama`` is a Python with llama-cpp-python, ``gguf`` the model's file."""
 
     model: str = "smollm2"
     dtypes: tuple[str, ...] = ("float32", "bfloat16")
@@ -27,6 +28,9 @@ class Settings:
     threads: int | None = None
     device: str = "cpu"
     out: Path | None = None
+    minutes: float = 7
+    llama: Path | None = None
+    gguf: Path | None = None
 
 
 class Row(BaseModel):
@@ -74,16 +78,24 @@ def _torch_on_cuda() -> Any:
 
 
 def alternate(
-    works: Mapping[str, Callable[[], Any]], repeats: int, timer: Callable[[Callable[[], Any]], float] = wall
+    works: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    timer: Callable[[Callable[[], Any]], float] = wall,
+    seconds: float = math.inf,
 ) -> dict[str, list[float]]:
-    """Measure the seconds of each work in rounds A B C, A B C, ...
+    """Measure the seconds of each work in rounds A B C, A B C, ..., so that drift affects all equally.
 
-    After a warm-up round, so that drift affects all equally.
+    A round before the first is the warm-up. There are ``repeats`` rounds, fewer if another one would not end within
+    ``seconds``, and always one.
     """
+    start = time.perf_counter()
     for work in works.values():
         work()
     times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(repeats):
+    for done in range(repeats):
+        spent = time.perf_counter() - start
+        if done and spent * (done + 2) / (done + 1) > seconds:
+            break
         for name, work in works.items():
             times[name].append(timer(work))
     return times

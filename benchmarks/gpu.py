@@ -11,8 +11,7 @@ from culteval.harness.engine.chat import Chat
 from culteval.harness.models.local import LanguageModel
 
 from .common import Row, Settings, say, source_of, wall
-from .packing import as_requests, compare, fit_prompts, soft_prompts
-from .peer import use_best_batch
+from .packing import Peer, compare, fit_prompts, soft_prompts
 
 VIRTUAL = (10, 60)
 POPULATIONS = (16, 64)
@@ -96,17 +95,16 @@ def _measure(
     raw, tokenizer = made
     weights = sum(p.numel() for p in raw.base_model.layers.parameters())
     model, prompts = LanguageModel(raw, Chat(tokenizer), name, "random", say), fit_prompts()
-    soft, requests = soft_prompts(model, max(populations), length), as_requests(tokenizer, prompts)
+    soft = soft_prompts(model, max(populations), length)
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=length)
     prompted = get_peft_model(raw, config).eval()
     with torch.no_grad():
         prompted.prompt_encoder["default"].embedding.weight.copy_(torch.from_numpy(soft[0]))
-    peer = HFLM(pretrained=prompted, tokenizer=tokenizer, batch_size=1)
-    use_best_batch(peer, requests, len(prompts.choices[0]))
+    peer = Peer.of(HFLM(pretrained=prompted, tokenizer=tokenizer, batch_size=1), tokenizer, prompts)
     work = 2 * weights * model.cost(prompts, length)
     rows = []
     for size in populations:
-        for row in compare(model, peer, prompts, requests, soft[:size], settings.repeats):
+        for row in compare(model, peer, prompts, {f"population {size}": soft[:size]}, settings):
             share = work / row.seconds / ceiling
             about = f"{share:.0%} of {ceiling / 1e12:,.1f} T operations/s; {model.info.forward}; {row.note}"
             rows.append(row.model_copy(update={"name": f"{name}, T {length}, {row.name}", "note": about}))

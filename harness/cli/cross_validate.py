@@ -41,7 +41,7 @@ _FIT, _FOLDS = "Alignment", "Cross-validation"  # headings of the help
 )
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, group=_FOLDS, help="Seed of folds and fits.")
 @option("--model", default="smollm2", show_default=True, group="Model", help="Embedded model, folder, or hub id.")
-@option("--dtype", default="auto", show_default=True, group="Model", help="auto, float32, bfloat16 or float16.")
+@option("--dtype", default="auto", show_default=True, group="Model", help="auto, float32, bfloat16, float16 or int8.")
 @option("--device", default="cpu", show_default=True, group="Model", help="cpu, cuda, cuda:1 ...")
 @option("--threads", type=click.IntRange(1), group="Model", help="Processor threads [default: all].")
 @option(

@@ -52,7 +52,7 @@ _RUNS = "Folder of runs [default: culteval-runs]."
 @option("--revision", metavar="NAME", group=_MODEL, help="Revision of a hub model.")
 @option("--adapter", type=click.Path(file_okay=False), metavar="FOLDER", group=_MODEL, help="LoRA or prompt tuning.")
 @option("--chat", multiple=True, metavar="KEY=VALUE", group=_MODEL, help=_CHAT)
-@option("--dtype", default="auto", metavar="NAME", group=_MODEL, help="auto, float32, bfloat16 or float16.")
+@option("--dtype", default="auto", metavar="NAME", group=_MODEL, help="auto, float32, bfloat16, float16 or int8.")
 @option("--device", default="cpu", metavar="NAME", group=_MODEL, help="cpu, cuda, cuda:1 ... [default: cpu].")
 @option("--threads", type=click.IntRange(1), metavar="N", group=_MODEL, help="Processor threads [default: all].")
 @endpoint_options

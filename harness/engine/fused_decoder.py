@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from .int8 import shared
 from .model_config import sliding_window
 from .onednn import plus, silu, times
 from .tree_attention import Attention, Heads
@@ -63,7 +64,7 @@ class Decoder:
             if number + 1 == len(self.layers):
                 seen, x = seen[:, rows], x.view(population, new, dim)[:, rows].reshape(-1, dim)
             x = plus(layer.self_attn.o_proj, seen.reshape(len(x), -1), x)
-            normed = _rms_norm(layer.post_attention_layernorm, x)
+            normed = shared(_rms_norm(layer.post_attention_layernorm, x), layer.mlp.gate_proj)
             x = plus(layer.mlp.down_proj, times(layer.mlp.up_proj, normed, silu(layer.mlp.gate_proj, normed)), x)
         return _rms_norm(self.norm, x).view(population, -1, dim)
 
@@ -76,8 +77,8 @@ class Decoder:
         self, attention: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute queries (population, rows, query heads, width) and keys with values (same, 2 x key heads, same)."""
-        shape = (*x.shape[:2], -1, self.heads.width)
-        queries, keys, values = (p(x).view(shape) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
+        shape, given = (*x.shape[:2], -1, self.heads.width), shared(x, attention.q_proj)
+        queries, keys, values = (p(given).view(shape) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
         if hasattr(attention, "q_norm"):
             queries, keys = _rms_norm(attention.q_norm, queries), _rms_norm(attention.k_norm, keys)
         return _rotate(queries, cos, sin), torch.cat([_rotate(keys, cos, sin), values], dim=2)

@@ -1,17 +1,26 @@
 """Frozen linear layers in oneDNN's own layout, with operations fused with their products.
 
 PyTorch multiplies float32 matrices with MKL, which reaches less than half of oneDNN's speed on AMD processors; bfloat16
-products run a few per cent faster. The repacked weights replace the original ones, so no weights are stored twice.
+products run a few per cent faster. The repacked weights replace the original ones layer by layer, so that one layer at
+most is in memory twice.
 """
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
 
-MOST_BYTES = 1 << 30  # of weights; during repacking the largest layer is in memory twice
+MOST_SHARED = 1 << 30  # bytes of weights that somebody else keeps as they are: those would be in memory twice
+_SHARED = "_culteval_shared_weights"
+_PAGEOUT = 21  # MADV_PAGEOUT of Linux 5.4 and later; mmap has no name for it
 
 
 class PackedLinear(torch.nn.Module):
@@ -86,12 +95,18 @@ def lacking() -> str:
     return ""
 
 
+def mark_shared(model: Any) -> None:
+    """Mark a model as one whose weights are kept by somebody else, so that packed ones add to them."""
+    setattr(model, _SHARED, True)
+
+
 def may_pack(model: Any) -> bool:
-    """Return whether packing would speed up a model's products: on a CPU with oneDNN, if the model is small enough."""
+    """Return whether packing would speed up a model's products: on a CPU with oneDNN, if memory stays bounded."""
     weight = model.get_input_embeddings().weight
-    size = sum(p.numel() * p.element_size() for p in model.parameters())
-    supported = weight.device.type == "cpu" and size <= MOST_BYTES and weight.dtype in (torch.float32, torch.bfloat16)
-    return supported and torch.backends.mkldnn.is_available()
+    supported = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
+    if not supported or not torch.backends.mkldnn.is_available():
+        return False
+    return not getattr(model, _SHARED, False) or model.get_memory_footprint() <= MOST_SHARED
 
 
 def packs(model: Any) -> bool:
@@ -104,10 +119,73 @@ def packs(model: Any) -> bool:
 
 def pack_linears(model: Any) -> None:
     """Replace the linear layers of a model except its head by packed ones, if ``packs`` holds."""
-    if not packs(model):
-        return
+    if packs(model):
+        replace_linears(model, PackedLinear)
+
+
+def replace_linears(model: Any, kind: Callable[[torch.Tensor, torch.Tensor | None], torch.nn.Module]) -> int:
+    """Replace the linear layers of a model except its head, one by one, by ``kind(weight, bias)``; return their number.
+
+    Memory stays bounded: a replaced weight is freed or, if it is mapped from a file, its pages are given back.
+    """
+    files, replaced = MappedFiles(), 0
     for parent in list(model.base_model.modules()):
         for name, child in parent.named_children():
             # peft's attribute of a layer whose parameter LoRA changes: the parameter must be kept.
             if type(child) is torch.nn.Linear and not hasattr(parent, "parameter_name"):
-                setattr(parent, name, PackedLinear(child.weight, child.bias))
+                setattr(parent, name, kind(child.weight, child.bias))
+                files.give_back(child.weight)
+                replaced += 1
+    return replaced
+
+
+def pack_head(model: Any, head: torch.nn.Linear) -> Any:
+    """Return a head that multiplies in float32, packed if ``packs`` holds.
+
+    A float32 head is replaced in the model, or left as it is where it is also the embedding matrix.
+    """
+    tied = head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr()
+    single = head.weight.dtype == torch.float32
+    if single and (tied or not packs(model)):
+        return head
+    weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
+    if not packs(model):
+        return partial(functional.linear, weight=weight, bias=bias)
+    packed = PackedLinear(weight, bias)
+    if single:
+        model.set_output_embeddings(packed)
+    if not tied:
+        MappedFiles().give_back(head.weight)
+    return packed
+
+
+class MappedFiles:
+    """The parts of this process's memory that are files, as they were when this was made.
+
+    transformers maps files of weights as a whole, so that their pages stay resident after a single weight is
+    freed. Nothing is lost when a page is given back: it is read from the file again if it is needed again.
+    """
+
+    def __init__(self) -> None:
+        self.ranges = _ranges() if sys.platform == "linux" else []
+
+    def give_back(self, tensor: torch.Tensor) -> None:
+        """Give the whole pages of a tensor back if they belong to a mapped file; other memory is left alone."""
+        start, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
+        if not any(first <= start and start + size <= last for first, last in self.ranges):
+            return
+        first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + size) // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first:
+            # The result does not matter: where the system refuses, the pages stay until it needs them.
+            ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _PAGEOUT)
+
+
+def _ranges() -> list[tuple[int, int]]:
+    try:
+        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    # Range, permissions, offset, device, inode and, for a file, its path.
+    fields = [line.split(maxsplit=5) for line in lines]
+    spans = [given[0].split("-") for given in fields if len(given) == 6 and given[5].startswith("/")]
+    return [(int(first, 16), int(last, 16)) for first, last in spans]

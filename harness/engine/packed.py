@@ -7,7 +7,6 @@ the nodes before an option's tokens. A soft prompt stands before the root, so a 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 
 from .fused_decoder import Decoder, can_run
 from .model_config import has_kinds, logit_factor, sliding_window, text_config
-from .onednn import PackedLinear, pack_linears, packs
+from .onednn import pack_head, pack_linears
 from .prefix_tree import PrefixTree, build_trees
 from .soft_prompt import prepend
 from .tokenize import Encoded
@@ -85,10 +84,7 @@ def _float_head(model: Any) -> Any:
     head = _unwrapped(model.get_output_embeddings())
     if type(head) is not torch.nn.Linear:  # such as one with an adapter
         return lambda hidden: head(hidden.to(model.dtype)).float()
-    if head.weight.dtype == torch.float32:
-        return head
-    weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
-    return PackedLinear(weight, bias) if packs(model) else partial(torch.nn.functional.linear, weight=weight, bias=bias)
+    return pack_head(model, head)
 
 
 def _unwrapped(head: Any) -> Any:

@@ -8,12 +8,18 @@ from typing import Any
 
 import torch
 
+from .int8 import dtype_of
 from .model_config import other_window, reads_ids, sliding_window, text_config
 from .packed import Engine, PackedForward
 from .padded import PlainForward
 from .tokenize import Encoded
 
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0.4}  # of log-likelihoods, packed against padded
+TOLERANCE = {
+    "float32": 1e-4,
+    "float16": 0.05,
+    "bfloat16": 0.4,
+    "int8": 0.4,
+}  # of log-likelihoods, packed against padded
 CHECKED_WINDOW = 8  # tokens, during the check: shorter than its prompts, which are short to be fast
 
 
@@ -53,7 +59,7 @@ def engine_for(model: Any, tokenizer: Any) -> tuple[Engine | None, str]:
                 problem = f"its forward pass refuses a packed mask ({type(error).__name__})"
                 continue
             worst = max(float((a - b).abs().max()) for a, b in zip(packed, plain, strict=True))
-            if worst <= TOLERANCE.get(model.dtype, 1e-4):
+            if worst <= TOLERANCE.get(dtype_of(model), 1e-4):
                 return engine, ""
             problem = f"packed and plain log-likelihoods differ by {worst:.1g}"
     return None, problem

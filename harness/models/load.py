@@ -11,16 +11,23 @@ import torch
 
 from ...errors import UsageError
 from ...tasks.chat_options import DEFAULT_CHAT, ChatOptions
-from ..engine.at_work import quiet, use_threads
 from ..engine.chat import Chat
+from ..engine.int8 import largest_weight, quantise_linears
 from ..engine.model_config import text_config
+from ..engine.onednn import mark_shared
 from ..model_info import MOST_NAME
 from ..registry import find, table
+from ..util.at_work import quiet, use_threads
 from .fingerprint import memory_hash, weights_hash
 from .local import LanguageModel
 from .pretrained import load, source_of
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {  # the dtype of what is not multiplied in int8 is float32
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "int8": torch.float32,
+}
 _BFLOAT16 = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private: later versions of torch may lack them
 
 
@@ -48,7 +55,8 @@ def load_model(
 
     Args:
         name: such as ``smollm2``, the embedded model.
-        dtype: float32, bfloat16, float16, or auto: bfloat16 if the processor supports it natively, else float32.
+        dtype: float32, bfloat16, float16, int8 (approximate, on a CPU), or auto: bfloat16 if the processor supports it
+            natively, else float32.
         device: a device of torch, such as cpu or cuda.
         revision: revision of a hub model; None: its latest commit.
         threads: number of torch threads while the model runs; None: the current number.
@@ -56,8 +64,8 @@ def load_model(
         notify: called with a note for each unusual property of the model.
 
     Raises:
-        UsageError: the device does not exist, the model is an adapter, or its chat template does not support the
-            options.
+        UsageError: the device does not exist, the model is an adapter or cannot run in int8, or its chat template does
+            not support the options.
         UnavailableError: the model is not on this machine and could not be fetched.
     """
     _require_name(name)
@@ -77,6 +85,12 @@ def load_model(
     with use_threads(threads) if threads else nullcontext(), quiet():
         model_chat = Chat(tokenizer, chat, name)
         model = load_again()
+        if dtype == "int8":
+            quantise_linears(model)
+            if largest_weight() < 127:
+                notify(
+                    "this processor has no instructions for int8: weights have seven bits, which changes answers more"
+                )
         if getattr(text_config(model), "_attn_implementation", None) == "eager":
             notify(f"{name} has no fused attention in transformers; using eager attention, which is slower")
         return LanguageModel(model, model_chat, name, source.revision, notify, load_again, source.content)
@@ -129,12 +143,14 @@ def wrap_model(
 
 
 def _twin(model: Any) -> Any:
-    """Copy the modules of a model around the same weights, since packing replaces modules."""
+    """Copy the modules of a model around the same weights, marked as shared, since packing replaces modules."""
     shared: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
     for weight in model.parameters():
         if type(weight) is torch.nn.Parameter:  # others, of quantised layers, hold more than numbers
             shared[id(weight)] = torch.nn.Parameter(weight.data, requires_grad=False)
-    return copy.deepcopy(model, shared)
+    twin = copy.deepcopy(model, shared)
+    mark_shared(twin)
+    return twin
 
 
 def _require_name(name: str) -> None:

@@ -18,9 +18,9 @@ from ...tasks.answers import Answers, Layout, shares
 from ...tasks.prompts import Prompts
 from ..adapters.lora import require_rows, tokenizer_for, with_lora
 from ..adapters.peft_files import carried_hash, lora_hash
-from ..engine.at_work import quiet, use_threads
 from ..engine.chat import Chat
 from ..engine.incremental import RememberedSteps, RereadSteps, Steps
+from ..engine.int8 import dtype_of
 from ..engine.model_config import context_of, reads_ids, steady_length, text_config
 from ..engine.onednn import lacking, may_pack
 from ..engine.packed import PackedForward
@@ -28,6 +28,7 @@ from ..engine.padded import PlainForward
 from ..engine.select import engine_for
 from ..engine.tokenize import Encoded, encode
 from ..model_info import ModelInfo
+from ..util.at_work import quiet, use_threads
 from .base import PASSES
 from .context import refuse_long, refuse_soft
 from .greedy import take_defaults, write
@@ -77,7 +78,7 @@ class LanguageModel:
         self.info = ModelInfo(
             name=name,
             revision=revision,
-            dtype=str(model.dtype).removeprefix("torch."),
+            dtype=dtype_of(model),
             device=str(model.device),
             threads=torch.get_num_threads(),
             chat_template=hashlib.sha256(str(template).encode()).hexdigest()[:16] if template else None,
@@ -101,8 +102,10 @@ class LanguageModel:
         """Load the same transformers model again, to train it or to add an adapter.
 
         Raises:
-            UsageError: the model has an adapter. RunError: it was not made by ``load_model``.
+            UsageError: the model has an adapter, or is in int8. RunError: it was not made by ``load_model``.
         """
+        if self.info.dtype == "int8":
+            raise UsageError("`dtype` int8 supports neither training nor adapters. Use float32 or bfloat16.")
         if self.info.adapter_sha256:
             raise UsageError("`adapter`: the model already has an adapter, and takes no second one.")
         if self._again is None:

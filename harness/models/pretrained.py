@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from ...errors import UnavailableError, UsageError, is_memory
 from ..adapters.peft_files import refuse_as_model
-from ..engine.at_work import quiet
+from ..util.at_work import quiet
 from .fingerprint import file_hash, folder_hash
 
 _REMEDY = "Use `model` smollm2 (embedded), or a folder with config.json, *.safetensors and tokenizer files."

@@ -41,7 +41,7 @@ class RunRequest(Strict):
     country: str | None = None
     model: str = "smollm2"
     revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     device: str = "cpu"
     threads: Annotated[int, Field(ge=1)] | None = None
     adapter: str | None = None

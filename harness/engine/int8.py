@@ -1,0 +1,126 @@
+"""Linear layers that multiply in int8, on a CPU: weights are quantised once, inputs at every call ("dynamic").
+
+Scales are symmetric, one for each output of the weights and one for each token of the input (vector-wise quantisation,
+Dettmers et al. 2022, arXiv 2208.07339, section 2), so that a token's numbers do not depend on the rest of the pass.
+Both are rotated before rounding by the same Hadamard matrix, which leaves the product as it is and spreads the few
+large inputs of language models over many (QuaRot, Ashkboos et al. 2024, arXiv 2404.00456). Sums are exact, in int32:
+where a processor's instructions would saturate, weights have seven bits.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from ...errors import UnavailableError, UsageError
+from .onednn import replace_linears
+
+LARGEST = 127
+LARGEST_WEIGHT = 64  # where pairs of products of unsigned inputs and weights are added in 16 bits: 2 x 255 x 64 < 2^15
+MOST_ROTATED = 64  # neighbouring inputs: more cost more than they gain
+ROWS = 128  # at once: what lies between input and output stays in the processor's cache
+
+
+@dataclass(frozen=True, eq=False)
+class Quantised:
+    """The rotated input of a layer: ``numbers`` (rows, in) int8 times ``scale`` (rows, 1); ``shape`` as given."""
+
+    numbers: torch.Tensor
+    scale: torch.Tensor
+    shape: torch.Size
+
+
+class Int8Linear(torch.nn.Module):
+    """Frozen linear layer ``x @ weight.T + bias`` that multiplies in int8; not differentiable."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.rotation = _rotation(self.in_features)
+        given = self.quantise(weight.detach().float(), largest_weight())
+        self.numbers, self.scale = given.numbers.t(), given.scale.t()
+        self.bias = None if bias is None else bias.detach().float()
+
+    def quantise(self, x: torch.Tensor, most: int = LARGEST) -> Quantised:
+        """Rotate an input (..., in) and round it to ``most`` at most; layers of equal width may share the result."""
+        rows = x.reshape(-1, self.in_features)
+        numbers = torch.empty(rows.shape, dtype=torch.int8)
+        scale = rows.new_empty(len(rows), 1)
+        for part, rounded, unit in zip(rows.split(ROWS), numbers.split(ROWS), scale.split(ROWS), strict=True):
+            turned = (part.reshape(-1, len(self.rotation)) @ self.rotation).view(part.shape)
+            unit.copy_((turned.abs().amax(1, keepdim=True) / most).clamp_(min=torch.finfo(rows.dtype).tiny))
+            rounded.copy_(turned.div_(unit).round_())
+        return Quantised(numbers, scale, x.shape)
+
+    def forward(self, x: torch.Tensor | Quantised) -> torch.Tensor:
+        """Map (..., in) to (..., out).
+
+        Raises:
+            UsageError: a gradient is wanted: rounding has none.
+        """
+        if isinstance(x, torch.Tensor):
+            if torch.is_grad_enabled() and x.requires_grad:
+                raise UsageError("`dtype` int8 has no gradients. Use float32 or bfloat16 for this aligner.")
+            x = self.quantise(x)
+        out = x.scale.new_empty(len(x.numbers), self.out_features)
+        for numbers, scale, rows in zip(x.numbers.split(ROWS), x.scale.split(ROWS), out.split(ROWS), strict=True):
+            rows.copy_(torch._int_mm(numbers, self.numbers)).mul_(scale).mul_(self.scale)
+            if self.bias is not None:
+                rows += self.bias
+        return out.view(*x.shape[:-1], self.out_features)
+
+
+def shared(x: torch.Tensor, layer: Any) -> Any:
+    """Return the input of ``layer`` and of others of its width in a form that they compute once."""
+    return layer.quantise(x) if isinstance(layer, Int8Linear) and not x.requires_grad else x
+
+
+@cache
+def largest_weight() -> int:
+    """Return the largest number of a weight whose products this processor adds exactly.
+
+    It is 127 with instructions for int8 (VNNI, AMX), else 64: oneDNN then adds pairs of products with saturation.
+
+    Raises:
+        UnavailableError: torch has no exact product at all.
+    """
+    for most in (LARGEST, LARGEST_WEIGHT):
+        inputs, weights = (torch.full((256, 256), value, dtype=torch.int8) for value in (LARGEST, most))
+        try:
+            product = torch._int_mm(inputs, weights.t())
+        except (AttributeError, NotImplementedError, RuntimeError):
+            break
+        if (product == 256 * LARGEST * most).all() and (torch._int_mm(inputs, -weights.t()) == -product).all():
+            return most
+    raise UnavailableError(f"`dtype` int8: torch {torch.__version__} has no exact int8 product here. Use float32.")
+
+
+def quantise_linears(model: Any) -> None:
+    """Replace the linear layers of a model except its head by ``Int8Linear``.
+
+    Raises:
+        UsageError: the model is not on a CPU, or has no linear layers of PyTorch's kind.
+    """
+    if model.device.type != "cpu":
+        raise UsageError(f"`dtype` int8 runs on a CPU only, not on {model.device.type}. Use bfloat16 there.")
+    if not replace_linears(model, Int8Linear):
+        raise UsageError("`dtype` int8: this model has no plain linear layers to quantise. Use float32 or bfloat16.")
+
+
+def dtype_of(model: Any) -> str:
+    """Return the name of a model's dtype: int8 if its linear layers are quantised, else that of its weights."""
+    quantised = any(isinstance(layer, Int8Linear) for layer in model.modules())
+    return "int8" if quantised else str(model.dtype).removeprefix("torch.")
+
+
+def _rotation(width: int) -> torch.Tensor:
+    """Return the orthonormal Hadamard matrix (Sylvester's) of the largest order that divides ``width``."""
+    order = math.gcd(width, MOST_ROTATED)
+    matrix = torch.ones(1, 1)
+    while len(matrix) < order:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    return matrix / math.sqrt(order)
