@@ -1,7 +1,7 @@
 """Convert a GGUF file into a folder that transformers loads: configuration, safetensors in one dtype, tokenizer.
 
-Run as a module, ``python -m culteval.harness.models.convert FILE.gguf FOLDER``: de-quantisation prints progress bars and
-takes memory, so it has a process of its own. Weights are written in shards, of which one is in memory at a time.
+Run as ``python -m culteval.harness.models.convert FILE.gguf FOLDER``, in a process of its own: libraries print progress
+bars and draw random numbers. Weights are written in shards, of which one is in memory at a time.
 
 Values are those of the package gguf, float32. Rounded to bfloat16, as some loaders do, the answers of
 Qwen2.5-Coder-0.5B to vsm13 move by up to 0.005 in probability, and one in 144 changes its most probable option.
@@ -17,17 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import InputError
+from .converted import weight_bytes
 from .gguf import Header, Tensor, head_size, read_header, require_supported
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-CONVERTER: Final = 1  # incremented when the output changes, so that older folders are rebuilt
-
-# float32 keeps the file's values, and needs no copy in memory where models run in it. Of larger models it would take
-# more disk and memory than machines without a GPU have: these are rounded.
-MOST_FLOAT32: Final = 8 << 30  # bytes
 MOST_SINGLE: Final = 1 << 30  # bytes of a model in one file
 SHARD: Final = 1 << 28  # bytes; what is in memory while converting, and mapped until its layers have been packed
 CHUNK: Final = 1 << 24  # weights de-quantised at once
@@ -70,8 +66,7 @@ def write_folder(path: Path, out: Path) -> None:
     header = read_header(path)
     require_supported(header)
     config = configuration(header)
-    size = _write_weights(header, config, out)
-    config.dtype = size
+    config.dtype = _write_weights(header, config, out)
     config.save_pretrained(out)
     _generation(header, config).save_pretrained(out)
     tokenizer_of(header).save_pretrained(out)
@@ -130,14 +125,16 @@ def _scaling(header: Header) -> dict[str, Any] | None:
 
     found = next(iter(_rows(header, header.tensors[ROPE_FREQUENCIES]))).reshape(-1)
     size, base = head_size(header), header.setting("rope.freq_base", 1e4)
-    result = {"factor": float(found.max()), "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-    result |= {"rope_type": "llama3", "original_max_position_embeddings": 8192}
+    result: dict[str, Any] = {"rope_type": "llama3", "original_max_position_embeddings": 8192}
+    result |= {"factor": float(found.max()), "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     # Llama 3.1's formula: long waves are slowed by the factor, short ones kept, those between interpolated.
     turns = 8192 / (2 * np.pi * base ** (np.arange(0, size, 2) / size))
     smooth = np.clip((turns - 1.0) / (4.0 - 1.0), 0, 1)
     expected = 1 / ((1 - smooth) / result["factor"] + smooth)
     if linear or len(found) != size // 2 or not np.allclose(found, expected, rtol=1e-3):
-        raise InputError(f"`model` {header.path}: its rope_freqs are not those of Llama 3. Use a folder of safetensors.")
+        raise InputError(
+            f"`model` {header.path}: its rope_freqs are not those of Llama 3. Use a folder of safetensors."
+        )
     return result
 
 
@@ -200,10 +197,9 @@ def _write_weights(header: Header, config: Any, out: Path) -> str:
     if apart := sorted(found.items() ^ wanted.items()):
         first = places[apart[0][0]].name if apart[0][0] in places else apart[0][0]
         raise InputError(
-            f"`model` {header.path}: {first} is missing, unknown or of another shape than {config.architectures[0]} has."
+            f"`model` {header.path}: {first} is missing, unknown or of a shape that {config.architectures[0]} has not."
         )
-    rounded = 4 * header.parameters > MOST_FLOAT32
-    dtype = torch.bfloat16 if rounded else torch.float32
+    dtype = torch.float32 if weight_bytes(header.parameters) == 4 * header.parameters else torch.bfloat16
     shards = list(_shards(wanted, dtype.itemsize))
     index: dict[str, str] = {}
     for number, names in enumerate(shards, 1):

@@ -203,9 +203,7 @@ def _bytes_of(path: Path, name: str, shape: tuple[int, ...], kind: int) -> int:
     try:
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
     except ImportError:
-        raise UnavailableError(
-            f"`model` {path}: reading GGUF needs a package.\npip install culteval[local]"
-        ) from None
+        raise UnavailableError(f"`model` {path}: reading GGUF needs a package.\npip install culteval[local]") from None
     try:
         block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
     except (KeyError, ValueError):
@@ -246,7 +244,10 @@ def require_supported(header: Header) -> None:
 def _require_sizes(header: Header, refuse: Callable[..., None]) -> None:
     """Check the counts of which a configuration is made, and that positions turn whole heads."""
     required = ("block_count", "context_length", "embedding_length", "feed_forward_length", "attention.head_count")
-    for key in (*required, *(key for key in ("attention.head_count_kv", "attention.key_length") if header.setting(key))):
+    for key in (
+        *required,
+        *(key for key in ("attention.head_count_kv", "attention.key_length") if header.setting(key)),
+    ):
         value = header.setting(key)
         if type(value) is not int or not 0 < value < MOST_DIMENSION:
             refuse(f"its setting {header.architecture}.{key} is {value!r}, not one count for all layers")
@@ -263,7 +264,7 @@ def _require_sizes(header: Header, refuse: Callable[..., None]) -> None:
 def head_size(header: Header) -> int:
     """Return the size of an attention head."""
     derived = header.setting("embedding_length") // header.setting("attention.head_count")
-    return int(header.setting("attention.key_length", header.setting("rope.dimension_count", derived)))
+    return int(header.setting("attention.key_length", derived))
 
 
 def _require_kinds(header: Header, refuse: Callable[..., None]) -> None:
@@ -283,16 +284,16 @@ def _require_tokenizer(header: Header, refuse: Callable[..., None]) -> None:
     """Check that the tokenizer is one of which the splits are known, and that special tokens are tokens."""
     values, prefix = header.values, "tokenizer.ggml."
     kind, pre = values.get(f"{prefix}model"), values.get(f"{prefix}pre", "default")
-    tokens = values.get(f"{prefix}tokens")
-    if type(tokens) is not int or tokens > header.tensors["token_embd.weight"].shape[0]:
+    tokens = values.get(f"{prefix}tokens", 0)
+    if not isinstance(tokens, int) or not 0 < tokens <= header.tensors["token_embd.weight"].shape[0]:
         refuse("it has no vocabulary, or one larger than its embeddings", "Give the file of the model.")
     if kind not in ("gpt2", "llama"):
         refuse(f"its tokenizer {kind!r} is not one of gpt2 and llama")
     if kind == "gpt2" and pre not in PRE_TOKENIZERS:
         refuse(f"its tokenizer splits text by {pre!r}, not by one of {', '.join(PRE_TOKENIZERS)}")
-    if kind == "llama" and not header.architecture.startswith("gemma"):
-        if not values.get(f"{prefix}add_space_prefix", True):
-            refuse("its tokenizer puts no space before a text, which is not read from GGUF")
+    spaced = header.architecture.startswith("gemma") or values.get(f"{prefix}add_space_prefix", True)
+    if kind == "llama" and not spaced:
+        refuse("its tokenizer puts no space before a text, which is not read from GGUF")
     for name in ("bos", "eos", "eot", "unknown", "padding"):
         number = values.get(f"{prefix}{name}_token_id", 0)
         if type(number) is not int or not 0 <= number < tokens:

@@ -14,9 +14,13 @@ from urllib.parse import urlsplit
 from ...errors import UnavailableError, UsageError, is_memory
 from ..adapters.peft_files import refuse_as_model
 from ..engine.at_work import quiet
+from .converted import folder_of_file
 from .fingerprint import file_hash, folder_hash
+from .gguf import is_gguf
 
-_REMEDY = "Use `model` smollm2 (embedded), or a folder with config.json, *.safetensors and tokenizer files."
+_REMEDY = (
+    "Use `model` smollm2 (embedded), a GGUF file, or a folder with config.json, *.safetensors and tokenizer files."
+)
 _PACKAGES = {  # packages of quantisation methods
     "aqlm": "aqlm",
     "awq": "gptqmodel",
@@ -36,7 +40,7 @@ class Source:
     """The location and revision of a model's files.
 
     ``place`` and ``where`` are the arguments for transformers, ``folder`` holds the files; ``revision`` is the hub's
-    commit or, for a folder, a hash of configuration and weights.
+    commit or, for a folder, a hash of configuration and weights, or the sha256 of a GGUF file.
     """
 
     place: str
@@ -58,11 +62,14 @@ def source_of(place: str, revision: str | None) -> Source:
         UnavailableError: the model is not on this machine and could not be fetched.
     """
     path = Path(place)
+    if revision and path.exists():
+        raise UsageError(f"`revision` {revision}: {place} is on this machine, and has no revisions. Omit it.")
+    if is_gguf(place):
+        folder = folder_of_file(path, digest := file_hash(path))
+        return Source(str(folder), {}, folder, digest)
     if path.is_file():
         raise UnavailableError(f"`model` {place}: {_kind_of(path)}")
     if path.is_dir():
-        if revision:
-            raise UsageError(f"`revision` {revision}: {place} is a folder, and has no revisions. Omit it.")
         refuse_as_model(place, {})
         return Source(place, {}, path, _revision(path))
     from transformers.utils import cached_file
@@ -121,14 +128,6 @@ def _quantisation(folder: Path) -> str | None:
 
 def _kind_of(path: Path) -> str:
     """Describe a file that was given instead of a model's folder, and the remedy."""
-    with path.open("rb") as file:
-        begin = file.read(4)
-    if begin == b"GGUF":
-        return (
-            "a GGUF file, the format of llama.cpp.\n"
-            f"Serve it (llama-server -m {path.name} --port 8080) and give `model` openai:{path.stem} "
-            "`base_url` http://localhost:8080/v1."
-        )
     if path.name == "config.json" or path.suffix in (".safetensors", ".bin", ".json"):
         return f"a file of a model.\nGive its folder: `model` {path.parent}"
     return f"a file, not a model's folder.\n{_REMEDY}"
