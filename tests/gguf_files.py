@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -49,9 +50,8 @@ def write_gguf(
     for setting, value in (own | floats | dict(settings)).items():
         if value is not None:
             adds = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, list: writer.add_array}
-            adds[type(value)](
-                setting if setting.startswith(("split.", "general.")) else f"{architecture}.{setting}", value
-            )
+            whole = setting.startswith(("split.", "general."))
+            adds[type(value)](setting if whole else f"{architecture}.{setting}", value)
     if isinstance(tokenizer, list):
         _pieces(writer, tokenizer)
     else:
@@ -89,7 +89,8 @@ def _byte_level(writer, tokenizer, pre: str) -> None:
 
 
 CHAT_OF_TURNS = (
-    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m['role'] }}\n{{ m['content'] }}<end_of_turn>\n{% endfor %}"
+    "{{ bos_token }}{% for m in messages %}"
+    "<start_of_turn>{{ m['role'] }}\n{{ m['content'] }}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 
@@ -111,7 +112,7 @@ def split(text: str, tokens: list[str]) -> list[str]:
     rank = {token: number for number, token in enumerate(tokens)}
     parts = list(text.replace(" ", "\u2581"))
     while True:
-        pairs = [(rank[a + b], i) for i, (a, b) in enumerate(zip(parts, parts[1:], strict=False)) if a + b in rank]
+        pairs = [(rank[a + b], i) for i, (a, b) in enumerate(itertools.pairwise(parts)) if a + b in rank]
         if not pairs:
             return parts
         _, i = min(pairs)
@@ -119,13 +120,11 @@ def split(text: str, tokens: list[str]) -> list[str]:
 
 
 def _pieces(writer, tokens: list[str]) -> None:
-    kinds = [
-        TOKEN["byte"] if token.startswith("<0x") else TOKEN["control"] if token[0] == "<" else 1 for token in tokens
-    ]
+    names = ["byte" if token[:3] == "<0x" else "control" if token[0] == "<" else "normal" for token in tokens]
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
     writer.add_token_scores([-float(number) for number in range(len(tokens))])
-    writer.add_token_types(kinds)
+    writer.add_token_types([TOKEN[name] for name in names])
     writer.add_pad_token_id(0)
     writer.add_eos_token_id(1)
     writer.add_bos_token_id(2)

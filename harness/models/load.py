@@ -20,7 +20,7 @@ from ..registry import find, table
 from .fingerprint import memory_hash, weights_hash
 from .gguf import is_gguf
 from .local import LanguageModel
-from .pretrained import load, source_of
+from .pretrained import load, load_weights, source_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _BFLOAT16 = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private: later versions of torch may lack them
@@ -72,7 +72,7 @@ def load_model(
     tokenizer = load("AutoTokenizer", source)
 
     def load_again() -> Any:
-        model = load("AutoModelForCausalLM", source, dtype=chosen)
+        model = load_weights(source, chosen)
         try:
             return model.to(device)
         except (RuntimeError, AssertionError) as error:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ...errors import UnavailableError, UsageError, is_memory
 from ..adapters.peft_files import refuse_as_model
 from ..engine.at_work import quiet
-from .converted import folder_of_file
+from .converted import MANIFEST, folder_of_file
 from .fingerprint import file_hash, folder_hash
 from .gguf import is_gguf
+
+if TYPE_CHECKING:
+    import torch
 
 _REMEDY = (
     "Use `model` smollm2 (embedded), a GGUF file, or a folder with config.json, *.safetensors and tokenizer files."
@@ -92,9 +96,54 @@ def load(kind: str, source: Source, **given: Any) -> Any:
     """
     import transformers
 
+    return _loaded(source, lambda: getattr(transformers, kind).from_pretrained(source.place, **source.where, **given))
+
+
+def load_weights(source: Source, dtype: torch.dtype) -> Any:
+    """Load a causal language model in a dtype; raises as ``load``.
+
+    Large models that were converted from GGUF are read into another dtype one tensor at a time: transformers maps all
+    files until the last tensor is read, so that 1.8 billion weights in float32 and bfloat16 would take 11 GB.
+    """
+    import transformers
+
+    index, rounds = source.folder / "model.safetensors.index.json", int(transformers.__version__.split(".")[0]) >= 5
+    config = load("AutoConfig", source) if rounds and index.is_file() and (source.folder / MANIFEST).is_file() else None
+    if config is None or config.dtype == dtype:
+        return load("AutoModelForCausalLM", source, dtype=dtype)
+    names = json.loads(index.read_bytes())["weight_map"]
+    weights = {name: _Weight(source.folder / file, name, dtype) for name, file in names.items()}
+
+    def read() -> Any:
+        kind = getattr(transformers, config.architectures[0])
+        model = kind.from_pretrained(None, config=config, state_dict=weights, dtype=dtype)
+        model.generation_config = transformers.GenerationConfig.from_pretrained(source.place)
+        model.config.name_or_path = source.place
+        return model
+
+    return _loaded(source, read)
+
+
+@dataclass(frozen=True)
+class _Weight:
+    """A tensor of a safetensors file that is read when it is indexed, as transformers does once."""
+
+    file: Path
+    name: str
+    dtype: torch.dtype
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        from safetensors import safe_open
+
+        with safe_open(self.file, "pt") as file:
+            return file.get_tensor(self.name).to(self.dtype)[index]
+
+
+def _loaded(source: Source, read: Callable[[], Any]) -> Any:
+    """Load files quietly; raises UnavailableError if they cannot be."""
     try:
         with quiet():
-            return getattr(transformers, kind).from_pretrained(source.place, **source.where, **given)
+            return read()
     except Exception as error:  # untrusted files can fail in any way
         if is_memory(error):
             raise
@@ -117,8 +166,6 @@ def _unavailable(place: str, error: Exception) -> UnavailableError:
 
 
 def _quantisation(folder: Path) -> str | None:
-    import json
-
     try:
         method = json.loads((folder / "config.json").read_bytes()).get("quantization_config", {}).get("quant_method")
     except (OSError, ValueError, AttributeError):

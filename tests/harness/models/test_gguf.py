@@ -197,6 +197,25 @@ def test_a_large_model_is_cut_and_a_larger_one_rounded(tiny, tmp_path, here, mon
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
 
 
+def test_a_large_model_is_read_into_another_dtype_as_transformers_reads_it(tiny, tmp_path, here, monkeypatch):
+    monkeypatch.setattr(convert, "MOST_SINGLE", 1 << 16)
+    monkeypatch.setattr(convert, "SHARD", 1 << 16)
+    gguf_of(tiny, "gemma3", path := tmp_path / "model.gguf")
+    folder = source_of(str(path), None).folder
+    expected = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    model = load_model(str(path), dtype="bfloat16", threads=1).fresh()
+    weights = model.state_dict()
+    assert weights.keys() == expected.state_dict().keys()
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(weights[name], weight), name
+    for name, buffer in expected.named_buffers():  # frequencies, which no file holds
+        assert torch.equal(dict(model.named_buffers())[name], buffer), name
+    assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
+    assert model.generation_config.to_dict() == expected.generation_config.to_dict()
+    assert model.config.to_dict() == expected.config.to_dict()
+    assert not model.training
+
+
 REFUSED = {
     "architecture": ({"general.architecture": "bloom"}, "its architecture 'bloom' is not one of llama, qwen2"),
     "split": ({"split.count": 3}, r"one of 3 parts of a split model\.\nJoin them: llama-gguf-split --merge"),
