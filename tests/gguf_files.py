@@ -34,6 +34,7 @@ def write_gguf(
 
     ``kind`` is the type of all matrices; ``settings`` and ``tensors`` replace or add some, None leaves a setting out.
     """
+    path.parent.mkdir(exist_ok=True)
     config, writer = model.config, gguf.GGUFWriter(path, architecture)
     number = next(number for number, known in gguf.MODEL_ARCH_NAMES.items() if known == architecture)
     names = gguf.get_tensor_name_map(number, config.num_hidden_layers)

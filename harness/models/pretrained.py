@@ -67,7 +67,8 @@ def source_of(place: str, revision: str | None) -> Source:
     """
     path = Path(place)
     if revision and path.exists():
-        raise UsageError(f"`revision` {revision}: {place} is on this machine, and has no revisions. Omit it.")
+        kind = "folder" if path.is_dir() else "file"
+        raise UsageError(f"`revision` {revision}: {place} is a {kind}, and has no revisions. Omit it.")
     if is_gguf(place):
         folder = folder_of_file(path, digest := file_hash(path))
         return Source(str(folder), {}, folder, digest)

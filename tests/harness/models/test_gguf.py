@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from culteval.errors import InputError, UsageError
+from culteval.harness.cli.main import cli
 from culteval.harness.models import convert, converted
 from culteval.harness.models.convert import write_folder
 from culteval.harness.models.gguf import is_gguf, read_header
@@ -180,6 +182,25 @@ def test_it_is_converted_once_wherever_it_lies(tiny, tmp_path, cache, capsys):
     assert capsys.readouterr().err == ""
     with pytest.raises(UsageError, match=r"`revision` main: .* has no revisions"):
         source_of(str(other), "main")
+
+
+def test_a_run_names_the_file_without_its_folder_and_with_its_hash(tiny, tmp_path, here, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    gguf_of(tiny, "qwen2", path := tmp_path / "secret folder" / "tiny.gguf")
+    flags = ["run", "--aligner", "naive", "--task", "general", "--limit", "1", "--no-compare", "--json"]
+
+    def run(place: Path):
+        done = CliRunner().invoke(cli, [*flags, "--dtype", "float32", "--model", str(place)], catch_exceptions=False)
+        return json.loads(done.stdout)
+
+    first = run(path)
+    text = (Path(first["submission"]) / "manifest.json").read_text()
+    model = json.loads(text)["model"]
+    assert (model["name"], model["revision"]) == ("tiny.gguf", sha256(path))
+    assert "secret" not in text
+    assert not first["reused"] and run(path)["reused"]
+    gguf_of(tiny, "llama", path)
+    assert not run(path)["reused"]
 
 
 def test_a_large_model_is_cut_and_a_larger_one_rounded(tiny, tmp_path, here, monkeypatch):
