@@ -60,7 +60,11 @@ _OWN = {
         }.items()
         for name in names
     },
-    "models": {"smollm2": "culteval.harness.models.embedded:fetch"},
+    "models": {
+        "smollm2": "culteval.harness.models.embedded:smollm2",
+        "qwen2.5-coder-0.5b": "culteval.harness.models.embedded:qwen25_coder_05b",
+        "qwen2.5-coder-1.5b": "culteval.harness.models.embedded:qwen25_coder_15b",
+    },
     "commands": {},
 }
 _CULTUREBENCH = ("culturalbench_hard", "culturalbench_easy", "culture_core")

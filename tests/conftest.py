@@ -148,16 +148,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def tiny_cache(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder (``CULTEVAL_CACHE``) in which the embedded model is a tiny random one, whole by its manifest."""
-    import json
     import shutil
 
-    from culteval.harness.models.embedded import CONVERTER, EMBEDDED
+    from culteval.harness.models.converted import write_manifest
+    from culteval.harness.models.embedded import EMBEDDED
 
-    cache, model = tmp_path_factory.mktemp("cache"), EMBEDDED["smollm2"]
-    folder = shutil.copytree(tiny(), cache / "models" / f"smollm2-{model.version}")
-    sizes = {file.name: file.stat().st_size for file in folder.iterdir()}
-    manifest = {"wheel_sha256": model.wheel_sha256, "converter": CONVERTER, "files": sizes}
-    (folder / "culteval.json").write_text(json.dumps(manifest))
+    cache, parts = tmp_path_factory.mktemp("cache"), EMBEDDED["smollm2"].parts
+    folder = shutil.copytree(tiny(), cache / "models" / f"smollm2-{parts.version}")
+    write_manifest(folder, parts.sha256, {"name": "tiny"})
     return cache
 
 

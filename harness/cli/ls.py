@@ -28,14 +28,17 @@ _RUN_FIELDS = ("tasks", "country", "aligner", "seed", "model", "budget")
 @click.argument("folder", required=False, type=click.Path())
 @click.option("--task", default="vsm13", show_default=True, help="Countries of this task.")
 @click.option("--edition", help="Edition of the reference.")
+@click.option("--measure", metavar="MODEL", help="First measure the time and memory that a model takes here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def ls(what: str, folder: str | None, task: str, edition: str | None, as_json: bool) -> None:
+def ls(what: str, folder: str | None, task: str, edition: str | None, measure: str | None, as_json: bool) -> None:
     """List tasks, aligners, models, countries, or the runs in a folder.
 
     FOLDER is one of runs [default: culteval-runs].
     """
     if folder is not None and what != "runs":
         raise UsageError(f"{folder!r}: only `ls runs` takes a folder.")
+    if measure is not None:
+        _measure(measure, what)
     listing = {
         "tasks": list_tasks,
         "aligners": list_aligners,
@@ -47,6 +50,18 @@ def ls(what: str, folder: str | None, task: str, edition: str | None, as_json: b
         click.echo(json.dumps(listing.rows, indent=2))
     else:
         Console().print(listing)
+
+
+def _measure(model: str, what: str) -> None:
+    """Measure a named model, which is fetched first if needed."""
+    from ..registry import find
+    from ..runs.measure import measure
+
+    if what != "models":
+        raise UsageError(f"--measure {model}: only `ls models` measures a model.")
+    find("models", model)()
+    with Console(stderr=True).status(f"measuring {model}: it answers a survey twice"):
+        measure(model)
 
 
 def _runs(folder: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..util.atomic_io import sha256, write_json
-from .embedded import cache_dir
+from ..util.paths import cache_dir
 
 _CACHE_FILE = "hashes.json"
 _LARGE = 1 << 20  # bytes; smaller files are read again each time

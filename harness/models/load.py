@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +20,9 @@ from ..model_info import MOST_NAME
 from ..registry import find, table
 from ..util.at_work import quiet, use_threads
 from .fingerprint import memory_hash, weights_hash
+from .gguf import is_gguf
 from .local import LanguageModel
-from .pretrained import load, source_of
+from .pretrained import load, load_weights, source_of
 
 DTYPES = {  # the dtype of what is not multiplied in int8 is float32
     "float32": torch.float32,
@@ -51,10 +53,10 @@ def load_model(
     chat: ChatOptions = DEFAULT_CHAT,
     notify: Callable[[str], None] = lambda note: None,
 ) -> LanguageModel:
-    """Load a registered model, a folder or a hub id.
+    """Load a registered model, a GGUF file, a folder or a hub id.
 
     Args:
-        name: such as ``smollm2``, the embedded model.
+        name: such as ``smollm2``, the smallest embedded model. Of a GGUF file the model is named without its folder.
         dtype: float32, bfloat16, float16, int8 (approximate, on a CPU), or auto: bfloat16 if the processor supports it
             natively, else float32.
         device: a device of torch, such as cpu or cuda.
@@ -68,15 +70,17 @@ def load_model(
             not support the options.
         UnavailableError: the model is not on this machine and could not be fetched.
     """
-    _require_name(name)
     place = str(find("models", name)() if name in table("models") else name)
+    if name not in table("models") and is_gguf(name):
+        name = Path(name).name
+    _require_name(name)
     chosen = DTYPES[default_dtype(device, notify) if dtype == "auto" else dtype]
 
     source = source_of(place, revision)
     tokenizer = load("AutoTokenizer", source)
 
     def load_again() -> Any:
-        model = load("AutoModelForCausalLM", source, dtype=chosen)
+        model = load_weights(source, chosen)
         try:
             return model.to(device)
         except (RuntimeError, AssertionError) as error:

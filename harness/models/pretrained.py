@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ...errors import UnavailableError, UsageError, is_memory
 from ..adapters.peft_files import refuse_as_model
 from ..util.at_work import quiet
+from .converted import MANIFEST, folder_of_file
 from .fingerprint import file_hash, folder_hash
+from .gguf import is_gguf
 
-_REMEDY = "Use `model` smollm2 (embedded), or a folder with config.json, *.safetensors and tokenizer files."
+if TYPE_CHECKING:
+    import torch
+
+_REMEDY = (
+    "Use `model` smollm2 (embedded), a GGUF file, or a folder with config.json, *.safetensors and tokenizer files."
+)
 _PACKAGES = {  # packages of quantisation methods
     "aqlm": "aqlm",
     "awq": "gptqmodel",
@@ -36,7 +44,7 @@ class Source:
     """The location and revision of a model's files.
 
     ``place`` and ``where`` are the arguments for transformers, ``folder`` holds the files; ``revision`` is the hub's
-    commit or, for a folder, a hash of configuration and weights.
+    commit or, for a folder, a hash of configuration and weights, or the sha256 of a GGUF file.
     """
 
     place: str
@@ -58,11 +66,15 @@ def source_of(place: str, revision: str | None) -> Source:
         UnavailableError: the model is not on this machine and could not be fetched.
     """
     path = Path(place)
+    if revision and path.exists():
+        kind = "folder" if path.is_dir() else "file"
+        raise UsageError(f"`revision` {revision}: {place} is a {kind}, and has no revisions. Omit it.")
+    if is_gguf(place):
+        folder = folder_of_file(path, digest := file_hash(path))
+        return Source(str(folder), {}, folder, digest)
     if path.is_file():
         raise UnavailableError(f"`model` {place}: {_kind_of(path)}")
     if path.is_dir():
-        if revision:
-            raise UsageError(f"`revision` {revision}: {place} is a folder, and has no revisions. Omit it.")
         refuse_as_model(place, {})
         return Source(place, {}, path, _revision(path))
     from transformers.utils import cached_file
@@ -85,9 +97,54 @@ def load(kind: str, source: Source, **given: Any) -> Any:
     """
     import transformers
 
+    return _loaded(source, lambda: getattr(transformers, kind).from_pretrained(source.place, **source.where, **given))
+
+
+def load_weights(source: Source, dtype: torch.dtype) -> Any:
+    """Load a causal language model in a dtype; raises as ``load``.
+
+    Large models that were converted from GGUF are read into another dtype one tensor at a time: transformers maps all
+    files until the last tensor is read, so that 1.8 billion weights in float32 and bfloat16 would take 11 GB.
+    """
+    import transformers
+
+    index, rounds = source.folder / "model.safetensors.index.json", int(transformers.__version__.split(".")[0]) >= 5
+    config = load("AutoConfig", source) if rounds and index.is_file() and (source.folder / MANIFEST).is_file() else None
+    if config is None or config.dtype == dtype:
+        return load("AutoModelForCausalLM", source, dtype=dtype)
+    names = json.loads(index.read_bytes())["weight_map"]
+    weights = {name: _Weight(source.folder / file, name, dtype) for name, file in names.items()}
+
+    def read() -> Any:
+        kind = getattr(transformers, config.architectures[0])
+        model = kind.from_pretrained(None, config=config, state_dict=weights, dtype=dtype)
+        model.generation_config = transformers.GenerationConfig.from_pretrained(source.place)
+        model.config.name_or_path = source.place
+        return model
+
+    return _loaded(source, read)
+
+
+@dataclass(frozen=True)
+class _Weight:
+    """A tensor of a safetensors file that is read when it is indexed, as transformers does once."""
+
+    file: Path
+    name: str
+    dtype: torch.dtype
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        from safetensors import safe_open
+
+        with safe_open(self.file, "pt") as file:
+            return file.get_tensor(self.name).to(self.dtype)[index]
+
+
+def _loaded(source: Source, read: Callable[[], Any]) -> Any:
+    """Load files quietly; raises UnavailableError if they cannot be."""
     try:
         with quiet():
-            return getattr(transformers, kind).from_pretrained(source.place, **source.where, **given)
+            return read()
     except Exception as error:  # untrusted files can fail in any way
         if is_memory(error):
             raise
@@ -110,8 +167,6 @@ def _unavailable(place: str, error: Exception) -> UnavailableError:
 
 
 def _quantisation(folder: Path) -> str | None:
-    import json
-
     try:
         method = json.loads((folder / "config.json").read_bytes()).get("quantization_config", {}).get("quant_method")
     except (OSError, ValueError, AttributeError):
@@ -121,14 +176,6 @@ def _quantisation(folder: Path) -> str | None:
 
 def _kind_of(path: Path) -> str:
     """Describe a file that was given instead of a model's folder, and the remedy."""
-    with path.open("rb") as file:
-        begin = file.read(4)
-    if begin == b"GGUF":
-        return (
-            "a GGUF file, the format of llama.cpp.\n"
-            f"Serve it (llama-server -m {path.name} --port 8080) and give `model` openai:{path.stem} "
-            "`base_url` http://localhost:8080/v1."
-        )
     if path.name == "config.json" or path.suffix in (".safetensors", ".bin", ".json"):
         return f"a file of a model.\nGive its folder: `model` {path.parent}"
     return f"a file, not a model's folder.\n{_REMEDY}"

@@ -21,9 +21,9 @@ import numpy as np
 
 from ...tasks.answers import Answers, Layout
 from ...tasks.prompts import Prompts
-from ..models.embedded import cache_dir
 from ..util.atomic_io import replacing
 from ..util.environment import processor, versions
+from ..util.paths import cache_dir
 
 if TYPE_CHECKING:
     from ..models.aligned import AlignedModel

@@ -25,7 +25,8 @@ from ..alignment.aligner import Settings, find_aligner
 from ..alignment.budget import Budget
 from ..alignment.joint_objective import JointObjective
 from ..alignment.objective import Objective, fit_objective
-from ..models.fingerprint import folder_hash
+from ..models.fingerprint import file_hash, folder_hash
+from ..models.gguf import is_gguf
 from ..providers.settings import EndpointSettings
 from ..registry import spec_of, table
 
@@ -68,9 +69,12 @@ class RunConfig(Strict):
 
     @property
     def model_content(self) -> str | None:
-        """Return the hash of the files of a model in a folder of the user, whose content may change; else None."""
-        local = self.model not in table("models") and os.path.isdir(self.model)  # False also for an invalid path
-        return folder_hash(Path(self.model)) if local else None
+        """Return the hash of a user's model, a folder or a GGUF file, whose content may change; else None."""
+        if self.model in table("models"):
+            return None
+        if is_gguf(self.model):
+            return file_hash(Path(self.model))
+        return folder_hash(Path(self.model)) if os.path.isdir(self.model) else None  # False also for an invalid path
 
     @property
     def digest(self) -> str:

@@ -96,13 +96,27 @@ def _aligner(name: str) -> dict[str, Any]:
 
 
 def list_models() -> Listing:
-    """List the models that have a name, and how to name others."""
-    from ..models.embedded import EMBEDDED
+    """List the models that have a name, with what they need, and how to name others."""
+    rows = {name: _model(name) for name in table("models")}
+    others = {"FOLDER or hub id": "any causal language model of transformers", "FILE.gguf": "a GGUF file of llama.cpp"}
+    return Listing(({"model": name, "description": what} for name, what in (rows | others | NOTES).items()), "models")
 
-    notes = {name: f"{model.name}, {model.license}; {model.note}" for name, model in EMBEDDED.items()}
-    rows = [{"model": name, "description": notes.get(name, "plug-in")} for name in table("models")]
-    rows.append({"model": "FOLDER or hub id", "description": "any causal language model of transformers"})
-    return Listing([*rows, *({"model": name, "description": what} for name, what in NOTES.items())], "models")
+
+def _model(name: str) -> str:
+    """Describe a named model; memory and time are those of this machine where they were measured here."""
+    from ..models.embedded import EMBEDDED
+    from .measure import measured
+
+    if name not in EMBEDDED:
+        return "plug-in"
+    model, here = EMBEDDED[name], measured().get(name)
+    need = f"memory {model.memory / 1e9:.1f} GB"
+    if here:
+        need = f"here, in {here.dtype}: memory {here.memory / 1e9:.1f} GB, {here.seconds:.1f} s a survey"
+    return (
+        f"{model.name}: {model.parameters / 1e6:,.0f} M parameters, {model.languages}, {model.license}; {model.note}; "
+        f"download {model.parts.size / 1e9:.1f} GB, disk {model.disk / 1e9:.1f} GB, {need}"
+    )
 
 
 def list_countries(task: str = "vsm13", edition: str | None = None) -> Listing:

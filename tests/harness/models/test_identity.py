@@ -105,12 +105,6 @@ def refusal(place):
     return str(raised.value)
 
 
-def test_a_gguf_file_is_named_with_a_way_to_use_it(tmp_path):
-    (tmp_path / "small.gguf").write_bytes(b"GGUF" + bytes(20))
-    said = refusal(tmp_path / "small.gguf")
-    assert "a GGUF file" in said and "llama-server -m small.gguf" in said and "`base_url`" in said
-
-
 def test_names_that_no_submission_could_hold_are_refused_at_once(tiny, tmp_path):
     folder = tmp_path / ("a" * 150) / ("b" * 100)
     shutil.copytree(tiny(), folder)

