@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import InputError
 from .answers import Answers, shares
+from .cloze import byte_lengths, per_byte
 from .countries import country as resolve
 from .extraction import parse_code
 from .measure import MeasureOptions, measure_of
@@ -59,8 +60,10 @@ def dataset(spec: str, **metadata: Any) -> dict[str, Any]:
 
 def process(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, Any]:
     """Build one record for every metric from the log-likelihoods of the options."""
-    logs = np.array([log for log, _ in results], dtype=np.float64)
-    return dict.fromkeys(_spec(doc["spec"]).metrics, (doc, np.exp(logs).tolist(), None))
+    spec, logs = _spec(doc["spec"]), np.array([[log for log, _ in results]], dtype=np.float64)
+    if spec.cloze:
+        logs = per_byte(logs, byte_lengths([doc["choices"]], logs.shape[1]), np.array(logs.shape[1:]))
+    return dict.fromkeys(spec.metrics, (doc, np.exp(logs[0]).tolist(), None))
 
 
 def process_text(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:

@@ -166,6 +166,7 @@ class LanguageModel:
     def logprobs(self, prompts: Prompts, soft: torch.Tensor | None = None, preamble: str = "") -> torch.Tensor:
         """Compute log-probabilities (population, prompts, options) as a torch tensor with its graph.
 
+        Of cloze prompts they are those of ``Prompts.read_logs``.
         Tokens are counted three times if ``soft`` requires a gradient, for the forward and the backward pass.
 
         Raises:
@@ -177,6 +178,7 @@ class LanguageModel:
         with self.at_work():
             forward = self._encoded(prompts, preamble, virtual)
             logs = forward.logprobs(soft)
+            logs = prompts.read_logs(logs)
         self.tokens += forward.tokens(virtual) * len(logs) * (PASSES if logs.requires_grad else 1)
         return logs
 
@@ -227,7 +229,7 @@ class LanguageModel:
         A single step is the same packed pass as in ``answer``.
         """
         plan = self._steps(prompts, steps, soft.shape[1])
-        return Asked(self, plan, torch.from_numpy(soft).to(self.model.device), prompts.layout)
+        return Asked(self, plan, torch.from_numpy(soft).to(self.model.device), prompts)
 
     def batch(self, prompts: Prompts, virtual: int) -> int:
         """Return the number of candidates per pass."""
@@ -271,9 +273,9 @@ class Asked:
     """The scoring of candidates in steps; made by ``LanguageModel.stepwise``."""
 
     def __init__(
-        self, model: LanguageModel, plan: RememberedSteps | RereadSteps, soft: torch.Tensor, layout: Layout
+        self, model: LanguageModel, plan: RememberedSteps | RereadSteps, soft: torch.Tensor, prompts: Prompts
     ) -> None:
-        self._model, self._layout, self._count = model, layout, len(soft)
+        self._model, self._prompts, self._count = model, prompts, len(soft)
         self._asking = plan.begin(soft)
         self._tokens = iter(plan.tokens)
 
@@ -286,7 +288,7 @@ class Asked:
         with torch.no_grad(), self._model.at_work():
             logs = self._asking.advance().cpu().double().numpy()
         self._model.tokens += next(self._tokens) * self._count
-        return _as_answers(self._layout, logs).probs
+        return _as_answers(self._prompts.layout, self._prompts.read_logs(logs)).probs
 
     def keep(self, rows: np.ndarray) -> None:
         """Continue with some candidates only (indices)."""

@@ -125,7 +125,7 @@ class ApiModel:
             self._contact(Ask(chats[closed[0]], max(most, 1), prompts.choices[closed[0]]))
         scored, echo = bool(closed) and self._dialect.probabilities, self._dialect.echo
         if scored and not echo:
-            _require_apart(self.address, prompts)
+            _require_first_tokens(self.address, prompts)
         weighed = {row: Ask(chats[row], max(most, 1), prompts.choices[row]) for row in (closed if scored else ())}
         generated = {row: Ask(chat, most) for row, chat in enumerate(chats)} if most else {}
         if not echo:
@@ -143,7 +143,7 @@ class ApiModel:
         Open questions have no options: their rows are zero, and the probability off the options is 1. An answer that
         begins with no option carries no information: all options are equally probable, and that probability is 1 too.
         """
-        inside, mass = prompts.layout.inside, np.exp(logs)
+        inside, mass = prompts.layout.inside, np.exp(prompts.read_logs(logs))
         closed, silent = inside.any(1), inside.any(1) & ~mass.any(1)
         if silent.any() and silent.sum() == closed.sum():
             raise RunError(
@@ -230,8 +230,13 @@ def _source(address: Address, api: EndpointSettings, say: Callable[[str], None])
     return LmEvalSource(address, api, say)
 
 
-def _require_apart(address: Address, prompts: Prompts) -> None:
-    """Raise UnavailableError if the first token cannot distinguish two options, such as 1 and 10."""
+def _require_first_tokens(address: Address, prompts: Prompts) -> None:
+    """Raise UnavailableError if the first token is not enough: for whole texts, or to tell options such as 1 and 10."""
+    if prompts.cloze:
+        raise UnavailableError(
+            f"{address.name}: returns first tokens only, but {prompts.task} needs log-likelihoods of whole options. "
+            "Use a completions endpoint that echoes prompts with log-probabilities, or a model in memory."
+        )
     for row in set(prompts.choices):
         for one in row:
             if longer := next((other for other in row if other != one and other.startswith(one)), None):
