@@ -53,7 +53,7 @@ _OWN = {
                 "vsm13_official",
             ),
             "culturebench": ("culture_core", "culture_core_cloze", "culturalbench_easy", "culturalbench_hard"),
-            "wvs": ("wvs", "wvs_text", "wvs_cloze", "wvs_themes"),
+            "wvs": ("wvs", "wvs_text", "wvs_cloze", "wvs_verbalized", "wvs_themes"),
             "probes": ("probes",),
             "cdeval": ("cdeval_core", "cdeval"),
             "synthetic_survey": ("synthetic_survey",),

@@ -24,6 +24,7 @@ from .measure import MeasureOptions, measure_of
 from .prompts import Prompts, ProtocolOptions, render
 from .schema import SplitName
 from .spec import TaskSpec, load_spec
+from .verbalized import stated_answers
 
 SETTINGS = ("spec", "country", "edition", "constants", "personas", "seed")
 
@@ -88,6 +89,8 @@ def _answers(spec: TaskSpec, records: list[Any]) -> Answers:
     if records[0][2] is None:
         return Answers(prompts.layout, probs, outside)
     texts = tuple(record[2] for record in records)
+    if spec.verbalized:
+        return stated_answers(prompts.layout, texts)
     codes = (map(int, row[:n]) for row, n in zip(prompts.layout.codes, prompts.layout.widths, strict=True))
     parsed = [parse_code(*cell) for cell in zip(texts, prompts.choices, map(tuple, codes), strict=True)]
     return Answers(prompts.layout, probs, outside, texts, np.array(parsed))
@@ -100,7 +103,8 @@ def _aggregation(metric: str) -> Callable[[list[Any]], float]:
         answers = _answers(spec, records)
         edition = None if spec.metadata.reference is None else setting["edition"]
         measure = measure_of(spec, setting["country"], MeasureOptions(edition=edition, constants=setting["constants"]))
-        scores = measure.score(answers, "heldout", "text" if answers.texts is not None else spec.default_scoring)
+        by_text = answers.texts is not None and not spec.verbalized
+        scores = measure.score(answers, "heldout", "text" if by_text else spec.default_scoring)
         return next((score.value for score in scores if score.metric == metric), float("nan"))
 
     aggregate.__name__ = metric

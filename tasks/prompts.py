@@ -53,7 +53,8 @@ class ProtocolOptions:
 class Prompts:
     """Prompts of one task: ``texts`` and ``choices`` (possible answers, in code order) by row of ``layout``.
 
-    ``cloze``: the possible answers are texts of different lengths, read by their likelihood per byte.
+    ``cloze``: the possible answers are texts of different lengths, read by their likelihood per byte. ``verbalized``:
+    shares of the options are read from generated text, and option probabilities are not asked.
     Compared by identity, so that tokenised prompts can be cached.
     """
 
@@ -62,6 +63,7 @@ class Prompts:
     choices: tuple[tuple[str, ...], ...]
     layout: Layout
     cloze: bool = False
+    verbalized: bool = False
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -112,6 +114,7 @@ class Prompts:
             tuple(self.choices[i] for i in pick),
             self.layout.take(rows),
             self.cloze,
+            self.verbalized,
         )
 
 
@@ -122,7 +125,8 @@ def render(spec: TaskSpec, split: SplitName, protocol: ProtocolOptions = Protoco
     for persona in draw_personas(spec, protocol.people(), protocol.seed, split) or ("",):
         texts += [f"{persona}\n{text}" if persona else text for text, _ in shown]
     choices = tuple(may for _, may in shown) * max(1, protocol.people())
-    return Prompts(spec.name, tuple(texts), choices, _split_layout(spec, split, protocol), spec.cloze)
+    layout = _split_layout(spec, split, protocol)
+    return Prompts(spec.name, tuple(texts), choices, layout, spec.cloze, spec.verbalized)
 
 
 def _split_layout(spec: TaskSpec, split: SplitName, protocol: ProtocolOptions) -> Layout:
@@ -208,7 +212,7 @@ def join(first: Prompts, second: Prompts) -> Prompts:
     """Join two sets of prompts of one task, ``first`` before ``second``."""
     one, other = _equally_wide([first.layout, second.layout])
     texts, choices = first.texts + second.texts, first.choices + second.choices
-    return Prompts(first.task, texts, choices, one.join(other), first.cloze)
+    return replace(first, texts=texts, choices=choices, layout=one.join(other))
 
 
 def _equally_wide(layouts: Sequence[Layout]) -> list[Layout]:

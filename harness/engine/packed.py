@@ -189,8 +189,8 @@ class TreePass:
 class Readings:
     """The map from log-probabilities at the leaves to the options of prompts.
 
-    ``at`` and ``token`` are the leaf and token of each reading, in ascending order of leaves, ``cell`` the flat index of
-    its prompt and option.
+    ``at`` and ``token`` are the leaf and token of each reading, leaves ascending, ``cell`` the flat index of its prompt
+    and option.
     """
 
     def __init__(self, at: torch.Tensor, token: torch.Tensor, cell: torch.Tensor, absent: torch.Tensor) -> None:

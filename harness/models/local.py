@@ -16,6 +16,7 @@ import torch
 from ...errors import RunError, UsageError
 from ...tasks.answers import Answers, Layout, shares
 from ...tasks.prompts import Prompts
+from ...tasks.verbalized import stated_answers
 from ..adapters.lora import require_rows, tokenizer_for, with_lora
 from ..adapters.peft_files import carried_hash, lora_hash
 from ..engine.at_work import quiet, use_threads
@@ -249,11 +250,15 @@ class LanguageModel:
 
         Args:
             soft: one soft prompt (1, T, dim) or None.
-            most: maximum number of generated tokens; text ends at the first line break.
+            most: maximum number of generated tokens; text ends at the first line break, but not that of ``verbalized``
+                prompts, whose option probabilities are the shares that it states.
         """
-        answers = self.answer(prompts, soft, preamble)
+        answers = None if prompts.verbalized else self.answer(prompts, soft, preamble)
         with self.at_work():
             texts = write(self, [self.chat.render_prompt(f"{preamble}{text}") for text in prompts.texts], soft, most)
+        if answers is None:
+            return stated_answers(prompts.layout, texts)
+        texts = [text.partition("\n")[0] for text in texts]
         return Answers(answers.layout, answers.probs, answers.off_options, tuple(texts), prompts.parse(texts))
 
     def token_vectors(self, ids: np.ndarray) -> np.ndarray:

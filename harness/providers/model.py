@@ -13,6 +13,7 @@ import numpy as np
 from ...errors import CultevalError, RunError, UnavailableError, UsageError
 from ...tasks.answers import Answers, shares
 from ...tasks.prompts import Prompts
+from ...tasks.verbalized import stated_answers
 from ..model_info import ModelInfo
 from ..util.atomic_io import write_json
 from .openai import Dialect, OpenAISource
@@ -99,9 +100,14 @@ class ApiModel:
         return Answers(prompts.layout, *self._weighed(logs, prompts))
 
     def generate(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "", most: int = 8) -> Answers:
-        """Generate texts up to the first line break, with option probabilities if the endpoint returns them."""
+        """Generate texts up to the first line break, with option probabilities if the endpoint returns them.
+
+        Those of ``verbalized`` prompts are whole, and state the probabilities.
+        """
         self._refuse(soft)
         logs, texts = self._read(prompts, preamble, most)
+        if prompts.verbalized:
+            return stated_answers(prompts.layout, [text.lstrip() for text in texts])
         if logs is None or (prompts.layout.widths.any() and not np.isfinite(logs).any()):
             self.say(f"{self.address.host} returns no option probabilities: {prompts.task} is scored by text only")
             probs, outside = np.zeros((1, *prompts.layout.codes.shape)), np.ones((1, len(prompts)))
@@ -120,7 +126,7 @@ class ApiModel:
         Missing log-probabilities are -inf. If the first token of an answer is read, one request gives both.
         """
         chats = [({"role": "user", "content": f"{preamble}{text}"},) for text in prompts.texts]
-        closed = np.flatnonzero(prompts.layout.widths > 0).tolist()
+        closed = [] if prompts.verbalized else np.flatnonzero(prompts.layout.widths > 0).tolist()
         if closed:
             self._contact(Ask(chats[closed[0]], max(most, 1), prompts.choices[closed[0]]))
         scored, echo = bool(closed) and self._dialect.probabilities, self._dialect.echo
