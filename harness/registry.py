@@ -44,6 +44,7 @@ _OWN = {
             "vsm13": (
                 "vsm13",
                 "vsm13_text",
+                "vsm13_cloze",
                 "vsm13_ar",
                 "vsm13_de",
                 "vsm13_es",
@@ -51,12 +52,12 @@ _OWN = {
                 "vsm13_zh",
                 "vsm13_official",
             ),
-            "culturebench": ("culture_core", "culturalbench_easy", "culturalbench_hard"),
-            "wvs": ("wvs", "wvs_text", "wvs_themes"),
+            "culturebench": ("culture_core", "culture_core_cloze", "culturalbench_easy", "culturalbench_hard"),
+            "wvs": ("wvs", "wvs_text", "wvs_cloze", "wvs_verbalized", "wvs_themes"),
             "probes": ("probes",),
             "cdeval": ("cdeval_core", "cdeval"),
             "synthetic_survey": ("synthetic_survey",),
-            "general": ("general",),
+            "general": ("general", "general_cloze"),
         }.items()
         for name in names
     },

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 COLUMNS = ("item", "paraphrase", "order", "persona", "codes", "widths")
+BY_SHARES = ("expected", "cloze", "verbalized")  # scorings that weight options by their shares
 UNPARSED = -1  # a generated text in which no option code was found; a valid code is >= 0
 
 
@@ -111,7 +112,17 @@ class Answers:
                 raise ValueError("these answers hold no generated text")
             return np.where(self.parsed == UNPARSED, np.nan, self.parsed.astype(float))[None]
         values: np.ndarray = read(self.probs, self.layout.codes, scoring)
-        return values
+        return np.where(self.stated, values, np.nan) if scoring == "verbalized" else values
+
+    @property
+    def stated(self) -> np.ndarray:
+        """Return which prompts of the first candidate were answered at all, boolean (prompts,).
+
+        Without information all probability is off the options: a first token that begins no option, shares that a text
+        does not state.
+        """
+        stated: np.ndarray = self.off_options[0] < 1
+        return stated
 
 
 def shares(mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -127,10 +138,11 @@ def shares(mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def read(probs: Any, codes: Any, scoring: str) -> Any:
     """Compute numbers on the scale from option probabilities: (..., prompts, options) -> (..., prompts).
 
-    ``expected`` is the probability-weighted code; it works on numpy arrays and torch tensors alike and is
-    differentiable. ``argmax`` is the code of the most probable option (the first of equals).
+    ``expected``, like the other scorings of ``BY_SHARES``, is the probability-weighted code; it works on numpy arrays
+    and torch tensors alike and is differentiable. ``argmax`` is the code of the most probable option (the first of
+    equals).
     """
-    if scoring == "expected":
+    if scoring in BY_SHARES:
         return (probs * codes).sum(-1)
     if scoring == "argmax":
         best = np.asarray(probs).argmax(-1)
@@ -148,8 +160,8 @@ def item_means(layout: Layout) -> np.ndarray:
 def chosen(answers: Answers, scoring: str) -> np.ndarray:
     """Compute how the first candidate's answers are distributed over the options, (prompts, options) in code order.
 
-    ``expected``: the probabilities; ``argmax``: all mass on the most probable option; ``text``: all mass on the option
-    that was parsed, zeros where none was.
+    ``expected``, ``cloze``: the probabilities; ``argmax``: all mass on the most probable option; ``text``: all mass on
+    the option that was parsed, ``verbalized``: the shares that were parsed, zeros where none were.
     """
     codes, inside = answers.layout.codes, answers.layout.inside
     spread: np.ndarray = answers.probs[0]
@@ -157,6 +169,8 @@ def chosen(answers: Answers, scoring: str) -> np.ndarray:
         if answers.parsed is None:
             raise ValueError("these answers hold no generated text")
         spread = ((codes == answers.parsed[:, None]) & inside).astype(float)
-    elif scoring != "expected":
+    elif scoring == "verbalized":
+        spread = spread * answers.stated[:, None]
+    elif scoring not in BY_SHARES:
         spread = (np.arange(codes.shape[1]) == spread.argmax(-1)[:, None]) & inside
     return spread

@@ -2,7 +2,8 @@
 
 The content-free item of Zhao et al. (2021, "Calibrate Before Use") is presented in the same paraphrase, order and
 scale, so that its probabilities are the prior of exactly that presentation, position and label together (Zheng et al.
-2024 estimate the same prior by permuting options). The quotient is normalised over the options.
+2024 estimate the same prior by permuting options). The quotient is normalised over the options. For cloze scoring it is
+that of the likelihoods of the whole texts, domain-conditional PMI (``cloze.pmi``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from .answers import Answers, Layout
+from .cloze import lengths_of, pmi
 from .items import free_id, free_kind
 from .spec import TaskSpec
 
@@ -36,6 +38,10 @@ def calibrated(spec: TaskSpec, answers: Answers, split: str) -> Answers:
     prior_of = {(names[row], *cells[row]): row for row in np.flatnonzero(free)}
     real = np.array([row for row in np.flatnonzero(~free) if layout.widths[row]], dtype=int)
     prior = np.array([prior_of[free_id(split, spec.items.free[names[row]]), *cells[row]] for row in real], dtype=int)
-    odds = answers.probs[:, real] / np.maximum(answers.probs[:, prior], LEAST)
     kept = answers.take(real)
-    return replace(kept, probs=odds / odds.sum(-1, keepdims=True), texts=None, parsed=None)
+    if spec.cloze:
+        probs = pmi(kept, answers.take(prior), lengths_of(spec, kept.layout))
+    else:
+        odds = kept.probs / np.maximum(answers.probs[:, prior], LEAST)
+        probs = odds / odds.sum(-1, keepdims=True)
+    return replace(kept, probs=probs, texts=None, parsed=None)

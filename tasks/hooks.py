@@ -17,12 +17,14 @@ import numpy as np
 
 from ..errors import InputError
 from .answers import Answers, shares
+from .cloze import byte_lengths, per_byte
 from .countries import country as resolve
 from .extraction import parse_code
 from .measure import MeasureOptions, measure_of
 from .prompts import Prompts, ProtocolOptions, render
 from .schema import SplitName
 from .spec import TaskSpec, load_spec
+from .verbalized import stated_answers
 
 SETTINGS = ("spec", "country", "edition", "constants", "personas", "seed")
 
@@ -59,8 +61,10 @@ def dataset(spec: str, **metadata: Any) -> dict[str, Any]:
 
 def process(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, Any]:
     """Build one record for every metric from the log-likelihoods of the options."""
-    logs = np.array([log for log, _ in results], dtype=np.float64)
-    return dict.fromkeys(_spec(doc["spec"]).metrics, (doc, np.exp(logs).tolist(), None))
+    spec, logs = _spec(doc["spec"]), np.array([[log for log, _ in results]], dtype=np.float64)
+    if spec.cloze:
+        logs = per_byte(logs, byte_lengths([doc["choices"]], logs.shape[1]), np.array(logs.shape[1:]))
+    return dict.fromkeys(spec.metrics, (doc, np.exp(logs[0]).tolist(), None))
 
 
 def process_text(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
@@ -85,6 +89,8 @@ def _answers(spec: TaskSpec, records: list[Any]) -> Answers:
     if records[0][2] is None:
         return Answers(prompts.layout, probs, outside)
     texts = tuple(record[2] for record in records)
+    if spec.verbalized:
+        return stated_answers(prompts.layout, texts)
     codes = (map(int, row[:n]) for row, n in zip(prompts.layout.codes, prompts.layout.widths, strict=True))
     parsed = [parse_code(*cell) for cell in zip(texts, prompts.choices, map(tuple, codes), strict=True)]
     return Answers(prompts.layout, probs, outside, texts, np.array(parsed))
@@ -97,7 +103,8 @@ def _aggregation(metric: str) -> Callable[[list[Any]], float]:
         answers = _answers(spec, records)
         edition = None if spec.metadata.reference is None else setting["edition"]
         measure = measure_of(spec, setting["country"], MeasureOptions(edition=edition, constants=setting["constants"]))
-        scores = measure.score(answers, "heldout", "text" if answers.texts is not None else spec.default_scoring)
+        by_text = answers.texts is not None and not spec.verbalized
+        scores = measure.score(answers, "heldout", "text" if by_text else spec.default_scoring)
         return next((score.value for score in scores if score.metric == metric), float("nan"))
 
     aggregate.__name__ = metric

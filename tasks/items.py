@@ -167,7 +167,8 @@ class Survey(Strict):
             words = self.paraphrases[name]
             paraphrases[name] = words.model_copy(update={"items": {item: words.items[item] for item in items}})
         keys = {item: self.items[item] for item in items}
-        return Survey(language=self.language, codes=self.codes_of_scales, items=keys, paraphrases=paraphrases)
+        whole = self.model_dump(by_alias=True, exclude={"items", "paraphrases"})
+        return type(self).model_validate(whole | {"items": keys, "paraphrases": paraphrases})
 
     def scale(self, item: str) -> str:
         """Return the scale of an item or a content-free item."""
@@ -186,8 +187,8 @@ class Survey(Strict):
         """
         words = self.paraphrases[paraphrase]
         codes = self.codes(item)
-        lines = _scale_lines(codes, words.scales[self.scale(item)], order == "reversed")
-        return Presented("\n".join([words.instruction, *lines, self._asked(item, words)]), tuple(map(str, codes)))
+        lines = scale_lines(codes, words.scales[self.scale(item)], order == "reversed")
+        return Presented("\n".join([words.instruction, *lines, self.asked(item, words)]), tuple(map(str, codes)))
 
     def mixed(self, paraphrases: tuple[str, ...], rng: np.random.Generator) -> Paraphrase:
         """Draw a paraphrase from parts of others: the instruction, the labels of each scale and the text of each item.
@@ -202,18 +203,19 @@ class Survey(Strict):
         scales = {scale: draw().scales[scale] for scale in dict.fromkeys(key.scale for key in self.items.values())}
         items = {}
         for item in self.items:
-            items[item] = self._asked(item, draw())
+            items[item] = self.asked(item, draw())
         stems = {key.stem: "" for key in self.items.values() if key.stem}
         return Paraphrase(instruction=instruction, scales=scales, stems=stems, items=items)
 
-    def _asked(self, item: str, words: Paraphrase) -> str:
+    def asked(self, item: str, words: Paraphrase) -> str:
+        """Return the question of an item, stem included."""
         if free_kind(item):
             return NOTHING
         stem = self.items[item].stem
         return f"{words.stems[stem]} {words.items[item]}".lstrip() if stem else words.items[item]
 
 
-def _scale_lines(codes: Iterable[int], labels: Iterable[str], reverse: bool) -> list[str]:
+def scale_lines(codes: Iterable[int], labels: Iterable[str], reverse: bool) -> list[str]:
     """List one labelled option per line; neighbours without a label are on one line of numbers."""
     lines: list[str] = []
     bare: list[str] = []
@@ -322,7 +324,7 @@ class Questions(Strict):
         """Return some of the questions in some of the templates, including the templates for open questions."""
         names = [name for name in self.templates if name.removesuffix("_open") in presentations]
         templates = {name: self.templates[name] for name in names}
-        return Questions(
+        return type(self)(
             language=self.language, templates=templates, questions=tuple(self.by_id[item] for item in items)
         )
 
@@ -349,11 +351,11 @@ class Questions(Strict):
             if options
             else self.templates.get(f"{paraphrase}_open", self.templates[paraphrase])
         )
-        text = _fill(template, asked, country, lines).rstrip("\n")
+        text = fill(template, asked, country, lines).rstrip("\n")
         return Presented(text, tuple(letters[::-1] if order == "reversed" else letters))
 
 
-def _fill(template: str, question: str, country: str | None, options: str) -> str:
+def fill(template: str, question: str, country: str | None, options: str) -> str:
     """Replace the placeholders in sequence, untrusted texts last, so that none of them is read as a placeholder."""
     from .countries import name_of
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .answers import Layout
+from .cloze import byte_lengths, per_byte
 from .extraction import parse_code
 from .items import free_id
 from .personas import draw_personas
@@ -51,6 +53,8 @@ class ProtocolOptions:
 class Prompts:
     """Prompts of one task: ``texts`` and ``choices`` (possible answers, in code order) by row of ``layout``.
 
+    ``cloze``: the possible answers are texts of different lengths, read by their likelihood per byte. ``verbalized``:
+    shares of the options are read from generated text, and option probabilities are not asked.
     Compared by identity, so that tokenised prompts can be cached.
     """
 
@@ -58,6 +62,8 @@ class Prompts:
     texts: tuple[str, ...]
     choices: tuple[tuple[str, ...], ...]
     layout: Layout
+    cloze: bool = False
+    verbalized: bool = False
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -81,6 +87,19 @@ class Prompts:
         html: str = self.to_frame().to_html(max_rows=20, border=0, escape=True)
         return html
 
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        return byte_lengths(self.choices, self.layout.codes.shape[1])
+
+    def read_logs(self, logs: Any) -> Any:
+        """Map log-likelihoods of the possible answers (..., prompts, options) to those that answers hold.
+
+        They are the same but for ``cloze`` (see ``tasks/cloze.py``). Torch in, torch out, and differentiable.
+        """
+        if not self.cloze:
+            return logs
+        return per_byte(logs, self._lengths[:, : logs.shape[-1]], self.layout.widths)
+
     def parse(self, texts: Sequence[str]) -> np.ndarray:
         """Parse the code (prompts,) of each prompt's text answer; ``UNPARSED`` if it gives none."""
         cells = zip(texts, self.choices, self.layout.options, strict=True)
@@ -94,6 +113,8 @@ class Prompts:
             tuple(self.texts[i] for i in pick),
             tuple(self.choices[i] for i in pick),
             self.layout.take(rows),
+            self.cloze,
+            self.verbalized,
         )
 
 
@@ -104,7 +125,8 @@ def render(spec: TaskSpec, split: SplitName, protocol: ProtocolOptions = Protoco
     for persona in draw_personas(spec, protocol.people(), protocol.seed, split) or ("",):
         texts += [f"{persona}\n{text}" if persona else text for text, _ in shown]
     choices = tuple(may for _, may in shown) * max(1, protocol.people())
-    return Prompts(spec.name, tuple(texts), choices, _split_layout(spec, split, protocol))
+    layout = _split_layout(spec, split, protocol)
+    return Prompts(spec.name, tuple(texts), choices, layout, spec.cloze, spec.verbalized)
 
 
 def _split_layout(spec: TaskSpec, split: SplitName, protocol: ProtocolOptions) -> Layout:
@@ -189,7 +211,8 @@ def _padded(codes: Sequence[Sequence[int]]) -> np.ndarray:
 def join(first: Prompts, second: Prompts) -> Prompts:
     """Join two sets of prompts of one task, ``first`` before ``second``."""
     one, other = _equally_wide([first.layout, second.layout])
-    return Prompts(first.task, first.texts + second.texts, first.choices + second.choices, one.join(other))
+    texts, choices = first.texts + second.texts, first.choices + second.choices
+    return replace(first, texts=texts, choices=choices, layout=one.join(other))
 
 
 def _equally_wide(layouts: Sequence[Layout]) -> list[Layout]:

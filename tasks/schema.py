@@ -8,8 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Order = Literal["natural", "reversed"]
 SplitName = Literal["fit", "heldout", "control"]
-Scoring = Literal["expected", "argmax", "text", "expected_calibrated", "argmax_calibrated"]
-OWN_SCORINGS = ("expected", "argmax", "text")  # those that a spec may name; calibrated ones follow from the answers
+Scoring = Literal[
+    "expected", "argmax", "text", "cloze", "verbalized", "expected_calibrated", "argmax_calibrated", "cloze_pmi"
+]
+OWN_SCORINGS = ("expected", "argmax", "text", "cloze", "verbalized")  # a spec may name them; others follow from answers
+ALONE = ("cloze", "verbalized")  # they need prompts of their own, so that a spec with one of them has no other
 
 
 FileName = Annotated[str, Field(pattern=r"^[^/\\\\]{1,200}$")]
@@ -127,4 +130,7 @@ class Metadata(Strict):
     def _own_scorings(self) -> Metadata:
         if unknown := [name for name in self.scorings if name not in OWN_SCORINGS]:
             raise ValueError(f"scorings: {unknown[0]!r} is not one of {', '.join(OWN_SCORINGS)}")
+        for name in ALONE:
+            if name in self.scorings and len(self.scorings) > 1:
+                raise ValueError(f"scorings: {name!r} has prompts of its own, so it stands alone in a spec")
         return self

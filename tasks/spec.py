@@ -20,7 +20,8 @@ from .imported import imported
 from .items import Items, Paraphrase, Question, Questions, Survey
 from .reading import line_of, read_bytes, read_yaml
 from .rows import MOST_SHARES, QUESTIONS, question_rows
-from .schema import Metadata, Scoring
+from .schema import ALONE, Metadata, Scoring
+from .templated_items import ClozeQuestions, TemplatedSurvey
 
 OWN_EDITION = "own"  # of tasks whose answers need no reference, or have it in their items
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # it becomes part of folder names
@@ -79,6 +80,16 @@ class TaskSpec:
     @property
     def default_scoring(self) -> Scoring:
         return self.metadata.scorings[0]
+
+    @property
+    def cloze(self) -> bool:
+        """Return whether the options are read by the likelihood of their texts."""
+        return "cloze" in self.metadata.scorings
+
+    @property
+    def verbalized(self) -> bool:
+        """Return whether shares of the options are read from generated text."""
+        return "verbalized" in self.metadata.scorings
 
 
 def _digest(paths: Iterable[Path]) -> str:
@@ -184,7 +195,7 @@ def _most_tokens(data: dict[str, Any], path: Path) -> int:
 def _read_items(path: Path, metadata: Metadata, spec: Path) -> Items:
     """Read a survey from a YAML file, or questions from JSON lines, CSV or Parquet."""
     if path.suffix not in QUESTIONS:
-        return parse(Survey, read_yaml(path), path)
+        return _read_survey(path, metadata, spec)
     if not metadata.templates:
         raise InputError(
             f"{spec}: metadata.templates: missing. Questions need one, such as '{{question}} {{options}}'."
@@ -196,7 +207,22 @@ def _read_items(path: Path, metadata: Metadata, spec: Path) -> Items:
         except ValidationError as error:
             raise InputError(f"{path}:{number}: {first_problem(error)}. Correct this field.") from None
     language = metadata.languages[0] if metadata.languages else "en"
-    return parse(Questions, {"language": language, "templates": metadata.templates, "questions": questions}, path)
+    kind = ClozeQuestions if "cloze" in metadata.scorings else Questions
+    return parse(kind, {"language": language, "templates": metadata.templates, "questions": questions}, path)
+
+
+def _read_survey(path: Path, metadata: Metadata, spec: Path) -> Survey:
+    """Read a survey, with the one template that its spec gives for scorings with prompts of their own."""
+    listed = {scoring: scoring == "verbalized" for scoring in ALONE}.get(metadata.scorings[0])
+    templates = tuple(metadata.templates.values())
+    if listed is None and not templates:
+        return parse(Survey, read_yaml(path), path)
+    if listed is None or len(templates) != 1 or ("{options}" in templates[0]) != listed:
+        raise InputError(
+            f"{spec}: metadata.templates: a survey has one for cloze, such as '{{question}}', or one for verbalized, "
+            "with {options}, and none for other scorings."
+        )
+    return parse(TemplatedSurvey, read_yaml(path) | {"template": templates[0]}, path)
 
 
 class NotImportedError(InputError):
@@ -209,7 +235,7 @@ def _with_imported(items: Items, name: str, path: Path) -> tuple[Items, tuple[Pa
     file = _imported_file(name, ".yaml", path.resolve().parent.name, path)
     paraphrase = parse(Paraphrase, read_yaml(file), file)
     whole = items.model_dump(by_alias=True) | {"paraphrases": items.paraphrases | {name: paraphrase}}
-    return parse(Survey, whole, file), (file,)
+    return parse(type(items), whole, file), (file,)
 
 
 def _imported_file(name: str, suffix: str, family: str, path: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import UsageError
 from ...tasks.answers import COLUMNS, Layout
 from ...tasks.countries import Country
 from ...tasks.prompts import Prompts
@@ -47,9 +48,12 @@ class JointObjective:
     def prompts(self) -> Prompts:
         """Return the prompts of all parts, concatenated; items and paraphrases are named TASK/NAME."""
         prompts = [part.prompts for part in self.parts]
+        if len(cloze := {part.cloze for part in prompts}) > 1:
+            raise UsageError(f"`fit` {self.task}: options read by text and by letter cannot be fitted together.")
         texts = tuple(text for part in prompts for text in part.texts)
         choices = tuple(choice for part in prompts for choice in part.choices)
-        return Prompts(self.task, texts, choices, _stacked([(part.task, part.layout) for part in prompts]))
+        layout = _stacked([(part.task, part.layout) for part in prompts])
+        return Prompts(self.task, texts, choices, layout, cloze.pop())
 
     @property
     def demonstrations(self) -> np.ndarray:

@@ -114,9 +114,9 @@ def _check_lm_eval(spec: TaskSpec, data: dict[str, Any]) -> None:
 
 def _check_scorings(spec: TaskSpec) -> None:
     as_text = spec.output_type == "generate_until"
-    if as_text != ("text" in spec.metadata.scorings):
+    if as_text != bool({"text", "verbalized"} & set(spec.metadata.scorings)):
         raise InputError(
-            f"{spec.path}: metadata.scorings: 'text' goes with output_type generate_until, and only with it."
+            f"{spec.path}: metadata.scorings: text and verbalized go with output_type generate_until, and only they do."
         )
 
 

@@ -102,7 +102,7 @@ class _CachedScoring:
         if step.start == 0:
             embeds = prepend(self.soft, embeds)
         hidden = engine.fused(embeds, step.positions, step.sight, step.leaves, self.memory, step.start)
-        logs, _ = step.readings.sums(engine.log_softmax(hidden))
+        logs, _ = step.readings.sums(engine, hidden)
         self.total = logs if self.total is None else self.total + logs
         return step.readings.without_absent(self.total)
 

@@ -159,7 +159,7 @@ class TreePass:
                 **given, attention_mask=sight, position_ids=positions[None], use_cache=False
             )
             hidden = outputs.last_hidden_state[:, leaves]
-        return self._readings(self.engine.log_softmax(hidden))
+        return self._readings(self.engine, hidden)
 
     def _embeds(self, soft: torch.Tensor | None) -> torch.Tensor:
         """Return input embeddings (population, rows, dim) of the tree after soft prompts (population, T, dim)."""
@@ -185,11 +185,13 @@ class TreePass:
 class Readings:
     """The map from log-probabilities at the leaves to the options of prompts.
 
-    ``at`` and ``token`` are the leaf and token of each reading, ``cell`` the flat index of its prompt and option.
+    ``at`` and ``token`` are the leaf and token of each reading, leaves ascending, ``cell`` the flat index of its prompt
+    and option.
     """
 
     def __init__(self, at: torch.Tensor, token: torch.Tensor, cell: torch.Tensor, absent: torch.Tensor) -> None:
         self.at, self.token, self.cell, self.absent = at, token, cell, absent
+        self._leaf = at.cpu().numpy()
 
     @classmethod
     def of(
@@ -204,26 +206,37 @@ class Readings:
         cell = tree.read_prompt * options + tree.read_option
         absent = np.ones(tree.prompts * options, dtype=bool)
         absent[cell] = False
-        arrays = (at, tree.read_token[wanted], cell[wanted], absent.reshape(tree.prompts, options))
+        order = np.argsort(at, kind="stable")
+        read = (column[order] for column in (at, tree.read_token[wanted], cell[wanted]))
+        arrays = (*read, absent.reshape(tree.prompts, options))
         return torch.from_numpy(leaves).to(device), cls(*(torch.from_numpy(array).to(device) for array in arrays))
 
-    def sums(self, logs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sum readings of (population, leaves, vocabulary) over each option's tokens.
+    def sums(self, engine: Engine, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sum readings after hidden states (population, leaves, dim) over each option's tokens.
+
+        Logits of the whole vocabulary exist for some leaves at a time: options of many tokens have many leaves.
 
         Returns:
             Log-probabilities, and the number of tokens that greedy decoding would not generate, (population, prompts,
             options) each.
         """
-        missed = (logs.argmax(-1)[:, self.at] != self.token).float()
-        return self._sum(logs[:, self.at, self.token]), self._sum(missed)
+        picked, missed = [], []
+        size = max(1, engine.most_tokens() // 8 // len(hidden))
+        for start in range(0, hidden.shape[1], size):
+            first, last = np.searchsorted(self._leaf, (start, start + size))
+            logs = engine.log_softmax(hidden[:, start : start + size])
+            at, token = self.at[first:last] - start, self.token[first:last]
+            picked.append(logs[:, at, token])
+            missed.append((logs.argmax(-1)[:, at] != token).float())
+        return self._sum(torch.cat(picked, 1)), self._sum(torch.cat(missed, 1))
 
     def without_absent(self, total: torch.Tensor) -> torch.Tensor:
         """Set sums to -inf for options that a prompt lacks."""
         return total.masked_fill(self.absent, -torch.inf)
 
-    def __call__(self, logs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map (population, leaves, vocabulary) to log-probabilities and greediness (population, prompts, options)."""
-        total, missed = self.sums(logs)
+    def __call__(self, engine: Engine, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map (population, leaves, dim) to log-probabilities and greediness (population, prompts, options)."""
+        total, missed = self.sums(engine, hidden)
         return self.without_absent(total), (missed == 0) & ~self.absent
 
     def _sum(self, picked: torch.Tensor) -> torch.Tensor:

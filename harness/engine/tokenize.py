@@ -42,8 +42,9 @@ def encode(chat: Chat, prompts: Prompts, preamble: str = "") -> Encoded:
     pairs = [
         context + delimiter + choice for context, row in zip(contexts, prompts.choices, strict=True) for choice in row
     ]
-    # lm-eval moves trailing spaces of the context into the continuation before it splits.
-    context_ids = chat.ids([context.rstrip(" ") for context in contexts])
+    # lm-eval moves white space at the end of the context into every option. The line break that ends many templates
+    # changes no ratio, so that it stays in the context, but it counts in a likelihood per byte.
+    context_ids = chat.ids([context.rstrip(None if prompts.cloze else " ") for context in contexts])
     whole = iter(chat.ids(pairs))
     options = [[next(whole)[len(ids) :] for _ in row] for ids, row in zip(context_ids, prompts.choices, strict=True)]
     for row, choices in zip(options, prompts.choices, strict=True):

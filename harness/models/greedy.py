@@ -66,7 +66,7 @@ def take_defaults(model: Any) -> dict[str, str]:
 
 
 def write(model: TextModel, texts: Sequence[str], soft: np.ndarray | None, most: int) -> list[str]:
-    """Generate answers to rendered prompts: at most ``most`` tokens each, up to the first line break.
+    """Generate answers to rendered prompts: at most ``most`` tokens each, without white space before them.
 
     A reasoning block has a separate budget (``ChatOptions.thinking_tokens``); a block that exceeds it is closed. The
     answer is the text after the block.
@@ -94,7 +94,7 @@ def _batch(model: TextModel, texts: Sequence[str], soft: np.ndarray | None, most
         for i, row in zip(thinks, answered, strict=True):
             new[i] = row
     answers = [model.tokenizer.decode(row, skip_special_tokens=True) for row in new]
-    return [text.lstrip().partition("\n")[0] for text in answers]
+    return [text.lstrip() for text in answers]
 
 
 def _block_at_start(model: TextModel, new: Sequence[int]) -> Block | None:

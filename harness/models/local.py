@@ -16,6 +16,7 @@ import torch
 from ...errors import RunError, UsageError
 from ...tasks.answers import Answers, Layout, shares
 from ...tasks.prompts import Prompts
+from ...tasks.verbalized import stated_answers
 from ..adapters.lora import require_rows, tokenizer_for, with_lora
 from ..adapters.peft_files import carried_hash, lora_hash
 from ..engine.chat import Chat
@@ -169,6 +170,7 @@ class LanguageModel:
     def logprobs(self, prompts: Prompts, soft: torch.Tensor | None = None, preamble: str = "") -> torch.Tensor:
         """Compute log-probabilities (population, prompts, options) as a torch tensor with its graph.
 
+        Of cloze prompts they are those of ``Prompts.read_logs``.
         Tokens are counted three times if ``soft`` requires a gradient, for the forward and the backward pass.
 
         Raises:
@@ -180,6 +182,7 @@ class LanguageModel:
         with self.at_work():
             forward = self._encoded(prompts, preamble, virtual)
             logs = forward.logprobs(soft)
+            logs = prompts.read_logs(logs)
         self.tokens += forward.tokens(virtual) * len(logs) * (PASSES if logs.requires_grad else 1)
         return logs
 
@@ -230,7 +233,7 @@ class LanguageModel:
         A single step is the same packed pass as in ``answer``.
         """
         plan = self._steps(prompts, steps, soft.shape[1])
-        return Asked(self, plan, torch.from_numpy(soft).to(self.model.device), prompts.layout)
+        return Asked(self, plan, torch.from_numpy(soft).to(self.model.device), prompts)
 
     def batch(self, prompts: Prompts, virtual: int) -> int:
         """Return the number of candidates per pass."""
@@ -250,11 +253,15 @@ class LanguageModel:
 
         Args:
             soft: one soft prompt (1, T, dim) or None.
-            most: maximum number of generated tokens; text ends at the first line break.
+            most: maximum number of generated tokens; text ends at the first line break, but not that of ``verbalized``
+                prompts, whose option probabilities are the shares that it states.
         """
-        answers = self.answer(prompts, soft, preamble)
+        answers = None if prompts.verbalized else self.answer(prompts, soft, preamble)
         with self.at_work():
             texts = write(self, [self.chat.render_prompt(f"{preamble}{text}") for text in prompts.texts], soft, most)
+        if answers is None:
+            return stated_answers(prompts.layout, texts)
+        texts = [text.partition("\n")[0] for text in texts]
         return Answers(answers.layout, answers.probs, answers.off_options, tuple(texts), prompts.parse(texts))
 
     def token_vectors(self, ids: np.ndarray) -> np.ndarray:
@@ -274,9 +281,9 @@ class Asked:
     """The scoring of candidates in steps; made by ``LanguageModel.stepwise``."""
 
     def __init__(
-        self, model: LanguageModel, plan: RememberedSteps | RereadSteps, soft: torch.Tensor, layout: Layout
+        self, model: LanguageModel, plan: RememberedSteps | RereadSteps, soft: torch.Tensor, prompts: Prompts
     ) -> None:
-        self._model, self._layout, self._count = model, layout, len(soft)
+        self._model, self._prompts, self._count = model, prompts, len(soft)
         self._asking = plan.begin(soft)
         self._tokens = iter(plan.tokens)
 
@@ -289,7 +296,7 @@ class Asked:
         with torch.no_grad(), self._model.at_work():
             logs = self._asking.advance().cpu().double().numpy()
         self._model.tokens += next(self._tokens) * self._count
-        return _as_answers(self._layout, logs).probs
+        return _as_answers(self._prompts.layout, self._prompts.read_logs(logs)).probs
 
     def keep(self, rows: np.ndarray) -> None:
         """Continue with some candidates only (indices)."""

@@ -13,6 +13,7 @@ import numpy as np
 from ...errors import CultevalError, RunError, UnavailableError, UsageError
 from ...tasks.answers import Answers, shares
 from ...tasks.prompts import Prompts
+from ...tasks.verbalized import stated_answers
 from ..model_info import ModelInfo
 from ..util.atomic_io import write_json
 from .openai import Dialect, OpenAISource
@@ -99,9 +100,14 @@ class ApiModel:
         return Answers(prompts.layout, *self._weighed(logs, prompts))
 
     def generate(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "", most: int = 8) -> Answers:
-        """Generate texts up to the first line break, with option probabilities if the endpoint returns them."""
+        """Generate texts up to the first line break, with option probabilities if the endpoint returns them.
+
+        Those of ``verbalized`` prompts are whole, and state the probabilities.
+        """
         self._refuse(soft)
         logs, texts = self._read(prompts, preamble, most)
+        if prompts.verbalized:
+            return stated_answers(prompts.layout, [text.lstrip() for text in texts])
         if logs is None or (prompts.layout.widths.any() and not np.isfinite(logs).any()):
             self.say(f"{self.address.host} returns no option probabilities: {prompts.task} is scored by text only")
             probs, outside = np.zeros((1, *prompts.layout.codes.shape)), np.ones((1, len(prompts)))
@@ -120,12 +126,12 @@ class ApiModel:
         Missing log-probabilities are -inf. If the first token of an answer is read, one request gives both.
         """
         chats = [({"role": "user", "content": f"{preamble}{text}"},) for text in prompts.texts]
-        closed = np.flatnonzero(prompts.layout.widths > 0).tolist()
+        closed = [] if prompts.verbalized else np.flatnonzero(prompts.layout.widths > 0).tolist()
         if closed:
             self._contact(Ask(chats[closed[0]], max(most, 1), prompts.choices[closed[0]]))
         scored, echo = bool(closed) and self._dialect.probabilities, self._dialect.echo
         if scored and not echo:
-            _require_apart(self.address, prompts)
+            _require_first_tokens(self.address, prompts)
         weighed = {row: Ask(chats[row], max(most, 1), prompts.choices[row]) for row in (closed if scored else ())}
         generated = {row: Ask(chat, most) for row, chat in enumerate(chats)} if most else {}
         if not echo:
@@ -143,7 +149,7 @@ class ApiModel:
         Open questions have no options: their rows are zero, and the probability off the options is 1. An answer that
         begins with no option carries no information: all options are equally probable, and that probability is 1 too.
         """
-        inside, mass = prompts.layout.inside, np.exp(logs)
+        inside, mass = prompts.layout.inside, np.exp(prompts.read_logs(logs))
         closed, silent = inside.any(1), inside.any(1) & ~mass.any(1)
         if silent.any() and silent.sum() == closed.sum():
             raise RunError(
@@ -230,8 +236,13 @@ def _source(address: Address, api: EndpointSettings, say: Callable[[str], None])
     return LmEvalSource(address, api, say)
 
 
-def _require_apart(address: Address, prompts: Prompts) -> None:
-    """Raise UnavailableError if the first token cannot distinguish two options, such as 1 and 10."""
+def _require_first_tokens(address: Address, prompts: Prompts) -> None:
+    """Raise UnavailableError if the first token is not enough: for whole texts, or to tell options such as 1 and 10."""
+    if prompts.cloze:
+        raise UnavailableError(
+            f"{address.name}: returns first tokens only, but {prompts.task} needs log-likelihoods of whole options. "
+            "Use a completions endpoint that echoes prompts with log-probabilities, or a model in memory."
+        )
     for row in set(prompts.choices):
         for one in row:
             if longer := next((other for other in row if other != one and other.startswith(one)), None):

@@ -275,6 +275,9 @@ def _echoed(completion: _Completion, ask: Ask) -> tuple[float, ...] | None:
     return logs if len(logs) == len(ask.options) else None
 
 
+_SPACES = str.maketrans("▁Ġ", "  ")  # as vocabularies write a space
+
+
 def _tail(choice: _Choice, option: str) -> float | None:
     """Return the log-probability of an option at the end of a repeated prompt, before the generated token."""
     given = choice.logprobs
@@ -284,10 +287,10 @@ def _tail(choice: _Choice, option: str) -> float | None:
     for token, log in _backwards(given.tokens[:-1], given.token_logprobs[:-1]):
         if log is None or not math.isfinite(log):
             return None
-        text, total = token + text, total + min(log, 0.0)
-        if text.strip(" ▁Ġ") == option:
+        text, total = token.translate(_SPACES) + text, total + min(log, 0.0)
+        if text.strip(" ") == option:
             return total
-        if len(text.strip(" ▁Ġ")) > len(option):
+        if len(text.strip(" ")) > len(option):
             return None
     return None
 

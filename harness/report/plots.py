@@ -54,8 +54,9 @@ def drawing(path: Path, width: float, height: float, panels: tuple[int, int] = (
 
 
 def pictured(scores: Sequence[Score]) -> str:
-    """Choose the answer scoring to show: ``expected``, or ``text`` without probabilities."""
-    return "expected" if any(row.scoring == "expected" for row in scores) else "text"
+    """Choose the answer scoring to show: ``expected``, else the first that is there; ``text`` without scores."""
+    known = dict.fromkeys(row.scoring for row in scores)
+    return "expected" if "expected" in known else next(iter(known), "text")
 
 
 def new_axes(width: float, height: float) -> Any:

@@ -65,6 +65,11 @@ HOFSTEDE_TEXT = (
     Column("reversed\norder", "loss_reversed", "text", "heldout", ",.0f"),
     Column("heldout\nunparsed", "unparsed", "text", "heldout", ".2f"),
 )
+HOFSTEDE_CLOZE = (
+    Column("fit\ncloze", "loss", "cloze", "fit", ",.0f"),
+    Column("heldout\ncloze", "loss", "cloze", "heldout", ",.0f"),
+    Column("heldout\nskill", "skill", "cloze", "heldout", "z.2f"),
+)
 _HOFSTEDE_NOTE = (
     "loss: sum of squared errors of the six indices, lower is better; skill: 1 - loss / loss of the constant answer\n"
 )
@@ -77,7 +82,7 @@ def columns_of(spec: TaskSpec) -> tuple[Column, ...]:
     metrics that the spec lists.
     """
     if spec.metadata.measure == "hofstede":
-        return HOFSTEDE_TEXT if spec.default_scoring == "text" else HOFSTEDE
+        return {"text": HOFSTEDE_TEXT, "cloze": HOFSTEDE_CLOZE}.get(spec.default_scoring, HOFSTEDE)
     headline, default = spec.metadata.headline.metric, spec.default_scoring
     columns = [Column(f"fit\n{headline}", headline, default, "fit")]
     for scoring in spec.metadata.scorings:

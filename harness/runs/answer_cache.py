@@ -34,7 +34,9 @@ DECIDING = (  # modules that decide answers
     "harness/models/*.py",
     "harness/model_info.py",
     "tasks/chat_options.py",
+    "tasks/cloze.py",
     "tasks/extraction.py",
+    "tasks/verbalized.py",
 )
 MOST_BYTES = 1 << 30
 _SUFFIX, _DIGEST = ".answers", 32
@@ -169,7 +171,7 @@ def key_of(aligned: AlignedModel, adapter: str | None, prompts: Prompts, most_to
 
 
 def _prompts_hash(prompts: Prompts) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(json.dumps([prompts.cloze, prompts.verbalized]).encode())
     for row in zip(prompts.texts, prompts.choices, prompts.layout.codes.tolist(), strict=True):
         digest.update(json.dumps(row).encode() + b"\n")
     return digest.hexdigest()

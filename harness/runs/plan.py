@@ -101,6 +101,8 @@ def plan(request: RunRequest) -> RunConfig:
         raise UsageError(f"`fit`: {' and '.join(fit_codes)}; tasks fitted together have one country.")
     for spec in fit_specs:
         measure_of(spec, fit_codes[0], options)
+        if spec.verbalized and find_aligner(request.aligner).budgeted:
+            raise UsageError(f"`fit` {spec.name}: shares stated in text have no loss to fit. Fit another task.")
     for spec in specs:
         measure_of(spec, country, options)
     protocol = ProtocolOptions(request.personas, request.seed, request.limit, request.calibrate)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import cast
 
 from ...tasks.answers import Answers
 from ...tasks.calibration import calibrated, is_free
@@ -15,7 +14,12 @@ from ...tasks.score import Score
 from ...tasks.spec import TaskSpec
 from ..registry import spec_of
 
-CALIBRATED = "_calibrated"
+CALIBRATED: dict[Scoring, Scoring] = {
+    "expected": "expected_calibrated",
+    "argmax": "argmax_calibrated",
+    "cloze": "cloze_pmi",
+}
+_PLAIN = {name: of for of, name in CALIBRATED.items()}
 
 Reading = tuple[SplitName, Scoring, Answers]
 """A split, an answer scoring, and the answers of the split to real items."""
@@ -72,8 +76,9 @@ def readings(spec: TaskSpec, answers: Answers) -> Iterator[Reading]:
 
     Where content-free items were answered, the calibrated answers follow, once for each scoring of probabilities.
     """
-    available = {"text": answers.texts is not None, "expected": answers.weighed, "argmax": answers.weighed}
-    scorings = [name for name in spec.metadata.scorings if available[name]]
+    scorings = [
+        name for name in spec.metadata.scorings if (answers.texts is not None if name == "text" else answers.weighed)
+    ]
     for split in spec.metadata.splits.named:
         of_this = answers.take(of_split(spec, answers.layout, split))
         if not len(of_this.layout):
@@ -83,11 +88,9 @@ def readings(spec: TaskSpec, answers: Answers) -> Iterator[Reading]:
         yield from ((split, scoring, real) for scoring in scorings)
         if free.any() and answers.weighed:
             without_prior = calibrated(spec, of_this, split)
-            for name in scorings:
-                if name != "text":
-                    yield split, cast(Scoring, f"{name}{CALIBRATED}"), without_prior
+            yield from ((split, CALIBRATED[name], without_prior) for name in scorings if name in CALIBRATED)
 
 
 def plain(scoring: Scoring) -> Scoring:
-    """Return the name of an answer scoring without its suffix for calibration."""
-    return cast(Scoring, scoring.removesuffix(CALIBRATED))
+    """Return the answer scoring that a calibrated one is of, or the same."""
+    return _PLAIN.get(scoring, scoring)

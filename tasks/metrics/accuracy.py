@@ -87,8 +87,9 @@ class Accuracy(NoReference):
         own = sample.of("accuracy").ids
         fields = self.fields(answers, split, scoring, len(own))
         each = [self._accuracy(fields, name, sample) for name in sample.metrics]
-        rows = [each[0], unanswered(fields, answers), *each[1:]]
-        rows += self._habits(fields, answers, scoring)
+        rows = [each[0], *unanswered(fields, answers), *each[1:]]
+        if scoring != "cloze":  # which show no letters
+            rows += self._habits(fields, answers, scoring)
         rows += spreads(fields, answers, "accuracy", lambda part: float(np.nanmean(self._units(part, scoring)[own])))
         return rows
 
@@ -117,7 +118,9 @@ class Accuracy(NoReference):
     def _units(self, answers: Answers, scoring: Scoring) -> np.ndarray:
         """Compute how right each question or group is, 0 to 1; NaN where it was not presented."""
         layout = answers.layout
-        hit = (chosen(answers, scoring) * self._right(layout)).sum(-1)
+        # A text that is twice as likely as another is no answer that is half right: the likeliest is the answer.
+        decided = "argmax" if scoring == "cloze" else scoring
+        hit = (chosen(answers, decided) * self._right(layout)).sum(-1)
         if len(self.units) == len(self.questions):
             return group_means(hit, layout.item, len(self.questions))
         # A group is judged within each presentation (paraphrase, order, persona), then averaged over them.

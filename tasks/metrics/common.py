@@ -60,12 +60,22 @@ def group_means(values: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
         return (sums / counts[:, None]).reshape(size, *values.shape[1:])
 
 
-def unanswered(fields: ScoreFields, answers: Answers) -> Score:
+def unanswered(fields: ScoreFields, answers: Answers) -> list[Score]:
     """Score the share of texts without an answer, or the probability off the options."""
-    if fields.scoring == "text":
-        asked = answers.layout.widths > 0
-        return fields.row("unparsed", np.isnan(answers.values("text")[0][asked]).mean() if asked.any() else 0.0, False)
-    return fields.row("off_options", answers.off_options[0].mean(), False)
+    return [fields.row(name, value, False) for name, value in missing(answers, fields.scoring).items()]
+
+
+def missing(answers: Answers, scoring: Scoring) -> dict[str, float]:
+    """Compute by metric the share of texts without an answer, or the probability off the options.
+
+    ``cloze`` has neither: the options are not all that the model could say, and none is left out.
+    """
+    if scoring == "cloze":
+        return {}
+    if scoring not in ("text", "verbalized"):
+        return {"off_options": float(answers.off_options[0].mean())}
+    asked = answers.layout.widths > 0
+    return {"unparsed": float(np.isnan(answers.values(scoring)[0][asked]).mean()) if asked.any() else 0.0}
 
 
 def agreement(answers: Answers) -> tuple[float, int] | None:

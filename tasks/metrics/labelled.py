@@ -81,7 +81,7 @@ class LabelledSurvey:
         edition = self.scores.edition
         sample = self.sample(answers, scoring)
         fields = ScoreFields(self.spec.name, self.country, edition, split, scoring, answers.layout, len(sample))
-        rows = [unanswered(fields, answers)]
+        rows = unanswered(fields, answers)
         for name, metric in sample.metrics.items():
             low, high = sample.interval(name) or (None, None)
             more = {"low": low, "high": high, "constants": self.constants}

@@ -110,7 +110,7 @@ class Poles:
         fields = self.fields(closed, split, scoring, len(asked))
         spread = chosen(closed, scoring)[:, :2]
         answered = spread.sum(-1) > 0
-        rows = [unanswered(fields, closed)]
+        rows = unanswered(fields, closed)
         if not answered.any():
             return rows
         sample = self.sample(answers, scoring)

@@ -231,7 +231,7 @@ class Shares:
         layout = answers.layout
         people = len(np.unique(layout.persona))
         fields = ScoreFields(self.spec.name, self.country, self.reference.edition, split, scoring, layout, people)
-        rows = [unanswered(fields, answers)]
+        rows = unanswered(fields, answers)
         if scoring == "text" and (same := agreement(answers)):
             rows.append(fields.row("agreement", same[0], True))
         found = self._compared(answers, scoring)

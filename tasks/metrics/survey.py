@@ -21,7 +21,7 @@ from ..sample import Metric, Sample, quotient, tally
 from ..schema import Scoring, SplitName
 from ..score import COLLAPSED, Score
 from ..spec import TaskSpec
-from .common import agreement, middle_answers
+from .common import agreement, middle_answers, missing
 from .hofstede import CONSTANTS, ITEMS, NORMS, distance, inverse, is_collapsed, means_with, terms, total, weights
 from .reference import DIMENSIONS, scores_of
 
@@ -157,13 +157,10 @@ class HofstedeSurvey:
         asked = answers.take(answers.layout.where(paraphrases, orders))
         people = len(np.unique(asked.layout.persona))
         base: dict[str, Any] = {"n": people, "higher_is_better": None}
-        if scoring == "text":
-            unparsed = float(np.isnan(asked.values("text")).mean())
-            yield base | {"metric": "unparsed", "value": unparsed, "higher_is_better": False}
-            if same := agreement(asked):
-                yield base | {"metric": "agreement", "value": same[0], "higher_is_better": True}
-        else:
-            yield base | {"metric": "off_options", "value": float(asked.off_options.mean()), "higher_is_better": False}
+        for metric, value in missing(asked, scoring).items():
+            yield base | {"metric": metric, "value": value, "higher_is_better": False}
+        if scoring == "text" and (same := agreement(asked)):
+            yield base | {"metric": "agreement", "value": same[0], "higher_is_better": True}
         means = self._item_means(asked, scoring)
         if np.isnan(means).any():
             return  # an item without a single valid answer has no mean, so no index can be computed
@@ -207,9 +204,9 @@ class HofstedeSurvey:
         """Compute the loss of the same paraphrases with the options in another order."""
         asked = answers.take(answers.layout.where(paraphrases, (order,)))
         value = self._loss(asked, scoring)
-        if scoring == "text":
-            unparsed = {"metric": f"unparsed_{order}", "value": float(np.isnan(asked.values("text")).mean())}
-            yield unparsed | {"n": rows[0]["n"], "higher_is_better": False, "orders": (order,)}
+        if (unparsed := missing(asked, scoring).get("unparsed")) is not None:
+            row = {"metric": f"unparsed_{order}", "value": unparsed}
+            yield row | {"n": rows[0]["n"], "higher_is_better": False, "orders": (order,)}
         usual = next((row["value"] for row in rows if row["metric"] == "loss"), np.nan)
         if np.isnan(value) or np.isnan(usual):
             return

@@ -19,7 +19,7 @@ def lm_eval(folder: Path, task: str, *, chat: bool, peft: Path | None = None, **
     import lm_eval
     from lm_eval.tasks import TaskManager
 
-    manager = TaskManager(include_path=str(spec_path("vsm13").parent), include_defaults=False, metadata=metadata)
+    manager = TaskManager(include_path=str(spec_path(task).parent), include_defaults=False, metadata=metadata)
     arguments = f"pretrained={folder},dtype=float32" + (f",peft={peft}" if peft else "")
     results = lm_eval.simple_evaluate(
         model="hf",
@@ -37,7 +37,8 @@ def lm_eval(folder: Path, task: str, *, chat: bool, peft: Path | None = None, **
 def ours(aligned, name: str, country: str, scoring: str) -> dict[str, float]:
     spec = load_spec(spec_path(name))
     answers = aligned.answer(
-        render_protocol(spec, ProtocolOptions()), most_tokens=spec.most_tokens if scoring == "text" else 0
+        render_protocol(spec, ProtocolOptions()),
+        most_tokens=spec.most_tokens if spec.output_type == "generate_until" else 0,
     )
     rows = score_answers(spec, answers, country, MeasureOptions(), "x")
     return {row.metric: row.value for row in rows if row.split == "heldout" and row.scoring == scoring}
@@ -80,3 +81,52 @@ def test_specs_name_no_metric_lm_eval_lacks(tiny, load):
         else:  # an item without one valid answer: no index can be formed, here or there
             assert np.isnan(theirs[metric])
     assert json.dumps(sorted(mine)) != "[]"
+
+
+@pytest.mark.parametrize(("name", "country", "chat"), [("vsm13_cloze", "US", False), ("vsm13_cloze", "SA", True)])
+def test_options_read_by_their_texts_score_the_same_in_stock_lm_eval(tiny, load, name, country, chat):
+    from culteval.harness.models.aligned import AlignedModel
+
+    theirs = lm_eval(tiny("llama", chat), name, chat=chat, country=country)
+    mine = ours(AlignedModel(load("llama", chat)), name, country, "cloze")
+    for metric in load_spec(spec_path(name)).metrics:
+        assert theirs[metric] == pytest.approx(mine[metric], rel=1e-5, abs=1e-2), metric
+
+
+def test_cloze_accuracy_is_acc_bytes_of_stock_lm_eval(tiny, load, tmp_path):
+    """lm-eval's own metric on the same questions, by a task file that knows nothing of culteval."""
+    import lm_eval
+    from culteval.harness.models.aligned import AlignedModel
+    from lm_eval.tasks import TaskManager
+
+    spec = load_spec(spec_path("general_cloze"))
+    rows = [
+        {"question": q.question, "options": list(q.options), "gold": q.answer - 1}
+        for q in spec.items.questions
+        if q.split == "heldout"
+    ]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "own.yaml").write_text(
+        f"""task: own
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {tmp_path / "questions.jsonl"}}}}}
+output_type: multiple_choice
+test_split: test
+doc_to_text: "Question: {{{{question}}}}\\nAnswer:"
+doc_to_choice: "{{{{options}}}}"
+doc_to_target: "{{{{gold}}}}"
+metric_list:
+  - {{metric: acc_bytes, aggregation: mean, higher_is_better: true}}
+"""
+    )
+    results = lm_eval.simple_evaluate(
+        model="hf",
+        model_args=f"pretrained={tiny('llama', False)},dtype=float32",
+        tasks=["own"],
+        task_manager=TaskManager(include_path=str(tmp_path), include_defaults=False),
+        batch_size=16,
+        device="cpu",
+        bootstrap_iters=0,
+    )["results"]["own"]
+    mine = ours(AlignedModel(load("llama", False)), "general_cloze", "US", "cloze")
+    assert results["acc_bytes,none"] == pytest.approx(mine["accuracy"], abs=1e-9)
