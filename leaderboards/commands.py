@@ -150,7 +150,7 @@ def add(runs: tuple[Path, ...], board: Path) -> None:
     help="Folder for adapters that boards do not keep: random prefixes and those above 512 KiB.",
 )
 def migrate(folder: Path, adapters: Path | None) -> None:
-    """Bring a board of an earlier version up to date in place: fields renamed, answers compressed, scores removed.
+    """Update a board of an earlier version in place: rename fields, compress answers, remove scores.
 
     No score changes. Entries get the folder names that follow from their new manifests.
     """

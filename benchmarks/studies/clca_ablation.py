@@ -195,7 +195,7 @@ def main(as_json: bool, personas: int | None, countries: tuple[str, ...], **flag
     folder = Path(flags["out"])
     people = personas or PERSONAS[settings.preset]
     with locked(folder), terminal(as_json) as display:
-        _same_study(folder / "config.json", {"personas": people} | configs[0].model_dump(mode="json"))
+        _same_study(folder / "config.json", configs[0].model_dump(mode="json") | {"personas": people})
         work = Workspace(configs[0], folder, display)
         study = Study(folder, codes, work.pipeline, work.model_of, people, configs[0].seed, work.tell)
         own = work.settings.own()

@@ -107,7 +107,7 @@ def test_questions_move_by_their_options(tmp_path):
     spec = spec_of("general")
     assert {row.item for row in found.changes} == {i for i in spec.items.ids if spec.items.tag(i) == "heldout"}
     row = found.changes[0]
-    assert row.likely_a in spec.items.by_id[row.item].options and row.asked == spec.items.by_id[row.item].question
+    assert row.likely_a in spec.items.by_id[row.item].options and row.question == spec.items.by_id[row.item].question
     assert 0 < row.change <= 1 and row.p is None and row.mean_a is None
     assert found.differences[0].unit == "questions" and found.differences[0].p is not None
 
