@@ -210,12 +210,12 @@ def test_a_soft_prompt_is_fitted_on_a_model_with_an_adapter(whole, tiny, tmp_pat
 
 @pytest.mark.slow
 def test_the_embedded_model_learns_from_its_own_talk(tmp_path):
-    sets = ["--set", "scenarios=4", "--set", "turns=3", "--set", "words=16", "--set", "checks=[]"]
+    sets = ["--set", "scenarios=2", "--set", "turns=3", "--set", "words=16", "--set", "checks=[]"]
     done = culteval("run", "--aligner", "clca", "--task", "vsm13", "--country", "US", *sets,
                     "--out", tmp_path / "runs", "--no-compare", "--json")  # fmt: skip
     assert done.returncode == 0, done.stderr
     folder = Path(json.loads(done.stdout)["run"])
     talk = [json.loads(line) for line in (folder / "clca" / "dialogues.jsonl").read_text().splitlines()]
-    assert len(talk) == 8 and sum("said:" in each["social_interactions"] for each in talk) == 8
+    assert len(talk) == 4 and all("said:" in each["social_interactions"] for each in talk)
     losses = json.loads((folder / "clca" / "losses.json").read_text())
     assert all(0 < point["loss"] < 6 for point in losses)
