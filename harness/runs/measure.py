@@ -61,12 +61,12 @@ def _measure(name: str) -> dict[str, Any]:
     """Load a model and answer a survey twice; the second time counts, as in a run that answers many."""
     import resource
 
-    from ...tasks.prompts import Asking, render
+    from ...tasks.prompts import ProtocolOptions, render
     from ..models.load import load_model
     from ..registry import spec_of
 
     model = load_model(name)
-    prompts = render(spec_of(TASK), "fit", Asking())
+    prompts = render(spec_of(TASK), "fit", ProtocolOptions())
     model.answer(prompts)
     began = time.perf_counter()
     model.answer(prompts)

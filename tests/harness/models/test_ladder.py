@@ -36,9 +36,9 @@ ANSWER = """
 import json, sys
 from culteval.harness.models.load import load_model
 from culteval.harness.registry import spec_of
-from culteval.tasks.prompts import Asking, render
+from culteval.tasks.prompts import ProtocolOptions, render
 model = load_model(sys.argv[1], dtype=sys.argv[2])
-answers = model.answer(render(spec_of("vsm13"), "fit", Asking(limit=1)))
+answers = model.answer(render(spec_of("vsm13"), "fit", ProtocolOptions(limit=1)))
 hi = [{"role": "user", "content": "Hi"}]
 chat = model.tokenizer.apply_chat_template(hi, add_generation_prompt=True, tokenize=False)
 ids = {text: model.tokenizer.encode(text, add_special_tokens=False) for text in ("A", "D", "2026")}
