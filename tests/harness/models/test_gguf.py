@@ -20,7 +20,7 @@ from culteval.harness.models.load import load_model
 from culteval.harness.models.pretrained import source_of
 from culteval.harness.registry import spec_of
 from culteval.harness.util.atomic_io import sha256
-from culteval.tasks.prompts import ProtocolOptions, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 
 from ...gguf_files import pieces, split, write_gguf
 
@@ -125,7 +125,7 @@ def here(monkeypatch) -> None:
 
 
 def survey():
-    return protocol(spec_of("vsm13"), ProtocolOptions(limit=1))
+    return render_protocol(spec_of("vsm13"), ProtocolOptions(limit=1))
 
 
 def answers(model) -> np.ndarray:
