@@ -28,7 +28,7 @@ def stored(name: str, weight: np.ndarray, architecture: str, config) -> np.ndarr
 
 
 def write_gguf(
-    path: Path, architecture: str, model, tokenizer, *, kind="F32", settings=(), tensors=(), pre="smollm"
+    path: Path, architecture: str, model, tokenizer, *, kind="F32", settings=(), tensors=(), pre="smollm", spaced=False
 ) -> Path:
     """Write a model of transformers and its tokenizer, byte-level or a list of SentencePiece tokens, as a GGUF file.
 
@@ -54,7 +54,7 @@ def write_gguf(
             whole = setting.startswith(("split.", "general."))
             adds[type(value)](setting if whole else f"{architecture}.{setting}", value)
     if isinstance(tokenizer, list):
-        _pieces(writer, tokenizer)
+        _pieces(writer, tokenizer, spaced)
     else:
         _byte_level(writer, tokenizer, pre)
     for full, weight in model.state_dict().items():
@@ -120,7 +120,7 @@ def split(text: str, tokens: list[str]) -> list[str]:
         parts[i : i + 2] = [parts[i] + parts[i + 1]]
 
 
-def _pieces(writer, tokens: list[str]) -> None:
+def _pieces(writer, tokens: list[str], spaced: bool) -> None:
     names = ["byte" if token[:3] == "<0x" else "control" if token[0] == "<" else "normal" for token in tokens]
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
@@ -131,6 +131,6 @@ def _pieces(writer, tokens: list[str]) -> None:
     writer.add_bos_token_id(2)
     writer.add_unk_token_id(3)
     writer.add_eot_token_id(5)
-    writer.add_add_space_prefix(False)
+    writer.add_add_space_prefix(spaced)
     writer.add_add_bos_token(True)
     writer.add_chat_template(CHAT_OF_TURNS)

@@ -6,6 +6,7 @@ numbers than llama.cpp is refused: a setting, a tensor or a tokenizer that is no
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -101,6 +102,8 @@ class Header:
 def is_gguf(place: str) -> bool:
     """Return whether ``place`` is a file that begins as a GGUF file."""
     try:
+        if not os.path.isfile(place):  # a pipe would wait
+            return False
         with open(place, "rb") as file:
             return file.read(len(MAGIC)) == MAGIC
     except (OSError, ValueError):

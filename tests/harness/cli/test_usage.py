@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -111,6 +112,9 @@ WRONG = {
     "countries of an unknown task": (["ls", "countries", "--task", "vsm"], "vsm13"),
     "countries of an unknown edition": (["ls", "countries", "--edition", "1980"], "2015"),
     "a folder for another listing": (["ls", "tasks", "runs"], "only `ls runs`"),
+    "a measure of no model": (["ls", "models", "--measure", "smolm2"], "smollm2"),
+    "a measure in another listing": (["ls", "tasks", "--measure", "smollm2"], "only `ls models`"),
+    "a model that is not cached": (["cache", "drop", "nothing"], "no such model"),
     "leaderboard format": (["leaderboard", "show", "--format", "xml"], "json"),
 }
 
@@ -200,7 +204,7 @@ def test_internal_errors_and_interrupts_are_told_apart(culteval, monkeypatch, tm
     [
         ("tasks", "task", {"vsm13", "vsm13_text"}),
         ("aligners", "aligner", {"naive", "icl", "random", "de"}),
-        ("models", "model", {"smollm2"}),
+        ("models", "model", {"smollm2", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"}),
         ("countries", "code", {"SA", "US", "DE", "JP"}),
     ],
 )
@@ -212,6 +216,31 @@ def test_ls(culteval, what, key, names):
     code, printed, err = culteval("ls", what)
     assert code == 0 and err == ""
     assert all(name in printed for name in names) and len(printed.splitlines()) > len(rows)
+
+
+def test_a_model_is_measured_listed_and_dropped(tiny_cache, tmp_path, monkeypatch):
+    """In processes of their own, as people do; the embedded model is a tiny one."""
+    monkeypatch.setenv("CULTEVAL_CACHE", str(shutil.copytree(tiny_cache, tmp_path / "cache")))
+
+    def culteval(*words):
+        done = subprocess.run([sys.executable, "-m", "culteval", *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) if words[-1] == "--json" else done.stdout
+
+    def described(*words):
+        rows = culteval("ls", "models", *words, "--json")
+        return next(row["description"] for row in rows if row["model"] == "smollm2")
+
+    assert "135 M parameters, English, Apache-2.0" in described() and "a survey" not in described()
+    pattern = r"here, in (float32|bfloat16): memory ([\d.]+) GB, [\d.]+ s a survey"
+    found = re.search(pattern, described("--measure", "smollm2"))
+    assert found and 0.1 < float(found[2]) < 3
+    assert found[0] in described()
+    info = culteval("cache", "info", "--json")
+    assert list(info["model_bytes"]) == ["smollm2-0.1.2"] and info["model_bytes"]["smollm2-0.1.2"] > 50_000
+    assert "smollm2-0.1.2: " in culteval("cache", "info")
+    assert "freed" in culteval("cache", "drop", "smollm2-0.1.2")
+    assert culteval("cache", "info", "--json")["model_bytes"] == {}
 
 
 def test_ls_countries_has_exactly_those_that_can_be_scored(culteval):

@@ -79,10 +79,10 @@ def vocabulary(tiny, shape: str):
     return transformers.AutoTokenizer.from_pretrained(tiny("llama"))
 
 
-def gguf_of(tiny, shape: str, path: Path, **more):
+def gguf_of(tiny, shape: str, path: Path, *, tokenizer=None, **more):
     """Write a tiny random model as a GGUF file; return it and what ``safetensors_of`` needs to save the same model."""
     architecture, name, own, settings = SHAPES[shape]
-    tokenizer = vocabulary(tiny, shape)
+    tokenizer = tokenizer or vocabulary(tiny, shape)
     if "gemma" in shape:
         settings = settings | {"attention.key_length": 16, "attention.sliding_window": 24}
     config = getattr(transformers, f"{name}Config")(vocab_size=len(tokenizer), **(SIZES | own))
@@ -154,6 +154,16 @@ def test_pieces_are_joined_as_by_sentencepiece(tiny, tmp_path, here):
         chat = tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False)
         assert chat.startswith("<bos><start_of_turn>user\n")
         assert tokenizer.tokenize(text) == split(text, tokens)
+
+
+@pytest.mark.parametrize("shape", ["llama", "mistral", "phi3"])
+def test_a_space_is_put_before_a_text_where_the_file_says_so(tiny, tmp_path, here, shape):
+    """As in Llama 2, Mistral and Phi-3: after a special token there is none."""
+    path = tmp_path / "model.gguf"
+    gguf_of(tiny, shape, path, tokenizer=(tokens := vocabulary(tiny, "gemma")), spaced=True)
+    tokenizer = load_model(str(path), dtype="float32", threads=1).tokenizer
+    for text in survey().texts[:3]:
+        assert tokenizer.tokenize(text) == split(f" {text}", tokens)
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0"])
