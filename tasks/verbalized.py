@@ -19,7 +19,7 @@ LEAST_SUM, MOST_SUM = 90.0, 110.0  # of the shares, in per cent; within them the
 _SHARE = r"(?P<share>\d{1,3}(?:\.\d{1,6}|,\d{1,6}(?!\d*\s*[:=).–—-]))?)\s*(?:%|people|persons|percent)?"
 # "2: 30%", "(2) 30", "2 = a little important: 30": an option, at most a label, a separator, and a number.
 _PAIR = re.compile(
-    rf"(?<![\w.,%-])(?P<option>\d{{1,3}})\s*(?:[.)=:]\s+(?=[^\W\d])|\((?=[^\W\d]))?[^\d\n:;%]{{0,100}}?"
+    rf"(?<![\w.%-])(?P<option>\d{{1,3}})\s*(?:[.)=:]\s+(?=[^\W\d])|\((?=[^\W\d]))?[^\d\n:;%]{{0,100}}?"
     rf"\s*[:=)–—-]\s*{_SHARE}(?![\w.%]*\d)",
     re.IGNORECASE,
 )
