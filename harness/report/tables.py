@@ -127,6 +127,13 @@ def headline_of(spec: TaskSpec) -> Column:
     return Column("", spec.metadata.headline.metric, spec.default_scoring, "heldout")
 
 
+def line(row: Row, spec: TaskSpec) -> str:
+    """Format a row as one line of text: the first four columns of its table, with their headings."""
+    columns = columns_of(spec)[:4]
+    pairs = zip(columns, row.cells(columns)[1:], strict=False)
+    return f"{row.aligner}: " + ", ".join(f"{' '.join(column.heading.split())} {cell}" for column, cell in pairs)
+
+
 def ranked(rows: Iterable[Row], spec: TaskSpec) -> list[Row]:
     """Sort rows by the held-out headline of ``headline_of``, the best first and rows without it last."""
     return sorted(rows, key=lambda row: badness(row.scores, spec))

@@ -1,11 +1,13 @@
 """Models behind an API: their addresses and keys, the probabilities and texts they give, what is counted and stored."""
 
 import json
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 from culteval.errors import RunError, UnavailableError, UsageError
+from culteval.harness.providers.model import ApiModel
 from culteval.harness.providers.response_log import Ask
 from culteval.harness.providers.settings import EndpointSettings, address_of, endpoint_of, key_for
 
@@ -32,6 +34,30 @@ quick, server = api_client.quick, api_client.server
 def test_addresses(url, found):
     address = address_of("openai-chat:some/model:free", EndpointSettings(base_url=url))
     assert (address.url, address.model, address.chat) == (found, "some/model:free", True)
+
+
+def test_ollama_is_on_this_machine_and_gets_no_key_of_openai(server, tmp_path, monkeypatch):
+    address = address_of("ollama:qwen2.5:0.5b", EndpointSettings())
+    assert (address.url, address.model) == ("http://localhost:11434/v1/chat/completions", "qwen2.5:0.5b")
+    assert address.chat and key_for(address, EndpointSettings()) == ""
+    monkeypatch.setenv("PROXY_KEY", "k" * 20)
+    assert key_for(address, EndpointSettings(key_env="PROXY_KEY")) == "k" * 20
+    done = run(server, tmp_path / "runs", kind="ollama")
+    assert done.returncode == 0, done.stderr
+    assert "Authorization" not in server.headers[0] and "messages" in server.bodies[0]
+    model = json.loads((Path(json.loads(done.stdout)["submission"]) / "manifest.json").read_text())["model"]
+    assert model["name"].startswith("ollama:tiny@") and model["forward"] == "first token, 20 likeliest"
+
+
+def test_a_model_that_ollama_lacks_is_to_be_fetched(server, tmp_path):
+    server.always = status(404, {"error": {"message": "model 'tiny' not found"}})
+    done = run(server, tmp_path / "runs", kind="ollama")
+    assert done.returncode == 4 and "ollama pull tiny" in done.stderr and done.stderr.count("\n") <= 2
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+        with pytest.raises(UnavailableError, match=r"cannot be reached .*ollama serve"):
+            ApiModel("ollama:tiny", EndpointSettings(base_url=address), print).answer(some())
 
 
 @pytest.mark.parametrize(

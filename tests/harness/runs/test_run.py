@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -60,6 +61,17 @@ def test_budget_is_spent_until_no_whole_candidate_is_left(finished):
     assert finished["budget"]["item_forwards_allowed"] == 24 * 24
     assert 24 * 24 - 48 < spent <= 24 * 24
     assert finished["budget"]["survey_evaluations"] == spent / 24
+
+
+def test_a_row_is_shown_as_soon_as_there_is_one(tiny, tmp_path):
+    done = culteval("run", "--aligner", "icl", "--task", "vsm13", "--model", tiny(), "--out", tmp_path / "runs")
+    lines = [line for line in done.stderr.splitlines() if line.startswith(("naive: ", "icl: "))]
+    assert [line.split(" ")[1] for line in lines] == ["answering", "fit", "answering", "fit"], done.stderr
+    shown = [line.partition(": ")[2] for line in lines if ": fit" in line]
+    rows = [
+        re.split(r"\s{2,}", row.strip())[1:5] for row in done.stdout.splitlines() if re.match(r" (naive|icl) ", row)
+    ]
+    assert [re.findall(r"(?:expected|argmax) (\S+?)(?:, |$)", line) for line in shown] == rows
 
 
 def test_odd_budget_is_not_overdrawn(tiny, tmp_path):
