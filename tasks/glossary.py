@@ -164,6 +164,9 @@ SCORINGS = {
     "expected": "options weighted by their probabilities",
     "argmax": "the most probable option",
     "text": "the answer as generated and parsed",
+    "cloze": "options by the likelihood of their texts per byte, without letters; knowledge tasks take the likeliest",
+    "cloze_pmi": "log-likelihood of an option's text minus that after a content-free question",
+    "verbalized": "shares of people that the model states for the options in text",
     "expected_calibrated": "probabilities divided by those of content-free questions",
     "argmax_calibrated": "the most probable option after dividing by the probabilities of content-free questions",
 }

@@ -189,3 +189,10 @@ def test_the_least_budget_is_that_of_all_tasks_together():
 def test_one_country_by_two_names_is_one_country():
     config = planned(aligner="random", fit=("vsm13:US", "probes:United States"))
     assert (config.fit, config.fit_country) == (("vsm13", "probes"), "US")
+
+
+def test_letters_and_texts_are_not_fitted_together():
+    both = joint(names=("vsm13", "vsm13_cloze"))
+    with pytest.raises(UsageError, match="by text and by letter"):
+        _ = both.prompts
+    assert joint(names=("vsm13_cloze", "general_cloze")).prompts.cloze
