@@ -84,7 +84,9 @@ def as_rows(requests: list[Instance], prompts: Prompts) -> list[list[Instance]]:
 def _measure(settings: Settings, dtype: str, population: int, seconds: float) -> list[Row]:
     """Measure one dtype in about ``seconds``: loading and memory included, but at least one round of everything."""
     start = time.perf_counter()
-    say(f"packing, {dtype}: loading")
+    say(f"packing, {dtype}: memory, loading")
+    # Before this process maps the files too: shared pages are not given back.
+    ours = peak_of(_ours_once, settings, dtype)
     model, prompts = loaded(settings, dtype), fit_prompts()
     soft = soft_prompts(model, population)
     loading = time.perf_counter() - start
@@ -96,10 +98,9 @@ def _measure(settings: Settings, dtype: str, population: int, seconds: float) ->
         AlignedModel(model, soft[:1]).save(adapter)
         peer = Peer.of(stock(settings, dtype, adapter), model.tokenizer, prompts, seconds / PEER_SHARE)
         llama, populations = _llama(settings, model, prompts), {f"population {size}": soft[:size] for size in sizes}
-        left = seconds - (time.perf_counter() - start) - 2 * (loading + once)  # memory is measured after that
+        left = seconds - (time.perf_counter() - start) - loading  # the peer's memory is measured after that
         rows = compare(model, peer, prompts, populations, settings, left, llama)
-        say(f"packing, {dtype}: memory")
-        ours = peak_of(_ours_once, settings, dtype)
+        say(f"packing, {dtype}: memory of the peer")
         peer_peak = peak_of(_peer_once, settings, dtype, adapter, peer.batch)
     note = f"ours {ours / 2**20:,.0f} MiB, peer {peer_peak / 2**20:,.0f} MiB at batch size {peer.batch}"
     if llama:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
-LEAST = 8  # prompts
+LEAST = 4  # prompts
 
 
 def stock(settings: Settings, dtype: str, adapter: Path | None = None, batch: int = 1) -> HFLM:

@@ -28,10 +28,10 @@ from ..tasks.prompts import render_protocol
 from .entries import VERIFIED, Found, find, verified_marks
 
 # Rounding of an option probability if the same prompt is in another batch or on another machine.
-TOLERANCE = {"float32": 0.002, "float16": 0.02, "bfloat16": 0.06}
+TOLERANCE = {"float32": 0.002, "float16": 0.02, "bfloat16": 0.06, "int8": 0.06}
 # Least share of identical generated texts: rounding decides between two tokens of about equal probability, and the rest
 # of the text differs. Parsed options mostly depend on the first tokens; their least share is higher.
-SAME_TEXTS = {"float32": 0.9, "float16": 0.75, "bfloat16": 0.5}
+SAME_TEXTS = {"float32": 0.9, "float16": 0.75, "bfloat16": 0.5, "int8": 0.5}
 SAME_CODES = 0.9
 
 

@@ -136,6 +136,7 @@ def replace_linears(model: Any, kind: Callable[[torch.Tensor, torch.Tensor | Non
                 setattr(parent, name, kind(child.weight, child.bias))
                 files.give_back(child.weight)
                 replaced += 1
+    trim()
     return replaced
 
 
@@ -157,6 +158,12 @@ def pack_head(model: Any, head: torch.nn.Linear) -> Any:
     if not tied:
         MappedFiles().give_back(head.weight)
     return packed
+
+
+def trim() -> None:
+    """Return freed memory to the system: glibc would keep what small weights leave."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 class MappedFiles:

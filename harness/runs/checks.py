@@ -73,7 +73,7 @@ LOOKED_AT = 4  # prompts
 # Bounds on the differences of option log-probabilities due to rounding. On SmolLM2, adapters that change the weights by
 # less than a rounding step gave differences up to 3e-5 in float32, 0.01 in float16 and 0.06 in bfloat16; a LoRA whose B
 # has a standard deviation of 0.03 gave 0.17.
-ROUNDING = {"float16": 0.02, "bfloat16": 0.1}
+ROUNDING = {"float16": 0.02, "bfloat16": 0.1, "int8": 0.1}
 
 
 NIL = 1e-4  # least effect of an adapter given by the user, and of an alignment in float32

@@ -52,6 +52,47 @@ def test_packing(bench, monkeypatch, chat):
     assert "MiB" in rows["peak memory"]["note"] and rows["peak memory"]["seconds"] is None
 
 
+def test_rounds_end_with_the_time(bench, monkeypatch):
+    from benchmarks import common
+
+    now = [0.0]
+    monkeypatch.setattr(common.time, "perf_counter", lambda: now[0])
+
+    def work():
+        now[0] += 10
+
+    # A warm-up and three rounds are 40 s; a fourth would end at 50.
+    assert len(common.alternate({"work": work}, 9, seconds=45)["work"]) == 3
+    assert len(common.alternate({"work": work}, 9, seconds=1)["work"]) == 1
+    assert common.alternate({"work": work}, 2)["work"] == [10, 10]
+
+
+def test_the_peer_reads_as_many_prompts_as_time_allows(bench, monkeypatch):
+    from benchmarks import peer
+
+    monkeypatch.setattr(peer, "loglikelihoods", lambda lm, requests: None)
+    monkeypatch.setattr(peer, "wall", lambda work: 4.0)  # of two prompts
+    prompts = [[object()]] * 48
+    assert peer.some_prompts(None, prompts, 20) == [0, 5, 10, 15, 20, 26, 31, 36, 41, 47]
+    assert len(peer.some_prompts(None, prompts, 1)) == peer.LEAST
+    assert peer.some_prompts(None, prompts, float("inf")) == list(range(48))
+
+
+def test_llama_cpp_is_given_each_token_once_with_its_prompts(bench):
+    from culteval.harness.engine.prefix_tree import build_trees
+    from culteval.harness.engine.tokenize import Encoded
+
+    from benchmarks.llama_peer import _as_asked
+
+    encoded = Encoded([[1, 2, 3], [1, 2, 4, 5], [1, 6]], [[[7], [8]], [[7], [8]], [[9]]])
+    (tree,) = build_trees(encoded, 100)
+    asked = _as_asked(tree, encoded)
+    by_token = dict(zip(asked["tokens"], zip(asked["depth"], asked["prompts"], strict=True), strict=True))
+    assert by_token == {1: (0, [0, 1, 2]), 2: (1, [0, 1]), 3: (2, [0]), 4: (2, [1]), 5: (3, [1]), 6: (1, [2])}
+    assert [asked["tokens"][leaf] for leaf in asked["leaves"]] == [3, 5, 6]
+    assert asked["options"] == [[7, 8], [7, 8], [9]]
+
+
 def test_fewshot(bench):
     (row,) = bench("fewshot", chat=False, questions=6).values()
     assert row["max_abs_diff"] is not None and row["seconds_peer"]
@@ -147,7 +188,12 @@ def test_memory_is_that_of_the_call_alone(bench):
 def test_wrong_usage_is_told(bench):
     from benchmarks.__main__ import main
 
-    for flags, text in ((["nosuch"], "packing"), (["startup", "--out", "x.svg"], "--out goes with scaling")):
+    for flags, text in (
+        (["nosuch"], "packing"),
+        (["startup", "--out", "x.svg"], "--out goes with scaling"),
+        (["packing", "--gguf", __file__], "--llama and --gguf go together"),
+        (["racing", "--gguf", __file__, "--llama", __file__], "with packing"),
+    ):
         result = CliRunner().invoke(main, flags)
         assert result.exit_code == 2 and text in result.output
     result = CliRunner().invoke(main, ["packing", "--model", "/no/such/folder", "--dtype", "float32"])
