@@ -31,7 +31,7 @@ COLUMNS = (
     ("heldout argmax", "loss", "argmax", "heldout", ",.0f"),
     ("reversed", "loss_reversed", "expected", "heldout", ",.0f"),
     ("skill", "skill", "expected", "heldout", ".2f"),
-    ("outside", "outside_mass", "expected", "heldout", ".2f"),
+    ("off_options", "off_options", "expected", "heldout", ".2f"),
 )
 SPLITS = ("fit", "heldout")
 
@@ -48,9 +48,9 @@ class Point:
     scores: Sequence[Score]
     wrong: float
 
-    def value(self, metric: str, readout: str, split: str) -> float:
+    def value(self, metric: str, scoring: str, split: str) -> float:
         """Return a score, NaN if there is none."""
-        found = find(self.scores, (metric, readout, split))
+        found = find(self.scores, (metric, scoring, split))
         return float("nan") if found is None else found.value
 
     @property
@@ -75,7 +75,7 @@ def read(folder: Path) -> list[Point]:
 
 def _skill(submission: Path, country: str) -> float:
     rows = load_submission(submission).score(country)
-    return next(r.value for r in rows if (r.metric, r.readout, r.split) == ("skill", "expected", "heldout"))
+    return next(r.value for r in rows if (r.metric, r.scoring, r.split) == ("skill", "expected", "heldout"))
 
 
 def _label(aligner: UsedAligner) -> str:

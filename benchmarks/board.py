@@ -23,7 +23,7 @@ from culteval.harness.registry import spec_of
 from culteval.harness.scoring.submission import load_submission
 from culteval.harness.submissions.writer import write_submission
 from culteval.tasks.answers import Answers
-from culteval.tasks.prompts import Asking, layout_of
+from culteval.tasks.prompts import ProtocolOptions, layout_of
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -46,12 +46,12 @@ def submit(folder: Path, number: int, tasks: dict[str, str], people: int = 0) ->
     """Write the folder of one synthetic submission: random answers to one of the tasks, in rotation."""
     name, country = list(tasks.items())[number % len(tasks)]
     spec, rng = spec_of(name), np.random.default_rng(number)
-    layout = layout_of(spec, Asking(people))
+    layout = layout_of(spec, ProtocolOptions(people))
     probs = rng.gamma(0.5, size=(1, *layout.codes.shape)) * layout.inside + 1e-9 * layout.inside
     answers = Answers(layout, probs / probs.sum(-1, keepdims=True), np.full((1, len(layout)), 0.1))
     aligner, model = ALIGNERS[number % len(ALIGNERS)], MODELS[number // 7 % len(MODELS)]
     manifest: dict[str, Any] = {
-        "tasks": [{"name": name, "hash": spec.hash, "country": country, "respondents": people}],
+        "tasks": [{"name": name, "hash": spec.hash, "country": country, "personas": people}],
         "model": {"name": model, "revision": "r", "dtype": "float32", "device": "cpu", "threads": 1,
                   "chat_template": None, "forward": "fused"},
         "aligner": {"name": aligner, "settings": {}, "adapter_sha256": None},
@@ -142,7 +142,7 @@ def main(submissions: int, repeats: int, mixed: bool, as_json: bool) -> None:
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 2**20
     one, panel = (scored(people, repeats) for people in (0, 20))
     figures = {"submissions": submissions, "build": first, "renew": again, "site_mb": size, **pages}
-    figures |= {"score": one, "score_20_respondents": panel}
+    figures |= {"score": one, "score_20_personas": panel}
     if as_json:
         click.echo(json.dumps(figures))
         return

@@ -71,7 +71,7 @@ def loaded(settings: Settings, dtype: str) -> LanguageModel:
 def as_requests(tokenizer: Any, prompts: Prompts) -> list[Instance]:
     """Convert the prompts to stock lm-eval's form: chat template if there is one, else a space before each option."""
     space = "" if tokenizer.chat_template else " "
-    contexts = [Chat(tokenizer).asked(text) for text in prompts.texts]
+    contexts = [Chat(tokenizer).render_prompt(text) for text in prompts.texts]
     return requests_of(contexts, [[space + option for option in row] for row in prompts.choices])
 
 

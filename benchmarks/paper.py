@@ -31,7 +31,7 @@ from culteval.harness.runs.execute import execute
 from culteval.harness.runs.plan import RunRequest, plan
 from culteval.tasks.countries import country, name_of
 from culteval.tasks.measure import MeasureOptions, measure_of
-from culteval.tasks.prompts import Asking, render
+from culteval.tasks.prompts import ProtocolOptions, render
 from rich.console import Console
 
 PAIRS, DIMENSIONS, PAIR_COUNTRY, PAIR_BUDGET = "cdeval_core", ("idv", "ivr"), "US", 120
@@ -53,7 +53,7 @@ def pairs_of(objective: TaskObjective, dimension: str) -> TaskObjective:
 def heldout_pairs() -> tuple[Any, Any]:
     """Return held-out prompts of the pairs, and the measure that scores them."""
     spec = spec_of(PAIRS)
-    return render(spec, "heldout", Asking()), measure_of(spec, PAIR_COUNTRY, MeasureOptions())
+    return render(spec, "heldout", ProtocolOptions()), measure_of(spec, PAIR_COUNTRY, MeasureOptions())
 
 
 def judged(aligned: AlignedModel, dimension: str) -> tuple[float, float]:
@@ -64,7 +64,7 @@ def judged(aligned: AlignedModel, dimension: str) -> tuple[float, float]:
         np.array([questions[i].dimension == dimension for i in prompts.layout.items])[prompts.layout.item]
     )
     probs = aligned.answer(own_pairs).probs
-    loss, missed = (measure.loss_function(own_pairs.layout, readout)(probs)[0] for readout in ("expected", "argmax"))
+    loss, missed = (measure.loss_function(own_pairs.layout, scoring)(probs)[0] for scoring in ("expected", "argmax"))
     return float(loss), 1 - float(missed)
 
 
@@ -100,11 +100,11 @@ def survey_rows(
             for seed in range(seeds if aligner in ("gd", "de") else 1):
                 config = plan(RunRequest.of(**place, **flags, seed=seed))
                 scores = execute(config, out, model_of, display).scores
-                found.append({(s.metric, s.readout, s.split): s.value for s in scores})
+                found.append({(s.metric, s.scoring, s.split): s.value for s in scores})
             cells = []
             for split in ("fit", "heldout"):
-                for readout in ("expected", "argmax"):
-                    cells.append(f"{np.mean([each['loss', readout, split] for each in found]):,.0f}")
+                for scoring in ("expected", "argmax"):
+                    cells.append(f"{np.mean([each['loss', scoring, split] for each in found]):,.0f}")
             collapsed = sum(each["collapsed", "argmax", "heldout"] for each in found)
             yield [name_of(code), row, *cells, f"{collapsed:.0f} of {len(found)}"]
 

@@ -12,7 +12,7 @@ import torch
 from culteval.harness.models.load import DTYPES
 from culteval.harness.models.local import LanguageModel
 from culteval.harness.registry import spec_of
-from culteval.tasks.prompts import Asking, Prompts, render
+from culteval.tasks.prompts import Prompts, ProtocolOptions, render
 from culteval.tasks.schema import Split
 
 from .common import Row, Settings, alternate, say
@@ -20,8 +20,8 @@ from .packing import VIRTUAL, fit_prompts, loaded, soft_prompts
 
 SIZES = {
     "items": (3, 6, 12, 24),
-    "wordings": (1, 2, 4),
-    "respondents": (1, 2, 4),
+    "paraphrases": (1, 2, 4),
+    "personas": (1, 2, 4),
     "population": (1, 2, 4, 8),
     "soft tokens": (0, 1, 10, 30, 60),
     "width": (256, 512, 1024, 2048),
@@ -71,16 +71,16 @@ def _items(model: LanguageModel, count: int) -> Callable:
     return _answering(model, prompts.take(prompts.layout.item < count))
 
 
-def _wordings(model: LanguageModel, count: int) -> Callable:
+def _paraphrases(model: LanguageModel, count: int) -> Callable:
     spec = spec_of("vsm13")
-    every = Split(wordings=spec.wordings[:count], orders=("natural",))
+    every = Split(paraphrases=spec.paraphrases[:count], orders=("natural",))
     metadata = spec.metadata.model_copy(update={"splits": spec.metadata.splits.model_copy(update={"fit": every})})
     return _answering(model, render(replace(spec, metadata=metadata), "fit"))
 
 
-def _respondents(model: LanguageModel, count: int) -> Callable:
+def _personas(model: LanguageModel, count: int) -> Callable:
     spec = spec_of("vsm13")
-    return _answering(model, render(spec, "fit", Asking(count)))
+    return _answering(model, render(spec, "fit", ProtocolOptions(count)))
 
 
 def _width(model: LanguageModel, width: int) -> Callable:
@@ -104,8 +104,8 @@ def _width(model: LanguageModel, width: int) -> Callable:
 
 WORKS: dict[str, Callable[[LanguageModel, int], Callable[[], Any]]] = {
     "items": _items,
-    "wordings": _wordings,
-    "respondents": _respondents,
+    "paraphrases": _paraphrases,
+    "personas": _personas,
     "population": lambda model, count: _answering(model, fit_prompts(), population=count),
     "soft tokens": lambda model, count: _answering(model, fit_prompts(), virtual=count),
     "width": _width,

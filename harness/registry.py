@@ -28,7 +28,7 @@ _OWN = {
     "aligners": {
         "naive": "culteval.optimizers.naive:Naive",
         "icl": "culteval.optimizers.icl:InContext",
-        "untrained": "culteval.optimizers.random_prefix:RandomPrefix",
+        "random_prefix": "culteval.optimizers.random_prefix:RandomPrefix",
         "random": "culteval.optimizers.random_search:RandomSearch",
         "best_of_n": "culteval.optimizers.best_of_n:BestOfN",
         "gd": "culteval.optimizers.gd:GradientPrompt",

@@ -108,7 +108,7 @@ class Board:
 
 def key_of(task: AskedTask, spec: TaskSpec) -> Key:
     """Return the key of the board of an answered task."""
-    people = f"{task.respondents} personas" if task.respondents else ""
+    people = f"{task.personas} personas" if task.personas else ""
     limit = f"limit {task.limit}" if task.limit else ""
     asked = ", ".join(part for part in (people, limit) if part)
     return Key(task.name, task.country, task.edition or spec.default_edition, task.constants, asked)
@@ -163,10 +163,13 @@ def scored_anew(answers: AnswerReader) -> Against:
 def _controls(key: Key, runs: Iterable[Entry], against: Against) -> dict[tuple[str, str], list[Baseline]]:
     """Return the random-prefix controls by model and dtype, one row for each setting.
 
-    A random prefix depends on no country: runs for all countries are scored for this one; each seed counts once.
+    A random prefix depends on no country: runs for all countries are scored for this one; each seed counts once. The
+    order of settings and seeds, not of names, decides the order of sums, so that no last digit depends on a name.
     """
     sets: dict[tuple[str, str], dict[str, dict[int, Entry]]] = defaultdict(lambda: defaultdict(dict))
-    for entry in sorted(runs, key=lambda entry: (entry.manifest.country != key.country, entry.name)):
+    for entry in sorted(
+        runs, key=lambda entry: (settings_of(entry), entry.manifest.seed, entry.manifest.country != key.country)
+    ):
         model = (entry.manifest.model.name, entry.manifest.model.dtype)
         sets[model][settings_of(entry)].setdefault(entry.manifest.seed, entry)
     found: dict[tuple[str, str], list[Baseline]] = defaultdict(list)
@@ -182,7 +185,7 @@ def _controls(key: Key, runs: Iterable[Entry], against: Against) -> dict[tuple[s
 
 
 def _as_one_of(entry: Entry, key: Key, against: Against) -> Sequence[Score]:
-    own = entry.manifest.asked(key.task)
+    own = entry.manifest.task(key.task)
     same = (own.country, own.edition, own.constants) == (key.country, key.edition, key.constants)
     return entry.of(key.task) if same else against(entry, key)
 
@@ -194,8 +197,8 @@ def _board(
     shelf: TaskCache,
     suite: Suite,
 ) -> Board:
-    spec, asked = shelf.spec(key.task), members[0].manifest.asked(key.task)
-    layout = layout_of(spec, asked.asking(members[0].manifest.seed))
+    spec, asked = shelf.spec(key.task), members[0].manifest.task(key.task)
+    layout = layout_of(spec, asked.protocol(members[0].manifest.seed))
     trivial = baselines(spec, layout, key.country, asked.options)
     kind = f", {key.constants} constants" if spec.metadata.measure == "hofstede" else ""
     more = f", {key.asked}" if key.asked else ""

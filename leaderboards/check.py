@@ -26,7 +26,7 @@ from ..harness.submissions.manifest import ANSWERS, MANIFEST, Manifest
 from ..harness.submissions.reader import COMPRESSED, read_manifest
 from ..harness.util.atomic_io import sha256
 from ..tasks.answers import Answers
-from ..tasks.prompts import Asking, split_items
+from ..tasks.prompts import ProtocolOptions, split_items
 from .entries import VERIFIED, Entry, Found, entry_of, find, kind_of, verified_marks
 from .publish import MOST_KEPT, left_behind, published_name, without_places
 from .suite import Suite
@@ -51,7 +51,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class _Sheet:
+class _TaskAnswers:
     """The answers of an entry to one task: prompts, origin, probabilities, texts.
 
     ``probs`` is (prompts x options,); ``texts`` (prompts,) is a checksum of each text, 0 for a text that is too short
@@ -88,18 +88,18 @@ def check(
     found = _found(board, problems)
     if not found and not problems:
         raise InputError(f"{board}: no entries. `culteval leaderboard add RUN --to {board}` makes some.")
-    sheets: list[_Sheet] = []
+    answered: list[_TaskAnswers] = []
     shelf = TaskCache()
     for number, one in enumerate(found):
         try:
             _check_files(board / one.name)
             entry, submission = entry_of(one, shelf)
             problems += [Problem(one.name, text) for text in _of_entry(one, entry, suite, shelf)]
-            sheets += _sheets(entry, submission.answers)
+            answered += _task_answers(entry, submission.answers)
         except (CultevalError, OSError) as error:  # an adapter's files may be anything
             problems.append(Problem(one.name, str(error)))
         advance(number + 1, len(found))
-    problems += _copies(sheets)
+    problems += _copies(answered)
     problems += _marks(board, found, before)
     if before is not None:
         problems += _gone(board, before)
@@ -175,7 +175,7 @@ def _odd_evaluations(manifest: Manifest, shelf: TaskCache) -> Iterator[str]:
     """Yield a problem if survey evaluations are not item forwards / items of the fitted tasks."""
     spent, fitted = manifest.budget, manifest.fitted.tasks if manifest.fitted else ()
     try:
-        items = sum(len(split_items(shelf.spec(name), "fit", Asking())) for name in fitted)
+        items = sum(len(split_items(shelf.spec(name), "fit", ProtocolOptions())) for name in fitted)
     except CultevalError as error:
         yield f"budget: the items of fitted.tasks cannot be counted: {error}"
         return
@@ -188,17 +188,17 @@ def _odd_evaluations(manifest: Manifest, shelf: TaskCache) -> Iterator[str]:
         yield f"budget: {given}, not {spent.survey_evaluations:.2f}"
 
 
-def _sheets(entry: Entry, answers: Mapping[str, Answers]) -> Iterator[_Sheet]:
+def _task_answers(entry: Entry, answers: Mapping[str, Answers]) -> Iterator[_TaskAnswers]:
     manifest = entry.manifest
     used = manifest.aligner
     origin = [manifest.model.name, manifest.model.revision, used.name, used.settings, used.adapter_sha256]
     for task in manifest.tasks:
-        asked = [task.name, task.hash, task.respondents, task.limit, task.calibrated]
-        asked += [manifest.seed] if task.respondents else []  # the seed samples the personas
+        asked = [task.name, task.hash, task.personas, task.limit, task.calibrated]
+        asked += [manifest.seed] if task.personas else []  # the seed samples the personas
         given = answers[task.name]
         probs = given.probs[0].astype(np.float32).ravel()
         texts = np.array([_number(text) for text in given.texts or [""] * len(given.layout)])
-        yield _Sheet(entry.name, json.dumps(asked), json.dumps(origin, sort_keys=True), probs, texts)
+        yield _TaskAnswers(entry.name, json.dumps(asked), json.dumps(origin, sort_keys=True), probs, texts)
 
 
 def _number(text: str) -> int:
@@ -207,13 +207,13 @@ def _number(text: str) -> int:
     return zlib.crc32(" ".join(words).encode()) if len(words) >= LONG else 0
 
 
-def _copies(sheets: list[_Sheet]) -> Iterator[Problem]:
+def _copies(answered: list[_TaskAnswers]) -> Iterator[Problem]:
     """Yield entries with the answers of an entry of another model or aligner."""
-    groups: dict[str, list[_Sheet]] = defaultdict(list)
-    for sheet in sheets:
-        groups[sheet.asked].append(sheet)
+    groups: dict[str, list[_TaskAnswers]] = defaultdict(list)
+    for one in answered:
+        groups[one.asked].append(one)
     for group in groups.values():
-        probs, texts = np.stack([sheet.probs for sheet in group]), np.stack([sheet.texts for sheet in group])
+        probs, texts = np.stack([one.probs for one in group]), np.stack([one.texts for one in group])
         for at in range(1, len(group)):
             near = _near(probs[:at], probs[at]) | _alike(texts[:at], texts[at])
             twin = next((group[i] for i in np.flatnonzero(near) if group[i].origin != group[at].origin), None)

@@ -150,11 +150,11 @@ def add(runs: tuple[Path, ...], board: Path) -> None:
     help="Folder for adapters that boards do not keep: random prefixes and those above 512 KiB.",
 )
 def migrate(folder: Path, adapters: Path | None) -> None:
-    """Bring a board of an earlier version up to date in place: answers compressed, stored scores removed.
+    """Update a board of an earlier version in place: rename fields, compress answers, remove scores.
 
-    Names, manifests, hashes and scores stay as they are.
+    No score changes. Entries get the folder names that follow from their new manifests.
     """
-    from .publish import migrate as bring_up_to_date
+    from .migrate import migrate as bring_up_to_date
 
     click.echo(f"{bring_up_to_date(folder, adapters, _note)} entries changed.")
 

@@ -28,7 +28,7 @@ class AlignedSet:
     title: str
     task: str
     model: str
-    readout: str
+    scoring: str
     aligner: str
     seed: int
     countries: tuple[str, ...]
@@ -42,8 +42,8 @@ class AlignedSet:
 
 def rests_on(score: Score, spec: TaskSpec) -> bool:
     """Return whether an aligned set uses a score: a held-out index of Hofstede's dimensions, or its error."""
-    place = (spec.default_readout, "heldout")
-    return score.metric.removesuffix("_error") in DIMENSIONS and (score.readout, score.split) == place
+    place = (spec.default_scoring, "heldout")
+    return score.metric.removesuffix("_error") in DIMENSIONS and (score.scoring, score.split) == place
 
 
 def aligned_sets(entries: Iterable[Entry], shelf: TaskCache) -> list[AlignedSet]:
@@ -64,7 +64,7 @@ def aligned_sets(entries: Iterable[Entry], shelf: TaskCache) -> list[AlignedSet]
     rows = []
     for (title, task_name, setup), by_country in sets.items():
         scores = {code: entry.of(task_name) for code, entry in by_country.items()}
-        readout, countries = shelf.spec(task_name).default_readout, tuple(sorted(by_country))
-        who = (title, task_name, setup.model, readout, setup.aligner, setup.seed)
-        rows.append(AlignedSet(*who, countries, centred(scores, readout)))
+        scoring, countries = shelf.spec(task_name).default_scoring, tuple(sorted(by_country))
+        who = (title, task_name, setup.model, scoring, setup.aligner, setup.seed)
+        rows.append(AlignedSet(*who, countries, centred(scores, scoring)))
     return sorted(rows, key=lambda row: -row.centred.explained_variance[ALL] if row.centred else math.inf)

@@ -315,7 +315,7 @@ def _finite(score: Score) -> bool:
 
 
 def _cell(score: Score) -> tuple[str, ...]:
-    return score.task, score.country, score.metric, score.readout, score.split
+    return score.task, score.country, score.metric, score.scoring, score.split
 
 
 def _compared(stored: Iterable[Score], scores: Iterable[Score]) -> tuple[bool, tuple[str, ...]]:

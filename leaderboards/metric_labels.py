@@ -12,13 +12,13 @@ def board_metrics(spec: TaskSpec) -> list[str]:
     headline = spec.metadata.headline.metric
     first = ["skill", headline] if spec.metadata.measure == "hofstede" else [headline]
     rest = [column.metric for column in columns_of(spec)]
-    names = dict.fromkeys([*first, *rest, *spec.metrics, "loss_wording_spread", "outside_mass", "unparsed"])
+    names = dict.fromkeys([*first, *rest, *spec.metrics, "loss_paraphrase_spread", "off_options", "unparsed"])
     return [name for name in names if name not in DIMENSIONS]
 
 
 def usual_metrics(spec: TaskSpec) -> list[str]:
     """Return the metrics that are shown by default."""
-    return [*board_metrics(spec)[:3], "outside_mass", "unparsed"]
+    return [*board_metrics(spec)[:3], "off_options", "unparsed"]
 
 
 def precision(metric: str) -> int:

@@ -245,7 +245,7 @@ def _between(runs: Mapping[str, Entry], task: _Task, shelf: TaskCache) -> Cell |
     """Average the between-country R2 of a row's aligned sets over seeds; None without a set of six countries."""
     spec = shelf.spec(task.name)
     answered = [entry for entry in runs.values() if any(one.name == task.name for one in entry.manifest.tasks)]
-    members = [entry for entry in answered if key_of(entry.manifest.asked(task.name), spec)[2:] == task[1:]]
+    members = [entry for entry in answered if key_of(entry.manifest.task(task.name), spec)[2:] == task[1:]]
     found = [each.centred for each in aligned_sets(members, shelf) if each.task == task.name]
     values = [each.explained_variance[ALL] for each in found if each]
     return Cell(float(np.mean(values))) if values else None

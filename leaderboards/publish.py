@@ -1,25 +1,23 @@
-"""Add finished runs to a board's folder, and migrate boards of an earlier version."""
+"""Add finished runs to a board's folder."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-import shutil
-from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..errors import CultevalError, InputError, UsageError
+from ..errors import InputError, UsageError
 from ..harness.adapters.peft_files import CONFIG
-from ..harness.runs.folder import ALIGNED, SCORES
+from ..harness.runs.folder import SCORES
 from ..harness.scoring.baselines import CONTROL
 from ..harness.scoring.score import TaskCache
 from ..harness.submissions.manifest import ANSWERS, MANIFEST, Manifest
 from ..harness.submissions.reader import COMPRESSED, answer_lines, answers_file
 from ..harness.submissions.writer import write_answers
 from ..harness.util.atomic_io import copy_into, json_text, replacing, write_json
-from .entries import MOST_ADAPTER, Found, entry_of, find, find_one
+from .entries import MOST_ADAPTER, Found, entry_of, find_one
 
 MOST_KEPT = 512 << 10  # bytes of an entry's adapter; boards are cloned
 
@@ -111,53 +109,3 @@ def left_behind(found: Found, manifest: Manifest) -> str | None:
     if sum(path.stat().st_size for path in found.adapter) > MOST_KEPT:
         return f"the adapter is larger than {MOST_KEPT >> 10} KiB; {_NOT_THERE}"
     return None
-
-
-def migrate(board: Path, adapters: Path | None, say: Callable[[str], None]) -> int:
-    """Migrate the entries of an earlier version in place: names, manifests, hashes and scores do not change.
-
-    Answers are compressed, stored scores removed. Adapters that boards do not keep (``left_behind``) are moved to
-    ``adapters``/ENTRY for ``leaderboard verify --adapters``; without that folder they remain.
-
-    Args:
-        say: called with a line for each refused entry, and for adapters that remain.
-
-    Returns:
-        The number of changed entries.
-
-    Raises:
-        InputError: the folder cannot be read.
-    """
-    changed, shelf, too_large = 0, TaskCache(), 0
-    for found in find(board, say):
-        home = board / found.name
-        if found.folder != home:
-            say(f"{home}: a run, not an entry; `leaderboard add` makes entries")
-            continue
-        try:
-            entry, _ = entry_of(found, shelf)  # report problems before any change
-        except CultevalError as error:
-            say(f"not changed: {error}")
-            continue
-        before = sorted(home.rglob("*"))
-        _compress(home, entry.manifest)
-        (home / SCORES).unlink(missing_ok=True)
-        if found.adapter and left_behind(found, entry.manifest) is not None:
-            if adapters is None:
-                too_large += 1
-            else:
-                adapters.mkdir(parents=True, exist_ok=True)
-                shutil.move(home / ALIGNED, adapters / found.name)
-        changed += sorted(home.rglob("*")) != before
-    if too_large:
-        say(f"{too_large} adapters that boards do not keep remain; --adapters FOLDER moves them there")
-    return changed
-
-
-def _compress(home: Path, manifest: Manifest) -> None:
-    source = answers_file(home)
-    if source.name == COMPRESSED:
-        return
-    with replacing(home / COMPRESSED) as temporary:
-        write_answers(temporary, answer_lines(source, manifest))
-    source.unlink()

@@ -37,10 +37,10 @@ def _test(
     """Return p of the paired test between two rows, and whether the first is better."""
     column, task = headline_of(board.spec), board.key.task
     a, b = (answers(entry)[task] for entry in (best, other))
-    same_personas = not board.asked.respondents or best.manifest.seed == other.manifest.seed
+    same_personas = not board.asked.personas or best.manifest.seed == other.manifest.seed
     options = board.asked.options
-    readouts = (column.readout,)
-    rows = differences(board.spec, a, b, board.key.country, options, rng, readouts=readouts, paired=same_personas)
+    scorings = (column.scoring,)
+    rows = differences(board.spec, a, b, board.key.country, options, rng, scorings=scorings, paired=same_personas)
     row = next((row for row in rows if row.metric == column.metric), None)
     if row is None:
         return None, False

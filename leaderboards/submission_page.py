@@ -42,7 +42,7 @@ def visible(data: Any) -> Any:
 def page(entry: Entry, answers: Mapping[str, Answers], shelf: TaskCache) -> dict[str, Any]:
     """Return the data of a submission's page as JSON data."""
     scores = [
-        [s.task, s.metric, s.readout, s.split, number(s.value), number(s.low), number(s.high), s.n, s.note]
+        [s.task, s.metric, s.scoring, s.split, number(s.value), number(s.low), number(s.high), s.n, s.note]
         for s in entry.scores
     ]
     return {
@@ -72,14 +72,14 @@ def command(manifest: Manifest, specs: Callable[[str], TaskSpec] = spec_of) -> s
     if fitted:
         for name in fitted.tasks:
             words += ["--fit", f"{name}:{fitted.country}"]
-        words += ["--scoring", fitted.readout, "--norm", fitted.norm]
+        words += ["--scoring", fitted.scoring, "--norm", fitted.norm]
     words += ["--country", manifest.country, *_model_flags(manifest.model)]
     if budget.item_forwards or not budget.item_forwards_allowed:
         surveys = budget.survey_evaluations / (budget.item_forwards or 1)
         words += ["--budget", f"{budget.item_forwards_allowed * surveys:.0f}"]
     words += ["--seed", str(manifest.seed), "--constants", first.constants, *_edition_flag(manifest.tasks, specs)]
-    if first.respondents:
-        words += ["--personas", str(first.respondents)]
+    if first.personas:
+        words += ["--personas", str(first.personas)]
     if first.limit:
         words += ["--limit", str(first.limit)]
     words += ["--calibrate"] * first.calibrated
@@ -173,7 +173,7 @@ def items(spec: TaskSpec, asked: AskedTask, shelf: TaskCache) -> list[dict[str, 
 def _text(spec: TaskSpec, item: str) -> tuple[str, list[str]]:
     """Return the question and option labels of an item, in the first held-out paraphrase."""
     if isinstance(spec.items, Survey):
-        words = spec.items.wordings[spec.metadata.splits.heldout.wordings[0]]
+        words = spec.items.paraphrases[spec.metadata.splits.heldout.paraphrases[0]]
         key = spec.items.items[item]
         stem = f"{words.stems[key.stem]} " if key.stem else ""
         labels = zip(spec.items.codes(item), words.scales[key.scale], strict=True)

@@ -24,7 +24,7 @@ from ..harness.submissions.reader import read_submission
 from ..harness.util.atomic_io import write_json
 from ..tasks.answers import Answers
 from ..tasks.chat_options import DEFAULT_CHAT
-from ..tasks.prompts import protocol
+from ..tasks.prompts import render_protocol
 from .entries import VERIFIED, Found, find, verified_marks
 
 # Rounding of an option probability if the same prompt is in another batch or on another machine.
@@ -91,7 +91,7 @@ def verify(
     compared = 0
     for task in manifest.tasks:
         spec = spec_of(task.name)
-        prompts = protocol(spec, task.asking(manifest.seed))
+        prompts = render_protocol(spec, task.protocol(manifest.seed))
         tokens = spec.most_tokens if spec.output_type == "generate_until" else 0
         some = _sample(len(prompts), -(-most // len(manifest.tasks)), TOGETHER if tokens else 1, rng)
         again, stored = aligned.answer(prompts.take(some), most_tokens=tokens), answers[task.name].take(some)

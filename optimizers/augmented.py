@@ -49,16 +49,16 @@ PARAPHRASES = 32  # checked beforehand: almost surely every item then has its lo
 class AugmentedSettings(DescentSettings):
     """The settings of ``AugmentedPrompt``, in addition to those of every descent.
 
-    ``orders``: ``both`` orders of the options alternately, or the natural one. ``outside``: weight of the probability
-    off the options, relative to a loss of 1 for answers without information. ``averaged``: the share of the steps,
-    counted from the end, over which the prompt is averaged. ``countries``: fitted together with the run's own country,
-    with the same budget; all have the prompt in common except its last ``own`` tokens. The default of forty ``tokens``
-    learns more reliably than ten.
+    ``orders``: ``both`` orders of the options alternately, or the natural one. ``off_options``: weight of the
+    probability off the options, relative to a loss of 1 for answers without information. ``averaged``: the share of the
+    steps, counted from the end, over which the prompt is averaged. ``countries``: fitted together with the run's own
+    country, with the same budget; all have the prompt in common except its last ``own`` tokens. The default of forty
+    ``tokens`` learns more reliably than ten.
     """
 
     tokens: int = Field(40, ge=1, le=1000)
     orders: Literal["both", "natural"] = "both"
-    outside: float = Field(0.1, ge=0, le=100)
+    off_options: float = Field(0.1, ge=0, le=100)
     averaged: float = Field(0.5, gt=0, le=1)
     countries: tuple[str, ...] = Field((), max_length=100)
     own: int = Field(0, ge=0, le=1000)
@@ -145,8 +145,8 @@ class AugmentedPrompt(SoftPromptAligner):
         total = logs.new_zeros(())
         for row, objective in enumerate(asked):
             own = logs[row : row + 1]
-            outside = (1 - own.exp().sum(-1)).mean()
-            total = total + self._country_loss(objective, own) + self.settings.outside * outside
+            off_options = (1 - own.exp().sum(-1)).mean()
+            total = total + self._country_loss(objective, own) + self.settings.off_options * off_options
         return total / len(asked)
 
     def _country_loss(self, objective: Objective, logs: Tensor) -> Tensor:

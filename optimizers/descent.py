@@ -23,7 +23,7 @@ class DescentSettings(SoftPromptSettings):
     """The settings of every gradient descent.
 
     ``target``: the loss of the ``objective``, or the cross-entropy of ``labels``, the integer answers nearest to the
-    country's figures (for which ``--readout argmax`` has a gradient too). ``start``: random ``tokens``, the embedded
+    country's figures (for which ``--scoring argmax`` has a gradient too). ``start``: random ``tokens``, the embedded
     ``persona`` sentence, the embeddings' ``mean`` with a tenth of their scale, or ``noise`` at their scale. ``rate``:
     Adam's step in standard deviations of the embeddings.
     """
@@ -59,9 +59,9 @@ def require_gradient(objective: Objective, budget: Budget, step: int, target: st
         step: item forwards of a step.
         target: the function to descend; ``labels`` have a gradient for every answer scoring.
     """
-    if objective.readout != "expected" and target != "labels":
+    if objective.scoring != "expected" and target != "labels":
         remedy = "Use `settings` target=labels, `scoring` expected, or a search."
-        raise UsageError(f"`scoring` {objective.readout}: it has no gradient. {remedy}")
+        raise UsageError(f"`scoring` {objective.scoring}: it has no gradient. {remedy}")
     require_budget(step, "step", budget)
 
 

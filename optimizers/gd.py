@@ -206,5 +206,5 @@ def _epoch(parts: list[np.ndarray], settings: GradientSettings, rng: np.random.G
 
 def presentations(layout: Layout) -> list[np.ndarray]:
     """Return the rows of each paraphrase in each order of a layout."""
-    cells = np.stack([layout.wording, layout.order], axis=1)
+    cells = np.stack([layout.paraphrase, layout.order], axis=1)
     return [np.flatnonzero((cells == cell).all(1)) for cell in np.unique(cells, axis=0)]

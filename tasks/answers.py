@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-COLUMNS = ("item", "wording", "order", "respondent", "codes", "widths")
+COLUMNS = ("item", "paraphrase", "order", "persona", "codes", "widths")
 UNPARSED = -1  # a generated text in which no option code was found; a valid code is >= 0
 
 
@@ -15,19 +15,19 @@ UNPARSED = -1  # a generated text in which no option code was found; a valid cod
 class Layout:
     """The columns of a set of prompts: one row per prompt, each factor as an index into its levels.
 
-    ``item``, ``wording``, ``order``, ``respondent`` are int32 arrays of shape (prompts,); ``codes`` is a float64 array
+    ``item``, ``paraphrase``, ``order``, ``persona`` are int32 arrays of shape (prompts,); ``codes`` is a float64 array
     (prompts, options) of the options' codes in code order, zero-padded where an item has fewer options, and ``widths``
     (prompts,) int32 says how many it has.
     """
 
     items: tuple[str, ...]
-    wordings: tuple[str, ...]
+    paraphrases: tuple[str, ...]
     orders: tuple[str, ...]
-    respondents: int
+    personas: int
     item: np.ndarray
-    wording: np.ndarray
+    paraphrase: np.ndarray
     order: np.ndarray
-    respondent: np.ndarray
+    persona: np.ndarray
     codes: np.ndarray
     widths: np.ndarray
 
@@ -45,20 +45,20 @@ class Layout:
         return [tuple(map(int, row[:n])) for row, n in zip(self.codes, self.widths, strict=True)]
 
     @property
-    def asked_wordings(self) -> tuple[str, ...]:
+    def asked_paraphrases(self) -> tuple[str, ...]:
         """Return the paraphrases that occur in some row."""
-        return tuple(name for i, name in enumerate(self.wordings) if (self.wording == i).any())
+        return tuple(name for i, name in enumerate(self.paraphrases) if (self.paraphrase == i).any())
 
     @property
     def asked_orders(self) -> tuple[str, ...]:
         """Return the option orders that occur in some row."""
         return tuple(name for i, name in enumerate(self.orders) if (self.order == i).any())
 
-    def where(self, wordings: tuple[str, ...], orders: tuple[str, ...]) -> np.ndarray:
+    def where(self, paraphrases: tuple[str, ...], orders: tuple[str, ...]) -> np.ndarray:
         """Return a boolean mask (prompts,) of the rows in these paraphrases and option orders."""
-        in_wordings = np.isin(self.wording, [i for i, name in enumerate(self.wordings) if name in wordings])
+        in_paraphrases = np.isin(self.paraphrase, [i for i, name in enumerate(self.paraphrases) if name in paraphrases])
         in_orders = np.isin(self.order, [i for i, name in enumerate(self.orders) if name in orders])
-        return in_wordings & in_orders
+        return in_paraphrases & in_orders
 
     def take(self, rows: np.ndarray) -> Layout:
         """Return the layout of some rows (mask or indices); the levels stay as they are."""
@@ -69,7 +69,7 @@ class Layout:
         columns: dict[str, Any] = {
             name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in COLUMNS
         }
-        return replace(self, respondents=max(self.respondents, other.respondents), **columns)
+        return replace(self, personas=max(self.personas, other.personas), **columns)
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,15 @@ class Answers:
     """The answers of a population of aligned models to the same prompts.
 
     ``probs`` (population, prompts, options) are the options' probabilities in code order, normalised over the options;
-    ``outside`` (population, prompts) is the probability mass on anything else. Where text was generated, ``texts`` has
-    one string a prompt and ``parsed`` (prompts,) the code read from it, or ``UNPARSED``. A presentation in reversed
+    ``off_options`` (population, prompts) is the probability mass on anything else. Where text was generated, ``texts``
+    has one string a prompt and ``parsed`` (prompts,) the code read from it, or ``UNPARSED``. A presentation in reversed
     order changes nothing here: answers are always in code order. Where no probabilities are known, ``probs`` are zeros
-    and ``outside`` is one.
+    and ``off_options`` is one.
     """
 
     layout: Layout
     probs: np.ndarray
-    outside: np.ndarray
+    off_options: np.ndarray
     texts: tuple[str, ...] | None = None
     parsed: np.ndarray | None = None
 
@@ -99,18 +99,18 @@ class Answers:
         """Return the answers to some prompts (mask or indices)."""
         texts = None if self.texts is None else tuple(np.asarray(self.texts, dtype=object)[rows])
         parsed = None if self.parsed is None else self.parsed[rows]
-        return Answers(self.layout.take(rows), self.probs[:, rows], self.outside[:, rows], texts, parsed)
+        return Answers(self.layout.take(rows), self.probs[:, rows], self.off_options[:, rows], texts, parsed)
 
-    def values(self, readout: str) -> np.ndarray:
+    def values(self, scoring: str) -> np.ndarray:
         """Return the answers as numbers on the scale, (population, prompts) float64.
 
         NaN where a text could not be parsed.
         """
-        if readout == "text":
+        if scoring == "text":
             if self.parsed is None:
                 raise ValueError("these answers hold no generated text")
             return np.where(self.parsed == UNPARSED, np.nan, self.parsed.astype(float))[None]
-        values: np.ndarray = read(self.probs, self.layout.codes, readout)
+        values: np.ndarray = read(self.probs, self.layout.codes, scoring)
         return values
 
 
@@ -124,18 +124,18 @@ def shares(mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mass / np.where(total > 0, total, 1), np.clip(1 - total[..., 0], 0, 1)
 
 
-def read(probs: Any, codes: Any, readout: str) -> Any:
+def read(probs: Any, codes: Any, scoring: str) -> Any:
     """Compute numbers on the scale from option probabilities: (..., prompts, options) -> (..., prompts).
 
     ``expected`` is the probability-weighted code; it works on numpy arrays and torch tensors alike and is
     differentiable. ``argmax`` is the code of the most probable option (the first of equals).
     """
-    if readout == "expected":
+    if scoring == "expected":
         return (probs * codes).sum(-1)
-    if readout == "argmax":
+    if scoring == "argmax":
         best = np.asarray(probs).argmax(-1)
         return np.take_along_axis(np.broadcast_to(codes, probs.shape), best[..., None], -1)[..., 0]
-    raise ValueError(f"unknown answer scoring {readout!r}")
+    raise ValueError(f"unknown answer scoring {scoring!r}")
 
 
 def item_means(layout: Layout) -> np.ndarray:
@@ -145,7 +145,7 @@ def item_means(layout: Layout) -> np.ndarray:
     return matrix
 
 
-def chosen(answers: Answers, readout: str) -> np.ndarray:
+def chosen(answers: Answers, scoring: str) -> np.ndarray:
     """Compute how the first candidate's answers are distributed over the options, (prompts, options) in code order.
 
     ``expected``: the probabilities; ``argmax``: all mass on the most probable option; ``text``: all mass on the option
@@ -153,10 +153,10 @@ def chosen(answers: Answers, readout: str) -> np.ndarray:
     """
     codes, inside = answers.layout.codes, answers.layout.inside
     spread: np.ndarray = answers.probs[0]
-    if readout == "text":
+    if scoring == "text":
         if answers.parsed is None:
             raise ValueError("these answers hold no generated text")
         spread = ((codes == answers.parsed[:, None]) & inside).astype(float)
-    elif readout != "expected":
+    elif scoring != "expected":
         spread = (np.arange(codes.shape[1]) == spread.argmax(-1)[:, None]) & inside
     return spread

@@ -31,7 +31,7 @@ def calibrated(spec: TaskSpec, answers: Answers, split: str) -> Answers:
     """
     layout = answers.layout
     free = is_free(layout)
-    cells = list(zip(layout.wording.tolist(), layout.order.tolist(), layout.respondent.tolist(), strict=True))
+    cells = list(zip(layout.paraphrase.tolist(), layout.order.tolist(), layout.persona.tolist(), strict=True))
     names = [layout.items[i] for i in layout.item]
     prior_of = {(names[row], *cells[row]): row for row in np.flatnonzero(free)}
     real = np.array([row for row in np.flatnonzero(~free) if layout.widths[row]], dtype=int)

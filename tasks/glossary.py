@@ -58,7 +58,7 @@ METRICS: Mapping[str, Term] = {
     ),
     "spread": Term("Spread of answers", "standard deviation of the item means over the items", "scale steps"),
     "distinct": Term("Distinct answers", "number of different rounded item means", "items"),
-    "outside_mass": Term("Probability off the options", "probability on anything but an option", SHARE, "lower"),
+    "off_options": Term("Probability off the options", "probability on anything but an option", SHARE, "lower"),
     "unparsed": Term("Unparsed", "share of generated texts without an option", SHARE, "lower"),
     "w1": Term(
         "W1",
@@ -99,7 +99,7 @@ METRICS: Mapping[str, Term] = {
     "accuracy_sampled": Term(
         "Sampled hit", "probability that a sampled answer equals that of a sampled respondent", SHARE, "higher"
     ),
-    "side": Term(
+    "pole_accuracy": Term(
         "Pole accuracy", "share of pairs answered towards the pole that the country leans to", SHARE, "higher"
     ),
     "agreement": Term("Agreement", "share of parsed texts whose option is the most probable one", SHARE, "higher"),
@@ -132,7 +132,7 @@ METRICS: Mapping[str, Term] = {
         SHARE,
         "lower",
     ),
-    "judged_side": Term(
+    "judged_pole_accuracy": Term(
         "Judged pole accuracy",
         "share of leaning answers that a judge model finds on the country's pole",
         SHARE,
@@ -160,7 +160,7 @@ SPLITS = {
     "fit": "what the aligner was given",
     "control": "prompts that show what a score means, such as options without the question",
 }
-READOUTS = {
+SCORINGS = {
     "expected": "options weighted by their probabilities",
     "argmax": "the most probable option",
     "text": "the answer as generated and parsed",
@@ -215,7 +215,7 @@ COLUMNS = {
 
 _FAMILIES: tuple[tuple[str, str, str], ...] = (  # pattern of the rest of a name, label, meaning
     ("order_spread", "{label}: spread over option orders", "largest minus smallest {label} over the option orders"),
-    ("wording_spread", "{label}: spread over paraphrases", "largest minus smallest {label} over the paraphrases"),
+    ("paraphrase_spread", "{label}: spread over paraphrases", "largest minus smallest {label} over the paraphrases"),
     ("reversed", "{label}, reversed order", "the same with the options in the reversed order: {meaning}"),
     ("split_half", "{label}, split-half", "the same between two halves of the country's own respondents: {meaning}"),
     ("error", "{label}: error", "the model's index minus the published one"),
@@ -278,13 +278,13 @@ def markdown() -> str:
         "|---|---|---|---|---|---|",
     ]
     named = {**METRICS, **{name: found for name in DIMENSION_LABELS if (found := term(name))}}
-    families = [f"loss_{ending}" for ending in ("reversed", "wording_spread", "order_spread")]
+    families = [f"loss_{ending}" for ending in ("reversed", "paraphrase_spread", "order_spread")]
     families += ["w1_split_half", "w1_family_gender", "pdi_error", "high_pdi", "loss_high_pdi", "accuracy_SA"]
     named |= {name: found for name in families if (found := term(name))}
     for name, one in named.items():
         parts.append(f"| `{name}` | {one.label} | {one.meaning} | {one.unit} | {one.better} | {one.source} |")
     parts += ["", "Of each family one is listed: endings and dimensions, themes and countries combine as shown.", ""]
-    for title, rows in (("Splits", SPLITS), ("Answer scoring", READOUTS), ("Marks", MARKS), ("Baselines", BASELINES)):
+    for title, rows in (("Splits", SPLITS), ("Answer scoring", SCORINGS), ("Marks", MARKS), ("Baselines", BASELINES)):
         parts += [f"## {title}", "", "| name | definition |", "|---|---|"]
         parts += [f"| {name} | {text} |" for name, text in rows.items()] + [""]
     parts += ["## Columns", "", "| column | definition |", "|---|---|"]

@@ -20,11 +20,11 @@ from .answers import Answers, shares
 from .countries import country as resolve
 from .extraction import parse_code
 from .measure import MeasureOptions, measure_of
-from .prompts import Asking, Prompts, render
+from .prompts import Prompts, ProtocolOptions, render
 from .schema import SplitName
 from .spec import TaskSpec, load_spec
 
-SETTINGS = ("spec", "country", "edition", "constants", "respondents", "seed")
+SETTINGS = ("spec", "country", "edition", "constants", "personas", "seed")
 
 
 @lru_cache(maxsize=8)
@@ -35,7 +35,7 @@ def _spec(place: str) -> TaskSpec:
 
 
 def dataset(spec: str, **metadata: Any) -> dict[str, Any]:
-    """Build the prompts by split; ``metadata`` may set country, edition, constants, respondents and seed."""
+    """Build the prompts by split; ``metadata`` may set country, edition, constants, personas and seed."""
     from datasets import Dataset
 
     task = _spec(spec)
@@ -44,7 +44,7 @@ def dataset(spec: str, **metadata: Any) -> dict[str, Any]:
         "country": resolve(metadata.get("country", task.metadata.default_country)).code,
         "edition": metadata.get("edition", task.default_edition),
         "constants": metadata.get("constants", "world"),
-        "respondents": int(metadata.get("respondents", 0)),
+        "personas": int(metadata.get("personas", 0)),
         "seed": int(metadata.get("seed", 0)),
     }
     splits: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def process_text(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
 
 
 def _prompts(spec: TaskSpec, split: SplitName, setting: dict[str, Any]) -> Prompts:
-    return render(spec, split, Asking(setting["respondents"], setting["seed"]))
+    return render(spec, split, ProtocolOptions(setting["personas"], setting["seed"]))
 
 
 def _answers(spec: TaskSpec, records: list[Any]) -> Answers:
@@ -97,7 +97,7 @@ def _aggregation(metric: str) -> Callable[[list[Any]], float]:
         answers = _answers(spec, records)
         edition = None if spec.metadata.reference is None else setting["edition"]
         measure = measure_of(spec, setting["country"], MeasureOptions(edition=edition, constants=setting["constants"]))
-        scores = measure.score(answers, "heldout", "text" if answers.texts is not None else spec.default_readout)
+        scores = measure.score(answers, "heldout", "text" if answers.texts is not None else spec.default_scoring)
         return next((score.value for score in scores if score.metric == metric), float("nan"))
 
     aggregate.__name__ = metric

@@ -66,7 +66,7 @@ class Items(Protocol):
     def only(self, items: tuple[str, ...], presentations: tuple[str, ...]) -> Items:
         """Return some of the items in some of the paraphrases or templates, without the others."""
 
-    def present(self, item: str, wording: str, order: str) -> Presented:
+    def present(self, item: str, paraphrase: str, order: str) -> Presented:
         """Present one item with its options in natural or reversed order. Content-free items can be presented too."""
 
 
@@ -83,7 +83,7 @@ class ItemKey(Strict):
     split: str | None = Field(None, pattern="^(fit|heldout)$")
 
 
-class Wording(Strict):
+class Paraphrase(Strict):
     """One paraphrase of the whole survey: texts in one language, labels in code order."""
 
     instruction: str
@@ -102,30 +102,30 @@ class Survey(Strict):
     language: str
     codes_of_scales: dict[str, tuple[int, ...]] = Field(default_factory=dict, alias="codes")
     items: dict[str, ItemKey] = Field(min_length=1)
-    wordings: dict[str, Wording] = Field(min_length=1)
+    paraphrases: dict[str, Paraphrase] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _complete(self) -> Survey:
         if reserved := [item for item in self.items if item.startswith("free:")]:
             raise ValueError(f"items.{reserved[0]}: ids that begin with 'free:' are reserved for content-free items")
-        for name, wording in self.wordings.items():
-            if set(wording.items) != set(self.items):
-                differing = sorted(set(wording.items) ^ set(self.items))
-                raise ValueError(f"wordings.{name}.items: {differing} not in both this wording and 'items'")
+        for name, paraphrase in self.paraphrases.items():
+            if set(paraphrase.items) != set(self.items):
+                differing = sorted(set(paraphrase.items) ^ set(self.items))
+                raise ValueError(f"paraphrases.{name}.items: {differing} not in both this paraphrase and 'items'")
             for item, key in self.items.items():
-                if key.scale not in wording.scales:
-                    raise ValueError(f"wordings.{name}.scales: no labels for scale {key.scale!r} of item {item}")
-                if key.stem is not None and key.stem not in wording.stems:
-                    raise ValueError(f"wordings.{name}.stems: no text for stem {key.stem!r} of item {item}")
+                if key.scale not in paraphrase.scales:
+                    raise ValueError(f"paraphrases.{name}.scales: no labels for scale {key.scale!r} of item {item}")
+                if key.stem is not None and key.stem not in paraphrase.stems:
+                    raise ValueError(f"paraphrases.{name}.stems: no text for stem {key.stem!r} of item {item}")
         for scale in dict.fromkeys(key.scale for key in self.items.values()):
-            if len({len(wording.scales[scale]) for wording in self.wordings.values()}) > 1:
-                raise ValueError(f"scale {scale!r} has another number of labels in some wording")
-            for name, wording in self.wordings.items():
-                self._check_scale(name, scale, wording.scales[scale])
+            if len({len(paraphrase.scales[scale]) for paraphrase in self.paraphrases.values()}) > 1:
+                raise ValueError(f"scale {scale!r} has another number of labels in some paraphrase")
+            for name, paraphrase in self.paraphrases.items():
+                self._check_scale(name, scale, paraphrase.scales[scale])
         return self
 
     def _check_scale(self, name: str, scale: str, labels: tuple[str, ...]) -> None:
-        where = f"wordings.{name}.scales.{scale}"
+        where = f"paraphrases.{name}.scales.{scale}"
         if not 2 <= len(labels) <= MOST_OPTIONS:
             raise ValueError(f"{where}: {len(labels)} labels; a scale has 2 to {MOST_OPTIONS}")
         codes = self.codes_of_scales.get(scale)
@@ -145,7 +145,7 @@ class Survey(Strict):
     @property
     def presentations(self) -> tuple[str, ...]:
         """Return the names of the paraphrases."""
-        return tuple(self.wordings)
+        return tuple(self.paraphrases)
 
     @cached_property
     def free(self) -> dict[str, str]:
@@ -162,12 +162,12 @@ class Survey(Strict):
 
     def only(self, items: tuple[str, ...], presentations: tuple[str, ...]) -> Survey:
         """Return some of the items in some of the paraphrases."""
-        wordings = {}
+        paraphrases = {}
         for name in presentations:
-            words = self.wordings[name]
-            wordings[name] = words.model_copy(update={"items": {item: words.items[item] for item in items}})
+            words = self.paraphrases[name]
+            paraphrases[name] = words.model_copy(update={"items": {item: words.items[item] for item in items}})
         keys = {item: self.items[item] for item in items}
-        return Survey(language=self.language, codes=self.codes_of_scales, items=keys, wordings=wordings)
+        return Survey(language=self.language, codes=self.codes_of_scales, items=keys, paraphrases=paraphrases)
 
     def scale(self, item: str) -> str:
         """Return the scale of an item or a content-free item."""
@@ -176,27 +176,27 @@ class Survey(Strict):
     def codes(self, item: str) -> tuple[int, ...]:
         """Return the scale's own numbers."""
         scale = self.scale(item)
-        wording = next(iter(self.wordings.values()))
-        return self.codes_of_scales.get(scale) or tuple(range(1, len(wording.scales[scale]) + 1))
+        paraphrase = next(iter(self.paraphrases.values()))
+        return self.codes_of_scales.get(scale) or tuple(range(1, len(paraphrase.scales[scale]) + 1))
 
-    def present(self, item: str, wording: str, order: str) -> Presented:
+    def present(self, item: str, paraphrase: str, order: str) -> Presented:
         """Present the instruction and scale first (equal between neighbours), the item last.
 
         Each option keeps its number.
         """
-        words = self.wordings[wording]
+        words = self.paraphrases[paraphrase]
         codes = self.codes(item)
         lines = _scale_lines(codes, words.scales[self.scale(item)], order == "reversed")
         return Presented("\n".join([words.instruction, *lines, self._asked(item, words)]), tuple(map(str, codes)))
 
-    def mixed(self, wordings: tuple[str, ...], rng: np.random.Generator) -> Wording:
+    def mixed(self, paraphrases: tuple[str, ...], rng: np.random.Generator) -> Paraphrase:
         """Draw a paraphrase from parts of others: the instruction, the labels of each scale and the text of each item.
 
         An item keeps the stem that was written for it, so that every sentence is complete.
         """
 
-        def draw() -> Wording:
-            return self.wordings[wordings[rng.integers(len(wordings))]]
+        def draw() -> Paraphrase:
+            return self.paraphrases[paraphrases[rng.integers(len(paraphrases))]]
 
         instruction = draw().instruction
         scales = {scale: draw().scales[scale] for scale in dict.fromkeys(key.scale for key in self.items.values())}
@@ -204,9 +204,9 @@ class Survey(Strict):
         for item in self.items:
             items[item] = self._asked(item, draw())
         stems = {key.stem: "" for key in self.items.values() if key.stem}
-        return Wording(instruction=instruction, scales=scales, stems=stems, items=items)
+        return Paraphrase(instruction=instruction, scales=scales, stems=stems, items=items)
 
-    def _asked(self, item: str, words: Wording) -> str:
+    def _asked(self, item: str, words: Paraphrase) -> str:
         if free_kind(item):
             return NOTHING
         stem = self.items[item].stem
@@ -277,7 +277,7 @@ class Questions(Strict):
     """
 
     language: str
-    frames: dict[str, str] = Field(min_length=1)
+    templates: dict[str, str] = Field(min_length=1)
     questions: tuple[Question, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -285,9 +285,9 @@ class Questions(Strict):
         if len(self.by_id) < len(self.questions):
             twice = next(name for name, times in Counter(q.id for q in self.questions).items() if times > 1)
             raise ValueError(f"questions: id {twice!r} is there twice")
-        for name, frame in self.frames.items():
-            if "{question}" not in frame and "{options}" not in frame:
-                raise ValueError(f"frames.{name}: holds neither {{question}} nor {{options}}")
+        for name, template in self.templates.items():
+            if "{question}" not in template and "{options}" not in template:
+                raise ValueError(f"templates.{name}: holds neither {{question}} nor {{options}}")
         return self
 
     @cached_property
@@ -303,7 +303,7 @@ class Questions(Strict):
     @property
     def presentations(self) -> tuple[str, ...]:
         """Return the names of the templates."""
-        return tuple(self.frames)
+        return tuple(self.templates)
 
     @cached_property
     def free(self) -> dict[str, str]:
@@ -320,16 +320,18 @@ class Questions(Strict):
 
     def only(self, items: tuple[str, ...], presentations: tuple[str, ...]) -> Questions:
         """Return some of the questions in some of the templates, including the templates for open questions."""
-        names = [name for name in self.frames if name.removesuffix("_open") in presentations]
-        frames = {name: self.frames[name] for name in names}
-        return Questions(language=self.language, frames=frames, questions=tuple(self.by_id[item] for item in items))
+        names = [name for name in self.templates if name.removesuffix("_open") in presentations]
+        templates = {name: self.templates[name] for name in names}
+        return Questions(
+            language=self.language, templates=templates, questions=tuple(self.by_id[item] for item in items)
+        )
 
     def codes(self, item: str) -> tuple[int, ...]:
         """Return 1 to the number of options."""
         size = int(kind) if (kind := free_kind(item)) else len(self.by_id[item].options)
         return tuple(range(1, size + 1))
 
-    def present(self, item: str, wording: str, order: str) -> Presented:
+    def present(self, item: str, paraphrase: str, order: str) -> Presented:
         """Present a question in a template.
 
         Letters follow the listed position, so reversed order changes each option's letter.
@@ -342,15 +344,19 @@ class Questions(Strict):
         letters = [chr(ord("A") + place) for place in range(len(options))]
         listed = options[::-1] if order == "reversed" else options
         lines = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, listed, strict=True))
-        frame = self.frames[wording] if options else self.frames.get(f"{wording}_open", self.frames[wording])
-        text = _fill(frame, asked, country, lines).rstrip("\n")
+        template = (
+            self.templates[paraphrase]
+            if options
+            else self.templates.get(f"{paraphrase}_open", self.templates[paraphrase])
+        )
+        text = _fill(template, asked, country, lines).rstrip("\n")
         return Presented(text, tuple(letters[::-1] if order == "reversed" else letters))
 
 
-def _fill(frame: str, question: str, country: str | None, options: str) -> str:
+def _fill(template: str, question: str, country: str | None, options: str) -> str:
     """Replace the placeholders in sequence, untrusted texts last, so that none of them is read as a placeholder."""
     from .countries import name_of
 
-    named = frame.replace("{country}", name_of(country) if country else "")
+    named = template.replace("{country}", name_of(country) if country else "")
     before, mark, after = named.partition("{options}")
     return before.replace("{question}", question) + (options if mark else "") + after.replace("{question}", question)

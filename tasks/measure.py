@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import InputError, did_you_mean
 from .answers import Answers, Layout
 from .sample import Sample
-from .schema import Readout, SplitName, Strict
+from .schema import Scoring, SplitName, Strict
 from .score import Score
 from .spec import TaskSpec
 
@@ -65,19 +65,19 @@ class Measure(Protocol):
 
     caution: str | None
 
-    def loss_function(self, layout: Layout, readout: Readout) -> LossFunction:
+    def loss_function(self, layout: Layout, scoring: Scoring) -> LossFunction:
         """Return the loss of answers to prompts of this layout.
 
         Torch in, torch out, and differentiable for ``expected``.
         """
 
-    def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
+    def score(self, answers: Answers, split: SplitName, scoring: Scoring) -> list[Score]:
         """Compute every metric of one split and answer scoring.
 
         ``answers`` are those of the split without content-free items.
         """
 
-    def sample(self, answers: Answers, readout: Readout) -> Sample:
+    def sample(self, answers: Answers, scoring: Scoring) -> Sample:
         """Return the units (personas or questions) of one split's main metrics, for intervals and tests."""
 
     def demonstrations(self, layout: Layout) -> np.ndarray:

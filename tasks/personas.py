@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from .schema import SplitName, Strict
 from .spec import TaskSpec, parse, read_yaml
 
-OWN = Path(__file__).with_name("respondents.yaml")
+OWN = Path(__file__).with_name("personas.yaml")
 
 
 Shares = dict[str, Annotated[float, Field(ge=0, le=1)]]
@@ -95,10 +95,10 @@ class Population(Strict):
         return self
 
 
-def panel(spec: TaskSpec, size: int, seed: int, split: SplitName) -> tuple[str, ...]:
+def draw_personas(spec: TaskSpec, size: int, seed: int, split: SplitName) -> tuple[str, ...]:
     """Draw ``size`` persona sentences; each split has different personas.
 
-    Shares are read from the file that the spec names as ``personas``, else from ``respondents.yaml``. Without personas
+    Shares are read from the file that the spec names as ``persona_file``, else from ``personas.yaml``. Without personas
     (``size`` 0), the questions are answered once without a description.
 
     Raises:
@@ -106,7 +106,7 @@ def panel(spec: TaskSpec, size: int, seed: int, split: SplitName) -> tuple[str, 
     """
     if size == 0:
         return ()
-    path = spec.folder / spec.metadata.personas if spec.metadata.personas else OWN
+    path = spec.folder / spec.metadata.persona_file if spec.metadata.persona_file else OWN
     population = parse(Population, read_yaml(path), path)
     rng = np.random.default_rng([seed, ("fit", "heldout", "control").index(split)])
     people = draw(population, size, rng)

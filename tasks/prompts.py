@@ -12,7 +12,7 @@ import numpy as np
 from .answers import Layout
 from .extraction import parse_code
 from .items import free_id
-from .personas import panel
+from .personas import draw_personas
 from .schema import Split, SplitName
 from .spec import TaskSpec
 
@@ -23,26 +23,28 @@ ORDERS = ("natural", "reversed")
 
 
 @dataclass(frozen=True)
-class Asking:
+class ProtocolOptions:
     """How much of a task's protocol is presented, and to which personas.
 
-    ``respondents`` personas are drawn for each split from ``seed``; none means one answer without a description.
+    ``personas`` personas are drawn for each split from ``seed``; none means one answer without a description.
     ``limit`` is the largest number of paraphrases per split, and of personas. With ``calibrate`` the content-free item
     of every scale is presented too, in each paraphrase, order and persona.
     """
 
-    respondents: int = 0
+    personas: int = 0
     seed: int = 0
     limit: int | None = None
     calibrate: bool = False
 
     def people(self) -> int:
         """Return the number of personas per split, after the limit."""
-        return self.respondents if self.limit is None else min(self.respondents, self.limit)
+        return self.personas if self.limit is None else min(self.personas, self.limit)
 
     def part(self, split: Split) -> Split:
         """Return a split after the limit."""
-        return split if self.limit is None else split.model_copy(update={"wordings": split.wordings[: self.limit]})
+        return (
+            split if self.limit is None else split.model_copy(update={"paraphrases": split.paraphrases[: self.limit]})
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +69,9 @@ class Prompts:
         layout = self.layout
         columns = {
             "item": [layout.items[i] for i in layout.item],
-            "paraphrase": [layout.wordings[i] for i in layout.wording],
+            "paraphrase": [layout.paraphrases[i] for i in layout.paraphrase],
             "order": [layout.orders[i] for i in layout.order],
-            "persona": layout.respondent,
+            "persona": layout.persona,
             "text": self.texts,
             "choices": self.choices,
         }
@@ -95,52 +97,53 @@ class Prompts:
         )
 
 
-def render(spec: TaskSpec, split: SplitName, asking: Asking = Asking()) -> Prompts:
+def render(spec: TaskSpec, split: SplitName, protocol: ProtocolOptions = ProtocolOptions()) -> Prompts:
     """Render all prompts of a split: every item in every paraphrase and order, for every persona."""
-    shown = [spec.items.present(item, name, order) for name, order, item in _cells(spec, split, asking)]
+    shown = [spec.items.present(item, name, order) for name, order, item in _cells(spec, split, protocol)]
     texts: list[str] = []
-    for persona in panel(spec, asking.people(), asking.seed, split) or ("",):
+    for persona in draw_personas(spec, protocol.people(), protocol.seed, split) or ("",):
         texts += [f"{persona}\n{text}" if persona else text for text, _ in shown]
-    choices = tuple(may for _, may in shown) * max(1, asking.people())
-    return Prompts(spec.name, tuple(texts), choices, _split_layout(spec, split, asking))
+    choices = tuple(may for _, may in shown) * max(1, protocol.people())
+    return Prompts(spec.name, tuple(texts), choices, _split_layout(spec, split, protocol))
 
 
-def _split_layout(spec: TaskSpec, split: SplitName, asking: Asking) -> Layout:
+def _split_layout(spec: TaskSpec, split: SplitName, protocol: ProtocolOptions) -> Layout:
     """Build the columns of ``render``'s prompts: one persona's cells, repeated for each persona."""
-    names, wordings, people = all_items(spec, asking), spec.wordings, max(1, asking.people())
+    names, paraphrases, people = all_items(spec, protocol), spec.paraphrases, max(1, protocol.people())
     number = {name: index for index, name in enumerate(names)}
     cells = [
-        (number[item], wordings.index(name), ORDERS.index(order)) for name, order, item in _cells(spec, split, asking)
+        (number[item], paraphrases.index(name), ORDERS.index(order))
+        for name, order, item in _cells(spec, split, protocol)
     ]
-    item, wording, order = np.tile(np.array(cells, dtype=np.int32).T, people)
-    respondent = np.repeat(np.arange(people, dtype=np.int32), len(cells))
+    item, paraphrase, order = np.tile(np.array(cells, dtype=np.int32).T, people)
+    persona = np.repeat(np.arange(people, dtype=np.int32), len(cells))
     codes = [spec.items.codes(names[i]) for i, _, _ in cells]
     sizes = np.tile(np.array([len(row) for row in codes], dtype=np.int32), people)
     table = np.tile(_padded(codes), (people, 1))
-    return Layout(names, wordings, ORDERS, people, item, wording, order, respondent, table, sizes)
+    return Layout(names, paraphrases, ORDERS, people, item, paraphrase, order, persona, table, sizes)
 
 
-def _cells(spec: TaskSpec, split: SplitName, asking: Asking) -> Iterator[tuple[str, str, str]]:
+def _cells(spec: TaskSpec, split: SplitName, protocol: ProtocolOptions) -> Iterator[tuple[str, str, str]]:
     """Yield paraphrase, order and item of one persona's prompts; an open question has no options to reverse."""
-    part = asking.part(spec.metadata.splits.named[split])
-    items = split_items(spec, split, asking)
-    for name, order in itertools.product(part.wordings, part.orders):
+    part = protocol.part(spec.metadata.splits.named[split])
+    items = split_items(spec, split, protocol)
+    for name, order in itertools.product(part.paraphrases, part.orders):
         for item in items:
             if spec.items.codes(item) or order == part.orders[0]:
                 yield name, order, item
 
 
-def all_items(spec: TaskSpec, asking: Asking) -> tuple[str, ...]:
+def all_items(spec: TaskSpec, protocol: ProtocolOptions) -> tuple[str, ...]:
     """Return the items of a layout: those of the file, then the content-free ones of each split under calibration."""
-    kinds = tuple(dict.fromkeys(spec.items.free.values())) if asking.calibrate else ()
+    kinds = tuple(dict.fromkeys(spec.items.free.values())) if protocol.calibrate else ()
     return spec.items.ids + tuple(free_id(split, kind) for split in spec.metadata.splits.named for kind in kinds)
 
 
-def split_items(spec: TaskSpec, split: SplitName, asking: Asking) -> tuple[str, ...]:
+def split_items(spec: TaskSpec, split: SplitName, protocol: ProtocolOptions) -> tuple[str, ...]:
     """Return the ids of a split's items."""
     tag = spec.metadata.splits.named[split].items
     items = tuple(item for item in spec.items.ids if tag in ("all", spec.items.tag(item)))
-    if not asking.calibrate:
+    if not protocol.calibrate:
         return items
     kinds = dict.fromkeys(spec.items.free[item] for item in items if item in spec.items.free)
     return items + tuple(free_id(split, kind) for kind in kinds)
@@ -149,30 +152,32 @@ def split_items(spec: TaskSpec, split: SplitName, asking: Asking) -> tuple[str, 
 def of_split(spec: TaskSpec, layout: Layout, split: SplitName) -> np.ndarray:
     """Return a boolean mask (prompts,) of the rows of a layout that belong to a split."""
     part = spec.metadata.splits.named[split]
-    names = set(split_items(spec, split, Asking(calibrate=True)))
-    return layout.where(part.wordings, part.orders) & np.array([name in names for name in layout.items])[layout.item]
+    names = set(split_items(spec, split, ProtocolOptions(calibrate=True)))
+    return layout.where(part.paraphrases, part.orders) & np.array([name in names for name in layout.items])[layout.item]
 
 
-def protocol(spec: TaskSpec, asking: Asking) -> Prompts:
+def render_protocol(spec: TaskSpec, protocol: ProtocolOptions) -> Prompts:
     """Render all prompts that a submission answers, ``fit`` first."""
-    parts = [render(spec, name, asking) for name in spec.metadata.splits.named]
+    parts = [render(spec, name, protocol) for name in spec.metadata.splits.named]
     result = parts[0]
     for part in parts[1:]:
         result = join(result, part)
     return result
 
 
-def layout_of(spec: TaskSpec, asking: Asking) -> Layout:
-    """Build the layout of ``protocol`` without rendering texts."""
-    first, *others = _equally_wide([_split_layout(spec, name, asking) for name in spec.metadata.splits.named])
+def layout_of(spec: TaskSpec, protocol: ProtocolOptions) -> Layout:
+    """Build the layout of ``render_protocol`` without rendering texts."""
+    first, *others = _equally_wide([_split_layout(spec, name, protocol) for name in spec.metadata.splits.named])
     for other in others:
         first = first.join(other)
     return first
 
 
-def asked(spec: TaskSpec, asking: Asking) -> int:
-    """Count the answers that ``protocol`` requires, without building it."""
-    return max(1, asking.people()) * sum(1 for name in spec.metadata.splits.named for _ in _cells(spec, name, asking))
+def count_answers(spec: TaskSpec, protocol: ProtocolOptions) -> int:
+    """Count the answers that ``render_protocol`` requires, without building it."""
+    return max(1, protocol.people()) * sum(
+        1 for name in spec.metadata.splits.named for _ in _cells(spec, name, protocol)
+    )
 
 
 def _padded(codes: Sequence[Sequence[int]]) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .intervals import LEAST_DIFFERING, LEAST_UNITS, student, wilson_of_mean
 
-Unit = Literal["respondents", "questions"]
+Unit = Literal["personas", "questions"]
 Interval = tuple[float, float]
 SHARE = (0.0, 1.0)
 ROUNDING = 1e-9
@@ -26,15 +26,15 @@ class Metric:
     """A number computed from the means of some cells.
 
     ``value`` maps means (..., cells) to (...,) and ``cells`` are the indices of the cells it uses. ``bounds`` are the
-    smallest and largest value that one unit's answers can give. ``bent`` is the reason why a metric that is not linear
-    in its means has no valid interval; else it is None.
+    smallest and largest value that one unit's answers can give. ``biased`` is the reason why a metric that is not
+    linear in its means has no valid interval; else it is None.
     """
 
     cells: np.ndarray
     value: Callable[[np.ndarray], np.ndarray]
     higher_is_better: bool | None = None
     bounds: tuple[float, float] | None = None
-    bent: str | None = None
+    biased: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Sample:
         where fewer than five differ from the majority: the variance of nearly constant answers cannot be estimated.
         """
         metric, units = self.metrics[name], self.of(name)
-        if metric.bent or not len(units) or np.isnan(value := units.value(name)):
+        if metric.biased or not len(units) or np.isnan(value := units.value(name)):
             return None
         error = standard_error(units.without_one(name)) if len(units) > 1 else 0.0
         if np.isnan(error):

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Order = Literal["natural", "reversed"]
 SplitName = Literal["fit", "heldout", "control"]
-Readout = Literal["expected", "argmax", "text", "expected_calibrated", "argmax_calibrated"]
-OWN_READOUTS = ("expected", "argmax", "text")  # those that a spec may name; calibrated ones follow from the answers
+Scoring = Literal["expected", "argmax", "text", "expected_calibrated", "argmax_calibrated"]
+OWN_SCORINGS = ("expected", "argmax", "text")  # those that a spec may name; calibrated ones follow from the answers
 
 
 FileName = Annotated[str, Field(pattern=r"^[^/\\\\]{1,200}$")]
@@ -25,14 +25,14 @@ class Strict(BaseModel):
 class Split(Strict):
     """The paraphrases, option orders and items of a split; ``items`` is a tag of the items, or all."""
 
-    wordings: tuple[str, ...] = Field(min_length=1)
+    paraphrases: tuple[str, ...] = Field(min_length=1)
     orders: tuple[Order, ...] = Field(min_length=1)
     items: Literal["all", "fit", "heldout"] = "all"
 
     @model_validator(mode="after")
     def _once(self) -> Split:
-        if len(set(self.wordings)) < len(self.wordings) or len(set(self.orders)) < len(self.orders):
-            raise ValueError("a wording or an order is named twice")
+        if len(set(self.paraphrases)) < len(self.paraphrases) or len(set(self.orders)) < len(self.orders):
+            raise ValueError("a paraphrase or an order is named twice")
         return self
 
 
@@ -52,10 +52,14 @@ class Splits(Strict):
             raise ValueError("fit.items: items tagged heldout cannot be in fit")
         if (self.fit.items, self.heldout.items) == ("fit", "heldout"):
             pass
-        elif shared := set(self.fit.wordings) & set(self.heldout.wordings):
-            raise ValueError(f"wordings {sorted(shared)} are in fit and in heldout; a wording belongs to one split")
-        if self.control and (shared := set(self.control.wordings) & {*self.fit.wordings, *self.heldout.wordings}):
-            raise ValueError(f"wordings {sorted(shared)} are in control and in another split")
+        elif shared := set(self.fit.paraphrases) & set(self.heldout.paraphrases):
+            raise ValueError(
+                f"paraphrases {sorted(shared)} are in fit and in heldout; a paraphrase belongs to one split"
+            )
+        if self.control and (
+            shared := set(self.control.paraphrases) & {*self.fit.paraphrases, *self.heldout.paraphrases}
+        ):
+            raise ValueError(f"paraphrases {sorted(shared)} are in control and in another split")
         return self
 
     @property
@@ -97,9 +101,9 @@ class Licence(Strict):
 class Metadata(Strict):
     """The ``metadata:`` block of a spec; see ``docs/architecture.md``.
 
-    ``items`` names the item file: a survey (``.yaml``) or questions (``.jsonl``), whose templates are then ``frames``.
-    ``personas`` names the file that personas are drawn from, ``imported`` a set of paraphrases or a question file that
-    users import because it may not be distributed.
+    ``items`` names the item file: a survey (``.yaml``) or questions (``.jsonl``), which are put in ``templates``.
+    ``persona_file`` names the file that personas are drawn from, ``imported`` a set of paraphrases or a question file
+    that users import because it may not be distributed.
     """
 
     version: float
@@ -107,20 +111,20 @@ class Metadata(Strict):
     construct_text: str = Field(alias="construct")
     measure: str
     items: FileName
-    frames: dict[str, str] = Field(default_factory=dict)
-    personas: FileName | None = None
+    templates: dict[str, str] = Field(default_factory=dict)
+    persona_file: FileName | None = None
     imported: str | None = None
     languages: tuple[str, ...]
     splits: Splits
     default_country: str
     reference: Reference | None = None
-    readouts: tuple[Readout, ...] = Field(min_length=1)
+    scorings: tuple[Scoring, ...] = Field(min_length=1)
     headline: Headline
     licence: Licence
     citation: str
 
     @model_validator(mode="after")
-    def _own_readouts(self) -> Metadata:
-        if unknown := [name for name in self.readouts if name not in OWN_READOUTS]:
-            raise ValueError(f"readouts: {unknown[0]!r} is not one of {', '.join(OWN_READOUTS)}")
+    def _own_scorings(self) -> Metadata:
+        if unknown := [name for name in self.scorings if name not in OWN_SCORINGS]:
+            raise ValueError(f"scorings: {unknown[0]!r} is not one of {', '.join(OWN_SCORINGS)}")
         return self

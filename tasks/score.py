@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
 from .answers import Layout
-from .schema import Readout, SplitName, Strict
+from .schema import Scoring, SplitName, Strict
 
 
 class Score(Strict):
@@ -22,7 +22,7 @@ class Score(Strict):
     country: str
     aligner: str = ""
     metric: str
-    readout: Readout
+    scoring: Scoring
     split: SplitName
     value: float
     low: float | None = None
@@ -32,7 +32,7 @@ class Score(Strict):
     edition: str
     constants: str | None = None
     norm: str | None = None
-    wordings: tuple[str, ...]
+    paraphrases: tuple[str, ...]
     orders: tuple[str, ...]
     note: str | None = None
 
@@ -43,7 +43,7 @@ COLLAPSED = "collapsed"  # the note of a score of answers that are nearly equal 
 
 def place(score: Score) -> Place:
     """Return the key of a score: metric, answer scoring, split."""
-    return score.metric, score.readout, score.split
+    return score.metric, score.scoring, score.split
 
 
 def find(scores: Iterable[Score], where: Place) -> Score | None:
@@ -52,14 +52,14 @@ def find(scores: Iterable[Score], where: Place) -> Score | None:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ScoreFields:
     """The fields that all scores of one split and answer scoring have in common; ``row`` adds the others."""
 
     task: str
     country: str
     edition: str
     split: SplitName
-    readout: Readout
+    scoring: Scoring
     layout: Layout
     n: int
 
@@ -70,8 +70,8 @@ class Sheet:
             "country": self.country,
             "edition": self.edition,
             "split": self.split,
-            "readout": self.readout,
-            "wordings": self.layout.asked_wordings,
+            "scoring": self.scoring,
+            "paraphrases": self.layout.asked_paraphrases,
             "orders": self.layout.asked_orders,
             "n": self.n,
             "metric": metric,

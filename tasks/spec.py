@@ -17,10 +17,10 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import InputError
 from .imported import imported
-from .items import Items, Question, Questions, Survey, Wording
+from .items import Items, Paraphrase, Question, Questions, Survey
 from .reading import line_of, read_bytes, read_yaml
 from .rows import MOST_SHARES, QUESTIONS, question_rows
-from .schema import Metadata, Readout
+from .schema import Metadata, Scoring
 
 OWN_EDITION = "own"  # of tasks whose answers need no reference, or have it in their items
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # it becomes part of folder names
@@ -66,10 +66,10 @@ class TaskSpec:
         return _digest([file]) if file else None
 
     @property
-    def wordings(self) -> tuple[str, ...]:
+    def paraphrases(self) -> tuple[str, ...]:
         """Return all paraphrases of the protocol, those of ``fit`` first."""
         parts = self.metadata.splits.named.values()
-        return tuple(dict.fromkeys(name for part in parts for name in part.wordings))
+        return tuple(dict.fromkeys(name for part in parts for name in part.paraphrases))
 
     @property
     def default_edition(self) -> str:
@@ -77,8 +77,8 @@ class TaskSpec:
         return self.metadata.reference.default_edition if self.metadata.reference else OWN_EDITION
 
     @property
-    def default_readout(self) -> Readout:
-        return self.metadata.readouts[0]
+    def default_scoring(self) -> Scoring:
+        return self.metadata.scorings[0]
 
 
 def _digest(paths: Iterable[Path]) -> str:
@@ -167,7 +167,7 @@ def load_spec(path: Path) -> TaskSpec:
         raise InputError(f"{path}: metric_list: expected a list of mappings with a field 'metric'.")
     names = tuple(str(row["metric"]) for row in metrics)
     most = _most_tokens(data, path)
-    people = (item_path.parent / metadata.personas,) if metadata.personas and questions is None else ()
+    people = (item_path.parent / metadata.persona_file,) if metadata.persona_file and questions is None else ()
     files = (*files, item_path, *own, *people)
     return TaskSpec(data["task"], path.resolve(), data["output_type"], metadata, items, names, most, files)
 
@@ -185,8 +185,10 @@ def _read_items(path: Path, metadata: Metadata, spec: Path) -> Items:
     """Read a survey from a YAML file, or questions from JSON lines, CSV or Parquet."""
     if path.suffix not in QUESTIONS:
         return parse(Survey, read_yaml(path), path)
-    if not metadata.frames:
-        raise InputError(f"{spec}: metadata.frames: missing. Questions need one, such as '{{question}} {{options}}'.")
+    if not metadata.templates:
+        raise InputError(
+            f"{spec}: metadata.templates: missing. Questions need one, such as '{{question}} {{options}}'."
+        )
     questions = []
     for number, row in question_rows(path):
         try:
@@ -194,7 +196,7 @@ def _read_items(path: Path, metadata: Metadata, spec: Path) -> Items:
         except ValidationError as error:
             raise InputError(f"{path}:{number}: {first_problem(error)}. Correct this field.") from None
     language = metadata.languages[0] if metadata.languages else "en"
-    return parse(Questions, {"language": language, "frames": metadata.frames, "questions": questions}, path)
+    return parse(Questions, {"language": language, "templates": metadata.templates, "questions": questions}, path)
 
 
 class NotImportedError(InputError):
@@ -205,8 +207,8 @@ def _with_imported(items: Items, name: str, path: Path) -> tuple[Items, tuple[Pa
     """Return a survey with the set of paraphrases that the user imported, and the file it came from."""
     assert isinstance(items, Survey), "as read from any file but one of questions"
     file = _imported_file(name, ".yaml", path.resolve().parent.name, path)
-    wording = parse(Wording, read_yaml(file), file)
-    whole = items.model_dump(by_alias=True) | {"wordings": items.wordings | {name: wording}}
+    paraphrase = parse(Paraphrase, read_yaml(file), file)
+    whole = items.model_dump(by_alias=True) | {"paraphrases": items.paraphrases | {name: paraphrase}}
     return parse(Survey, whole, file), (file,)
 
 
@@ -219,10 +221,10 @@ def _imported_file(name: str, suffix: str, family: str, path: Path) -> Path:
 
 def _check_splits(items: Items, metadata: Metadata, path: Path) -> None:
     for name, part in metadata.splits.named.items():
-        for wording in part.wordings:
-            if wording not in items.presentations:
+        for paraphrase in part.paraphrases:
+            if paraphrase not in items.presentations:
                 raise InputError(
-                    f"{path}: metadata.splits: no wording {wording!r} in {metadata.items}. Add or drop it."
+                    f"{path}: metadata.splits: no paraphrase {paraphrase!r} in {metadata.items}. Add or drop it."
                 )
         tagged = [item for item in items.ids if items.tag(item) == "heldout"]
         if name == "fit" and part.items == "all" and tagged:

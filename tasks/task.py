@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import UsageError, did_you_mean
 from .measure import countries_of
-from .prompts import Asking, Prompts, render
+from .prompts import Prompts, ProtocolOptions, render
 from .schema import SplitName
 from .spec import TaskSpec
 
@@ -50,4 +50,4 @@ class Task:
         known = tuple(self.spec.metadata.splits.named)
         if split not in known:
             raise UsageError(f"split {split!r}: {self.name} has {', '.join(known)}.{did_you_mean(split, known)}")
-        return render(self.spec, split, Asking(personas, seed))
+        return render(self.spec, split, ProtocolOptions(personas, seed))

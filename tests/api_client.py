@@ -5,7 +5,7 @@ import pytest
 from culteval.harness.providers.model import ApiModel
 from culteval.harness.providers.settings import EndpointSettings
 from culteval.harness.registry import spec_of
-from culteval.tasks.prompts import Asking, render
+from culteval.tasks.prompts import ProtocolOptions, render
 
 from .api_server import serving
 from .harness.runs.test_run import culteval
@@ -38,7 +38,7 @@ def model_at(server, folder=None, kind="openai-chat", notes=None, **api):
 
 
 def some(count=6, task="vsm13"):
-    return render(spec_of(task), "fit", Asking(limit=1)).take(np.arange(count))
+    return render(spec_of(task), "fit", ProtocolOptions(limit=1)).take(np.arange(count))
 
 
 def run(server, out, *more, task="vsm13", aligner="naive", kind="openai-chat"):

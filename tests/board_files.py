@@ -8,7 +8,7 @@ from culteval.harness.submissions.reader import read_submission
 from culteval.harness.submissions.writer import write_submission
 from culteval.leaderboards import entries as collect
 from culteval.tasks.answers import Answers
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 
 EVIL = "<img src=x onerror=window.hit=1>"
 SPENT = {"item_forwards_allowed": 480, "item_forwards": 480, "survey_evaluations": 10, "tokens": 5, "seconds": 2.5}
@@ -18,7 +18,7 @@ LIMIT = {"vsm13": None, "wvs": 1, "culture_core": 1}
 def write(folder, name, *, task="vsm13", country="SA", aligner="de", seed=0, tilt=1.0, model="tiny-8B", **more):
     """A submission of answers drawn from a seed; a smaller ``tilt`` is nearer to one option."""
     spec, limit = spec_of(task), LIMIT[task]
-    layout = protocol(spec, Asking(0, seed, limit)).layout
+    layout = render_protocol(spec, ProtocolOptions(0, seed, limit)).layout
     rng, shape = np.random.default_rng(seed + 1000 * len(aligner)), layout.codes.shape
     probs = rng.dirichlet(np.full(shape[1], tilt), (1, shape[0])) * layout.inside
     answers = Answers(layout, probs / probs.sum(-1, keepdims=True), np.full((1, shape[0]), 0.25))
@@ -27,7 +27,7 @@ def write(folder, name, *, task="vsm13", country="SA", aligner="de", seed=0, til
         "model": {"name": model, "revision": "r1", "dtype": "float32", "device": "cpu", "threads": 1,
                   "chat_template": None, "forward": "fused"},
         "aligner": {"name": aligner, "settings": more.pop("settings", {"tokens": 10}), "adapter_sha256": "ab" * 32},
-        "fitted": {"tasks": [task], "country": country, "readout": "expected", "norm": "sse"},
+        "fitted": {"tasks": [task], "country": country, "scoring": "expected", "norm": "sse"},
         "country": country, "seed": seed, "versions": {"culteval": "0.1.0"}, "command": "culteval run",
         "budget": SPENT,
     }  # fmt: skip

@@ -36,7 +36,10 @@ def _tokenizer(chat: bool):
     specials = ["<|end|>", "<|im_start|>", "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=700, special_tokens=specials, initial_alphabet=alphabet)
-    core.train_from_iterator([items.read_text(encoding="utf-8")], trainer)
+    text = items.read_text(encoding="utf-8")
+    for present, former in (("every paraphrase", "every wording set"), ("\nparaphrases:", "\nwordings:")):
+        text = text.replace(present, former)  # the tiny models stay those that the tests' numbers were made with
+    core.train_from_iterator([text], trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|end|>", pad_token="<|end|>")
     tokenizer.chat_template = CHAT if chat else None
     return tokenizer
@@ -174,7 +177,7 @@ def submit() -> Callable[..., Path]:
             "model": {"name": "m", "revision": "r", "dtype": "float32", "device": "cpu", "threads": 1,
                       "chat_template": None, "forward": "packed"},
             "aligner": {"name": aligner, "settings": settings or {}, "adapter_sha256": None},
-            "fitted": {"tasks": list(answers), "country": fitted or country, "readout": "expected", "norm": "sse"},
+            "fitted": {"tasks": list(answers), "country": fitted or country, "scoring": "expected", "norm": "sse"},
             "country": country, "seed": seed, "versions": {}, "command": "",
             "budget": {"item_forwards_allowed": allowed, "item_forwards": allowed, "survey_evaluations": 0,
                        "tokens": 0, "seconds": 0},

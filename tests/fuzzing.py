@@ -12,7 +12,7 @@ from culteval.errors import CultevalError, InputError
 from culteval.harness.cli.main import cli
 from culteval.harness.registry import spec_of
 from culteval.harness.submissions.writer import write_submission
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -128,19 +128,19 @@ def home(tmp_path, monkeypatch):
 def small_submission(folder):
     """A submission of the task ``mytask`` in the working folder."""
     spec = spec_of("mytask")
-    layout = protocol(spec, Asking(2)).layout
+    layout = render_protocol(spec, ProtocolOptions(2)).layout
     probs = np.random.default_rng(0).dirichlet(np.ones(4), (1, len(layout)))
     from culteval.tasks.answers import Answers
 
     texts = tuple("A." for _ in range(len(layout)))
     given_ = Answers(layout, probs, np.zeros((1, len(layout))), texts, np.ones(len(layout), dtype=int))
-    asked = {"name": "mytask", "hash": spec.hash, "country": "DE", "respondents": 2}
+    asked = {"name": "mytask", "hash": spec.hash, "country": "DE", "personas": 2}
     manifest = {
         "tasks": [asked],
         "model": {"name": "m", "revision": "r", "dtype": "float32", "device": "cpu", "threads": 1,
                   "chat_template": None, "forward": "packed"},
         "aligner": {"name": "de", "settings": {"tokens": 3, "mutation": [0.5, 1.0]}, "adapter_sha256": None},
-        "fitted": {"tasks": ["mytask"], "country": "DE", "readout": "expected", "norm": "sse"},
+        "fitted": {"tasks": ["mytask"], "country": "DE", "scoring": "expected", "norm": "sse"},
         "country": "DE", "seed": 0, "versions": {"culteval": "0"}, "command": "culteval run",
         "budget": {"item_forwards_allowed": 4, "item_forwards": 4, "survey_evaluations": 1.0,
                    "tokens": 7, "seconds": 1.5},

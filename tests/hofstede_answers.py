@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.measure import MeasureOptions, measure_of
-from culteval.tasks.prompts import Asking, render
+from culteval.tasks.prompts import ProtocolOptions, render
 from culteval.tasks.spec import load_spec
 
 VSM = Path(__file__).parent.parent / "tasks" / "vsm13"
@@ -34,7 +34,7 @@ def measure(code="SA", **options):
 
 @cache
 def prompts(split, people=0):
-    return render(SPEC, split, Asking(respondents=people))
+    return render(SPEC, split, ProtocolOptions(personas=people))
 
 
 def certain(codes, layout, **text):

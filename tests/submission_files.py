@@ -13,19 +13,19 @@ from culteval.harness.registry import spec_path
 from culteval.harness.submissions.reader import read_submission
 from culteval.harness.submissions.writer import write_submission
 from culteval.tasks.answers import UNPARSED, Answers
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 from culteval.tasks.spec import load_spec
 from pyarrow import input_stream
 
 ROOT = Path(__file__).parent.parent
 VSM = ROOT / "tasks" / "vsm13"
-ROWS = 24 * (2 + 2 * 2)  # items x (fit wordings + held-out wordings x orders)
+ROWS = 24 * (2 + 2 * 2)  # items x (fit paraphrases + held-out paraphrases x orders)
 
 
-def manifest_of(tasks=("vsm13",), respondents=0, seed=0):
+def manifest_of(tasks=("vsm13",), personas=0, seed=0):
     asked = [
         {"name": name, "hash": load_spec(spec_path(name)).hash, "country": "SA", "edition": "extended",
-         "constants": "world", "respondents": respondents}
+         "constants": "world", "personas": personas}
         for name in tasks
     ]  # fmt: skip
     return {
@@ -33,7 +33,7 @@ def manifest_of(tasks=("vsm13",), respondents=0, seed=0):
         "model": {"name": "m", "revision": "r", "dtype": "float32", "device": "cpu", "threads": 1,
                   "chat_template": None, "forward": "packed"},
         "aligner": {"name": "de", "settings": {"tokens": 3, "mutation": [0.5, 1.0]}, "adapter_sha256": None},
-        "fitted": {"tasks": ["vsm13"], "country": "SA", "readout": "expected", "norm": "sse"},
+        "fitted": {"tasks": ["vsm13"], "country": "SA", "scoring": "expected", "norm": "sse"},
         "country": "SA",
         "seed": seed,
         "versions": {"culteval": "0.1.0"},
@@ -43,8 +43,8 @@ def manifest_of(tasks=("vsm13",), respondents=0, seed=0):
     }  # fmt: skip
 
 
-def answers_of(name="vsm13", respondents=0, seed=0, texts=False):
-    layout = protocol(load_spec(spec_path(name)), Asking(respondents, seed)).layout
+def answers_of(name="vsm13", personas=0, seed=0, texts=False):
+    layout = render_protocol(load_spec(spec_path(name)), ProtocolOptions(personas, seed)).layout
     rng = np.random.default_rng(5)
     probs = rng.dirichlet(np.ones(layout.codes.shape[1]), (1, len(layout)))
     outside = rng.uniform(0, 1, (1, len(layout)))

@@ -146,9 +146,9 @@ def verdicts(rows: list[dict[str, Any]], code: str) -> list[str]:
     own = [row for row in rows if row["country"] == code]
     metrics_of = {row["arm"]: row["metrics"] for row in own}
     lines = [verdict(rows, code, metric) for metric in JUDGED]
-    if collapsed := [arm for arm, metrics in metrics_of.items() if metrics["commonest"] >= COLLAPSED]:
+    if collapsed := [arm for arm, metrics in metrics_of.items() if metrics["modal_share"] >= COLLAPSED]:
         lines.append(f"{code}: collapsed, since nearly all answers are one number: {', '.join(collapsed)}.")
-    if still := [arm for arm, metrics in metrics_of.items() if arm != NAIVE and not metrics["moved"]]:
+    if still := [arm for arm, metrics in metrics_of.items() if arm != NAIVE and not metrics["changed_answers"]]:
         lines.append(f"{code}: no answer differs from the bare model's: {', '.join(still)}.")
     if faint := [row["arm"] for row in own if max(row.get("adapter size", {"": 1.0}).values()) < FAINT]:
         lines.append(
@@ -195,7 +195,7 @@ def main(as_json: bool, personas: int | None, countries: tuple[str, ...], **flag
     folder = Path(flags["out"])
     people = personas or PERSONAS[settings.preset]
     with locked(folder), terminal(as_json) as display:
-        _same_study(folder / "config.json", {"personas": people} | configs[0].model_dump(mode="json"))
+        _same_study(folder / "config.json", configs[0].model_dump(mode="json") | {"personas": people})
         work = Workspace(configs[0], folder, display)
         study = Study(folder, codes, work.pipeline, work.model_of, people, configs[0].seed, work.tell)
         own = work.settings.own()

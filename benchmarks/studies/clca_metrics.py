@@ -30,9 +30,9 @@ from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.measure import MeasureOptions
 from culteval.tasks.metrics.accuracy import Accuracy
 from culteval.tasks.metrics.distribution_distances import jensen_shannon, kl_clca, smoothed_kl
-from culteval.tasks.metrics.shares import BENT, Shares
-from culteval.tasks.personas import panel
-from culteval.tasks.prompts import Asking, Prompts, render
+from culteval.tasks.metrics.shares import BIASED, Shares
+from culteval.tasks.personas import draw_personas
+from culteval.tasks.prompts import Prompts, ProtocolOptions, render
 from culteval.tasks.sample import Metric, Sample, standard_error
 from culteval.tasks.schema import SplitName, Strict
 
@@ -68,8 +68,8 @@ class Replies(NamedTuple):
 def questions() -> Prompts:
     """Return the 44 items, each once: the first held-out paraphrase, options in natural order, no persona."""
     spec = spec_of(TASK)
-    whole = render(spec, SPLIT, Asking(limit=1))
-    return whole.take(whole.layout.where(whole.layout.wordings, ("natural",)))
+    whole = render(spec, SPLIT, ProtocolOptions(limit=1))
+    return whole.take(whole.layout.where(whole.layout.paraphrases, ("natural",)))
 
 
 def ask(model_of: Callable[[], LanguageModel], personas: int, seed: int, folder: Path, heard: Heard) -> Replies:
@@ -78,7 +78,7 @@ def ask(model_of: Callable[[], LanguageModel], personas: int, seed: int, folder:
     Raises:
         RunError: ``folder`` has answers of other personas.
     """
-    people, model_of = panel(spec_of(TASK), personas, seed, SPLIT), cache(model_of)
+    people, model_of = draw_personas(spec_of(TASK), personas, seed, SPLIT), cache(model_of)
     path, general = folder / ANSWERS, folder / ABILITY
     done = read_rows(path, Asked) if path.exists() else []
     if [each.persona for each in done] != list(people[: len(done)]):
@@ -124,9 +124,9 @@ def take_over(source: Path, target: Path) -> None:
 def habits(replies: Replies, naive: Replies) -> dict[str, float]:
     """Compute statistics of a model's answers that do not depend on a country, compared with the bare model's answers.
 
-    ``commonest``: modal answer share, over all personas and questions, texts without a number included; ``moved``:
-    number of answers that differ from the bare model's; ``shift``: total variation between the options' probabilities
-    of both, mean over personas and questions.
+    ``modal_share``: share of the modal answer over all personas and questions, texts without a number included;
+    ``changed_answers``: number of answers that differ from the bare model's; ``total_variation``: between the options'
+    probabilities of both, mean over personas and questions.
     """
     prompts = questions()
     own, bare = (np.array([prompts.parse(each.texts) for each in mine.people]) for mine in (replies, naive))
@@ -136,7 +136,11 @@ def habits(replies: Replies, naive: Replies) -> dict[str, float]:
         for p, q in zip(one.probs, other.probs, strict=True)
     ]
     commonest = float(np.unique(own, return_counts=True)[1].max() / own.size)
-    return {"commonest": commonest, "moved": float((own != bare).sum()), "shift": float(np.mean(apart))}
+    return {
+        "modal_share": commonest,
+        "changed_answers": float((own != bare).sum()),
+        "total_variation": float(np.mean(apart)),
+    }
 
 
 class Country:
@@ -160,10 +164,10 @@ class Country:
         cells = np.split(np.arange(sums.shape[1]), 2)
         metrics = {}
         for name, distance in METRICS.items():
-            bent = None if distance in LINEAR else BENT
+            biased = None if distance in LINEAR else BIASED
             own = cells[name in WEIGHED]
-            metrics[name] = Metric(own, partial(self._mean, distance), distance is _hit, bent=bent)
-        return Sample("respondents", np.arange(len(people)), sums, np.ones_like(sums), metrics)
+            metrics[name] = Metric(own, partial(self._mean, distance), distance is _hit, biased=biased)
+        return Sample("personas", np.arange(len(people)), sums, np.ones_like(sums), metrics)
 
     def _said(self, people: Sequence[Asked]) -> np.ndarray:
         """Return one for each persona's answer, zero for the others: (personas, cells)."""

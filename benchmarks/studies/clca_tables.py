@@ -11,18 +11,22 @@ from rich.table import Table
 Cells = tuple[list[str], list[list[str]]]
 """Headings, and rows with the same number of cells; the first two columns are text."""
 JUDGED = ("kl", "kl_probs")  # the metrics of a verdict: as published, and for greedy texts that do not change
-HABITS = ("commonest", "moved", "shift")  # statistics of answers that do not depend on the country
+HABITS = (
+    "modal_share",
+    "changed_answers",
+    "total_variation",
+)  # statistics of answers that do not depend on the country
 COLLAPSED = 0.95  # modal answer share above which a model gives one answer to nearly everything
 LEGEND = (
     "kl: country against model, smoothed; kl_clca: as the released code has it, where a perfect answer is not 0; "
     "js: distance in nats; accuracy: expected; none: no valid number; general: accuracy on questions without culture. "
-    "_probs: of the options' probabilities, not the paper's. commonest: modal answer share, * collapsed; "
+    "_probs: of the options' probabilities, not the paper's. modal_share: answer share, * collapsed; "
     "moved: answers that differ from the bare model's; shift: total variation of the probabilities. "
     "SE: standard error over personas (general: questions), without the noise of training and simulation; "
     "p: paired permutation test."
 )
 SHOWN = ("kl", "js", "accuracy", "kl_clca", "none", "kl_probs", "js_probs", "accuracy_probs", "general", *HABITS)
-NARROW = ("kl", "accuracy", "kl_probs", "general", "commonest", "moved")  # the columns that fit a terminal
+NARROW = ("kl", "accuracy", "kl_probs", "general", "modal_share", "changed_answers")  # the columns that fit a terminal
 
 
 def changes(rows: Sequence[dict[str, Any]]) -> Cells:
@@ -75,9 +79,9 @@ def _against(found: dict[str, Any] | None) -> list[str]:
 
 def _cell(metric: str, value: float, digits: int) -> str:
     """Format a metric's value; ``*`` marks a collapsed one."""
-    if metric == "moved":
+    if metric == "changed_answers":
         return f"{value:.0f}"
-    return f"{value:.{digits}f}" + ("*" if metric == "commonest" and value >= COLLAPSED else "")
+    return f"{value:.{digits}f}" + ("*" if metric == "modal_share" and value >= COLLAPSED else "")
 
 
 def rich(headings: list[str], cells: list[list[str]], title: str) -> Table:

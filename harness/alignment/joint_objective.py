@@ -12,7 +12,7 @@ import numpy as np
 from ...tasks.answers import COLUMNS, Layout
 from ...tasks.countries import Country
 from ...tasks.prompts import Prompts
-from ...tasks.schema import Order, Readout
+from ...tasks.schema import Order, Scoring
 from .objective import TaskObjective
 
 
@@ -39,9 +39,9 @@ class JointObjective:
         return self.parts[0].language
 
     @property
-    def readout(self) -> Readout:
+    def scoring(self) -> Scoring:
         """Return the answer scoring of the losses."""
-        return self.parts[0].readout
+        return self.parts[0].scoring
 
     @cached_property
     def prompts(self) -> Prompts:
@@ -98,14 +98,14 @@ def _stacked(named: Sequence[tuple[str, Layout]]) -> Layout:
     width = max(layout.codes.shape[1] for layout in layouts)
     columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
     items: list[str] = []
-    wordings: list[str] = []
+    paraphrases: list[str] = []
     for name, layout in named:
-        shifted = {"item": layout.item + len(items), "wording": layout.wording + len(wordings)}
+        shifted = {"item": layout.item + len(items), "paraphrase": layout.paraphrase + len(paraphrases)}
         shifted["codes"] = np.pad(layout.codes, ((0, 0), (0, width - layout.codes.shape[1])))
         for column in COLUMNS:
             columns[column].append(shifted.get(column, getattr(layout, column)))
         items += [f"{name}/{item}" for item in layout.items]
-        wordings += [f"{name}/{wording}" for wording in layout.wordings]
+        paraphrases += [f"{name}/{paraphrase}" for paraphrase in layout.paraphrases]
     joined = {name: np.concatenate(parts) for name, parts in columns.items()}
-    people = max(layout.respondents for layout in layouts)
-    return Layout(tuple(items), tuple(wordings), layouts[0].orders, people, **joined)
+    people = max(layout.personas for layout in layouts)
+    return Layout(tuple(items), tuple(paraphrases), layouts[0].orders, people, **joined)

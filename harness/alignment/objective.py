@@ -12,8 +12,8 @@ from ...errors import UsageError
 from ...tasks.countries import Country
 from ...tasks.items import Survey
 from ...tasks.measure import LossFunction, Measure, MeasureOptions, measure_of
-from ...tasks.prompts import Asking, Prompts, render, split_items
-from ...tasks.schema import Order, Readout, Split, Splits
+from ...tasks.prompts import Prompts, ProtocolOptions, render, split_items
+from ...tasks.schema import Order, Scoring, Split, Splits
 from ...tasks.spec import TaskSpec
 
 
@@ -21,7 +21,7 @@ class Objective(Protocol):
     """Objective of a fit: the country to align to, the prompts to fit, and the loss to minimise.
 
     ``loss`` maps option probabilities (population, prompts, options) of ``prompts`` to losses (population,), lower
-    is better, differentiable where ``readout`` is ``expected``. ``null_loss`` is the loss of answers without
+    is better, differentiable where ``scoring`` is ``expected``. ``null_loss`` is the loss of answers without
     information, ``demonstrations`` the reference codes (prompts,) of the country, ``cost`` the item forwards of one
     candidate. ``language`` is that of the prompts. An aligner receives nothing else about the task.
     """
@@ -36,7 +36,7 @@ class Objective(Protocol):
     def country(self) -> Country: ...
 
     @property
-    def readout(self) -> Readout: ...
+    def scoring(self) -> Scoring: ...
 
     @property
     def null_loss(self) -> float: ...
@@ -73,12 +73,12 @@ class TaskObjective:
     task: str
     language: str
     country: Country
-    readout: Readout
+    scoring: Scoring
     prompts: Prompts
     loss: LossFunction
     measure: Measure
     spec: TaskSpec
-    asking: Asking
+    protocol: ProtocolOptions
     options: MeasureOptions
 
     @cached_property
@@ -100,17 +100,17 @@ class TaskObjective:
             UsageError: the reference lacks the country.
         """
         measure = measure_of(self.spec, country.code, self.options)
-        loss = measure.loss_function(self.prompts.layout, self.readout)
+        loss = measure.loss_function(self.prompts.layout, self.scoring)
         return replace(self, country=country, measure=measure, loss=loss)
 
     def take(self, rows: np.ndarray) -> TaskObjective:
         """Return the objective over some of its prompts."""
         prompts = self.prompts.take(rows)
-        return replace(self, prompts=prompts, loss=self.measure.loss_function(prompts.layout, self.readout))
+        return replace(self, prompts=prompts, loss=self.measure.loss_function(prompts.layout, self.scoring))
 
-    def read_as(self, readout: Readout) -> TaskObjective:
+    def read_as(self, scoring: Scoring) -> TaskObjective:
         """Return the objective of the same prompts with the loss of another answer scoring."""
-        return replace(self, readout=readout, loss=self.measure.loss_function(self.prompts.layout, readout))
+        return replace(self, scoring=scoring, loss=self.measure.loss_function(self.prompts.layout, scoring))
 
     @property
     def groups(self) -> np.ndarray:
@@ -128,16 +128,17 @@ class TaskObjective:
         spec, part = self.spec, self.spec.metadata.splits.fit
         if isinstance(spec.items, Survey):
             items = Survey.model_validate(
-                spec.items.model_dump(by_alias=True) | {"wordings": {"mixed": spec.items.mixed(part.wordings, rng)}}
+                spec.items.model_dump(by_alias=True)
+                | {"paraphrases": {"mixed": spec.items.mixed(part.paraphrases, rng)}}
             )
             spec, name = replace(spec, items=items), "mixed"
         else:
-            name = part.wordings[rng.integers(len(part.wordings))]
-        spec = _asking_only(spec, part.model_copy(update={"wordings": (name,), "orders": (order,)}))
-        prompts = _closed(render(spec, "fit", self.asking))
+            name = part.paraphrases[rng.integers(len(part.paraphrases))]
+        spec = _asking_only(spec, part.model_copy(update={"paraphrases": (name,), "orders": (order,)}))
+        prompts = _closed(render(spec, "fit", self.protocol))
         kept = np.isin(prompts.layout.item, self.prompts.layout.item)  # items removed by ``take`` stay removed
         prompts = prompts if kept.all() else prompts.take(kept)
-        return replace(self, prompts=prompts, loss=self.measure.loss_function(prompts.layout, self.readout))
+        return replace(self, prompts=prompts, loss=self.measure.loss_function(prompts.layout, self.scoring))
 
     @property
     def cost(self) -> int:
@@ -146,15 +147,15 @@ class TaskObjective:
 
 
 def fit_objective(
-    spec: TaskSpec, country: Country, readout: Readout, options: MeasureOptions, respondents: int, seed: int
+    spec: TaskSpec, country: Country, scoring: Scoring, options: MeasureOptions, personas: int, seed: int
 ) -> TaskObjective:
     """Make the objective of fitting one task, without held-out paraphrases, option orders and personas."""
-    spec, asking = fit_only(spec), Asking(respondents, seed)
-    prompts = _closed(render(spec, "fit", asking))
+    spec, protocol = fit_only(spec), ProtocolOptions(personas, seed)
+    prompts = _closed(render(spec, "fit", protocol))
     measure = measure_of(spec, country.code, options)
-    loss = measure.loss_function(prompts.layout, readout)
+    loss = measure.loss_function(prompts.layout, scoring)
     language = spec.metadata.languages[0]
-    return TaskObjective(spec.name, language, country, readout, prompts, loss, measure, spec, asking, options)
+    return TaskObjective(spec.name, language, country, scoring, prompts, loss, measure, spec, protocol, options)
 
 
 def _closed(prompts: Prompts) -> Prompts:
@@ -171,7 +172,7 @@ def _closed(prompts: Prompts) -> Prompts:
 def fit_only(spec: TaskSpec) -> TaskSpec:
     """Return a spec reduced to the paraphrases and items of its split ``fit``, without other splits."""
     part = spec.metadata.splits.fit
-    items = spec.items.only(split_items(spec, "fit", Asking()), part.wordings)
+    items = spec.items.only(split_items(spec, "fit", ProtocolOptions()), part.paraphrases)
     return _asking_only(replace(spec, items=items), part)
 
 

@@ -46,19 +46,19 @@ class Centred:
     collapsed: tuple[str, ...]
 
 
-def centred(scores: Mapping[str, Sequence[Score]], readout: str, split: str = "heldout") -> Centred | None:
+def centred(scores: Mapping[str, Sequence[Score]], scoring: str, split: str = "heldout") -> Centred | None:
     """Compute the between-country agreement of a set, or None where fewer than six countries have all indices.
 
     Args:
         scores: by country, the scores against it of the submission aligned to it.
     """
-    points = {code: dimensions(rows, readout, split) for code, rows in scores.items()}
+    points = {code: dimensions(rows, scoring, split) for code, rows in scores.items()}
     codes = tuple(sorted(code for code, indices in points.items() if len(indices) == len(DIMENSIONS)))
     if len(codes) < LEAST_COUNTRIES:
         return None
     both = np.array([[points[code][name] for name in DIMENSIONS] for code in codes])
     model, published = np.moveaxis(both - both.mean(0), 2, 0)
-    skills = {code: row for code in codes if (row := find(scores[code], ("skill", readout, split))) is not None}
+    skills = {code: row for code in codes if (row := find(scores[code], ("skill", scoring, split))) is not None}
     return Centred(
         codes,
         _each(lambda x, y: 1 - float(((x - y) ** 2).sum() / (y**2).sum()), model, published),

@@ -17,7 +17,7 @@ from ...tasks.countries import name_of
 from ...tasks.items import Questions, Survey
 from ...tasks.measure import countries_of
 from ...tasks.sample import Metric, Sample, average, quotient, tally
-from ...tasks.schema import Readout
+from ...tasks.schema import Scoring
 from ...tasks.score import find
 from ...tasks.spec import TaskSpec
 from ..registry import spec_of
@@ -132,7 +132,7 @@ def compare(
 
 
 def _compare(spec: TaskSpec, side: Side, base: Side, country: str | None, rng: np.random.Generator) -> TaskComparison:
-    a, b = side.manifest.asked(spec.name), base.manifest.asked(spec.name)
+    a, b = side.manifest.task(spec.name), base.manifest.task(spec.name)
     options = b.options
     code = resolve(country or b.country, countries_of(spec, options.edition)).code
     answers_a, answers_b = side.answers[spec.name], base.answers[spec.name]
@@ -145,33 +145,33 @@ def _compare(spec: TaskSpec, side: Side, base: Side, country: str | None, rng: n
         cautions.append(
             f"{len(one.layout):,} of {total:,} prompts were answered on both sides; the others are left out"
         )
-    both, alone = _readouts(spec, one, two)
+    both, alone = _scorings(spec, one, two)
     if alone:
         cautions.append(f"only one side has answers for {', '.join(alone)} scoring, which is left out")
     rows = differences(spec, one, two, code, options, rng, paired=paired)
-    moved = moved_items(spec, one, two, both[0], rng, paired=paired) if both else []
+    changes = item_changes(spec, one, two, both[0], rng, paired=paired) if both else []
     return TaskComparison(
         spec.name,
         code,
         side.name,
         base.name,
-        both[0] if both else spec.default_readout,
+        both[0] if both else spec.default_scoring,
         tuple(cautions),
         len(one.layout),
         tuple(rows),
-        tuple(moved),
+        tuple(changes),
     )
 
 
-def _readouts(spec: TaskSpec, a: Answers, b: Answers) -> tuple[list[Readout], list[Readout]]:
+def _scorings(spec: TaskSpec, a: Answers, b: Answers) -> tuple[list[Scoring], list[Scoring]]:
     """Return the answer scorings available on both sides, in the spec's order, and those on one side only."""
-    of_a, of_b = (dict.fromkeys(readout for _, readout, _ in readings(spec, each)) for each in (a, b))
+    of_a, of_b = (dict.fromkeys(scoring for _, scoring, _ in readings(spec, each)) for each in (a, b))
     return [name for name in of_a if name in of_b], sorted(of_a.keys() ^ of_b.keys())
 
 
 def _personas(asked: AskedTask, seed: int) -> tuple[int, int | None]:
     """Return the size of the persona sample and the seed that drew it; None for the seed of an empty sample."""
-    people = asked.asking(seed).people()
+    people = asked.protocol(seed).people()
     return people, seed if people else None
 
 
@@ -200,8 +200,8 @@ def _cautions(side: Manifest, base: Manifest, a: AskedTask, b: AskedTask, countr
     return cautions
 
 
-def moved_items(
-    spec: TaskSpec, a: Answers, b: Answers, readout: Readout, rng: np.random.Generator, *, paired: bool
+def item_changes(
+    spec: TaskSpec, a: Answers, b: Answers, scoring: Scoring, rng: np.random.Generator, *, paired: bool
 ) -> list[ItemChange]:
     """Compute the change of answers to each held-out item by one answer scoring, the largest first.
 
@@ -209,13 +209,13 @@ def moved_items(
         a, b: answers to the same prompts.
         paired: whether the personas are the same on both sides, so that changes can be tested.
     """
-    wanted = ("heldout", readout)
+    wanted = ("heldout", scoring)
     parts = [answers for each in (a, b) for *key, answers in readings(spec, each) if tuple(key) == wanted]
     if len(parts) < 2:
         return []
     survey = isinstance(spec.items, Survey)
-    spreads = [_spreads(each, readout) for each in parts]
-    codes = [_codes_sample(each, readout) for each in parts]
+    spreads = [_spreads(each, scoring) for each in parts]
+    codes = [_codes_sample(each, scoring) for each in parts]
     means = [quotient(each.sums.sum(0), each.counts.sum(0)) for each in codes]
     items = [i for i in range(len(spec.items.ids)) if not any(np.isnan(spread[i]).any() for spread in spreads)]
     rows, with_texts = [], all(each.texts is not None for each in parts)
@@ -229,12 +229,12 @@ def moved_items(
         rows.append(
             ItemChange(
                 spec.items.ids[item],
-                _asked(spec, item),
+                _question(spec, item),
                 likely_a=likely[0],
                 likely_b=likely[1],
                 mean_a=mean_a if survey else None,
                 mean_b=mean_b if survey else None,
-                shift=mean_a - mean_b if survey else apart,
+                change=mean_a - mean_b if survey else apart,
                 text_a=texts[0],
                 text_b=texts[1],
             )
@@ -242,12 +242,12 @@ def moved_items(
     if survey and paired and len(codes[0]) >= LEAST_PAIRS and rows:
         p = permutation(codes[0], codes[1], [Metric(np.array([item]), average) for item in items], rng).tolist()
         rows = [replace(r, p=x, adjusted=y) for r, x, y in zip(rows, p, holm(p), strict=True)]
-    return sorted(rows, key=lambda row: -abs(row.shift))
+    return sorted(rows, key=lambda row: -abs(row.change))
 
 
-def _spreads(answers: Answers, readout: str) -> np.ndarray:
+def _spreads(answers: Answers, scoring: str) -> np.ndarray:
     """Compute the mean distribution over options (items, options) of the answers to each item; NaN without answers."""
-    layout, spread = answers.layout, chosen(answers, readout)
+    layout, spread = answers.layout, chosen(answers, scoring)
     answered = spread.sum(-1) > 0
     columns = []
     for option in range(spread.shape[1]):
@@ -257,17 +257,17 @@ def _spreads(answers: Answers, readout: str) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def _codes_sample(answers: Answers, readout: str) -> Sample:
+def _codes_sample(answers: Answers, scoring: str) -> Sample:
     """Make the sample of codes by persona and item."""
     layout = answers.layout
-    sums = tally(layout.respondent, layout.item, answers.values(readout)[0], len(layout.items))
-    return Sample("respondents", *sums, {})
+    sums = tally(layout.persona, layout.item, answers.values(scoring)[0], len(layout.items))
+    return Sample("personas", *sums, {})
 
 
-def _asked(spec: TaskSpec, item: int) -> str:
+def _question(spec: TaskSpec, item: int) -> str:
     """Return the text of an item: in a survey's first held-out paraphrase, or the question."""
     if isinstance(spec.items, Survey):
-        return spec.items.wordings[spec.metadata.splits.heldout.wordings[0]].items[spec.items.ids[item]]
+        return spec.items.paraphrases[spec.metadata.splits.heldout.paraphrases[0]].items[spec.items.ids[item]]
     assert isinstance(spec.items, Questions)
     return spec.items.questions[item].question
 
@@ -298,10 +298,10 @@ def by_seed(sides: Sequence[Side]) -> list[SeedRange]:
         group = sorted(group, key=lambda side: side.manifest.seed)
         for asked in group[0].manifest.tasks:
             spec = spec_of(asked.name)
-            metric, readout = spec.metadata.headline.metric, spec.default_readout
+            metric, scoring = spec.metadata.headline.metric, spec.default_scoring
             rows = [side.submission.score(task=spec.name) for side in group]
-            values = [row.value for scores in rows if (row := find(scores, (metric, readout, "heldout")))]
+            values = [row.value for scores in rows if (row := find(scores, (metric, scoring, "heldout")))]
             seeds = tuple(side.manifest.seed for side in group)
             name = f"{group[0].manifest.aligner.name} {group[0].manifest.country}"
-            ranges.append(SeedRange(spec.name, name, metric, readout, seeds, Points(tuple(values))))
+            ranges.append(SeedRange(spec.name, name, metric, scoring, seeds, Points(tuple(values))))
     return ranges

@@ -20,18 +20,18 @@ class ItemChange:
     """The answers of two sides to one held-out item, averaged over paraphrases, option orders and personas.
 
     ``likely_a`` and ``likely_b`` are the most likely options. For a survey ``mean_a`` and ``mean_b`` are mean codes and
-    ``shift`` is their difference; for a question ``shift`` is the total variation between the two distributions. ``p``
+    ``change`` is their difference; for a question it is the total variation between the two distributions. ``p``
     is None where the personas cannot be paired, and for a question, which is one unit; ``adjusted`` is Holm's over the
     items. ``text_a`` and ``text_b`` are the first generated texts, where both sides have texts.
     """
 
     item: str
-    asked: str
+    question: str
     likely_a: str
     likely_b: str
     mean_a: float | None
     mean_b: float | None
-    shift: float
+    change: float
     p: float | None = None
     adjusted: float | None = None
     text_a: str | None = None
@@ -46,11 +46,11 @@ class TaskComparison:
     country: str
     a: str
     b: str
-    readout: str
+    scoring: str
     cautions: tuple[str, ...]
     answers: int
     differences: tuple[Difference, ...]
-    moved: tuple[ItemChange, ...]
+    changes: tuple[ItemChange, ...]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class SeedRange:
     task: str
     name: str
     metric: str
-    readout: str
+    scoring: str
     seeds: tuple[int, ...]
     points: Points
 
@@ -68,7 +68,7 @@ class SeedRange:
 class Comparison(Results[TaskComparison]):
     """Submissions compared with the first of them, the baseline: one ``TaskComparison`` a submission and task."""
 
-    shown = ("a", "b", "task", "metric", "readout", "difference", "low", "high", "adjusted", "n")
+    shown = ("a", "b", "task", "metric", "scoring", "difference", "low", "high", "adjusted", "n")
 
     def records(self) -> list[dict[str, Any]]:
         """Return one dictionary a metric and answer scoring.
@@ -87,7 +87,7 @@ class Comparison(Results[TaskComparison]):
         import pandas as pd
 
         return pd.DataFrame(
-            [{"task": each.task, "a": each.a, "b": each.b} | asdict(row) for each in self.rows for row in each.moved]
+            [{"task": each.task, "a": each.a, "b": each.b} | asdict(row) for each in self.rows for row in each.changes]
         )
 
     def plot(self, metric: str | None = None) -> Any:
@@ -101,7 +101,7 @@ class Comparison(Results[TaskComparison]):
         """
         name = metric or spec_of(self.rows[0].task).metadata.headline.metric
         estimates = {
-            f"{each.a}: {each.task}, {row.readout}": (row.difference, row.low, row.high)
+            f"{each.a}: {each.task}, {row.scoring}": (row.difference, row.low, row.high)
             for each in self.rows
             for row in each.differences
             if row.metric == name

@@ -12,7 +12,7 @@ import numpy as np
 from ...errors import UsageError
 from ...tasks.countries import name_of
 from ...tasks.measure import MeasureOptions, countries_of, measure_of
-from ...tasks.schema import Readout
+from ...tasks.schema import Scoring
 from ...tasks.spec import TaskSpec
 from ..registry import family, spec_of
 from ..report import plots
@@ -67,7 +67,7 @@ class CountryDistances:
     """
 
     spec: TaskSpec
-    readout: Readout
+    scoring: Scoring
     options: MeasureOptions
     placed: tuple[Placed, ...]
     why: str | None
@@ -75,7 +75,7 @@ class CountryDistances:
     between: Centred | None
 
     def __repr__(self) -> str:
-        return f"CountryDistances({self.spec.name}, {self.readout}: {', '.join(each.name for each in self.placed)})"
+        return f"CountryDistances({self.spec.name}, {self.scoring}: {', '.join(each.name for each in self.placed)})"
 
     @property
     def hofstede(self) -> bool:
@@ -87,7 +87,7 @@ class CountryDistances:
         """Describe the distance in words."""
         headline = self.spec.metadata.headline.metric
         kind = "squared distance of the six indices" if self.hofstede else f"distance ({headline})"
-        return f"{self.spec.name}, heldout, {self.readout}: {kind}"
+        return f"{self.spec.name}, heldout, {self.scoring}: {kind}"
 
     def number(self, value: float) -> str:
         """Format a distance."""
@@ -166,7 +166,7 @@ class CountryDistances:
 def identify(
     *submissions: Any,
     task: str | None = None,
-    scoring: Readout | None = None,
+    scoring: Scoring | None = None,
     edition: str | None = None,
     seed: int = 0,
 ) -> CountryDistances:
@@ -190,7 +190,7 @@ def identify(
 def distances_to_countries(
     submissions: Sequence[Submission | str | Path],
     task: str | None = None,
-    readout: Readout | None = None,
+    scoring: Scoring | None = None,
     edition: str | None = None,
     seed: int = 0,
 ) -> CountryDistances:
@@ -199,7 +199,7 @@ def distances_to_countries(
     Args:
         submissions: submissions, or the paths of their folders or runs.
         task: which of their tasks [default: the first with countries that all share].
-        readout: the answer scoring [default: the task's first].
+        scoring: the answer scoring [default: the task's first].
         edition: of the reference [default: the first submission's].
         seed: of permutations drawn at random.
 
@@ -209,23 +209,23 @@ def distances_to_countries(
     """
     read = [each if isinstance(each, Submission) else load_submission(each) for each in submissions]
     spec = _task([each.manifest for each in read], task)
-    if readout is not None and readout not in spec.metadata.readouts:
-        raise UsageError(f"`scoring` {readout!r}: {spec.name} has {', '.join(spec.metadata.readouts)}.")
-    readout = readout or spec.default_readout
-    options = read[0].manifest.asked(spec.name).options
+    if scoring is not None and scoring not in spec.metadata.scorings:
+        raise UsageError(f"`scoring` {scoring!r}: {spec.name} has {', '.join(spec.metadata.scorings)}.")
+    scoring = scoring or spec.default_scoring
+    options = read[0].manifest.task(spec.name).options
     options = options.model_copy(update={"edition": edition}) if edition else options
     placed, indices = [], {}
     for submission in read:
         manifest, answers = submission.manifest, submission.answers[spec.name]
         own = manifest.aligned_to
-        placed.append(Placed(submission.folder, manifest, distances(spec, answers, readout, options, own)))
+        placed.append(Placed(submission.folder, manifest, distances(spec, answers, scoring, options, own)))
         if placed[-1].rank and spec.metadata.measure == "hofstede":
-            indices[own] = measure_of(spec, own, options).score(heldout(spec, answers), "heldout", readout)
+            indices[own] = measure_of(spec, own, options).score(heldout(spec, answers), "heldout", scoring)
     if why := _no_set(placed, spec):
-        return CountryDistances(spec, readout, options, tuple(placed), why, None, None)
+        return CountryDistances(spec, scoring, options, tuple(placed), why, None, None)
     identified = identification({each.own: each.distances for each in placed}, np.random.default_rng(seed))
-    between = centred(indices, readout) if indices else None
-    return CountryDistances(spec, readout, options, tuple(placed), None, identified, between)
+    between = centred(indices, scoring) if indices else None
+    return CountryDistances(spec, scoring, options, tuple(placed), None, identified, between)
 
 
 def _task(manifests: Sequence[Manifest], name: str | None) -> TaskSpec:

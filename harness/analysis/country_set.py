@@ -26,13 +26,13 @@ class Setup(NamedTuple):
     seed: int
     edition: str
     constants: str
-    respondents: int
+    personas: int
     limit: int | None
 
 
 def setup_of(manifest: Manifest, spec: TaskSpec) -> Setup:
     """Return the setup of one submission for a task that it answered."""
-    entry = manifest.asked(spec.name)
+    entry = manifest.task(spec.name)
     return Setup(
         manifest.aligner.name,
         json.dumps(manifest.aligner.settings, sort_keys=True),
@@ -42,7 +42,7 @@ def setup_of(manifest: Manifest, spec: TaskSpec) -> Setup:
         manifest.seed,
         entry.edition or spec.default_edition,
         entry.constants,
-        entry.respondents,
+        entry.personas,
         entry.limit,
     )
 

@@ -26,7 +26,7 @@ from ...tasks.answers import Answers, chosen
 from ...tasks.calibration import is_free
 from ...tasks.measure import MeasureOptions, countries_of, measure_of
 from ...tasks.prompts import of_split
-from ...tasks.schema import Readout
+from ...tasks.schema import Scoring
 from ...tasks.score import Score
 from ...tasks.spec import TaskSpec
 
@@ -57,7 +57,7 @@ class Identification:
 
 
 def distances(
-    spec: TaskSpec, answers: Answers, readout: Readout, options: MeasureOptions, own: str
+    spec: TaskSpec, answers: Answers, scoring: Scoring, options: MeasureOptions, own: str
 ) -> dict[str, float]:
     """Compute the held-out headline against every country of the reference, the nearest first.
 
@@ -72,10 +72,10 @@ def distances(
     known = countries_of(spec, options.edition)
     held_out = heldout(spec, answers)
     measure = measure_of(spec, own if own in known else known[0], options)
-    first = _headline(spec, measure.score(held_out, "heldout", readout))
+    first = _headline(spec, measure.score(held_out, "heldout", scoring))
     if first is None:
-        raise InputError(f"{spec.name}: no answer can be scored by {readout}. Take another `scoring`.")
-    mean = pooled(held_out.take(held_out.layout.where(first.wordings, first.orders)), readout)
+        raise InputError(f"{spec.name}: no answer can be scored by {scoring}. Take another `scoring`.")
+    mean = pooled(held_out.take(held_out.layout.where(first.paraphrases, first.orders)), scoring)
     by_country = {}
     for code in known:
         loss = measure_of(spec, code, options).loss_function(mean.layout, "expected")
@@ -92,12 +92,12 @@ def _headline(spec: TaskSpec, rows: Sequence[Score]) -> Score | None:
     return next((row for row in rows if row.metric == spec.metadata.headline.metric), None)
 
 
-def pooled(answers: Answers, readout: Readout) -> Answers:
+def pooled(answers: Answers, scoring: Scoring) -> Answers:
     """Average the answers to each item over paraphrases, orders and personas, without unparsed answers.
 
     Headlines of mean answers are the same for these few rows, which saves time with many countries.
     """
-    layout, spread = answers.layout, chosen(answers, readout)
+    layout, spread = answers.layout, chosen(answers, scoring)
     read = spread.sum(-1) > 0
     items, rows, place = np.unique(layout.item[read], return_index=True, return_inverse=True)
     sums = np.stack([np.bincount(place, column, len(items)) for column in spread[read].T], axis=1)

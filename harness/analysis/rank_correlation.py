@@ -24,7 +24,7 @@ class RankCorrelation:
     """The rank correlation of one held-out index by one answer scoring; ``adjusted`` is Holm's p over all rows."""
 
     metric: str
-    readout: str
+    scoring: str
     association: Association
     adjusted: float | None = None
 
@@ -35,14 +35,14 @@ class RankCorrelations(Results[RankCorrelation]):
     def records(self) -> list[dict[str, Any]]:
         """Return one dictionary an index, answer scoring and statistic, with value, interval, p, adjusted p and n."""
         return [
-            {"metric": row.metric, "readout": row.readout} | asdict(row.association) | {"adjusted": row.adjusted}
+            {"metric": row.metric, "scoring": row.scoring} | asdict(row.association) | {"adjusted": row.adjusted}
             for row in self.rows
         ]
 
     def plot(self, statistic: str = "kendall") -> Any:
         """Draw one statistic, ``kendall`` or ``spearman``, with its intervals and return the matplotlib axes."""
         estimates = {
-            f"{row.metric}, {row.readout}": (one.value, one.low, one.high)
+            f"{row.metric}, {row.scoring}": (one.value, one.low, one.high)
             for row in self.rows
             if (one := row.association).statistic == statistic
         }
@@ -66,21 +66,21 @@ def correlate(sides: Sequence[Side]) -> RankCorrelations:
     spec = spec_of(shared[0])
     if why := why_no_set([side.manifest for side in sides], spec):
         raise UsageError(f"rank correlation: {why}. Give one submission a country.")
-    reference = scores_of(spec, sides[0].manifest.asked(spec.name).options.edition)
+    reference = scores_of(spec, sides[0].manifest.task(spec.name).options.edition)
     countries = [side.manifest.aligned_to for side in sides]
     published = np.array([reference.target(code) for code in countries])
     scores = [side.submission.score(code, task=spec.name) for side, code in zip(sides, countries, strict=True)]
     rows = []
-    for readout in spec.metadata.readouts:
+    for scoring in spec.metadata.scorings:
         for place, name in enumerate(DIMENSIONS):
-            values = [_value(of_country, name, readout) for of_country in scores]
+            values = [_value(of_country, name, scoring) for of_country in scores]
             if None not in values:
                 both = associations(np.array(values), published[:, place])
-                rows += [RankCorrelation(name, readout, one) for one in both]
+                rows += [RankCorrelation(name, scoring, one) for one in both]
     adjusted = holm([row.association.p for row in rows])
     return RankCorrelations(replace(row, adjusted=p) for row, p in zip(rows, adjusted, strict=True))
 
 
-def _value(rows: Sequence[Score], metric: str, readout: str) -> float | None:
-    score = find(rows, (metric, readout, "heldout"))
+def _value(rows: Sequence[Score], metric: str, scoring: str) -> float | None:
+    score = find(rows, (metric, scoring, "heldout"))
     return score.value if score else None

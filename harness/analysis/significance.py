@@ -18,9 +18,9 @@ from ...errors import UsageError
 from ...tasks.answers import Answers, Layout
 from ...tasks.intervals import LEAST_DIFFERING, LEAST_UNITS, student
 from ...tasks.measure import MeasureOptions, measure_of
-from ...tasks.prompts import Asking, render
+from ...tasks.prompts import ProtocolOptions, render
 from ...tasks.sample import Metric, Sample, differing, quotient, standard_error
-from ...tasks.schema import Readout, SplitName
+from ...tasks.schema import Scoring, SplitName
 from ...tasks.spec import TaskSpec
 from ..scoring.score import plain, readings
 
@@ -44,7 +44,7 @@ class Difference:
     task: str
     country: str
     metric: str
-    readout: str
+    scoring: str
     split: str
     a: float
     b: float
@@ -69,13 +69,13 @@ def differences(
     rng: np.random.Generator,
     *,
     splits: Sequence[SplitName] = ("heldout",),
-    readouts: Sequence[Readout] | None = None,
+    scorings: Sequence[Scoring] | None = None,
     paired: bool = True,
 ) -> list[Difference]:
     """Compare every metric that a spec lists and that is a mean over units, on the prompts answered by both sides.
 
     Args:
-        readouts: the answer scorings to compare [default: the spec's, where both sides have them].
+        scorings: the answer scorings to compare [default: the spec's, where both sides have them].
         paired: whether persona k is the same on both sides; without pairing, personas allow no test.
 
     Raises:
@@ -83,14 +83,14 @@ def differences(
     """
     measure = measure_of(spec, country, options)
     a, b = shared(a, b, paired=paired)
-    wanted = spec.metadata.readouts if readouts is None else readouts
+    wanted = spec.metadata.scorings if scorings is None else scorings
     rows = []
-    readings_b = {(split, readout): answers for split, readout, answers in readings(spec, b)}
-    for split, readout, answers_a in readings(spec, a):
-        if split in splits and readout in wanted and (answers_b := readings_b.get((split, readout))) is not None:
-            one, two = (_listed(spec, measure.sample(each, plain(readout))) for each in (answers_a, answers_b))
+    readings_b = {(split, scoring): answers for split, scoring, answers in readings(spec, b)}
+    for split, scoring, answers_a in readings(spec, a):
+        if split in splits and scoring in wanted and (answers_b := readings_b.get((split, scoring))) is not None:
+            one, two = (_listed(spec, measure.sample(each, plain(scoring))) for each in (answers_a, answers_b))
             fields = compared(one, two, rng, paired=paired or one.unit == "questions")
-            where: dict[str, Any] = {"task": spec.name, "country": country, "readout": readout, "split": split}
+            where: dict[str, Any] = {"task": spec.name, "country": country, "scoring": scoring, "split": split}
             rows += [Difference(**where, adjusted=None, **row) for row in fields]
     adjusted = holm([row.p for row in rows])
     return [replace(row, adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
@@ -145,7 +145,7 @@ def _interval(a: Sample, b: Sample, name: str) -> dict[str, Any]:
     rows = (a.counts[:, metric.cells] + b.counts[:, metric.cells]).any(1)
     a, b, n = a.take(rows), b.take(rows), int(rows.sum())
     if n < LEAST_PAIRS:
-        units = "one respondent" if (n, a.unit) == (1, "respondents") else f"{n} {a.unit}"
+        units = "one persona" if (n, a.unit) == (1, "personas") else f"{n} {a.unit}"
         return {"n": n, "note": f"{units}: a paired test needs {LEAST_PAIRS} or more"}
     differs = np.zeros(n, dtype=bool)
     for one, two in ((a.sums, b.sums), (a.counts, b.counts)):
@@ -156,8 +156,8 @@ def _interval(a: Sample, b: Sample, name: str) -> dict[str, Any]:
     if np.isnan(without).any():
         return {"n": n, "note": f"an item was answered by one of the {a.unit} only"}
     error = standard_error(without)
-    fields = {"n": n, "note": metric.bent, "detectable": smallest_difference(error * n**0.5, n)}
-    if metric.bent:
+    fields = {"n": n, "note": metric.biased, "detectable": smallest_difference(error * n**0.5, n)}
+    if metric.biased:
         return fields
     if n < LEAST_UNITS:
         return fields | {"note": f"{n} {a.unit}: an interval needs {LEAST_UNITS} or more"}
@@ -234,18 +234,18 @@ class Detectable:
     difference: float | None
 
 
-def detectable(spec: TaskSpec, respondents: int = 0) -> list[Detectable]:
+def detectable(spec: TaskSpec, personas: int = 0) -> list[Detectable]:
     """Compute the detectable differences of a task's held-out protocol, for its default country and bounded metrics.
 
     Raises:
         UsageError, InputError: as ``measure_of``.
     """
     measure = measure_of(spec, spec.metadata.default_country, MeasureOptions())
-    layout = render(spec, "heldout", Asking(respondents)).layout
+    layout = render(spec, "heldout", ProtocolOptions(personas)).layout
     sample = _listed(spec, measure.sample(measure.constant(layout), "expected"))
     rows = []
     for name, metric in sample.metrics.items():
-        if metric.bounds and not metric.bent:
+        if metric.bounds and not metric.biased:
             n, width = len(sample.of(name)), metric.bounds[1] - metric.bounds[0]
             rows.append(Detectable(name, sample.unit, n, smallest_difference(width, n) if n >= LEAST_PAIRS else None))
     return rows
@@ -316,17 +316,17 @@ def shared(a: Answers, b: Answers, *, paired: bool = True) -> tuple[Answers, Ans
     return kept[0], kept[1]
 
 
-def _keys(layout: Layout, like: Layout, respondents: bool) -> np.ndarray:
+def _keys(layout: Layout, like: Layout, personas: bool) -> np.ndarray:
     """Compute one number (prompts,) a cell, equal where item, paraphrase and order (and persona) are the same."""
-    items, wordings, orders = (
-        {name: number for number, name in enumerate(getattr(like, what))} for what in ("items", "wordings", "orders")
+    items, paraphrases, orders = (
+        {name: number for number, name in enumerate(getattr(like, what))} for what in ("items", "paraphrases", "orders")
     )
     key = np.zeros(len(layout), dtype=np.int64)
     for names, levels, column in (
         (items, layout.items, layout.item),
-        (wordings, layout.wordings, layout.wording),
+        (paraphrases, layout.paraphrases, layout.paraphrase),
         (orders, layout.orders, layout.order),
     ):
         number = np.array([names.get(level, len(names) + place) for place, level in enumerate(levels)])
         key = key * (len(names) + len(levels) + 1) + number[column]
-    return key * (1 << 20) + layout.respondent if respondents else key
+    return key * (1 << 20) + layout.persona if personas else key

@@ -78,7 +78,7 @@ def _show_all(
     for comparison in comparisons:
         _show(comparison, printed)
     if seeds:
-        rows = [[s.task, s.name, f"{s.metric}, {s.readout}", s.points.shown(_form(s.points.values))] for s in seeds]
+        rows = [[s.task, s.name, f"{s.metric}, {s.scoring}", s.points.shown(_form(s.points.values))] for s in seeds]
         printed.table("Runs that differ in their seed alone", ("task", "aligner", "held out", "by seed (range)"), rows)
     printed.line(
         "interval: 95 %, over the resampled units (n); p: paired permutation test, Holm-corrected; detectable: the "
@@ -95,31 +95,31 @@ def _show_correlations(rows: Sequence[RankCorrelation], printed: _Terminal | _Ma
 def _correlation(row: RankCorrelation) -> list[str]:
     one = row.association
     interval = "-" if one.low is None else f"{one.low:+.2f} to {one.high:+.2f}"
-    return [row.metric, row.readout, one.statistic, f"{one.value:+.2f}", interval, _p(row.adjusted), str(one.n)]
+    return [row.metric, row.scoring, one.statistic, f"{one.value:+.2f}", interval, _p(row.adjusted), str(one.n)]
 
 
 def _show(each: TaskComparison, printed: _Terminal | _Markdown) -> None:
     printed.heading(f"{each.task}, {name_of(each.country)}: {each.a} minus {each.b}")
     for caution in each.cautions:
         printed.line(f"note: {caution}")
-    if not each.differences and not each.moved:
+    if not each.differences and not each.changes:
         return  # a caution says that both sides share no answer scoring
     heads = ["metric", "answer scoring", each.a, each.b, "difference", "95 % interval", "p", "detectable", "n"]
     printed.table("", heads, [_difference(row) for row in each.differences])
     for note in _notes(each.differences):
         printed.line(note)
-    moved = [row for row in each.moved if row.shift]
-    if not moved:
-        printed.line(f"no answer changed ({each.readout})")
+    changed = [row for row in each.changes if row.change]
+    if not changed:
+        printed.line(f"no answer changed ({each.scoring})")
         return
-    title = f"Answers that changed most ({each.readout}; {min(SHOWN, len(moved))} of {len(each.moved)} items)"
+    title = f"Answers that changed most ({each.scoring}; {min(SHOWN, len(changed))} of {len(each.changes)} items)"
     heads = ["item", "question", each.a, each.b, "change", "p"]
-    rows = [_moved(row) for row in moved[:SHOWN]]
-    if moved[0].p is None:
+    rows = [_changed(row) for row in changed[:SHOWN]]
+    if changed[0].p is None:
         heads, rows = heads[:-1], [row[:-1] for row in rows]
-    if moved[0].text_a is not None:
+    if changed[0].text_a is not None:
         heads += [f"{each.a}, text", f"{each.b}, text"]
-        rows = [[*cells, _cut(m.text_a or ""), _cut(m.text_b or "")] for cells, m in zip(rows, moved, strict=False)]
+        rows = [[*cells, _cut(m.text_a or ""), _cut(m.text_b or "")] for cells, m in zip(rows, changed, strict=False)]
     printed.table(title, heads, rows, left=4)
 
 
@@ -133,7 +133,7 @@ def _difference(row: Difference) -> list[str]:
     form = _form((row.a, row.b))
     interval = "-" if row.low is None else f"{row.low:+{form}} to {row.high:+{form}}"
     better = {True: " ↑", False: " ↓", None: ""}[row.higher_is_better]
-    cells = [row.metric + better, row.readout, f"{row.a:{form}}", f"{row.b:{form}}", f"{row.difference:+{form}}"]
+    cells = [row.metric + better, row.scoring, f"{row.a:{form}}", f"{row.b:{form}}", f"{row.difference:+{form}}"]
     return [
         *cells,
         interval,
@@ -152,8 +152,8 @@ def _notes(rows: Sequence[Difference]) -> list[str]:
     reasons: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         if row.note:
-            reasons.setdefault(row.note, {}).setdefault(row.readout, []).append(row.metric)
-    whole = Counter(row.readout for row in rows)
+            reasons.setdefault(row.note, {}).setdefault(row.scoring, []).append(row.metric)
+    whole = Counter(row.scoring for row in rows)
     lines = []
     for note, about in reasons.items():
         parts = [name if len(each) == whole[name] else f"{', '.join(each)} ({name})" for name, each in about.items()]
@@ -161,13 +161,20 @@ def _notes(rows: Sequence[Difference]) -> list[str]:
     return lines
 
 
-def _moved(row: ItemChange) -> list[str]:
+def _changed(row: ItemChange) -> list[str]:
     if row.mean_a is None:
-        return [row.item, _cut(row.asked), _cut(row.likely_a), _cut(row.likely_b), f"{row.shift:.2f}", _p(row.adjusted)]
+        return [
+            row.item,
+            _cut(row.question),
+            _cut(row.likely_a),
+            _cut(row.likely_b),
+            f"{row.change:.2f}",
+            _p(row.adjusted),
+        ]
     sides = [
         f"{mean:.2f} (modal: {likely})" for mean, likely in ((row.mean_a, row.likely_a), (row.mean_b, row.likely_b))
     ]
-    return [row.item, _cut(row.asked), *sides, f"{row.shift:+.2f}", _p(row.adjusted)]
+    return [row.item, _cut(row.question), *sides, f"{row.change:+.2f}", _p(row.adjusted)]
 
 
 def _cut(text: str) -> str:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ...errors import UsageError
 from ...tasks.countries import name_of
-from ...tasks.schema import OWN_READOUTS
+from ...tasks.schema import OWN_SCORINGS
 from ..analysis.between_countries import ALL, LEAST_COUNTRIES, Centred
 from ..analysis.country_distance import CountryDistances, Placed, distances_to_countries
 from ..analysis.identification import Identification
@@ -32,7 +32,7 @@ WIDE = 12  # countries up to which the matrix is shown with numbers
 @click.argument("paths", metavar="SUBMISSION...", nargs=-1, required=True, type=click.Path())
 @click.option("--task", help="Task to compare [default: the first that all share and that has countries].")
 @click.option(
-    "--scoring", "readout", type=click.Choice(OWN_READOUTS), help="Answer scoring [default: the task's first]."
+    "--scoring", "scoring", type=click.Choice(OWN_SCORINGS), help="Answer scoring [default: the task's first]."
 )
 @click.option("--edition", help="Edition of the reference [default: the submission's].")
 @click.option("--top", type=click.IntRange(1), default=12, show_default=True, help="Number of countries to show.")
@@ -73,7 +73,7 @@ def _draw(path: Path, result: CountryDistances, top: int) -> None:
 
 
 def _as_json(result: CountryDistances) -> dict[str, Any]:
-    shown = {"task": result.spec.name, "readout": result.readout, "split": "heldout"}
+    shown = {"task": result.spec.name, "scoring": result.scoring, "split": "heldout"}
     shown |= {"metric": result.spec.metadata.headline.metric}
     shown |= {"edition": result.options.edition or result.spec.default_edition, "constants": result.options.constants}
     rows = []

@@ -28,7 +28,7 @@ from ..util.command_help import option
 
 Command = Callable[..., Any]
 _OTHERWISE = {"tasks": "--task", "settings": "--set"}  # arguments of the library that have another name as flags
-_OF_COMMANDS = ("fresh", "out", "folds", "task", "readout", "workers", "address", "executor", "personas")
+_OF_COMMANDS = ("fresh", "out", "folds", "task", "scoring", "workers", "address", "executor", "personas")
 _ARGUMENTS = (*RunRequest.model_fields, *EndpointSettings.model_fields, *_OF_COMMANDS)
 _FLAGS = {name: f"--{name.replace('_', '-')}" for name in _ARGUMENTS} | _OTHERWISE
 _ARGUMENT = re.compile(r"`([a-z][a-z_]*)`")

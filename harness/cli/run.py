@@ -37,7 +37,7 @@ COMPANIONS = ("naive", "icl", "random")
 
 _FIRST, _MODEL, _ALIGN, _ASK, _OUT = "First run", "Model", "Alignment", "Questions and scoring", "Output"
 
-_MODELS = "Embedded model [smollm2], folder, hub id, openai-chat:NAME."
+_MODELS = "Embedded model [smollm2], folder, hub id, ollama:NAME, openai-chat:NAME."
 _BUDGET = f"Survey evaluations of a search [default: {DEFAULT_BUDGET}]."
 _CHAT = "system, template, thinking_tokens, template variables."
 _RUNS = "Folder of runs [default: culteval-runs]."
@@ -90,6 +90,9 @@ def run(**flags: Any) -> None:
             result = execute(one, Path(flags["out"]), model_of, display, fresh=flags["fresh"], cache=answers)
             if result.reused:
                 display.say(f"{one.aligner}: finished before in {result.folder}; --fresh starts over")
+            if others:  # a row as soon as there is one; the table follows
+                for spec in (spec_of(asked.name) for asked in result.manifest.tasks):
+                    display.say(report.line(_row(result, spec), spec))
             results.append(result)
     _show(results, flags["as_json"], started)
 
@@ -152,9 +155,7 @@ def _show(results: list[Run], as_json: bool, started: float) -> None:
     for asked in main.manifest.tasks:
         spec = spec_of(asked.name)
         rows = [report.Row("constant", [s for s in constant if s.task == spec.name], None)]
-        for result in results:
-            scores = [s for s in result.scores if s.task == spec.name]
-            rows.append(report.Row(result.manifest.aligner.name, scores, result.manifest.budget))
+        rows += [_row(result, spec) for result in results]
         title = f"{spec.name}, {country}: {_compared(spec, asked)}"
         console.print(report.table(rows, title, spec, console.width))
         from ..report.plots import bars, dimensions, pictured
@@ -168,7 +169,7 @@ def _show(results: list[Run], as_json: bool, started: float) -> None:
         console.print(estimates, style="yellow", highlight=False)
     for result in results:
         if usage := read_usage(result.folder):
-            line = f"asked      {result.manifest.aligner.name}: {usage.told()}"
+            line = f"asked      {result.manifest.aligner.name}: {usage.summary()}"
             console.print(line, highlight=False, soft_wrap=True, markup=False)
     for label, path in (
         ("run", main.folder),
@@ -183,6 +184,11 @@ def _show(results: list[Run], as_json: bool, started: float) -> None:
     )
 
 
+def _row(result: Run, spec: TaskSpec) -> report.Row:
+    scores = [score for score in result.scores if score.task == spec.name]
+    return report.Row(result.manifest.aligner.name, scores, result.manifest.budget)
+
+
 def _compared(spec: TaskSpec, asked: AskedTask) -> str:
     """Describe the numbers of the table."""
     if spec.metadata.measure == "hofstede":
@@ -195,7 +201,7 @@ def _constant_rows(result: Run) -> list[Score]:
     rows, seed = [], result.manifest.seed
     for asked in result.manifest.tasks:
         spec = spec_of(asked.name)
-        rows += constant_scores(spec, layout_of(spec, asked.asking(seed)), asked.country, asked.options)
+        rows += constant_scores(spec, layout_of(spec, asked.protocol(seed)), asked.country, asked.options)
     return rows
 
 

@@ -15,7 +15,7 @@ from ...tasks.answers import UNPARSED, Answers
 from ...tasks.intervals import LEAST_UNITS
 from ...tasks.items import Presented, Questions
 from ...tasks.measure import MeasureOptions, countries_of, measure_of
-from ...tasks.prompts import Asking, protocol, render
+from ...tasks.prompts import ProtocolOptions, render, render_protocol
 from ...tasks.spec import TaskSpec, load_spec, read_yaml
 from ..analysis.significance import detectable
 from ..registry import table
@@ -61,15 +61,15 @@ def validate(path: str) -> None:
     """
     spec = load_spec(Path(path))
     _check_lm_eval(spec, read_yaml(Path(path)))
-    _check_readouts(spec)
+    _check_scorings(spec)
     _check_rendering(spec)
     _check_leakage(spec)
     countries = _check_measure(spec)
     if not any((spec.folder / name).is_file() for name in ("README.md", "TERMS.md")):
         raise InputError(f"{spec.folder}: no README.md. Write one with the source and the licence of the items.")
     reach = f"{len(countries)} countries" if countries else "any country"
-    total = len(protocol(spec, Asking()))
-    protocol_of = f"{len(spec.items.ids)} items, {len(spec.wordings)} paraphrases, {reach}, {total} answers"
+    total = len(render_protocol(spec, ProtocolOptions()))
+    protocol_of = f"{len(spec.items.ids)} items, {len(spec.paraphrases)} paraphrases, {reach}, {total} answers"
     click.echo(f"{path}: valid ({protocol_of}).")
     if spec.metadata.measure == "shares" and isinstance(spec.items, Questions):
         scales = sum(question.ordered for question in spec.items.questions)
@@ -84,7 +84,7 @@ def validate(path: str) -> None:
 def _detected(spec: TaskSpec) -> list[str]:
     """Describe the smallest difference that the held-out protocol detects at worst, with 20 personas if needed."""
     rows = detectable(spec)
-    if rows and rows[0].unit == "respondents":
+    if rows and rows[0].unit == "personas":
         protocol_of = "--personas 20"
         lines = ["without personas, no difference can be tested"]
         rows = detectable(spec, LEAST_UNITS)
@@ -112,21 +112,21 @@ def _check_lm_eval(spec: TaskSpec, data: dict[str, Any]) -> None:
         raise InputError(f"{spec.path}: metric_list: lacks the headline {spec.metadata.headline.metric!r}. Add it.")
 
 
-def _check_readouts(spec: TaskSpec) -> None:
+def _check_scorings(spec: TaskSpec) -> None:
     as_text = spec.output_type == "generate_until"
-    if as_text != ("text" in spec.metadata.readouts):
+    if as_text != ("text" in spec.metadata.scorings):
         raise InputError(
-            f"{spec.path}: metadata.readouts: 'text' goes with output_type generate_until, and only with it."
+            f"{spec.path}: metadata.scorings: 'text' goes with output_type generate_until, and only with it."
         )
 
 
 def _check_rendering(spec: TaskSpec) -> None:
     for split, part in spec.metadata.splits.named.items():
         for item in spec.items.ids:
-            for wording in part.wordings:
-                shown: Presented = spec.items.present(item, wording, "natural")
+            for paraphrase in part.paraphrases:
+                shown: Presented = spec.items.present(item, paraphrase, "natural")
                 if not shown.text.strip() or len(set(shown.choices)) < len(shown.choices):
-                    where = f"{spec.path}: {split}: item {item!r}, paraphrase {wording!r}"
+                    where = f"{spec.path}: {split}: item {item!r}, paraphrase {paraphrase!r}"
                     raise InputError(f"{where}: the text is empty, or two options are equal.")
 
 
@@ -149,7 +149,7 @@ def _check_measure(spec: TaskSpec) -> tuple[str, ...]:
         measure_of(spec, default, MeasureOptions())
     except UsageError as error:
         raise InputError(f"{spec.path}: metadata.default_country: {error}") from None
-    layout = protocol(spec, Asking()).layout
+    layout = render_protocol(spec, ProtocolOptions()).layout
     probs = layout.inside / np.maximum(layout.widths, 1)[:, None]
     texts = tuple("" for _ in range(len(layout)))
     first = np.where(layout.widths > 0, layout.codes[:, 0], UNPARSED).astype(int)

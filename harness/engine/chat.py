@@ -134,7 +134,7 @@ class Chat:
         with _dated(self.options.date) if self._reads(_CLOCK) else nullcontext():
             return self.tokenizer.apply_chat_template(turns, **options)
 
-    def asked(self, text: str) -> str:
+    def render_prompt(self, text: str) -> str:
         """Render a prompt as one user turn and the start of the assistant's turn; unchanged without a chat template."""
         return self.render([{"role": "user", "content": text}]) if self.template else text
 

@@ -22,7 +22,7 @@ Steps = tuple[tuple[int, ...], ...]
 """Indices of the prompts of each step; every prompt belongs to exactly one step."""
 
 
-class Asking(Protocol):
+class StepwiseScoring(Protocol):
     """The scoring of some candidates, step by step."""
 
     def advance(self) -> torch.Tensor:
@@ -76,7 +76,7 @@ class RememberedSteps:
             )
             start = stop
 
-    def begin(self, soft: torch.Tensor) -> Asking:
+    def begin(self, soft: torch.Tensor) -> StepwiseScoring:
         """Begin to score candidates (population, T, dim)."""
         return _CachedScoring(self, soft)
 
@@ -119,7 +119,7 @@ class RereadSteps:
         self.shape = (sum(map(len, steps)), max(one.options for one in passes))
         self.tokens = [one.tokens(virtual) for one in passes]
 
-    def begin(self, soft: torch.Tensor) -> Asking:
+    def begin(self, soft: torch.Tensor) -> StepwiseScoring:
         """Begin to score candidates (population, T, dim)."""
         return _UncachedScoring(self, soft)
 

@@ -38,7 +38,7 @@ def encode(chat: Chat, prompts: Prompts, preamble: str = "") -> Encoded:
         UnavailableError: the template rejects a prompt, or the tokenizer cannot distinguish the options.
     """
     delimiter = "" if chat.template else " "
-    contexts = [closed(chat.asked(f"{preamble}{text}")) for text in prompts.texts]
+    contexts = [closed(chat.render_prompt(f"{preamble}{text}")) for text in prompts.texts]
     pairs = [
         context + delimiter + choice for context, row in zip(contexts, prompts.choices, strict=True) for choice in row
     ]

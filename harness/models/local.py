@@ -216,7 +216,7 @@ class LanguageModel:
         outside = np.ones((size, len(prompts)))
         if closed.any():
             answers = self.answer(prompts.take(closed), soft, preamble)
-            probs[:, closed], outside[:, closed] = answers.probs, answers.outside
+            probs[:, closed], outside[:, closed] = answers.probs, answers.off_options
         return Answers(prompts.layout, probs, outside)
 
     @property
@@ -254,8 +254,8 @@ class LanguageModel:
         """
         answers = self.answer(prompts, soft, preamble)
         with self.at_work():
-            texts = write(self, [self.chat.asked(f"{preamble}{text}") for text in prompts.texts], soft, most)
-        return Answers(answers.layout, answers.probs, answers.outside, tuple(texts), prompts.parse(texts))
+            texts = write(self, [self.chat.render_prompt(f"{preamble}{text}") for text in prompts.texts], soft, most)
+        return Answers(answers.layout, answers.probs, answers.off_options, tuple(texts), prompts.parse(texts))
 
     def token_vectors(self, ids: np.ndarray) -> np.ndarray:
         """Return input embeddings (..., dim) in float32 of token ids."""

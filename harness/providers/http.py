@@ -150,7 +150,7 @@ class Endpoint:
             reason = (
                 os.strerror(error.errno) if error.errno else one_line(error.strerror or type(error.os_error).__name__)
             )
-            raise RetryableError(f"cannot be reached ({reason}); check that the server runs", None, False) from None
+            raise RetryableError(f"cannot be reached ({reason}); {self.address.remedy}", None, False) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise RetryableError(f"the connection broke ({type(error).__name__})") from None
         reply = self._parsed(data)
@@ -189,6 +189,10 @@ class Endpoint:
             raise RequestRejected(f"{host}: a request was rejected ({status}){detail}.", code)
         if 300 <= status < 400:
             raise UnavailableError(f"{host}: redirects ({status}). Set `base_url` to its new address.")
+        if self.address.kind == "ollama":
+            raise UnavailableError(
+                f"{host}: no such address or model ({status}){detail}. Please {self.address.remedy}."
+            )
         other = {"openai": "openai-chat", "openai-chat": "openai"}[self.address.kind]
         raise UnavailableError(
             f"{host}: no such address or model ({status}){detail}. Check `base_url` and the name; `model` "

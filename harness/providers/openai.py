@@ -20,7 +20,10 @@ from .http import Endpoint, InvalidResponse, RequestRejected
 from .response_log import Ask, Message, Reply
 from .settings import Address, EndpointSettings, one_line
 
-_LADDER = {"openai": ("echo", 20, 5, 0), "openai-chat": (20, 5, 0)}  # servers differ in how many tokens they return
+_LADDER = {
+    False: ("echo", 20, 5, 0),
+    True: (20, 5, 0),
+}  # by whether prompts are chats; servers differ in how many tokens they return
 _MAY_GO = ("max_tokens", "temperature", "top_p", "seed", "stop")
 _FILTERED = ("content_filter", "content_policy_violation")
 Parameter = Literal["max_tokens", "temperature", "top_p", "seed", "stop"]
@@ -119,7 +122,7 @@ class OpenAISource:
         Raises:
             UnavailableError, RunError: as ``Endpoint.post``.
         """
-        for step in _LADDER[self.address.kind] if ask.options else (None,):
+        for step in _LADDER[self.address.chat] if ask.options else (None,):
             if step is not None:
                 dialect = dialect.model_copy(
                     update={"echo": step == "echo", "likeliest": 0 if step == "echo" else step}

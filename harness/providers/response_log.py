@@ -68,7 +68,7 @@ class Usage(Strict):
     cost: float | None
     models: dict[str, int]
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Describe the usage in one line."""
         text = f"{self.requests:,} replies, {self.tokens_in:,} tokens in, {self.tokens_out:,} out"
         if self.uncounted:

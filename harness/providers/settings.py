@@ -14,12 +14,14 @@ from pydantic import Field
 from ...errors import UnavailableError, UsageError, did_you_mean
 from ...tasks.schema import Strict
 
-OPENAI = "https://api.openai.com/v1"
-PATHS = {"openai": "/completions", "openai-chat": "/chat/completions"}
+OPENAI, OLLAMA = "https://api.openai.com/v1", "http://localhost:11434/v1"  # the latter is Ollama's default address
+CHATS = "/chat/completions"
+PATHS = {"openai": "/completions", "openai-chat": CHATS, "ollama": CHATS}
 KINDS = (*PATHS, "lm-eval", "lm-eval-chat")
 NOTES = {
     "openai-chat:NAME": "a chat model behind an OpenAI-compatible endpoint; base_url is its address",
     "openai:NAME": "a completions model behind such an endpoint",
+    "ollama:NAME": "a model of Ollama on this machine; base_url is another address",
     "lm-eval:KIND,ARGS": "any model of lm-eval, with plain text prompts",
     "lm-eval-chat:KIND,ARGS": "any model of lm-eval, with chat prompts",
 }
@@ -56,7 +58,14 @@ class Address:
     @property
     def chat(self) -> bool:
         """Whether prompts are chats instead of text."""
-        return self.kind.endswith("-chat")
+        return self.kind.endswith("-chat") or PATHS.get(self.kind) == CHATS
+
+    @property
+    def remedy(self) -> str:
+        """What to do if the server does not run, or does not know the model."""
+        if self.kind == "ollama":
+            return f"start Ollama (`ollama serve`) and fetch the model (`ollama pull {self.model}`)"
+        return "check that the server runs"
 
     @property
     def host(self) -> str:
@@ -119,7 +128,8 @@ def address_of(name: str, api: EndpointSettings) -> Address:
         return Address(kind, model, "")
     if not model.strip() or not model.isprintable() or len(model) > 90:
         raise UsageError(f"model {name[:60]!r}: expected {kind}:NAME, with the endpoint's name of the model.")
-    return Address(kind, model, _checked(api.base_url or OPENAI) + PATHS[kind])
+    default = OLLAMA if kind == "ollama" else OPENAI
+    return Address(kind, model, _checked(api.base_url or default) + PATHS[kind])
 
 
 def _checked(url: str) -> str:
@@ -148,8 +158,8 @@ def key_for(address: Address, api: EndpointSettings) -> str:
     Raises:
         UnavailableError: OpenAI's own endpoint needs a key. UsageError: the value cannot be a key.
     """
-    if not address.url:
-        return ""  # lm-eval reads its keys itself
+    if not address.url or (address.kind == "ollama" and "key_env" not in api.model_fields_set):
+        return ""  # lm-eval reads its keys itself; Ollama has none, and OpenAI's is not for it
     key = os.environ.get(api.key_env, "").strip()
     if not key.isascii() or not key.isprintable() or " " in key:
         raise UsageError(f"${api.key_env}: not a key (it has spaces or other invalid characters).")

@@ -24,9 +24,9 @@ Estimate = tuple[float, float | None, float | None]
 """A value and the bounds of its interval, None without a valid interval."""
 
 
-def dimensions(scores: Sequence[Score], readout: str, split: str) -> dict[str, tuple[float, float]]:
+def dimensions(scores: Sequence[Score], scoring: str, split: str) -> dict[str, tuple[float, float]]:
     """Return index and published target by dimension, for the dimensions that have a score."""
-    values = {row.metric: row.value for row in scores if row.readout == readout and row.split == split}
+    values = {row.metric: row.value for row in scores if row.scoring == scoring and row.split == split}
     return {name: (values[name], values[name] - values[f"{name}_error"]) for name in DIMENSIONS if name in values}
 
 
@@ -55,7 +55,7 @@ def drawing(path: Path, width: float, height: float, panels: tuple[int, int] = (
 
 def pictured(scores: Sequence[Score]) -> str:
     """Choose the answer scoring to show: ``expected``, or ``text`` without probabilities."""
-    return "expected" if any(row.readout == "expected" for row in scores) else "text"
+    return "expected" if any(row.scoring == "expected" for row in scores) else "text"
 
 
 def new_axes(width: float, height: float) -> Any:
@@ -74,8 +74,8 @@ def write_figure(path: Path, scores: Sequence[Score], country: str) -> None:
 
 def draw_dimensions(axes: Any, scores: Sequence[Score], country: str) -> None:
     """Draw fitted and held-out indices beside the published ones; ``scores`` are of one task and country."""
-    readout = pictured(scores)
-    points = {split: dimensions(scores, readout, split) for split in ("fit", "heldout")}
+    scoring = pictured(scores)
+    points = {split: dimensions(scores, scoring, split) for split in ("fit", "heldout")}
     rows = range(len(DIMENSIONS))
     targets = [points["heldout"][name][1] for name in DIMENSIONS]
     axes.scatter(targets, rows, marker="|", s=400, linewidths=3, color="#222222", label="published", zorder=2)
@@ -84,7 +84,7 @@ def draw_dimensions(axes: Any, scores: Sequence[Score], country: str) -> None:
             values = [points[split][name][0] for name in DIMENSIONS]
             axes.scatter(values, rows, color=colour, marker=marker, s=45, label=split, zorder=3)
     _label_rows(axes, [label(name) for name in DIMENSIONS])
-    axes.set_xlabel(f"index ({readout} scoring)")
+    axes.set_xlabel(f"index ({scoring} scoring)")
     _entitle(axes, f"{scores[0].aligner}: indices against the published scores of {country}")
     axes.legend(ncols=3, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
@@ -173,15 +173,15 @@ def plain(text: str) -> str:
     return text.replace("$", "\\$")
 
 
-def bars(scores: Sequence[Score], readout: str, split: str, country: str) -> Table:
+def bars(scores: Sequence[Score], scoring: str, split: str, country: str) -> Table:
     """Make a terminal table of the dimensions: a bar to the model's index, a mark at the published one."""
-    title = f"Dimensions, {split} ({readout}):  ━ model  ◆ published, {country}"
+    title = f"Dimensions, {split} ({scoring}):  ━ model  ◆ published, {country}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     columns: tuple[tuple[str, JustifyMethod], ...]
     columns = (("", "left"), ("", "left"), ("model", "right"), ("published", "right"))
     for heading, justify in columns:
         table.add_column(heading, justify=justify, no_wrap=True)
-    points = dimensions(scores, readout, split)
+    points = dimensions(scores, scoring, split)
     for name, (value, target) in points.items():
         table.add_row(label(name), _bar(value, target), f"{value:.0f}", f"{target:.0f}")
     return table

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from ...tasks.schema import Readout
+from ...tasks.schema import Scoring
 from ...tasks.score import COLLAPSED, Place, Score, find, place
 from ...tasks.spec import TaskSpec
 
@@ -35,14 +35,14 @@ class Column:
 
     heading: str
     metric: str
-    readout: Readout
+    scoring: Scoring
     split: str
     form: str = ".3f"
 
     @property
     def place(self) -> Place:
         """Return metric, answer scoring and split of its scores."""
-        return self.metric, self.readout, self.split
+        return self.metric, self.scoring, self.split
 
     def find(self, scores: Iterable[Score]) -> Score | None:
         """Return the score of this column; None where it is missing."""
@@ -77,11 +77,11 @@ def columns_of(spec: TaskSpec) -> tuple[Column, ...]:
     metrics that the spec lists.
     """
     if spec.metadata.measure == "hofstede":
-        return HOFSTEDE_TEXT if spec.default_readout == "text" else HOFSTEDE
-    headline, default = spec.metadata.headline.metric, spec.default_readout
+        return HOFSTEDE_TEXT if spec.default_scoring == "text" else HOFSTEDE
+    headline, default = spec.metadata.headline.metric, spec.default_scoring
     columns = [Column(f"fit\n{headline}", headline, default, "fit")]
-    for readout in spec.metadata.readouts:
-        columns.append(Column(f"heldout\n{headline}, {readout}", headline, readout, "heldout"))
+    for scoring in spec.metadata.scorings:
+        columns.append(Column(f"heldout\n{headline}, {scoring}", headline, scoring, "heldout"))
     if "control" in spec.metadata.splits.named:
         columns.append(Column(f"control\n{headline}", headline, default, "control"))
     columns += [Column(f"heldout\n{name}", name, default, "heldout") for name in spec.metrics if name != headline]
@@ -119,7 +119,14 @@ class Row:
 
 def headline_of(spec: TaskSpec) -> Column:
     """Return the column that boards rank by: the held-out headline by the task's first answer scoring."""
-    return Column("", spec.metadata.headline.metric, spec.default_readout, "heldout")
+    return Column("", spec.metadata.headline.metric, spec.default_scoring, "heldout")
+
+
+def line(row: Row, spec: TaskSpec) -> str:
+    """Format a row as one line of text: the first four columns of its table, with their headings."""
+    columns = columns_of(spec)[:4]
+    pairs = zip(columns, row.cells(columns)[1:], strict=False)
+    return f"{row.aligner}: " + ", ".join(f"{' '.join(column.heading.split())} {cell}" for column, cell in pairs)
 
 
 def ranked(rows: Iterable[Row], spec: TaskSpec) -> list[Row]:

@@ -199,7 +199,7 @@ def _packed(answers: Answers) -> bytes:
     """Serialise arrays and texts as safetensors bytes, without the layout, which follows from the prompts."""
     from safetensors.numpy import save
 
-    arrays: dict[str, Any] = {"probs": answers.probs, "outside": answers.outside}
+    arrays: dict[str, Any] = {"probs": answers.probs, "off_options": answers.off_options}
     if answers.texts is not None:
         arrays["texts"] = np.frombuffer(json.dumps(answers.texts).encode(), dtype=np.uint8)
         arrays["parsed"] = answers.parsed
@@ -211,7 +211,7 @@ def _unpacked(data: bytes, layout: Layout) -> Answers:
 
     arrays = load(data)
     texts = tuple(json.loads(arrays["texts"].tobytes())) if "texts" in arrays else None
-    return Answers(layout, arrays["probs"], arrays["outside"], texts, arrays.get("parsed"))
+    return Answers(layout, arrays["probs"], arrays["off_options"], texts, arrays.get("parsed"))
 
 
 def _digest(key: str, data: bytes) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import InputError, RunError, UsageError
 from ...tasks.answers import Answers
-from ...tasks.prompts import Prompts, protocol
+from ...tasks.prompts import Prompts, render_protocol
 from ...tasks.reading import read_unmarked
 from ..alignment.objective import Objective
 from ..engine.model_config import context_of
@@ -64,7 +64,7 @@ def require_room_of_run(
     if fitted:
         require_room(model, objective.prompts, soft_tokens, preamble)
     for name in config.tasks:
-        require_room(model, protocol(spec_of(name), config.asking()), soft_tokens, preamble)
+        require_room(model, render_protocol(spec_of(name), config.protocol()), soft_tokens, preamble)
 
 
 LOOKED_AT = 4  # prompts

@@ -17,9 +17,9 @@ from ...errors import InputError, UsageError, did_you_mean
 from ...tasks.chat_options import ChatOptions
 from ...tasks.countries import Country, name_of
 from ...tasks.measure import MeasureOptions
-from ...tasks.prompts import Asking, split_items
+from ...tasks.prompts import ProtocolOptions, split_items
 from ...tasks.reading import parse_yaml
-from ...tasks.schema import Readout, Strict
+from ...tasks.schema import Scoring, Strict
 from ...tasks.spec import first_problem
 from ..alignment.aligner import Settings, find_aligner
 from ..alignment.budget import Budget
@@ -55,16 +55,16 @@ class RunConfig(Strict):
     tasks: tuple[str, ...] = Field(min_length=1)
     country: str
     options: MeasureOptions
-    readout: Readout
-    respondents: int = Field(0, ge=0, le=100_000)
+    scoring: Scoring
+    personas: int = Field(0, ge=0, le=100_000)
     limit: int | None = Field(None, ge=1)
     calibrate: bool = False
     budget: int = Field(DEFAULT_BUDGET, ge=0)
     seed: int = Field(0, ge=0)
 
-    def asking(self) -> Asking:
+    def protocol(self) -> ProtocolOptions:
         """Return how much of each task's protocol is asked."""
-        return Asking(self.respondents, self.seed, self.limit, self.calibrate)
+        return ProtocolOptions(self.personas, self.seed, self.limit, self.calibrate)
 
     @property
     def model_content(self) -> str | None:
@@ -158,12 +158,12 @@ def objective_of(config: RunConfig) -> Objective:
         UsageError: a task whose reference lacks the country, or without closed questions to fit.
     """
     country = Country(config.fit_country, name_of(config.fit_country))
-    common = (country, config.readout, config.options, config.respondents, config.seed)
+    common = (country, config.scoring, config.options, config.personas, config.seed)
     objectives = tuple(fit_objective(spec_of(name), *common) for name in config.fit)
     return objectives[0] if len(objectives) == 1 else JointObjective(objectives)
 
 
 def budget_of(config: RunConfig) -> Budget:
     """Make the budget of a configuration; one survey evaluation asks every fitted item once."""
-    items = sum(len(split_items(spec_of(name), "fit", Asking())) for name in config.fit)
+    items = sum(len(split_items(spec_of(name), "fit", ProtocolOptions())) for name in config.fit)
     return Budget(total=config.budget * items, per_survey=items)

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from ...errors import InputError, UsageError
 from ...tasks.reading import read_unmarked
-from ...tasks.schema import Readout, Strict
+from ...tasks.schema import Scoring, Strict
 from ...tasks.spec import first_problem
 from ..alignment.aligner import find_aligner
 from ..alignment.budget import Budget
@@ -44,7 +44,7 @@ class Fold(Strict):
 
 
 _FOLDS = TypeAdapter(list[Fold])
-_READOUTS: tuple[tuple[str, Readout], ...] = (
+_SCORINGS: tuple[tuple[str, Scoring], ...] = (
     ("loss", "expected"),
     ("argmax", "argmax"),
 )  # suffixes of the losses' names
@@ -137,8 +137,8 @@ def _fold(
 
 def _losses(aligned: AlignedModel, objective: TaskObjective) -> Iterator[tuple[str, float]]:
     probs = aligned.answer(objective.prompts).probs
-    for key, readout in _READOUTS:
-        yield key, float(np.asarray(objective.read_as(readout).loss(probs))[0])
+    for key, scoring in _SCORINGS:
+        yield key, float(np.asarray(objective.read_as(scoring).loss(probs))[0])
 
 
 def read_folds(path: Path) -> list[Fold]:

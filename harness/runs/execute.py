@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import RunError, is_memory
 from ...tasks.countries import name_of
-from ...tasks.prompts import protocol
+from ...tasks.prompts import render_protocol
 from ..alignment.aligner import find_aligner
 from ..alignment.checkpoint import RunCheckpoint
 from ..providers.response_log import usage_of
@@ -178,14 +178,14 @@ def _answer(
     specs = {name: spec_of(name) for name in config.tasks}
     answers, known = {}, list[str]()
     for name, spec in specs.items():
-        prompts = protocol(spec, config.asking())
+        prompts = render_protocol(spec, config.protocol())
         most = spec.most_tokens if spec.output_type == "generate_until" else 0
         if cache is None:
             answers[name] = aligned.answer(prompts, most_tokens=most)
             continue
         answers[name], hit = cache.answer(aligned, adapter, prompts, most)
         known += [name] * hit
-    tasks = [AskedTask.of(spec, config.country, config.asking(), config.options) for spec in specs.values()]
+    tasks = [AskedTask.of(spec, config.country, config.protocol(), config.options) for spec in specs.values()]
     manifest = {
         "tasks": tasks,
         "model": model.info.model_dump(),
@@ -197,7 +197,7 @@ def _answer(
         "fitted": {
             "tasks": [spec_of(name).name for name in config.fit],
             "country": config.fit_country,
-            "readout": config.readout,
+            "scoring": config.scoring,
             "norm": config.options.norm,
         },
         "country": config.country,

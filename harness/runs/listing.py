@@ -78,9 +78,9 @@ def _task(name: str) -> dict[str, Any]:
     except NotImportedError:
         title = "not imported yet (culteval data import)" + (f"; stands for {concrete(name)} here" if others else "")
         return {"task": name, "title": title} | dict.fromkeys(_TASK_COLUMNS, "-")
-    readouts = ", ".join(spec.readouts)
+    scorings = ", ".join(spec.scorings)
     row = {"task": name, "title": spec.title}
-    return row | dict(zip(_TASK_COLUMNS, (spec.headline.metric, readouts, spec.default_country), strict=True))
+    return row | dict(zip(_TASK_COLUMNS, (spec.headline.metric, scorings, spec.default_country), strict=True))
 
 
 def list_aligners() -> Listing:

@@ -12,8 +12,7 @@ from ...errors import UsageError, did_you_mean
 from ...tasks.chat_options import DEFAULT_CHAT, ChatOptions
 from ...tasks.countries import country as resolve
 from ...tasks.measure import MeasureOptions, countries_of, measure_of
-from ...tasks.prompts import Asking
-from ...tasks.prompts import asked as count
+from ...tasks.prompts import ProtocolOptions, count_answers
 from ...tasks.schema import Strict
 from ...tasks.spec import first_problem, read_yaml
 from ..adapters.peft_files import carried_hash, is_soft_prompt
@@ -104,8 +103,8 @@ def plan(request: RunRequest) -> RunConfig:
         measure_of(spec, fit_codes[0], options)
     for spec in specs:
         measure_of(spec, country, options)
-    asking = Asking(request.personas, request.seed, request.limit, request.calibrate)
-    answers = sum(count(spec, asking) for spec in specs)
+    protocol = ProtocolOptions(request.personas, request.seed, request.limit, request.calibrate)
+    answers = sum(count_answers(spec, protocol) for spec in specs)
     if answers > MOST_ANSWERS:
         raise UsageError(f"`personas`: {answers} answers; a submission holds {MOST_ANSWERS} at most. Give fewer.")
     aligner = find_aligner(request.aligner)
@@ -118,8 +117,8 @@ def plan(request: RunRequest) -> RunConfig:
     config = RunConfig(
         **{name: getattr(request, name) for name in copied},
         **_carried(request, aligner),
-        readout=request.scoring,
-        respondents=request.personas,
+        scoring=request.scoring,
+        personas=request.personas,
         chat=None if request.chat == DEFAULT_CHAT else request.chat,
         endpoint=endpoint_of(request.endpoint, (request.model, *chosen.model_dump().values())),
         settings=chosen.model_dump(mode="json"),

@@ -40,8 +40,8 @@ def run(
     Args:
         aligner: the name of an aligner (``culteval.list_aligners()``).
         tasks: the name of a task, or several (``culteval.list_tasks()``).
-        model: an embedded model's name, a folder, a hub id, ``openai-chat:NAME``; or a model and tokenizer of
-            transformers in memory, as a pair.
+        model: an embedded model's name, a folder, a hub id, ``ollama:NAME``, ``openai-chat:NAME``; or a model and
+            tokenizer of transformers in memory, as a pair.
         out: the folder of runs.
         progress: whether to show a progress bar on standard error; or a ``Display`` of your own.
         fresh: start over, even if this run exists already.

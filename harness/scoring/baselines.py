@@ -1,7 +1,7 @@
 """Baselines: scores of answers without knowledge of the country, and the split-half distance between respondents.
 
 All are computed from a spec, its reference and the prompts of a run; only the random-prefix control needs runs, those
-of the aligner ``untrained``. ``docs/boards.md`` has the definitions.
+of the aligner ``random_prefix``. ``docs/boards.md`` has the definitions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ...tasks.prompts import of_split
 from ...tasks.score import COLLAPSED, Place, Score, find, place
 from ...tasks.spec import TaskSpec
 
-CONTROL = "untrained"  # the aligner of the random-prefix control
+CONTROL = "random_prefix"  # the aligner of the random-prefix control
 PREFIXES = 24  # runs of a complete control
 BAND = 2.0  # standard deviations of the control within which a score is no improvement
 
@@ -77,10 +77,10 @@ def _scores(spec: TaskSpec, measure: Measure, answers: Answers, name: str) -> li
         if not len(of_this.layout):
             continue
         expected = measure.score(of_this, split, "expected")
-        metrics = {row.metric for row in measure.score(of_this, split, "argmax")} - {"outside_mass"}
-        for readout in spec.metadata.readouts:
-            kept = expected if readout == "expected" else [row for row in expected if row.metric in metrics]
-            rows += [row.model_copy(update={"readout": readout, "aligner": name}) for row in kept]
+        metrics = {row.metric for row in measure.score(of_this, split, "argmax")} - {"off_options"}
+        for scoring in spec.metadata.scorings:
+            kept = expected if scoring == "expected" else [row for row in expected if row.metric in metrics]
+            rows += [row.model_copy(update={"scoring": scoring, "aligner": name}) for row in kept]
     return rows
 
 
@@ -115,7 +115,7 @@ def random_prefix(runs: Sequence[Sequence[Score]]) -> Baseline:
     """Compute mean and standard deviation over random prefixes, in every place where all of them have a score.
 
     Args:
-        runs: the scores of each run of ``untrained``, for the same task, country, model and protocol.
+        runs: the scores of each run of ``random_prefix``, for the same task, country, model and protocol.
 
     Raises:
         ValueError: fewer than two runs, which have no spread.

@@ -23,7 +23,7 @@ from ...tasks.metrics.reference import DIMENSIONS, scores_of
 from ...tasks.prompts import of_split
 from ...tasks.reading import read_lines, read_unmarked, unmarked
 from ...tasks.schema import Strict
-from ...tasks.score import Score, Sheet
+from ...tasks.score import Score, ScoreFields
 from ...tasks.spec import TaskSpec, first_problem, read_yaml
 from ..registry import spec_of
 from ..submissions.manifest import MOST_LINE_BYTES, Manifest
@@ -174,7 +174,7 @@ def judged_scores(
 ) -> list[Score]:
     """Compute the scores of a judge's verdicts for each split.
 
-    ``judged_side`` is the pole accuracy: the share on the country's side of the answers that lean to a pole.
+    ``judged_pole_accuracy`` is the pole accuracy: the share on the country's side of the answers that lean to a pole.
     ``judged_neither`` and ``judged_unread`` are the shares of replies that choose neither pole or cannot be parsed.
     """
     by_row = {v.row: v.verdict for v in verdicts if v.task == name}
@@ -193,14 +193,14 @@ def judged_scores(
         if not judged:
             continue
         layout = answers.layout.take(np.array(list(judged)))
-        sheet = Sheet(spec.name, country, reference.edition, split, "text", layout, len(judged))
+        fields = ScoreFields(spec.name, country, reference.edition, split, "text", layout, len(judged))
         side = [
             (verdict == "high") == of_country[int(answers.layout.item[row])]
             for row, verdict in judged.items()
             if verdict in ("high", "low")
         ]
         if side:
-            rows.append(sheet.row("judged_side", np.mean(side), True, n=len(side)))
+            rows.append(fields.row("judged_pole_accuracy", np.mean(side), True, n=len(side)))
         for name_, verdict in (("neither", "neither"), ("unread", None)):
-            rows.append(sheet.row(f"judged_{name_}", np.mean([v == verdict for v in judged.values()]), None))
+            rows.append(fields.row(f"judged_{name_}", np.mean([v == verdict for v in judged.values()]), None))
     return rows

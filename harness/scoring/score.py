@@ -10,14 +10,14 @@ from ...tasks.answers import Answers
 from ...tasks.calibration import calibrated, is_free
 from ...tasks.measure import Measure, MeasureOptions, countries_of, measure_of
 from ...tasks.prompts import of_split
-from ...tasks.schema import Readout, SplitName
+from ...tasks.schema import Scoring, SplitName
 from ...tasks.score import Score
 from ...tasks.spec import TaskSpec
 from ..registry import spec_of
 
 CALIBRATED = "_calibrated"
 
-Reading = tuple[SplitName, Readout, Answers]
+Reading = tuple[SplitName, Scoring, Answers]
 """A split, an answer scoring, and the answers of the split to real items."""
 
 
@@ -61,9 +61,9 @@ def score_answers(spec: TaskSpec, answers: Answers, country: str, options: Measu
 def score_readings(measure: Measure, given: Iterable[Reading], aligner: str) -> list[Score]:
     """Compute every metric of the answers that ``readings`` yields, by one measure."""
     rows: list[Score] = []
-    for split, readout, answers in given:
-        scores = measure.score(answers, split, plain(readout))
-        rows += [row.model_copy(update={"aligner": aligner, "readout": readout}) for row in scores]
+    for split, scoring, answers in given:
+        scores = measure.score(answers, split, plain(scoring))
+        rows += [row.model_copy(update={"aligner": aligner, "scoring": scoring}) for row in scores]
     return rows
 
 
@@ -73,21 +73,21 @@ def readings(spec: TaskSpec, answers: Answers) -> Iterator[Reading]:
     Where content-free items were answered, the calibrated answers follow, once for each scoring of probabilities.
     """
     available = {"text": answers.texts is not None, "expected": answers.weighed, "argmax": answers.weighed}
-    readouts = [name for name in spec.metadata.readouts if available[name]]
+    scorings = [name for name in spec.metadata.scorings if available[name]]
     for split in spec.metadata.splits.named:
         of_this = answers.take(of_split(spec, answers.layout, split))
         if not len(of_this.layout):
             continue
         free = is_free(of_this.layout)
         real = of_this.take(~free) if free.any() else of_this
-        yield from ((split, readout, real) for readout in readouts)
+        yield from ((split, scoring, real) for scoring in scorings)
         if free.any() and answers.weighed:
             without_prior = calibrated(spec, of_this, split)
-            for name in readouts:
+            for name in scorings:
                 if name != "text":
-                    yield split, cast(Readout, f"{name}{CALIBRATED}"), without_prior
+                    yield split, cast(Scoring, f"{name}{CALIBRATED}"), without_prior
 
 
-def plain(readout: Readout) -> Readout:
+def plain(scoring: Scoring) -> Scoring:
     """Return the name of an answer scoring without its suffix for calibration."""
-    return cast(Readout, readout.removesuffix(CALIBRATED))
+    return cast(Scoring, scoring.removesuffix(CALIBRATED))

@@ -24,7 +24,7 @@ class Scores(Results[Score]):
         about: text in titles after task and aligner, such as ``aligned to Saudi Arabia``.
     """
 
-    shown = ("task", "country", "metric", "readout", "split", "value", "low", "high", "n", "note")
+    shown = ("task", "country", "metric", "scoring", "split", "value", "low", "high", "n", "note")
 
     def __init__(self, rows: Iterable[Score], about: str = "") -> None:
         super().__init__(rows)
@@ -92,9 +92,9 @@ class Scores(Results[Score]):
 def _by_country(rows: list[Score]) -> list[Score]:
     """Return the held-out rows by each task's first answer scoring, the best first."""
     columns = {task: tables.headline_of(spec_of(task)) for task in {row.task for row in rows}}
-    kept = [row for row in rows if (row.readout, row.split) == (columns[row.task].readout, columns[row.task].split)]
+    kept = [row for row in rows if (row.scoring, row.split) == (columns[row.task].scoring, columns[row.task].split)]
     return sorted(kept, key=lambda row: -row.value if row.higher_is_better else row.value)
 
 
 def _label(row: Score, by_country: bool) -> str:
-    return f"{row.task}, {name_of(row.country)}" if by_country else f"{row.task}, {row.split}, {row.readout}"
+    return f"{row.task}, {name_of(row.country)}" if by_country else f"{row.task}, {row.split}, {row.scoring}"

@@ -147,10 +147,10 @@ class Submission:
     def to_frame(self) -> pd.DataFrame:
         """Return the answers as a table, one row an answer.
 
-        Columns: task, split, item, wording, order, respondent; ``expected`` (the mean code) and ``argmax`` (the most
-        probable code), missing where no probabilities are known; ``outside``, the probability off the options; ``text``
-        and ``parsed``, missing where no text was generated; ``p_CODE``, the probability of each code, missing where an
-        item does not have it. ``pandas.wide_to_long`` or ``melt`` give one row an option.
+        Columns: task, split, item, paraphrase, order, persona; ``expected`` (the mean code) and ``argmax`` (the most
+        probable code), missing where no probabilities are known; ``off_options``, the probability off the options;
+        ``text`` and ``parsed``, missing where no text was generated; ``p_CODE``, the probability of each code, missing
+        where an item does not have it. ``pandas.wide_to_long`` or ``melt`` give one row an option.
         """
         import pandas as pd
 
@@ -216,12 +216,12 @@ def _columns(spec: TaskSpec, answers: Answers) -> dict[str, Any]:
         "task": np.full(count, spec.name, dtype=object),
         "split": split,
         "item": np.array(layout.items, dtype=object)[layout.item],
-        "wording": np.array(layout.wordings, dtype=object)[layout.wording],
+        "paraphrase": np.array(layout.paraphrases, dtype=object)[layout.paraphrase],
         "order": np.array(layout.orders, dtype=object)[layout.order],
-        "respondent": layout.respondent,
+        "persona": layout.persona,
         "expected": np.where(closed & known, answers.values("expected")[0], np.nan),
         "argmax": np.where(closed & known, answers.values("argmax")[0], np.nan),
-        "outside": answers.outside[0],
+        "off_options": answers.off_options[0],
         "text": np.full(count, None, dtype=object) if answers.texts is None else np.array(answers.texts, dtype=object),
         "parsed": answers.values("text")[0] if answers.parsed is not None else np.full(count, np.nan),
     }

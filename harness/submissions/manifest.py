@@ -17,12 +17,12 @@ from pydantic import Field, model_validator
 
 from ...tasks.answers import Answers
 from ...tasks.measure import MeasureOptions
-from ...tasks.prompts import Asking
-from ...tasks.schema import Readout, Strict
+from ...tasks.prompts import ProtocolOptions
+from ...tasks.schema import Scoring, Strict
 from ...tasks.spec import OWN_EDITION, TaskSpec
 from ..model_info import Count, ModelInfo, Name, Sha256
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 SUBMISSION, MANIFEST = "submission", "manifest.json"  # a folder within a run's folder; a file within that
 ANSWERS: Final = "answers.jsonl"
 DIGITS = 9  # decimals of a stored probability
@@ -41,12 +41,12 @@ class AskedTask(Strict):
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
     edition: Name | None = None
     constants: Name = "world"
-    respondents: Annotated[int, Field(ge=0, le=100_000)] = 0
+    personas: Annotated[int, Field(ge=0, le=100_000)] = 0
     limit: Annotated[int, Field(ge=1, le=100_000)] | None = None
     calibrated: bool = False
 
     @classmethod
-    def of(cls, spec: TaskSpec, country: str, asking: Asking, options: MeasureOptions) -> AskedTask:
+    def of(cls, spec: TaskSpec, country: str, protocol: ProtocolOptions, options: MeasureOptions) -> AskedTask:
         """Describe how much of a task's protocol is asked, and the options it is scored with."""
         return cls(
             name=spec.name,
@@ -54,14 +54,14 @@ class AskedTask(Strict):
             country=country,
             edition=options.edition or spec.default_edition,
             constants=options.constants,
-            respondents=asking.respondents,
-            limit=asking.limit,
-            calibrated=asking.calibrate,
+            personas=protocol.personas,
+            limit=protocol.limit,
+            calibrated=protocol.calibrate,
         )
 
-    def asking(self, seed: int) -> Asking:
+    def protocol(self, seed: int) -> ProtocolOptions:
         """Return how much of the protocol was asked; ``seed`` is the manifest's, which draws the personas."""
-        return Asking(self.respondents, seed, self.limit, self.calibrated)
+        return ProtocolOptions(self.personas, seed, self.limit, self.calibrated)
 
     @property
     def options(self) -> MeasureOptions:
@@ -75,7 +75,7 @@ class Fitted(Strict):
 
     tasks: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
-    readout: Readout
+    scoring: Scoring
     norm: Name
     split: Literal["fit"] = "fit"
 
@@ -111,9 +111,9 @@ class AnswersFile(Strict):
 
 
 class Manifest(Strict):
-    """A submission's manifest, version 1."""
+    """A submission's manifest, version 2; ``culteval leaderboard migrate`` makes it from version 1."""
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[2] = SCHEMA
     tasks: Annotated[tuple[AskedTask, ...], Field(min_length=1, max_length=100)]
     model: ModelInfo
     aligner: UsedAligner
@@ -139,7 +139,7 @@ class Manifest(Strict):
         parts["budget"] = self.budget.item_forwards_allowed
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
-    def asked(self, task: str) -> AskedTask:
+    def task(self, task: str) -> AskedTask:
         """Return the entry of a task by its name."""
         return next(entry for entry in self.tasks if entry.name == task)
 
@@ -156,11 +156,11 @@ class AnswerRow(Strict):
 
     task: Annotated[str, Field(max_length=200)]
     item: Annotated[str, Field(max_length=200)]
-    wording: Annotated[str, Field(max_length=200)]
+    paraphrase: Annotated[str, Field(max_length=200)]
     order: Literal["natural", "reversed"]
-    respondent: Annotated[int, Field(ge=0, le=100_000)]
+    persona: Annotated[int, Field(ge=0, le=100_000)]
     probs: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(max_length=100)]
-    outside: Annotated[float, Field(ge=0, le=1)]
+    off_options: Annotated[float, Field(ge=0, le=1)]
     text: Annotated[str, Field(max_length=20_000)] | None = None
     parsed: int | None = None
 
@@ -169,7 +169,7 @@ def as_stored(answers: Answers) -> Answers:
     """Return answers as they are read back from a submission: probabilities rounded, texts cut to ``MOST_TEXT``."""
     probs, outside = (
         np.array([round(value, DIGITS) for value in array.ravel().tolist()]).reshape(array.shape)
-        for array in (answers.probs, answers.outside)
+        for array in (answers.probs, answers.off_options)
     )
     texts = None if answers.texts is None else tuple(text[:MOST_TEXT] for text in answers.texts)
     return Answers(answers.layout, probs, outside, texts, answers.parsed)

@@ -12,12 +12,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from ...errors import InputError, UsageError
 from ...tasks.answers import UNPARSED, Answers
-from ...tasks.prompts import ORDERS, Asking, layout_of
-from ...tasks.prompts import asked as count
+from ...tasks.prompts import ORDERS, ProtocolOptions, count_answers, layout_of
 from ...tasks.reading import ZSTD, read_lines, read_unmarked, unmarked
 from ...tasks.spec import TaskSpec, first_problem
 from ..registry import spec_of
-from .manifest import ANSWERS, MANIFEST, MOST_LINE_BYTES, MOST_MANIFEST_BYTES, AnswerRow, Manifest
+from .manifest import ANSWERS, MANIFEST, MOST_LINE_BYTES, MOST_MANIFEST_BYTES, SCHEMA, AnswerRow, Manifest
 
 COMPRESSED = ANSWERS + ZSTD
 LEAST_LINE_BYTES = 80  # the length of an answer's field names alone
@@ -93,6 +92,11 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
+        version = next((one["input"] for one in error.errors() if one["loc"] == ("schema_version",)), SCHEMA)
+        if version == 1:
+            raise InputError(
+                f"{path}: schema_version 1 is of an earlier version. `culteval leaderboard migrate` updates a board."
+            ) from None
         raise InputError(f"{path}: {first_problem(error)}. See docs/submission.md.") from None
 
 
@@ -110,13 +114,12 @@ def _tables(manifest: Manifest, path: Path, find: Callable[[str], TaskSpec]) -> 
                 "Score it with the culteval version named under versions."
             )
         specs[task.name] = spec
-        total += count(spec, task.asking(manifest.seed))
+        total += count_answers(spec, task.protocol(manifest.seed))
     if total != manifest.answers.rows:
         raise InputError(
-            f"{path}: answers.rows: {manifest.answers.rows}, "
-            f"but the tasks and their respondents (personas) ask for {total} answers."
+            f"{path}: answers.rows: {manifest.answers.rows}, but the tasks and their personas ask for {total} answers."
         )
-    return {task.name: _Table(specs[task.name], task.asking(manifest.seed)) for task in manifest.tasks}
+    return {task.name: _Table(specs[task.name], task.protocol(manifest.seed)) for task in manifest.tasks}
 
 
 def _check_size(source: Path, rows: int) -> None:
@@ -149,29 +152,31 @@ def _place(tables: dict[str, _Table], line: bytes, where: str) -> None:
 class _Table:
     """The answers of one task while they are read, in the order of the protocol; each cell is filled exactly once."""
 
-    def __init__(self, spec: TaskSpec, asked: Asking) -> None:
+    def __init__(self, spec: TaskSpec, asked: ProtocolOptions) -> None:
         self.layout = layout = layout_of(spec, asked)
-        shape = (len(layout.items), len(layout.wordings), len(layout.orders), layout.respondents)
+        shape = (len(layout.items), len(layout.paraphrases), len(layout.orders), layout.personas)
         self.rows = np.full(shape, _NOT_ASKED, dtype=np.int32)
-        self.rows[layout.item, layout.wording, layout.order, layout.respondent] = np.arange(len(layout))
-        self.by_text = "text" in spec.metadata.readouts
+        self.rows[layout.item, layout.paraphrase, layout.order, layout.persona] = np.arange(len(layout))
+        self.by_text = "text" in spec.metadata.scorings
         self.weighed: bool | None = None
-        self.levels = [{name: i for i, name in enumerate(names)} for names in (self.layout.items, self.layout.wordings)]
+        self.levels = [
+            {name: i for i, name in enumerate(names)} for names in (self.layout.items, self.layout.paraphrases)
+        ]
         self.seen = np.zeros(len(self.layout), dtype=bool)
         self.probs = np.zeros(self.layout.codes.shape)
-        self.outside = np.zeros(len(self.layout))
+        self.off_options = np.zeros(len(self.layout))
         self.texts: list[str | None] = [None] * len(self.layout)
         self.parsed = np.full(len(self.layout), UNPARSED)
 
     def put(self, row: AnswerRow, where: str) -> None:
-        item, wording = self.levels[0].get(row.item), self.levels[1].get(row.wording)
-        known = item is not None and wording is not None and row.respondent < self.layout.respondents
-        at = int(self.rows[item, wording, ORDERS.index(row.order), row.respondent]) if known else _NOT_ASKED
+        item, paraphrase = self.levels[0].get(row.item), self.levels[1].get(row.paraphrase)
+        known = item is not None and paraphrase is not None and row.persona < self.layout.personas
+        at = int(self.rows[item, paraphrase, ORDERS.index(row.order), row.persona]) if known else _NOT_ASKED
         if at == _NOT_ASKED:
-            cell = f"item {row.item[:40]!r}, wording {row.wording[:40]!r}, {row.order}, respondent {row.respondent}"
+            cell = f"item {row.item[:40]!r}, paraphrase {row.paraphrase[:40]!r}, {row.order}, persona {row.persona}"
             raise InputError(f"{where}: {row.task} does not ask {cell}.")
         if self.seen[at]:
-            raise InputError(f"{where}: answered twice ({row.item}, {row.wording}, {row.order}, {row.respondent}).")
+            raise InputError(f"{where}: answered twice ({row.item}, {row.paraphrase}, {row.order}, {row.persona}).")
         width = self.layout.widths[at]
         self._same_kind(row, bool(width), where)
         if row.probs and len(row.probs) != width:
@@ -182,7 +187,7 @@ class _Table:
             raise InputError(f"{where}: parsed: {row.parsed} is not a code of item {row.item}.")
         self.seen[at] = True
         self.probs[at, : len(row.probs)] = row.probs
-        self.outside[at], self.texts[at] = row.outside, row.text
+        self.off_options[at], self.texts[at] = row.off_options, row.text
         self.parsed[at] = UNPARSED if row.parsed is None else row.parsed
 
     def _same_kind(self, row: AnswerRow, closed: bool, where: str) -> None:
@@ -205,5 +210,5 @@ class _Table:
         """
         texts = tuple(text for text in self.texts if text is not None)
         if len(texts) < len(self.texts):
-            return Answers(self.layout, self.probs[None], self.outside[None])
-        return Answers(self.layout, self.probs[None], self.outside[None], texts, self.parsed)
+            return Answers(self.layout, self.probs[None], self.off_options[None])
+        return Answers(self.layout, self.probs[None], self.off_options[None], texts, self.parsed)

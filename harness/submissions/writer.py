@@ -23,11 +23,11 @@ def _lines(task: str, answers: Answers) -> Iterator[str]:
         line: dict[str, Any] = {
             "task": task,
             "item": layout.items[layout.item[row]],
-            "wording": layout.wordings[layout.wording[row]],
+            "paraphrase": layout.paraphrases[layout.paraphrase[row]],
             "order": layout.orders[layout.order[row]],
-            "respondent": int(layout.respondent[row]),
+            "persona": int(layout.persona[row]),
             "probs": [round(float(p), 9) for p in answers.probs[0, row, : layout.widths[row] * weighed]],
-            "outside": round(float(answers.outside[0, row]), 9),
+            "off_options": round(float(answers.off_options[0, row]), 9),
         }
         if answers.texts is not None and answers.parsed is not None:
             line |= {"text": answers.texts[row][:MOST_TEXT], "parsed": int(answers.parsed[row])}

@@ -68,7 +68,7 @@ def records(sets: Iterable[AlignedSet]) -> Iterator[dict[str, Any]]:
             "country": " ".join(value.countries),
         }
         who |= {"aligner": each.aligner, "seed": each.seed, "model": each.model}
-        who |= {"readout": each.readout, "split": "heldout"}
+        who |= {"scoring": each.scoring, "split": "heldout"}
         numbers: dict[str, float | None] = {
             f"explained_variance_{name}": figure for name, figure in value.explained_variance.items()
         }

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...harness.scoring.baselines import Baseline
 from ...tasks.countries import name_of
-from ...tasks.glossary import COLUMNS, MARKS, READOUTS, SPLITS, label, meaning
+from ...tasks.glossary import COLUMNS, MARKS, SCORINGS, SPLITS, label, meaning
 from ...tasks.score import Place, Score, place
 from ..boards import CEILING, Board, Standing
 from ..country_sets import AlignedSet
@@ -49,7 +49,7 @@ def board_data(
         "sets": [_sets(title, members) for title, members in between.grouped(sets).items()],
         "metrics": {name: [label(name), meaning(name), precision(name)] for name in metrics},
         "splits": SPLITS,
-        "readouts": READOUTS,
+        "scorings": SCORINGS,
         "marks": MARKS,
         "columns": {name: [one.label, one.meaning] for name, one in COLUMNS.items()},
     }
@@ -97,9 +97,9 @@ def _board(board: Board, ids: dict[str, int]) -> dict[str, Any]:
         "inSuite": board.in_suite,
         "hash": spec.hash,
         "caution": board.caution,
-        "readouts": list(dict.fromkeys(where[1] for where in order)),
+        "scorings": list(dict.fromkeys(where[1] for where in order)),
         "splits": [name for name in ("heldout", "fit", "control") if any(where[2] == name for where in order)],
-        "headline": [headline.metric, spec.default_readout, "heldout"],
+        "headline": [headline.metric, spec.default_scoring, "heldout"],
         "places": [[*where, places[where]] for where in order],
         "usual": usual_metrics(spec),
         "rows": [_standing(standing, order, ids) for standing in board.standings],

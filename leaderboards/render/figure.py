@@ -57,7 +57,7 @@ def draw(axes: Any, board: Board) -> None:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#e6e6e2", linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.set_xlabel(f"{label(column.metric)}, held out, {column.readout} (better to the right)", fontsize=8)
+    axes.set_xlabel(f"{label(column.metric)}, held out, {column.scoring} (better to the right)", fontsize=8)
     levels = _name_lines(axes, {float(value): ", ".join(names) for value, names in baselines.items()})
     pad = 7 + 9 * levels
     axes.set_title(country_title(board), loc="left", fontsize=10, fontweight="bold", pad=pad, parse_math=False)

@@ -18,7 +18,7 @@ from .tables import columns
 _FORMULA = tuple("=+-@\t\r|%")
 FIELDS = (
     "kind", "task", "country", "variant", "suite", "rank", "point_estimate_only", "submission", "aligner", "seed",
-    "model", "metric", "readout", "split", "value", "low", "high", "basis", "spread", "improvement", "note",
+    "model", "metric", "scoring", "split", "value", "low", "high", "basis", "spread", "improvement", "note",
     "survey_evaluations", "seconds", "tokens", "verified", "source",
 )  # fmt: skip
 
@@ -78,7 +78,7 @@ def _numbers(
         low, high, basis = score.low, score.high, "interval" if score.low is not None else None
         if standing and column == headline_of(board.spec):
             low, high, basis = standing.low, standing.high, standing.basis
-        number = {"metric": score.metric, "readout": score.readout, "split": score.split, "value": score.value}
+        number = {"metric": score.metric, "scoring": score.scoring, "split": score.split, "value": score.value}
         more = {"spread": (spread or {}).get(column.place), "note": score.note}
         rows.append(base | number | {"low": low, "high": high, "basis": basis} | more)
     return rows

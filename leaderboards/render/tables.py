@@ -45,14 +45,14 @@ def latex_escape(text: str) -> str:
 def columns(board: Board) -> list[Column]:
     """Return the columns of a paper: skill, headline, other answer scorings held out, headline on ``fit``."""
     spec, headline = board.spec, headline_of(board.spec)
-    skill = [Column("", "skill", headline.readout, "heldout")] if spec.metadata.measure == "hofstede" else []
-    others = [Column("", headline.metric, name, "heldout") for name in spec.metadata.readouts]
-    return list(dict.fromkeys([*skill, headline, *others, Column("", headline.metric, headline.readout, "fit")]))
+    skill = [Column("", "skill", headline.scoring, "heldout")] if spec.metadata.measure == "hofstede" else []
+    others = [Column("", headline.metric, name, "heldout") for name in spec.metadata.scorings]
+    return list(dict.fromkeys([*skill, headline, *others, Column("", headline.metric, headline.scoring, "fit")]))
 
 
 def _heading(column: Column) -> str:
     split = {"heldout": "held out", "fit": "fitted"}.get(column.split, column.split)
-    return f"{label(column.metric)}, {split}, {column.readout.replace('_', ' ')}"
+    return f"{label(column.metric)}, {split}, {column.scoring.replace('_', ' ')}"
 
 
 def _range(standing: Standing, places: int) -> str:

@@ -60,7 +60,7 @@
     state.country = board.country;
     state.board = boardsOf(board.task).filter(([b]) => b.country === board.country).length > 1 ? String(index) : "";
     const pick = (wanted, known, usual) => (known.includes(wanted) ? wanted : usual);
-    options("readout", board.readouts, pick(state.readout, board.readouts, board.headline[1]), (r) => r.replace("_", ", "));
+    options("scoring", board.scorings, pick(state.scoring, board.scorings, board.headline[1]), (r) => r.replace("_", ", "));
     options("split", board.splits, pick(state.split, board.splits, "heldout"), (s) => ({ heldout: "held out", fit: "fitted" })[s] || s);
     const members = board.rows.map((row) => data.submissions[row.s]);
     for (const [id, values] of [
@@ -81,7 +81,7 @@
     draw();
   }
 
-  const at = (metric, readout, split) => board.places.findIndex((p) => p[0] === metric && p[1] === readout && p[2] === split);
+  const at = (metric, scoring, split) => board.places.findIndex((p) => p[0] === metric && p[1] === scoring && p[2] === split);
 
   function rowsOf() {
     const baselines = board.baselines.map((row) => ({ row, name: row.name }));
@@ -90,8 +90,8 @@
 
   // The places of the chosen answer scoring and split, the ranking metric first.
   function placesShown() {
-    const readout = $("readout").value, split = $("split").value;
-    return board.places.map((p, i) => [p, i]).filter(([p]) => p[1] === readout && p[2] === split);
+    const scoring = $("scoring").value, split = $("split").value;
+    return board.places.map((p, i) => [p, i]).filter(([p]) => p[1] === scoring && p[2] === split);
   }
 
   // The bounds of a value: its interval; for the headline, and for skill (the headline rescaled), the range over seeds.
@@ -194,7 +194,7 @@
     const isOn = (c) => (before && c.name in before ? before[c.name] : NARROW.matches ? !!c.phone : !c.off);
     shown = Object.fromEntries(columns.map((c) => [c.name, isOn(c)]));
     if (table) { table.destroy(); $("table").replaceChildren($("caption")); }
-    $("caption").textContent = `${board.title}, ${board.countryName}; ${$("readout").value}, ${$("split").value}`;
+    $("caption").textContent = `${board.title}, ${board.countryName}; ${$("scoring").value}, ${$("split").value}`;
     const main = columns.findIndex((c) => (c.className || "").includes("main"));
     const direction = main < 0 ? "asc" : columns[main].orderSequence[0];
     table = new DataTable("#table", {
@@ -241,12 +241,12 @@
     const term = (html, text) => `<div><dt>${html}</dt><dd>${esc(text)}</dd></div>`;
     const usedMarks = unique(board.rows.flatMap((r) => marks(data.submissions[r.s], r, Object.values(r.notes).includes("collapsed"))));
     $("legend").innerHTML = columns.filter((c) => shown[c.name] && c.name !== "marks").map((c) => term(esc(c.title), c.about)).join("")
-      + term(esc($("readout").value.replace("_", ", ")), data.readouts[$("readout").value] || "")
+      + term(esc($("scoring").value.replace("_", ", ")), data.scorings[$("scoring").value] || "")
       + term(esc(({ heldout: "held out", fit: "fitted" })[$("split").value] || $("split").value), data.splits[$("split").value] || "")
       + usedMarks.map((name) => term(mark(name), data.marks[name])).join("");
-    const [metric, readout] = board.headline;
-    const decides = at("skill", readout, "heldout") >= 0 ? "skill" : data.metrics[metric][0];
-    $("ranking").textContent = `Ranked by held-out ${decides}, answer scoring ${readout}, independent of the selection; `
+    const [metric, scoring] = board.headline;
+    const decides = at("skill", scoring, "heldout") >= 0 ? "skill" : data.metrics[metric][0];
+    $("ranking").textContent = `Ranked by held-out ${decides}, answer scoring ${scoring}, independent of the selection; `
       + (board.inSuite ? `task and protocol of suite ${data.suite.version}.` : "not a board of the suite: another task, edition or protocol.")
       + " There is no mean over tasks.";
     $("notes").replaceChildren(...board.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
@@ -277,7 +277,7 @@
   }
   $("task").addEventListener("change", () => { state.board = ""; chooseTask($("task").value); });
   $("country").addEventListener("change", () => chooseBoard(Number($("country").value)));
-  for (const id of ["readout", "split"]) $(id).addEventListener("change", () => { state[id] = $(id).value; draw(); });
+  for (const id of ["scoring", "split"]) $(id).addEventListener("change", () => { state[id] = $(id).value; draw(); });
   for (const id of [...Object.keys(FILTERS), "mark"]) $(id).addEventListener("change", () => { state[id] = $(id).value; table.draw(); });
   $("search").addEventListener("input", () => table.search($("search").value).draw());
   $("more").addEventListener("click", () => $("more").setAttribute("aria-expanded", $("filters").classList.toggle("all")));

@@ -81,7 +81,7 @@
   function scores(b) {
     const rows = page.scores.filter((s) => s[0] === b.task);
     const cells = (s) => `<td>${esc(s[1])}</td><td>${esc(s[3])}</td><td>${esc(s[2])}</td><td class="number">${show(s[4], 4)}</td><td class="number">${s[5] === null ? "–" : `${show(s[5], 4)} to ${show(s[6], 4)}`}</td><td class="number">${s[7]}</td><td>${esc(s[8] ?? "")}</td>`;
-    $("scores").innerHTML = `<table><thead><tr><th>Metric</th><th>Split</th><th>Read-out</th><th class="number">Value</th><th class="number">95 % interval</th><th class="number">n</th><th>Note</th></tr></thead><tbody>${rows.map((s) => `<tr>${cells(s)}</tr>`).join("")}</tbody></table>`;
+    $("scores").innerHTML = `<table><thead><tr><th>Metric</th><th>Split</th><th>answer scoring</th><th class="number">Value</th><th class="number">95 % interval</th><th class="number">n</th><th>Note</th></tr></thead><tbody>${rows.map((s) => `<tr>${cells(s)}</tr>`).join("")}</tbody></table>`;
   }
 
   // Charts are drawn when they are there to be seen: plotly is loaded once, after the text.
@@ -174,7 +174,7 @@
       ["Model", m.model.name], ["Revision", m.model.revision], ["Computed in", `${m.model.dtype} on ${m.model.device}, ${m.model.threads} threads, ${m.model.forward}`], ["Chat template", m.model.chat_template || "none"],
       ...(m.model.adapter_sha256 ? [["Adapter of the model", `sha256 ${m.model.adapter_sha256}; not part of the submission; --adapter names its folder`]] : []),
       ...m.tasks.map((t) => [`Task ${t.name}`, `${t.country}, edition ${t.edition ?? "its own"}, hash ${t.hash}`]),
-      ["Fitted to", m.fitted ? `${m.fitted.tasks.join(", ")} for ${m.fitted.country}, ${m.fitted.readout}, ${m.fitted.norm}` : "nothing"],
+      ["Fitted to", m.fitted ? `${m.fitted.tasks.join(", ")} for ${m.fitted.country}, ${m.fitted.scoring}, ${m.fitted.norm}` : "nothing"],
       ["Budget", `${show(m.budget.survey_evaluations, 0)} survey evaluations (${show(m.budget.item_forwards, 0)} of ${show(m.budget.item_forwards_allowed, 0)} item forwards), ${show(m.budget.tokens, 0)} tokens, ${show(m.budget.seconds, 0)} s`],
       ["Versions", Object.entries(m.versions).map(([k, v]) => `${k} ${v}`).join(", ")], ["Answers", `${show(m.answers.rows, 0)} lines, sha256 ${m.answers.sha256}`],
     ];

@@ -28,7 +28,7 @@ from .settings import CLCASettings
 from .teacher import writer_of
 from .writer import Writer
 
-_TOLD = {
+_HELP = {
     "scenarios": "Set the seed scenarios in a country.",
     "simulate": "Have two agents play every scenario.",
     "filter": "Keep what checks and judges let pass.",
@@ -132,7 +132,7 @@ def workspace(flags: dict[str, Any], as_json: bool) -> Iterator[Workspace]:
 
 
 def _stage(name: str) -> click.Command:
-    @click.command(name, help=_TOLD[name])
+    @click.command(name, help=_HELP[name])
     @one_country
     @flags_of_clca
     @click.option("--fresh", is_flag=True, help="Do this stage and those after it anew.")
@@ -172,7 +172,7 @@ def usage_json(usage: Usage | None) -> dict[str, Any]:
 def show_usage(console: Console, usage: Usage | None) -> None:
     """Print the endpoint usage, if there is any."""
     if usage:
-        console.print(f"asked      clca: {usage.told()}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"asked      clca: {usage.summary()}", highlight=False, soft_wrap=True, markup=False)
 
 
 for _name in STAGES:

@@ -38,10 +38,10 @@ def convert(source: str) -> str:
         scale = survey.items[row["item"].strip()].scale
         if scales.setdefault(scale, labels) != labels:
             raise InputError(f"{source}:{line}: options differ from those of another item of the scale {scale!r}.")
-    wording = {
+    paraphrase = {
         "instruction": "Answer with one number only.",
         "scales": {name: list(labels) for name, labels in scales.items()},
         "stems": {key.stem: "" for key in survey.items.values() if key.stem},
         "items": {row["item"].strip(): " ".join(row["question"].split()) for row in rows},
     }
-    return yaml.safe_dump(wording, allow_unicode=True, sort_keys=False)
+    return yaml.safe_dump(paraphrase, allow_unicode=True, sort_keys=False)

@@ -16,8 +16,8 @@ from ..answers import Answers, Layout, chosen
 from ..items import Questions
 from ..measure import MeasureOptions
 from ..sample import SHARE, Metric, Sample, average
-from ..schema import Readout, SplitName
-from ..score import Score, Sheet
+from ..schema import Scoring, SplitName
+from ..score import Score, ScoreFields
 from ..spec import TaskSpec
 from .common import NoReference, certain_answers, group_means, middle_answers, spreads, unanswered
 
@@ -28,11 +28,11 @@ class ErrorLoss:
 
     right: np.ndarray
     weight: np.ndarray
-    readout: Readout
+    scoring: Scoring
 
     def __call__(self, probs: Any) -> Any:
         like = getattr(probs, "new_tensor", np.asarray)
-        if self.readout == "expected":
+        if self.scoring == "expected":
             return 1 - (probs * like(self.right.astype(float))).sum(-1) @ like(self.weight)
         best = np.asarray(probs).argmax(-1)
         hit = np.take_along_axis(np.broadcast_to(self.right, probs.shape), best[..., None], -1)[..., 0]
@@ -62,11 +62,11 @@ class Accuracy(NoReference):
             table[row, [code - 1 for code in question.right]] = True
         return table[layout.item][:, : layout.codes.shape[1]]
 
-    def loss_function(self, layout: Layout, readout: Readout) -> ErrorLoss:
+    def loss_function(self, layout: Layout, scoring: Scoring) -> ErrorLoss:
         """Return 1 - accuracy on the country's own questions if the task has some, else on all."""
         own = np.array([q.country == self.country for q in self.questions])[layout.item]
         weight = own.astype(float) if own.any() else np.ones(len(layout))
-        return ErrorLoss(self._right(layout), weight / weight.sum(), readout)
+        return ErrorLoss(self._right(layout), weight / weight.sum(), scoring)
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
         """Return the first right code (prompts,) of each question."""
@@ -82,23 +82,23 @@ class Accuracy(NoReference):
         commonest = np.minimum(codes[counts.argmax()], layout.widths)
         return {"majority": certain_answers(layout, commonest)}
 
-    def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
+    def score(self, answers: Answers, split: SplitName, scoring: Scoring) -> list[Score]:
         """Compute ``accuracy`` on the country's own questions (on all if the task has none), pooled and by country."""
-        sample = self.sample(answers, readout)
+        sample = self.sample(answers, scoring)
         own = sample.of("accuracy").ids
-        sheet = self.sheet(answers, split, readout, len(own))
-        each = [self._accuracy(sheet, name, sample) for name in sample.metrics]
-        rows = [each[0], unanswered(sheet, answers), *each[1:]]
-        rows += self._habits(sheet, answers, readout)
-        rows += spreads(sheet, answers, "accuracy", lambda part: float(np.nanmean(self._units(part, readout)[own])))
+        fields = self.fields(answers, split, scoring, len(own))
+        each = [self._accuracy(fields, name, sample) for name in sample.metrics]
+        rows = [each[0], unanswered(fields, answers), *each[1:]]
+        rows += self._habits(fields, answers, scoring)
+        rows += spreads(fields, answers, "accuracy", lambda part: float(np.nanmean(self._units(part, scoring)[own])))
         return rows
 
-    def sample(self, answers: Answers, readout: Readout) -> Sample:
+    def sample(self, answers: Answers, scoring: Scoring) -> Sample:
         """Return how right each question is.
 
         ``accuracy``, and, for tasks with countries, ``accuracy_all`` and by country.
         """
-        units = self._units(answers, readout)
+        units = self._units(answers, scoring)
         asked, where = ~np.isnan(units), self.place_of
         own = asked & (where == self.country) if (where[asked] == self.country).any() else asked
         groups = {"accuracy": own}
@@ -111,30 +111,30 @@ class Accuracy(NoReference):
         return Sample("questions", np.arange(len(units)), np.nan_to_num(units)[:, None] * counts, counts, metrics)
 
     @staticmethod
-    def _accuracy(sheet: Sheet, metric: str, sample: Sample) -> Score:
+    def _accuracy(fields: ScoreFields, metric: str, sample: Sample) -> Score:
         low, high = sample.interval(metric) or (0.0, 1.0)
-        return sheet.row(metric, sample.value(metric), True, n=len(sample.of(metric)), low=low, high=high)
+        return fields.row(metric, sample.value(metric), True, n=len(sample.of(metric)), low=low, high=high)
 
-    def _units(self, answers: Answers, readout: Readout) -> np.ndarray:
+    def _units(self, answers: Answers, scoring: Scoring) -> np.ndarray:
         """Compute how right each question or group is, 0 to 1; NaN where it was not presented."""
         layout = answers.layout
-        hit = (chosen(answers, readout) * self._right(layout)).sum(-1)
+        hit = (chosen(answers, scoring) * self._right(layout)).sum(-1)
         if len(self.units) == len(self.questions):
             return group_means(hit, layout.item, len(self.questions))
-        # A group is judged within each presentation (wording, order, respondent), then averaged over them.
-        cell = np.stack([self.unit_of[layout.item], layout.wording, layout.order, layout.respondent], axis=1)
+        # A group is judged within each presentation (paraphrase, order, persona), then averaged over them.
+        cell = np.stack([self.unit_of[layout.item], layout.paraphrase, layout.order, layout.persona], axis=1)
         cells, place = np.unique(cell, axis=0, return_inverse=True)
         whole = np.ones(len(cells))
         np.multiply.at(whole, place.ravel(), hit)
         return group_means(whole, cells[:, 0], len(self.units))
 
-    def _habits(self, sheet: Sheet, answers: Answers, readout: Readout) -> list[Score]:
+    def _habits(self, fields: ScoreFields, answers: Answers, scoring: Scoring) -> list[Score]:
         """Score position effects.
 
         The excess of the most frequent letter over its share, and consistency between orders.
         """
         layout = answers.layout
-        letters = chosen(answers, readout)
+        letters = chosen(answers, scoring)
         turned = (layout.order == 1)[:, None]
         width = layout.codes.shape[1]
         place = np.arange(width)[None]
@@ -144,19 +144,19 @@ class Accuracy(NoReference):
         rows = []
         if by_letter[full].any():
             share = by_letter[full].sum(0) / max(by_letter[full].sum(), 1e-12)
-            rows.append(sheet.row("position_bias", share.max() - 1 / width, False))
-        if (same := same_content(answers, readout)) is not None:
-            rows.append(sheet.row("consistency", same, True))
+            rows.append(fields.row("position_bias", share.max() - 1 / width, False))
+        if (same := same_content(answers, scoring)) is not None:
+            rows.append(fields.row("consistency", same, True))
         return rows
 
 
-def same_content(answers: Answers, readout: Readout) -> float | None:
+def same_content(answers: Answers, scoring: Scoring) -> float | None:
     """Compute how often the same content is chosen in both orders: share of pairs, for ``expected`` their overlap.
 
     None if no prompt was answered in both orders.
     """
-    layout, spread = answers.layout, chosen(answers, readout)
-    keys = [tuple(row) for row in np.stack([layout.item, layout.wording, layout.respondent], axis=1).tolist()]
+    layout, spread = answers.layout, chosen(answers, scoring)
+    keys = [tuple(row) for row in np.stack([layout.item, layout.paraphrase, layout.persona], axis=1).tolist()]
     answered = spread.sum(-1) > 0
     first = {key: row for row, key in enumerate(keys) if layout.order[row] == 0 and answered[row]}
     pairs = [

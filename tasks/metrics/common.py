@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..answers import Answers, Layout
-from ..schema import Readout, SplitName
-from ..score import Score, Sheet
+from ..schema import Scoring, SplitName
+from ..score import Score, ScoreFields
 from ..spec import OWN_EDITION, TaskSpec
 
 
@@ -24,9 +24,9 @@ class NoReference:
         """Return no country: a model is aligned to a country, but the country does not decide which answer is right."""
         return ()
 
-    def sheet(self, answers: Answers, split: SplitName, readout: Readout, n: int) -> Sheet:
+    def fields(self, answers: Answers, split: SplitName, scoring: Scoring, n: int) -> ScoreFields:
         """Build the common fields of a split's scores under one answer scoring."""
-        return Sheet(self.spec.name, self.country, OWN_EDITION, split, readout, answers.layout, n)
+        return ScoreFields(self.spec.name, self.country, OWN_EDITION, split, scoring, answers.layout, n)
 
 
 def middle_answers(layout: Layout) -> Answers:
@@ -60,12 +60,12 @@ def group_means(values: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
         return (sums / counts[:, None]).reshape(size, *values.shape[1:])
 
 
-def unanswered(sheet: Sheet, answers: Answers) -> Score:
+def unanswered(fields: ScoreFields, answers: Answers) -> Score:
     """Score the share of texts without an answer, or the probability off the options."""
-    if sheet.readout == "text":
+    if fields.scoring == "text":
         asked = answers.layout.widths > 0
-        return sheet.row("unparsed", np.isnan(answers.values("text")[0][asked]).mean() if asked.any() else 0.0, False)
-    return sheet.row("outside_mass", answers.outside[0].mean(), False)
+        return fields.row("unparsed", np.isnan(answers.values("text")[0][asked]).mean() if asked.any() else 0.0, False)
+    return fields.row("off_options", answers.off_options[0].mean(), False)
 
 
 def agreement(answers: Answers) -> tuple[float, int] | None:
@@ -77,19 +77,19 @@ def agreement(answers: Answers) -> tuple[float, int] | None:
     return (float((parsed == likeliest)[read].mean()), int(read.sum())) if read.any() else None
 
 
-def spreads(sheet: Sheet, answers: Answers, metric: str, value: Callable[[Answers], float]) -> Iterator[Score]:
+def spreads(fields: ScoreFields, answers: Answers, metric: str, value: Callable[[Answers], float]) -> Iterator[Score]:
     """Compute the spread of the headline over paraphrases and orders.
 
     Largest minus smallest, if there are two or more.
     """
     layout = answers.layout
     for name, levels, column in (
-        ("wording", layout.asked_wordings, layout.wording),
+        ("paraphrase", layout.asked_paraphrases, layout.paraphrase),
         ("order", layout.asked_orders, layout.order),
     ):
-        known = {"wording": layout.wordings, "order": layout.orders}[name]
+        known = {"paraphrase": layout.paraphrases, "order": layout.orders}[name]
         if len(levels) < 2:
             continue
         each = [value(answers.take(column == known.index(level))) for level in levels]
         if np.isfinite(each).all():
-            yield sheet.row(f"{metric}_{name}_spread", np.ptp(each), False)
+            yield fields.row(f"{metric}_{name}_spread", np.ptp(each), False)

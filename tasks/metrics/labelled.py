@@ -13,8 +13,8 @@ from ..answers import Answers, Layout, chosen
 from ..items import Survey
 from ..measure import MeasureOptions
 from ..sample import SHARE, Metric, Sample, average, tally
-from ..schema import Readout, SplitName
-from ..score import Score, Sheet
+from ..schema import Scoring, SplitName
+from ..score import Score, ScoreFields
 from ..spec import TaskSpec
 from .common import certain_answers, middle_answers, unanswered
 from .hofstede import CONSTANTS, ITEMS, inverse
@@ -52,9 +52,9 @@ class LabelledSurvey:
         """Return the codes of the countries with all six scores in an edition."""
         return scores_of(spec, edition).complete
 
-    def loss_function(self, layout: Layout, readout: Readout) -> ChosenLoss:
+    def loss_function(self, layout: Layout, scoring: Scoring) -> ChosenLoss:
         """Return the mean -log probability of the labels; for ``argmax`` the share of answers that differ from them."""
-        return ChosenLoss(self.labels[layout.item] - 1, readout)
+        return ChosenLoss(self.labels[layout.item] - 1, scoring)
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
         """Return the labels (prompts,)."""
@@ -72,29 +72,29 @@ class LabelledSurvey:
             labels["majority"] = np.array([np.bincount(column).argmax() for column in np.stack(others, axis=1)])
         return {name: certain_answers(layout, each[layout.item]) for name, each in labels.items()}
 
-    def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
+    def score(self, answers: Answers, split: SplitName, scoring: Scoring) -> list[Score]:
         """Compute ``accuracy`` against the labels, and ``loss``; intervals over the items' groups are not valid.
 
         The paraphrases of an item are dependent and the items of a questionnaire are fixed, so the sampled units are
         its personas.
         """
         edition = self.scores.edition
-        sample = self.sample(answers, readout)
-        sheet = Sheet(self.spec.name, self.country, edition, split, readout, answers.layout, len(sample))
-        rows = [unanswered(sheet, answers)]
+        sample = self.sample(answers, scoring)
+        fields = ScoreFields(self.spec.name, self.country, edition, split, scoring, answers.layout, len(sample))
+        rows = [unanswered(fields, answers)]
         for name, metric in sample.metrics.items():
             low, high = sample.interval(name) or (None, None)
             more = {"low": low, "high": high, "constants": self.constants}
-            rows.append(sheet.row(name, sample.value(name), metric.higher_is_better, **more))
+            rows.append(fields.row(name, sample.value(name), metric.higher_is_better, **more))
         return rows
 
-    def sample(self, answers: Answers, readout: Readout) -> Sample:
+    def sample(self, answers: Answers, scoring: Scoring) -> Sample:
         """Return the share of each persona's answers that is on the labels, and its -log."""
         layout = answers.layout
-        hit = chosen(answers, readout)[np.arange(len(layout)), self.labels[layout.item] - 1]
-        found = {"accuracy": hit} | ({"loss": -np.log(hit + LEAST)} if readout == "expected" else {})
-        columns = [tally(layout.respondent, np.zeros_like(layout.item), values, 1) for values in found.values()]
+        hit = chosen(answers, scoring)[np.arange(len(layout)), self.labels[layout.item] - 1]
+        found = {"accuracy": hit} | ({"loss": -np.log(hit + LEAST)} if scoring == "expected" else {})
+        columns = [tally(layout.persona, np.zeros_like(layout.item), values, 1) for values in found.values()]
         sums, counts = (np.concatenate(each, axis=1) for each in list(zip(*columns, strict=True))[1:])
         accuracy = Metric(np.array([0]), average, True, SHARE)
         metrics = {"accuracy": accuracy, "loss": Metric(np.array([1]), average, False)}
-        return Sample("respondents", columns[0][0], sums, counts, {name: metrics[name] for name in found})
+        return Sample("personas", columns[0][0], sums, counts, {name: metrics[name] for name in found})

@@ -16,8 +16,8 @@ from ..answers import UNPARSED, Answers, Layout, chosen
 from ..items import Questions
 from ..measure import MeasureOptions
 from ..sample import SHARE, Metric, Sample, average, quotient, tally
-from ..schema import Readout, SplitName
-from ..score import Score, Sheet
+from ..schema import Scoring, SplitName
+from ..score import Score, ScoreFields
 from ..spec import TaskSpec
 from .accuracy import same_content
 from .common import certain_answers, middle_answers, spreads, unanswered
@@ -34,13 +34,13 @@ class ChosenLoss:
     """
 
     target: np.ndarray
-    readout: Readout
+    scoring: Scoring
     rows: np.ndarray | None = None
 
     def __call__(self, probs: Any) -> Any:
         if self.rows is not None:
             probs = probs[..., self.rows, :]
-        if self.readout == "argmax":
+        if self.scoring == "argmax":
             return 1 - (np.asarray(probs).argmax(-1) == self.target).mean(-1)
         picked = probs[..., np.arange(len(self.target)), self.target] + LEAST
         return -(picked.log() if hasattr(picked, "log") else np.log(picked)).mean(-1)
@@ -75,10 +75,10 @@ class Poles:
         low = np.array([0 if self.high[name] else 1 for name in DIMENSIONS])
         return low[self.dimension[layout.item]]
 
-    def loss_function(self, layout: Layout, readout: Readout) -> ChosenLoss:
+    def loss_function(self, layout: Layout, scoring: Scoring) -> ChosenLoss:
         """Return the loss of the options on the country's pole."""
         rows = np.flatnonzero(layout.widths == 2)
-        return ChosenLoss(self._side(layout)[rows], readout, rows if len(rows) < len(layout) else None)
+        return ChosenLoss(self._side(layout)[rows], scoring, rows if len(rows) < len(layout) else None)
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
         """Return the code (prompts,) of the country's pole; ``UNPARSED`` for open questions."""
@@ -96,44 +96,44 @@ class Poles:
         high = np.array([np.mean([each[name] for each in others]) > 0.5 for name in DIMENSIONS])
         return {"majority": certain_answers(layout, np.where(high, 1, 2)[self.dimension[layout.item]])}
 
-    def sheet(self, answers: Answers, split: SplitName, readout: Readout, n: int) -> Sheet:
+    def fields(self, answers: Answers, split: SplitName, scoring: Scoring, n: int) -> ScoreFields:
         """Build the common fields of a split's scores under one answer scoring."""
-        return Sheet(self.spec.name, self.country, self.scores.edition, split, readout, answers.layout, n)
+        return ScoreFields(self.spec.name, self.country, self.scores.edition, split, scoring, answers.layout, n)
 
-    def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
-        """Compute ``side`` (pole accuracy), ``high_<dimension>``, the losses of both poles, and position effects."""
+    def score(self, answers: Answers, split: SplitName, scoring: Scoring) -> list[Score]:
+        """Compute ``pole_accuracy``, ``high_<dimension>``, the losses of both poles, and position effects."""
         closed = answers.take(answers.layout.widths == 2)
         layout = closed.layout
         if not len(layout):
             return []
         asked = np.unique(layout.item)
-        sheet = self.sheet(closed, split, readout, len(asked))
-        spread = chosen(closed, readout)[:, :2]
+        fields = self.fields(closed, split, scoring, len(asked))
+        spread = chosen(closed, scoring)[:, :2]
         answered = spread.sum(-1) > 0
-        rows = [unanswered(sheet, closed)]
+        rows = [unanswered(fields, closed)]
         if not answered.any():
             return rows
-        sample = self.sample(answers, readout)
+        sample = self.sample(answers, scoring)
         for name, metric in sample.metrics.items():
             low, high = sample.interval(name) or (None, None)
             more = {"n": len(sample.of(name)), "low": low, "high": high}
-            rows.append(sheet.row(name, sample.value(name), metric.higher_is_better, **more))
-        if readout == "expected":
-            rows += self._losses(sheet, closed)
-        rows.append(sheet.row("position_bias", abs(2 * self._first(layout, spread)[answered].mean() - 1), False))
-        if (same := same_content(closed, readout)) is not None:
-            rows.append(sheet.row("consistency", same, True))
-        rows += spreads(sheet, closed, "side", lambda part: self._mean_side(part, readout))
+            rows.append(fields.row(name, sample.value(name), metric.higher_is_better, **more))
+        if scoring == "expected":
+            rows += self._losses(fields, closed)
+        rows.append(fields.row("position_bias", abs(2 * self._first(layout, spread)[answered].mean() - 1), False))
+        if (same := same_content(closed, scoring)) is not None:
+            rows.append(fields.row("consistency", same, True))
+        rows += spreads(fields, closed, "pole_accuracy", lambda part: self._mean_side(part, scoring))
         return rows
 
-    def sample(self, answers: Answers, readout: Readout) -> Sample:
+    def sample(self, answers: Answers, scoring: Scoring) -> Sample:
         """Return the choices by question, each question counting once; unanswered questions are left out.
 
-        In ``side`` the mean over dimensions on whose high pole the country lies and the mean over the others have equal
-        weight, so that always taking the same pole scores one half.
+        In ``pole_accuracy`` the mean over dimensions on whose high pole the country lies and the mean over the others
+        have equal weight, so that always taking the same pole scores one half.
         """
         closed = answers.take(answers.layout.widths == 2)
-        layout, spread = closed.layout, chosen(closed, readout)[:, :2]
+        layout, spread = closed.layout, chosen(closed, scoring)[:, :2]
         on_side = np.take_along_axis(spread, self._side(layout)[:, None], 1)[:, 0]
         found = [np.where(spread.sum(-1) > 0, values, np.nan) for values in (on_side, spread[:, 0])]
         nothing = np.zeros_like(layout.item)
@@ -146,21 +146,21 @@ class Poles:
         groups += [(dimension == number)[:, None] & once for number in range(len(DIMENSIONS))]
         counts = np.concatenate(groups, axis=1).astype(float)
         sums = np.nan_to_num(np.concatenate([choice, choice, *[is_high] * len(DIMENSIONS)], axis=1)) * counts
-        metrics = {"side": Metric(np.flatnonzero(counts[:, :2].any(0)), average, True, SHARE)}
+        metrics = {"pole_accuracy": Metric(np.flatnonzero(counts[:, :2].any(0)), average, True, SHARE)}
         for number, name in enumerate(DIMENSIONS):
             if counts[:, 2 + number].any():
                 metrics[f"high_{name}"] = Metric(np.array([2 + number]), average, None, SHARE)
         return Sample("questions", ids, sums, counts, metrics)
 
-    def _mean_side(self, closed: Answers, readout: Readout) -> float:
-        return self.sample(closed, readout).value("side")
+    def _mean_side(self, closed: Answers, scoring: Scoring) -> float:
+        return self.sample(closed, scoring).value("pole_accuracy")
 
     @staticmethod
     def _first(layout: Layout, spread: np.ndarray) -> np.ndarray:
         """Return the share of each answer that is on the option listed first."""
         return np.where(layout.order == 1, spread[:, 1], spread[:, 0])
 
-    def _losses(self, sheet: Sheet, closed: Answers) -> list[Score]:
+    def _losses(self, fields: ScoreFields, closed: Answers) -> list[Score]:
         """Compute -log probability of the option on the country's pole among the two, and of each pole as it is.
 
         ``loss_high_*`` and ``loss_low_*`` include the probability off the options (the seed paper's Table 1a);
@@ -169,11 +169,11 @@ class Poles:
         """
         layout = closed.layout
         sided = np.take_along_axis(closed.probs[0, :, :2], self._side(layout)[:, None], 1)
-        logs = -np.log(closed.probs[0, :, :2] * (1 - closed.outside[0])[:, None] + LEAST)
-        rows = [sheet.row("loss", -np.log(sided + LEAST).mean(), False)]
+        logs = -np.log(closed.probs[0, :, :2] * (1 - closed.off_options[0])[:, None] + LEAST)
+        rows = [fields.row("loss", -np.log(sided + LEAST).mean(), False)]
         for number, name in enumerate(DIMENSIONS):
             own = self.dimension[layout.item] == number
             if own.any():
-                rows.append(sheet.row(f"loss_high_{name}", logs[own, 0].mean(), None))
-                rows.append(sheet.row(f"loss_low_{name}", logs[own, 1].mean(), None))
+                rows.append(fields.row(f"loss_high_{name}", logs[own, 0].mean(), None))
+                rows.append(fields.row(f"loss_low_{name}", logs[own, 1].mean(), None))
         return rows

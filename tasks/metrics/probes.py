@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 
 from ..answers import Answers
-from ..schema import Readout, SplitName
-from ..score import Score, Sheet
+from ..schema import Scoring, SplitName
+from ..score import Score, ScoreFields
 from .common import agreement
 from .poles import Poles
 
@@ -32,28 +32,28 @@ class Probes(Poles):
     For ``text`` also refusals, repetition, collapse and agreement with the probabilities.
     """
 
-    def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
+    def score(self, answers: Answers, split: SplitName, scoring: Scoring) -> list[Score]:
         """Compute the scores of the forced choices, then those of the text."""
-        rows = super().score(answers, split, readout)
-        if readout != "text":
+        rows = super().score(answers, split, scoring)
+        if scoring != "text":
             return rows
-        sheet = self.sheet(answers, split, readout, len(np.unique(answers.layout.item)))
-        return rows + self._text(sheet, answers)
+        fields = self.fields(answers, split, scoring, len(np.unique(answers.layout.item)))
+        return rows + self._text(fields, answers)
 
-    def _text(self, sheet: Sheet, answers: Answers) -> list[Score]:
+    def _text(self, fields: ScoreFields, answers: Answers) -> list[Score]:
         texts, layout = answers.texts, answers.layout
         if texts is None:
             return []
-        rows = [sheet.row("refusal", np.mean([refuses(text) for text in texts]), False)]
-        rows.append(sheet.row("empty", np.mean([not text.strip() for text in texts]), False))
+        rows = [fields.row("refusal", np.mean([refuses(text) for text in texts]), False)]
+        rows.append(fields.row("empty", np.mean([not text.strip() for text in texts]), False))
         spoken = [text for text, width in zip(texts, layout.widths, strict=True) if width == 0]
         if spoken:
-            rows.append(sheet.row("distinct_1", distinct(spoken, 1), True))
-            rows.append(sheet.row("distinct_2", distinct(spoken, 2), True))
-            rows.append(sheet.row("identical", identical(spoken), False))
-            rows.append(sheet.row("repetition", np.mean([repetition(text) for text in spoken]), False))
+            rows.append(fields.row("distinct_1", distinct(spoken, 1), True))
+            rows.append(fields.row("distinct_2", distinct(spoken, 2), True))
+            rows.append(fields.row("identical", identical(spoken), False))
+            rows.append(fields.row("repetition", np.mean([repetition(text) for text in spoken]), False))
         if same := agreement(answers):
-            rows.append(sheet.row("agreement", same[0], True, n=same[1]))
+            rows.append(fields.row("agreement", same[0], True, n=same[1]))
         return rows
 
 

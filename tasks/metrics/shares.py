@@ -20,15 +20,15 @@ from ..answers import Answers, Layout, chosen
 from ..items import Questions, Survey
 from ..measure import MeasureOptions
 from ..sample import SHARE, Metric, Sample, tally
-from ..schema import Readout, SplitName
-from ..score import Score, Sheet
+from ..schema import Scoring, SplitName
+from ..score import Score, ScoreFields
 from ..spec import TaskSpec
 from .common import agreement, certain_answers, group_means, middle_answers, spreads, unanswered, uniform_answers
 from .distribution_distances import jensen_shannon, kl_clca, smoothed_kl, split_half, wasserstein
 from .share_reference import file_of, merges_of, reference_of
 from .share_table import load_shares
 
-BENT = "a distance: what varies only adds to it, so that resampling is biased upward near zero"
+BIASED = "a distance: what varies only adds to it, so that resampling is biased upward near zero"
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class DistanceLoss:
     target: np.ndarray
     gaps: np.ndarray
     ordered: np.ndarray
-    readout: Readout
+    scoring: Scoring
 
     def __call__(self, probs: Any) -> Any:
         like = getattr(probs, "new_tensor", np.asarray)
-        if self.readout == "argmax":
+        if self.scoring == "argmax":
             probs = like((np.arange(probs.shape[-1]) == np.asarray(probs).argmax(-1)[..., None]).astype(float))
         shares = (probs[:, self.prompts] * like(self.weight)[..., None]).sum(-2)
         scale = like(self.ordered[:, None].astype(float))
@@ -154,7 +154,7 @@ class Shares:
             )
         return tuple(found)
 
-    def loss_function(self, layout: Layout, readout: Readout) -> DistanceLoss:
+    def loss_function(self, layout: Layout, scoring: Scoring) -> DistanceLoss:
         """Return the mean distance over the items asked in the country.
 
         Wasserstein-1, or total variation without an order.
@@ -178,7 +178,7 @@ class Shares:
                 target[row, option] = cumulative[np.searchsorted(counted, codes[option])]
                 gaps[row, option] = max(step, 0) / (counted[-1] - counted[0])
         ordered = np.array([self.ordered[item] for item in asked.tolist()], dtype=bool)
-        return DistanceLoss(prompts, weight, target, gaps, ordered, readout)
+        return DistanceLoss(prompts, weight, target, gaps, ordered, scoring)
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
         """Return the country's modal answer (prompts,); the middle of the scale for items not asked in the country."""
@@ -226,33 +226,33 @@ class Shares:
         at = np.array(places)[found[offered]]
         return np.bincount(at, table.share[taken][offered], minlength=size * width).reshape(size, width)
 
-    def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
+    def score(self, answers: Answers, split: SplitName, scoring: Scoring) -> list[Score]:
         """Compute distances over the items asked in the country, also by theme; ``n`` is the number of personas."""
         layout = answers.layout
-        people = len(np.unique(layout.respondent))
-        sheet = Sheet(self.spec.name, self.country, self.reference.edition, split, readout, layout, people)
-        rows = [unanswered(sheet, answers)]
-        if readout == "text" and (same := agreement(answers)):
-            rows.append(sheet.row("agreement", same[0], True))
-        found = self._compared(answers, readout)
+        people = len(np.unique(layout.persona))
+        fields = ScoreFields(self.spec.name, self.country, self.reference.edition, split, scoring, layout, people)
+        rows = [unanswered(fields, answers)]
+        if scoring == "text" and (same := agreement(answers)):
+            rows.append(fields.row("agreement", same[0], True))
+        found = self._compared(answers, scoring)
         if not found:
             return rows
         compared = np.concatenate([alike.items for alike, _ in found])
-        sample = self.sample(answers, readout)
+        sample = self.sample(answers, scoring)
         for metric in (*_DISTANCES, "w1"):
             values = _in_order(found, metric)
             if len(values):
                 low, high = (sample.interval(metric) if metric in sample.metrics else None) or (None, None)
-                rows.append(sheet.row(metric, values.mean(), metric in _HIGHER, low=low, high=high))
-        rows += self._themes(sheet, found)
-        rows.append(sheet.row("items", len(compared), None))
+                rows.append(fields.row(metric, values.mean(), metric in _HIGHER, low=low, high=high))
+        rows += self._themes(fields, found)
+        rows.append(fields.row("items", len(compared), None))
         if set(compared.tolist()) <= set(self.halves):  # the smallest distance that sampling noise permits
             halves = [self.halves[i] for i in sorted(compared.tolist()) if self.ordered[i]]
-            rows += [sheet.row("w1_split_half", np.mean(halves), False)] if halves else []
-        rows += spreads(sheet, answers, "w1", lambda part: self._headline(part, readout))
+            rows += [fields.row("w1_split_half", np.mean(halves), False)] if halves else []
+        rows += spreads(fields, answers, "w1", lambda part: self._headline(part, scoring))
         return rows
 
-    def _themes(self, sheet: Sheet, found: _Compared) -> list[Score]:
+    def _themes(self, fields: ScoreFields, found: _Compared) -> list[Score]:
         """Compute the headline over the items of each theme of a survey."""
         items = self.spec.items
         if not isinstance(items, Survey):
@@ -260,20 +260,20 @@ class Shares:
         values = _in_order(found, "w1")
         names = np.array([items.items[items.ids[i]].dimension for alike, _ in found for i in alike.items])
         names = names[np.argsort(np.concatenate([alike.items for alike, _ in found]))]
-        return [sheet.row(f"w1_{name}", values[names == name].mean(), False) for name in dict.fromkeys(names.tolist())]
+        return [fields.row(f"w1_{name}", values[names == name].mean(), False) for name in dict.fromkeys(names.tolist())]
 
-    def sample(self, answers: Answers, readout: Readout) -> Sample:
+    def sample(self, answers: Answers, scoring: Scoring) -> Sample:
         """Return each persona's distribution over the options of each item: the distances, and ``accuracy_sampled``.
 
-        Only ``accuracy_sampled`` is linear in them; a distance is not, and ``BENT`` gives the reason why it has no
+        Only ``accuracy_sampled`` is linear in them; a distance is not, and ``BIASED`` gives the reason why it has no
         interval.
         """
-        layout, spread = answers.layout, chosen(answers, readout)
+        layout, spread = answers.layout, chosen(answers, scoring)
         answered, width = spread.sum(-1) > 0, layout.codes.shape[1]
         columns = []
         for option in range(width):
             values = np.where(answered, spread[:, option], np.nan)
-            columns.append(tally(layout.respondent, layout.item * width + option, values, len(layout.items) * width))
+            columns.append(tally(layout.persona, layout.item * width + option, values, len(layout.items) * width))
         sums, counts = (np.sum([column[place] for column in columns], axis=0) for place in (1, 2))
         valid = counts[:, np.array(self.items) * width].any(0)
         asked = np.array(self.items)[valid]
@@ -282,20 +282,20 @@ class Shares:
         whole = np.concatenate(cells or [np.zeros(0)]).astype(int)
         metrics = {}
         for name in _SAMPLED if any(each.ordered.any() for each in alike) else _UNORDERED:
-            bent = None if name in _HIGHER else BENT
-            metrics[name] = Metric(whole, partial(_mean_over, alike, name), name in _HIGHER, SHARE, bent)
-        return Sample("respondents", columns[0][0], sums, counts, metrics)
+            biased = None if name in _HIGHER else BIASED
+            metrics[name] = Metric(whole, partial(_mean_over, alike, name), name in _HIGHER, SHARE, biased)
+        return Sample("personas", columns[0][0], sums, counts, metrics)
 
-    def _headline(self, answers: Answers, readout: Readout) -> float:
-        values = _in_order(self._compared(answers, readout), "w1")
+    def _headline(self, answers: Answers, scoring: Scoring) -> float:
+        values = _in_order(self._compared(answers, scoring), "w1")
         return float(values.mean()) if len(values) else float("nan")
 
-    def _compared(self, answers: Answers, readout: Readout) -> _Compared:
+    def _compared(self, answers: Answers, scoring: Scoring) -> _Compared:
         """Return the model's distribution over the codes that count, by item.
 
         Items without a valid answer are left out.
         """
-        spread = chosen(answers, readout)
+        spread = chosen(answers, scoring)
         answered = spread.sum(-1) > 0
         means = group_means(spread[answered], answers.layout.item[answered], len(answers.layout.items))
         found = []

@@ -18,14 +18,14 @@ from ..answers import Answers, Layout, item_means, read
 from ..countries import name_of
 from ..measure import MeasureOptions
 from ..sample import Metric, Sample, quotient, tally
-from ..schema import Readout, SplitName
+from ..schema import Scoring, SplitName
 from ..score import COLLAPSED, Score
 from ..spec import TaskSpec
 from .common import agreement, middle_answers
 from .hofstede import CONSTANTS, ITEMS, NORMS, distance, inverse, is_collapsed, means_with, terms, total, weights
 from .reference import DIMENSIONS, scores_of
 
-BENT = "a squared distance: what varies only adds to it, so that resampling is biased upward near zero"
+BIASED = "a squared distance: what varies only adds to it, so that resampling is biased upward near zero"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SurveyLoss:
     codes: np.ndarray
     matrix: np.ndarray
     offset: np.ndarray
-    readout: Readout
+    scoring: Scoring
     norm: str
 
     def __call__(self, probs: Any) -> Any:
@@ -53,7 +53,7 @@ class SurveyLoss:
     def terms(self, probs: Any) -> Any:
         """Compute each index's term of the loss, (population, 6)."""
         like = getattr(probs, "new_tensor", np.asarray)  # torch keeps its graph, dtype and device
-        answers = read(probs, like(self.codes), self.readout)
+        answers = read(probs, like(self.codes), self.scoring)
         return terms(answers @ like(self.matrix.T) + like(self.offset), self.norm)
 
 
@@ -84,7 +84,7 @@ class HofstedeSurvey:
         """Return the codes of the countries with all six scores in an edition."""
         return scores_of(spec, edition).complete
 
-    def loss_function(self, layout: Layout, readout: Readout) -> SurveyLoss:
+    def loss_function(self, layout: Layout, scoring: Scoring) -> SurveyLoss:
         """Return the loss of answers to these prompts under one answer scoring and the norm of the options.
 
         Raises:
@@ -93,7 +93,7 @@ class HofstedeSurvey:
         if len(np.unique(layout.item)) < len(ITEMS):
             raise UsageError(f"{self.spec.name}: its loss needs all its items; take a task of labels or pairs.")
         matrix = weights() @ item_means(layout)
-        return SurveyLoss(layout.codes, matrix, self.shift - self.target, readout, self.options.norm)
+        return SurveyLoss(layout.codes, matrix, self.shift - self.target, scoring, self.options.norm)
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
         """Return codes (prompts,) by inverse modelling: the integer answers whose indices are nearest to the target."""
@@ -112,73 +112,77 @@ class HofstedeSurvey:
         probs = np.maximum(1 - abs(layout.codes - means[:, None]), 0)
         return {"world mean": Answers(layout, probs[None], np.zeros((1, len(layout))))}
 
-    def score(self, answers: Answers, split: SplitName, readout: Readout) -> list[Score]:
+    def score(self, answers: Answers, split: SplitName, scoring: Scoring) -> list[Score]:
         """Compute all metrics of one split under one answer scoring.
 
         ``loss`` uses the option orders that fitting may use; the other orders of the split have their own
         ``loss_<order>``. Unparsed texts are left out of the means and counted in ``unparsed``.
         """
-        wordings, orders = answers.layout.asked_wordings, answers.layout.asked_orders
+        paraphrases, orders = answers.layout.asked_paraphrases, answers.layout.asked_orders
         usual = self._usual(answers)
-        rows = list(self._aggregate(answers, readout, wordings, usual))
+        rows = list(self._aggregate(answers, scoring, paraphrases, usual))
         for order in orders:
             if order not in usual:
-                rows += self._turned(answers, readout, wordings, order, rows)
-        base = {"task": self.spec.name, "country": self.country, "readout": readout, "split": split}
+                rows += self._turned(answers, scoring, paraphrases, order, rows)
+        base = {"task": self.spec.name, "country": self.country, "scoring": scoring, "split": split}
         identity = {"edition": self.scores.edition, "constants": self.options.constants}
-        return [Score(**base, **identity, **{"wordings": wordings, "orders": usual} | row) for row in rows]
+        return [Score(**base, **identity, **{"paraphrases": paraphrases, "orders": usual} | row) for row in rows]
 
     def _usual(self, answers: Answers) -> tuple[str, ...]:
         """Return the presented orders that fitting may use; all orders if none of them was presented."""
         orders, fitted = answers.layout.asked_orders, self.spec.metadata.splits.fit.orders
         return tuple(order for order in orders if order in fitted) or orders
 
-    def sample(self, answers: Answers, readout: Readout) -> Sample:
+    def sample(self, answers: Answers, scoring: Scoring) -> Sample:
         """Return the item means of every persona in the orders that fitting may use: ``loss`` and the six indices."""
-        asked = answers.take(answers.layout.where(answers.layout.asked_wordings, self._usual(answers)))
+        asked = answers.take(answers.layout.where(answers.layout.asked_paraphrases, self._usual(answers)))
         layout = asked.layout
-        found = tally(layout.respondent, layout.item, asked.values(readout)[0], len(ITEMS))
+        found = tally(layout.persona, layout.item, asked.values(scoring)[0], len(ITEMS))
         matrix = weights()
-        metrics = {"loss": Metric(np.arange(len(ITEMS)), self._distance, higher_is_better=False, bent=BENT)}
+        metrics = {"loss": Metric(np.arange(len(ITEMS)), self._distance, higher_is_better=False, biased=BIASED)}
         for row, name in enumerate(DIMENSIONS):
             cells = np.flatnonzero(matrix[row])
             reach = 2 * abs(matrix[row]).sum()  # each of its four answers lies within two points of the middle
             bounds = (self.shift[row] - reach, self.shift[row] + reach)
             metrics[name] = Metric(cells, partial(_index, matrix[row, cells], self.shift[row]), bounds=bounds)
-        return Sample("respondents", *found, metrics)
+        return Sample("personas", *found, metrics)
 
     def _distance(self, means: np.ndarray) -> np.ndarray:
         """Compute the loss (...,) of item means (..., 24)."""
         return distance(means @ weights().T + self.shift - self.target, "sse")
 
     def _aggregate(
-        self, answers: Answers, readout: Readout, wordings: tuple[str, ...], orders: tuple[str, ...]
+        self, answers: Answers, scoring: Scoring, paraphrases: tuple[str, ...], orders: tuple[str, ...]
     ) -> Iterator[dict[str, Any]]:
-        asked = answers.take(answers.layout.where(wordings, orders))
-        people = len(np.unique(asked.layout.respondent))
+        asked = answers.take(answers.layout.where(paraphrases, orders))
+        people = len(np.unique(asked.layout.persona))
         base: dict[str, Any] = {"n": people, "higher_is_better": None}
-        if readout == "text":
+        if scoring == "text":
             unparsed = float(np.isnan(asked.values("text")).mean())
             yield base | {"metric": "unparsed", "value": unparsed, "higher_is_better": False}
             if same := agreement(asked):
                 yield base | {"metric": "agreement", "value": same[0], "higher_is_better": True}
         else:
-            yield base | {"metric": "outside_mass", "value": float(asked.outside.mean()), "higher_is_better": False}
-        means = self._item_means(asked, readout)
+            yield base | {"metric": "off_options", "value": float(asked.off_options.mean()), "higher_is_better": False}
+        means = self._item_means(asked, scoring)
         if np.isnan(means).any():
             return  # an item without a single valid answer has no mean, so no index can be computed
         note = COLLAPSED if is_collapsed(means) else None
         error = weights() @ means + self.shift - self.target
         base["note"] = note
         yield from self._losses(error, base)
-        yield from self._indices(asked, readout, base)
+        yield from self._indices(asked, scoring, base)
         yield base | {"metric": "spread", "value": float(means.std())}
         yield base | {"metric": "distinct", "value": float(len(np.unique(np.round(means))))}
         yield base | {"metric": "collapsed", "value": float(note is not None), "higher_is_better": False}
-        if len(wordings) > 1:
-            each = [self._loss(asked.take(asked.layout.where((name,), orders)), readout) for name in wordings]
+        if len(paraphrases) > 1:
+            each = [self._loss(asked.take(asked.layout.where((name,), orders)), scoring) for name in paraphrases]
             if not np.isnan(each).any():
-                yield base | {"metric": "loss_wording_spread", "value": float(np.ptp(each)), "higher_is_better": False}
+                yield base | {
+                    "metric": "loss_paraphrase_spread",
+                    "value": float(np.ptp(each)),
+                    "higher_is_better": False,
+                }
 
     def _losses(self, error: np.ndarray, base: dict[str, Any]) -> Iterator[dict[str, Any]]:
         lower = base | {"higher_is_better": False}
@@ -188,42 +192,42 @@ class HofstedeSurvey:
         skill = 1 - float(distance(error, "sse") / null) if null > 0 else 0.0
         yield base | {"metric": "skill", "norm": "sse", "value": skill, "higher_is_better": True}
 
-    def _indices(self, asked: Answers, readout: Readout, base: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _indices(self, asked: Answers, scoring: Scoring, base: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Compute each index and its error, with an interval if 20 or more personas differ sufficiently."""
-        index = weights() @ self._item_means(asked, readout) + self.shift
-        sample = self.sample(asked, readout)
+        index = weights() @ self._item_means(asked, scoring) + self.shift
+        sample = self.sample(asked, scoring)
         for row, name in enumerate(DIMENSIONS):
             low, high = sample.interval(name) or (None, None)
             yield base | {"metric": name, "value": float(index[row]), "low": low, "high": high}
             yield base | {"metric": f"{name}_error", "value": float(index[row] - self.target[row])}
 
     def _turned(
-        self, answers: Answers, readout: Readout, wordings: tuple[str, ...], order: str, rows: list[dict[str, Any]]
+        self, answers: Answers, scoring: Scoring, paraphrases: tuple[str, ...], order: str, rows: list[dict[str, Any]]
     ) -> Iterator[dict[str, Any]]:
         """Compute the loss of the same paraphrases with the options in another order."""
-        asked = answers.take(answers.layout.where(wordings, (order,)))
-        value = self._loss(asked, readout)
-        if readout == "text":
+        asked = answers.take(answers.layout.where(paraphrases, (order,)))
+        value = self._loss(asked, scoring)
+        if scoring == "text":
             unparsed = {"metric": f"unparsed_{order}", "value": float(np.isnan(asked.values("text")).mean())}
             yield unparsed | {"n": rows[0]["n"], "higher_is_better": False, "orders": (order,)}
         usual = next((row["value"] for row in rows if row["metric"] == "loss"), np.nan)
         if np.isnan(value) or np.isnan(usual):
             return
-        note = COLLAPSED if is_collapsed(self._item_means(asked, readout)) else None
+        note = COLLAPSED if is_collapsed(self._item_means(asked, scoring)) else None
         base = {"n": rows[0]["n"], "higher_is_better": False, "norm": "sse", "note": note}
         yield base | {"metric": f"loss_{order}", "value": value, "orders": (order,)}
         both = {"note": None, "orders": ("natural", order)}
         yield base | {"metric": "loss_order_spread", "value": abs(value - usual)} | both
 
-    def _loss(self, asked: Answers, readout: Readout) -> float:
-        error = weights() @ self._item_means(asked, readout) + self.shift - self.target
+    def _loss(self, asked: Answers, scoring: Scoring) -> float:
+        error = weights() @ self._item_means(asked, scoring) + self.shift - self.target
         return float(distance(error, "sse"))
 
     @staticmethod
-    def _item_means(asked: Answers, readout: Readout) -> np.ndarray:
+    def _item_means(asked: Answers, scoring: Scoring) -> np.ndarray:
         """Compute the mean valid answer (24,) of each item; NaN for an item without one."""
         item = asked.layout.item
-        _, sums, counts = tally(np.zeros_like(item), item, asked.values(readout)[0], len(ITEMS))
+        _, sums, counts = tally(np.zeros_like(item), item, asked.values(scoring)[0], len(ITEMS))
         return quotient(sums, counts)[0]
 
 

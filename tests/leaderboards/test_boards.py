@@ -22,12 +22,12 @@ from culteval.leaderboards.suite import read_suite
 from culteval.tasks.answers import Answers
 from culteval.tasks.metrics.hofstede import means_with
 from culteval.tasks.metrics.reference import scores_of
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 
 
 def saying(means):
-    """Answers to vsm13 with these item means: the same in every wording, so that fit and heldout agree."""
-    layout = protocol(spec_of("vsm13"), Asking()).layout
+    """Answers to vsm13 with these item means: the same in every paraphrase, so that fit and heldout agree."""
+    layout = render_protocol(spec_of("vsm13"), ProtocolOptions()).layout
     probs = np.maximum(1 - abs(layout.codes - np.clip(means, 1, 5)[layout.item][:, None]), 0)
     return {"vsm13": Answers(layout, probs[None], np.zeros((1, len(layout))))}
 
@@ -41,8 +41,8 @@ def answers(seed, strength=0.5):
 def folder(tmp_path, submit):
     """Five prefixes made for Brazil (one seed twice), two searches and nothing for the United States and Brazil."""
     for seed in range(5):
-        submit(tmp_path / f"u{seed}", answers(seed, 0.1), "BR", "untrained", seed, settings={"tokens": 10})
-    submit(tmp_path / "u0us", answers(0, 0.1), "US", "untrained", 0, settings={"tokens": 10})
+        submit(tmp_path / f"u{seed}", answers(seed, 0.1), "BR", "random_prefix", seed, settings={"tokens": 10})
+    submit(tmp_path / "u0us", answers(0, 0.1), "US", "random_prefix", 0, settings={"tokens": 10})
     for code in ("US", "BR"):
         submit(tmp_path / f"de{code}", answers(90), code, "de", allowed=960)
         submit(tmp_path / f"naive{code}", answers(0, 0.1), code, "naive")
@@ -63,11 +63,11 @@ def test_the_control_is_one_row_for_every_country(folder, country):
     """Its prompts look at no country: runs made for Brazil are scored against the United States, each seed once."""
     rows = rows_of(by_country(folder)[country])
     control = rows["random prefix (5)"]
-    assert not any("untrained" in name for name in rows)
+    assert not any("random_prefix" in name for name in rows)
     column = headline_of(spec_of("vsm13"))
     values = [
         next(s.value for s in load_submission(folder / f"u{seed}" / "submission").score(country)
-             if (s.metric, s.readout, s.split) == ("loss", "expected", "heldout")) for seed in range(5)
+             if (s.metric, s.scoring, s.split) == ("loss", "expected", "heldout")) for seed in range(5)
     ]  # fmt: skip
     assert column.find(control.scores).value == pytest.approx(fmean(values))
     assert control.spread["loss", "expected", "heldout"] == pytest.approx(stdev(values))
@@ -109,7 +109,7 @@ def test_the_control_s_spread_is_exported(folder):
     told = {
         row["aligner"]: row["spread"]
         for row in json.loads(done.stdout)
-        if (row["metric"], row["readout"], row["split"]) == place
+        if (row["metric"], row["scoring"], row["split"]) == place
     }
     control = next(row for row in by_country(folder)["US"].baselines if row.spread)
     assert told.pop(control.name) == control.spread[place] > 0
@@ -132,13 +132,13 @@ def test_what_a_board_owes_is_said(folder, submit):
     for board in by_country(folder).values():  # one prefix has no spread: it stands as the run it is
         assert "no random-prefix control" in " | ".join(board.notes)
         assert True not in {row.improvement for row in board.rows()}  # what lies above the constant may be one or not
-    assert "untrained s0" in rows_of(by_country(folder)["US"])
+    assert "random_prefix s0" in rows_of(by_country(folder)["US"])
 
 
 def test_controls_of_two_lengths_must_both_be_beaten(folder, submit):
     """Longer prefixes that wander farther are a row of their own, and an improvement is one over both."""
     for seed in range(4):
-        submit(folder / f"long{seed}", answers(50 + seed, 3.0), "US", "untrained", seed, settings={"tokens": 40})
+        submit(folder / f"long{seed}", answers(50 + seed, 3.0), "US", "random_prefix", seed, settings={"tokens": 40})
     rows = rows_of(by_country(folder)["US"])
     assert {"random prefix (5), tokens 10", "random prefix (4), tokens 40"} <= set(rows)
     assert not any(row.improvement for name, row in rows.items() if "prefix" not in name)
@@ -202,7 +202,7 @@ def test_sets_of_six_countries(folder, submit, monkeypatch):
     sets = {each.name: each for each in aligned_sets(entries(folder, print), TaskCache())}
     assert sets["icl s0"].countries == tuple(sorted(codes)) and sets["icl s1"].centred is None
     assert sets["icl s0"].centred.explained_variance["all"] == pytest.approx(0)
-    assert not any(name.startswith("untrained") for name in sets)
+    assert not any(name.startswith("random_prefix") for name in sets)
     text = CliRunner().invoke(cli, ["leaderboard", "show", str(folder)]).output
     line = next(line for line in text.splitlines() if line.strip().startswith("icl s0 "))
     (*_, table) = text.partition(": between-country R2")

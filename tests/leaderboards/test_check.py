@@ -115,7 +115,9 @@ def spend(manifest, forwards):
 def praise(folder):
     """A score beside those that the answers give."""
     scores = scored(folder)
-    (folder / "scores.json").write_text(json.dumps([*scores, scores[0] | {"metric": "judged_side", "value": 1.0}]))
+    (folder / "scores.json").write_text(
+        json.dumps([*scores, scores[0] | {"metric": "judged_pole_accuracy", "value": 1.0}])
+    )
 
 
 def mark(board, *keys):
@@ -303,7 +305,7 @@ def test_a_bad_entry_is_not_migrated(board):
 def test_random_prefixes_are_drawn_anew_and_large_adapters_lie_elsewhere(tiny, tmp_path, monkeypatch):
     from culteval.leaderboards import publish
 
-    for flags in (["untrained", "--set", "tokens=3", "--seed", 5], ["random", "--set", "tokens=2", "--budget", 12]):
+    for flags in (["random_prefix", "--set", "tokens=3", "--seed", 5], ["random", "--set", "tokens=2", "--budget", 12]):
         assert culteval(*BASE, "--model", tiny(), "--out", tmp_path / "runs", "--aligner", *flags)[0] == 0
     runs, board = sorted((tmp_path / "runs").iterdir()), tmp_path / "board"
     monkeypatch.setattr(publish, "MOST_KEPT", 100)
@@ -311,12 +313,12 @@ def test_random_prefixes_are_drawn_anew_and_large_adapters_lie_elsewhere(tiny, t
     assert error.count("is not added") == 1  # of the random prefix nothing is missing
     assert not list(board.glob("*/adapter"))
     code, out, error = verify(tiny, board)
-    assert code == 0 and out.count("matches") == 1 and "untrained" in out and "the adapter is missing" in error
+    assert code == 0 and out.count("matches") == 1 and "random_prefix" in out and "the adapter is missing" in error
     (random,) = (run for run in runs if "-random-" in run.name)
     shutil.copytree(random / "adapter", tmp_path / "elsewhere" / entry(board, "random").name)
     code, out, error = verify(tiny, board, "--adapters", tmp_path / "elsewhere")
     assert code == 0 and out.count("matches") == 2, error
-    rewrite(entry(board, "untrained"), lambda manifest: manifest.update(seed=6))
+    rewrite(entry(board, "random_prefix"), lambda manifest: manifest.update(seed=6))
     assert "its seed gives another random prefix" in verify(tiny, board)[2]
 
 
@@ -459,7 +461,7 @@ def swap_codes(rows):
 def weigh_nothing(rows):
     """As an API that tells no probabilities."""
     for row in rows:
-        row["probs"], row["outside"] = [], 1.0
+        row["probs"], row["off_options"] = [], 1.0
 
 
 WRITTEN = {

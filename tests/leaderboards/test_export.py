@@ -44,7 +44,7 @@ def quiz(home, name, share, seed):
     right = np.array([question.right[0] - 1 for question in spec.items.questions])
     chosen = np.where(knows, right, (right + 1) % 4)[layout.item]
     probs = np.where(np.arange(layout.codes.shape[1]) == chosen[:, None], 0.94, 0.02)
-    answers = Answers(layout, probs[None], given["culture_core"].outside)
+    answers = Answers(layout, probs[None], given["culture_core"].off_options)
     shutil.rmtree(path)
     write_submission(path, manifest.model_dump(mode="json", exclude={"answers"}), {"culture_core": answers})
 
@@ -69,10 +69,10 @@ def test_csv_is_read_back_and_no_cell_is_a_formula(board_folder, tmp_path):
     rows = list(csv.DictReader(io.StringIO(call("export", tmp_path, "--format", "csv"))))
     assert {row["aligner"] for row in rows if row["submission"]} == {"'=1+1"} and rows[0]["model"] == "'@SUM(A1)"
     board = board_of(tmp_path)
-    told = {(row["metric"], row["readout"], row["split"]): float(row["value"]) for row in rows if row["submission"]}
+    told = {(row["metric"], row["scoring"], row["split"]): float(row["value"]) for row in rows if row["submission"]}
     for column in tables.columns(board):
         found = column.find(board.standings[0].row.scores)
-        assert told[column.metric, column.readout, column.split] == found.value
+        assert told[column.metric, column.scoring, column.split] == found.value
     assert json.loads(call("export", board_folder, "--format", "json"))[0]["suite"] == read_suite().version
     assert {(row["seconds"], row["tokens"]) for row in rows} == {("2.5", "5"), ("", "")}  # rows of no aligner have none
 
@@ -127,7 +127,7 @@ def test_an_export_reads_each_answers_file_once(tmp_path, monkeypatch):
     for number, share in enumerate((1.0, 0.1, 0.2, 0.3)):
         quiz(tmp_path, f"q{number}", share, number)
     for seed in (1, 2):
-        write(tmp_path, f"prefix{seed}", task="culture_core", country="US", aligner="untrained", seed=seed)
+        write(tmp_path, f"prefix{seed}", task="culture_core", country="US", aligner="random_prefix", seed=seed)
     read = []
 
     def counted(path, *more):

@@ -1,9 +1,12 @@
 """The published board's numbers, to the last digit: what the code gave on 28 November 2026 is what it gives now.
 
 ``tests/data/numbers.json.xz`` was written by this module (``python -m tests.leaderboards.test_numbers``) before the
-harness was taken apart and put together anew. It holds every number of every board, all scores of all entries, scores
-against all countries, comparisons, identification and between-country agreement. ``tests/data/submissions.json.xz`` has
-small submissions with their scores, of what the board lacks: answers in text, calibration, respondents.
+harness was taken apart and put together anew. It was written again with version 2 of submissions, which has other names
+of metrics, aligners and entries: all numbers were equal, except that means and standard deviations over random prefixes
+are sums in order of seed since, and differ by 5e-16 of their size. It holds every number of every board, all scores of
+all entries, scores against all countries, comparisons, identification and between-country agreement.
+``tests/data/submissions.json.xz`` has small submissions of version 1 with their scores, of what the board lacks:
+answers in text, calibration, personas.
 A change that is to move a number writes the file anew and says so in its commit; any other change leaves it alone.
 
 All are compared to the last digit but comparisons: these average over prompts by another order of sums where a
@@ -17,13 +20,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from culteval.errors import InputError
 from culteval.harness.analysis.compare import compare, read_sides
 from culteval.harness.analysis.country_distance import distances_to_countries
 from culteval.harness.scoring.score import TaskCache
 from culteval.harness.scoring.submission import load_submission
+from culteval.harness.submissions.reader import read_manifest
 from culteval.leaderboards.boards import boards
 from culteval.leaderboards.country_sets import aligned_sets
 from culteval.leaderboards.entries import entries
+from culteval.leaderboards.migrate import migrate
 from culteval.leaderboards.suite import read_suite
 
 RESULTS = Path(__file__).parents[2] / "leaderboards" / "results"
@@ -33,14 +39,21 @@ ALL_COUNTRIES = (("US", "de"), ("SA", "naive"))
 PAIRS = (("US", "naive", "US", "de"), ("US", "naive", "US", "clca"), ("SA", "icl", "CN", "icl"))
 SETS = ("de", "augmented")
 COUNTRIES = ("BR", "CN", "DE", "IN", "SA", "US")
-DIFFERENCE = ("metric", "readout", "split", "a", "b", "difference", "low", "high", "p", "adjusted", "n", "detectable")
-ITEM = ("item", "likely_a", "likely_b", "mean_a", "mean_b", "shift", "p", "adjusted")
-SCORED = ("metric", "readout", "split", "value", "low", "high", "n", "note")
+SEEDS = {("US", "naive"): 0, ("US", "clca"): 2, ("BR", "de"): 0, ("IN", "augmented"): 0, ("SA", "de"): 0}  # else 1
+DIFFERENCE = ("metric", "scoring", "split", "a", "b", "difference", "low", "high", "p", "adjusted", "n", "detectable")
+ITEM = ("item", "likely_a", "likely_b", "mean_a", "mean_b", "change", "p", "adjusted")
+PRESENT = {  # metrics of version 1 that have another name
+    "outside_mass": "off_options", "side": "pole_accuracy", "side_order_spread": "pole_accuracy_order_spread",
+    "loss_wording_spread": "loss_paraphrase_spread",
+}  # fmt: skip
+SCORED = ("metric", "scoring", "split", "value", "low", "high", "n", "note")
 
 
 def folder(country, aligner):
-    """The first entry of a country and aligner."""
-    return min(RESULTS.glob(f"vsm13-{country}-{aligner}-*"))
+    """The entry of a country and aligner with the seed that was stored."""
+    seed = SEEDS.get((country, aligner), 1)
+    found = [path for path in RESULTS.glob(f"vsm13-{country}-{aligner}-*") if read_manifest(path).seed == seed]
+    return min(found)
 
 
 def rows(scores):
@@ -68,8 +81,8 @@ def of_board(board):
 def of_comparison(one):
     """A comparison of one task: every difference and every item, without the sentences."""
     differences = [[getattr(row, name) for name in DIFFERENCE] for row in one.differences]
-    items = [[getattr(row, name) for name in ITEM] for row in one.moved]
-    return [one.task, one.country, one.a, one.b, one.readout, one.answers, differences, items]
+    items = [[getattr(row, name) for name in ITEM] for row in one.changes]
+    return [one.task, one.country, one.a, one.b, one.scoring, one.answers, differences, items]
 
 
 def of_agreement(one):
@@ -82,7 +95,7 @@ def of_agreement(one):
 
 def of_set(one):
     """An aligned set of the board."""
-    return [one.title, one.aligner, one.seed, one.readout, list(one.countries), of_agreement(one.centred)]
+    return [one.title, one.aligner, one.seed, one.scoring, list(one.countries), of_agreement(one.centred)]
 
 
 def of_identification(one):
@@ -97,7 +110,7 @@ def numbers(runs):
     found = {
         "boards": {" ".join(board.key): of_board(board) for board in boards(runs, shelf, read_suite())},
         "scores": {entry.name: rows(entry.scores) for entry in runs},
-        "sets": [of_set(each) for each in aligned_sets(runs, shelf)],
+        "sets": sorted((of_set(each) for each in aligned_sets(runs, shelf)), key=lambda each: each[:3]),
         "all countries": {},
         "comparisons": [],
         "identification": {},
@@ -148,11 +161,21 @@ def test_the_published_boards_numbers_are_as_they_were():
 
 @pytest.mark.parametrize("name", ["vsm13-US-random", "cdeval_core-US-icl", "text"])
 def test_scores_of_small_submissions_are_as_they_were(tmp_path, name):
+    """Read a submission of version 1 by its migration: fields have other names, scores are the same."""
     stored = read(SMALL)[name]
+    (tmp_path / name).mkdir()
     for file, text in stored["files"].items():
-        (tmp_path / file).write_text(text, encoding="utf-8")
-    odd = list(differing(stored["scores"], json.loads(json.dumps(rows(load_submission(tmp_path).score())))))
-    assert len(stored["scores"]) and not odd, (len(odd), odd[:5])
+        (tmp_path / name / file).write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match="leaderboard migrate"):
+        load_submission(tmp_path / name)
+    assert migrate(tmp_path, None, pytest.fail) == 1
+    (entry,) = tmp_path.iterdir()
+    old = {
+        key: [[PRESENT.get(cells[0], cells[0]), *cells[1:]] for cells in cells_by_place]
+        for key, cells_by_place in stored["scores"].items()
+    }
+    odd = list(differing(old, json.loads(json.dumps(rows(load_submission(entry).score())))))
+    assert len(old) and not odd, (len(odd), odd[:5])
 
 
 def main():

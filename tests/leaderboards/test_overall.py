@@ -16,10 +16,10 @@ def show(folder, form="json"):
     return json.loads(done.stdout) if form == "json" else done.stdout
 
 
-def value(folder, metric="skill", readout="expected"):
+def value(folder, metric="skill", scoring="expected"):
     """The held-out headline of a submission, as ``culteval score`` has it."""
     rows = score(folder)
-    (found,) = [row for row in rows if (row.metric, row.readout, row.split) == (metric, readout, "heldout")]
+    (found,) = [row for row in rows if (row.metric, row.scoring, row.split) == (metric, scoring, "heldout")]
     return found.value
 
 
@@ -86,7 +86,7 @@ def test_between_country_r2_by_hand(tmp_path):
     model = []
     for at, code in enumerate(codes):
         rows = score(write(tmp_path, code, country=code, seed=at, tilt=0.3))
-        index = {row.metric: row.value for row in rows if (row.readout, row.split) == ("expected", "heldout")}
+        index = {row.metric: row.value for row in rows if (row.scoring, row.split) == ("expected", "heldout")}
         model.append([index[name] for name in DIMENSIONS])
     for name in codes:  # one set: the seed of all of them is the same
         manifest = tmp_path / name / "manifest.json"
@@ -106,7 +106,7 @@ def test_random_prefixes_of_two_models_are_two_rows(tmp_path):
 
     values = {}
     for model, seeds in (("tiny-8B", (0, 1, 2)), ("my-tiny-8B", (3, 4, 5))):
-        made = [write(tmp_path, f"{model}{n}", aligner="untrained", model=model, seed=n) for n in seeds]
+        made = [write(tmp_path, f"{model}{n}", aligner="random_prefix", model=model, seed=n) for n in seeds]
         values[f"random prefix {model} float32"] = [value(path) for path in made]
     write(tmp_path, "de", seed=9)
     found = {name: row for name, row in by_row(show(tmp_path), "skill").items() if "prefix" in name}

@@ -56,7 +56,7 @@ def six_countries(tmp_path_factory):
     """Pages of one aligner aligned to six countries, which answers the same for all."""
     home = tmp_path_factory.mktemp("six")
     for code in ("BR", "CN", "DE", "IN", "JP", "US"):
-        fitted = {"tasks": ["vsm13"], "country": code, "readout": "expected", "norm": "sse"}
+        fitted = {"tasks": ["vsm13"], "country": code, "scoring": "expected", "norm": "sse"}
         write(home / "in", f"{EVIL[1:4]}-{code}", aligner=EVIL, country=code, fitted=fitted)
     site.build(home / "in", home / "out", pytest.fail)
     return home / "out"
@@ -127,7 +127,7 @@ def test_boards_read_outs_splits_and_columns(visit):
     before = page.locator("td.main").all_inner_texts()
     page.select_option("#split", "fit")
     assert page.locator("td.main").all_inner_texts() != before
-    page.select_option("#readout", "argmax")
+    page.select_option("#scoring", "argmax")
     page.select_option("#task", "culture_core")
     assert (
         "cultural" in page.locator("h1").inner_text().lower()

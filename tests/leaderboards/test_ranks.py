@@ -14,9 +14,9 @@ def fake(values, intervals=None, seeds=None, better=True, answers=None):
     headline, entries = rank.headline_of(spec), []
     for number, value in enumerate(values):
         low, high = intervals[number] if intervals else (None, None)
-        score = {"task": spec.name, "country": "SA", "metric": headline.metric, "readout": headline.readout,
+        score = {"task": spec.name, "country": "SA", "metric": headline.metric, "scoring": headline.scoring,
                  "split": "heldout", "value": value, "low": low, "high": high, "n": 9, "edition": "e",
-                 "higher_is_better": better, "wordings": ("A",), "orders": ("natural",)}  # fmt: skip
+                 "higher_is_better": better, "paraphrases": ("A",), "orders": ("natural",)}  # fmt: skip
         group, seed = seeds[number] if seeds else (number, 0)
         said = answers[number] if answers else number
         manifest = {"tasks": [{"name": spec.name, "hash": "0" * 64, "country": "SA"}], "country": "SA", "seed": seed,

@@ -10,7 +10,7 @@ from culteval.harness.registry import spec_of
 from culteval.harness.scoring.submission import load_submission
 from culteval.harness.submissions.manifest import SUBMISSION
 from culteval.tasks.answers import Answers
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 from culteval.tasks.score import Score
 
 from ..harness.runs.test_run import culteval
@@ -26,12 +26,12 @@ def importable(monkeypatch):
 
 def same_everywhere():
     """The third option as the answer to everything."""
-    layout = protocol(spec_of("vsm13"), Asking()).layout
+    layout = render_protocol(spec_of("vsm13"), ProtocolOptions()).layout
     return {"vsm13": Answers(layout, (layout.codes == 3)[None].astype(float), np.zeros((1, len(layout))))}
 
 
 def own_scores(rows):
-    return {(score.metric, score.readout, score.split): score.value for score in rows}
+    return {(score.metric, score.scoring, score.split): score.value for score in rows}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def wrong(run):
     for code in OTHERS:
         if code != "SA":
             rows = load_submission(run / SUBMISSION).score(code)
-            skills += [s.value for s in rows if (s.metric, s.readout, s.split) == ("skill", "expected", "heldout")]
+            skills += [s.value for s in rows if (s.metric, s.scoring, s.split) == ("skill", "expected", "heldout")]
     assert len(skills) == len(OTHERS) - 1
     return np.mean(skills)
 

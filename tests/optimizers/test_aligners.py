@@ -39,8 +39,8 @@ VARIANTS = {
     "one presentation a step": ("gd", ["tokens=3", "presentations=1", "start=noise", "schedule=constant"]),
     "descent from the mean": ("gd", ["tokens=3", "start=mean"]),
     "labels": ("gd", ["tokens=3", "target=labels"]),
-    "five labels of one wording a step": ("gd", ["tokens=3", "target=labels", "presentations=1", "items=5"]),
-    "retold in one order": ("augmented", ["tokens=3", "orders=natural", "outside=0", "averaged=1"]),
+    "five labels of one paraphrase a step": ("gd", ["tokens=3", "target=labels", "presentations=1", "items=5"]),
+    "retold in one order": ("augmented", ["tokens=3", "orders=natural", "off_options=0", "averaged=1"]),
     "evolution in a subspace": ("de", ["tokens=3", "population=6", "space=random", "dimensions=8", "start=persona"]),
     "evolution begun anew": ("de", ["tokens=3", "population=5", "restart=1", "racing=false"]),
     "swarm begun anew": ("pso", ["tokens=3", "population=4", "dimensions=6", "restart=1"]),
@@ -71,9 +71,9 @@ class Memory(Checkpoint):
             raise KeyboardInterrupt
 
 
-def objective_of(name="vsm13", readout="expected", code="SA"):
+def objective_of(name="vsm13", scoring="expected", code="SA"):
     spec = spec_of(name)
-    return fit_objective(spec, country(code), readout, MeasureOptions(), 0, 0), len(spec.items.ids)
+    return fit_objective(spec, country(code), scoring, MeasureOptions(), 0, 0), len(spec.items.ids)
 
 
 def made(aligned):
@@ -150,7 +150,7 @@ def spoiled(tiny, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["naive", "icl", "untrained", *SMALL])
+@pytest.mark.parametrize("name", ["naive", "icl", "random_prefix", *SMALL])
 def test_a_weight_that_is_not_a_number_is_told_in_a_line(name, spoiled, tmp_path):
     given = ["run", "--aligner", name, "--task", "vsm13", "--model", str(spoiled), "--dtype", "float32", "--no-compare"]
     given += ["--threads", "1", "--budget", "14", "--out", str(tmp_path / "runs")]
@@ -164,7 +164,7 @@ def test_a_weight_that_is_not_a_number_is_told_in_a_line(name, spoiled, tmp_path
 def test_an_untrained_prompt_is_one_of_random_search_s_first(load):
     model, (objective, items) = load("llama", True), objective_of()
     budget = Budget(0, items)
-    aligned = find("aligners", "untrained")(aligner_settings("untrained", ["tokens=3"])).align(
+    aligned = find("aligners", "random_prefix")(aligner_settings("random_prefix", ["tokens=3"])).align(
         model, objective, budget, np.random.default_rng(5), Memory(budget)
     )
     one = align("random", model, objective, Budget(objective.cost, items), seed=5)
@@ -184,10 +184,10 @@ def test_gradients_are_those_of_small_steps(load):
     assert losses[1] < 0.9 * losses[0]
 
 
-@pytest.mark.parametrize("readout", ["expected", "argmax"])
+@pytest.mark.parametrize("scoring", ["expected", "argmax"])
 @pytest.mark.parametrize("name", ["gd", "augmented"])
-def test_labels_have_a_gradient_whatever_the_read_out(name, readout, load):
-    model, (objective, items) = load("llama", True), objective_of(readout=readout)
+def test_labels_have_a_gradient_whatever_the_read_out(name, scoring, load):
+    model, (objective, items) = load("llama", True), objective_of(scoring=scoring)
     before = objective.loss(model.answer(objective.prompts).probs)[0]
     settings = aligner_settings(name, ["tokens=6", "target=labels", "rate=0.5"])
     budget = Budget(6 * objective.cost * 40, items)
@@ -196,7 +196,7 @@ def test_labels_have_a_gradient_whatever_the_read_out(name, readout, load):
 
 
 def test_labels_are_learned_some_items_a_step(load):
-    model, (objective, items) = load("llama", True), objective_of(readout="argmax")
+    model, (objective, items) = load("llama", True), objective_of(scoring="argmax")
     flags = ["tokens=20", "target=labels", "presentations=1", "items=12", "rate=0.5", "start=mean"]
     budget = Budget(36 * 300, items)
     aligner = find("aligners", "gd")(aligner_settings("gd", flags))
@@ -243,7 +243,7 @@ def test_descent_has_patience_and_needs_a_gradient(load):
     settings = aligner_settings("gd", ["tokens=2", "rate=10", "patience=1", "schedule=constant"])
     find("aligners", "gd")(settings).align(model, objective, budget, np.random.default_rng(0), Memory(budget))
     assert budget.spent < budget.total
-    stiff, _ = objective_of(readout="argmax")
+    stiff, _ = objective_of(scoring="argmax")
     with pytest.raises(UsageError, match="no gradient"):
         align("gd", model, stiff, Budget(10**6, items))
     with pytest.raises(UsageError, match="one step costs 6"):
@@ -266,7 +266,7 @@ def test_a_small_share_of_the_steps_averages_the_last(load):
     np.testing.assert_array_equal(*found)
 
 
-def test_presentations_are_wordings_by_orders():
+def test_presentations_are_paraphrases_by_orders():
     objective, _ = objective_of("cdeval_core")
     parts = presentations(objective.prompts.layout)
     assert len(parts) == 2 and sorted(np.concatenate(parts).tolist()) == list(range(len(objective.prompts)))

@@ -155,7 +155,7 @@ def test_gpu_needs_one_for_its_own_models(bench):
 
 
 def test_scaling(bench, tmp_path):
-    sizes = {"items": (3, 6), "wordings": (1, 2), "respondents": (1, 2), "population": (1, 2)}
+    sizes = {"items": (3, 6), "paraphrases": (1, 2), "personas": (1, 2), "population": (1, 2)}
     sizes |= {"soft tokens": (0, 1, 10), "width": (32, 64)}
     rows = bench("scaling", "--out", str(tmp_path / "scaling.svg"), sizes=sizes)
     for factor, values in sizes.items():

@@ -40,7 +40,7 @@ def test_as_many_are_asked_as_the_presets_say():
 def test_every_item_is_asked_once():
     prompts = questions()
     assert len(prompts) == 44 == len(set(prompts.layout.item.tolist()))
-    assert prompts.layout.asked_orders == ("natural",) and len(prompts.layout.asked_wordings) == 1
+    assert prompts.layout.asked_orders == ("natural",) and len(prompts.layout.asked_paraphrases) == 1
 
 
 def test_metrics_are_those_of_the_shares_with_a_bucket(general):
@@ -152,15 +152,17 @@ def test_probabilities_have_the_same_metrics(general):
 def test_a_collapsed_model_is_told_apart_from_one_that_answers(general):
     one = Replies(people(lambda k, i, may: may[0]), general)
     other = Replies(people(lambda k, i, may: may[-1] if (k, i) == (0, 0) else may[0]), general)
-    assert metrics.habits(one, one) == {"commonest": 1.0, "moved": 0.0, "shift": 0.0}
+    assert metrics.habits(one, one) == {"modal_share": 1.0, "changed_answers": 0.0, "total_variation": 0.0}
     found = metrics.habits(other, one)
-    assert found["moved"] == 1 and found["commonest"] == pytest.approx(1 - 1 / 352)
+    assert found["changed_answers"] == 1 and found["modal_share"] == pytest.approx(1 - 1 / 352)
     lopsided = tuple((1.0, *row[1:-1], 0.0) if len(row) > 1 else row for row in even())
-    assert metrics.habits(Replies(people(lambda k, i, may: may[0], probs=lopsided), general), one)["shift"] > 0.1
+    assert (
+        metrics.habits(Replies(people(lambda k, i, may: may[0], probs=lopsided), general), one)["total_variation"] > 0.1
+    )
     heading, cells = tables.changes(change(Country("US"), one, other, np.random.default_rng(0)))
     shown = {row[0]: dict(zip(heading, row, strict=True)) for row in cells}
-    assert shown["commonest"]["before"] == "1.0000*" and shown["moved"]["after"] == "1"
-    assert shown["moved"]["n"] == "352"
+    assert shown["modal_share"]["before"] == "1.0000*" and shown["changed_answers"]["after"] == "1"
+    assert shown["changed_answers"]["n"] == "352"
 
 
 def test_personas_are_system_prompts(load, tmp_path, monkeypatch):
@@ -301,7 +303,12 @@ def test_gone_on_with_a_finished_study_asks_nobody(study):
 
 def test_a_study_in_which_nothing_moves_says_so():
     def row(arm, moved, commonest, **compared):
-        return {"country": "US", "arm": arm, "metrics": {"moved": moved, "commonest": commonest}, **compared}
+        return {
+            "country": "US",
+            "arm": arm,
+            "metrics": {"changed_answers": moved, "modal_share": commonest},
+            **compared,
+        }
 
     equal = {"difference": 0.0, "standard_error": 0.0, "higher_is_better": False, "p": None}
     alike = [{"metric": metric, **equal} for metric in tables.JUDGED]

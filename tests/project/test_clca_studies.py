@@ -46,7 +46,11 @@ def test_evaluate_shows_before_and_after_and_keeps_both(lora, tiny, tmp_path):
     told = json.loads(done.stdout)
     found = {row["metric"]: row for row in told["metrics"]}
     assert set(clca_tables.SHOWN) == set(found) and told["personas"] == 6
-    assert found["moved"]["n"] == 6 * 44 and 0 < found["commonest"]["after"] <= 1 and found["shift"]["after"] > 0
+    assert (
+        found["changed_answers"]["n"] == 6 * 44
+        and 0 < found["modal_share"]["after"] <= 1
+        and found["total_variation"]["after"] > 0
+    )
     folder = Path(told["folder"])
     assert json.loads((folder / "evaluation.json").read_text()) == told["metrics"]
     assert (folder / "evaluation.md").read_text().startswith("| metric | better | before |")

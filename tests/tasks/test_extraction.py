@@ -1,4 +1,4 @@
-"""Tests of the text read-out: what counts as an answer, what as none, and readings known to be generous."""
+"""Tests of the text answer scoring: what counts as an answer, what as none, and readings known to be generous."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from culteval.harness.scoring.score import score_answers
 from culteval.harness.scoring.submission import load_submission
 from culteval.tasks.countries import country as resolve
 from culteval.tasks.measure import MeasureOptions
-from culteval.tasks.prompts import Asking, of_split, protocol, render
+from culteval.tasks.prompts import ProtocolOptions, of_split, render, render_protocol
 
 from ..command import invoked
 from ..submission_files import rows_of
@@ -57,7 +57,7 @@ def test_stock_lm_eval_gives_the_same_headline(name, tiny, load):
     text = spec.output_type == "generate_until"
     answers = AlignedModel(load("llama", True)).answer(prompts, most_tokens=spec.most_tokens if text else 0)
     rows = score_answers(spec, answers, spec.metadata.default_country, MeasureOptions(), "naive")
-    mine = {r.metric: r.value for r in rows if (r.split, r.readout) == ("heldout", spec.default_readout)}
+    mine = {r.metric: r.value for r in rows if (r.split, r.scoring) == ("heldout", spec.default_scoring)}
     assert spec.metadata.headline.metric in spec.metrics
     for metric in spec.metrics:
         if metric in mine:
@@ -77,30 +77,30 @@ def test_a_run_writes_and_scores_a_submission(name, tiny, tmp_path):
     again = json.loads(call("score", result["submission"], "--json"))["scores"]
     assert again == [row for row in result["scores"] if row["aligner"] == "naive"]
     manifest = json.loads((Path(result["submission"]) / "manifest.json").read_text())
-    assert manifest["answers"]["rows"] == len(protocol(spec, Asking()))
+    assert manifest["answers"]["rows"] == len(render_protocol(spec, ProtocolOptions()))
     if name == "probes":
         lines = rows_of(Path(result["submission"]))
         opened = [line for line in lines if line["item"].startswith("s")]
         assert opened and all(line["probs"] == [] and isinstance(line["text"], str) for line in opened)
 
 
-def test_a_limit_cuts_wordings_and_respondents_never_items(tiny, tmp_path):
+def test_a_limit_cuts_paraphrases_and_personas_never_items(tiny, tmp_path):
     flags = ["--model", tiny(), "--out", tmp_path, "--json", "--no-compare", "--limit", "1", "--personas", "3"]
     result = json.loads(call("run", "--aligner", "naive", "--task", "wvs", *flags))
     lines = rows_of(Path(result["submission"]))
-    assert {line["wording"] for line in lines} == {"A", "C"} and {line["respondent"] for line in lines} == {0}
+    assert {line["paraphrase"] for line in lines} == {"A", "C"} and {line["persona"] for line in lines} == {0}
     assert len({line["item"] for line in lines}) == 44
-    assert {tuple(row["wordings"]) for row in result["scores"]} == {("A",), ("C",)}
+    assert {tuple(row["paraphrases"]) for row in result["scores"]} == {("A",), ("C",)}
 
 
 def test_calibrated_read_outs_are_named_and_off_by_default(tiny, tmp_path):
     flags = ["--model", tiny(), "--out", tmp_path, "--json", "--no-compare"]
     plain = json.loads(call("run", "--aligner", "naive", "--task", "general", *flags))["scores"]
-    assert {row["readout"] for row in plain} == {"argmax", "expected"}
+    assert {row["scoring"] for row in plain} == {"argmax", "expected"}
     both = json.loads(call("run", "--aligner", "naive", "--task", "general", *flags, "--calibrate"))["scores"]
-    found = {row["readout"] for row in both if row["aligner"] == "naive"}
+    found = {row["scoring"] for row in both if row["aligner"] == "naive"}
     assert found == {"argmax", "expected", "argmax_calibrated", "expected_calibrated"}
-    key = ("metric", "readout", "split")
+    key = ("metric", "scoring", "split")
     naive = {tuple(row[k] for k in key): row["value"] for row in plain if row["aligner"] == "naive"}
     with_free = {tuple(row[k] for k in key): row["value"] for row in both if row["aligner"] == "naive"}
     assert {name: with_free[name] for name in naive} == pytest.approx(naive, abs=1e-6)
@@ -112,7 +112,7 @@ def test_a_language_is_a_task(tiny, tmp_path):
     flags = ["--model", tiny(), "--out", tmp_path, "--json", "--no-compare", "--aligner", "naive", "--personas", "1"]
     result = json.loads(call("run", "--task", "vsm13_zh", *flags))
     assert {row["task"] for row in result["scores"]} == {"vsm13_zh"}
-    prompts = protocol(spec_of("vsm13_zh"), Asking(1))
+    prompts = render_protocol(spec_of("vsm13_zh"), ProtocolOptions(1))
     assert all(re.search("[\u4e00-\u9fff]", text.splitlines()[0]) for text in prompts.texts)
 
 
@@ -140,7 +140,9 @@ def test_an_aligner_that_looks_for_held_out_prompts_finds_none(name):
     spec = spec_of(name)
     country = resolve(spec.metadata.default_country)
     objective = fit_objective(spec, country, "expected", MeasureOptions(), 2, 0)
-    heldout = set(render(spec, "heldout", Asking(2)).texts) - set(render(spec, "fit", Asking(2)).texts)
+    heldout = set(render(spec, "heldout", ProtocolOptions(2)).texts) - set(
+        render(spec, "fit", ProtocolOptions(2)).texts
+    )
     assert heldout and not set(objective.prompts.texts) & heldout
     assert of_split(spec, objective.prompts.layout, "fit").all()
     asked = {objective.prompts.layout.items[i] for i in objective.prompts.layout.item}
@@ -156,7 +158,7 @@ def test_an_aligner_that_looks_for_held_out_prompts_finds_none(name):
         for seed in range(3):
             told = objective.paraphrased(np.random.default_rng(seed), order)
             assert not {line for text in told.prompts.texts for line in text.split("\n")} & pieces
-            assert len(told.prompts) == len(objective.prompts) // len(spec.metadata.splits.fit.wordings) // len(
+            assert len(told.prompts) == len(objective.prompts) // len(spec.metadata.splits.fit.paraphrases) // len(
                 spec.metadata.splits.fit.orders
             )
 
@@ -190,8 +192,8 @@ def test_a_judge_s_prompts_and_verdicts_are_kept_and_scored(probed, tiny):
     (folder / JUDGE).write_text(json.dumps(record | {"verdicts_sha256": hashlib.sha256(text.encode()).hexdigest()}))
     rows = {r.metric: r for r in load_submission(folder).score() if r.metric.startswith("judged")}
     assert rows["judged_neither"].value == pytest.approx(sum(v["verdict"] == "neither" for v in edited) / len(edited))
-    assert 0 < rows["judged_side"].value < 1
-    assert rows["judged_side"].n == sum(v["verdict"] in ("high", "low") for v in edited)
+    assert 0 < rows["judged_pole_accuracy"].value < 1
+    assert rows["judged_pole_accuracy"].n == sum(v["verdict"] in ("high", "low") for v in edited)
     assert rows["judged_unread"].value == pytest.approx(sum(v["verdict"] is None for v in edited) / len(edited))
     (folder / JUDGE).write_text(json.dumps(record | {"answers_sha256": "0" * 64}))
     with pytest.raises(InputError, match="other answers"):

@@ -76,7 +76,7 @@ def test_task_validate(home, inputs):
 SURVEY = """language: en
 codes: {agree: [1, 2, 3]}
 items: {a: {scale: agree, stem: how, dimension: x}, b: {scale: agree, stem: null, dimension: y, split: fit}}
-wordings:
+paraphrases:
   A: {instruction: "One number.", scales: {agree: [aye, "", nay]}, stems: {how: "How so:"}, items: {a: "A?", b: "B?"}}
   B: {instruction: "A number.", scales: {agree: [yea, "", nope]}, stems: {how: "Why:"}, items: {a: "Aa?", b: "Bb?"}}
 """

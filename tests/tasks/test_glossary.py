@@ -15,7 +15,7 @@ from culteval.leaderboards.render import between, records
 from culteval.tasks import glossary
 from culteval.tasks.answers import Answers
 from culteval.tasks.measure import MeasureOptions, countries_of
-from culteval.tasks.prompts import Asking, layout_of
+from culteval.tasks.prompts import ProtocolOptions, layout_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +34,7 @@ def shipped():
 def test_every_metric_of_a_shipped_task_is_explained(name):
     """Answers with probabilities and texts, content-free items among them, give all that the task can yield."""
     spec = spec_of(name)
-    layout = layout_of(spec, Asking(0, 0, None, True))
+    layout = layout_of(spec, ProtocolOptions(0, 0, None, True))
     probs = np.random.default_rng(0).dirichlet(np.ones(layout.codes.shape[1]), (1, len(layout))) * layout.inside
     probs /= np.maximum(probs.sum(-1, keepdims=True), 1e-9)
     parsed = np.where(layout.widths > 0, layout.codes[:, 0], -1)
@@ -49,14 +49,16 @@ def test_every_metric_of_a_shipped_task_is_explained(name):
         assert scores
         for score in scores:
             found.add(score.metric)
-            assert score.readout in glossary.READOUTS and score.split in glossary.SPLITS
+            assert score.scoring in glossary.SCORINGS and score.split in glossary.SPLITS
             entry, higher = glossary.term(score.metric), score.higher_is_better
             assert entry is not None, f"tasks/glossary.py lacks {score.metric}"
             assert higher is None or entry.better in ("", "higher" if higher else "lower"), score.metric
     assert not [metric for metric in found if glossary.term(metric) is None]
 
 
-@pytest.mark.parametrize("metric", ["judged_side", "judged_neither", "judged_unread", "w1_split_half", "pdi_error"])
+@pytest.mark.parametrize(
+    "metric", ["judged_pole_accuracy", "judged_neither", "judged_unread", "w1_split_half", "pdi_error"]
+)
 def test_metrics_that_need_more_than_answers(metric):
     assert glossary.term(metric)
 
@@ -72,7 +74,7 @@ def test_the_columns_of_all_tables_are_explained():
     known |= {one.label.lower() for one in glossary.METRICS.values()} | set(glossary.DIMENSION_LABELS)
     assert {heading.lower() for heading in between.HEADINGS} <= known
     provenance = {"kind", "task", "country", "variant", "suite", "source", "note", "basis"}
-    scores = {"metric", "readout", "split", "value", "low", "high", "spread"}
+    scores = {"metric", "scoring", "split", "value", "low", "high", "spread"}
     marks = {"verified", "point_estimate_only", "submission", "survey_evaluations"}
     assert set(records.FIELDS) - provenance - scores - marks <= known
     script = (ROOT / "leaderboards" / "templates" / "board.js").read_text(encoding="utf-8")

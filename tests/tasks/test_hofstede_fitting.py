@@ -81,17 +81,17 @@ def random_answers(seed, split="fit", people=0, population=1):
     return Answers(layout, probs, rng.uniform(0, 1, (population, len(layout))))
 
 
-@pytest.mark.parametrize("readout", ["expected", "argmax"])
+@pytest.mark.parametrize("scoring", ["expected", "argmax"])
 @pytest.mark.parametrize(("norm", "metric"), [("sse", "loss"), ("l2", "l2"), ("l1", "l1")])
 @pytest.mark.parametrize("constants", ["world", "zero"])
-def test_the_objective_is_the_score_s_loss(constants, norm, metric, readout):
+def test_the_objective_is_the_score_s_loss(constants, norm, metric, scoring):
     aim = measure("CN", constants=constants, norm=norm)
     answers = random_answers(5, people=3, population=3)
-    losses = aim.loss_function(answers.layout, readout)(answers.probs)
+    losses = aim.loss_function(answers.layout, scoring)(answers.probs)
     assert losses.shape == (3,)
     for member in range(3):
-        one = Answers(answers.layout, answers.probs[member : member + 1], answers.outside[member : member + 1])
-        scored = table(aim.score(one, "fit", readout))[metric].value
+        one = Answers(answers.layout, answers.probs[member : member + 1], answers.off_options[member : member + 1])
+        scored = table(aim.score(one, "fit", scoring))[metric].value
         assert losses[member] == pytest.approx(scored, rel=1e-12)
 
 
@@ -115,8 +115,8 @@ def test_rows_in_another_order_score_the_same(seed):
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["expected", "argmax"]), st.sampled_from(["SA", "US", "IN"]))
 @settings(max_examples=25, deadline=None)
-def test_relations_between_metrics(seed, readout, code):
-    rows = table(measure(code).score(random_answers(seed, "heldout"), "heldout", readout))
+def test_relations_between_metrics(seed, scoring, code):
+    rows = table(measure(code).score(random_answers(seed, "heldout"), "heldout", scoring))
     value = {name: row.value for name, row in rows.items()}
     errors = [value[f"{name}_error"] for name in DIMENSIONS]
     null = {"SA": 1870.49974, "US": 3983.015869, "IN": 1580.725546}[code]

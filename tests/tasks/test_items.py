@@ -1,4 +1,4 @@
-"""What tasks ask: survey items with true codes, questions in frames, splits by tag, respondents drawn in a chain."""
+"""What tasks ask: survey items with true codes, questions in templates, splits by tag, personas drawn in a chain."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ import yaml
 from culteval.errors import InputError
 from culteval.harness.registry import spec_path, table
 from culteval.tasks.items import Question, Questions, Survey, free_id, free_kind
-from culteval.tasks.personas import OWN, Population, draw, panel
-from culteval.tasks.prompts import Asking, all_items, asked, of_split, protocol, render, split_items
+from culteval.tasks.personas import OWN, Population, draw, draw_personas
+from culteval.tasks.prompts import (
+    ProtocolOptions,
+    all_items,
+    count_answers,
+    of_split,
+    render,
+    render_protocol,
+    split_items,
+)
 from culteval.tasks.spec import load_spec
 from pydantic import ValidationError
 
@@ -32,7 +40,7 @@ items:
   t: {scale: ten, stem: null, dimension: d, split: fit}
   g: {scale: gap, stem: null, dimension: d, split: heldout}
   own: {scale: plain, stem: null, dimension: d, split: heldout}
-wordings:
+paraphrases:
   W:
     instruction: Number only.
     scales: {zero: ["no", perhaps, "yes"], ten: [worst, "", "", "", middle, "", "", "", "", best], gap: [a, b, c],
@@ -40,7 +48,7 @@ wordings:
     stems: {s: Are you in}
     items: {z: "a club?", t: "Life?", g: "Gap?", own: "Own?"}
 """)
-FRAMES = {"f": "Pick.\n{question}\n{options}", "b": "In {country}:\n{options}", "f_open": "Say: {question}"}
+TEMPLATES = {"f": "Pick.\n{question}\n{options}", "b": "In {country}:\n{options}", "f_open": "Say: {question}"}
 QUESTIONS = [
     {"id": "q1", "question": "One?", "options": ["p", "q", "r"], "answer": 2, "country": "SA", "split": "fit"},
     {"id": "q2", "question": "Two?", "options": ["p", "q"], "answers": [1, 2], "split": "heldout"},
@@ -48,7 +56,7 @@ QUESTIONS = [
 ]
 METADATA = {
     "version": 1.0, "title": "t", "construct": "c", "measure": "accuracy", "languages": ["en"], "default_country": "SA",
-    "readouts": ["argmax"], "headline": {"metric": "accuracy", "higher_is_better": True},
+    "scorings": ["argmax"], "headline": {"metric": "accuracy", "higher_is_better": True},
     "licence": {"code": "c", "data": "d"}, "citation": "c",
 }  # fmt: skip
 
@@ -66,8 +74,10 @@ def changed(base, *path, value):
     return data
 
 
-def questions(rows=None, frames=None):
-    return Questions.model_validate({"language": "en", "frames": frames or FRAMES, "questions": rows or QUESTIONS})
+def questions(rows=None, templates=None):
+    return Questions.model_validate(
+        {"language": "en", "templates": templates or TEMPLATES, "questions": rows or QUESTIONS}
+    )
 
 
 def write_spec(folder, items, splits, **metadata):
@@ -75,7 +85,7 @@ def write_spec(folder, items, splits, **metadata):
     if isinstance(items, dict):
         name, text, more = "items.yaml", yaml.safe_dump(items, sort_keys=False), {}
     else:
-        name, text, more = "q.jsonl", "\n".join(json.dumps(row) for row in items), {"frames": FRAMES}
+        name, text, more = "q.jsonl", "\n".join(json.dumps(row) for row in items), {"templates": TEMPLATES}
     (folder / name).write_text(text, encoding="utf-8")
     meta = METADATA | more | {"items": name, "splits": splits} | metadata
     spec = {"task": "small", "output_type": "multiple_choice", "metadata": meta}
@@ -108,7 +118,7 @@ def test_a_survey_item_letter_by_letter(item, order, text, choices):
 
 
 def test_empty_labels_at_the_ends_of_a_scale():
-    survey = Survey.model_validate(changed(SURVEY, "wordings", "W", "scales", "zero", value=["", "mid", ""]))
+    survey = Survey.model_validate(changed(SURVEY, "paraphrases", "W", "scales", "zero", value=["", "mid", ""]))
     assert survey.present("z", "W", "natural").text == "Number only.\n0\n1 = mid\n2\nAre you in a club?"
 
 
@@ -120,25 +130,26 @@ def test_a_survey_says_what_it_holds():
     assert (free_id("fit", "a:b"), free_kind("free:fit:a:b"), free_kind("z")) == ("free:fit:a:b", "a:b", "")
 
 
-SECOND = copy.deepcopy(SURVEY["wordings"]["W"])
+SECOND = copy.deepcopy(SURVEY["paraphrases"]["W"])
 SECOND["scales"]["gap"] = ["a", "b"]
-SCALES, TEXTS = ("wordings", "W", "scales"), ("wordings", "W", "items")
+SCALES, TEXTS = ("paraphrases", "W", "scales"), ("paraphrases", "W", "items")
 
 
 @pytest.mark.parametrize(
     "path, value, says",
     [
-        (TEXTS, {"z": "?", "t": "?", "g": "?"}, r"wordings\.W\.items.*'own'"),
-        ((*TEXTS, "extra"), "?", r"wordings\.W\.items.*'extra'"),
+        (TEXTS, {"z": "?", "t": "?", "g": "?"}, r"paraphrases\.W\.items.*'own'"),
+        ((*TEXTS, "extra"), "?", r"paraphrases\.W\.items.*'extra'"),
         (("items", "t", "scale"), "eleven", "no labels for scale 'eleven' of item t"),
         (("items", "z", "stem"), "nix", "no text for stem 'nix' of item z"),
-        (("wordings", "V"), SECOND, "scale 'gap' has another number of labels"),
+        (("paraphrases", "V"), SECOND, "scale 'gap' has another number of labels"),
         ((*SCALES, "plain"), ["x"], "1 labels; a scale has 2 to 26"),
         ((*SCALES, "plain"), [str(i) for i in range(27)], "27 labels"),
         (("codes", "gap"), [1, 2], "3 labels for 2 codes"), (("codes", "gap"), [1, 5, 2], r"codes\.gap: codes ascend"),
         (("codes", "gap"), [1, 1, 2], r"codes\.gap: codes ascend"),
         (("codes", "gap"), [-1, 1, 2], r"codes\.gap: codes ascend"),
-        ((*SCALES, "plain"), ["x", "x"], "the same label"), (("items",), {}, "items"), (("wordings",), {}, "wordings"),
+        ((*SCALES, "plain"), ["x", "x"], "the same label"), (("items",), {}, "items"),
+        (("paraphrases",), {}, "paraphrases"),
         (("items", "z", "split"), "control", "split"), (("items", "z", "colour"), "red", "colour"),
     ],
 )  # fmt: skip
@@ -151,7 +162,7 @@ def test_malformed_surveys_are_refused(path, value, says):
 
 
 @pytest.mark.parametrize(
-    "item, frame, order, text, choices",
+    "item, template, order, text, choices",
     [
         ("q1", "f", "natural", "Pick.\nOne?\nA. p\nB. q\nC. r", "ABC"),
         ("q1", "f", "reversed", "Pick.\nOne?\nA. r\nB. q\nC. p", "CBA"),
@@ -161,21 +172,21 @@ def test_malformed_surveys_are_refused(path, value, says):
         ("free:heldout:2", "f", "reversed", "Pick.\nN/A\nA. N/A\nB. N/A", "BA"),
     ],
 )  # fmt: skip
-def test_a_question_letter_by_letter(item, frame, order, text, choices):
+def test_a_question_letter_by_letter(item, template, order, text, choices):
     asks = questions()
-    assert asks.present(item, frame, order) == (text, tuple(choices))
+    assert asks.present(item, template, order) == (text, tuple(choices))
     assert asks.codes(item) == tuple(range(1, len(choices) + 1))
-    bare = questions(frames={"f": "Say.\n{question}\n{options}"})  # an open question without a frame of its own
+    bare = questions(templates={"f": "Say.\n{question}\n{options}"})  # an open question without a template of its own
     assert bare.present("q3", "f", "natural") == ("Say.\nOpen?", ())
 
 
-@pytest.mark.parametrize("frame", ["{question}\n{options}", "{options}\n{question}"])
-def test_a_strangers_braces_are_text(frame):
+@pytest.mark.parametrize("template", ["{question}\n{options}", "{options}\n{question}"])
+def test_a_strangers_braces_are_text(template):
     row = {"id": "q", "question": "{options} of {country}, {question}?", "options": ["{question}", "{options}"],
            "country": "SA"}  # fmt: skip
-    text = questions([row], {"f": frame}).present("q", "f", "natural").text
+    text = questions([row], {"f": template}).present("q", "f", "natural").text
     lines = "A. {question}\nB. {options}"
-    assert text == frame.replace("{options}", "@").replace("{question}", row["question"]).replace("@", lines)
+    assert text == template.replace("{options}", "@").replace("{question}", row["question"]).replace("@", lines)
 
 
 def test_questions_say_what_they_hold():
@@ -206,8 +217,8 @@ def test_malformed_questions_are_refused(change, says):
 def test_questions_with_an_id_twice_or_an_idle_frame():
     with pytest.raises(ValidationError, match="'q2' is there twice"):
         questions([*QUESTIONS, QUESTIONS[1]])
-    with pytest.raises(ValidationError, match=r"frames\.f: holds neither"):
-        questions(frames={"f": "In {country}."})
+    with pytest.raises(ValidationError, match=r"templates\.f: holds neither"):
+        questions(templates={"f": "In {country}."})
 
 
 @pytest.mark.parametrize("name", ["free:speech", "free:will:4"])
@@ -224,7 +235,10 @@ def test_an_id_that_looks_content_free_is_asked_or_refused(name):
 @pytest.mark.parametrize("mark", ["\u2028", "\x85"])
 def test_a_line_separator_within_a_question_is_json_and_read(tmp_path, mark):
     row = QUESTIONS[0] | {"question": f"One{mark}two?"}
-    splits = {"fit": {"wordings": ["f"], "orders": ["natural"]}, "heldout": {"wordings": ["b"], "orders": ["natural"]}}
+    splits = {
+        "fit": {"paraphrases": ["f"], "orders": ["natural"]},
+        "heldout": {"paraphrases": ["b"], "orders": ["natural"]},
+    }
     write_spec(tmp_path, [row], splits)
     (tmp_path / "q.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     assert load_spec(tmp_path / "small.yaml").items.by_id["q1"].question == row["question"]
@@ -232,23 +246,27 @@ def test_a_line_separator_within_a_question_is_json_and_read(tmp_path, mark):
 
 # Splits and what is asked of them
 
-BOTH = {name: {"wordings": ["W"], "orders": ["natural"], "items": name} for name in ("fit", "heldout")}
+BOTH = {name: {"paraphrases": ["W"], "orders": ["natural"], "items": name} for name in ("fit", "heldout")}
 TAGGED = {
-    "fit": {"wordings": ["f"], "orders": ["natural"], "items": "fit"},
-    "heldout": {"wordings": ["f"], "orders": ["natural", "reversed"], "items": "heldout"},
-    "control": {"wordings": ["b"], "orders": ["reversed"]},
+    "fit": {"paraphrases": ["f"], "orders": ["natural"], "items": "fit"},
+    "heldout": {"paraphrases": ["f"], "orders": ["natural", "reversed"], "items": "heldout"},
+    "control": {"paraphrases": ["b"], "orders": ["reversed"]},
 }
 
 
 def test_items_go_to_the_split_that_they_are_tagged_for(tmp_path):
     spec = write_spec(tmp_path, QUESTIONS, TAGGED)
-    assert [split_items(spec, name, Asking()) for name in TAGGED] == [("q1",), ("q2", "q3"), ("q1", "q2", "q3")]
-    free = Asking(calibrate=True)
+    assert [split_items(spec, name, ProtocolOptions()) for name in TAGGED] == [
+        ("q1",),
+        ("q2", "q3"),
+        ("q1", "q2", "q3"),
+    ]
+    free = ProtocolOptions(calibrate=True)
     assert split_items(spec, "fit", free) == ("q1", "free:fit:3")
     assert split_items(spec, "heldout", free) == ("q2", "q3", "free:heldout:2")
     names = {free_id(split, kind) for split in TAGGED for kind in "23"}
     assert all_items(spec, free)[:3] == ("q1", "q2", "q3") and set(all_items(spec, free)[3:]) == names
-    whole = protocol(spec, free)
+    whole = render_protocol(spec, free)
     mine = {name: [whole.texts[row] for row in np.flatnonzero(of_split(spec, whole.layout, name))] for name in TAGGED}
     assert mine["fit"] == ["Pick.\nOne?\nA. p\nB. q\nC. r", "Pick.\nN/A\nA. N/A\nB. N/A\nC. N/A"]
     assert mine["heldout"] == [
@@ -259,7 +277,7 @@ def test_items_go_to_the_split_that_they_are_tagged_for(tmp_path):
 
 def test_codes_and_widths_of_scales_of_different_lengths(tmp_path):
     spec = write_spec(tmp_path, SURVEY, BOTH)
-    layout = protocol(spec, Asking()).layout
+    layout = render_protocol(spec, ProtocolOptions()).layout
     assert [layout.items[i] for i in layout.item] == ["t", "g", "own"]
     assert layout.widths.tolist() == [10, 3, 2]
     assert layout.codes.tolist() == [list(range(1, 11)), [1, 2, 5] + [0] * 7, [1, 2] + [0] * 8]
@@ -268,11 +286,11 @@ def test_codes_and_widths_of_scales_of_different_lengths(tmp_path):
 @pytest.mark.parametrize(
     "change, says",
     [
-        ({"heldout": TAGGED["heldout"] | {"items": "fit"}}, "more than one split|wording belongs to one split"),
+        ({"heldout": TAGGED["heldout"] | {"items": "fit"}}, "more than one split|paraphrase belongs to one split"),
         ({"fit": TAGGED["heldout"], "heldout": TAGGED["fit"]}, "cannot be in fit"),
-        ({"fit": TAGGED["fit"] | {"items": "all"}}, "wording belongs to one split"),
-        ({"control": TAGGED["control"] | {"wordings": ["f"]}}, "in control and in another"),
-        ({"fit": TAGGED["fit"] | {"wordings": ["nix"]}}, "'nix'"),
+        ({"fit": TAGGED["fit"] | {"items": "all"}}, "paraphrase belongs to one split"),
+        ({"control": TAGGED["control"] | {"paraphrases": ["f"]}}, "in control and in another"),
+        ({"fit": TAGGED["fit"] | {"paraphrases": ["nix"]}}, "'nix'"),
         ({"fit": TAGGED["fit"] | {"orders": ["natural", "natural"]}}, "twice"),
     ],
 )
@@ -287,13 +305,13 @@ def test_splits_that_share_what_they_must_not(tmp_path, change, says):
 @pytest.mark.parametrize("calibrate", [False, True])
 @pytest.mark.parametrize("people, limit", [(0, None), (2, None), (3, 1), (1, 2)])
 def test_asked_counts_the_protocol(task, people, limit, calibrate):
-    spec, asking = shipped(task), Asking(people, 5, limit, calibrate)
-    whole = protocol(spec, asking)
-    assert asked(spec, asking) == len(whole) == len(whole.texts) == len(whole.choices) > 0
-    assert whole.layout.respondents == max(1, min(people, limit or people))
+    spec, protocol = shipped(task), ProtocolOptions(people, 5, limit, calibrate)
+    whole = render_protocol(spec, protocol)
+    assert count_answers(spec, protocol) == len(whole) == len(whole.texts) == len(whole.choices) > 0
+    assert whole.layout.personas == max(1, min(people, limit or people))
     for name, part in spec.metadata.splits.named.items():
         rows = of_split(spec, whole.layout, name)
-        assert set(np.array(spec.wordings)[whole.layout.wording[rows]]) == set(part.wordings[:limit])
+        assert set(np.array(spec.paraphrases)[whole.layout.paraphrase[rows]]) == set(part.paraphrases[:limit])
     assert sum(of_split(spec, whole.layout, name).sum() for name in spec.metadata.splits.named) == len(whole)
     assert any(free_kind(whole.layout.items[i]) for i in whole.layout.item) == calibrate
     assert [len(choices) for choices in whole.choices] == whole.layout.widths.tolist()
@@ -302,14 +320,14 @@ def test_asked_counts_the_protocol(task, people, limit, calibrate):
 @pytest.mark.parametrize("task", TASKS)
 def test_no_text_is_in_fit_and_in_heldout(task):
     spec = shipped(task)
-    for asking in (Asking(), Asking(3, 1)):
-        part = {name: set(render(spec, name, asking).texts) for name in spec.metadata.splits.named}
+    for protocol in (ProtocolOptions(), ProtocolOptions(3, 1)):
+        part = {name: set(render(spec, name, protocol).texts) for name in spec.metadata.splits.named}
         assert part["fit"] and part["heldout"]
         assert not part["fit"] & part["heldout"]
         assert not part.get("control", set()) & (part["fit"] | part["heldout"])
 
 
-# Respondents
+# Personas
 
 
 def years(band):
@@ -345,13 +363,23 @@ def test_shares_are_reached_given_what_they_are_given(path):
 
 def test_panels_are_drawn_from_seed_and_split():
     spec = shipped("wvs")
-    first = panel(spec, 30, 1, "fit")
-    assert first == panel(spec, 30, 1, "fit") and len(first) == 30 and not panel(spec, 0, 1, "fit")
-    assert len({first, panel(spec, 30, 1, "heldout"), panel(spec, 30, 1, "control"), panel(spec, 30, 2, "fit")}) == 4
+    first = draw_personas(spec, 30, 1, "fit")
+    assert first == draw_personas(spec, 30, 1, "fit") and len(first) == 30 and not draw_personas(spec, 0, 1, "fit")
+    assert (
+        len(
+            {
+                first,
+                draw_personas(spec, 30, 1, "heldout"),
+                draw_personas(spec, 30, 1, "control"),
+                draw_personas(spec, 30, 2, "fit"),
+            }
+        )
+        == 4
+    )
     assert all(
         re.fullmatch(r"You are a (wo)?man aged \d\d and live in .*\. You are .* class\.", text) for text in first
     )
-    assert render(spec, "fit", Asking(1, 1)).texts[0].split("\n")[0] == panel(spec, 1, 1, "fit")[0]
+    assert render(spec, "fit", ProtocolOptions(1, 1)).texts[0].split("\n")[0] == draw_personas(spec, 1, 1, "fit")[0]
 
 
 @pytest.mark.parametrize("path", [OWN, PERSONAS], ids=["own", "wvs"])
@@ -372,7 +400,7 @@ texts: {en: "{age} {job}"}
 
 def test_a_small_chain(tmp_path):
     (tmp_path / "people.yaml").write_text(yaml.safe_dump(CHAIN, sort_keys=False))
-    said = panel(write_spec(tmp_path, SURVEY, BOTH, personas="people.yaml"), 200, 0, "fit")
+    said = draw_personas(write_spec(tmp_path, SURVEY, BOTH, persona_file="people.yaml"), 200, 0, "fit")
     assert {text.split()[1] for text in said} == {"a", "b"}
     assert all(18 <= int(t.split()[0]) <= 24 if t.endswith("a") else 65 <= int(t.split()[0]) <= 85 for t in said)
 
@@ -395,4 +423,4 @@ MALFORMED = {
 def test_malformed_shares_of_people_are_refused(tmp_path, path, value):
     (tmp_path / "people.yaml").write_text(yaml.safe_dump(changed(CHAIN, *path, value=value), sort_keys=False))
     with pytest.raises(InputError, match=r"people\.yaml"):
-        panel(write_spec(tmp_path, SURVEY, BOTH, personas="people.yaml"), 50, 0, "fit")
+        draw_personas(write_spec(tmp_path, SURVEY, BOTH, persona_file="people.yaml"), 50, 0, "fit")

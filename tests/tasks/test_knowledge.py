@@ -23,20 +23,21 @@ from culteval.tasks.intervals import wilson
 from culteval.tasks.measure import MeasureOptions, measure_of
 from culteval.tasks.metrics.probes import distinct, identical, repetition
 from culteval.tasks.metrics.probes import refuses as declines
-from culteval.tasks.prompts import Asking, of_split, protocol, render
+from culteval.tasks.prompts import ProtocolOptions, of_split, render, render_protocol
 from culteval.tasks.spec import load_spec
 from scipy import stats
 
 SCORES = Path(__file__).parents[2] / "tasks" / "vsm13" / "hofstede.csv"
 SA_HIGH = {"pdi": True, "idv": True, "mas": False, "uai": False, "lto": False, "ivr": False}  # 72 48 43 64 27 14
 REFERENCE = {"file": str(SCORES), "editions": ["extended"], "default_edition": "extended", "source": "s"}
-FRAMES = {"f": "F {question}\n{options}", "g": "G {question}\n{options}"}
+TEMPLATES = {"f": "F {question}\n{options}", "g": "G {question}\n{options}"}
 METADATA = {
     "version": 1.0, "title": "t", "construct": "c", "languages": ["en"], "default_country": "SA", "citation": "c",
-    "headline": {"metric": "m", "higher_is_better": True}, "licence": {"code": "c", "data": "d"}, "frames": FRAMES,
-    "readouts": ["expected", "argmax", "text"], "reference": REFERENCE, "items": "q.jsonl",
-    "splits": {"fit": {"wordings": ["f"], "orders": ["natural"], "items": "fit"},
-               "heldout": {"wordings": ["f", "g"], "orders": ["natural", "reversed"], "items": "heldout"}},
+    "headline": {"metric": "m", "higher_is_better": True}, "licence": {"code": "c", "data": "d"},
+    "templates": TEMPLATES,
+    "scorings": ["expected", "argmax", "text"], "reference": REFERENCE, "items": "q.jsonl",
+    "splits": {"fit": {"paraphrases": ["f"], "orders": ["natural"], "items": "fit"},
+               "heldout": {"paraphrases": ["f", "g"], "orders": ["natural", "reversed"], "items": "heldout"}},
 }  # fmt: skip
 shipped = lru_cache(lambda task: load_spec(spec_path(task)))
 
@@ -78,21 +79,21 @@ def said(layout, probs):
     return Answers(layout, (probs * (layout.widths > 0)[:, None])[None], np.zeros((1, len(layout))))
 
 
-def rows_of(answers, readout):
-    """Each answer as (item, wording, order, respondent) and {code: weight}, read out by a loop."""
+def rows_of(answers, scoring):
+    """Each answer as (item, paraphrase, order, persona) and {code: weight}, read out by a loop."""
     layout = answers.layout
     for row, n in enumerate(layout.widths):
         probs = answers.probs[0, row, :n].tolist()
         spread = dict(enumerate(probs, start=1))
-        if readout == "argmax":
+        if scoring == "argmax":
             spread = {probs.index(max(probs)) + 1: 1.0}
-        elif readout == "text":
+        elif scoring == "text":
             spread = {int(answers.parsed[row]): 1.0} if answers.parsed[row] != UNPARSED else {}
-        yield (layout.items[layout.item[row]], *(int(x[row]) for x in (layout.wording, layout.order))), n, spread
+        yield (layout.items[layout.item[row]], *(int(x[row]) for x in (layout.paraphrase, layout.order))), n, spread
 
 
-def values(spec, country, answers, readout, split="heldout", **options):
-    rows = measure_of(spec, country, MeasureOptions(**options)).score(answers, split, readout)
+def values(spec, country, answers, scoring, split="heldout", **options):
+    rows = measure_of(spec, country, MeasureOptions(**options)).score(answers, split, scoring)
     assert all(math.isfinite(row.value) for row in rows)
     return {row.metric: row for row in rows}
 
@@ -110,19 +111,19 @@ def test_wilson_is_scipys(k, n):
     assert wilson(k / n, n) == pytest.approx((interval.low, interval.high), abs=1e-6) and wilson(0.0, 0) == (0, 1)
 
 
-@pytest.mark.parametrize("readout", ["expected", "argmax", "text"])
+@pytest.mark.parametrize("scoring", ["expected", "argmax", "text"])
 @pytest.mark.parametrize("country, own", [("SA", ["q1", "q2"]), ("US", ["q3"]), ("FR", ["q1", "q2", "q3", "q4"])])
-def test_accuracy_by_a_loop(tmp_path, country, own, readout):
+def test_accuracy_by_a_loop(tmp_path, country, own, scoring):
     spec = write(tmp_path, QUIZ, "accuracy")
     answers = random_answers(render(spec, "heldout").layout)
-    found = values(spec, country, answers, readout)
+    found = values(spec, country, answers, scoring)
     right = {"q1": [2], "q2": [1, 3], "q3": [4], "q4": [1]}
-    cells = list(rows_of(answers, readout))
-    hits, by_wording, letters = defaultdict(list), defaultdict(lambda: defaultdict(list)), [0.0] * 4
-    for (item, wording, order), n, spread in cells:
+    cells = list(rows_of(answers, scoring))
+    hits, by_paraphrase, letters = defaultdict(list), defaultdict(lambda: defaultdict(list)), [0.0] * 4
+    for (item, paraphrase, order), n, spread in cells:
         hit = sum(spread.get(code, 0) for code in right[item])
         hits[item].append(hit)
-        by_wording[wording][item].append(hit)
+        by_paraphrase[paraphrase][item].append(hit)
         for code, weight in spread.items():
             if n == 4:
                 letters[n - code if order else code - 1] += weight
@@ -131,7 +132,7 @@ def test_accuracy_by_a_loop(tmp_path, country, own, readout):
         "accuracy": mean([each[i] for i in own]), "accuracy_all": mean(each.values()),
         "accuracy_SA": (each["q1"] + each["q2"]) / 2, "accuracy_US": each["q3"],
         "position_bias": max(letters) / sum(letters) - 0.25, "consistency": overlap(cells),
-        "accuracy_wording_spread": np.ptp([mean([mean(part[i]) for i in own]) for part in by_wording.values()]),
+        "accuracy_paraphrase_spread": np.ptp([mean([mean(part[i]) for i in own]) for part in by_paraphrase.values()]),
     }  # fmt: skip
     assert {name: found[name].value for name in wanted} == pytest.approx(wanted)
     assert (found["accuracy"].n, found["accuracy_all"].n, found["accuracy_US"].n) == (len(own), 4, 1)
@@ -139,8 +140,8 @@ def test_accuracy_by_a_loop(tmp_path, country, own, readout):
     for bound in (low, high):  # of a fraction too, they solve Wilson's equation
         assert (share - bound) ** 2 == pytest.approx(3.8414588 * bound * (1 - bound) / len(own), abs=1e-6)
     assert low <= share <= high and low < high
-    silent, outside = (answers.parsed == UNPARSED).mean(), answers.outside.mean()
-    gone = {"unparsed": silent} if readout == "text" else {"outside_mass": outside}
+    silent, outside = (answers.parsed == UNPARSED).mean(), answers.off_options.mean()
+    gone = {"unparsed": silent} if scoring == "text" else {"off_options": outside}
     assert {name: found[name].value for name in gone} == pytest.approx(gone)
 
 
@@ -162,11 +163,11 @@ def test_questions_of_a_group_are_right_together(tmp_path):
     rows = [knows(f"g{i}", 1, "SA", size=2, group="g") for i in range(3)] + [knows("one", 1, "SA", size=2)]
     spec = write(tmp_path, [knows("t", 1, split="fit"), *rows], "accuracy")
     answers = random_answers(render(spec, "heldout").layout, 3)
-    for readout in ("expected", "argmax", "text"):
+    for scoring in ("expected", "argmax", "text"):
         whole = {"g": defaultdict(lambda: 1.0), "one": defaultdict(lambda: 1.0)}
-        for (item, *cell), _, spread in rows_of(answers, readout):
+        for (item, *cell), _, spread in rows_of(answers, scoring):
             whole[item.rstrip("012")][tuple(cell)] *= spread.get(1, 0)
-        found = values(spec, "SA", answers, readout)["accuracy"]
+        found = values(spec, "SA", answers, scoring)["accuracy"]
         assert found.value == pytest.approx(mean(mean(part.values()) for part in whole.values())) and found.n == 2
 
 
@@ -182,15 +183,15 @@ def test_answering_by_position_and_not_at_all(tmp_path):
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch"])
-@pytest.mark.parametrize("readout", ["expected", "argmax"])
+@pytest.mark.parametrize("scoring", ["expected", "argmax"])
 @pytest.mark.parametrize("country", ["SA", "FR"])
-def test_the_objective_is_one_minus_the_accuracy(country, readout, library):
+def test_the_objective_is_one_minus_the_accuracy(country, scoring, library):
     layout = render(spec := shipped("culture_core"), "fit").layout
     probs = np.concatenate([random_answers(layout, seed).probs for seed in range(3)])
     given = probs if library == "numpy" else pytest.importorskip("torch").tensor(probs)
-    losses = np.asarray(measure_of(spec, country, MeasureOptions()).loss_function(layout, readout)(given))
+    losses = np.asarray(measure_of(spec, country, MeasureOptions()).loss_function(layout, scoring)(given))
     for loss, own in zip(losses, probs, strict=True):
-        assert 1 - loss == pytest.approx(values(spec, country, said(layout, own), readout, "fit")["accuracy"].value)
+        assert 1 - loss == pytest.approx(values(spec, country, said(layout, own), scoring, "fit")["accuracy"].value)
 
 
 def test_fit_may_have_fewer_options_than_heldout(tmp_path):
@@ -200,27 +201,27 @@ def test_fit_may_have_fewer_options_than_heldout(tmp_path):
     assert values(spec, "SA", measure.constant(layout), "argmax", "fit")["accuracy"].value == 1
 
 
-@pytest.mark.parametrize("readout", ["expected", "argmax", "text"])
-def test_poles_by_a_loop(tmp_path, readout):
+@pytest.mark.parametrize("scoring", ["expected", "argmax", "text"])
+def test_poles_by_a_loop(tmp_path, scoring):
     spec = write(tmp_path, PAIRS, "poles")
     answers = random_answers(render(spec, "heldout").layout, 5)
-    found = values(spec, "SA", answers, readout)
+    found = values(spec, "SA", answers, scoring)
     side, high, first = defaultdict(list), defaultdict(list), []
-    cells = list(rows_of(answers, readout))
+    cells = list(rows_of(answers, scoring))
     for (item, _, order), _, spread in cells:
         if spread:
             high[item].append(spread.get(1, 0))
             side[item].append(spread.get(1 if SA_HIGH[item[:3]] else 2, 0))
             first.append(spread.get(2 if order else 1, 0))
     up, down = ([mean(v) for i, v in side.items() if SA_HIGH[i[:3]] is way] for way in (True, False))
-    wanted = {"side": (mean(up) + mean(down)) / 2, "position_bias": abs(2 * mean(first) - 1)}
+    wanted = {"pole_accuracy": (mean(up) + mean(down)) / 2, "position_bias": abs(2 * mean(first) - 1)}
     wanted |= {f"high_{d}": mean([mean(v) for i, v in high.items() if i[:3] == d]) for d in ("pdi", "idv", "mas")}
     wanted["consistency"] = overlap(cells)
     assert {name: found[name].value for name in wanted} == pytest.approx(wanted)
     assert found["high_mas"].n == sum(item.startswith("mas") for item in high)
-    assert "high_ivr" not in found and ("loss" in found) == (readout == "expected")
-    if readout == "expected":  # of whole options: what is outside counts
-        logs = -np.log(answers.probs[0] * (1 - answers.outside[0])[:, None])
+    assert "high_ivr" not in found and ("loss" in found) == (scoring == "expected")
+    if scoring == "expected":  # of whole options: what is outside counts
+        logs = -np.log(answers.probs[0] * (1 - answers.off_options[0])[:, None])
         pairs = list(zip((key[0][:3] for key, _, _ in cells), logs.tolist(), strict=True))
         among = -np.log(answers.probs[0])  # that of the side is among the options
         loss = mean([among[i][0 if SA_HIGH[name] else 1] for i, (name, _) in enumerate(pairs)])
@@ -232,7 +233,7 @@ def test_an_interval_rests_on_the_questions_that_were_answered(tmp_path):
     layout = render(spec := write(tmp_path, PAIRS, "poles"), "heldout").layout
     answers = replace(random_answers(layout), parsed=np.where(layout.item == 1, 1, UNPARSED))
     found = values(spec, "SA", answers, "text")
-    assert (found["side"].value, found["side"].low) == pytest.approx((1, 1 / (1 + 3.8414588)))
+    assert (found["pole_accuracy"].value, found["pole_accuracy"].low) == pytest.approx((1, 1 / (1 + 3.8414588)))
 
 
 def test_an_open_question_is_no_part_of_the_objective(tmp_path):
@@ -247,10 +248,10 @@ def test_who_answers_by_position_or_by_pole_stands_at_one_half(task, letter):
     layout = render(shipped(task), "heldout").layout
     code = np.where(layout.order == 1, 1 - letter, letter)
     found = values(shipped(task), "SA", said(layout, np.eye(2)[code]), "argmax")
-    wanted = {"side": 0.5, "position_bias": 1, "consistency": 0} | {f"high_{d}": 0.5 for d in SA_HIGH}
+    wanted = {"pole_accuracy": 0.5, "position_bias": 1, "consistency": 0} | {f"high_{d}": 0.5 for d in SA_HIGH}
     assert {name: found[name].value for name in wanted} == pytest.approx(wanted)
     found = values(shipped(task), "SA", said(layout, np.eye(2)[np.full(len(layout), letter)]), "argmax")
-    assert (found["side"].value, found["consistency"].value, found["position_bias"].value) == (0.5, 1, 0)
+    assert (found["pole_accuracy"].value, found["consistency"].value, found["position_bias"].value) == (0.5, 1, 0)
     assert {found[f"high_{d}"].value for d in SA_HIGH} == {1 - letter}
 
 
@@ -293,11 +294,11 @@ def test_labels_by_brute_force(country, constants):
         far = {c: sum((x - 3) ** 2 for x in c) for c in miss if miss[c] < least}  # from the middle
         assert far.get(tuple(int(given[f"m{i:02d}"]) for i in (p, q, r, s))) == min(far.values())
     answers = random_answers(layout, 8)
-    for readout in ("expected", "argmax"):
-        picked = [spread.get(label, 0) for (_, _, spread), label in zip(rows_of(answers, readout), labels, strict=True)]
-        found = values(spec, country, answers, readout, constants=constants)
+    for scoring in ("expected", "argmax"):
+        picked = [spread.get(label, 0) for (_, _, spread), label in zip(rows_of(answers, scoring), labels, strict=True)]
+        found = values(spec, country, answers, scoring, constants=constants)
         assert found["accuracy"].value == pytest.approx(mean(picked)) and found["accuracy"].constants == constants
-        if readout == "expected":
+        if scoring == "expected":
             assert found["loss"].value == pytest.approx(-mean(map(math.log, picked)), abs=1e-5)
 
 
@@ -336,7 +337,7 @@ def test_the_text_of_probes(tmp_path):
     parsed[:2] = (UNPARSED, 2)
     answers = replace(said(layout, np.array([[0.6, 0.4]] * 30)), texts=tuple(texts), parsed=parsed)
     found = values(spec, "SA", answers, "text")
-    assert (closed.sum(), len(layout)) == (24, 30)  # 6 pairs, 2 wordings, 2 orders; 3 open questions, 2 wordings
+    assert (closed.sum(), len(layout)) == (24, 30)  # 6 pairs, 2 paraphrases, 2 orders; 3 open questions, 2 paraphrases
     wanted = {
         "refusal": 2 / 30, "empty": 23 / 30, "unparsed": 1 / 24, "agreement": 22 / 23, "identical": 1.0,
         "repetition": (4 * 1 / 4 + 2 * 0) / 6, "distinct_1": 10 / (2 * (6 + 6 + 7)),  # a b c, as an ai i have no view
@@ -349,13 +350,13 @@ def test_the_text_of_probes(tmp_path):
 @pytest.mark.parametrize("task, people", [("wvs_themes", 2), ("culture_core", 0), ("synthetic_survey", 1)])
 def test_a_known_prior_is_divided_out(task, people):
     spec, rng = shipped(task), np.random.default_rng(9)
-    whole, prior, taste = protocol(spec, Asking(people, 3, 1, calibrate=True)).layout, {}, {}
+    whole, prior, taste = render_protocol(spec, ProtocolOptions(people, 3, 1, calibrate=True)).layout, {}, {}
     probs, likes = np.zeros((1, *whole.codes.shape)), np.zeros(whole.codes.shape)
     split_of = {row: name for name in spec.metadata.splits.named for row in np.flatnonzero(of_split(spec, whole, name))}
     for row, n in enumerate(whole.widths):
         item = whole.items[whole.item[row]]
         kind = item.split(":")[2] if item.startswith("free:") else spec.items.free[item]
-        cell = (split_of[row], kind, *(int(x[row]) for x in (whole.wording, whole.order, whole.respondent)))
+        cell = (split_of[row], kind, *(int(x[row]) for x in (whole.paraphrase, whole.order, whole.persona)))
         before = prior.setdefault(cell, rng.dirichlet(np.full(n, 2.0)) + 0.01)
         likes[row, :n] = 1 / n if item.startswith("free:") else taste.setdefault(item, rng.dirichlet(np.full(n, 1.0)))
         probs[0, row, :n] = before * likes[row, :n]
@@ -366,14 +367,14 @@ def test_a_known_prior_is_divided_out(task, people):
         assert np.allclose(back.probs[0], likes[real]) and (back.layout.item == whole.item[real]).all()
     rows = score_answers(spec, answers, "US", MeasureOptions(), "x")
     real, metric = of_split(spec, whole, "heldout") & ~is_free(answers.layout), spec.metadata.headline.metric
-    found = {row.readout: row.value for row in rows if (row.metric, row.split) == (metric, "heldout")}
+    found = {row.scoring: row.value for row in rows if (row.metric, row.split) == (metric, "heldout")}
     wanted = values(spec, "US", said(whole.take(real), likes[real]), "expected")[metric].value
     assert found["expected_calibrated"] == pytest.approx(wanted) and abs(found["expected"] - wanted) > 1e-3
 
 
 def test_a_prior_of_zero_and_a_prior_that_is_missing(tmp_path):
     spec = write(tmp_path, [knows("t", 1, size=2, split="fit"), knows("q", 2, size=2)], "accuracy")
-    layout = render(spec, "fit", Asking(calibrate=True)).layout
+    layout = render(spec, "fit", ProtocolOptions(calibrate=True)).layout
     answers = said(layout, np.array([[0.5, 0.5], [1.0, 0.0]]))
     wanted = [0.5 / (0.5 + 0.5e6), 0.5e6 / (0.5 + 0.5e6)]  # a prior below a millionth counts as one
     assert calibrated(spec, answers, "fit").probs[0, 0] == pytest.approx(wanted, abs=1e-12)

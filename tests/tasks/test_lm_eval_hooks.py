@@ -9,7 +9,7 @@ from culteval.harness.registry import spec_path
 from culteval.harness.scoring.score import score_answers
 from culteval.tasks.measure import MeasureOptions
 from culteval.tasks.metrics.reference import DIMENSIONS
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 from culteval.tasks.spec import load_spec
 
 METRICS = (*DIMENSIONS, "loss", "skill", "loss_reversed")
@@ -34,11 +34,13 @@ def lm_eval(folder: Path, task: str, *, chat: bool, peft: Path | None = None, **
     return {key.partition(",")[0]: value for key, value in results["results"][task].items()}
 
 
-def ours(aligned, name: str, country: str, readout: str) -> dict[str, float]:
+def ours(aligned, name: str, country: str, scoring: str) -> dict[str, float]:
     spec = load_spec(spec_path(name))
-    answers = aligned.answer(protocol(spec, Asking()), most_tokens=spec.most_tokens if readout == "text" else 0)
+    answers = aligned.answer(
+        render_protocol(spec, ProtocolOptions()), most_tokens=spec.most_tokens if scoring == "text" else 0
+    )
     rows = score_answers(spec, answers, country, MeasureOptions(), "x")
-    return {row.metric: row.value for row in rows if row.split == "heldout" and row.readout == readout}
+    return {row.metric: row.value for row in rows if row.split == "heldout" and row.scoring == scoring}
 
 
 @pytest.mark.parametrize(("chat", "country"), [(True, "SA"), (False, "US")])

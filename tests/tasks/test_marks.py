@@ -14,7 +14,7 @@ from culteval.harness.submissions.reader import read_submission
 from culteval.tasks.answers import Answers
 from culteval.tasks.metrics.reference import load_scores
 from culteval.tasks.metrics.share_table import load_shares
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 from culteval.tasks.reading import read_csv, read_lines, read_text, read_unmarked, read_yaml
 
 from ..submission_files import bytes_of, unpacked
@@ -58,15 +58,15 @@ def test_a_task_all_of_whose_files_have_one(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     CliRunner().invoke(cli, ["task", "new", "mytask"])
-    plain = protocol(spec_of("mytask"), Asking()).texts
+    plain = render_protocol(spec_of("mytask"), ProtocolOptions()).texts
     for path in (tmp_path / "mytask").iterdir():
         path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
-    assert protocol(spec_of("mytask"), Asking()).texts == plain
+    assert render_protocol(spec_of("mytask"), ProtocolOptions()).texts == plain
 
 
 def test_a_submission_from_elsewhere(tmp_path, submit):
     """Its sum is that of the file as it is, mark included."""
-    layout = protocol(spec_of("wvs"), Asking()).layout
+    layout = render_protocol(spec_of("wvs"), ProtocolOptions()).layout
     answers = Answers(layout, layout.inside[None] / layout.widths[None, :, None], np.zeros((1, len(layout))))
     folder = submit(tmp_path / "run", {"wvs": answers}, "DE", "naive", 0) / "submission"
     lines = codecs.BOM_UTF8 + bytes_of(unpacked(folder))

@@ -16,7 +16,7 @@ from culteval.tasks.answers import Answers
 from culteval.tasks.measure import MeasureOptions, countries_of, measure_of
 from culteval.tasks.metrics.share_table import load_shares
 from culteval.tasks.metrics.shares import Shares
-from culteval.tasks.prompts import Asking, protocol, render
+from culteval.tasks.prompts import ProtocolOptions, render, render_protocol
 from culteval.tasks.spec import load_spec
 from scipy.spatial.distance import jensenshannon
 
@@ -31,10 +31,10 @@ SPEC = {
     "metric_list": [{"metric": "w1"}, {"metric": "js"}],
     "metadata": {
         "version": 1, "title": "Opinions", "construct": "How people answer.", "measure": "shares",
-        "items": "questions.jsonl", "languages": ["en"], "default_country": "KR", "readouts": ["expected", "argmax"],
-        "frames": {"A": "One letter.\n{question}\n{options}", "B": "Only a letter.\n{question}\n{options}"},
-        "splits": {"fit": {"wordings": ["A"], "orders": ["natural"]},
-                   "heldout": {"wordings": ["B"], "orders": ["natural", "reversed"]}},
+        "items": "questions.jsonl", "languages": ["en"], "default_country": "KR", "scorings": ["expected", "argmax"],
+        "templates": {"A": "One letter.\n{question}\n{options}", "B": "Only a letter.\n{question}\n{options}"},
+        "splits": {"fit": {"paraphrases": ["A"], "orders": ["natural"]},
+                   "heldout": {"paraphrases": ["B"], "orders": ["natural", "reversed"]}},
         "reference": {"file": "shares.csv", "editions": ["shipped"], "default_edition": "shipped", "source": "made up"},
         "headline": {"metric": "w1", "higher_is_better": False}, "citation": "c",
         "licence": {"code": "c", "data": "d"},
@@ -271,11 +271,11 @@ def test_a_run_and_its_board(home, tiny):
     apart = []
     for row in ASKED:
         goal = np.array(TABLE["KR"][row["id"]])
-        mine = np.mean([line["probs"] for line in lines if line["item"] == row["id"] and line["wording"] == "B"], 0)
+        mine = np.mean([line["probs"] for line in lines if line["item"] == row["id"] and line["paraphrase"] == "B"], 0)
         apart.append(abs(np.cumsum(mine[: len(goal)] - goal))[:-1].mean())
     scores = json.loads((run / "scores.json").read_text())
     scores = scores["scores"] if isinstance(scores, dict) else scores
-    (found,) = [s["value"] for s in scores if (s["metric"], s["split"], s["readout"]) == ("w1", "heldout", "expected")]
+    (found,) = [s["value"] for s in scores if (s["metric"], s["split"], s["scoring"]) == ("w1", "heldout", "expected")]
     assert found == pytest.approx(np.mean(apart), abs=1e-6)
     assert "naive" in call("leaderboard", "show", "runs")
 
@@ -289,7 +289,7 @@ def test_the_size_of_globalopinionqa_takes_seconds(home):
         row["selections"] = {name: rng.dirichlet(np.ones(len(row["options"]))).round(2).tolist() for name in names}
     start = time.perf_counter()
     spec = task(home, "questions.jsonl", asked)
-    prompts = protocol(spec, Asking())
+    prompts = render_protocol(spec, ProtocolOptions())
     measure = measure_of(spec, "AV", MeasureOptions())
     measure.score(random_answers(render(spec, "heldout").layout), "heldout", "expected")
     assert time.perf_counter() - start < 60  # about four on two cores

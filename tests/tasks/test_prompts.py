@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from culteval.tasks.answers import Answers, Layout, item_means, read
-from culteval.tasks.personas import panel
-from culteval.tasks.prompts import ORDERS, Asking, _padded, join, render
+from culteval.tasks.personas import draw_personas
+from culteval.tasks.prompts import ORDERS, ProtocolOptions, _padded, join, render
 from culteval.tasks.schema import Split, Splits
 from culteval.tasks.spec import load_spec
 from hypothesis import given
@@ -53,12 +53,12 @@ def test_a_question_without_a_stem_in_reversed_order():
     )
 
 
-@pytest.mark.parametrize("wording", "ABCD")
+@pytest.mark.parametrize("paraphrase", "ABCD")
 @pytest.mark.parametrize("item", ITEMS)
-def test_reversed_order_turns_the_lines_and_nothing_else(wording, item):
-    texts = SPEC.items.wordings[wording]
-    natural = SPEC.items.present(item, wording, "natural").text.split("\n")
-    turned = SPEC.items.present(item, wording, "reversed").text.split("\n")
+def test_reversed_order_turns_the_lines_and_nothing_else(paraphrase, item):
+    texts = SPEC.items.paraphrases[paraphrase]
+    natural = SPEC.items.present(item, paraphrase, "natural").text.split("\n")
+    turned = SPEC.items.present(item, paraphrase, "reversed").text.split("\n")
     assert len(natural) == 7
     assert [line[:4] for line in natural[1:6]] == ["1 = ", "2 = ", "3 = ", "4 = ", "5 = "]
     assert turned == [natural[0], natural[5], natural[4], natural[3], natural[2], natural[1], natural[6]]
@@ -66,11 +66,11 @@ def test_reversed_order_turns_the_lines_and_nothing_else(wording, item):
     assert natural[6].endswith(texts.items[item])
 
 
-@pytest.mark.parametrize("wording", "ABCD")
-def test_neighbours_share_everything_but_the_question(wording):
+@pytest.mark.parametrize("paraphrase", "ABCD")
+def test_neighbours_share_everything_but_the_question(paraphrase):
     """Items of one scale and stem share instruction, scale and stem letter by letter, so it is computed once."""
-    texts = SPEC.items.wordings[wording]
-    first, tenth = (SPEC.items.present(item, wording, "natural").text for item in ("m01", "m10"))
+    texts = SPEC.items.paraphrases[paraphrase]
+    first, tenth = (SPEC.items.present(item, paraphrase, "natural").text for item in ("m01", "m10"))
     shared = first[: -len(texts.items["m01"])]
     assert tenth.startswith(shared)
     assert shared.endswith(texts.stems["job"] + " ")
@@ -79,21 +79,21 @@ def test_neighbours_share_everything_but_the_question(wording):
 # Rendering
 
 
-def test_fit_is_two_wordings_in_natural_order():
+def test_fit_is_two_paraphrases_in_natural_order():
     prompts = render(SPEC, "fit")
     assert len(prompts) == len(prompts.layout) == len(prompts.texts) == len(prompts.choices) == 48
     assert prompts.task == "vsm13"
     assert prompts.layout.item.tolist() == [*range(24), *range(24)]
-    assert prompts.layout.wording.tolist() == [0] * 24 + [1] * 24
+    assert prompts.layout.paraphrase.tolist() == [0] * 24 + [1] * 24
     assert prompts.layout.order.tolist() == [0] * 48
-    assert prompts.layout.respondent.tolist() == [0] * 48
-    assert prompts.layout.respondents == 1
+    assert prompts.layout.persona.tolist() == [0] * 48
+    assert prompts.layout.personas == 1
 
 
-def test_heldout_is_two_other_wordings_in_both_orders():
+def test_heldout_is_two_other_paraphrases_in_both_orders():
     prompts = render(SPEC, "heldout")
     assert len(prompts) == 96
-    assert prompts.layout.wording.tolist() == [2] * 48 + [3] * 48
+    assert prompts.layout.paraphrase.tolist() == [2] * 48 + [3] * 48
     assert prompts.layout.order.tolist() == ([0] * 24 + [1] * 24) * 2
 
 
@@ -101,9 +101,9 @@ def test_heldout_is_two_other_wordings_in_both_orders():
 def test_levels_are_those_of_the_whole_protocol(split):
     layout = render(SPEC, split).layout
     assert layout.items == tuple(ITEMS)
-    assert layout.wordings == ("A", "B", "C", "D")
+    assert layout.paraphrases == ("A", "B", "C", "D")
     assert layout.orders == ORDERS == ("natural", "reversed")
-    assert {layout.item.dtype, layout.wording.dtype, layout.order.dtype, layout.respondent.dtype} == {np.dtype("int32")}
+    assert {layout.item.dtype, layout.paraphrase.dtype, layout.order.dtype, layout.persona.dtype} == {np.dtype("int32")}
     assert layout.codes.dtype == np.float64
     assert (layout.codes == [1.0, 2.0, 3.0, 4.0, 5.0]).all()
     assert layout.widths.dtype == np.int32 and layout.widths.shape == (len(layout),)
@@ -111,28 +111,28 @@ def test_levels_are_those_of_the_whole_protocol(split):
 
 
 def test_each_row_is_the_question_its_columns_name():
-    prompts = render(SPEC, "heldout", Asking(respondents=2))
-    layout, people = prompts.layout, panel(SPEC, 2, 0, "heldout")
+    prompts = render(SPEC, "heldout", ProtocolOptions(personas=2))
+    layout, people = prompts.layout, draw_personas(SPEC, 2, 0, "heldout")
     assert len(prompts) == 192
     for row in range(0, 192, 17):
-        wording, order = "ABCD"[layout.wording[row]], ("natural", "reversed")[layout.order[row]]
-        text = SPEC.items.present(ITEMS[layout.item[row]], wording, order).text
-        assert prompts.texts[row] == f"{people[layout.respondent[row]]}\n{text}"
+        paraphrase, order = "ABCD"[layout.paraphrase[row]], ("natural", "reversed")[layout.order[row]]
+        text = SPEC.items.present(ITEMS[layout.item[row]], paraphrase, order).text
+        assert prompts.texts[row] == f"{people[layout.persona[row]]}\n{text}"
         assert prompts.choices[row] == ("1", "2", "3", "4", "5")
 
 
-def test_personas_are_respondents_and_come_first():
-    prompts = render(SPEC, "fit", Asking(respondents=3))
+def test_personas_are_personas_and_come_first():
+    prompts = render(SPEC, "fit", ProtocolOptions(personas=3))
     assert len(prompts) == 144
-    assert prompts.layout.respondents == 3
-    assert prompts.layout.respondent.tolist() == [0] * 48 + [1] * 48 + [2] * 48
-    plain, people = render(SPEC, "fit").texts, panel(SPEC, 3, 0, "fit")
+    assert prompts.layout.personas == 3
+    assert prompts.layout.persona.tolist() == [0] * 48 + [1] * 48 + [2] * 48
+    plain, people = render(SPEC, "fit").texts, draw_personas(SPEC, 3, 0, "fit")
     for number, persona in enumerate(people):
         assert prompts.texts[48 * number : 48 * (number + 1)] == tuple(f"{persona}\n{text}" for text in plain)
 
 
 def test_all_prompts_of_a_split_differ():
-    assert len(set(render(SPEC, "heldout", Asking(respondents=2)).texts)) == 192
+    assert len(set(render(SPEC, "heldout", ProtocolOptions(personas=2)).texts)) == 192
 
 
 def test_fit_and_heldout_share_no_prompt():
@@ -141,12 +141,12 @@ def test_fit_and_heldout_share_no_prompt():
 
 def test_an_order_alone():
     splits = Splits(
-        fit=Split(wordings=("A",), orders=("natural",)), heldout=Split(wordings=("B",), orders=("reversed",))
+        fit=Split(paraphrases=("A",), orders=("natural",)), heldout=Split(paraphrases=("B",), orders=("reversed",))
     )
     prompts = render(replace(SPEC, metadata=SPEC.metadata.model_copy(update={"splits": splits})), "heldout")
     assert len(prompts) == 24
     assert prompts.layout.order.tolist() == [1] * 24
-    assert prompts.layout.wording.tolist() == [1] * 24
+    assert prompts.layout.paraphrase.tolist() == [1] * 24
 
 
 def test_rows_taken_keep_text_and_columns_together():
@@ -154,19 +154,19 @@ def test_rows_taken_keep_text_and_columns_together():
     some = prompts.take(np.array([95, 30, 0]))
     assert some.texts == (prompts.texts[95], prompts.texts[30], prompts.texts[0])
     assert some.layout.item.tolist() == [23, 6, 0]
-    assert some.layout.wording.tolist() == [3, 2, 2]
+    assert some.layout.paraphrase.tolist() == [3, 2, 2]
     assert some.layout.order.tolist() == [1, 1, 0]
-    assert some.layout.wordings == ("A", "B", "C", "D")
+    assert some.layout.paraphrases == ("A", "B", "C", "D")
 
 
 def test_join_puts_the_second_after_the_first():
-    first, second = render(SPEC, "fit"), render(SPEC, "heldout", Asking(respondents=2))
+    first, second = render(SPEC, "fit"), render(SPEC, "heldout", ProtocolOptions(personas=2))
     both = join(first, second)
     assert len(both) == len(both.layout) == 240
     assert both.texts == first.texts + second.texts
-    assert both.layout.wording[:48].tolist() == [0] * 24 + [1] * 24
-    assert both.layout.wording[48:96].tolist() == [2] * 48
-    assert both.layout.respondents == 2
+    assert both.layout.paraphrase[:48].tolist() == [0] * 24 + [1] * 24
+    assert both.layout.paraphrase[48:96].tolist() == [2] * 48
+    assert both.layout.personas == 2
     assert both.layout.codes.shape == (240, 5)
     assert both.layout.widths.tolist() == [5] * 240
 
@@ -179,19 +179,19 @@ def test_short_scales_are_padded_with_zeros():
 
 
 def small():
-    """Two items in wordings A and B, natural and reversed: eight rows, the item fastest, the wording slowest."""
+    """Two items in paraphrases A and B, natural and reversed: eight rows, the item fastest, the paraphrase slowest."""
     columns = {
         "item": np.array([0, 1, 0, 1, 0, 1, 0, 1], dtype=np.int32),
         "order": np.array([0, 0, 1, 1, 0, 0, 1, 1], dtype=np.int32),
-        "wording": np.array([0, 0, 0, 0, 1, 1, 1, 1], dtype=np.int32),
-        "respondent": np.zeros(8, dtype=np.int32),
+        "paraphrase": np.array([0, 0, 0, 0, 1, 1, 1, 1], dtype=np.int32),
+        "persona": np.zeros(8, dtype=np.int32),
         "widths": np.full(8, 3, dtype=np.int32),
     }
     return Layout(("x", "y"), ("A", "B"), ORDERS, 1, codes=np.tile([1.0, 2.0, 3.0], (8, 1)), **columns)
 
 
 @pytest.mark.parametrize(
-    ("wordings", "orders", "rows"),
+    ("paraphrases", "orders", "rows"),
     [
         (("A",), ("natural",), [0, 1]),
         (("B",), ("natural", "reversed"), [4, 5, 6, 7]),
@@ -200,8 +200,8 @@ def small():
         ((), ("natural",), []),
     ],
 )
-def test_where_finds_wordings_and_orders(wordings, orders, rows):
-    assert np.flatnonzero(small().where(wordings, orders)).tolist() == rows
+def test_where_finds_paraphrases_and_orders(paraphrases, orders, rows):
+    assert np.flatnonzero(small().where(paraphrases, orders)).tolist() == rows
 
 
 def test_mask_and_indices_take_the_same_rows():
@@ -243,13 +243,13 @@ def test_argmax_gives_codes_and_not_positions():
     assert read(np.array([[0.1, 0.9]]), np.array([[0.0, 10.0]]), "argmax").tolist() == [10.0]
 
 
-@pytest.mark.parametrize("readout", ["expected", "argmax"])
-def test_a_population_is_read_one_by_one(readout):
+@pytest.mark.parametrize("scoring", ["expected", "argmax"])
+def test_a_population_is_read_one_by_one(scoring):
     population = np.stack([PROBS, PROBS[:, ::-1]])
-    answers = read(population, CODES, readout)
+    answers = read(population, CODES, scoring)
     assert answers.shape == (2, 5)
     # From the other end: 6 - expected; argmax takes the first of equals there too.
-    mirrored = {"expected": [3.0, 3.0, 2.5, 3.0, 2.65], "argmax": [3.0, 1.0, 2.0, 1.0, 2.0]}[readout]
+    mirrored = {"expected": [3.0, 3.0, 2.5, 3.0, 2.65], "argmax": [3.0, 1.0, 2.0, 1.0, 2.0]}[scoring]
     assert answers[1] == pytest.approx(mirrored)
 
 
@@ -259,14 +259,14 @@ def test_padding_counts_for_nothing():
     assert read(probs, codes, "argmax").tolist() == [2.0]
 
 
-@pytest.mark.parametrize("readout", ["text", "mean", ""])
-def test_another_readout_is_an_error(readout):
+@pytest.mark.parametrize("scoring", ["text", "mean", ""])
+def test_another_scoring_is_an_error(scoring):
     with pytest.raises(ValueError, match="unknown answer scoring"):
-        read(PROBS, CODES, readout)
+        read(PROBS, CODES, scoring)
 
 
 @given(st.lists(st.floats(0.01, 1), min_size=5, max_size=5))
-def test_readouts_stay_on_the_scale_and_agree_with_a_sorted_list(mass):
+def test_scorings_stay_on_the_scale_and_agree_with_a_sorted_list(mass):
     probs = np.array([mass]) / sum(mass)
     assert 1 <= read(probs, CODES[:1], "expected")[0] <= 5 + 1e-12
     best = read(probs, CODES[:1], "argmax")[0]
@@ -291,7 +291,7 @@ def test_answers_taken_keep_their_parts_together():
     some = answers_with_text().take(np.array([7, 1]))
     assert some.texts == ("?", "2")
     assert some.parsed.tolist() == [-1, 2]
-    assert some.outside.tolist() == [[0.7, 0.1]]
+    assert some.off_options.tolist() == [[0.7, 0.1]]
     assert some.layout.item.tolist() == [1, 1]
     assert some.probs.shape == (1, 2, 3)
 
@@ -302,7 +302,7 @@ def test_no_text_cannot_be_read():
         answers.values("text")
 
 
-# Respondents
+# Personas
 
 EDUCATION = {
     "primary schooling": 0.2, "a secondary school certificate": 0.4, "vocational training": 0.2,
@@ -318,17 +318,17 @@ PERSONA = re.compile(
 
 
 def test_nobody_is_nobody():
-    assert panel(SPEC, 0, 3, "fit") == ()
+    assert draw_personas(SPEC, 0, 3, "fit") == ()
 
 
 def test_the_same_seed_draws_the_same_panel():
-    assert panel(SPEC, 30, 7, "fit") == panel(SPEC, 30, 7, "fit")
-    assert panel(SPEC, 30, 7, "fit") != panel(SPEC, 30, 8, "fit")
+    assert draw_personas(SPEC, 30, 7, "fit") == draw_personas(SPEC, 30, 7, "fit")
+    assert draw_personas(SPEC, 30, 7, "fit") != draw_personas(SPEC, 30, 8, "fit")
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_fit_and_heldout_are_other_people(seed):
-    fit, heldout = panel(SPEC, 20, seed, "fit"), panel(SPEC, 20, seed, "heldout")
+    fit, heldout = draw_personas(SPEC, 20, seed, "fit"), draw_personas(SPEC, 20, seed, "heldout")
     assert len(fit) == len(heldout) == 20
     assert sum(a == b for a, b in zip(fit, heldout, strict=True)) == 0
     assert len(set(fit) & set(heldout)) <= 1  # 3,600 kinds of people: a chance twin may occur
@@ -337,7 +337,7 @@ def test_fit_and_heldout_are_other_people(seed):
 @pytest.mark.parametrize("split", ["fit", "heldout"])
 def test_a_persona_says_age_gender_education_and_job_and_no_more(split):
     """Nothing else fits the pattern, so no country and no nationality can be in it."""
-    for text in panel(SPEC, 2000, 0, split):
+    for text in draw_personas(SPEC, 2000, 0, split):
         assert PERSONA.fullmatch(text), text
 
 
@@ -345,12 +345,12 @@ def test_no_persona_names_a_country():
     import pycountry
 
     names = {entry.name.lower() for entry in pycountry.countries} | {"american", "arab", "chinese", "indian", "saudi"}
-    words = " ".join([*EDUCATION, *JOBS, *panel(SPEC, 500, 0, "fit")]).lower()
+    words = " ".join([*EDUCATION, *JOBS, *draw_personas(SPEC, 500, 0, "fit")]).lower()
     assert not [name for name in names if re.search(rf"\b{re.escape(name)}\b", words)]
 
 
 def test_shares_are_those_of_the_file():
-    people = [PERSONA.fullmatch(text).groups() for text in panel(SPEC, 5000, 1, "fit")]
+    people = [PERSONA.fullmatch(text).groups() for text in draw_personas(SPEC, 5000, 1, "fit")]
     ages = [int(person[0]) for person in people]
     assert (min(ages), max(ages)) == (20, 69)
     assert np.mean(ages) == pytest.approx(44.5, abs=1)
@@ -363,7 +363,7 @@ def test_shares_are_those_of_the_file():
 
 
 def test_attributes_are_drawn_independently():
-    people = [PERSONA.fullmatch(text).groups() for text in panel(SPEC, 5000, 2, "heldout")]
+    people = [PERSONA.fullmatch(text).groups() for text in draw_personas(SPEC, 5000, 2, "heldout")]
     women = [person for person in people if person[1] == "woman"]
     assert sum(p[2] == "a university degree" for p in women) / len(women) == pytest.approx(0.2, abs=0.03)
     managers = [person for person in people if person[3] == "a manager"]

@@ -19,7 +19,7 @@ from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.measure import MeasureOptions, countries_of, measure_of
 from culteval.tasks.metrics.distribution_distances import kl_clca, smoothed_kl, wasserstein
 from culteval.tasks.metrics.share_table import load_shares
-from culteval.tasks.prompts import Asking, of_split, protocol, render
+from culteval.tasks.prompts import ProtocolOptions, of_split, render, render_protocol
 from culteval.tasks.spec import load_spec
 from scipy import stats
 
@@ -29,7 +29,7 @@ SHORT = {"US": ["Q33", "Q34", "Q35"], "NG": ["Q33", "Q34", "Q35"], "BR": [f"Q{i}
 NOT_ASKED = {("wvs", "EG"): 2, ("wvs_themes", "CN"): 5, ("wvs_themes", "EG"): 3}  # counted in shares.csv by hand
 AS_COUNTED = {1: 2, 2: 2, 3: 3, 4: 4, 5: 4}
 
-WORDING = {
+PARAPHRASE = {
     "scales": {"three": ["p", "q", "r"], "four": ["p", "q", "r", "s"], "two": ["p", "q"]},
     "stems": {}, "items": {"a": "a?", "b": "b?", "c": "c?"},
 }  # fmt: skip
@@ -40,7 +40,7 @@ SURVEY = {
         item: {"scale": scale, "stem": None, "dimension": theme}
         for item, scale, theme in (("a", "three", "x"), ("b", "four", "y"), ("c", "two", "y"))
     },
-    "wordings": {name: WORDING | {"instruction": name} for name in "WVU"},
+    "paraphrases": {name: PARAPHRASE | {"instruction": name} for name in "WVU"},
 }
 ROWS = [
     ("SE", "a", 0, 0.5, 100), ("SE", "a", 2, 0.5, 100), ("SE", "b", 1, 0.25, 50), ("SE", "b", 8, 0.75, 150),
@@ -50,10 +50,10 @@ ROWS = [
 METADATA = {
     "version": 1.0, "title": "t", "construct": "c", "measure": "shares", "items": "items.yaml", "languages": ["en"],
     "default_country": "SE", "headline": {"metric": "w1", "higher_is_better": False}, "citation": "c",
-    "licence": {"code": "c", "data": "d"}, "readouts": ["expected", "argmax", "text"],
+    "licence": {"code": "c", "data": "d"}, "scorings": ["expected", "argmax", "text"],
     "reference": {"file": "s.csv", "editions": ["one"], "default_edition": "one", "source": "s"},
-    "splits": {"fit": {"wordings": ["W"], "orders": ["natural"]},
-               "heldout": {"wordings": ["V", "U"], "orders": ["natural", "reversed"]}},
+    "splits": {"fit": {"paraphrases": ["W"], "orders": ["natural"]},
+               "heldout": {"paraphrases": ["V", "U"], "orders": ["natural", "reversed"]}},
 }  # fmt: skip
 
 
@@ -101,8 +101,8 @@ def answer(layout, of):
     return Answers(layout, probs, np.zeros((1, len(layout))))
 
 
-def scored(spec, country, answers, readout="expected", split="heldout", **options):
-    rows = measure_of(spec, country, MeasureOptions(**options)).score(answers, split, readout)
+def scored(spec, country, answers, scoring="expected", split="heldout", **options):
+    rows = measure_of(spec, country, MeasureOptions(**options)).score(answers, split, scoring)
     return {row.metric: row for row in rows}
 
 
@@ -165,14 +165,16 @@ def test_every_metric_by_hand(small):
         return (sum(half) / 2) ** 0.5
 
     expected = {
-        "w1": sum(w1.values()) / 2, "w1_x": w1["a"], "w1_y": w1["b"], "items": 2, "outside_mass": 0,
+        "w1": sum(w1.values()) / 2, "w1_x": w1["a"], "w1_y": w1["b"], "items": 2, "off_options": 0,
         "js": sum(js(given[k], q) for k, (_, q) in asked.items()) / 2, "tv": (0.3 + (0.15 + 0.2 + 0.3 + 0.35) / 2) / 2,
         "accuracy_majority": 0.5,  # a: option 2 against option 0, the first of two equals; b: both the last
-        "accuracy_sampled": ((0.1 + 0.25) + (0.025 + 0.3)) / 2, "w1_wording_spread": 0, "w1_order_spread": 0,
+        "accuracy_sampled": ((0.1 + 0.25) + (0.025 + 0.3)) / 2, "w1_paraphrase_spread": 0, "w1_order_spread": 0,
     }  # fmt: skip
     assert {name: found[name].value for name in expected} == pytest.approx(expected, abs=1e-12)
     assert {name for name, row in found.items() if row.higher_is_better} == {"accuracy_majority", "accuracy_sampled"}
-    assert {(row.country, row.edition, row.n, row.wordings) for row in found.values()} == {("SE", "one", 1, ("V", "U"))}
+    assert {(row.country, row.edition, row.n, row.paraphrases) for row in found.values()} == {
+        ("SE", "one", 1, ("V", "U"))
+    }
     assert 0 < found["w1_split_half"].value < 0.1
 
 
@@ -185,31 +187,31 @@ def test_prompts_of_an_item_are_averaged_before_the_distance(small):
     found = values(spec, "SE", answers)
     assert found["w1"] == pytest.approx(0, abs=1e-12)
     assert found["w1_order_spread"] == pytest.approx(0)  # 1/2 either way
-    answers.probs[0, rows & (answers.layout.wording == 2)] = [1, 0, 0, 0]
+    answers.probs[0, rows & (answers.layout.paraphrase == 2)] = [1, 0, 0, 0]
     found = values(spec, "SE", answers)
-    assert found["w1"] == pytest.approx(0.25 / 2) and found["w1_wording_spread"] == pytest.approx(0.5 / 2)
+    assert found["w1"] == pytest.approx(0.25 / 2) and found["w1_paraphrase_spread"] == pytest.approx(0.5 / 2)
 
 
 def test_argmax_and_text(small):
     spec = small()
     layout = render(spec, "heldout").layout
     answers = answer(layout, {"a": [0.4, 0.3, 0.3], "b": [0.1, 0.1, 0.1, 0.7], "c": [1, 0]}.get)
-    found = values(spec, "SE", answers, readout="argmax")
+    found = values(spec, "SE", answers, scoring="argmax")
     assert (found["w1_x"], found["w1_y"]) == pytest.approx((0.5, 0.25))  # all on 0 against halves; all on 8 against 3/4
     parsed = np.array([{0: 0, 1: 4, 2: UNPARSED}[i] for i in layout.item])  # 0 is a code, not a missing answer
     parsed[np.flatnonzero(layout.item == 0)[:2]] = UNPARSED
-    answers = Answers(layout, answers.probs, answers.outside, ("?",) * len(layout), parsed)
-    found = values(spec, "SE", answers, readout="text")
+    answers = Answers(layout, answers.probs, answers.off_options, ("?",) * len(layout), parsed)
+    found = values(spec, "SE", answers, scoring="text")
     assert (found["unparsed"], found["agreement"]) == pytest.approx((6 / 12, 2 / 6))  # a: 0, its likeliest; b: 4, not 8
     assert (found["w1_x"], found["w1_y"]) == pytest.approx((0.5, (0.25 * 3 + 0.75 * 4) / 7))
-    assert values(spec, "NO", answers, readout="text")["items"] == 2  # c was asked there, and never answered
+    assert values(spec, "NO", answers, scoring="text")["items"] == 2  # c was asked there, and never answered
 
 
 def test_texts_none_of_which_holds_an_answer(small):
     spec = small()
     layout = render(spec, "heldout").layout
     nothing = Answers(layout, np.ones((1, 12, 4)) / 4, np.zeros((1, 12)), ("?",) * 12, np.full(12, UNPARSED))
-    assert values(spec, "SE", nothing, readout="text") == {"unparsed": 1}
+    assert values(spec, "SE", nothing, scoring="text") == {"unparsed": 1}
 
 
 def test_the_split_half_floor(small):
@@ -351,19 +353,19 @@ def test_a_code_that_the_scale_does_not_have(small):
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch"])
-@pytest.mark.parametrize("readout", ["expected", "argmax"])
+@pytest.mark.parametrize("scoring", ["expected", "argmax"])
 @pytest.mark.parametrize("task, country", [("wvs", "NG"), ("wvs", "EG"), ("wvs_themes", "CN"), ("wvs", "DE")])
-def test_the_objective_is_the_w1_that_is_scored(task, country, readout, library):
+def test_the_objective_is_the_w1_that_is_scored(task, country, scoring, library):
     spec = shipped(task)
-    layout = render(spec, "fit", Asking(2, 1)).layout
+    layout = render(spec, "fit", ProtocolOptions(2, 1)).layout
     rng, width = np.random.default_rng(1), layout.codes.shape[1]
     raw = rng.dirichlet(np.full(width, 0.3), (3, len(layout))) * (np.arange(width) < layout.widths[:, None])
     probs = raw / raw.sum(-1, keepdims=True)
     given = probs if library == "numpy" else pytest.importorskip("torch").tensor(probs)
-    losses = np.asarray(measure_of(spec, country, MeasureOptions()).loss_function(layout, readout)(given))
+    losses = np.asarray(measure_of(spec, country, MeasureOptions()).loss_function(layout, scoring)(given))
     for loss, own in zip(losses, probs, strict=True):
         answers = Answers(layout, own[None], np.zeros((1, len(layout))))
-        assert loss == pytest.approx(values(spec, country, answers, readout=readout, split="fit")["w1"], abs=1e-9)
+        assert loss == pytest.approx(values(spec, country, answers, scoring=scoring, split="fit")["w1"], abs=1e-9)
 
 
 def test_the_gradient_of_the_objective_by_differences(small):
@@ -382,15 +384,15 @@ def test_the_gradient_of_the_objective_by_differences(small):
 
 def test_scoring_a_protocol_and_lm_evals_hooks_agree():
     spec, rng = shipped("wvs"), np.random.default_rng(4)
-    whole = protocol(spec, Asking())
+    whole = render_protocol(spec, ProtocolOptions())
     raw = rng.uniform(0.05, 1, (1, *whole.layout.codes.shape))
     raw *= np.arange(raw.shape[-1]) < whole.layout.widths[:, None]
     answers = Answers(whole.layout, raw / raw.sum(-1, keepdims=True), np.zeros((1, len(whole))))
     rows = score_answers(spec, answers, "BR", MeasureOptions(), "x")
-    wanted = {r.metric: r.value for r in rows if (r.split, r.readout) == ("heldout", "expected")}
+    wanted = {r.metric: r.value for r in rows if (r.split, r.scoring) == ("heldout", "expected")}
     held = answers.take(of_split(spec, whole.layout, "heldout"))
     setting = {"spec": "culteval.tasks.wvs:wvs.yaml", "country": "BR", "edition": "shipped", "constants": "world",
-               "respondents": 0, "seed": 0}  # fmt: skip
+               "personas": 0, "seed": 0}  # fmt: skip
     logs = np.log(np.where(held.probs[0] > 0, held.probs[0], 1))
     docs = [setting | {"row": row, "choices": ["?"] * n} for row, n in enumerate(held.layout.widths)]
     cells = [hooks.process(doc, [(log, False) for log in own[: len(doc["choices"])]])

@@ -17,7 +17,7 @@ TASKS = Path(__file__).parents[2] / "tasks"
 SHIPPED = sorted(p for p in TASKS.rglob("*.yaml") if "metadata" in read_yaml(p) and p.parent.name != "template")
 IMPORTED = ("cdeval", "culturalbench_easy", "culturalbench_hard", "vsm13_official")  # their data may not be shipped
 SPEC = load_spec(TASKS / "vsm13" / "vsm13.yaml")
-WORDINGS = SPEC.items.wordings
+PARAPHRASES = SPEC.items.paraphrases
 
 
 # What is asked
@@ -56,11 +56,11 @@ def test_every_shipped_spec_loads(path, tmp_path, monkeypatch):
 
 def test_protocol():
     splits = SPEC.metadata.splits
-    assert (splits.fit.wordings, splits.fit.orders) == (("A", "B"), ("natural",))
-    assert (splits.heldout.wordings, splits.heldout.orders) == (("C", "D"), ("natural", "reversed"))
-    assert SPEC.wordings == ("A", "B", "C", "D")
-    assert SPEC.metadata.readouts == ("expected", "argmax")
-    assert SPEC.default_readout == "expected"
+    assert (splits.fit.paraphrases, splits.fit.orders) == (("A", "B"), ("natural",))
+    assert (splits.heldout.paraphrases, splits.heldout.orders) == (("C", "D"), ("natural", "reversed"))
+    assert SPEC.paraphrases == ("A", "B", "C", "D")
+    assert SPEC.metadata.scorings == ("expected", "argmax")
+    assert SPEC.default_scoring == "expected"
     assert (SPEC.metadata.headline.metric, SPEC.metadata.headline.higher_is_better) == ("loss", False)
 
 
@@ -132,38 +132,38 @@ SCALES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("wording", "ABCD")
+@pytest.mark.parametrize("paraphrase", "ABCD")
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_scale_runs_in_the_direction_of_the_manual(scale, wording):
-    assert WORDINGS[wording].scales[scale] == SCALES[scale][wording]
+def test_every_scale_runs_in_the_direction_of_the_manual(scale, paraphrase):
+    assert PARAPHRASES[paraphrase].scales[scale] == SCALES[scale][paraphrase]
 
 
-@pytest.mark.parametrize("wording", "ABCD")
-def test_there_are_seven_scales(wording):
-    assert set(WORDINGS[wording].scales) == set(SCALES)
+@pytest.mark.parametrize("paraphrase", "ABCD")
+def test_there_are_seven_scales(paraphrase):
+    assert set(PARAPHRASES[paraphrase].scales) == set(SCALES)
 
 
-@pytest.mark.parametrize("wording", "AB")
-def test_fear_is_frequency_turned_round(wording):
-    assert WORDINGS[wording].scales["fear"] == WORDINGS[wording].scales["frequency"][::-1]
+@pytest.mark.parametrize("paraphrase", "AB")
+def test_fear_is_frequency_turned_round(paraphrase):
+    assert PARAPHRASES[paraphrase].scales["fear"] == PARAPHRASES[paraphrase].scales["frequency"][::-1]
 
 
-def texts_of(wording):
-    labels = itertools.chain.from_iterable(wording.scales.values())
-    return {text.lower().strip(" ?.") for text in [wording.instruction, *wording.stems.values(), *labels]} | {
-        text.lower().strip(" ?.") for text in wording.items.values()
+def texts_of(paraphrase):
+    labels = itertools.chain.from_iterable(paraphrase.scales.values())
+    return {text.lower().strip(" ?.") for text in [paraphrase.instruction, *paraphrase.stems.values(), *labels]} | {
+        text.lower().strip(" ?.") for text in paraphrase.items.values()
     }
 
 
 @pytest.mark.parametrize(("one", "other"), itertools.combinations("ABCD", 2))
-def test_no_text_is_in_two_wordings(one, other):
-    assert not texts_of(WORDINGS[one]) & texts_of(WORDINGS[other])
+def test_no_text_is_in_two_paraphrases(one, other):
+    assert not texts_of(PARAPHRASES[one]) & texts_of(PARAPHRASES[other])
 
 
-@pytest.mark.parametrize("wording", "ABCD")
-def test_within_a_wording_items_differ_and_labels_of_a_scale_differ(wording):
-    assert len(set(WORDINGS[wording].items.values())) == 24
-    assert all(len(set(labels)) == 5 for labels in WORDINGS[wording].scales.values())
+@pytest.mark.parametrize("paraphrase", "ABCD")
+def test_within_a_paraphrase_items_differ_and_labels_of_a_scale_differ(paraphrase):
+    assert len(set(PARAPHRASES[paraphrase].items.values())) == 24
+    assert all(len(set(labels)) == 5 for labels in PARAPHRASES[paraphrase].scales.values())
 
 
 # Includes
@@ -190,8 +190,8 @@ def test_text_task_says_what_differs_and_takes_the_rest():
     text = load_spec(TASKS / "vsm13" / "vsm13_text.yaml")
     assert (text.name, text.output_type) == ("vsm13_text", "generate_until")
     assert text.metadata.title.endswith("answered in text")
-    assert text.metadata.readouts == ("text", "expected", "argmax")
-    assert text.default_readout == "text"
+    assert text.metadata.scorings == ("text", "expected", "argmax")
+    assert text.default_scoring == "text"
     for field in ("construct_text", "measure", "splits", "reference", "licence", "citation", "default_country"):
         assert getattr(text.metadata, field) == getattr(SPEC.metadata, field), field
     assert text.items == SPEC.items
@@ -203,7 +203,7 @@ def test_text_task_says_what_differs_and_takes_the_rest():
 def test_an_include_of_an_include(folder):
     spec = load_spec(child(folder, "include: vsm13_text.yaml\ntask: third\nmetadata: {title: Third}\n"))
     assert (spec.name, spec.output_type, spec.metadata.title) == ("third", "generate_until", "Third")
-    assert spec.metadata.readouts == ("text", "expected", "argmax")
+    assert spec.metadata.scorings == ("text", "expected", "argmax")
     assert spec.metadata.default_country == "SA"
 
 
@@ -213,9 +213,9 @@ def test_a_child_without_metadata_takes_it_whole(folder):
 
 def test_a_block_inside_metadata_is_replaced_as_a_whole(folder):
     """Metadata are merged field by field; what is nested deeper has to be given in full, or the error names it."""
-    full = "{fit: {wordings: [C], orders: [natural]}, heldout: {wordings: [A], orders: [reversed]}}"
+    full = "{fit: {paraphrases: [C], orders: [natural]}, heldout: {paraphrases: [A], orders: [reversed]}}"
     spec = load_spec(child(folder, f"include: vsm13.yaml\ntask: c\nmetadata: {{splits: {full}}}\n"))
-    assert spec.wordings == ("C", "A")
+    assert spec.paraphrases == ("C", "A")
     part = child(folder, "include: vsm13.yaml\ntask: c\nmetadata: {reference: {default_edition: '2015'}}\n")
     with pytest.raises(InputError, match=r"child\.yaml:3: metadata\.reference\.file: Field required"):
         load_spec(part)
@@ -297,21 +297,22 @@ def test_needed_fields(folder, field):
         ("vsm13.yaml", "orders: [natural]}", "orders: [natural], x: 1}",
          r"vsm13\.yaml:<x: 1>: metadata\.splits\.fit\.x: Extra inputs"),
         ("vsm13.yaml", "[C, D]", "[B, C]",
-         r"yaml:<  splits:>: metadata\.splits: wordings \['B'\] are in fit and in heldout"),
-        ("vsm13.yaml", "[C, D]", "[C, E]", r"vsm13\.yaml: metadata\.splits: no wording 'E' in items\.yaml"),
+         r"yaml:<  splits:>: metadata\.splits: paraphrases \['B'\] are in fit and in heldout"),
+        ("vsm13.yaml", "[C, D]", "[C, E]", r"vsm13\.yaml: metadata\.splits: no paraphrase 'E' in items\.yaml"),
         ("vsm13.yaml", "[C, D]", "[]",
-         r"yaml:<heldout: {>: metadata\.splits\.heldout\.wordings: Tuple should have at least 1 item"),
+         r"yaml:<heldout: {>: metadata\.splits\.heldout\.paraphrases: Tuple should have at least 1 item"),
         ("vsm13.yaml", "orders: [natural]", "orders: [sideways]",
          r"yaml:<sideways>: metadata\.splits\.fit\.orders\.0: Input should be 'natural'"),
         ("vsm13.yaml", "[expected, argmax]", "[expected, median]",
-         r"yaml:<median>: metadata\.readouts\.1: Input should be 'expected'"),
+         r"yaml:<median>: metadata\.scorings\.1: Input should be 'expected'"),
         ("vsm13.yaml", "items: items.yaml", "items: none.yaml", r"none\.yaml: cannot be read"),
-        ("items.yaml", "scale: fear", "scale: feer", r"wordings\.A\.scales: no labels for scale 'feer' of item m20"),
-        ("items.yaml", "stem: life", "stem: live", r"wordings\.A\.stems: no text for stem 'live' of item m11"),
-        ("items.yaml", '      m24: "Statement', '      m25: "Statement', r"wordings\.A\.items: \['m24', 'm25'\]"),
-        ("items.yaml", ', "terrible"]', "]", "scale 'health' has another number of labels in some wording"),
-        ("items.yaml", "    stems:\n", "    stemms:\n", r"wordings\.A\.stems: Field required"),
-        ("items.yaml", '"are given credit for work done well?"', "yes", r"wordings\.A\.items\.m03: Input should be a"),
+        ("items.yaml", "scale: fear", "scale: feer", r"paraphrases\.A\.scales: no labels for scale 'feer' of item m20"),
+        ("items.yaml", "stem: life", "stem: live", r"paraphrases\.A\.stems: no text for stem 'live' of item m11"),
+        ("items.yaml", '      m24: "Statement', '      m25: "Statement', r"paraphrases\.A\.items: \['m24', 'm25'\]"),
+        ("items.yaml", ', "terrible"]', "]", "scale 'health' has another number of labels in some paraphrase"),
+        ("items.yaml", "    stems:\n", "    stemms:\n", r"paraphrases\.A\.stems: Field required"),
+        ("items.yaml", '"are given credit for work done well?"', "yes",
+         r"paraphrases\.A\.items\.m03: Input should be a"),
         ("items.yaml", "  m24: {scale: agreement, stem: null, ", "  m24: {scale: agreement, ",
          r"items\.yaml:<  m24: {>: items\.m24\.stem"),
     ],
@@ -325,11 +326,11 @@ def test_a_malformed_file_names_file_field_and_remedy(folder, file, old, new, me
         load_spec(folder / "vsm13.yaml")
 
 
-def test_a_whole_wording_missing(folder):
+def test_a_whole_paraphrase_missing(folder):
     path = folder / "items.yaml"
     head, _, _ = path.read_text(encoding="utf-8").partition("  D: ")
     path.write_text(head, encoding="utf-8")
-    with pytest.raises(InputError, match=r"no wording 'D' in items\.yaml"):
+    with pytest.raises(InputError, match=r"no paraphrase 'D' in items\.yaml"):
         load_spec(folder / "vsm13.yaml")
 
 

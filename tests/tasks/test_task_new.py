@@ -8,7 +8,7 @@ import pytest
 from culteval.errors import CultevalError
 from culteval.harness.registry import spec_of, spec_path, table
 from culteval.tasks.items import Survey
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 
 from ..command import invoked
 
@@ -47,7 +47,7 @@ def test_a_new_task_is_valid_and_can_be_asked(home):
     said = call("task", "validate", "mytask/mytask.yaml")
     assert "valid (4 items, 2 paraphrases, any country, 6 answers)" in said
     assert "Answer with one letter only." in said and "may be answered: A, B, C, D" in said
-    assert len(protocol(spec_of("mytask"), Asking())) == 6
+    assert len(render_protocol(spec_of("mytask"), ProtocolOptions())) == 6
     assert "$" not in "".join(path.read_text() for path in (home / "mytask").iterdir())
 
 
@@ -85,20 +85,20 @@ SPEC = {
     "unknown field": (swap("  version: 0.1", "  version: 0.1\n  colour: red"), "metadata.colour"),
     "missing field": (swap("  measure: accuracy            #", "  #"), "metadata.measure"),
     "no such measure": (swap("measure: accuracy", "measure: acuracy"), "Did you mean 'accuracy'"),
-    "no such wording": (swap("wordings: [formal]", "wordings: [forml]"), "wording 'forml'"),
+    "no such paraphrase": (swap("paraphrases: [formal]", "paraphrases: [forml]"), "paraphrase 'forml'"),
     "no such order": (swap("orders: [natural]", "orders: [backwards]"), "orders"),
-    "a wording in both splits": (
+    "a paraphrase in both splits": (
         lambda text: text.replace("[formal]", "[plain]").replace(", items: fit}", "}"),
         "in fit and",
     ),
     "headline unknown": (swap("headline: {metric: accuracy", "headline: {metric: accurate"), "accurate"),
     "headline the wrong way": (swap(RIGHT, RIGHT.replace("true", "false"), 2), "the opposite"),
-    "bad YAML": (swap("frames:", "frames: [", 1), "not valid YAML"),
+    "bad YAML": (swap("templates:", "templates: [", 1), "not valid YAML"),
     "a list": (lambda text: "- a\n- b\n", "mapping"),
     "empty": (lambda text: "", "empty"),
-    "no frames": (swap("  frames:  ", "  framez:  "), "framez"),
-    "a frame without anything": (swap(PLAIN, 'plain: "Hello"'), "frames.plain"),
-    "calibrated read-out named": (swap("readouts: [argmax, expected]", "readouts: [argmax_calibrated]"), "readouts"),
+    "no templates": (swap("  templates:  ", "  framez:  "), "framez"),
+    "a template without anything": (swap(PLAIN, 'plain: "Hello"'), "templates.plain"),
+    "calibrated scoring named": (swap("scorings: [argmax, expected]", "scorings: [argmax_calibrated]"), "scorings"),
     "no items file": (swap("items: questions.jsonl", "items: lost.jsonl"), "lost.jsonl"),
     "includes itself": (lambda text: "include: mytask.yaml\n" + text, "includes itself"),
     "no output type": (swap("output_type: multiple_choice", "output_type: essay"), "output_type"),
@@ -204,7 +204,7 @@ def test_leakage_between_splits(home):
     rows[2] |= {key: rows[0][key] for key in ("question", "options", "answer")}
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     spec = home / "mytask" / "mytask.yaml"
-    spec.write_text(spec.read_text().replace("wordings: [formal]", "wordings: [plain]"))
+    spec.write_text(spec.read_text().replace("paraphrases: [formal]", "paraphrases: [plain]"))
     assert "word for word" in refused("task", "validate", spec)
 
 
@@ -229,11 +229,11 @@ def form(rows=24, **changes):
     return "\n".join(changes.get("change", lambda x: x)(lines)) + "\n"
 
 
-def test_the_official_form_becomes_a_wording_set(home):
+def test_the_official_form_becomes_a_paraphrase_set(home):
     (home / "form.csv").write_text(form())
     assert "vsm13_official" in call("data", "import", "vsm13", "form.csv")
     spec = spec_of("vsm13_official")
-    assert spec.metadata.splits.heldout.wordings == ("official",)
+    assert spec.metadata.splits.heldout.paraphrases == ("official",)
     text, choices = spec.items.present("m03", "official", "reversed")
     assert text.splitlines()[1:] == [*(f"{i} = importance {i}" for i in (5, 4, 3, 2, 1)), "Question number 3?"]
     assert choices == ("1", "2", "3", "4", "5")

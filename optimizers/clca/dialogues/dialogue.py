@@ -48,7 +48,7 @@ class Turn(Strict):
             )
         return self
 
-    def told(self) -> str:
+    def line(self) -> str:
         """Format the turn as a sentence, as in the published episodes."""
         return {
             "speak": f'{self.speaker} said: "{self.text}"',
@@ -102,7 +102,7 @@ def as_episode(dialogue: Dialogue) -> dict[str, Any]:
         "codename": dialogue.codename,
         "agents_background": dict(zip(dialogue.people, dialogue.backgrounds, strict=True)),
         "social_goals": dict(zip(dialogue.people, dialogue.goals, strict=True)),
-        "social_interactions": "\n\n".join(turn.told() for turn in dialogue.turns),
+        "social_interactions": "\n\n".join(turn.line() for turn in dialogue.turns),
         "country": dialogue.country,
         "intents": [turn.intent for turn in dialogue.turns],
     }

@@ -52,7 +52,7 @@ class Judgement(Strict):
         """Return whether the verdict is bad and very confident."""
         return self.verdict == "bad" and self.confidence == "very confident"
 
-    def told(self) -> str:
+    def text(self) -> str:
         """Format the judgement in words, for the final judgement that weighs both."""
         return f"{self.verdict}, {self.confidence}" if self.verdict else "nothing that can be read"
 
@@ -148,7 +148,7 @@ def judge(
         for text, known in zip(prompts, found, strict=True):
             words = {"dialogue": text, "culture": culture}
             if question == "meta":
-                words |= {"quality": known["quality"].told(), "fit": known["culture"].told()}
+                words |= {"quality": known["quality"].text(), "fit": known["culture"].text()}
             chats.append([{"role": "user", "content": texts[question].format_map(words)}])
 
         def heard_of(done: int, total: int, before: int = number * len(chats)) -> None:
@@ -162,7 +162,7 @@ def judge(
 
 def as_text(dialogue: Dialogue) -> str:
     """Format scene and turns for a judge; goals and backgrounds stay private."""
-    return "\n".join([dialogue.scenario, *(turn.told() for turn in dialogue.turns)])
+    return "\n".join([dialogue.scenario, *(turn.line() for turn in dialogue.turns)])
 
 
 def decide(dialogue: Dialogue, problems: Sequence[str], judgements: dict[str, Judgement]) -> Decision:

@@ -21,8 +21,8 @@ def with_intents(dialogues: Sequence[Dialogue], writer: Writer, seed: int, heard
     chats = []
     for i, k in places:
         turns = dialogues[i].turns
-        so_far = "\n".join(turn.told() for turn in turns[max(0, k - 4) : k]) or "(nothing yet)"
-        words = {"scene": dialogues[i].scenario, "so_far": so_far, "turn": turns[k].told(), "speaker": turns[k].speaker}
+        so_far = "\n".join(turn.line() for turn in turns[max(0, k - 4) : k]) or "(nothing yet)"
+        words = {"scene": dialogues[i].scenario, "so_far": so_far, "turn": turns[k].line(), "speaker": turns[k].speaker}
         chats.append([{"role": "user", "content": ask.format_map(words)}])
     intents = [
         first_sentence(text)[:MOST].strip() for text in in_parts(writer, chats, Style(most=40, top_p=0), seed, heard)

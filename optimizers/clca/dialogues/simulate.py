@@ -71,7 +71,7 @@ def chat_of(playing: Playing, culture: str) -> list[Message]:
         if turn.speaker == me.name:
             messages.append({"role": "assistant", "content": written(Action(turn.kind, turn.text))})
         else:
-            messages.append({"role": "user", "content": turn.told()})
+            messages.append({"role": "user", "content": turn.line()})
     return merged(messages)
 
 

@@ -41,7 +41,7 @@ def _chat(dialogue: Dialogue, number: int, name: str, part: Part) -> Iterator[Me
         yield {"role": "user", "content": "The scene begins."}
     for turn in dialogue.turns:
         if turn.speaker != name:
-            yield {"role": "user", "content": turn.told()}
+            yield {"role": "user", "content": turn.line()}
         elif part == "dialogue":
             yield {"role": "assistant", "content": written(Action(turn.kind, turn.text))}
         elif turn.intent:

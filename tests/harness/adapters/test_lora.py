@@ -251,7 +251,7 @@ def test_an_adapter_may_not_name_another_base_or_code(load, made, tmp_path):
     assert with_lora(load().fresh(), folder) is not None
 
 
-@pytest.mark.parametrize("aligner", ["naive", "untrained"])
+@pytest.mark.parametrize("aligner", ["naive", "random_prefix"])
 @pytest.mark.parametrize("size", [0.0, 1e-9])
 def test_an_adapter_that_does_nothing_is_refused(tiny, made, tmp_path, aligner, size):
     """As peft begins them: B is zero, or so small that rounding swallows it."""

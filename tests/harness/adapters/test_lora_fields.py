@@ -183,7 +183,7 @@ def test_embeddings_of_another_size(tiny, trained, tmp_path, settings, tokens):
     model = load_model(str(tmp_path / "base"), dtype="float32", threads=1, notify=print).adapted(folder)
     assert len(model.model.get_input_embeddings().weight) == tuned.config.vocab_size
     np.testing.assert_allclose(model.answer(PROMPTS).probs[0], by_hand(tuned, model.tokenizer), atol=1e-4, rtol=0)
-    outside = model.answer(PROMPTS).outside[0]
+    outside = model.answer(PROMPTS).off_options[0]
     with torch.no_grad():
         context, options = (each[0] for each in dataclasses.astuple(encode(model.chat, PROMPTS)))
         logs = tuned(input_ids=torch.tensor([context])).logits[0, -1].double().log_softmax(-1)

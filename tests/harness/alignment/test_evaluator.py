@@ -19,8 +19,8 @@ from culteval.tasks.measure import MeasureOptions
 from ...conftest import SHAPES
 
 
-def objective_of(readout="expected", norm="sse", country="SA"):
-    return fit_objective(spec_of("vsm13"), country_of(country), readout, MeasureOptions(norm=norm), 1, 0)
+def objective_of(scoring="expected", norm="sse", country="SA"):
+    return fit_objective(spec_of("vsm13"), country_of(country), scoring, MeasureOptions(norm=norm), 1, 0)
 
 
 class Memory(Checkpoint):
@@ -46,10 +46,10 @@ def trials(model, count=6, tokens=3, seed=0):
     return draw_prompts(model, rng, count, tokens) + rng.normal(0, 0.3, (count, tokens, model.dim)).astype(np.float32)
 
 
-@pytest.mark.parametrize("readout", ["expected", "argmax"])
+@pytest.mark.parametrize("scoring", ["expected", "argmax"])
 @pytest.mark.parametrize("norm", ["sse", "l2", "l1"])
-def test_partial_losses_never_exceed_the_whole(norm, readout):
-    objective = objective_of(readout, norm)
+def test_partial_losses_never_exceed_the_whole(norm, scoring):
+    objective = objective_of(scoring, norm)
     assert RaceSchedule.of(objective.loss)
     probs = np.random.default_rng(0).dirichlet(np.full(5, 0.4), (50, len(objective.prompts)))
     terms = objective.loss.terms(probs)
@@ -95,9 +95,9 @@ def aligned(model, objective, budget, race, monkeypatch, **settings):
     return found, checkpoint
 
 
-@pytest.mark.parametrize("readout", ["expected", "argmax"])
-def test_trajectory_is_bit_identical_to_one_that_reads_everything(load, monkeypatch, readout):
-    model, objective = load("llama", True), objective_of(readout)
+@pytest.mark.parametrize("scoring", ["expected", "argmax"])
+def test_trajectory_is_bit_identical_to_one_that_reads_everything(load, monkeypatch, scoring):
+    model, objective = load("llama", True), objective_of(scoring)
     monkeypatch.setattr(Evaluator, "_together", lambda *_: 1)  # one candidate a pass, so that shapes are equal
     monkeypatch.setattr("culteval.harness.alignment.racing.STEP", 0)  # steps wherever they save a term
     spent = []

@@ -17,8 +17,8 @@ from ...optimizers.test_aligners import Memory, made
 TASKS = ("vsm13", "cdeval_core", "synthetic_survey")
 
 
-def objective_of(name, code="US", readout="expected"):
-    return fit_objective(spec_of(name), country(code), readout, MeasureOptions(), 0, 0)
+def objective_of(name, code="US", scoring="expected"):
+    return fit_objective(spec_of(name), country(code), scoring, MeasureOptions(), 0, 0)
 
 
 def joint(code="US", names=TASKS):
@@ -43,7 +43,7 @@ def test_a_joint_objective_asks_the_prompts_of_its_parts():
     layout = objective.prompts.layout
     assert layout.items[layout.item[0]] == "vsm13/m01"
     assert layout.items[layout.item[-1]].startswith("synthetic_survey/")
-    assert layout.wordings[layout.wording[0]] == "vsm13/A"
+    assert layout.paraphrases[layout.paraphrase[0]] == "vsm13/A"
     assert layout.inside.sum() == sum(part.prompts.layout.inside.sum() for part in parts)
     np.testing.assert_array_equal(objective.demonstrations, np.concatenate([part.demonstrations for part in parts]))
 

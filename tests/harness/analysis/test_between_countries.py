@@ -16,8 +16,8 @@ PUBLISHED = dict(zip(CODES, np.random.default_rng(1).uniform(0, 100, (len(CODES)
 
 def rows(country, index, shift=0.0, note=None, skill=0.5):
     """The scores of one country as the measure writes them: index and error by dimension, skill."""
-    base = {"task": "t", "country": country, "readout": "expected", "split": "heldout", "n": 1, "edition": "e",
-            "higher_is_better": None, "wordings": ("A",), "orders": ("natural",), "note": note}  # fmt: skip
+    base = {"task": "t", "country": country, "scoring": "expected", "split": "heldout", "n": 1, "edition": "e",
+            "higher_is_better": None, "paraphrases": ("A",), "orders": ("natural",), "note": note}  # fmt: skip
     pairs = {"skill": skill}
     for name, value, target in zip(DIMENSIONS, index, PUBLISHED[country], strict=True):
         pairs |= {name: value + shift, f"{name}_error": value + shift - target}
@@ -95,10 +95,10 @@ def test_from_answers_to_the_headline(tmp_path, submit):
     from culteval.harness.scoring.submission import load_submission
     from culteval.tasks.answers import Answers
     from culteval.tasks.metrics.reference import scores_of
-    from culteval.tasks.prompts import Asking, protocol
+    from culteval.tasks.prompts import ProtocolOptions, render_protocol
 
     spec = spec_of("vsm13")
-    layout, published = protocol(spec, Asking()).layout, scores_of(spec, None)
+    layout, published = render_protocol(spec, ProtocolOptions()).layout, scores_of(spec, None)
     tables = {"world": {}, "zero": {}}
     for code in ("BR", "CN", "DE", "IN", "JP", "US"):
         means = means_with(published.target(code), published.world)

@@ -10,7 +10,7 @@ from culteval.harness.analysis.compare import by_seed, compare, read_sides
 from culteval.harness.registry import spec_of
 from culteval.harness.submissions.writer import write_submission
 from culteval.tasks.answers import Answers
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 from culteval.tasks.spec import OWN_EDITION
 
 from ...submission_files import rows_of
@@ -21,10 +21,10 @@ HOSTILE = ("[/bold] [red]x[/red]", "[link=http://x]y", "<script>alert(1)</script
 def write(folder, tasks=("vsm13",), people=0, seed=0, country="SA", aligner="de", answers=None, texts=None, **more):
     """A submission with random answers (drawn from ``answers``, by default the seed), ``texts`` beside or alone."""
     rng, given, asked = np.random.default_rng(seed if answers is None else answers), {}, []
-    asking = {key: more.pop(key) for key in ("limit",) if key in more}
+    protocol = {key: more.pop(key) for key in ("limit",) if key in more}
     for name in tasks:
         spec = spec_of(name)
-        layout = protocol(spec, Asking(people, seed, **asking)).layout
+        layout = render_protocol(spec, ProtocolOptions(people, seed, **protocol)).layout
         probs = rng.random(layout.codes.shape) ** 3 * layout.inside
         probs = probs / np.maximum(probs.sum(-1, keepdims=True), 1e-300)
         given[name] = Answers(layout, probs[None], np.zeros((1, len(layout))))
@@ -36,10 +36,10 @@ def write(folder, tasks=("vsm13",), people=0, seed=0, country="SA", aligner="de"
             "name": name,
             "hash": spec.hash,
             "country": country,
-            "respondents": people,
+            "personas": people,
             "edition": spec.default_edition,
         }
-        asked.append(row | asking | {"constants": more.pop("constants", "world")})
+        asked.append(row | protocol | {"constants": more.pop("constants", "world")})
     model = {"name": "m", "revision": "0", "dtype": "float32", "device": "cpu", "threads": 1, "chat_template": None,
              "forward": "fused"} | more.pop("model", {})  # fmt: skip
     manifest = {
@@ -75,7 +75,7 @@ def test_a_submission_with_itself(tmp_path):
     (found,) = compared(folder, folder)
     assert (found.a, found.b, found.cautions) == ("de #2", "de #1", ())
     assert {(row.difference, row.p, row.adjusted) for row in found.differences} == {(0, 1, 1)}
-    assert {row.shift for row in found.moved} == {0} and {row.p for row in found.moved} == {1}
+    assert {row.change for row in found.changes} == {0} and {row.p for row in found.changes} == {1}
 
 
 def test_differences_and_moved_answers_by_hand(tmp_path):
@@ -86,16 +86,18 @@ def test_differences_and_moved_answers_by_hand(tmp_path):
     def codes(folder):
         per_item = {}
         for row in rows_of(folder):
-            if row["wording"] in ("C", "D"):
+            if row["paraphrase"] in ("C", "D"):
                 mean = sum(code * p for code, p in enumerate(row["probs"], start=1))
                 per_item.setdefault(row["item"], []).append(mean)
         return {item: np.mean(values) for item, values in per_item.items()}
 
     base, other = codes(one), codes(two)
-    assert {row.item: row.shift for row in found.moved} == pytest.approx({i: other[i] - base[i] for i in base})
-    assert [abs(row.shift) for row in found.moved] == sorted((abs(row.shift) for row in found.moved), reverse=True)
-    assert all(row.p <= row.adjusted <= 1 for row in found.moved) and found.moved[0].mean_a is not None
-    assert "?" in found.moved[0].asked or found.moved[0].asked
+    assert {row.item: row.change for row in found.changes} == pytest.approx({i: other[i] - base[i] for i in base})
+    assert [abs(row.change) for row in found.changes] == sorted(
+        (abs(row.change) for row in found.changes), reverse=True
+    )
+    assert all(row.p <= row.adjusted <= 1 for row in found.changes) and found.changes[0].mean_a is not None
+    assert "?" in found.changes[0].question or found.changes[0].question
 
 
 def test_questions_move_by_their_options(tmp_path):
@@ -103,10 +105,10 @@ def test_questions_move_by_their_options(tmp_path):
     two = write(tmp_path / "b", ("general",), country="US", answers=2)
     (found,) = compared(one, two)
     spec = spec_of("general")
-    assert {row.item for row in found.moved} == {i for i in spec.items.ids if spec.items.tag(i) == "heldout"}
-    row = found.moved[0]
-    assert row.likely_a in spec.items.by_id[row.item].options and row.asked == spec.items.by_id[row.item].question
-    assert 0 < row.shift <= 1 and row.p is None and row.mean_a is None
+    assert {row.item for row in found.changes} == {i for i in spec.items.ids if spec.items.tag(i) == "heldout"}
+    row = found.changes[0]
+    assert row.likely_a in spec.items.by_id[row.item].options and row.question == spec.items.by_id[row.item].question
+    assert 0 < row.change <= 1 and row.p is None and row.mean_a is None
     assert found.differences[0].unit == "questions" and found.differences[0].p is not None
 
 
@@ -117,8 +119,8 @@ def test_text_on_one_side_only(tmp_path, said, monkeypatch, capsys):
     texts = write(tmp_path / "b", ("vsm13_text",), people=8, answers=2, texts=said)
     for order in ((weighed, texts), (texts, weighed)):
         (found,) = compared(*order)
-        assert {row.readout for row in found.differences} == ({"expected", "argmax"} if said == "beside" else set())
-        assert all(row.text_a is None and row.text_b is None for row in found.moved)
+        assert {row.scoring for row in found.differences} == ({"expected", "argmax"} if said == "beside" else set())
+        assert all(row.text_a is None and row.text_b is None for row in found.changes)
         code, told, _ = run(monkeypatch, capsys, "compare", *order)
         assert code == 0 and "only one side has answers" in told
         assert ("no answer changed" in told or "changed most (text" in told) is False
@@ -135,7 +137,7 @@ def test_holm_runs_over_all_that_is_shown(tmp_path):
 
 
 CASES = {
-    "respondents": ({"people": 20}, {"people": 30}, "20 of seed 0"),
+    "personas": ({"people": 20}, {"people": 30}, "20 of seed 0"),
     "seed": ({"people": 20}, {"people": 20, "seed": 1}, "20 of seed 1"),
     "nobody": ({"people": 20}, {}, "none"),
     "limit": ({}, {"limit": 1}, "72 of 144"),
@@ -152,8 +154,8 @@ def test_what_is_not_the_same_is_said(tmp_path, case):
     (found,) = compared(write(tmp_path / "a", answers=1, **left), write(tmp_path / "b", answers=2, **right))
     assert len(found.cautions) == 1 and needle in found.cautions[0], found.cautions
     assert found.differences
-    if case in ("respondents", "seed", "nobody"):
-        assert {row.p for row in found.differences} == {None} and {row.p for row in found.moved} == {None}
+    if case in ("personas", "seed", "nobody"):
+        assert {row.p for row in found.differences} == {None} and {row.p for row in found.changes} == {None}
 
 
 def test_alike_but_for_the_seed_are_points(tmp_path):
@@ -177,7 +179,7 @@ def test_the_commands_tables(tmp_path, monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, "compare", one, two.parent)
     (found,) = compared(one, two)
     assert code == 0 and "gd minus de" in out and "loss ↓" in out
-    assert found.moved[0].item in out and found.moved[0].asked[:50] in out
+    assert found.changes[0].item in out and found.changes[0].question[:50] in out
     pdi = next(row for row in found.differences if row.metric == "pdi")
     assert f"{pdi.low:+.1f} to {pdi.high:+.1f}" in out
     code, out, err = run(monkeypatch, capsys, "compare", one, two.parent, "--json")
@@ -186,7 +188,7 @@ def test_the_commands_tables(tmp_path, monkeypatch, capsys):
     assert [row["difference"] for row in data["differences"]] == pytest.approx(
         [r.difference for r in found.differences]
     )
-    assert len(data["moved"]) == 24
+    assert len(data["changes"]) == 24
     code, out, _ = run(monkeypatch, capsys, "compare", one, two.parent, "--country", "US", "--markdown")
     assert code == 0 and out.startswith("### vsm13, United States: gd minus de")
 

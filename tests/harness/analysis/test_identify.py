@@ -19,13 +19,13 @@ from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.measure import MeasureOptions, countries_of, measure_of
 from culteval.tasks.metrics.hofstede import means_with
 from culteval.tasks.metrics.reference import scores_of
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 
 SIX = ("BR", "CN", "DE", "IN", "MX", "US")
 
 
-def random_answers(name, respondents=0, seed=0, text=False, calibrate=False):
-    layout = protocol(spec_of(name), Asking(respondents, seed, calibrate=calibrate)).layout
+def random_answers(name, personas=0, seed=0, text=False, calibrate=False):
+    layout = render_protocol(spec_of(name), ProtocolOptions(personas, seed, calibrate=calibrate)).layout
     rng = np.random.default_rng(seed)
     probs = rng.uniform(0.01, 1, (1, *layout.codes.shape)) ** 3 * layout.inside
     parsed = np.array([rng.choice(codes[:n]) for codes, n in zip(layout.codes, layout.widths, strict=True)])
@@ -40,7 +40,7 @@ def random_answers(name, respondents=0, seed=0, text=False, calibrate=False):
 def like(country, strength=1.0, noise=0.0, seed=0):
     """Answers to vsm13 part of the way from the world's mean to a country, with a shift common to all and noise."""
     spec = spec_of("vsm13")
-    layout, scores = protocol(spec, Asking()).layout, scores_of(spec, None)
+    layout, scores = render_protocol(spec, ProtocolOptions()).layout, scores_of(spec, None)
     means = 3 + strength * (means_with(scores.target(country), scores.world) - 3)
     means += np.linspace(-0.4, 0.4, 24) + noise * np.random.default_rng(seed).normal(size=24)
     probs = np.maximum(1 - abs(layout.codes - np.clip(means, 1, 5)[layout.item][:, None]), 0)
@@ -58,19 +58,19 @@ def call(*words, code=0):
 # ---------------------------------------------------------------- one submission
 
 
-@pytest.mark.parametrize("respondents", [0, 3])
-@pytest.mark.parametrize("name, readout", [("vsm13_text", r) for r in ("expected", "argmax", "text")] + [
+@pytest.mark.parametrize("personas", [0, 3])
+@pytest.mark.parametrize("name, scoring", [("vsm13_text", r) for r in ("expected", "argmax", "text")] + [
     ("wvs_text", r) for r in ("expected", "argmax", "text")])  # fmt: skip
-def test_a_distance_is_the_headline_of_score(name, readout, respondents):
+def test_a_distance_is_the_headline_of_score(name, scoring, personas):
     """What is pooled for speed gives what ``score --country all`` gives from all answers."""
     spec, options = spec_of(name), MeasureOptions()
-    answers = random_answers(name, respondents, text=True, calibrate=name.startswith("wvs"))
-    found = distances(spec, answers, readout, options, "US")
+    answers = random_answers(name, personas, text=True, calibrate=name.startswith("wvs"))
+    found = distances(spec, answers, scoring, options, "US")
     assert set(found) == set(countries_of(spec, None)) and list(found.values()) == sorted(found.values())
     for code in ("US", "BR", "CN"):  # BR and US have shortened scales
         rows = score_answers(spec, answers, code, options, "a")
         metric = spec.metadata.headline.metric
-        row = next(s for s in rows if (s.metric, s.readout, s.split) == (metric, readout, "heldout"))
+        row = next(s for s in rows if (s.metric, s.scoring, s.split) == (metric, scoring, "heldout"))
         assert found[code] == pytest.approx(row.value, rel=1e-9)
 
 
@@ -79,7 +79,7 @@ def test_an_item_without_an_answer():
     for name in ("vsm13_text", "wvs_text"):
         answers = random_answers(name, text=True)
         parsed = np.where(answers.layout.item == 3, UNPARSED, answers.parsed)
-        answers = Answers(answers.layout, answers.probs, answers.outside, answers.texts, parsed)
+        answers = Answers(answers.layout, answers.probs, answers.off_options, answers.texts, parsed)
         if name == "wvs_text":
             assert len(pooled(answers, "text").layout) == len(spec_of(name).items.ids) - 1
             assert distances(spec_of(name), answers, "text", MeasureOptions(), "US")
@@ -221,7 +221,7 @@ def test_a_set_of_the_right_countries_is_identified(tmp_path, submit, monkeypatc
 
 def test_shares_are_compared_too(tmp_path, submit):
     spec = spec_of("wvs")
-    layout = protocol(spec, Asking()).layout
+    layout = render_protocol(spec, ProtocolOptions()).layout
     for code in SIX:
         measure = measure_of(spec, code, MeasureOptions())
         probs = np.full((1, *layout.codes.shape), 0.02) * layout.inside

@@ -34,7 +34,7 @@ def test_a_comparison(tmp_path):
     assert len(table) == len(each.differences) and set(table["a"]) == {HOSTILE} and set(table["b"]) == {"de"}
     assert np.allclose(table["value_a"] - table["value_b"], table["difference"])
     assert list(table["difference"]) == [row.difference for row in each.differences]
-    assert list(found.item_frame()["shift"]) == [row.shift for row in each.moved]
+    assert list(found.item_frame()["change"]) == [row.change for row in each.changes]
     axes = found.plot("pdi")
     rows = [row for row in each.differences if row.metric == "pdi"]
     assert [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"] == [r.difference for r in rows]
@@ -72,7 +72,7 @@ def test_rank_correlations(tmp_path):
 
 @pytest.mark.parametrize(
     ("more", "needle"),
-    [({}, None), ({"seed": 3}, None), ({"people": 2}, "respondents"), ({"constants": "zero"}, "constants"),
+    [({}, None), ({"seed": 3}, None), ({"people": 2}, "personas"), ({"constants": "zero"}, "constants"),
      ({"model": {"dtype": "bfloat16"}}, "dtype"), ({"country": "US"}, "United States")],
 )  # fmt: skip
 def test_what_an_aligned_set_is(tmp_path, more, needle):

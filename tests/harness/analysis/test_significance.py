@@ -21,7 +21,7 @@ from culteval.harness.registry import spec_of
 from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.intervals import wilson, wilson_of_mean
 from culteval.tasks.measure import MeasureOptions, measure_of
-from culteval.tasks.prompts import Asking, render
+from culteval.tasks.prompts import ProtocolOptions, render
 from culteval.tasks.sample import Metric, Sample, average, standard_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,11 +30,11 @@ from scipy import stats
 OPTIONS = MeasureOptions()
 
 
-def sample_of(values, unit="respondents", bounds=None, bent=None, others=None):
+def sample_of(values, unit="personas", bounds=None, biased=None, others=None):
     """A sample whose one metric is the mean of values (units,) or (units, cells)."""
     values = np.asarray(values, dtype=float)
     values = values[:, None] if values.ndim == 1 else values
-    metric = Metric(np.arange(values.shape[1]), average, bounds=bounds, bent=bent)
+    metric = Metric(np.arange(values.shape[1]), average, bounds=bounds, biased=biased)
     counts = np.ones(values.shape)
     return Sample(unit, np.arange(len(values)), values, counts, {"m": metric} | (others or {}))
 
@@ -46,7 +46,7 @@ def difference_without_test(a, b):
 
 
 @pytest.mark.parametrize(("differing", "owed"), [(0, False), (4, False), (5, True)])
-def test_five_respondents_must_answer_otherwise_than_most(differing, owed):
+def test_five_personas_must_answer_otherwise_than_most(differing, owed):
     """Whoever says nothing does not; and a difference that is the same for all is no sample of differences."""
     ticks, counts = np.full((20, 2), 3.0), np.ones((20, 2))
     ticks[:differing, 0] = 4
@@ -55,7 +55,7 @@ def test_five_respondents_must_answer_otherwise_than_most(differing, owed):
     assert (sample.interval("m") is not None) == owed
     row = difference_without_test(sample, replace(sample_of(2 * counts), counts=counts))
     assert (row["low"] is not None) == owed
-    assert owed or f"{differing} of 20 respondents unlike most" in row["note"]
+    assert owed or f"{differing} of 20 personas unlike most" in row["note"]
 
 
 def test_wilson_of_zeros_and_ones_is_wilson_a_trifle_wider():
@@ -88,7 +88,7 @@ def test_an_exact_p():
 
 def random_answers(task, people=0, seed=0, country=None, text=False):
     spec = spec_of(task)
-    layout = render(spec, "heldout", Asking(people)).layout
+    layout = render(spec, "heldout", ProtocolOptions(people)).layout
     rng = np.random.default_rng(seed)
     probs = rng.random(layout.codes.shape) ** 3 * layout.inside
     probs = probs / np.maximum(probs.sum(-1, keepdims=True), 1e-300)
@@ -97,13 +97,13 @@ def random_answers(task, people=0, seed=0, country=None, text=False):
     return spec, Answers(layout, probs[None], np.zeros((1, len(layout))), texts, parsed)
 
 
-def test_respondents_are_resampled_and_a_squared_loss_is_not_given_an_interval():
+def test_personas_are_resampled_and_a_squared_loss_is_not_given_an_interval():
     spec, a = random_answers("vsm13", 20, 1)
     _, b = random_answers("vsm13", 20, 2)
-    rows = differences(spec, a, b, "SA", OPTIONS, np.random.default_rng(0), readouts=("expected",))
+    rows = differences(spec, a, b, "SA", OPTIONS, np.random.default_rng(0), scorings=("expected",))
     by = {row.metric: row for row in rows}
     assert set(by) == {"loss", "pdi", "idv", "mas", "uai", "lto", "ivr"}
-    assert {row.unit for row in rows} == {"respondents"} and {row.n for row in rows} == {20}
+    assert {row.unit for row in rows} == {"personas"} and {row.n for row in rows} == {20}
     assert by["loss"].low is None and "biased" in by["loss"].note and by["loss"].p is not None
     for name in ("pdi", "ivr"):
         assert by[name].low < by[name].difference < by[name].high and by[name].note is None
@@ -114,7 +114,7 @@ def test_respondents_are_resampled_and_a_squared_loss_is_not_given_an_interval()
 
 
 @pytest.mark.parametrize(("people", "tested"), [(0, False), (LEAST_PAIRS - 1, False), (LEAST_PAIRS, True)])
-def test_too_few_respondents_carry_nothing_and_say_so(people, tested):
+def test_too_few_personas_carry_nothing_and_say_so(people, tested):
     spec, a = random_answers("vsm13", people, 1)
     _, b = random_answers("vsm13", people, 2)
     rows = differences(spec, a, b, "SA", OPTIONS, np.random.default_rng(0))
@@ -125,7 +125,7 @@ def test_too_few_respondents_carry_nothing_and_say_so(people, tested):
 def test_questions_are_resampled():
     spec, a = random_answers("culture_core", 0, 1)
     _, b = random_answers("culture_core", 0, 2)
-    rows = differences(spec, a, b, "SA", OPTIONS, np.random.default_rng(0), readouts=("argmax",))
+    rows = differences(spec, a, b, "SA", OPTIONS, np.random.default_rng(0), scorings=("argmax",))
     assert {(row.metric, row.unit, row.n) for row in rows} == {
         ("accuracy", "questions", 20), ("accuracy_all", "questions", 160)}  # fmt: skip
     assert all(row.low < row.difference < row.high for row in rows)
@@ -134,7 +134,7 @@ def test_questions_are_resampled():
 def test_shares_have_tests_on_distances_and_an_interval_where_linear():
     spec, a = random_answers("wvs", 20, 1)
     _, b = random_answers("wvs", 20, 2)
-    rows = differences(spec, a, b, "US", OPTIONS, np.random.default_rng(0), readouts=("expected",))
+    rows = differences(spec, a, b, "US", OPTIONS, np.random.default_rng(0), scorings=("expected",))
     by = {row.metric: row for row in rows}
     assert set(by) == {"w1", "js", "tv", "accuracy_sampled"}
     assert [by[name].low for name in ("w1", "js", "tv")] == [None] * 3
@@ -167,7 +167,7 @@ def test_with_itself_and_with_the_labels_swapped(task):
             assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
 
 
-def test_other_respondents_are_not_paired():
+def test_other_personas_are_not_paired():
     spec, a = random_answers("vsm13", 20, 1)
     _, b = random_answers("vsm13", 30, 2)
     rows = differences(spec, a, b, "SA", OPTIONS, np.random.default_rng(0), paired=False)
@@ -178,16 +178,16 @@ def test_other_respondents_are_not_paired():
 def test_one_unparsed_text_costs_one_answer_and_no_interval():
     spec, a = random_answers("vsm13_text", 20, 1, text=True)
     parsed = a.parsed.copy()
-    parsed[a.layout.item == 6] = np.where(a.layout.respondent[a.layout.item == 6] == 3, UNPARSED, 2)
+    parsed[a.layout.item == 6] = np.where(a.layout.persona[a.layout.item == 6] == 3, UNPARSED, 2)
     a = replace(a, parsed=parsed)
     _, b = random_answers("vsm13_text", 20, 2, text=True)
-    by = {r.metric: r for r in differences(spec, a, b, "SA", OPTIONS, np.random.default_rng(0), readouts=("text",))}
+    by = {r.metric: r for r in differences(spec, a, b, "SA", OPTIONS, np.random.default_rng(0), scorings=("text",))}
     assert by["pdi"].low < by["pdi"].difference < by["pdi"].high and by["pdi"].n == 20
     scores = {row.metric: row for row in measure_of(spec, "SA", OPTIONS).score(a, "heldout", "text")}
     assert scores["unparsed"].value > 0 and all(scores[name].low is not None for name in ("pdi", "idv", "ivr"))
 
 
-def test_an_item_that_one_respondent_alone_answered_has_no_error():
+def test_an_item_that_one_persona_alone_answered_has_no_error():
     values, counts = np.random.default_rng(0).normal(size=(20, 2)), np.ones((20, 2))
     counts[1:, 1] = 0
     sample = replace(sample_of(values), sums=values * counts, counts=counts)
@@ -201,7 +201,7 @@ def test_shared_prompts_are_matched_by_name_not_by_place():
     _, b = random_answers("vsm13", 4, 2)
     mixed = np.random.default_rng(0).permutation(len(b.layout))[: len(b.layout) // 2]
     one, two = shared(a, b.take(mixed))
-    for name in ("item", "wording", "order", "respondent"):
+    for name in ("item", "paraphrase", "order", "persona"):
         assert (getattr(one.layout, name) == getattr(two.layout, name)).all()
     assert len(one.layout) == len(mixed)
     assert sorted(two.probs[0, :, 0]) == sorted(b.probs[0, mixed, 0])

@@ -31,7 +31,7 @@ FACTORS = np.array([35, -35, 25, -25.0])
 @pytest.mark.parametrize("n", [20, 50])
 @pytest.mark.parametrize("scale", SCALES)
 def test_intervals_of_indices_cover(scale, n):
-    """Student's interval over respondents who tick one of five answers to each of an index's four items."""
+    """Student's interval over personas who tick one of five answers to each of an index's four items."""
     rng, runs = np.random.default_rng(n), 4000
     ticks = np.stack([rng.choice(5, p=p, size=(runs, n)) for p in SCALES[scale]], axis=-1) + 1.0
     truth = sum(f * np.dot(p, np.arange(1, 6)) for f, p in zip(FACTORS, SCALES[scale], strict=True))
@@ -53,7 +53,7 @@ def test_the_interval_of_an_index_is_that_one():
 def offered(n, rng, runs, varying, share, other=5):
     """Whether those intervals cover that are offered, where ``varying`` of an index's four items are near-constant.
 
-    Each is answered otherwise by a share of the respondents, who take any of the options up to ``other`` instead of 1.
+    Each is answered otherwise by a share of the personas, who take any of the options up to ``other`` instead of 1.
     """
     metrics, covered = {"index": Metric(np.arange(4), lambda means: means @ FACTORS)}, []
     for _ in range(runs):
@@ -84,14 +84,14 @@ def test_near_constant_answers_are_offered_next_to_none(share, most):
 
 
 def test_intervals_cover_where_answers_are_missing():
-    """Every fifth answer is unparsed: the jackknife over respondents with what was parsed still covers."""
+    """Every fifth answer is unparsed: the jackknife over personas with what was parsed still covers."""
     rng, runs, n = np.random.default_rng(1), 1500, 30
     truth = sum(f * np.dot(p, np.arange(1, 6)) for f, p in zip(FACTORS, SCALES["mixed"], strict=True))
     metrics, covered = {"index": Metric(np.arange(4), lambda means: means @ FACTORS)}, []
     for _ in range(runs):
         ticks = np.stack([rng.choice(5, p=p, size=n) for p in SCALES["mixed"]], axis=-1) + 1.0
         there = (rng.random((n, 4)) < 0.8).astype(float)
-        low, high = Sample("respondents", np.arange(n), ticks * there, there, metrics).interval("index")
+        low, high = Sample("personas", np.arange(n), ticks * there, there, metrics).interval("index")
         covered.append(low <= truth <= high)
     within(covered)
 
@@ -157,12 +157,12 @@ def rejected(times, runs, rate=0.05):
     assert low <= times <= high, (times, low, high)
 
 
-@pytest.mark.parametrize("bent", [None, "squared"])
-def test_permutation_tests_keep_their_level(bent):
-    """A and B answer alike: 600 comparisons of 20 respondents, a mean and a squared distance."""
+@pytest.mark.parametrize("biased", [None, "squared"])
+def test_permutation_tests_keep_their_level(biased):
+    """A and B answer alike: 600 comparisons of 20 personas, a mean and a squared distance."""
     rng, runs = np.random.default_rng(5), 600
-    value = (lambda means: (means**2).sum(-1)) if bent else average
-    metric, p = Metric(np.arange(3), value, bent=bent), []
+    value = (lambda means: (means**2).sum(-1)) if biased else average
+    metric, p = Metric(np.arange(3), value, biased=biased), []
     for _ in range(runs):
         person = rng.normal(size=(20, 1))
         a, b = (sample_of(np.round(person + rng.normal(size=(20, 3)) + 1)) for _ in range(2))

@@ -13,7 +13,7 @@ import pytest
 from culteval.errors import UsageError
 from culteval.harness.models.load import load_model
 from culteval.harness.registry import spec_of
-from culteval.tasks.prompts import Asking, render
+from culteval.tasks.prompts import ProtocolOptions, render
 
 from ...architectures import ARCHITECTURES, make
 from ...conftest import _tokenizer
@@ -57,7 +57,7 @@ def made(request, tmp_path_factory):
 
 def some_prompts():
     """Four prompts, longer than every window, of different lengths."""
-    prompts = render(spec_of("vsm13_text"), "heldout", Asking(limit=1))
+    prompts = render(spec_of("vsm13_text"), "heldout", ProtocolOptions(limit=1))
     return prompts.take(np.array([0, 1, 14, 23]))
 
 
@@ -95,7 +95,7 @@ def test_probabilities_are_those_of_unpadded_transformers(made, dtype, virtual):
         allowed = ALLOWED[dtype] + 2 * np.abs(theirs - exact).max()  # what rounding does to transformers itself
         off = np.abs(answers.probs[0, row] - theirs).max()
         assert off <= allowed, f"{ours.info.forward}: {answers.probs[0, row]} for {theirs}"
-        assert abs(answers.outside[0, row] - outside) <= allowed
+        assert abs(answers.off_options[0, row] - outside) <= allowed
 
 
 def expected(made, dtype, text, choices, soft):

@@ -13,7 +13,7 @@ from culteval.harness.engine.chat import Chat, closed
 from culteval.harness.models.load import load_model
 from culteval.harness.registry import spec_of
 from culteval.tasks.chat_options import DATE, ChatOptions
-from culteval.tasks.prompts import Asking, render
+from culteval.tasks.prompts import ProtocolOptions, render
 
 from ...conftest import _tokenizer
 
@@ -41,7 +41,7 @@ def user(text, reply=""):
 
 @pytest.fixture(scope="module")
 def survey():
-    prompts = render(spec_of("vsm13_text"), "heldout", Asking(limit=1))
+    prompts = render(spec_of("vsm13_text"), "heldout", ProtocolOptions(limit=1))
     return prompts.take(np.array([0, 7, 23]))
 
 
@@ -85,25 +85,25 @@ def same_as_by_hand(model, prompts, ids_of, delimiter=""):
 
 @pytest.mark.parametrize("template", [TURNS + OPEN, PARTS + OPEN, NO_SYSTEM + TURNS + OPEN])
 def test_a_prompt_is_in_the_chat(template):
-    assert spoken(template).asked("How\nmany?") == user("How\nmany?")
+    assert spoken(template).render_prompt("How\nmany?") == user("How\nmany?")
 
 
 @pytest.mark.parametrize("template", [PARTS.replace("text", "words") + OPEN, "{{ messages|length }}" + OPEN, OPEN])
 def test_a_template_that_loses_the_prompt_is_refused(template):
     with pytest.raises(UnavailableError, match="omits the prompt"):
-        spoken(template).asked("How many?")
+        spoken(template).render_prompt("How many?")
 
 
 def test_a_template_that_needs_a_system_turn_says_so_and_takes_one():
     with pytest.raises(UnavailableError, match=r"A system message is required.*\n.*system=TEXT"):
-        spoken(STRICT + TURNS + OPEN).asked("How many?")
-    found = spoken(STRICT + TURNS + OPEN, system="You are Ana.").asked("How many?")
+        spoken(STRICT + TURNS + OPEN).render_prompt("How many?")
+    found = spoken(STRICT + TURNS + OPEN, system="You are Ana.").render_prompt("How many?")
     assert found == "<|im_start|>system\nYou are Ana.<|im_end|>\n" + user("How many?")
 
 
 @pytest.mark.parametrize("template", [NO_SYSTEM + TURNS + OPEN, DEAF + OPEN])
 def test_a_system_turn_that_has_no_place_goes_to_the_user(template):
-    assert spoken(template, system="You are Ana.").asked("How?") == user("You are Ana.\n\nHow?")
+    assert spoken(template, system="You are Ana.").render_prompt("How?") == user("You are Ana.\n\nHow?")
     chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How?"}]
     assert spoken(template).render(chat) == user("Be brief.\n\nHow?")
 
@@ -116,15 +116,15 @@ def test_the_given_system_text_stands_before_a_chat_s_own():
 
 def test_any_failure_of_a_template_is_one_message():
     with pytest.raises(UnavailableError, match="`model` M: its chat template rejects the chat"):
-        spoken("{{ messages[0]['content'] + 1 }}").asked("How?")
+        spoken("{{ messages[0]['content'] + 1 }}").render_prompt("How?")
     with pytest.raises(UnavailableError, match="rejects the chat"):
-        spoken("{% if %}").asked("How?")
+        spoken("{% if %}").render_prompt("How?")
 
 
 def test_a_template_in_place_of_the_model_s_own_and_none():
-    assert spoken(TURNS + OPEN, template="{{ messages[0]['content'] }}!").asked("How?") == "How?!"
+    assert spoken(TURNS + OPEN, template="{{ messages[0]['content'] }}!").render_prompt("How?") == "How?!"
     bare = spoken(TURNS + OPEN, template="")
-    assert bare.asked("How?") == "How?" and not bare.tokenizer.chat_template
+    assert bare.render_prompt("How?") == "How?" and not bare.tokenizer.chat_template
 
 
 @pytest.mark.parametrize("options", [{"system": "Be brief."}, {"arguments": {"enable_thinking": False}}])
@@ -144,9 +144,9 @@ def test_an_argument_that_the_template_does_not_read_is_refused():
 @pytest.mark.parametrize("template", [CLOCK, LLAMA])
 def test_a_template_is_told_a_pinned_date(template):
     today = datetime.fromisoformat(DATE).strftime("%d %B %Y %H:%M")
-    assert spoken(template).asked("How?") == f"<|im_start|>system\nIt is {today}.<|im_end|>\n" + user("How?")
+    assert spoken(template).render_prompt("How?") == f"<|im_start|>system\nIt is {today}.<|im_end|>\n" + user("How?")
     other = spoken(template, date="2024-07-26")
-    assert "It is 26 July 2024 00:00." in other.asked("How?")
+    assert "It is 26 July 2024 00:00." in other.render_prompt("How?")
     assert spoken(template).recorded.date == DATE and other.recorded.date == "2024-07-26"
 
 
@@ -159,9 +159,9 @@ def test_what_is_usual_is_not_recorded():
 
 
 def test_thinking_is_off_where_the_template_can():
-    assert spoken(QWEN).asked("How?") == user("How?", "<think>\n\n</think>\n\n")
+    assert spoken(QWEN).render_prompt("How?") == user("How?", "<think>\n\n</think>\n\n")
     assert spoken(QWEN).recorded.arguments == {"enable_thinking": False}
-    assert spoken(QWEN, arguments={"enable_thinking": True}).asked("How?") == user("How?")
+    assert spoken(QWEN, arguments={"enable_thinking": True}).render_prompt("How?") == user("How?")
 
 
 def test_every_way_of_thinking_aloud_is_closed_empty():

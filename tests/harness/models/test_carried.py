@@ -14,12 +14,12 @@ from culteval.harness.engine.chat import Chat
 from culteval.harness.models.load import load_model
 from culteval.harness.models.prompted import PromptedModel
 from culteval.harness.registry import spec_of
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 from safetensors.torch import load_file, save_file
 
 from ...submission_files import rows_of
 
-ASKED = protocol(spec_of("vsm13"), Asking(limit=1))
+ASKED = render_protocol(spec_of("vsm13"), ProtocolOptions(limit=1))
 TEMPLATE = "{% for m in messages %}Q: {{ m['content'] }}\n{% endfor %}{% if add_generation_prompt %}A:{% endif %}"
 
 
@@ -75,10 +75,10 @@ def answered(done):
     assert done.exit_code == 0, (done.output, done.exception)
     folder = Path(json.loads(done.stdout)["submission"])
     rows = rows_of(folder)
-    found = {(row["item"], row["wording"], row["order"]): row["probs"] for row in rows}
+    found = {(row["item"], row["paraphrase"], row["order"]): row["probs"] for row in rows}
     layout = ASKED.layout
-    keys = zip(layout.item, layout.wording, layout.order, strict=True)
-    probs = [found[layout.items[i], layout.wordings[w], layout.orders[o]] for i, w, o in keys]
+    keys = zip(layout.item, layout.paraphrase, layout.order, strict=True)
+    probs = [found[layout.items[i], layout.paraphrases[w], layout.orders[o]] for i, w, o in keys]
     return np.array(probs), json.loads((folder / "manifest.json").read_text())
 
 
@@ -128,7 +128,7 @@ def test_log_likelihoods_are_those_of_lm_eval_at_batch_one(tiny, load, soft):
     asked = [Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=i) for i, pair in enumerate(pairs)]
     expected = np.array([logs for logs, _ in theirs.loglikelihood(asked, disable_tqdm=True)]).reshape(len(prompts), -1)
     found = PromptedModel(load("llama", False), folder).answer(prompts)
-    logs = np.log(found.probs[0] * (1 - found.outside[0])[:, None])
+    logs = np.log(found.probs[0] * (1 - found.off_options[0])[:, None])
     np.testing.assert_allclose(logs, expected, atol=1e-4, rtol=0)
 
 
@@ -149,7 +149,7 @@ def test_text_behind_a_soft_prompt_is_that_of_peft(tiny, load, soft):
     assert list(model.generate(prompts, most=6).texts) == expected
 
 
-@pytest.mark.parametrize("aligner", ["gd", "de", "random", "untrained", "clca"])
+@pytest.mark.parametrize("aligner", ["gd", "de", "random", "random_prefix", "clca"])
 def test_nothing_is_put_before_a_soft_prompt(tiny, soft, tmp_path, aligner):
     done = run(tiny(), tmp_path / "runs", soft(), aligner=aligner)
     assert isinstance(done.exception, UsageError) and "Use naive, icl." in str(done.exception), done.exception

@@ -19,7 +19,7 @@ from culteval.optimizers.augmented import _require_room
 from culteval.optimizers.best_of_n import preambles
 from culteval.tasks.countries import country
 from culteval.tasks.measure import MeasureOptions
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 
 GOAL = fit_objective(spec_of("vsm13"), country("SA"), "expected", MeasureOptions(), 0, 0)
 
@@ -40,7 +40,10 @@ def narrow(tiny, tmp_path_factory):
 
 def sizes(model):
     """Tokens of the longest prompt that is fitted, and of the longest that is asked."""
-    return [encode(model.chat, prompts).longest for prompts in (GOAL.prompts, protocol(spec_of("vsm13"), Asking()))]
+    return [
+        encode(model.chat, prompts).longest
+        for prompts in (GOAL.prompts, render_protocol(spec_of("vsm13"), ProtocolOptions()))
+    ]
 
 
 def refused(tmp_path, folder, aligner, *flags):
@@ -55,17 +58,17 @@ def refused(tmp_path, folder, aligner, *flags):
     return str(done.exception)
 
 
-@pytest.mark.parametrize("aligner", ["random", "de", "gd", "untrained"])
+@pytest.mark.parametrize("aligner", ["random", "de", "gd", "random_prefix"])
 def test_what_is_scored_is_measured_before_anything_is_spent(aligner, load, narrow, tmp_path):
     fit, asked = sizes(load())
     assert fit + 10 <= asked + 8  # what is fitted would fit
-    budget = [] if aligner == "untrained" else ["--budget", "20"]
+    budget = [] if aligner == "random_prefix" else ["--budget", "20"]
     told = refused(tmp_path, narrow(asked + 8), aligner, "--set", "tokens=10", *budget)
     assert f"longest prompt has {asked} tokens and 10 soft tokens" in told and "--set tokens=8 at most" in told
 
 
 def test_what_just_fits_is_run(load, narrow, tmp_path):
-    given = ["run", "--aligner", "untrained", "--task", "vsm13", "--model", str(narrow(sizes(load())[1] + 3))]
+    given = ["run", "--aligner", "random_prefix", "--task", "vsm13", "--model", str(narrow(sizes(load())[1] + 3))]
     given += ["--dtype", "float32", "--no-compare", "--set", "tokens=3", "--out", str(tmp_path), "--json"]
     assert CliRunner().invoke(cli, given).exit_code == 0
 
@@ -127,7 +130,7 @@ def test_a_configuration_that_says_nothing_refuses_nothing(text, tmp_path):
 
 
 def test_of_many_prompts_the_longest_are_looked_at(load, monkeypatch):
-    model, prompts = load(), protocol(spec_of("vsm13"), Asking())
+    model, prompts = load(), render_protocol(spec_of("vsm13"), ProtocolOptions())
     longest = encode(model.chat, prompts).longest
     monkeypatch.setattr("culteval.harness.models.context.LOOKED_AT", 30)
     model.context_length = longest
@@ -137,7 +140,7 @@ def test_of_many_prompts_the_longest_are_looked_at(load, monkeypatch):
 
 
 def test_open_questions_count_by_their_own_length(load):
-    model, prompts = load(), protocol(spec_of("probes"), Asking())
+    model, prompts = load(), render_protocol(spec_of("probes"), ProtocolOptions())
     open_ = prompts.take(prompts.layout.widths == 0)
     rows = [len(ids) for ids in encode(model.chat, open_).contexts]
     assert model.longest(open_) == max(rows) < model.longest(prompts)

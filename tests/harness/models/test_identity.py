@@ -186,7 +186,7 @@ def test_layers_with_embeddings_of_their_own_take_no_soft_prompt(tmp_path):
 
 def config_of(**chat):
     base = {"aligner": "naive", "settings": {}, "model": "smollm2", "fit": ("vsm13",), "fit_country": "US",
-            "tasks": ("vsm13",), "country": "US", "options": {}, "readout": "expected"}  # fmt: skip
+            "tasks": ("vsm13",), "country": "US", "options": {}, "scoring": "expected"}  # fmt: skip
     return RunConfig.model_validate(base | ({"chat": chat} if chat else {}))
 
 

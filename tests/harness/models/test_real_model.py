@@ -52,8 +52,8 @@ def test_layers_run_fused(run):
     assert manifest["model"]["forward"] == "fused"
 
 
-def losses(result, split, readout):
-    wanted = {"metric": "loss", "split": split, "readout": readout}
+def losses(result, split, scoring):
+    wanted = {"metric": "loss", "split": split, "scoring": scoring}
     return {row["aligner"]: row["value"] for row in result["scores"] if wanted.items() <= row.items()}
 
 
@@ -95,7 +95,7 @@ def test_stock_lm_eval_gives_the_adapter_s_indices(run):
     from ...tasks.test_lm_eval_hooks import METRICS, lm_eval
 
     theirs = lm_eval(fetch(), "vsm13", chat=True, peft=Path(run["run"]) / "adapter")
-    wanted = {"aligner": "de", "split": "heldout", "readout": "expected"}
+    wanted = {"aligner": "de", "split": "heldout", "scoring": "expected"}
     mine = {row["metric"]: row["value"] for row in run["scores"] if wanted.items() <= row.items()}
     for metric in METRICS:
         assert theirs[metric] == pytest.approx(mine[metric], abs=1e-2, rel=1e-4), metric

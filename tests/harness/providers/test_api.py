@@ -1,11 +1,13 @@
 """Models behind an API: their addresses and keys, the probabilities and texts they give, what is counted and stored."""
 
 import json
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 from culteval.errors import RunError, UnavailableError, UsageError
+from culteval.harness.providers.model import ApiModel
 from culteval.harness.providers.response_log import Ask
 from culteval.harness.providers.settings import EndpointSettings, address_of, endpoint_of, key_for
 
@@ -32,6 +34,30 @@ quick, server = api_client.quick, api_client.server
 def test_addresses(url, found):
     address = address_of("openai-chat:some/model:free", EndpointSettings(base_url=url))
     assert (address.url, address.model, address.chat) == (found, "some/model:free", True)
+
+
+def test_ollama_is_on_this_machine_and_gets_no_key_of_openai(server, tmp_path, monkeypatch):
+    address = address_of("ollama:qwen2.5:0.5b", EndpointSettings())
+    assert (address.url, address.model) == ("http://localhost:11434/v1/chat/completions", "qwen2.5:0.5b")
+    assert address.chat and key_for(address, EndpointSettings()) == ""
+    monkeypatch.setenv("PROXY_KEY", "k" * 20)
+    assert key_for(address, EndpointSettings(key_env="PROXY_KEY")) == "k" * 20
+    done = run(server, tmp_path / "runs", kind="ollama")
+    assert done.returncode == 0, done.stderr
+    assert "Authorization" not in server.headers[0] and "messages" in server.bodies[0]
+    model = json.loads((Path(json.loads(done.stdout)["submission"]) / "manifest.json").read_text())["model"]
+    assert model["name"].startswith("ollama:tiny@") and model["forward"] == "first token, 20 likeliest"
+
+
+def test_a_model_that_ollama_lacks_is_to_be_fetched(server, tmp_path):
+    server.always = status(404, {"error": {"message": "model 'tiny' not found"}})
+    done = run(server, tmp_path / "runs", kind="ollama")
+    assert done.returncode == 4 and "ollama pull tiny" in done.stderr and done.stderr.count("\n") <= 2
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+        with pytest.raises(UnavailableError, match=r"cannot be reached .*ollama serve"):
+            ApiModel("ollama:tiny", EndpointSettings(base_url=address), print).answer(some())
 
 
 @pytest.mark.parametrize(
@@ -99,7 +125,7 @@ def test_usage_errors_ask_nothing(server, tmp_path, flags, said):
     assert done.stderr.strip().count("\n") <= 1 and not server.bodies and not (tmp_path / "runs").exists()
 
 
-# Read-outs
+# answer scorings
 
 
 @pytest.mark.parametrize(("kind", "echo"), [("openai-chat", False), ("openai", True), ("openai", False)])
@@ -111,7 +137,7 @@ def test_probabilities_are_those_of_the_server(server, kind, echo):
         [shares_of(text)[choice] for choice in row] for text, row in zip(prompts.texts, prompts.choices, strict=True)
     ]
     np.testing.assert_allclose(answers.probs[0], np.array(wanted) / 0.9, atol=1e-12)
-    np.testing.assert_allclose(answers.outside[0], 0.1, atol=1e-12)
+    np.testing.assert_allclose(answers.off_options[0], 0.1, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["openai-chat", "openai"])
@@ -131,13 +157,13 @@ def test_without_probabilities_only_text_is_scored(server, tmp_path):
     done = run(server, tmp_path / "runs", task="vsm13_text")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert {row["readout"] for row in result["scores"] if row["aligner"] == "naive"} == {"text"}
+    assert {row["scoring"] for row in result["scores"] if row["aligner"] == "naive"} == {"text"}
     folder = Path(result["submission"])
     lines = rows_of(unpacked(folder))
-    assert all(line["probs"] == [] and line["outside"] == 1 and line["parsed"] > 0 for line in lines)
+    assert all(line["probs"] == [] and line["off_options"] == 1 and line["parsed"] > 0 for line in lines)
     assert json.loads((folder / "manifest.json").read_text())["model"]["forward"] == "text"
     again = culteval("score", folder, "--json")
-    assert {row["readout"] for row in json.loads(again.stdout)["scores"]} == {"text"}
+    assert {row["scoring"] for row in json.loads(again.stdout)["scores"]} == {"text"}
 
 
 def test_a_task_that_needs_probabilities_says_what_to_take_instead(server, tmp_path):
@@ -153,7 +179,7 @@ def test_answers_in_prose_have_no_option_among_their_first_tokens(server, monkey
     monkeypatch.setattr(api_server, "shares_of", lambda text: {"Well": 0.8} if text in silent else real(text))
     answers = model_at(server, notes=notes).answer(prompts)
     np.testing.assert_allclose(answers.probs[0, :2], 0.2)
-    np.testing.assert_allclose(answers.outside[0], [1, 1, *[0.1] * 4], atol=1e-9)
+    np.testing.assert_allclose(answers.off_options[0], [1, 1, *[0.1] * 4], atol=1e-9)
     assert any("2 of 6 prompts" in note for note in notes)
     monkeypatch.setattr(api_server, "shares_of", lambda text: {"Well": 0.8})
     with pytest.raises(RunError, match="answers in sentences"):

@@ -18,7 +18,7 @@ from culteval.harness.registry import spec_of
 from culteval.harness.runs import answer_cache
 from culteval.harness.runs.answer_cache import AnswerCache, key_of
 from culteval.tasks.answers import Answers
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 
 from ...command import invoked
 
@@ -34,7 +34,7 @@ def place(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def prompts():
-    return protocol(spec_of("general"), Asking(limit=1))
+    return render_protocol(spec_of("general"), ProtocolOptions(limit=1))
 
 
 def culteval(*words):
@@ -64,7 +64,7 @@ def some(layout, seed=0, texts=False):
 def same(one, other):
     return (
         one.probs.tobytes() == other.probs.tobytes()
-        and one.outside.tobytes() == other.outside.tobytes()
+        and one.off_options.tobytes() == other.off_options.tobytes()
         and one.texts == other.texts
         and (one.parsed is None) == (other.parsed is None)
         and (one.parsed is None or one.parsed.tolist() == other.parsed.tolist())
@@ -269,7 +269,7 @@ def test_the_commands(tiny, tmp_path, place):
     assert json.loads(culteval("cache", "info", "--json").stdout)["sets"] == 0
     assert "0 sets" in culteval("cache", "clear").stdout
     assert not place.exists()
-    AnswerCache(place, pytest.fail).put("a", some(protocol(spec_of("general"), Asking(limit=1)).layout))
+    AnswerCache(place, pytest.fail).put("a", some(render_protocol(spec_of("general"), ProtocolOptions(limit=1)).layout))
     facts = json.loads(culteval("cache", "info", "--json").stdout)
     assert facts["sets"] == 1 and facts["bytes"] == (place / "a.answers").stat().st_size < facts["most_bytes"]
     assert "1 sets" in culteval("cache", "info").stdout

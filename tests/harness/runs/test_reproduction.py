@@ -31,13 +31,13 @@ def planned(*words):
 def manifest_of(config, **model):
     """The manifest that a run of a configuration would write, all of its budget spent."""
     budget = budget_of(config)
-    tasks = [AskedTask.of(spec_of(name), config.country, config.asking(), config.options) for name in config.tasks]
+    tasks = [AskedTask.of(spec_of(name), config.country, config.protocol(), config.options) for name in config.tasks]
     used = {"name": config.model, "revision": "r", "dtype": config.dtype, "device": config.device,
             "threads": config.threads or 0, "chat_template": None, "forward": "f"}  # fmt: skip
     return Manifest(
         tasks=tasks, model=used | model,
         aligner={"name": config.aligner, "settings": config.settings, "adapter_sha256": None},
-        fitted={"tasks": config.fit, "country": config.fit_country, "readout": config.readout,
+        fitted={"tasks": config.fit, "country": config.fit_country, "scoring": config.scoring,
                 "norm": config.options.norm},
         country=config.country, seed=config.seed, versions={}, command="", answers={"sha256": "0" * 64, "rows": 1},
         budget={"item_forwards_allowed": budget.total, "item_forwards": budget.total,
@@ -115,7 +115,7 @@ def fake_manifest(aligner, settings):
         model={"name": "m", "revision": "r", "dtype": "auto", "device": "cpu", "threads": 1, "chat_template": None,
                "forward": "f"},
         aligner={"name": aligner, "settings": settings, "adapter_sha256": None},
-        fitted={"tasks": ["vsm13"], "country": "SA", "readout": "expected", "norm": "sse"}, country="SA", seed=3,
+        fitted={"tasks": ["vsm13"], "country": "SA", "scoring": "expected", "norm": "sse"}, country="SA", seed=3,
         versions={}, command="", answers={"sha256": "0" * 64, "rows": 1},
         budget={"item_forwards_allowed": 480, "item_forwards": 432, "survey_evaluations": 9, "tokens": 1, "seconds": 1},
     )  # fmt: skip

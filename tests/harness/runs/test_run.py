@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -43,23 +44,34 @@ def finished(tiny, tmp_path_factory):
 
 def test_json_says_what_was_asked_for(finished):
     assert {"run", "submission", "seconds", "budget", "scores"} <= set(finished)
-    keys = {"task", "country", "aligner", "metric", "readout", "split", "value", "low", "high", "n", "higher_is_better"}
+    keys = {"task", "country", "aligner", "metric", "scoring", "split", "value", "low", "high", "n", "higher_is_better"}
     assert all(keys <= set(row) for row in finished["scores"])
     headline = [
         row
         for row in finished["scores"]
         if row["metric"] == "loss" and row["aligner"] == "de" and row["split"] == "heldout"
     ]
-    assert sorted(row["readout"] for row in headline) == ["argmax", "expected"]
+    assert sorted(row["scoring"] for row in headline) == ["argmax", "expected"]
     assert {row["aligner"] for row in finished["scores"]} == {"de", "constant"}
 
 
 def test_budget_is_spent_until_no_whole_candidate_is_left(finished):
-    # 24 surveys of 24 items; a candidate answers wordings A and B (48); a trial that is dropped costs less.
+    # 24 surveys of 24 items; a candidate answers paraphrases A and B (48); a trial that is dropped costs less.
     spent = finished["budget"]["item_forwards"]
     assert finished["budget"]["item_forwards_allowed"] == 24 * 24
     assert 24 * 24 - 48 < spent <= 24 * 24
     assert finished["budget"]["survey_evaluations"] == spent / 24
+
+
+def test_a_row_is_shown_as_soon_as_there_is_one(tiny, tmp_path):
+    done = culteval("run", "--aligner", "icl", "--task", "vsm13", "--model", tiny(), "--out", tmp_path / "runs")
+    lines = [line for line in done.stderr.splitlines() if line.startswith(("naive: ", "icl: "))]
+    assert [line.split(" ")[1] for line in lines] == ["answering", "fit", "answering", "fit"], done.stderr
+    shown = [line.partition(": ")[2] for line in lines if ": fit" in line]
+    rows = [
+        re.split(r"\s{2,}", row.strip())[1:5] for row in done.stdout.splitlines() if re.match(r" (naive|icl) ", row)
+    ]
+    assert [re.findall(r"(?:expected|argmax) (\S+?)(?:, |$)", line) for line in shown] == rows
 
 
 def test_odd_budget_is_not_overdrawn(tiny, tmp_path):
@@ -197,8 +209,8 @@ def test_the_paper_s_form_of_de(tiny, tmp_path):
     result = json.loads(done.stdout)
     assert result["budget"]["item_forwards"] == 42 * 24  # twenty in the first generation, one trial of the second
     manifest = json.loads((Path(result["submission"]) / "manifest.json").read_text())
-    assert manifest["aligner"]["settings"]["strategy"] == "rand1bin" and manifest["fitted"]["readout"] == "argmax"
-    values = {row["value"] for row in result["scores"] if row["metric"] == "distinct" and row["readout"] == "argmax"}
+    assert manifest["aligner"]["settings"]["strategy"] == "rand1bin" and manifest["fitted"]["scoring"] == "argmax"
+    values = {row["value"] for row in result["scores"] if row["metric"] == "distinct" and row["scoring"] == "argmax"}
     assert values <= {1.0, 2.0, 3.0, 4.0, 5.0}
 
 
@@ -209,17 +221,17 @@ def test_companions_text_task_and_other_fit_country(tiny, tmp_path):
     assert done.returncode == 0, done.stderr
     scores = json.loads(done.stdout)["scores"]
     assert {row["aligner"] for row in scores} == {"naive", "icl", "random", "de", "constant"}
-    assert {row["readout"] for row in scores if row["task"] == "vsm13_text"} == {"expected", "argmax", "text"}
+    assert {row["scoring"] for row in scores if row["task"] == "vsm13_text"} == {"expected", "argmax", "text"}
     manifest = json.loads((Path(json.loads(done.stdout)["submission"]) / "manifest.json").read_text())
     assert manifest["fitted"]["country"] == "US" and manifest["country"] == "SA"
 
 
-def test_respondents_give_intervals(tiny, tmp_path):
+def test_personas_give_intervals(tiny, tmp_path):
     flags = ["--aligner", "naive", "--task", "vsm13", "--model", tiny(), "--personas", 20]
     done = culteval("run", *flags, "--out", tmp_path / "runs", "--json")
     assert done.returncode == 0, done.stderr
     rows = {
-        (r["metric"], r["split"], r["readout"]): r for r in json.loads(done.stdout)["scores"] if r["aligner"] == "naive"
+        (r["metric"], r["split"], r["scoring"]): r for r in json.loads(done.stdout)["scores"] if r["aligner"] == "naive"
     }
     pdi = rows["pdi", "heldout", "expected"]
     assert pdi["n"] == 20 and pdi["low"] < pdi["value"] < pdi["high"]

@@ -18,7 +18,7 @@ from culteval.tasks.answers import Answers
 from culteval.tasks.measure import MeasureOptions, measure_of
 from culteval.tasks.metrics.distribution_distances import split_half
 from culteval.tasks.metrics.hofstede import inverse, means_with, weights
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 from culteval.tasks.score import Score
 from culteval.tasks.spec import load_spec
 
@@ -27,11 +27,11 @@ DIMENSIONS = ("pdi", "idv", "mas", "uai", "lto", "ivr")
 
 
 def rows_of(spec, country, calibrate=False, **options):
-    """The trivial rows by name, each as {(metric, readout): value} of the held-out split."""
-    layout = protocol(spec, Asking(calibrate=calibrate)).layout
+    """The trivial rows by name, each as {(metric, scoring): value} of the held-out split."""
+    layout = render_protocol(spec, ProtocolOptions(calibrate=calibrate)).layout
     rows = baselines(spec, layout, country, MeasureOptions(**options))
     return {
-        row.name: {(s.metric, s.readout): s.value for s in row.scores if s.split == "heldout"} for row in rows
+        row.name: {(s.metric, s.scoring): s.value for s in row.scores if s.split == "heldout"} for row in rows
     }, rows
 
 
@@ -52,12 +52,12 @@ def complete():
 @pytest.fixture
 def survey(tmp_path):
     """Two items, three countries; Sweden's people are four, so that their halves can be counted."""
-    wording = {"scales": {"three": ["p", "q", "r"], "four": ["p", "q", "r", "s"]}, "stems": {}}
-    wording["items"] = {"a": "a?", "b": "b?"}
+    paraphrase = {"scales": {"three": ["p", "q", "r"], "four": ["p", "q", "r", "s"]}, "stems": {}}
+    paraphrase["items"] = {"a": "a?", "b": "b?"}
     items = {"a": {"scale": "three", "stem": None, "dimension": "x"}}
     items["b"] = {"scale": "four", "stem": None, "dimension": "y"}
     survey = {"language": "en", "codes": {"three": [0, 1, 2], "four": [1, 2, 4, 8]}, "items": items}
-    survey["wordings"] = {name: wording | {"instruction": name} for name in "VW"}
+    survey["paraphrases"] = {name: paraphrase | {"instruction": name} for name in "VW"}
     (tmp_path / "items.yaml").write_text(yaml.safe_dump(survey, sort_keys=False), encoding="utf-8")
     lines = ["country,question,code,share,count", "SE,a,0,.5,2", "SE,a,2,.5,2", "SE,b,1,.25,1", "SE,b,8,.75,3"]
     lines += ["NO,a,1,1,9", "NO,b,2,1,9", "DK,a,0,.5,3", "DK,a,1,.5,3"]
@@ -65,10 +65,10 @@ def survey(tmp_path):
     metadata = {
         "version": 1.0, "title": "t", "construct": "c", "measure": "shares", "items": "items.yaml",
         "languages": ["en"], "default_country": "SE", "headline": {"metric": "w1", "higher_is_better": False},
-        "citation": "c", "licence": {"code": "c", "data": "d"}, "readouts": ["text", "expected", "argmax"],
+        "citation": "c", "licence": {"code": "c", "data": "d"}, "scorings": ["text", "expected", "argmax"],
         "reference": {"file": "s.csv", "editions": ["one"], "default_edition": "one", "source": "s"},
-        "splits": {"fit": {"wordings": ["V"], "orders": ["natural"]},
-                   "heldout": {"wordings": ["W"], "orders": ["natural", "reversed"]}},
+        "splits": {"fit": {"paraphrases": ["V"], "orders": ["natural"]},
+                   "heldout": {"paraphrases": ["W"], "orders": ["natural", "reversed"]}},
     }  # fmt: skip
     spec = {"task": "small", "output_type": "generate_until", "metadata": metadata}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
@@ -88,8 +88,8 @@ def test_shares_by_hand(survey, calibrate):
         "split-half": (1 / 3, 1 / 2),  # of six halves of 0022 two differ, by all; 1 and 8 are always parted: 1/2
     }
     for name, each in by_hand.items():
-        for readout in ("text", "expected", "argmax"):  # nobody was read, so a read-out changes nothing
-            assert found[name]["w1", readout] == pytest.approx(fmean(each)), name
+        for scoring in ("text", "expected", "argmax"):  # nobody was read, so answer scoring changes nothing
+            assert found[name]["w1", scoring] == pytest.approx(fmean(each)), name
     assert {s.aligner for row in rows for s in row.scores} == set(found)
 
 
@@ -119,7 +119,7 @@ def test_only_the_country_s_own_scale_is_left_out_of_the_world_s_mean():
         rows = [row for row in csv.DictReader(file) if row["question"] == "Q33" and row["country"] != "DE"]
     whole = {row["country"] for row in rows} - {"US", "NG", "BR"}
     mean = [sum(float(r["share"]) for r in rows if r["country"] in whole and r["code"] == str(c)) for c in range(1, 6)]
-    layout = protocol(spec, Asking()).layout
+    layout = render_protocol(spec, ProtocolOptions()).layout
     answers = measure_of(spec, "DE", MeasureOptions()).baselines(layout)["world mean"]
     row = np.flatnonzero(layout.item == spec.items.ids.index("Q33"))[0]
     assert answers.probs[0, row, :5] == pytest.approx(np.array(mean) / len(whole), abs=1e-5)
@@ -131,9 +131,9 @@ def test_the_world_s_mean_of_the_indices(constants):
     """Whatever C is, the row stands at the squared distance between the world's mean and the country."""
     found, rows = rows_of(spec_of("vsm13"), "SA", constants=constants)
     name, (_, world) = {"world": "constant", "zero": "world mean"}[constants], complete()
-    for readout in ("expected", "argmax"):
+    for scoring in ("expected", "argmax"):
         loss = sum((a - b) ** 2 for a, b in zip(world, published("SA"), strict=True))
-        assert found[name]["loss", readout] == pytest.approx(loss)
+        assert found[name]["loss", scoring] == pytest.approx(loss)
     assert rows[0].note == {"world": "also uniform and world mean", "zero": "also uniform"}[constants]
     assert found["constant"]["collapsed", "expected"] == 1 and len(found) == len({"constant", name})
     assert "majority" not in found  # nobody counted who said what
@@ -153,16 +153,19 @@ def test_questions_by_hand(tmp_path):
     rows.append({"id": "q3", "question": "?", "options": list("ab"), "answer": 2})
     (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     source = yaml.safe_load(spec_of("general").path.read_text(encoding="utf-8").replace("!function ", ""))
-    frames = {"f": "F {question}\n{options}", "g": "G {question}\n{options}"}
-    splits = {"fit": {"wordings": ["f"], "orders": ["natural"]}, "heldout": {"wordings": ["g"], "orders": ["natural"]}}
-    source["metadata"] |= {"items": "q.jsonl", "frames": frames, "splits": splits}
+    templates = {"f": "F {question}\n{options}", "g": "G {question}\n{options}"}
+    splits = {
+        "fit": {"paraphrases": ["f"], "orders": ["natural"]},
+        "heldout": {"paraphrases": ["g"], "orders": ["natural"]},
+    }
+    source["metadata"] |= {"items": "q.jsonl", "templates": templates, "splits": splits}
     (tmp_path / "t.yaml").write_text(yaml.safe_dump(source | {"task": "t"}), encoding="utf-8")
     found, _ = rows_of(load_spec(tmp_path / "t.yaml"), "US")
     assert list(found) == ["constant", "uniform", "majority"]
-    for readout in ("expected", "argmax"):
-        assert found["uniform"]["accuracy", readout] == pytest.approx(fmean([0.25, 0.25, 0.25, 0.5]))
-        assert found["majority"]["accuracy", readout] == 0.75
-        assert found["constant"]["accuracy", readout] == 0.25  # the third option, or the second of two
+    for scoring in ("expected", "argmax"):
+        assert found["uniform"]["accuracy", scoring] == pytest.approx(fmean([0.25, 0.25, 0.25, 0.5]))
+        assert found["majority"]["accuracy", scoring] == 0.75
+        assert found["constant"]["accuracy", scoring] == 0.25  # the third option, or the second of two
 
 
 def test_poles_of_most_countries():
@@ -173,7 +176,7 @@ def test_poles_of_most_countries():
         most = fmean(above[c][number] for c in codes if c != "US") > 0.5
         if ("high_" + name, "expected") in found["majority"]:
             assert found["majority"]["high_" + name, "expected"] == float(most)
-    assert found["uniform"]["side", "expected"] == found["uniform"]["side", "argmax"] == 0.5
+    assert found["uniform"]["pole_accuracy", "expected"] == found["uniform"]["pole_accuracy", "argmax"] == 0.5
     assert found["uniform"]["loss", "expected"] == pytest.approx(math.log(2))
     assert ("loss", "argmax") not in found["uniform"]  # the measure has none there
 
@@ -196,7 +199,7 @@ def test_labels_of_most_countries():
 def test_probes_have_rows_and_open_questions_none():
     found, _ = rows_of(spec_of("probes"), "SA")
     assert list(found) == ["constant", "uniform", "majority"]
-    assert found["uniform"]["side", "text"] == 0.5 and ("refusal", "text") not in found["uniform"]
+    assert found["uniform"]["pole_accuracy", "text"] == 0.5 and ("refusal", "text") not in found["uniform"]
 
 
 # ---------------------------------------------------------------- the random-prefix control
@@ -204,8 +207,8 @@ def test_probes_have_rows_and_open_questions_none():
 
 def score(value, metric="loss", better=False, split="heldout", note=None):
     return Score(
-        task="t", country="SA", metric=metric, readout="expected", split=split, value=value, n=1, edition="e",
-        higher_is_better=better, wordings=("A",), orders=("natural",), low=0.0, high=9.0, note=note,
+        task="t", country="SA", metric=metric, scoring="expected", split=split, value=value, n=1, edition="e",
+        higher_is_better=better, paraphrases=("A",), orders=("natural",), low=0.0, high=9.0, note=note,
     )  # fmt: skip
 
 
@@ -244,8 +247,8 @@ def test_prefixes_are_collapsed_where_all_are():
 
 
 def test_rows_are_of_the_prompts_that_were_asked(survey):
-    """A submission of one wording gets rows of one wording."""
-    layout = protocol(spec_of("vsm13"), Asking(limit=1)).layout
+    """A submission of one paraphrase gets rows of one paraphrase."""
+    layout = render_protocol(spec_of("vsm13"), ProtocolOptions(limit=1)).layout
     answers = Answers(layout, np.full((1, *layout.codes.shape), 0.2), np.zeros((1, len(layout))))
     rows = baselines(spec_of("vsm13"), answers.layout, "SA", MeasureOptions())
-    assert {s.wordings for s in rows[0].scores if s.metric == "loss"} == {("A",), ("C",)}
+    assert {s.paraphrases for s in rows[0].scores if s.metric == "loss"} == {("A",), ("C",)}

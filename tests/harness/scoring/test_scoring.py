@@ -19,7 +19,7 @@ from culteval.harness.scoring.submission import load_submission
 from culteval.harness.submissions.writer import write_submission
 from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.measure import MeasureOptions
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 from culteval.tasks.spec import load_spec
 
 from ...submission_files import rows_of, unpacked
@@ -32,9 +32,9 @@ def load(name="vsm13"):
     return load_spec(spec_path(name))
 
 
-def manifest_of(names, respondents, aligner="de", seed=0):
+def manifest_of(names, personas, aligner="de", seed=0):
     return {
-        "tasks": [{"name": n, "hash": load(n).hash, "country": "SA", "respondents": respondents} for n in names],
+        "tasks": [{"name": n, "hash": load(n).hash, "country": "SA", "personas": personas} for n in names],
         "model": {"name": "m", "revision": "r", "dtype": "float32", "device": "cpu", "threads": 1,
                   "chat_template": None, "forward": "packed"},
         "aligner": {"name": aligner, "settings": {}, "adapter_sha256": None},
@@ -43,16 +43,16 @@ def manifest_of(names, respondents, aligner="de", seed=0):
     }  # fmt: skip
 
 
-def write(folder, kind="random", respondents=0, aligner="de", text=False, seed=0):
+def write(folder, kind="random", personas=0, aligner="de", text=False, seed=0):
     """A submission of random, uniform or constant answers; with ``text`` that of the text task."""
     name = "vsm13_text" if text else "vsm13"
-    layout = protocol(load(name), Asking(respondents, seed)).layout
+    layout = render_protocol(load(name), ProtocolOptions(personas, seed)).layout
     shape, rng = (1, *layout.codes.shape), np.random.default_rng(seed + 17)
     probs = rng.dirichlet(np.full(5, 0.3), shape[:2]) if kind == "random" else np.full(shape, 0.2)
     parsed = rng.choice([UNPARSED, 1, 2, 3, 4, 5], len(layout), p=[0.25] + [0.15] * 5) if text else None
     texts = tuple("?" if code == UNPARSED else str(code) for code in parsed) if text else None
     answers = Answers(layout, probs, rng.uniform(0, 1, shape[:2]), texts, parsed)
-    write_submission(folder, manifest_of([name], respondents, aligner, seed), {name: answers})
+    write_submission(folder, manifest_of([name], personas, aligner, seed), {name: answers})
     return answers
 
 
@@ -67,16 +67,16 @@ def references(edition="extended"):
 
 
 def expected_loss(
-    folder, country, wordings, order="natural", constants="world", readout="expected", edition="extended"
+    folder, country, paraphrases, order="natural", constants="world", scoring="expected", edition="extended"
 ):
     """Loss and indices from the lines of the submission, with the formulas of the manual typed anew."""
     per_item = {}
     for row in rows_of(folder):
-        if row["wording"] not in wordings or row["order"] != order:
+        if row["paraphrase"] not in paraphrases or row["order"] != order:
             continue
-        if readout == "text":
+        if scoring == "text":
             value = row["parsed"]
-        elif readout == "argmax":
+        elif scoring == "argmax":
             value = 1 + row["probs"].index(max(row["probs"]))
         else:
             value = sum(code * p for code, p in enumerate(row["probs"], start=1))
@@ -105,53 +105,53 @@ def value_of(scores, **wanted):
 SPLITS = {"fit": ("A", "B"), "heldout": ("C", "D")}
 
 
-@pytest.mark.parametrize("respondents", [0, 3])
+@pytest.mark.parametrize("personas", [0, 3])
 @pytest.mark.parametrize("country", ["SA", "US"])
 @pytest.mark.parametrize("constants", ["world", "zero"])
-def test_scores_agree_with_a_calculation_by_hand(tmp_path, respondents, country, constants):
-    write(tmp_path / "s", respondents=respondents)
+def test_scores_agree_with_a_calculation_by_hand(tmp_path, personas, country, constants):
+    write(tmp_path / "s", personas=personas)
     scores = load_submission(tmp_path / "s").score(country, constants=constants)
-    for split, wordings in SPLITS.items():
-        for readout in ("expected", "argmax"):
-            loss, index = expected_loss(tmp_path / "s", country, wordings, constants=constants, readout=readout)
-            wanted = {"split": split, "readout": readout}
+    for split, paraphrases in SPLITS.items():
+        for scoring in ("expected", "argmax"):
+            loss, index = expected_loss(tmp_path / "s", country, paraphrases, constants=constants, scoring=scoring)
+            wanted = {"split": split, "scoring": scoring}
             row = value_of(scores, metric="loss", **wanted)
             assert row.value == pytest.approx(loss, rel=1e-9)
             assert value_of(scores, metric="l2", **wanted).value == pytest.approx(loss**0.5, rel=1e-9)
             assert [value_of(scores, metric=d, **wanted).value for d in DIMENSIONS] == pytest.approx(index, rel=1e-9)
             assert (row.country, row.constants, row.edition, row.norm) == (country, constants, "extended", "sse")
-            assert row.aligner == "de" and row.n == max(1, respondents) and row.wordings == wordings
+            assert row.aligner == "de" and row.n == max(1, personas) and row.paraphrases == paraphrases
     loss, _ = expected_loss(tmp_path / "s", country, ("C", "D"), order="reversed", constants=constants)
-    turned = value_of(scores, metric="loss_reversed", split="heldout", readout="expected")
+    turned = value_of(scores, metric="loss_reversed", split="heldout", scoring="expected")
     assert turned.value == pytest.approx(loss, rel=1e-9)
     assert value_of(scores, metric="loss_reversed", split="fit") is None
 
 
-def test_text_readout_leaves_out_what_was_not_parsed(tmp_path):
-    answers = write(tmp_path / "s", text=True, respondents=4)
+def test_text_scoring_leaves_out_what_was_not_parsed(tmp_path):
+    answers = write(tmp_path / "s", text=True, personas=4)
     scores = load_submission(tmp_path / "s").score()
-    for split, wordings in SPLITS.items():
-        loss, _ = expected_loss(tmp_path / "s", "SA", wordings, readout="text")
-        assert value_of(scores, metric="loss", readout="text", split=split).value == pytest.approx(loss, rel=1e-9)
-        asked = answers.layout.where(wordings, ("natural",))
+    for split, paraphrases in SPLITS.items():
+        loss, _ = expected_loss(tmp_path / "s", "SA", paraphrases, scoring="text")
+        assert value_of(scores, metric="loss", scoring="text", split=split).value == pytest.approx(loss, rel=1e-9)
+        asked = answers.layout.where(paraphrases, ("natural",))
         share = (answers.parsed[asked] == UNPARSED).mean()
         assert value_of(scores, metric="unparsed", split=split).value == pytest.approx(share)
         said, likeliest = answers.parsed[asked], 1 + answers.probs[0, asked].argmax(-1)
         same = value_of(scores, metric="agreement", split=split)
-        assert same.value == pytest.approx((said == likeliest)[said != UNPARSED].mean()) and same.readout == "text"
+        assert same.value == pytest.approx((said == likeliest)[said != UNPARSED].mean()) and same.scoring == "text"
     assert 0 < share < 1
 
 
 def test_texts_without_probabilities_agree_with_nothing(tmp_path):
     answers = write(tmp_path / "s", text=True)
-    texts = Answers(answers.layout, 0 * answers.probs, answers.outside, answers.texts, answers.parsed)
+    texts = Answers(answers.layout, 0 * answers.probs, answers.off_options, answers.texts, answers.parsed)
     metrics = {row.metric for row in score_answers(load("vsm13_text"), texts, "SA", MeasureOptions(), "api")}
     assert "unparsed" in metrics and "agreement" not in metrics
 
 
 def test_no_text_no_text_score(tmp_path):
     write(tmp_path / "s")
-    assert {row.readout for row in load_submission(tmp_path / "s").score()} == {"expected", "argmax"}
+    assert {row.scoring for row in load_submission(tmp_path / "s").score()} == {"expected", "argmax"}
 
 
 def test_uniform_answers_are_the_constant_and_collapsed(tmp_path):
@@ -159,28 +159,28 @@ def test_uniform_answers_are_the_constant_and_collapsed(tmp_path):
     scores = load_submission(tmp_path / "s").score()
     known, world = references()
     null = sum((a - b) ** 2 for a, b in zip(world, known["SA"], strict=True))
-    row = value_of(scores, metric="loss", readout="expected", split="heldout")
+    row = value_of(scores, metric="loss", scoring="expected", split="heldout")
     assert row.value == pytest.approx(null) and row.note == "collapsed"
-    assert value_of(scores, metric="skill", readout="expected").value == pytest.approx(0)
-    assert value_of(scores, metric="collapsed", readout="expected").value == 1
+    assert value_of(scores, metric="skill", scoring="expected").value == pytest.approx(0)
+    assert value_of(scores, metric="collapsed", scoring="expected").value == 1
 
 
 def test_the_constant_row():
-    layout = protocol(load(), Asking()).layout
+    layout = render_protocol(load(), ProtocolOptions()).layout
     scores = constant_scores(load(), layout, "US", MeasureOptions(constants="zero"))
     known, _ = references()
-    loss = value_of(scores, metric="loss", split="heldout", readout="expected")
+    loss = value_of(scores, metric="loss", split="heldout", scoring="expected")
     assert loss.value == pytest.approx(sum(x**2 for x in known["US"])) and loss.aligner == "constant"
 
 
 def test_scores_of_what_was_written_equal_those_of_what_was_given(tmp_path):
-    given = write(tmp_path / "s", respondents=25)
+    given = write(tmp_path / "s", personas=25)
     options = MeasureOptions(edition="extended")
     after = load_submission(tmp_path / "s").score()
     before = score_answers(load(), given, "SA", options, "de")
     assert [row.metric for row in after] == [row.metric for row in before]
     assert [row.value for row in after] == pytest.approx([row.value for row in before], rel=1e-6, abs=1e-6)
-    low = value_of(after, metric="pdi", split="heldout", readout="expected")
+    low = value_of(after, metric="pdi", split="heldout", scoring="expected")
     assert low.low < low.value < low.high and low.n == 25
     assert value_of(after, metric="loss").low is None
 
@@ -193,7 +193,7 @@ def test_all_countries_of_an_edition(tmp_path):
         assert {row.country for row in scores} == set(known)
         for code in list(known)[::20]:
             loss, _ = expected_loss(tmp_path / "s", code, ("C", "D"), edition=edition)
-            found = value_of(scores, metric="loss", split="heldout", readout="expected", country=code)
+            found = value_of(scores, metric="loss", split="heldout", scoring="expected", country=code)
             assert found.value == pytest.approx(loss, rel=1e-9) and found.edition == edition
     assert len(references("extended")[0]) > len(references("2015")[0]) > 50
 
@@ -271,7 +271,7 @@ def test_score_json_is_one_object_and_nothing_else(bare, made):
     assert done.returncode == 0 and done.stderr == ""
     data = json.loads(done.stdout)
     loss, _ = expected_loss(made, "US", ("C", "D"), constants="zero")
-    rows = [r for r in data["scores"] if (r["metric"], r["split"], r["readout"]) == ("loss", "heldout", "expected")]
+    rows = [r for r in data["scores"] if (r["metric"], r["split"], r["scoring"]) == ("loss", "heldout", "expected")]
     assert [row["value"] for row in rows] == [pytest.approx(loss, rel=1e-9)]
     assert {(row["country"], row["constants"]) for row in data["scores"]} == {("US", "zero")}
 
@@ -334,7 +334,7 @@ def test_leaderboard_without_torch(bare, tmp_path):
     found = {name: finished_run(tmp_path / name, name, seed) for seed, name in enumerate(("de", "naive", "random"))}
     done = bare("leaderboard", "show", tmp_path)
     assert done.returncode == 0, done.stderr
-    losses = {k: value_of(v, metric="loss", split="heldout", readout="expected").value for k, v in found.items()}
+    losses = {k: value_of(v, metric="loss", split="heldout", scoring="expected").value for k, v in found.items()}
     order = sorted(losses, key=losses.get)
     firsts = [line.strip("│ ").split()[0] for line in done.stdout.splitlines() if line.strip("│ ")]
     assert [name for name in firsts if name in order] == order and "constant" in firsts

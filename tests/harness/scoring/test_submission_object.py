@@ -12,14 +12,14 @@ from culteval.harness.scoring.submission import Submission, load_submission
 from culteval.harness.submissions.manifest import as_stored
 from culteval.harness.submissions.reader import read_submission
 from culteval.tasks.answers import UNPARSED, Answers
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 from rich.console import Console
 
 matplotlib.use("agg")
 
 
-def answers_to(name, seed=0, texts=False, **asking):
-    layout = protocol(spec_of(name), Asking(**asking)).layout
+def answers_to(name, seed=0, texts=False, **protocol):
+    layout = render_protocol(spec_of(name), ProtocolOptions(**protocol)).layout
     rng = np.random.default_rng(seed)
     probs = rng.random(layout.codes.shape) ** 3 * layout.inside
     probs = (probs / np.maximum(probs.sum(-1, keepdims=True), 1e-300))[None]
@@ -41,7 +41,7 @@ def test_what_is_stored_is_what_is_read(tmp_path, submit):
     stored = {name: as_stored(each) for name, each in given.items()}
     _, read = read_submission(folder / "submission")
     for name, each in read.items():
-        for column in ("probs", "outside", "parsed"):
+        for column in ("probs", "off_options", "parsed"):
             assert np.array_equal(getattr(each, column), getattr(stored[name], column)), (name, column)
         assert each.texts == stored[name].texts
     assert max(map(len, read["vsm13_text"].texts)) == 6_000
@@ -85,17 +85,17 @@ def test_the_frame_of_answers(run):
         given = answers_to(name, seed)
         layout = given.layout
         for at, row in enumerate(table[start : start + len(layout)].to_dict("records")):
-            levels = (layout.items[layout.item[at]], layout.wordings[layout.wording[at]])
+            levels = (layout.items[layout.item[at]], layout.paraphrases[layout.paraphrase[at]])
             levels += (layout.orders[layout.order[at]],)
-            assert (row["task"], row["item"], row["wording"], row["order"]) == (name, *levels)
+            assert (row["task"], row["item"], row["paraphrase"], row["order"]) == (name, *levels)
             codes = [int(code) for code in layout.codes[at, : layout.widths[at]]]
             probs = [round(p, 9) for p in given.probs[0, at, : len(codes)].tolist()]
             assert [row[f"p_{code}"] for code in codes] == probs
             assert row["expected"] == pytest.approx(sum(c * p for c, p in zip(codes, probs, strict=True)))
             assert row["argmax"] == codes[probs.index(max(probs))]
-            assert row["outside"] == round(float(given.outside[0, at]), 9) and row["text"] is None
+            assert row["off_options"] == round(float(given.off_options[0, at]), 9) and row["text"] is None
             if name == "vsm13" and row["order"] == "natural":
-                assert row["split"] == splits[row["wording"]]
+                assert row["split"] == splits[row["paraphrase"]]
         start += len(layout)
     assert start == len(table)
     assert np.isnan(table.loc[table["task"] == "general", "p_5"]).all()
@@ -113,7 +113,7 @@ def test_scores_as_table_and_picture(run):
     assert len(chosen.get_yticks()) == sum(row.metric == "accuracy" for row in scores)
     by_country = every.plot("loss")
     assert len(by_country.get_yticks()) == 94
-    best = min((row for row in every if (row.metric, row.readout, row.split) == ("loss", "expected", "heldout")),
+    best = min((row for row in every if (row.metric, row.scoring, row.split) == ("loss", "expected", "heldout")),
                key=lambda row: row.value)  # fmt: skip
     assert by_country.lines[0].get_xdata()[0] == best.value
     with pytest.raises(UsageError, match="Did you mean"):

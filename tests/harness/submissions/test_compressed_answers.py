@@ -29,7 +29,7 @@ def compressed(data, level=1):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("written") / "s"
-    write_submission(folder, manifest_of(respondents=2), {"vsm13": answers_of(respondents=2)})
+    write_submission(folder, manifest_of(personas=2), {"vsm13": answers_of(personas=2)})
     return folder
 
 
@@ -47,14 +47,14 @@ def test_plain_or_compressed_is_one_submission(folder, tmp_path):
     assert one == other and one.answers.file == "answers.jsonl"
     assert one.answers.sha256 == hashlib.sha256((plain / "answers.jsonl").read_bytes()).hexdigest()
     np.testing.assert_array_equal(first["vsm13"].probs, second["vsm13"].probs)
-    np.testing.assert_array_equal(first["vsm13"].outside, second["vsm13"].outside)
+    np.testing.assert_array_equal(first["vsm13"].off_options, second["vsm13"].off_options)
     assert 3 * (folder / "answers.jsonl.zst").stat().st_size < (plain / "answers.jsonl").stat().st_size
 
 
 def test_frames_and_other_compressors(folder, monkeypatch, tmp_path):
     """Many frames, as for large submissions, and whatever level or version somebody else's zstd had."""
     monkeypatch.setattr(writer, "FRAME", 1000)
-    write_submission(tmp_path / "many", manifest_of(respondents=2), {"vsm13": answers_of(respondents=2)})
+    write_submission(tmp_path / "many", manifest_of(personas=2), {"vsm13": answers_of(personas=2)})
     data = (tmp_path / "many" / "answers.jsonl.zst").read_bytes()
     assert data.count(b"\x28\xb5\x2f\xfd") > 20  # magic numbers of frames
     assert read_submission(tmp_path / "many")[0] == read_submission(folder)[0]
@@ -122,7 +122,7 @@ def test_bombs_are_refused_early_and_in_little_memory(folder, content, said):
 
 def test_nothing_large_is_built_for_a_small_file(folder):
     """A million answers cannot be in so few bytes, whatever they compress to: refused before tables are made."""
-    edit(folder, "tasks.0.respondents", 6000)
+    edit(folder, "tasks.0.personas", 6000)
     edit(folder, "answers.rows", 6000 * ROWS)
     python, _, text = peak(lambda: read_submission(folder))
     assert "too few for the 864000 lines" in text and python < 4 << 20
@@ -135,10 +135,10 @@ def test_all_lines_together_are_bounded(folder, monkeypatch):
 
 def test_the_most_monotonous_answers_are_read(tmp_path):
     """What compresses best of all that can be written: everybody gives the same answer to everything."""
-    given = answers_of(respondents=300)
+    given = answers_of(personas=300)
     probs = np.broadcast_to([1.0, 0.0, 0.0, 0.0, 0.0], given.probs.shape).copy()
-    same = type(given)(given.layout, probs, np.zeros_like(given.outside))
-    write_submission(tmp_path / "s", manifest_of(respondents=300), {"vsm13": same})
+    same = type(given)(given.layout, probs, np.zeros_like(given.off_options))
+    write_submission(tmp_path / "s", manifest_of(personas=300), {"vsm13": same})
     assert len(read_submission(tmp_path / "s")[1]["vsm13"].layout) == 300 * ROWS
     size = (tmp_path / "s" / "answers.jsonl.zst").stat().st_size
     assert size * reader.MOST_RATIO / 2 > 300 * ROWS * reader.LEAST_LINE_BYTES  # far from the bound

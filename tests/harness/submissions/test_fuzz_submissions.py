@@ -16,7 +16,7 @@ from culteval.harness.cli.main import cli
 from culteval.harness.scoring.submission import load_submission
 from culteval.harness.submissions.reader import read_submission
 from culteval.harness.submissions.writer import write_submission
-from culteval.tasks.prompts import Asking, protocol
+from culteval.tasks.prompts import ProtocolOptions, render_protocol
 from culteval.tasks.spec import load_spec
 
 from ... import fuzzing
@@ -62,14 +62,14 @@ def test_submissions(home, inputs):
     fuzz(inputs, change, lambda: load_submission(folder).score())
 
 
-@pytest.mark.parametrize("respondents", [100_000, 20_000])
-def test_what_is_built_does_not_outgrow_what_was_sent(home, respondents):
+@pytest.mark.parametrize("personas", [100_000, 20_000])
+def test_what_is_built_does_not_outgrow_what_was_sent(home, personas):
     """A manifest that is right about itself, and asks for millions of answers that its small file cannot hold."""
     small_submission(home / "s")
     path = home / "s" / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["tasks"][0]["respondents"] = respondents
-    manifest["answers"]["rows"] = respondents * 6
+    manifest["tasks"][0]["personas"] = personas
+    manifest["answers"]["rows"] = personas * 6
     path.write_text(json.dumps(manifest))
     before = peak_memory(anew=True)
     with pytest.raises(InputError, match="too few"):
@@ -84,7 +84,7 @@ def test_what_a_manifest_asks_for_and_nobody_has_is_a_bad_file(tmp_path, field, 
     from culteval.harness.registry import spec_path
 
     spec = load_spec(spec_path("vsm13"))
-    layout = protocol(spec, Asking()).layout
+    layout = render_protocol(spec, ProtocolOptions()).layout
     from culteval.tasks.answers import Answers
 
     folder = tmp_path / "s"
@@ -150,7 +150,7 @@ def record_readers(home):
     small_submission(home / "s")
     manifest, _ = read_submission(home / "s")
     config = {"aligner": "naive", "settings": {}, "model": "smollm2", "fit": ["mytask"], "fit_country": "DE",
-              "tasks": ["mytask"], "country": "DE", "options": {"edition": None}, "readout": "expected"}  # fmt: skip
+              "tasks": ["mytask"], "country": "DE", "options": {"edition": None}, "scoring": "expected"}  # fmt: skip
     fold = {"tokens": 3, "fold": 0, "train_loss": 1.0, "train_argmax": 1.0, "validation_loss": 1.0,
             "validation_argmax": 1.0, "seconds": 1.0}  # fmt: skip
     line = json.dumps({"task": "mytask", "row": 0, "prompt": "p", "reply": "A", "verdict": "high"}) + "\n"

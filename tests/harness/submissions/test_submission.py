@@ -31,21 +31,21 @@ def contents(folder):
 # ---------------------------------------------------------------- round trip
 
 
-@pytest.mark.parametrize("respondents", [0, 1, 3])
-def test_round_trip(tmp_path, respondents):
-    given = answers_of(respondents=respondents, seed=4)
-    written = write_submission(tmp_path / "s", manifest_of(respondents=respondents, seed=4), {"vsm13": given})
+@pytest.mark.parametrize("personas", [0, 1, 3])
+def test_round_trip(tmp_path, personas):
+    given = answers_of(personas=personas, seed=4)
+    written = write_submission(tmp_path / "s", manifest_of(personas=personas, seed=4), {"vsm13": given})
     manifest, read = read_submission(tmp_path / "s")
     assert manifest == written
-    assert manifest.answers.rows == ROWS * max(1, respondents) == len(given.layout)
+    assert manifest.answers.rows == ROWS * max(1, personas) == len(given.layout)
     assert manifest.answers.sha256 == hashlib.sha256(bytes_of(tmp_path / "s")).hexdigest()
     back = read["vsm13"]
     np.testing.assert_allclose(back.probs, given.probs, atol=1e-9, rtol=0)
-    np.testing.assert_allclose(back.outside, given.outside, atol=1e-9, rtol=0)
+    np.testing.assert_allclose(back.off_options, given.off_options, atol=1e-9, rtol=0)
     assert np.unique(back.probs).size > 100  # not a table of defaults
-    for name in ("item", "wording", "order", "respondent", "codes", "widths"):
+    for name in ("item", "paraphrase", "order", "persona", "codes", "widths"):
         np.testing.assert_array_equal(getattr(back.layout, name), getattr(given.layout, name))
-    assert back.layout.respondents == max(1, respondents)
+    assert back.layout.personas == max(1, personas)
     assert back.texts is None and back.parsed is None
 
 
@@ -70,7 +70,7 @@ def test_several_tasks_in_one_submission(tmp_path):
 
 def test_written_twice_is_identical_and_replaces(tmp_path):
     for name in ("a", "b", "a"):
-        write_submission(tmp_path / name, manifest_of(respondents=2), {"vsm13": answers_of(respondents=2)})
+        write_submission(tmp_path / name, manifest_of(personas=2), {"vsm13": answers_of(personas=2)})
     assert sorted(contents(tmp_path / "a")) == ["answers.jsonl.zst", "manifest.json"]
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
@@ -95,14 +95,14 @@ def test_written_by_hand_in_any_order(tmp_path):
     items = list(yaml.safe_load((VSM / "items.yaml").read_text())["items"])
     rng, lines, want = random.Random(3), [], {}
     for split in metadata["splits"].values():
-        for wording in split["wordings"]:
+        for paraphrase in split["paraphrases"]:
             for order in split["orders"]:
                 for item in items:
                     share = rng.random()
                     probs, outside = [share, 0, 0, 1 - share, 0], rng.random()
-                    want[item, wording, order] = (probs, outside)
-                    cell = {"item": item, "wording": wording, "order": order, "respondent": 0}
-                    lines.append(json.dumps({"outside": outside, "probs": probs, **cell, "task": "vsm13"}))
+                    want[item, paraphrase, order] = (probs, outside)
+                    cell = {"item": item, "paraphrase": paraphrase, "order": order, "persona": 0}
+                    lines.append(json.dumps({"off_options": outside, "probs": probs, **cell, "task": "vsm13"}))
     rng.shuffle(lines)
     data = ("\r\n".join(lines)).encode()  # another line ending, and none after the last
     (tmp_path / "answers.jsonl").write_bytes(data)
@@ -114,9 +114,9 @@ def test_written_by_hand_in_any_order(tmp_path):
     assert len(want) == len(back.layout) == ROWS
     for row in range(ROWS):
         at = back.layout
-        key = (at.items[at.item[row]], at.wordings[at.wording[row]], at.orders[at.order[row]])
+        key = (at.items[at.item[row]], at.paraphrases[at.paraphrase[row]], at.orders[at.order[row]])
         assert back.probs[0, row].tolist() == want[key][0]
-        assert back.outside[0, row] == want[key][1]
+        assert back.off_options[0, row] == want[key][1]
 
 
 def test_json_schema_covers_what_is_written(pristine):

@@ -44,15 +44,15 @@ BAD_LINES = {
     "null": (changed(probs=None), "probs"),
     "words": (changed(probs=["a", "b", "c", "d", "e"]), "probs"),
     "nested": (raw("probs", b"[" * 2000 + b"]" * 2000), ""),
-    "outside negative": (changed(outside=-0.01), "outside"),
-    "outside above one": (changed(outside=1.01), "outside"),
-    "outside NaN": (raw("outside", b"NaN"), "outside"),
+    "outside negative": (changed(off_options=-0.01), "off_options"),
+    "outside above one": (changed(off_options=1.01), "off_options"),
+    "outside NaN": (raw("off_options", b"NaN"), "off_options"),
     "unknown item": (changed(item="m99"), "m99"),
-    "unknown wording": (changed(wording="Z"), "Z"),
+    "unknown paraphrase": (changed(paraphrase="Z"), "Z"),
     "unknown order": (changed(order="sideways"), "order"),
-    "order not asked": (changed(wording="A", order="reversed"), "reversed"),
-    "unknown respondent": (changed(respondent=1), "respondent"),
-    "negative respondent": (changed(respondent=-1), "respondent"),
+    "order not asked": (changed(paraphrase="A", order="reversed"), "reversed"),
+    "unknown persona": (changed(persona=1), "persona"),
+    "negative persona": (changed(persona=-1), "persona"),
     "unknown task": (changed(task="vsm31"), "vsm31"),
     "long task": (changed(task="x" * 5000), "task"),
     "hostile item": (changed(item="\x1b[2J\n\n\n" + "x" * 100), "item"),
@@ -173,7 +173,7 @@ def tolerated(folder):
 
 
 def test_any_leaf_replaced_by_anything(tmp_path):
-    write_submission(tmp_path / "s", manifest_of(respondents=1), {"vsm13": answers_of(respondents=1)})
+    write_submission(tmp_path / "s", manifest_of(personas=1), {"vsm13": answers_of(personas=1)})
     file = tmp_path / "s" / "manifest.json"
     data, bad = json.loads(file.read_text()), 0
     odd = [None, -1, True, 10**25, 1e308, "", [], {}, "\ud800", "../../x.yaml"]

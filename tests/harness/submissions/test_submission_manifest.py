@@ -18,16 +18,17 @@ alarm, folder, pristine = submission_files.alarm, submission_files.folder, submi
 MANIFEST_FIELDS = [
     ("evil", 1, "evil"),
     ("model.evil", 1, "model.evil"),
-    ("schema_version", 2, "schema_version"),
+    ("schema_version", 3, "schema_version"),
+    ("schema_version", 1, "leaderboard migrate"),
     ("country", "usa", "country"),
     ("tasks.0.country", "S", "tasks.0.country"),
     ("tasks", [], "tasks"),
     ("tasks.0.hash", "abc", "tasks.0.hash"),
     ("tasks.0.hash", "0" * 64, "hash"),
     ("tasks.0.name", "vsm31", "vsm31"),
-    ("tasks.0.respondents", -1, "tasks.0.respondents"),
-    ("tasks.0.respondents", 100_001, "tasks.0.respondents"),
-    ("tasks.0.respondents", 100_000, "respondents"),
+    ("tasks.0.personas", -1, "tasks.0.personas"),
+    ("tasks.0.personas", 100_001, "tasks.0.personas"),
+    ("tasks.0.personas", 100_000, "personas"),
     ("tasks.0.limit", 0, "tasks.0.limit"),
     ("tasks.0.limit", 100_001, "tasks.0.limit"),
     ("tasks.0.limit", 1, "answers.rows"),
@@ -56,7 +57,7 @@ MANIFEST_FIELDS = [
     ("seed", None, "seed"),
     ("seed", "zero", "seed"),
     ("fitted.split", "heldout", "fitted.split"),
-    ("fitted.readout", "guess", "fitted.readout"),
+    ("fitted.scoring", "guess", "fitted.scoring"),
 ]
 
 
@@ -142,16 +143,16 @@ def test_the_same_task_twice(folder):
     refused(folder, "manifest.json", "tasks")
 
 
-def test_negative_seed_with_respondents(tmp_path):
-    write_submission(tmp_path / "s", manifest_of(respondents=2), {"vsm13": answers_of(respondents=2)})
+def test_negative_seed_with_personas(tmp_path):
+    write_submission(tmp_path / "s", manifest_of(personas=2), {"vsm13": answers_of(personas=2)})
     edit(tmp_path / "s", "seed", -3)
     refused(tmp_path / "s", "manifest.json", "seed")
 
 
-@pytest.mark.parametrize("respondents", [100_000, 30_000])
-def test_many_respondents_cost_nothing(folder, respondents):
+@pytest.mark.parametrize("personas", [100_000, 30_000])
+def test_many_personas_cost_nothing(folder, personas):
     """A small manifest must not make the reader build millions of prompts: rows says that they cannot be there."""
-    edit(folder, "tasks.0.respondents", respondents)
+    edit(folder, "tasks.0.personas", personas)
     code = (
         "import json,sys,time\n"
         "from pathlib import Path\n"
@@ -170,6 +171,6 @@ def test_many_respondents_cost_nothing(folder, respondents):
     )
     assert done.returncode == 0, f"killed after ten seconds of processor time: {done.returncode} {done.stderr[-500:]}"
     seconds, megabytes, text = json.loads(done.stdout)
-    assert "respondents" in text or "rows" in text
+    assert "personas" in text or "rows" in text
     assert seconds < 1.0
     assert megabytes < 300

@@ -38,7 +38,7 @@ def test_lm_eval_s_model_gives_what_the_local_one_gives(tiny, load, tmp_path):
         answers, local = model.answer(prompts), load(chat=chat).answer(prompts)
         np.testing.assert_allclose(answers.probs, local.probs, atol=1e-5)
         if not chat:  # lm-eval counts the last line break of a template to the options
-            np.testing.assert_allclose(answers.outside, local.outside, atol=1e-5)
+            np.testing.assert_allclose(answers.off_options, local.off_options, atol=1e-5)
         texts = load(chat=chat).generate(some(2, "vsm13_text"), most=4).texts
         assert model.generate(some(2, "vsm13_text"), most=4).texts == texts
 
