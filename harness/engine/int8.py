@@ -22,7 +22,7 @@ from .onednn import replace_linears
 LARGEST = 127
 LARGEST_WEIGHT = 64  # where pairs of products of unsigned inputs and weights are added in 16 bits: 2 x 255 x 64 < 2^15
 MOST_ROTATED = 64  # neighbouring inputs: more cost more than they gain
-ROWS = 128  # at once: what lies between input and output stays in the processor's cache
+ROWS = 512  # at once: what lies between input and output stays in the cache, and every thread has enough of them
 
 
 @dataclass(frozen=True, eq=False)
