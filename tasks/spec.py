@@ -214,15 +214,15 @@ def _read_items(path: Path, metadata: Metadata, spec: Path) -> Items:
 def _read_survey(path: Path, metadata: Metadata, spec: Path) -> Survey:
     """Read a survey, with the one template that its spec gives for scorings with prompts of their own."""
     listed = {scoring: scoring == "verbalized" for scoring in ALONE}.get(metadata.scorings[0])
-    templates = tuple(metadata.templates.values())
+    templates, data = tuple(metadata.templates.values()), read_yaml(path)
     if listed is None and not templates:
-        return parse(Survey, read_yaml(path), path)
+        return parse(Survey, data, path)
     if listed is None or len(templates) != 1 or ("{options}" in templates[0]) != listed:
         raise InputError(
             f"{spec}: metadata.templates: a survey has one for cloze, such as '{{question}}', or one for verbalized, "
             "with {options}, and none for other scorings."
         )
-    return parse(TemplatedSurvey, read_yaml(path) | {"template": templates[0]}, path)
+    return parse(TemplatedSurvey, data | {"template": templates[0]}, path)
 
 
 class NotImportedError(InputError):

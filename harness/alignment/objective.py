@@ -127,7 +127,7 @@ class TaskObjective:
         """
         spec, part = self.spec, self.spec.metadata.splits.fit
         if isinstance(spec.items, Survey):
-            items = Survey.model_validate(
+            items = type(spec.items).model_validate(
                 spec.items.model_dump(by_alias=True)
                 | {"paraphrases": {"mixed": spec.items.mixed(part.paraphrases, rng)}}
             )

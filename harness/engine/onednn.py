@@ -129,7 +129,9 @@ def replace_linears(model: Any, kind: Callable[[torch.Tensor, torch.Tensor | Non
     Memory stays bounded: a replaced weight is freed or, if it is mapped from a file, its pages are given back.
     """
     files, replaced = MappedFiles(), 0
-    for parent in list(model.base_model.modules()):
+    # Without the layers themselves: a list of them would keep every replaced weight until the end.
+    parents = [module for module in model.base_model.modules() if type(module) is not torch.nn.Linear]
+    for parent in parents:
         for name, child in parent.named_children():
             # peft's attribute of a layer whose parameter LoRA changes: the parameter must be kept.
             if type(child) is torch.nn.Linear and not hasattr(parent, "parameter_name"):

