@@ -19,16 +19,16 @@ from ..harness.registry import spec_of
 from ..harness.runs.folder import ALIGNED, SCORES
 from ..harness.scoring.judge import JUDGE
 from ..harness.scoring.score import TaskCache
-from ..harness.submissions.manifest import ANSWERS, MANIFEST, MOST_MANIFEST_BYTES, Manifest
+from ..harness.submissions.manifest import ANSWERS, MANIFEST, MOST_MANIFEST_BYTES, SCHEMA, Manifest
 from ..harness.submissions.reader import COMPRESSED, answer_lines, answers_file
 from ..harness.submissions.writer import write_answers
 from ..harness.util.atomic_io import copy_into, json_text, replacing, write_json
 from ..tasks.reading import read_unmarked
 from ..tasks.spec import first_problem
-from .entries import VERIFIED, Found, entry_of, find, find_one, verified_marks
+from .entries import VERIFIED, Entry, Found, entry_of, find, find_one, verified_marks
 from .publish import left_behind, published_name
 
-OLD, NEW = 1, 2  # versions of the format of submissions
+OLD = 1  # version of the format of submissions
 # Hashes of version 1 of the tasks, which differ from today's in names of fields only.
 TASKS_OF_OLD = {
     "vsm13": "dad42cb18763a77b93fb149560a8364b805dce8331459ff875e4996118738c1f",
@@ -77,9 +77,12 @@ def migrate(board: Path, adapters: Path | None, say: Callable[[str], None]) -> i
             continue
         before = sorted(home.rglob("*"))
         try:
+            # Scored before any further change, so that problems are reported first.
             if _version(home) == OLD:
-                home = _with_present_names(found, board, shelf)
-            entry, _ = entry_of(_found(home), shelf)  # report problems before any further change
+                entry = _with_present_names(found, board, shelf)
+                home = entry.folder
+            else:
+                entry, _ = entry_of(found, shelf)
         except CultevalError as error:
             say(f"not changed: {error}")
             continue
@@ -118,8 +121,8 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _with_present_names(found: Found, board: Path, shelf: TaskCache) -> Path:
-    """Replace an entry of version 1 by one with the present names of fields, and return its folder.
+def _with_present_names(found: Found, board: Path, shelf: TaskCache) -> Entry:
+    """Replace an entry of version 1 by one with the present names of fields, and return it.
 
     The old folder is removed after the new one is complete, scored, and named in ``verified.json``.
 
@@ -144,13 +147,13 @@ def _with_present_names(found: Found, board: Path, shelf: TaskCache) -> Path:
         shutil.rmtree(target)
     building.replace(target)
     try:
-        entry_of(_found(target), shelf)
+        entry, _ = entry_of(_found(target), shelf)
     except CultevalError:
         shutil.rmtree(target)
         raise
     _move_mark(board, found, file.sha256, target.name)
     shutil.rmtree(found.folder)
-    return target
+    return entry
 
 
 def _present_manifest(path: Path) -> Manifest:
@@ -168,7 +171,7 @@ def _present_manifest(path: Path) -> Manifest:
         renamed = _SETTINGS.get(aligner["name"], {})
         aligner["settings"] = {renamed.get(key, key): value for key, value in aligner["settings"].items()}
         aligner["name"] = _ALIGNERS.get(aligner["name"], aligner["name"])
-        return Manifest.model_validate_json(json.dumps(data | {"schema_version": NEW}))
+        return Manifest.model_validate_json(json.dumps(data | {"schema_version": SCHEMA}))
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}.") from None
     except (KeyError, TypeError, AttributeError):
