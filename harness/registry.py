@@ -56,6 +56,11 @@ _OWN = {
             "wvs": ("wvs", "wvs_text", "wvs_cloze", "wvs_verbalized", "wvs_themes"),
             "probes": ("probes",),
             "cdeval": ("cdeval_core", "cdeval"),
+            "globalopinionqa": ("globalopinionqa",),
+            "blend": ("blend",),
+            "simbench": ("simbench_pop", "simbench_grouped"),
+            "opinionqa": ("opinionqa",),
+            "normad": ("normad_country", "normad_value", "normad_rule"),
             "synthetic_survey": ("synthetic_survey",),
             "general": ("general", "general_cloze"),
         }.items()

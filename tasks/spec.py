@@ -54,17 +54,28 @@ class TaskSpec:
 
     @cached_property
     def reference_hash(self) -> str | None:
-        """Compute the sha256 of the distributed reference file, which answers are compared with; None without one."""
-        reference = self.metadata.reference
-        return _digest([self.folder / reference.file]) if reference else None
+        """Compute the sha256 of the default edition's file, which answers are compared with; None without one."""
+        file = self.edition_file(self.default_edition)
+        return _digest([file]) if file else None
 
     def compared_with(self, edition: str | None) -> str | None:
         """Compute the sha256 of an edition's file, distributed or imported; None without a reference or such a file."""
         reference = self.metadata.reference
-        if reference is None or edition is None or edition in reference.editions:
+        if reference is None or edition is None or (reference.file and edition in reference.editions):
             return self.reference_hash
-        file = imported(self.folder.name).get(edition)
+        file = self.edition_file(edition)
         return _digest([file]) if file else None
+
+    def edition_file(self, edition: str) -> Path | None:
+        """Return the file of an edition: distributed, imported, or the imported questions with shares beside them."""
+        reference = self.metadata.reference
+        if reference is None:
+            return None
+        known = edition in reference.editions
+        if known and reference.file:
+            return self.folder / reference.file
+        questions = imported(self.folder.name, ".jsonl").get(self.metadata.imported or "") if known else None
+        return imported(self.folder.name).get(edition, questions)
 
     @property
     def paraphrases(self) -> tuple[str, ...]:

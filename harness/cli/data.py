@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import ValidationError
@@ -13,11 +15,12 @@ from pydantic import ValidationError
 from ...errors import InputError, UsageError
 from ...tasks.imported import data_dir
 from ...tasks.items import Question
+from ...tasks.rows import SELECTIONS
 from ...tasks.spec import first_problem
 from ..util.atomic_io import write_json, write_text
 
 if TYPE_CHECKING:
-    from ...tasks.importers.questions import Tally
+    from ...tasks.importers.common import Row, Tally
 
 
 @click.group()
@@ -36,6 +39,7 @@ def import_() -> None:
     """
 
 
+_seed = click.option("--seed", default=0, show_default=True, help="Seed of the order of options and of the splits.")
 _skip_bad_rows = click.option(
     "--skip-bad-rows", "skip", is_flag=True, help="Leave out invalid questions, and report how many."
 )
@@ -77,30 +81,95 @@ def wvs7(file: str, edition: str, by: tuple[str, ...], as_json: bool) -> None:
     click.echo(f"next       culteval run --aligner naive --task wvs --edition {edition}")
 
 
+def _questions(name: str, family: str, convert: str, what: str, *options: Callable[[Any], Any]) -> None:
+    """Add the command ``data import NAME`` for a set of questions.
+
+    Args:
+        family: the folder of the tasks.
+        convert: "module:function" in ``tasks.importers``, called with the file, the seed, a ``Tally`` and ``options``.
+        what: what is imported, for the help.
+    """
+
+    def command(file: str, seed: int, skip: bool, as_json: bool, **settings: Any) -> None:
+        from ...tasks.importers.common import Tally
+
+        module, _, function = convert.partition(":")
+        read = getattr(importlib.import_module(f"...tasks.importers.{module}", __package__), function)
+        made = read(file, seed, tally := Tally(skip), **settings)
+        _write_questions(family, made, file, seed, tally, as_json)
+
+    flags = (
+        click.argument("file", metavar="FILE_OR_HUB_ID"),
+        _seed,
+        _skip_bad_rows,
+        *options,
+        _as_json,
+    )
+    for flag in reversed(flags):
+        command = flag(command)
+    import_.command(name, help=f"Import {what}.")(command)
+
+
+_questions(
+    "culturalbench",
+    "culturebench",
+    "questions:culturalbench",
+    "CulturalBench's official CSV (Easy or Hard), or its hub id",
+)
+_questions(
+    "cdeval", "cdeval", "questions:cdeval", "CDEval's CSV (Question, Option 1, Option 2, Dimension), or a hub id"
+)
+_questions(
+    "globalopinionqa",
+    "globalopinionqa",
+    "opinions:globalopinionqa",
+    "GlobalOpinionQA's global_opinions.csv, or the hub id Anthropic/llm_global_opinions",
+)
+_questions(
+    "blend",
+    "blend",
+    "everyday:blend",
+    "BLEnD's mc_questions_file (CSV or JSON), or the hub id nayeon212/BLEnD",
+    click.option(
+        "--variants",
+        type=click.IntRange(min=0),
+        default=1,
+        show_default=True,
+        help="Sets of choices drawn for each question of a region; 0 takes all.",
+    ),
+)
+_questions(
+    "normad",
+    "normad",
+    "everyday:normad",
+    "NormAd's normad_etiquette_final_data.csv, or the hub id akhilayerukola/NormAd, with three levels of context",
+)
+_questions(
+    "simbench",
+    "simbench",
+    "simbench:simbench",
+    "SimBenchPop.csv or SimBenchGrouped.csv, or both by the hub id pitehu/SimBench",
+)
+
+
 @import_.command()
-@click.argument("file", metavar="FILE_OR_HUB_ID")
-@click.option("--seed", default=0, show_default=True, help="Seed of the order of options and of the splits.")
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("--by", multiple=True, help="Also import shares by an attribute such as POLPARTY; may be repeated.")
+@_seed
 @_skip_bad_rows
 @_as_json
-def culturalbench(file: str, seed: int, skip: bool, as_json: bool) -> None:
-    """Import CulturalBench's official CSV (Easy or Hard), or its hub id."""
-    from ...tasks.importers.questions import Tally, culturalbench
+def opinionqa(folder: str, by: tuple[str, ...], seed: int, skip: bool, as_json: bool) -> None:
+    """Import OpinionQA's folder human_resp (American_Trends_Panel_W...): questions and weighted shares."""
+    from ...tasks.importers.common import Tally
+    from ...tasks.importers.opinionqa import opinionqa as convert
 
-    made = culturalbench(file, seed, tally := Tally(skip))
-    _write_questions("culturebench", made, file, seed, tally, as_json)
-
-
-@import_.command()
-@click.argument("file", metavar="FILE_OR_HUB_ID")
-@click.option("--seed", default=0, show_default=True, help="Seed of the splits.")
-@_skip_bad_rows
-@_as_json
-def cdeval(file: str, seed: int, skip: bool, as_json: bool) -> None:
-    """Import CDEval's CSV (Question, Option 1, Option 2, Dimension), or a hub id."""
-    from ...tasks.importers.questions import Tally, cdeval
-
-    made = {"cdeval": cdeval(file, seed, tally := Tally(skip))}
-    _write_questions("cdeval", made, file, seed, tally, as_json)
+    rows, editions = convert(folder, seed, tally := Tally(skip), by)
+    _check_questions(rows, folder)
+    for name, text in editions.items():
+        write_text(data_dir() / "opinionqa" / f"{_plain(name)}.csv", text)
+    _write_questions("opinionqa", {"opinionqa": rows}, folder, seed, tally, as_json)
+    if not as_json and by:
+        click.echo(f"editions   {', '.join(editions)} (--edition of culteval score and run)")
 
 
 @import_.command()
@@ -116,9 +185,9 @@ def vsm13(file: str) -> None:
 
 
 def _write_questions(
-    family: str, made: dict[str, list[dict[str, object]]], file: str, seed: int, tally: Tally, as_json: bool
+    family: str, made: dict[str, list[Row]], file: str, seed: int, tally: Tally, as_json: bool
 ) -> None:
-    from ...tasks.importers.questions import lines
+    from ...tasks.importers.common import lines
 
     for rows in made.values():
         _check_questions(rows, file)
@@ -129,7 +198,7 @@ def _write_questions(
         write_text(target, lines(rows))
         count = len({row.get("group", row["id"]) for row in rows})
         _record(target, file, counts_by_kind | {"questions": count, "seed": seed})
-        task_name = name if family == "cdeval" else f"culturalbench_{name}"
+        task_name = f"culturalbench_{name}" if family == "culturebench" else name
         imported.append({"task": task_name, "file": str(target), "rows": len(rows), "questions": count})
     if as_json:
         click.echo(json.dumps({"imported": imported} | counts_by_kind))
@@ -143,12 +212,12 @@ def _write_questions(
         click.echo(f"next       culteval run --aligner naive --task {row['task']}")
 
 
-def _check_questions(rows: list[dict[str, object]], file: str) -> None:
+def _check_questions(rows: list[Row], file: str) -> None:
     """Raise InputError for rows that make no valid question file: an empty or repeated option, a repeated id."""
     seen: set[object] = set()
     for row in rows:
         try:
-            Question.model_validate(row)
+            Question.model_validate({key: value for key, value in row.items() if key != SELECTIONS})
         except ValidationError as error:
             raise InputError(f"{file}: question {row['id']}: {first_problem(error)}. Mend its row.") from None
         if row["id"] in seen:
@@ -165,7 +234,9 @@ def _record(target: Path, source: str, what: dict[str, object]) -> None:
     if path.is_file():
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    write_json(target.with_suffix(".source.json"), {"source": path.name if digest else source, "sha256": digest} | what)
+    write_json(
+        target.with_suffix(".source.json"), {"source": path.name if path.exists() else source, "sha256": digest} | what
+    )
 
 
 def _plain(name: str) -> str:

@@ -40,16 +40,16 @@ def file_of(spec: TaskSpec, edition: str | None) -> tuple[Path, str]:
     if reference is None:
         raise InputError(f"{spec.path}: metadata.reference: missing. This measure compares with answer shares.")
     name = reference.default_edition if edition is None else edition
-    if name in reference.editions:
-        return spec.folder / reference.file, name
-    own = imported(spec.folder.name)
-    if name not in own:
-        known = (*reference.editions, *own)
+    file = spec.edition_file(name)
+    if file is None and name in reference.editions:
+        raise InputError(f"{spec.path}: metadata.reference.file: missing. Name the file of the shares.")
+    if file is None:
+        known = tuple(dict.fromkeys((*reference.editions, *imported(spec.folder.name))))
         hint = did_you_mean(name, known)
         raise UsageError(
             f"--edition {name!r}: {spec.name} has {', '.join(known)}.{hint} `culteval data import` adds some."
         )
-    return own[name], name
+    return file, name
 
 
 def reference_of(spec: TaskSpec, country: str, edition: str | None) -> Reference:
