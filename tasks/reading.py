@@ -247,7 +247,8 @@ def iter_csv(
     data = read_bytes(path, most)
     if not data.strip():
         raise InputError(f"{path}: empty. Give the whole file.")
-    if kind := foreign(data[:HEAD]):
+    packed = "a zip archive or an Excel file. Give the table itself, as CSV." if data[:4] == b"PK\x03\x04" else None
+    if kind := foreign(data[:HEAD]) or packed:
         raise InputError(f"{path}: this is {kind}")
     text = io.TextIOWrapper(io.BytesIO(data), encoding_of(data[:HEAD]) or "utf-8", newline="")
     csv.field_size_limit(MOST_CELL)  # the library has one limit for all readers; every caller sets the same

@@ -59,7 +59,7 @@ def checked(line: int, name: str, row: Row) -> Row:
     try:
         Question.model_validate({key: value for key, value in row.items() if key != SELECTIONS})
     except ValidationError as error:
-        raise Unusable(line, name, first_problem(error)) from None
+        raise Unusable(line, name, first_problem(error).removeprefix("file: ").removeprefix(f"{name}: ")) from None
     return row
 
 

@@ -33,6 +33,8 @@ def simbench(source: str, seed: int, tally: Tally) -> dict[str, list[Row]]:
     """
     if is_hub_id(source):
         return {name: _part(source, file, seed, tally) for name, file in _PARTS.items()}
+    if Path(source).suffix in (".pkl", ".pickle"):
+        raise InputError(f"{source}: a pickle file is not read. Give {' or '.join(_PARTS.values())}.")
     stem = Path(source).stem.lower()
     found = [name for name in _PARTS if name.removeprefix("simbench_") in stem]
     if len(found) != 1:

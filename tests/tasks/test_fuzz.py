@@ -319,7 +319,7 @@ def test_a_data_set_of_the_hub_becomes_a_task(home, monkeypatch):
 @pytest.mark.parametrize(
     ("rows", "error", "code", "words"),
     [
-        (None, ConnectionError("no route\nto host"), 4, "Download the CSV"),
+        (None, ConnectionError("no route\nto host"), 4, "Download its file"),
         (None, ValueError("needs trust_remote_code"), 4, "trust_remote_code"),
         ([{"Question": "a"}], None, 3, "no column 'Option 1'"),
         ([PAIR | {"Option 1": None}], None, 3, "options"),
