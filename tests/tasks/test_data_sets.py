@@ -276,3 +276,24 @@ def test_opinionqa_is_scored_as_published(home, edition, party):
     assert found["representativeness_split_half"].value > found["representativeness"].value
     editions = {path.stem for path in (home / "data" / "opinionqa").glob("*.csv")}
     assert editions == {"overall", "POLPARTY_Democrat", "POLPARTY_Republican"}
+
+
+def test_cdeval_is_scored_as_published(home):
+    """The share of high poles in each dimension (Wang et al. 2023): how likely option 1 is, mean over its questions."""
+    names = ("Power Distance Index", "IDV", "Uncertainty Avoidance")
+    rows = [
+        {"Question": f"Situation {i}?", "Option 1": f"high {i}", "Option 2": f"low {i}", "Dimension": names[i % 3]}
+        for i in range(12)
+    ]
+    (home / "pairs.csv").write_text(data_sets.table(rows))
+    invoked("data", "import", "cdeval", "pairs.csv")
+    spec = spec_of("cdeval")
+    answers = answered(spec)
+    mine, high = by_question(spec, answers), defaultdict(list)
+    for row in rows:
+        question = next(q for q in spec.items.questions if q.question == row["Question"])
+        if question.id in mine:
+            high[row["Dimension"]].append(mine[question.id][row["Option 1"]])
+    found = scored(spec, answers, "SA")
+    for name, code in zip(names, ("pdi", "idv", "uai"), strict=True):
+        assert found[f"high_{code}"].value == pytest.approx(np.mean(high[name]), abs=1e-12)
