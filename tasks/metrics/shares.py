@@ -203,9 +203,11 @@ class Shares:
         """Return the mean of the other countries' shares, with equal weights, and their modal answer.
 
         Countries in which an item's scale was shortened are left out of its mean; an item that was asked in no other
-        country gets equal probabilities.
+        country gets equal probabilities. There are none without other countries.
         """
         sums = self._elsewhere(layout.codes.shape[1])[layout.item]
+        if not sums.any():
+            return {}
         total = sums.sum(-1, keepdims=True)
         probs = np.where(total > 0, sums / np.where(total > 0, total, 1), uniform_answers(layout).probs[0])
         commonest = layout.codes[np.arange(len(layout)), probs.argmax(-1)]

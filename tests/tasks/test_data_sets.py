@@ -9,6 +9,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 from culteval.harness.registry import spec_of
+from culteval.harness.scoring.baselines import baselines
 from culteval.tasks.answers import Answers
 from culteval.tasks.measure import MeasureOptions, countries_of, measure_of
 from culteval.tasks.metrics.common import uniform_answers
@@ -91,6 +92,32 @@ def test_the_small_file_becomes_tasks_that_are_valid(name, home):
     again = {path.name: path.read_bytes() for path in (home / "data" / name).iterdir()}
     invoked("data", "import", name, home / "human_resp" if name == "opinionqa" else home / data_sets.FILES[name][0])
     assert again == {path.name: path.read_bytes() for path in (home / "data" / name).iterdir()}
+
+
+NULLS = {
+    "globalopinionqa": {"constant", "uniform", "world mean", "majority"},
+    "blend": {"constant", "uniform", "majority"},
+    "normad_rule": {"constant", "uniform", "majority"},
+    "simbench_pop": {"constant", "uniform"},
+    "opinionqa": {"constant", "uniform", "split-half"},
+}
+
+
+@pytest.mark.parametrize("task", NULLS)
+def test_the_nulls_of_each(task, home):
+    name = task.partition("_")[0]
+    imported(home, name)
+    spec = spec_of(task)
+    rows = baselines(spec, layout_of(spec, ProtocolOptions()), "US", MeasureOptions())
+    merged = " ".join(row.note or "" for row in rows)
+    assert {row.name for row in rows} | {each for each in NULLS[task] if each in merged} == NULLS[task]
+    headline = spec.metadata.headline.metric
+    uniform = next(row for row in rows if row.name == "uniform")
+    values = {score.split: score.value for score in uniform.scores if score.metric == headline}
+    assert set(values) >= {"fit", "heldout", "control"}
+    chance = {"simbench_pop": 0, "blend": 1 / 4, "normad_rule": 1 / 3}
+    if task in chance:
+        assert list(values.values()) == pytest.approx([chance[task]] * len(values), abs=1e-9)
 
 
 def test_globalopinionqa_is_scored_as_published(home):
