@@ -24,6 +24,7 @@ from .schema import ALONE, Metadata, Scoring
 from .templated_items import ClozeQuestions, TemplatedSurvey
 
 OWN_EDITION = "own"  # of tasks whose answers need no reference, or have it in their items
+EXTENDED = "extended"  # edition of the reference file and the countries in ``STEM_extended.csv`` beside it
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # it becomes part of folder names
 OUTPUT_TYPES = ("multiple_choice", "generate_until")
 
@@ -63,8 +64,30 @@ class TaskSpec:
         reference = self.metadata.reference
         if reference is None or edition is None or edition in reference.editions:
             return self.reference_hash
+        if edition == EXTENDED and self.extension:
+            return _digest([self.folder / reference.file, self.extension])
         file = imported(self.folder.name).get(edition)
         return _digest([file]) if file else None
+
+    @property
+    def extension(self) -> Path | None:
+        """Return the file that adds countries to the reference file, None without one.
+
+        It belongs to the edition ``extended`` only, so that new countries change no hash, baseline or rank of the
+        others.
+        """
+        reference = self.metadata.reference
+        if reference is None or EXTENDED in reference.editions:
+            return None
+        path = self.folder / reference.file
+        path = path.with_name(f"{path.stem}_{EXTENDED}.csv")
+        return path if path.is_file() else None
+
+    @property
+    def editions(self) -> tuple[str, ...]:
+        """Return the distributed editions of the reference."""
+        reference = self.metadata.reference
+        return (*(reference.editions if reference else ()), *((EXTENDED,) if self.extension else ()))
 
     @property
     def paraphrases(self) -> tuple[str, ...]:

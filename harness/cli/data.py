@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ...errors import InputError, UsageError
 from ...tasks.imported import data_dir
 from ...tasks.items import Question
-from ...tasks.spec import first_problem
+from ...tasks.spec import EXTENDED, OWN_EDITION, first_problem
 from ..util.atomic_io import write_json, write_text
 
 if TYPE_CHECKING:
@@ -169,6 +169,6 @@ def _record(target: Path, source: str, what: dict[str, object]) -> None:
 
 
 def _plain(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", name) or name in ("shipped", "own"):
-        raise UsageError(f"--edition {name!r}: letters, digits, dots and dashes; not shipped or own.")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", name) or name in ("shipped", EXTENDED, OWN_EDITION):
+        raise UsageError(f"--edition {name!r}: letters, digits, dots and dashes; not shipped, extended or own.")
     return name

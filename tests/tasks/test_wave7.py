@@ -345,7 +345,7 @@ def test_no_scale_takes_a_missing_answer_for_one():
         assert np.isnan(wave_labels.codes(column, phrases, question)).all()
 
 
-@pytest.mark.parametrize("edition", ["shipped", "own", "../up", ""])
+@pytest.mark.parametrize("edition", ["shipped", "own", "extended", "../up", ""])
 def test_editions_that_are_no_names(edition, home):
     (home / "wave7.csv").write_text(PLAIN)
     assert "--edition" in refused("wave7.csv", "--edition", edition)
