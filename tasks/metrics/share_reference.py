@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...errors import InputError, UsageError, did_you_mean
 from ..countries import name_of

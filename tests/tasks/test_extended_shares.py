@@ -64,9 +64,9 @@ def test_the_world_mean_of_the_shipped_edition_has_the_shipped_countries(wvs):
 
 
 def test_the_remedy_names_the_edition(wvs):
-    with pytest.raises(UsageError, match="'shipped' of wvs has no shares of Australia. `edition` extended has it"):
+    with pytest.raises(UsageError, match=r"'shipped' of wvs has no shares of Australia\. `edition` extended has it"):
         measure_of(wvs, "AU", MeasureOptions())
-    with pytest.raises(UsageError, match="'extended' of wvs has no shares of France. It has AU, BR, CA"):
+    with pytest.raises(UsageError, match=r"'extended' of wvs has no shares of France\. It has AU, BR, CA"):
         measure_of(wvs, "FR", EXTENDED)
 
 
