@@ -12,13 +12,18 @@ _NAMES = {
     "bosnia herzegovina": "BA", "dominican rep": "DO", "korea, rep": "KR", "kosovo": "XK", "nir": "XI",
     "northern ireland": "XI", "palest ter": "PS", "s africa": "ZA", "xkx": "XK",
 }  # fmt: skip
+_NUMBERS = {"900": "DE", "901": "DE", "909": "XI", "915": "XK"}  # the surveys' own, beside ISO's numeric codes
 _SAMPLE = re.compile(r"(.*?)\s*\(([^)]*)\)")
 
 
 @lru_cache(maxsize=4096)
 def country_code(name: str) -> str | None:
-    """Return the two-letter code for a country name or code in a survey's file; None if there is none."""
+    """Return the two-letter code for a country name, code or number in a survey's file; None if there is none."""
     bare = name.strip().replace(".", "").lower()
+    if bare.isascii() and bare.isdigit():
+        if bare in _NUMBERS:
+            return _NUMBERS[bare]
+        name = bare.zfill(3)
     try:
         return _NAMES.get(bare) or country(name.strip()).code
     except UsageError:

@@ -1,8 +1,8 @@
-"""Reading of columns from a survey's respondent file, in its various formats.
+"""Reading of columns from a survey's respondent file, in its various formats: SPSS, Stata and text.
 
-Separated by commas, semicolons, tabs or bars, in UTF-8, UTF-16 or a Western code page, plain or in a zip archive, with
-lines before the header, with names in any case and labels after them. All cells are read as text; the caller interprets
-them.
+Text is separated by commas, semicolons, tabs or bars, in UTF-8, UTF-16 or a Western code page, plain or in a zip
+archive, with lines before the header, with names in any case and labels after them. All cells are read as text; the
+caller interprets them.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import itertools
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from ...errors import InputError
-from ..file_kinds import HEAD, encoding_of, foreign
+from ..file_kinds import HEAD, encoding_of, foreign, is_statistics
 from ..reading import MOST_CELL, check_columns
+from .column import Column
+from .stat_file import Metadata, read_metadata, read_values
 
 MOST_BYTES = 4 << 30
 MOST_HEADER = 1 << 20  # bytes within which the header ends
@@ -35,11 +35,26 @@ _NAME = re.compile(r"\s*([A-Za-z]\w*)\s*(?:$|:|\.\.|\.\s|\s[-–—]\s)")  # R w
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column as its distinct ``texts``, stripped, and each respondent's ``place`` (respondents,) among them."""
+class SurveyFile:
+    """A respondent file: the columns' names in it by official name, and the label of each where it has labels."""
 
-    texts: tuple[str, ...]
-    place: np.ndarray
+    path: Path
+    columns: dict[str, str]
+    labels: dict[str, str]
+    metadata: Metadata | None
+
+    def read(self, names: Sequence[str]) -> dict[str, Column]:
+        """Read some columns by official name.
+
+        Raises:
+            InputError: damaged; names line, column and remedy.
+        """
+        if self.metadata is None:
+            return _text_columns(self.path, names)
+        own = [self.columns[name] for name in names]
+        with _readable(self.path):
+            found = read_values(self.path, list(dict.fromkeys(own)), self.metadata)
+        return {name: found[column] for name, column in zip(names, own, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -51,33 +66,74 @@ class _Header:
     lines: int
 
 
-def read_columns(source: Path, names: Sequence[str]) -> dict[str, Column]:
-    """Read some columns of a respondent file, by name.
+def open_survey(source: Path, known: Collection[str]) -> SurveyFile:
+    """Read which of the ``known`` columns a respondent file has, and no row.
+
+    A column is known by its name, in any case, or by a label that begins with the name.
 
     Raises:
-        InputError: no such file; names the kind of file, or line, column and remedy.
+        InputError: no such file; names the kind of file and the remedy.
     """
+    with _readable(source):
+        if source.is_file() and is_statistics(_head(source)):
+            _check_size(source, source.stat().st_size)
+            about = read_metadata(source)
+            own = {_short(name): name for name in reversed(about.labels) if _short(name) in known}
+            labelled = {_short(label): name for name, label in about.labels.items() if _short(label) in known}
+            columns = labelled | own
+            return SurveyFile(source, columns, {name: about.labels[own] for name, own in columns.items()}, about)
+        header, _ = _text_header(source, known)
+        short = [_short(cell) for cell in header.cells]
+        return SurveyFile(source, {name: name for name in short if name in known}, {}, None)
+
+
+def _head(source: Path) -> bytes:
+    with source.open("rb") as file:
+        return file.read(HEAD)
+
+
+@contextmanager
+def _readable(source: Path) -> Iterator[None]:
+    """Turn errors of the operating system and of archives into InputError."""
     try:
-        return _read_columns(source, names)
+        yield
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:  # or a password
         raise InputError(f"{source}: an archive that cannot be read ({str(error)[:80]}). Unpack it.") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{source}: cannot be read ({reason}). Give the survey's CSV file.") from None
+        raise InputError(f"{source}: cannot be read ({reason}). Give the survey's file.") from None
 
 
-def _read_columns(source: Path, names: Sequence[str]) -> dict[str, Column]:
+def _text_header(source: Path, names: Collection[str], encodings: Sequence[str] = ()) -> tuple[_Header, Sequence[str]]:
+    """Return the header of a text file and the encodings that it may have, the one it was read in first."""
     with _opened(source) as file:
         head = file.read(MOST_HEADER)
     if kind := foreign(head[:HEAD]):
         raise InputError(f"{source}: this is {kind}")
     found = encoding_of(head[:HEAD])
-    for encoding in (found,) if found else _FALLBACKS:
+    encodings = encodings or ((found,) if found else _FALLBACKS)
+    for place, encoding in enumerate(encodings):
         try:
-            return _table(source, _header(head, encoding, names), encoding, names)
+            header = _header(head, encoding, names)
         except UnicodeDecodeError:
             continue
+        if not header.cells:
+            raise InputError(f"{source}: empty. Give the survey's file.")
+        return header, encodings[place:]
     raise InputError(f"{source}: not text in {found}. Save it as UTF-8.")
+
+
+def _text_columns(source: Path, names: Sequence[str]) -> dict[str, Column]:
+    encodings: Sequence[str] = ()
+    with _readable(source):
+        while True:
+            header, encodings = _text_header(source, names, encodings)
+            try:
+                return _table(source, header, encodings[0], names)
+            except UnicodeDecodeError:  # a letter beyond the header
+                if not encodings[1:]:
+                    raise InputError(f"{source}: not text in {encodings[0]}. Save it as UTF-8.") from None
+                encodings = encodings[1:]
 
 
 @contextmanager
@@ -115,7 +171,7 @@ def _check_size(source: Path, size: int) -> None:
         raise InputError(f"{source}: larger than {MOST_BYTES >> 30} GB; this is not the survey's file.")
 
 
-def _header(head: bytes, encoding: str, names: Sequence[str]) -> _Header:
+def _header(head: bytes, encoding: str, names: Collection[str]) -> _Header:
     """Find the line with most of the names, among the first ones, by any separator; the first line if none has any."""
     text = codecs.getincrementaldecoder(encoding)().decode(head, len(head) < MOST_HEADER)
     wanted, best, most = set(names), _Header((), ",", 0), 0
@@ -143,8 +199,6 @@ def _table(source: Path, header: _Header, encoding: str, names: Sequence[str]) -
     from pyarrow import ArrowException, string
     from pyarrow import csv as arrow_csv
 
-    if not header.cells:
-        raise InputError(f"{source}: empty. Give the survey's CSV file.")
     short = [_short(cell) for cell in header.cells]
     check_columns(short, names, str(source))
     unique = [str(number) for number in range(len(short))]

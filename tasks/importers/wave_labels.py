@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
@@ -14,9 +13,9 @@ from ..items import Survey
 from ..reading import read_yaml
 from ..schema import Strict
 from ..spec import load_spec, parse
-from .survey_file import Column
+from .column import Column
+from .official import FOLDER
 
-FOLDER = Path(__file__).parent.parent / "wvs"
 EMPTY = {"", ".", "NA", "N/A", "#N/A", "NAN", "NULL", "#NULL!"}  # of R, Excel, pandas, SPSS; Stata writes .a to .z
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _NUMBERED = re.compile(
@@ -119,3 +118,32 @@ def phrases_of_questions() -> dict[str, Phrases]:
         assert isinstance(items, Survey), "as its file has it"
         found |= {item: known().scales[items.scale(item)] for item in items.ids}
     return found
+
+
+def by_labels(column: Column, phrases: Phrases, where: str) -> Column:
+    """Replace codes by those that their value labels stand for, where a file has both and they differ.
+
+    An archive may number the same answers in another order, and a converter may number them from 1.
+
+    Raises:
+        InputError: only some of the labels are known, so that the order of the others is unknown.
+    """
+    said = {text: _meaning(label, phrases) for text, label in column.labels.items() if text in column.texts}
+    if all(code is None or code == text for text, code in said.items()):
+        return column
+    answers = {text: code for text, code in said.items() if not text.startswith("-")}
+    unknown = next((text for text, code in answers.items() if code is None), None)
+    if unknown is not None or len(set(answers.values()) - {""}) < sum(code != "" for code in answers.values()):
+        text = next(text for text, code in said.items() if code not in (None, text))
+        raise InputError(f"{where}: code {text} is labelled {column.labels[text][:40]!r}, unlike in the survey.")
+    texts = tuple(said.get(text) if said.get(text) is not None else text for text in column.texts)
+    return Column(tuple(map(str, texts)), column.place)
+
+
+def _meaning(label: str, phrases: Phrases) -> str | None:
+    """Return the code that a label stands for, as text; empty for a missing answer, None for an unknown label."""
+    plain = _plain(label)
+    code = _matching(plain, _table(tuple(phrases.items())))
+    if code is None and _matching(plain, _table(((0, known().missing),))) is not None:
+        return ""
+    return None if code is None else str(code)
