@@ -135,7 +135,8 @@ def by_labels(column: Column, phrases: Phrases, where: str) -> Column:
     unknown = next((text for text, code in answers.items() if code is None), None)
     if unknown is not None or len(set(answers.values()) - {""}) < sum(code != "" for code in answers.values()):
         text = next(text for text, code in said.items() if code not in (None, text))
-        raise InputError(f"{where}: code {text} is labelled {column.labels[text][:40]!r}, unlike in the survey.")
+        said_here = f"code {text} is labelled {column.labels[text][:40]!r}, unlike in the survey"
+        raise InputError(f"{where}: {said_here}. Give the official file.")
     texts = tuple(said.get(text) if said.get(text) is not None else text for text in column.texts)
     return Column(tuple(map(str, texts)), column.place)
 
