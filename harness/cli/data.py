@@ -75,8 +75,8 @@ def wvs(file: str, edition: str, waves: tuple[int, ...], as_json: bool) -> None:
         return
     size = f"{summary.respondents:,} respondents, {len(summary.countries)} countries, {summary.questions} questions"
     click.echo(f"{target}: {size} ({summary.kind}).")
-    if waves := sorted({wave for of_country in summary.waves.values() for wave in of_country}):
-        click.echo(f"waves      {', '.join(map(str, waves))}; by country in {target.stem}.source.json")
+    if found := sorted({wave for of_country in summary.waves.values() for wave in of_country}):
+        click.echo(f"waves      {', '.join(map(str, found))}; by country in {target.stem}.source.json")
     click.echo(f"subgroups  {', '.join(summary.subgroups) or 'none'}")
     if summary.left_out:
         places = ", ".join(f"{name} {count:,}" for name, count in summary.left_out.items())

@@ -87,7 +87,7 @@ def same(found, expected):
 
 
 def last_waves(table):
-    return table[table.S002VS == table.groupby("S003").S002VS.transform("max")]
+    return table[table.groupby("S003").S002VS.transform("max") == table.S002VS]
 
 
 def write(table, path, **more):
