@@ -9,7 +9,7 @@ from ..errors import UsageError
 from .countries import country
 
 _NAMES = {
-    "bosnia herzegovina": "BA", "dominican rep": "DO", "korea, rep": "KR", "kosovo": "XK", "nir": "XI",
+    "bosnia herzegovina": "BA", "gb-gbn": "GB", "gb-nir": "XI", "dominican rep": "DO", "korea, rep": "KR", "kosovo": "XK", "nir": "XI",
     "northern ireland": "XI", "palest ter": "PS", "s africa": "ZA", "xkx": "XK",
 }  # fmt: skip
 _NUMBERS = {"900": "DE", "901": "DE", "909": "XI", "915": "XK"}  # the surveys' own, beside ISO's numeric codes

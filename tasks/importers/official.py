@@ -22,13 +22,14 @@ _NAMED = ("trend", "wave7", "evs2017", "wave6", "wave5")
 class Source(Strict):
     """A kind of file: its columns of country, weight and wave, and those of demographic attributes with their coding.
 
+    The first of several columns of countries or weights that a file has is used.
     ``marks`` are further columns that it must have; ``labelled`` says that its codes need value labels to be safe.
     ``waves`` map the codes of each column of waves to waves of the World Values Survey; empty for the same numbers.
     """
 
     title: str
     country: tuple[str, ...]
-    weight: str
+    weight: tuple[str, ...]
     marks: tuple[str, ...] = ()
     labelled: bool = False
     waves: dict[str, dict[int, int]] = Field(default_factory=dict)
@@ -88,7 +89,7 @@ def known_names() -> frozenset[str]:
     """Return every name that some kind of file has a column of."""
     named = {name for one in officials().values() for name in one.named.values()}
     for source in sources().sources.values():
-        named |= {*source.country, source.weight, *source.marks, *source.waves}
+        named |= {*source.country, *source.weight, *source.marks, *source.waves}
         named |= {column for columns in source.attributes.values() for column in columns}
     return frozenset(named)
 
@@ -101,8 +102,8 @@ def kind_of(names: Collection[str], where: Path) -> str:
     """
     missing = {}
     for kind, source in sources().sources.items():
-        needed = [*([] if set(source.country) & set(names) else source.country[:1]), source.weight, *source.marks]
-        missing[kind] = [name for name in needed if name not in names]
+        needed = [(name,) for name in source.marks]
+        missing[kind] = [any_of[0] for any_of in (source.country, source.weight, *needed) if not {*any_of} & {*names}]
         if not missing[kind]:
             return kind
     kind = min(missing, key=lambda name: len(missing[name]))

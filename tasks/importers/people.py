@@ -70,10 +70,12 @@ def read_people(source: Path, names: Collection[str], attributes: bool = False) 
     if about.labelled and not file.labels:
         raise InputError(f"{source}: {about.title} as text has no value labels. Give its SPSS or Stata file.")
     asked = {name: column for name in names if (column := officials()[name].column(kind)) in file.columns}
-    country = next(name for name in about.country if name in file.columns)
+    country, weight = (
+        next(name for name in any_of if name in file.columns) for any_of in (about.country, about.weight)
+    )
     waves = [name for name in about.waves if name in file.columns]
     extra = _attribute_columns(about, file) if attributes else {}
-    table = file.read(list(dict.fromkeys([country, about.weight, *waves, *asked.values(), *extra.values()])))
+    table = file.read(list(dict.fromkeys([country, weight, *waves, *asked.values(), *extra.values()])))
     _check_labels(file, kind, asked)
     countries, place = _countries(table[country], f"{source}: {country}")
     columns = {}
@@ -81,8 +83,8 @@ def read_people(source: Path, names: Collection[str], attributes: bool = False) 
         columns[name] = _answers(table[column], name, f"{source}: {column}")
     cells, unread = _cells(about, extra, table, source)
     return People(
-        kind, countries, place, _weights(table[about.weight], f"{source}: {about.weight}"),
-        _waves(about, waves, table, source), columns, cells, unread,
+        kind, countries, place, _weights(table[weight], f"{source}: {weight}"),
+        _waves(about, waves, table, source, len(place)), columns, cells, unread,
     )  # fmt: skip
 
 
@@ -157,9 +159,9 @@ def _weights(column: Column, where: str) -> np.ndarray:
     return weight
 
 
-def _waves(about: Source, waves: Sequence[str], table: dict[str, Column], source: Path) -> np.ndarray:
+def _waves(about: Source, waves: Sequence[str], table: dict[str, Column], source: Path, size: int) -> np.ndarray:
     """Return waves (respondents,); a column of waves of another survey counts where the first has none."""
-    found = np.zeros(len(table[about.weight].place), dtype=np.int8)
+    found = np.zeros(size, dtype=np.int8)
     for name in waves:
         values = codes(table[name], {}, f"{source}: {name}")
         numbers_of = np.array([about.waves[name].get(int(v), int(v)) if v > 0 else 0 for v in _distinct(values)])

@@ -12,6 +12,8 @@ import csv
 import io
 import itertools
 import re
+import shutil
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -41,7 +43,8 @@ class SurveyFile:
     path: Path
     columns: dict[str, str]
     labels: dict[str, str]
-    metadata: Metadata | None
+    metadata: Metadata | None = None
+    unpacked: Any = None  # the temporary file that a file of an archive was unpacked to; it is removed with this object
 
     def read(self, names: Sequence[str]) -> dict[str, Column]:
         """Read some columns by official name.
@@ -52,8 +55,8 @@ class SurveyFile:
         if self.metadata is None:
             return _text_columns(self.path, names)
         own = [self.columns[name] for name in names]
-        with _readable(self.path):
-            found = read_values(self.path, list(dict.fromkeys(own)), self.metadata)
+        with _readable(self.path), _named(self.path, self.unpacked) as path:
+            found = read_values(path, list(dict.fromkeys(own)), self.metadata)
         return {name: found[column] for name, column in zip(names, own, strict=True)}
 
 
@@ -75,21 +78,51 @@ def open_survey(source: Path, known: Collection[str]) -> SurveyFile:
         InputError: no such file; names the kind of file and the remedy.
     """
     with _readable(source):
-        if source.is_file() and is_statistics(_head(source)):
-            _check_size(source, source.stat().st_size)
-            about = read_metadata(source)
+        unpacked = _unpacked(source) if source.is_file() else None
+        if unpacked or (source.is_file() and is_statistics(_head(source))):
+            with _named(source, unpacked) as path:
+                _check_size(source, path.stat().st_size)
+                about = read_metadata(path)
             own = {_short(name): name for name in reversed(about.labels) if _short(name) in known}
             labelled = {_short(label): name for name, label in about.labels.items() if _short(label) in known}
             columns = labelled | own
-            return SurveyFile(source, columns, {name: about.labels[own] for name, own in columns.items()}, about)
+            labels = {name: about.labels[own] for name, own in columns.items()}
+            return SurveyFile(source, columns, labels, about, unpacked)
         header, _ = _text_header(source, known)
         short = [_short(cell) for cell in header.cells]
-        return SurveyFile(source, {name: name for name in short if name in known}, {}, None)
+        return SurveyFile(source, {name: name for name in short if name in known}, {})
 
 
 def _head(source: Path) -> bytes:
     with source.open("rb") as file:
         return file.read(HEAD)
+
+
+def _unpacked(source: Path) -> Any:
+    """Unpack the only file of SPSS or Stata in an archive without a table; None for anything else."""
+    if _head(source)[:4] != b"PK\x03\x04":
+        return None
+    with zipfile.ZipFile(source) as archive:
+        files = _members(archive)
+        own = [each for each in files if each.filename.lower().endswith((".sav", ".zsav", ".dta"))]
+        if len(own) != 1 or any(each.filename.lower().endswith(".csv") for each in files):
+            return None
+        _check_size(source, own[0].file_size)
+        target = tempfile.NamedTemporaryFile(suffix=Path(own[0].filename).suffix)  # noqa: SIM115 - closed when unused
+        with archive.open(own[0]) as inside:
+            shutil.copyfileobj(inside, target)
+    target.flush()
+    return target if is_statistics(_head(Path(target.name))) else None
+
+
+@contextmanager
+def _named(source: Path, unpacked: Any) -> Iterator[Path]:
+    """Yield the path of the data; errors name the user's file where it was unpacked."""
+    path = Path(unpacked.name) if unpacked else source
+    try:
+        yield path
+    except InputError as error:
+        raise InputError(str(error).replace(str(path), str(source))) from None
 
 
 @contextmanager
@@ -153,7 +186,7 @@ def _opened(source: Path) -> Iterator[IO[bytes]]:
 
 def _member(source: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     """Find the only table of an archive."""
-    files = [each for each in archive.infolist() if not each.is_dir() and not each.filename.startswith("__MACOSX/")]
+    files = _members(archive)
     if any(each.filename.startswith(("xl/", "word/")) or each.filename == "content.xml" for each in files):
         raise InputError(f"{source}: this is a spreadsheet or document (Excel, LibreOffice). Save it as CSV.")
     tables = [each for each in files if each.filename.lower().endswith((".csv", ".tsv", ".txt", ".dat"))]
@@ -161,9 +194,13 @@ def _member(source: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         tables = [each for each in tables if each.filename.lower().endswith(".csv")]
     if len(tables) != 1:
         inside = ", ".join(each.filename[:40] for each in files[:4]) or "nothing"
-        raise InputError(f"{source}: an archive without one CSV file in it ({inside}). Unpack it and give the file.")
+        raise InputError(f"{source}: an archive without one CSV, SPSS or Stata file in it ({inside}). Unpack it.")
     _check_size(source, tables[0].file_size)
     return tables[0]
+
+
+def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    return [each for each in archive.infolist() if not each.is_dir() and not each.filename.startswith("__MACOSX/")]
 
 
 def _check_size(source: Path, size: int) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import tempfile
+import zipfile
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -114,6 +117,17 @@ def test_a_trend_file_gives_each_countrys_last_wave(suffix, home):
     same(shares(home), by_hand(expected))
     source = json.loads((home / "data" / "wvs" / "weighted.source.json").read_text())
     assert source["waves"] == {"BR": [7], "DE": [6], "US": [7], "XI": [7]}
+
+
+def test_a_zip_archive_as_it_is_downloaded(home):
+    write(TREND, home / "WVS_Trend.sav")
+    with zipfile.ZipFile(home / "F00011931.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(home / "WVS_Trend.sav", "WVS_Trend.sav")
+        archive.writestr("note.txt", "read me")
+    before = set(Path(tempfile.gettempdir()).glob("*.sav"))
+    call("F00011931.zip")
+    same(shares(home), by_hand(last_waves(TREND)))
+    assert set(Path(tempfile.gettempdir()).glob("*.sav")) <= before
 
 
 def test_waves_may_be_chosen(home):

@@ -286,8 +286,8 @@ BROKEN = {
     "Parquet": (b"PAR1" + bytes(90), "this is a Parquet file"),
     "a web page": (b"\n<!DOCTYPE html><html>Please log in</html>", "this is a web page"),
     "a Git LFS pointer": (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
-    "SPSS in a zip archive": (zipped("x", "wave7.sav"), "without one CSV file in it (wave7.sav)"),
-    "two files in a zip archive": (zipped(PLAIN, "a.csv", **{"b.csv": PLAIN}), "without one CSV file"),
+    "SPSS in a zip archive": (zipped("x", "wave7.sav"), "without one CSV, SPSS or Stata file in it (wave7.sav)"),
+    "two files in a zip archive": (zipped(PLAIN, "a.csv", **{"b.csv": PLAIN}), "without one CSV, SPSS or Stata file"),
     "a damaged zip archive": (zipped(PLAIN)[:-50], "an archive that cannot be read"),
     "a damaged file in it": (
         zipped(PLAIN)[:900] + b"\x00" * 99 + zipped(PLAIN)[999:],
