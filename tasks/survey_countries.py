@@ -9,8 +9,8 @@ from ..errors import UsageError
 from .countries import country
 
 _NAMES = {
-    "bosnia herzegovina": "BA", "gb-gbn": "GB", "gb-nir": "XI", "dominican rep": "DO", "korea, rep": "KR", "kosovo": "XK", "nir": "XI",
-    "northern ireland": "XI", "palest ter": "PS", "s africa": "ZA", "xkx": "XK",
+    "bosnia herzegovina": "BA", "dominican rep": "DO", "gb-gbn": "GB", "gb-nir": "XI", "korea, rep": "KR",
+    "kosovo": "XK", "nir": "XI", "northern ireland": "XI", "palest ter": "PS", "s africa": "ZA", "xkx": "XK",
 }  # fmt: skip
 _NUMBERS = {"900": "DE", "901": "DE", "909": "XI", "915": "XK"}  # the surveys' own, beside ISO's numeric codes
 _NUMBER = re.compile(r"(\d{1,3})(?:\.0*)?")

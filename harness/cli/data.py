@@ -56,7 +56,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON 
 )
 @_as_json
 def wvs(file: str, edition: str, waves: tuple[int, ...], as_json: bool) -> None:
-    """Import respondents of the World Values Survey or EVS: shares by country and subgroup, correlations of items.
+    """Import people of the World Values Survey or EVS: shares by country and subgroup, correlations of items.
 
     A file of SPSS (.sav), Stata (.dta) or text: WVS waves 5 to 7, trend files of WVS and EVS, EVS 2017, the joint file.
     """

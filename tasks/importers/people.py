@@ -70,17 +70,13 @@ def read_people(source: Path, names: Collection[str], attributes: bool = False) 
     if about.labelled and not file.labels:
         raise InputError(f"{source}: {about.title} as text has no value labels. Give its SPSS or Stata file.")
     asked = {name: column for name in names if (column := officials()[name].column(kind)) in file.columns}
-    country, weight = (
-        next(name for name in any_of if name in file.columns) for any_of in (about.country, about.weight)
-    )
+    country, weight = (next(filter(file.columns.get, names)) for names in (about.country, about.weight))
     waves = [name for name in about.waves if name in file.columns]
     extra = _attribute_columns(about, file) if attributes else {}
     table = file.read(list(dict.fromkeys([country, weight, *waves, *asked.values(), *extra.values()])))
     _check_labels(file, kind, asked)
     countries, place = _countries(table[country], f"{source}: {country}")
-    columns = {}
-    for name, column in asked.items():
-        columns[name] = _answers(table[column], name, f"{source}: {column}")
+    columns = {name: _answers(table[column], name, f"{source}: {column}") for name, column in asked.items()}
     cells, unread = _cells(about, extra, table, source)
     return People(
         kind, countries, place, _weights(table[weight], f"{source}: {weight}"),

@@ -27,7 +27,7 @@ def structure(path: str, plot: str | None, top: int, as_json: bool, **flags: Any
     """Compare correlations between items over personas with those over the people of the country.
 
     Shares of answers can be right where personas do not combine answers as people do. Needs a submission with 20
-    personas or more, and respondents imported by `culteval data import wvs`.
+    personas or more, and people imported by `culteval data import wvs`.
     """
     target = checked_plot(plot)
     found = compute(path, **flags)

@@ -25,7 +25,7 @@ from .options import checked_plot, estimate, people_options
 def subgroups(path: str, plot: str | None, as_json: bool, **flags: Any) -> None:
     """Score the personas of each subgroup against the people of that subgroup.
 
-    Needs a submission with personas, and respondents imported by `culteval data import wvs`. Accuracy is the
+    Needs a submission with personas, and people imported by `culteval data import wvs`. Accuracy is the
     probability of the subgroup's modal answer, error the distance from it by the range of the scale (Tan et al. 2026).
     """
     target = checked_plot(plot)
