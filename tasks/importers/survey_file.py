@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,14 +84,23 @@ def open_survey(source: Path, known: Collection[str]) -> SurveyFile:
             with _named(source, unpacked) as path:
                 _check_size(source, path.stat().st_size)
                 about = read_metadata(path)
-            own = {_short(name): name for name in reversed(about.labels) if _short(name) in known}
-            labelled = {_short(label): name for name, label in about.labels.items() if _short(label) in known}
-            columns = labelled | own
+            columns = _official(source, about, known)
             labels = {name: about.labels[own] for name, own in columns.items()}
             return SurveyFile(source, columns, labels, about, unpacked)
         header, _ = _text_header(source, known)
         short = [_short(cell) for cell in header.cells]
         return SurveyFile(source, {name: name for name in short if name in known}, {})
+
+
+def _official(source: Path, about: Metadata, known: Collection[str]) -> dict[str, str]:
+    """Return the columns' names in the file by official name: by its own name, else by the beginning of its label."""
+    named = Counter(map(_short, about.labels))
+    if twice := [name for name, times in named.items() if times > 1 and name in known]:
+        raise InputError(f"{source}: column {twice[0]!r} is there twice. Remove one.")
+    labelled = Counter(map(_short, about.labels.values()))
+    by_label = {_short(label): name for name, label in about.labels.items() if labelled[_short(label)] == 1}
+    by_name = {_short(name): name for name in about.labels}
+    return {name: column for name, column in (by_label | by_name).items() if name in known}
 
 
 def _head(source: Path) -> bytes:

@@ -129,16 +129,14 @@ def by_labels(column: Column, phrases: Phrases, where: str) -> Column:
         InputError: only some of the labels are known, so that the order of the others is unknown.
     """
     said = {text: _meaning(label, phrases) for text, label in column.labels.items() if text in column.texts}
-    if all(code is None or code == text for text, code in said.items()):
-        return column
-    answers = {text: code for text, code in said.items() if not text.startswith("-")}
-    unknown = next((text for text, code in answers.items() if code is None), None)
-    if unknown is not None or len(set(answers.values()) - {""}) < sum(code != "" for code in answers.values()):
-        text = next(text for text, code in said.items() if code not in (None, text))
-        said_here = f"code {text} is labelled {column.labels[text][:40]!r}, unlike in the survey"
-        raise InputError(f"{where}: {said_here}. Give the official file.")
-    texts = tuple(said.get(text) if said.get(text) is not None else text for text in column.texts)
-    return Column(tuple(map(str, texts)), column.place)
+    answers = {text: code for text, code in said.items() if code != "" and not text.startswith("-")}
+    other = next((text for text, code in answers.items() if code not in (None, text)), None)
+    known_codes = [code for code in answers.values() if code is not None]
+    if other is not None and (len(known_codes) < len(answers) or len(set(known_codes)) < len(known_codes)):
+        label = column.labels[other][:40]
+        raise InputError(f"{where}: code {other} is labelled {label!r}, unlike in the survey. Give the official file.")
+    texts = tuple(text if (code := said.get(text)) is None else code for text in column.texts)
+    return Column(texts, column.place)
 
 
 def _meaning(label: str, phrases: Phrases) -> str | None:

@@ -267,6 +267,14 @@ def test_values_that_the_file_declares_missing_are_no_answers(home):
     assert found == {1, 2, 3}
 
 
+def test_a_code_that_is_labelled_as_missing_is_no_answer(home):
+    """And it is no contradiction to the labels that are not known."""
+    labels = {"A001": {1: "Very important", 2: "hm", 3: "Not applicable", 4: "ho"}}
+    write(TREND, home / "trend.dta", variable_value_labels=labels)
+    call("trend.dta")
+    assert {key[2] for key in shares(home) if key[1] == "Q1"} == {1, 2, 4}
+
+
 def test_only_the_needed_columns_are_read_in_blocks(home, monkeypatch):
     write(TREND, home / "trend.sav")
     call("trend.sav", "--edition", "whole")
@@ -379,6 +387,7 @@ REFUSED = {
     "EVS moved": ("t.sav", foreign({"v63": "how important is family (Q1B)"}), "V63 is labelled 'how important is fam"),
     "EVS as text": ("t.csv", evs_text, "EVS 2017 as text has no value labels"),
     "a wave that is not there": ("t.sav", lambda path: write(TREND, path), "--wave 3: not in this file, which has 5"),
+    "a column twice": ("t.dta", changed(a001=TREND.A001), "column 'A001' is there twice. Remove one"),
     "SPSS cut short": ("t.sav", cut(0.5), "an SPSS file that cannot be read"),
     "Stata cut short": ("t.dta", lambda path: path.write_bytes(write(TREND, path).read_bytes()[:9000]),
                         "a Stata file that cannot be read"),
@@ -399,7 +408,7 @@ def test_what_is_refused_names_place_and_remedy(name, home):
         call(file, *(("--wave", 3) if name.startswith("a wave") else ()))
     said = str(caught.value)
     assert words in said and 1 <= len(said.splitlines()) <= 2 and caught.value.exit_code in (2, 3), said
-    assert "Give" in said or "Download" in said or "Save" in said or "which has" in said, said
+    assert "Give" in said or "Download" in said or "Save" in said or "which has" in said or "Remove" in said, said
     assert not (home / "data").exists()
 
 
