@@ -108,9 +108,9 @@ def _cells(people: People, kept: np.ndarray) -> Iterator[str]:
     for attribute, (names, place) in people.attributes.items():
         group = people.country.astype(np.int32) * len(names) + place
         for row, fields in _tallied(people, kept, group, len(people.countries) * len(names)):
-            name = names[row % len(names)]
-            if name != MISSING:
-                yield f"{people.countries[row // len(names)]},{fields},{attribute}={name}\n"
+            country, cell = divmod(row, len(names))
+            if names[cell] != MISSING:
+                yield f"{people.countries[country]},{fields},{attribute}={names[cell]}\n"
 
 
 def _tallied(people: People, kept: np.ndarray, group: np.ndarray, groups: int) -> Iterator[tuple[int, str]]:
@@ -124,23 +124,26 @@ def _tallied(people: People, kept: np.ndarray, group: np.ndarray, groups: int) -
         size = groups * len(options)
         sums = np.bincount(index, people.weight[known], minlength=size).reshape(-1, len(options))
         counts = np.bincount(index, minlength=size).reshape(-1, len(options))
-        for row in np.flatnonzero(sums.sum(1) > 0).tolist():
-            total = sums[row].sum()
-            for option in np.flatnonzero(counts[row]).tolist():
-                yield row, f"{question},{valid[option]},{sums[row, option] / total:.6f},{counts[row, option]}"
+        rows, chosen = np.nonzero(counts)
+        shares = (sums / np.maximum(sums.sum(1, keepdims=True), 1e-300))[rows, chosen]
+        of_option = zip(rows.tolist(), chosen.tolist(), shares.tolist(), counts[rows, chosen].tolist(), strict=True)
+        for row, option, share, count in of_option:
+            yield row, f"{question},{valid[option]},{share:.6f},{count}"
 
 
 def _correlations(people: People, kept: np.ndarray, present: list[int]) -> Iterator[str]:
     """Yield Pearson correlations over people, weighted, of the answers that both items have."""
     yield "country,first,second,correlation,count\n"
     names = [name for name in _questions() if name in people.columns]
+    answers = np.stack([people.columns[name][kept] for name in names], axis=1)
+    country, weight = people.country[kept], people.weight[kept]
     for number in present:
-        rows = np.flatnonzero(kept & (people.country == number))
-        answers = np.stack([people.columns[name][rows] for name in names], axis=1).astype(np.float64)
-        found, counts = pairwise(answers, people.weight[rows])
-        for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
-            if counts[i, j] >= LEAST_PAIRS and np.isfinite(found[i, j]):
-                yield f"{people.countries[number]},{names[i]},{names[j]},{found[i, j]:.4f},{counts[i, j]:.0f}\n"
+        rows = country == number
+        found, counts = pairwise(answers[rows].astype(np.float64), weight[rows])
+        first, second = np.nonzero(np.triu((counts >= LEAST_PAIRS) & np.isfinite(found), 1))
+        values, sizes = found[first, second].tolist(), counts[first, second].astype(int).tolist()
+        for i, j, value, size in zip(first.tolist(), second.tolist(), values, sizes, strict=True):
+            yield f"{people.countries[number]},{names[i]},{names[j]},{value:.4f},{size}\n"
 
 
 def pairwise(answers: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
