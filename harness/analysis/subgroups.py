@@ -102,9 +102,9 @@ class Subgroups(Results[Group]):
         plots.draw_estimates(axes, values, metric, title)
         nulls = [row[f"{metric}_majority"] for row in self.records()]
         axes.scatter(
-            nulls, range(len(nulls)), marker="|", s=90, color="#d55e00", zorder=2, label="country's modal answer"
+            nulls, range(len(nulls)), marker="|", s=90, color="#d55e00", zorder=2, label="country's modal answers"
         )
-        axes.legend(frameon=False, fontsize=8, loc="best")
+        axes.legend(frameon=False, fontsize=8, loc="upper right", bbox_to_anchor=(1, -0.05 - 1.2 / len(nulls)))
 
 
 def subgroups(

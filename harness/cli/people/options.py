@@ -38,8 +38,3 @@ def checked_plot(plot: str | None) -> Path | None:
     if plot and Path(plot).suffix not in (".svg", ".png"):
         raise UsageError(f"--plot {plot!r}: figures are SVG or PNG. Name it FILE.svg.")
     return Path(plot) if plot else None
-
-
-def estimate(value: float, low: float | None, high: float | None) -> str:
-    """Format a value with the bounds of its interval, if it has one."""
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"

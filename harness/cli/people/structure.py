@@ -16,7 +16,7 @@ from ....tasks.countries import name_of
 from ...analysis.structure import Structure
 from ...analysis.structure import structure as compute
 from ..options import as_json
-from .options import checked_plot, estimate, people_options
+from .options import checked_plot, people_options
 
 
 @click.command()
@@ -47,7 +47,8 @@ def structure(path: str, plot: str | None, top: int, as_json: bool, **flags: Any
 def _show(console: Console, found: Structure) -> None:
     about, one = found.about, found.agreement
     title = f"{about['task']}, {name_of(about['country'])}, {about['scoring']}, held out; people: {about['edition']}"
-    alike = "none" if one.correlation is None else estimate(one.correlation, one.low, one.high)
+    alike = "none" if one.correlation is None else f"{one.correlation:.3f}"
+    alike += "" if one.low is None else f" [{one.low:.3f}, {one.high:.3f}]"
     limit = "" if one.reliability is None else f"; two halves of the personas {one.reliability:.2f}"
     lines = [
         f"correlation of the two sets   {alike}{limit}",

@@ -16,7 +16,7 @@ from ....tasks.countries import name_of
 from ...analysis.subgroups import Subgroups
 from ...analysis.subgroups import subgroups as compute
 from ..options import as_json
-from .options import checked_plot, estimate, people_options
+from .options import checked_plot, people_options
 
 
 @click.command()
@@ -47,14 +47,15 @@ def _groups(found: Subgroups) -> Table:
     about = found.about
     title = f"{about['task']}, {name_of(about['country'])}, {about['scoring']}, held out; people: {about['edition']}"
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("attribute", "group", "personas", "items", "accuracy", "of majority", "error", "of majority"):
-        table.add_column(heading, justify="left" if heading in ("attribute", "group") else "right")
+    for heading in ("group", "n", "accuracy", "majority", "error", "majority"):
+        table.add_column(heading, justify="left" if heading == "group" else "right", no_wrap=True)
     for row in found:
-        accuracy = estimate(row.accuracy, row.accuracy_low, row.accuracy_high)
-        error = estimate(row.error, row.error_low, row.error_high)
+        accuracy = _either(row.accuracy, row.accuracy_high)
+        error = _either(row.error, row.error_high)
         nulls = (f"{row.accuracy_majority:.3f}", f"{row.error_majority:.3f}")
-        cells = (row.attribute, row.group, str(row.personas), str(row.items), accuracy, nulls[0], error, nulls[1])
-        table.add_row(*map(Text, cells))
+        table.add_row(
+            *map(Text, (f"{row.attribute}: {row.group}", str(row.personas), accuracy, nulls[0], error, nulls[1]))
+        )
     return table
 
 
@@ -63,6 +64,11 @@ def _gaps(found: Subgroups) -> Table:
     for heading in ("attribute", "metric", "best served", "worst served", "gap"):
         table.add_column(heading, justify="right" if heading == "gap" else "left")
     for gap in found.gaps:
-        value = estimate(gap.gap, gap.low, gap.high)
+        value = _either(gap.gap, gap.high)
         table.add_row(*map(Text, (gap.attribute, gap.metric, gap.best, gap.worst, value)))
     return table
+
+
+def _either(value: float, high: float | None) -> str:
+    """Format a value, with half the width of its symmetric interval if it has one."""
+    return f"{value:.3f}" + ("" if high is None else f" ± {high - value:.3f}")
