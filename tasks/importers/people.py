@@ -105,11 +105,11 @@ def _answers(column: Column, name: str, where: str) -> np.ndarray:
     """Return answers (respondents,) in the codes of a name, NaN for all else."""
     official = officials()[name]
     phrases = phrases_of_questions().get(official.named.get("wave7", ""), {})
-    values = codes(by_labels(column, phrases, where), phrases, where).astype(np.float32)
+    values = codes(by_labels(column, phrases, where), phrases, where)
     if official.mentioned:
         no = 0 if name == official.named.get("trend") else 2
         return np.where(values == 1, 1, np.where(np.isin(values, (0, 2)), no, np.nan)).astype(np.float32)
-    return np.where((values >= official.lowest) & (values <= official.highest), values, np.float32(np.nan))
+    return np.where((values >= official.lowest) & (values <= official.highest), values, np.nan).astype(np.float32)
 
 
 def _check_labels(file: SurveyFile, kind: str, asked: dict[str, str]) -> None:

@@ -1,11 +1,15 @@
-"""Reading of columns from files of SPSS and Stata, a block of rows at a time."""
+"""Reading of columns from files of SPSS and Stata, by a process of its own (``stat_worker``)."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -14,13 +18,13 @@ from .column import Column
 
 MOST_ROWS = 5_000_000
 MOST_COLUMNS = 20_000
-CELLS = 5_000_000  # read at once: each is a Python object of some 32 bytes until it is in an array
-_FALLBACK = "LATIN1"  # of files whose declared encoding is wrong
+MOST_ANSWER = 1 << 28  # bytes of a line of the other process
+_WORKER = Path(__file__).with_name("stat_worker.py")
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What such a file says of its columns: label of each, labels of values, types, and the number of rows."""
+    """What such a file says of its columns: label of each, labels of values, which are texts, number of rows."""
 
     rows: int
     labels: dict[str, str]
@@ -35,26 +39,18 @@ def read_metadata(source: Path) -> Metadata:
     Raises:
         InputError: damaged, or too large.
     """
-    encoding = None
-    try:
-        _, found = _read(source, metadataonly=True)
-    except UnicodeDecodeError:
-        encoding = _FALLBACK
-        _, found = _read(source, metadataonly=True, encoding=encoding)
-    rows, columns = found.number_rows, len(found.column_names)
+    found, _ = _asked(source, {"names": None}, 0)
+    rows, names = found["rows"], found["names"]
     if rows is None:
         raise InputError(f"{source}: the number of its rows is not recorded. Save it anew.")
-    if rows > MOST_ROWS or columns > MOST_COLUMNS:
-        raise InputError(f"{source}: {rows:,} rows and {columns:,} columns; this is not the survey's file.")
+    if rows > MOST_ROWS or len(names) > MOST_COLUMNS:
+        raise InputError(f"{source}: {rows:,} rows and {len(names):,} columns; this is not the survey's file.")
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"{source}: a column's name cannot be read. Download it again.")
     if rows == 0:
         raise InputError(f"{source}: columns and no rows. Give the whole file.")
-    values = {
-        name: {_text(code): str(label) for code, label in labels.items()}
-        for name, labels in found.variable_value_labels.items()
-    }
-    texts = frozenset(name for name, kind in found.readstat_variable_types.items() if kind == "string")
-    labels = {name: label or "" for name, label in zip(found.column_names, found.column_labels, strict=True)}
-    return Metadata(rows, labels, values, texts, encoding)
+    labels = dict(zip(names, found["labels"], strict=True))
+    return Metadata(rows, labels, found["values"], frozenset(found["texts"]), found["encoding"])
 
 
 def read_values(source: Path, names: Sequence[str], about: Metadata) -> dict[str, Column]:
@@ -63,49 +59,36 @@ def read_values(source: Path, names: Sequence[str], about: Metadata) -> dict[str
     Raises:
         InputError: damaged; names the remedy.
     """
-    block = max(1, CELLS // len(names))
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for start in range(0, about.rows, block):
-        found, _ = _read(
-            source, usecols=list(names), row_offset=start, row_limit=block, output_format="dict",
-            disable_datetime_conversion=True, encoding=about.encoding,
-        )  # fmt: skip
-        for name in names:
-            kind = object if name in about.texts else np.float64
-            parts[name].append(np.array(found[name], dtype=kind))
-    if (read := sum(map(len, parts[names[0]]))) != about.rows:
-        raise InputError(f"{source}: ends after {read:,} of {about.rows:,} rows. Download it again.")
-    return {name: _column(np.concatenate(parts.pop(name)), about.values.get(name, {})) for name in names}
+    texts = sorted(about.texts & set(names))
+    request = {"names": list(names), "rows": about.rows, "texts": texts, "encoding": about.encoding}
+    found, arrays = _asked(source, request, about.rows)
+    if found["rows"] != about.rows:
+        raise InputError(f"{source}: ends after {found['rows']:,} of {about.rows:,} rows. Download it again.")
+    return {
+        name: Column(tuple(distinct), place, about.values.get(name, {}))
+        for name, distinct, place in zip(names, found["distinct"], arrays, strict=True)
+    }
 
 
-def _read(source: Path, **how: Any) -> Any:
-    import pyreadstat
-
+def _asked(source: Path, request: dict[str, Any], rows: int) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """Ask the other process; return its answer, and an array of places (rows,) for each column asked for."""
     with source.open("rb") as file:
-        spss = file.read(3) == b"$FL"
-    try:
-        return (pyreadstat.read_sav if spss else pyreadstat.read_dta)(str(source), **how)
-    except UnicodeDecodeError:
-        if how.get("encoding") is None and how.get("metadataonly"):
-            raise
-        raise InputError(f"{source}: texts in an unknown encoding. Save it in Unicode.") from None
-    except (pyreadstat.ReadstatError, pyreadstat.PyreadstatError, ValueError, OverflowError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        kind = "an SPSS" if spss else "a Stata"
-        raise InputError(f"{source}: {kind} file that cannot be read ({reason}). Download it again.") from None
+        kind = "an SPSS" if file.read(3) == b"$FL" else "a Stata"
+    command = [sys.executable, "-P", str(_WORKER), json.dumps({"path": str(source)} | request)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline(MOST_ANSWER)
+        found = json.loads(line) if line.endswith(b"\n") else {"error": "its reader stopped"}
+        wanted = request["names"] or () if "error" not in found and found["rows"] == rows else ()
+        arrays = [_array(process.stdout, rows) for _ in wanted]
+    if process.returncode and "error" not in found:
+        found = {"error": "its reader stopped"}
+    if "error" in found:
+        raise InputError(f"{source}: {kind} file that cannot be read ({found['error']}). Download it again.")
+    return found, arrays
 
 
-def _column(values: np.ndarray, labels: dict[str, str]) -> Column:
-    from pandas import factorize
-
-    place, distinct = factorize(values)
-    texts = [_text(value) for value in distinct]
-    place[place < 0] = len(texts)
-    return Column((*texts, ""), place.astype(np.int32), labels)
-
-
-def _text(value: Any) -> str:
-    """Write a number without needless decimals, so that codes are compared as texts."""
-    if isinstance(value, str):
-        return value.strip()
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
+def _array(stream: IO[bytes], rows: int) -> np.ndarray:
+    data = stream.read(4 * rows)
+    return np.frombuffer(data if len(data) == 4 * rows else bytes(4 * rows), dtype=np.int32)

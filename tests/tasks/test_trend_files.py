@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 import tempfile
 import zipfile
 from collections import defaultdict
@@ -14,7 +15,7 @@ import pandas as pd
 import pyreadstat
 import pytest
 from culteval.errors import CultevalError, UsageError
-from culteval.tasks.importers import stat_file
+from culteval.tasks.importers import stat_file, stat_worker
 from culteval.tasks.importers.people import read_people
 from culteval.tasks.importers.wvs import pairwise
 
@@ -277,16 +278,41 @@ def test_a_code_that_is_labelled_as_missing_is_no_answer(home):
 
 def test_only_the_needed_columns_are_read_in_blocks(home, monkeypatch):
     write(TREND, home / "trend.sav")
-    call("trend.sav", "--edition", "whole")
     asked, read = [], pyreadstat.read_sav
     monkeypatch.setattr(pyreadstat, "read_sav", lambda path, **how: asked.append(how) or read(path, **how))
-    monkeypatch.setattr(stat_file, "CELLS", 1000)
-    call("trend.sav", "--edition", "blocks")
+    monkeypatch.setattr(stat_worker, "CELLS", 1000)
+    about = stat_worker.metadata("trend.sav")
+    request = {"rows": about["rows"], "texts": about["texts"], "encoding": None}
+    found, arrays = stat_worker.columns("trend.sav", ["A001", "NOTE"], **request)
     metadata, *blocks = asked
-    assert metadata["metadataonly"] and len(blocks) > 5
-    for how in blocks:
-        assert not {"S007", "NOTE"} & set(how["usecols"]) and how["row_limit"] * len(how["usecols"]) <= 1000
-    assert stored(home, edition="blocks") == stored(home, edition="whole")
+    assert metadata["metadataonly"] and len(blocks) == 1
+    for texts, place, name in zip(found["distinct"], arrays, ["A001", "NOTE"], strict=True):
+        assert [texts[i] for i in place] == [stat_worker.text_of(value) for value in TREND[name]]
+    monkeypatch.setattr(stat_worker, "CELLS", 100)
+    again, blocked = stat_worker.columns("trend.sav", ["A001", "NOTE"], **request)
+    assert len(asked) == 2 + 8 and all(how["usecols"] == ["A001", "NOTE"] for how in asked[1:])
+    assert again == found and all(np.array_equal(one, other) for one, other in zip(arrays, blocked, strict=True))
+
+
+def test_the_import_asks_for_the_needed_columns_only(home, monkeypatch):
+    write(TREND, home / "trend.sav")
+    asked, popen = [], subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **how: asked.append(command) or popen(command, **how))
+    call("trend.sav")
+    names = [json.loads(command[-1])["names"] for command in asked]
+    assert names[0] is None and len(names) == 2
+    needed = {"S003", "S017", "S002VS", "X001", "X003", "X025R", "F025", "X049", *NAMES}
+    assert set(names[1]) == needed
+
+
+def test_a_crash_of_the_reader_is_a_damaged_file(home, monkeypatch):
+    """The C library may crash: this takes the place of such a file."""
+    write(TREND, home / "trend.sav")
+    crash = home / "crash.py"
+    crash.write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    monkeypatch.setattr(stat_file, "_WORKER", crash)
+    with pytest.raises(CultevalError, match=r"an SPSS file that cannot be read \(its reader stopped\)\. Download"):
+        call("trend.sav")
 
 
 def test_people_as_arrays_under_the_names_that_were_asked_for(home):
