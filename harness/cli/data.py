@@ -66,9 +66,9 @@ def wvs(file: str, edition: str, waves: tuple[int, ...], as_json: bool) -> None:
     made = convert(Path(file), waves)
     summary = made.summary
     shares, cells, correlations = ("".join(lines) for lines in (made.shares, made.cells, made.correlations))
-    write_text(target, shares)
     write_text(target.parent / "cells" / target.name, cells)
     write_text(target.parent / "correlations" / target.name, correlations)
+    write_text(target, shares)  # last: with it the edition is there
     _record(target, file, summary.model_dump())
     if as_json:
         click.echo(json.dumps({"file": str(target), "edition": edition} | summary.model_dump()))
