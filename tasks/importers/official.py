@@ -23,7 +23,7 @@ class Source(Strict):
     """A kind of file: its columns of country, weight and wave, and those of demographic attributes with their coding.
 
     The first of several columns of countries or weights that a file has is used.
-    ``marks`` are further columns that it must have; ``labelled`` says that its codes need value labels to be safe.
+    ``marks`` are further columns that it must have; ``labelled`` says that its numbered columns need labels to be safe.
     ``waves`` map the codes of each column of waves to waves of the World Values Survey; empty for the same numbers.
     """
 

@@ -68,7 +68,7 @@ def read_people(source: Path, names: Collection[str], attributes: bool = False) 
     kind = kind_of(file.columns, source)
     about = sources().sources[kind]
     if about.labelled and not file.labels:
-        raise InputError(f"{source}: {about.title} as text has no value labels. Give its SPSS or Stata file.")
+        raise InputError(f"{source}: {about.title} as text has no labels. Give its SPSS or Stata file.")
     asked = {name: column for name in names if (column := officials()[name].column(kind)) in file.columns}
     country, weight = (next(filter(file.columns.get, names)) for names in (about.country, about.weight))
     waves = [name for name in about.waves if name in file.columns]
@@ -113,12 +113,10 @@ def _answers(column: Column, name: str, where: str) -> np.ndarray:
 
 
 def _check_labels(file: SurveyFile, kind: str, asked: dict[str, str]) -> None:
-    """Raise InputError where a numbered column of EVS 2017, wave 5 or wave 6 is labelled as another question."""
-    for name, column in asked.items():
+    """Raise InputError where a numbered column of EVS 2017, wave 5 or wave 6 is not labelled as its question."""
+    for name, column in asked.items() if sources().sources[kind].labelled else ():
         official: Official = officials()[name]
         label = file.labels.get(column, "").lower()
-        if official.column(kind) in (official.named.get("trend"), official.named.get("wave7")) or not label:
-            continue
         if not any(part in label for part in official.label):
             raise InputError(f"{file.path}: {column} is labelled {label[:60]!r}, not {official.label[0]!r}. "
                              "Give the official file.")  # fmt: skip
@@ -199,7 +197,7 @@ def _cell(column: Column, attribute: str, coding: str, where: str) -> tuple[tupl
         return (*names, MISSING), np.where((place >= 0) & (place < len(names)), place, len(names)).astype(np.int8)
     cells = sources().codings[coding]
     phrases = known().cells.get(attribute, {})
-    values = codes(column, phrases, where)
+    values = codes(by_labels(column, phrases, where), phrases, where)
     place = np.full(len(values), len(cells), dtype=np.int8)
     for number, of_cell in enumerate(cells.values()):
         place[np.isin(values, of_cell)] = number

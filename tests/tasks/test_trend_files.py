@@ -247,7 +247,10 @@ def test_evs_2017_is_read_by_its_labels(home):
 def test_waves_5_and_6(weight, marks, names, kind, home):
     table = TREND[list(names)].rename(columns=names).assign(V2=TREND.S003, **{weight: TREND.S017})
     table["V12"] = table["V12"].replace({0: 2})
-    write(table.assign(**{mark: 1.0 for mark in marks}), home / "wave.dta")
+    said = {"A001": "Important in life: Family", "A029": "Important child qualities: independence",
+            "F063": "How important is God in your life", "E018": "Future changes: respect for authority"}  # fmt: skip
+    labels = {column: said[name] for name, column in names.items()}
+    write(table.assign(**{mark: 1.0 for mark in marks}), home / "wave.dta", column_labels=labels)
     assert f"({kind})" in call("wave.dta")
     same(shares(home), by_hand(TREND, names={name: NAMES[name] for name in names}))
 
@@ -258,6 +261,12 @@ def test_columns_may_be_named_in_their_labels(home):
     write(table, home / "named.sav", column_labels=labels)
     call("named.sav")
     same(shares(home), by_hand(last_waves(TREND)))
+
+
+def test_attributes_are_read_by_their_labels(home):
+    write(TREND, home / "turned.sav", variable_value_labels={"X001": {1: "Female", 2: "Male"}})
+    names, place = read_people(home / "turned.sav", ["A001"], attributes=True).attributes["gender"]
+    assert [names[i] for i in place] == [{1: "woman", 2: "man"}[code] for code in TREND.X001]
 
 
 def test_values_that_the_file_declares_missing_are_no_answers(home):
@@ -411,7 +420,8 @@ REFUSED = {
     "two codes of one answer": ("t.sav", labelled({"A165": {1: "Need to be very careful", 2: "Can't be too careful: "
                                 "very careful"}}), "A165: code 1 is labelled"),
     "EVS moved": ("t.sav", foreign({"v63": "how important is family (Q1B)"}), "V63 is labelled 'how important is fam"),
-    "EVS as text": ("t.csv", evs_text, "EVS 2017 as text has no value labels"),
+    "EVS without a label": ("t.sav", foreign({"v63": ""}), "V63 is labelled '', not 'god'"),
+    "EVS as text": ("t.csv", evs_text, "EVS 2017 as text has no labels"),
     "a wave that is not there": ("t.sav", lambda path: write(TREND, path), "--wave 3: not in this file, which has 5"),
     "a column twice": ("t.dta", changed(a001=TREND.A001), "column 'A001' is there twice. Remove one"),
     "SPSS cut short": ("t.sav", cut(0.5), "an SPSS file that cannot be read"),
