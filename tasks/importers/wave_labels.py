@@ -130,7 +130,9 @@ def by_labels(column: Column, phrases: Phrases, where: str) -> Column:
     """
     said = {text: _meaning(label, phrases) for text, label in column.labels.items() if text in column.texts}
     answers = {text: code for text, code in said.items() if code != "" and not text.startswith("-")}
-    other = next((text for text, code in answers.items() if code not in (None, text)), None)
+    same = {("0", "2")} if set(phrases) == {1, 2} else set()  # "not mentioned" and "no" of trend files
+    differing = (text for text, code in answers.items() if code not in (None, text) and (text, code) not in same)
+    other = next(differing, None)
     known_codes = [code for code in answers.values() if code is not None]
     if other is not None and (len(known_codes) < len(answers) or len(set(known_codes)) < len(known_codes)):
         label = column.labels[other][:40]

@@ -285,6 +285,12 @@ def test_a_code_that_is_labelled_as_missing_is_no_answer(home):
     assert {key[2] for key in shares(home) if key[1] == "Q1"} == {1, 2, 4}
 
 
+def test_nought_for_not_mentioned_is_no_contradiction(home):
+    write(TREND, home / "trend.sav", variable_value_labels={"A029": {0: "Not mentioned", 1: "Important, mentioned"}})
+    call("trend.sav")
+    same(shares(home), by_hand(last_waves(TREND)))
+
+
 def test_only_the_needed_columns_are_read_in_blocks(home, monkeypatch):
     write(TREND, home / "trend.sav")
     asked, read = [], pyreadstat.read_sav
