@@ -16,7 +16,7 @@ from ...errors import InputError, UsageError
 from ...tasks.imported import data_dir
 from ...tasks.items import Question
 from ...tasks.rows import SELECTIONS
-from ...tasks.spec import first_problem
+from ...tasks.spec import EXTENDED, OWN_EDITION, first_problem
 from ..util.atomic_io import write_json, write_text
 
 if TYPE_CHECKING:
@@ -52,32 +52,42 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON 
     "--edition", default="weighted", show_default=True, help="Name of the edition, for --edition of other commands."
 )
 @click.option(
-    "--by", multiple=True, help="Also import shares by gender, age, settlement, education or income; may be repeated."
+    "--wave",
+    "waves",
+    type=int,
+    multiple=True,
+    help="Wave of a trend file; repeatable [default: each country's last].",
 )
 @_as_json
-def wvs7(file: str, edition: str, by: tuple[str, ...], as_json: bool) -> None:
-    """Import the World Values Survey's wave-7 CSV: weighted shares and counts by country."""
-    from ...tasks.importers import wvs7 as source
+def wvs(file: str, edition: str, waves: tuple[int, ...], as_json: bool) -> None:
+    """Import people of the World Values Survey or EVS: shares by country and subgroup, correlations of items.
 
-    if unknown := [name for name in by if name not in source.CELLS]:
-        raise UsageError(f"--by {unknown[0]!r}: not one of {', '.join(source.CELLS)}.")
-    folder = data_dir() / source.FAMILY
-    target = folder / f"{_plain(edition)}.csv"
-    summary, lines = source.convert(Path(file))
-    shares, cells = "".join(lines), "".join(source.convert(Path(file), by)[1]) if by else ""
-    write_text(target, shares)
-    if by:
-        write_text(folder / "cells" / target.name, cells)
+    A file of SPSS (.sav), Stata (.dta) or text: WVS waves 5 to 7, trend files of WVS and EVS, EVS 2017, the joint file.
+    """
+    from ...tasks.importers.wvs import FAMILY, convert
+
+    target = data_dir() / FAMILY / f"{_plain(edition)}.csv"
+    made = convert(Path(file), waves)
+    summary = made.summary
+    shares, cells, correlations = ("".join(lines) for lines in (made.shares, made.cells, made.correlations))
+    write_text(target.parent / "cells" / target.name, cells)
+    write_text(target.parent / "correlations" / target.name, correlations)
+    write_text(target, shares)  # last: with it the edition is there
     _record(target, file, summary.model_dump())
     if as_json:
         click.echo(json.dumps({"file": str(target), "edition": edition} | summary.model_dump()))
         return
     size = f"{summary.respondents:,} respondents, {len(summary.countries)} countries, {summary.questions} questions"
-    click.echo(f"{target}: {size}.")
+    click.echo(f"{target}: {size} ({summary.kind}).")
+    if found := sorted({wave for of_country in summary.waves.values() for wave in of_country}):
+        click.echo(f"waves      {', '.join(map(str, found))}; by country in {target.stem}.source.json")
+    click.echo(f"subgroups  {', '.join(summary.subgroups) or 'none'}")
     if summary.left_out:
         places = ", ".join(f"{name} {count:,}" for name, count in summary.left_out.items())
         total = sum(summary.left_out.values())
-        click.echo(f"left out   {total:,} respondents with {source.WEIGHT} missing or zero ({places})")
+        click.echo(f"left out   {total:,} respondents with a weight that is missing or zero ({places})")
+    for name, reason in summary.unread.items():
+        click.echo(f"left out   {name}: {reason}")
     click.echo(f"next       culteval run --aligner naive --task wvs --edition {edition}")
 
 
@@ -240,6 +250,6 @@ def _record(target: Path, source: str, what: dict[str, object]) -> None:
 
 
 def _plain(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", name) or name in ("shipped", "own"):
-        raise UsageError(f"--edition {name!r}: letters, digits, dots and dashes; not shipped or own.")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}", name) or name in ("shipped", EXTENDED, OWN_EDITION):
+        raise UsageError(f"--edition {name!r}: letters, digits, dots and dashes; not shipped, extended or own.")
     return name

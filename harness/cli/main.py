@@ -21,6 +21,8 @@ _COMMANDS = {
     "score": "culteval.harness.cli.score:score",
     "compare": "culteval.harness.cli.compare:compare_command",
     "identify": "culteval.harness.cli.identify:identify",
+    "subgroups": "culteval.harness.cli.people.subgroups:subgroups",
+    "structure": "culteval.harness.cli.people.structure:structure",
     "judge": "culteval.harness.cli.judge:judge",
     "ls": "culteval.harness.cli.ls:ls",
     "task": "culteval.harness.cli.task:task",

@@ -49,16 +49,32 @@ class ShareTable:
         return found
 
 
-def load_shares(path: Path) -> ShareTable:
-    """Load the shares of a file: JSON lines, CSV or Parquet.
+def load_shares(path: Path, extension: Path | None = None) -> ShareTable:
+    """Load the shares of a file, and of one that adds countries: JSON lines, CSV or Parquet.
 
     Raises:
-        InputError: a malformed file; names line, field and remedy.
+        InputError: a malformed file, or a country in both; names line, field and remedy.
     """
+    if extension is not None:
+        return _joined(load_shares(path), load_shares(extension), extension)
     try:
         return _load_shares(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def _joined(first: ShareTable, second: ShareTable, path: Path) -> ShareTable:
+    """Append the countries of a second table."""
+    if both := set(first.countries) & set(second.countries):
+        raise InputError(f"{path}: {min(both)} is in the file that it extends, too. Remove it from one of them.")
+    questions = tuple(dict.fromkeys(first.questions + second.questions))
+    place = np.array([questions.index(name) for name in second.questions], dtype=np.int64)
+    added = {"country": second.country + len(first.countries), "question": place[second.question]}
+    columns = {
+        name: np.concatenate([getattr(first, name), added.get(name, getattr(second, name))])
+        for name in ("country", "question", "code", "share", "count")
+    }
+    return ShareTable(first.countries + second.countries, questions, **columns)
 
 
 @lru_cache(maxsize=4)  # scoring against every country reads the same file each time

@@ -27,8 +27,7 @@ from ..score import Score, ScoreFields
 from ..spec import TaskSpec
 from .common import agreement, certain_answers, group_means, middle_answers, spreads, unanswered, uniform_answers
 from .distribution_distances import jensen_shannon, kl_clca, smoothed_kl, split_half, wasserstein
-from .share_reference import file_of, merges_of, reference_of
-from .share_table import load_shares
+from .share_reference import merges_of, reference_of, table_of
 
 BIASED = "a distance: what varies only adds to it, so that resampling is biased upward near zero"
 
@@ -116,7 +115,7 @@ class Shares:
     @staticmethod
     def countries(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
         """Return the codes of the countries that an edition has shares of."""
-        return load_shares(file_of(spec, edition)[0]).countries
+        return table_of(spec, edition)[0].countries
 
     def _codes(self, item: str) -> np.ndarray:
         """Return the code that each option counts as in this country, (options,)."""
@@ -216,7 +215,7 @@ class Shares:
 
     def _elsewhere(self, width: int) -> np.ndarray:
         """Sum the other countries' shares, (items, width), in code order; zeros for content-free items."""
-        table = load_shares(file_of(self.spec, self.reference.edition)[0])
+        table, _ = table_of(self.spec, self.reference.edition)
         ids = self.spec.items.ids
         numbers = {name: i for i, name in enumerate(ids)}
         item = np.array([numbers.get(name, -1) for name in table.questions], dtype=np.int64)[table.question]

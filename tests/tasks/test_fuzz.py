@@ -195,7 +195,7 @@ def test_control_characters_reach_no_terminal(home):
 
 
 def table_readers():
-    from culteval.tasks.importers import everyday, form, opinions, questions, simbench, wvs7
+    from culteval.tasks.importers import everyday, form, opinions, questions, simbench, wvs
     from culteval.tasks.importers.common import Tally
     from culteval.tasks.metrics.reference import load_scores
     from culteval.tasks.metrics.share_table import load_shares
@@ -206,7 +206,7 @@ def table_readers():
     pairs = ",".join(questions.CDEVAL) + "\nWhat now?,this,that,Power Distance\nAnd so?,on,off,Indulgence\n"
     items = [f"m{number:02d},Is it {number}?,1,2,3,4,5" for number in range(1, 25)]
     scores = "iso2,pdi,idv,mas,uai,lto,ivr,source\nSA,1,2,3,4,5,6,matrix-2015\n"
-    wave = [wvs7.COUNTRY, wvs7.WEIGHT, *wvs7._questions()]
+    wave = ["B_COUNTRY_ALPHA", "W_WEIGHT", *wvs._questions()]
     asked = "question,options,selections\nWhy?,\"['a', 'b']\",\"defaultdict(<class 'list'>, {'Ghana': [0.5, 0.5]})\"\n"
     return {
         "easy": (easy, lambda path: questions.culturalbench(str(path), 0, Tally())),
@@ -223,7 +223,7 @@ def table_readers():
         "asked": (asked, lambda path: list(question_rows(path))),
         "wave": (
             ",".join(wave) + "\n" + ",".join(["SWE", "1.0", *"1" * (len(wave) - 2)]) + "\n",
-            lambda path: list(wvs7.convert(path)[1]),
+            lambda path: list(wvs.convert(path).shares),
         ),
     }  # fmt: skip
 
@@ -237,11 +237,11 @@ def table_readers():
     ],
 )
 def test_tables(tmp_path, monkeypatch, kind, inputs):
-    from culteval.tasks.importers import form, wvs7
+    from culteval.tasks.importers import form, wvs
 
     text, read = table_readers()[kind]
-    asked, survey = wvs7._questions(), form.load_spec(form._SPEC)  # read once: they are ours
-    monkeypatch.setattr(wvs7, "_questions", lambda: asked)
+    asked, survey = wvs._questions(), form.load_spec(form._SPEC)  # read once: they are ours
+    monkeypatch.setattr(wvs, "_questions", lambda: asked)
     monkeypatch.setattr(form, "load_spec", lambda path: survey)
     path = tmp_path / "table.csv"
     path.write_text(text)
