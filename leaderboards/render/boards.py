@@ -111,7 +111,13 @@ def _board(board: Board, ids: dict[str, int]) -> dict[str, Any]:
 
 def _sets(title: str, members: Sequence[AlignedSet]) -> dict[str, Any]:
     rows, notes = between.rows(members), between.notes(members)
-    return {"task": members[0].task, "title": title, "headings": between.HEADINGS, "rows": rows, "notes": notes}
+    return {
+        "task": members[0].task,
+        "title": title,
+        "headings": between.headings(members),
+        "rows": rows,
+        "notes": notes,
+    }
 
 
 def _standing(standing: Standing, places: Sequence[Place], ids: dict[str, int]) -> dict[str, Any]:
