@@ -180,7 +180,7 @@ class CulturalMap:
             yield fields.row(name, point[axis], None, low=low, high=high, note=note)
             yield fields.row(f"{name}_error", point[axis] - self.target[axis], None, note=note)
         error = self.projection.standard_error(matrix @ means + constant)
-        yield fields.row("projection_error", np.sqrt((error**2).mean()), None, note=note)
+        yield fields.row("projection_error", np.sqrt((error**2).mean()), False, note=note)
         yield fields.row("collapsed", note is not None, False, note=note)
 
     def coordinates(self, means: np.ndarray) -> np.ndarray:
