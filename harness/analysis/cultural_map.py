@@ -112,15 +112,20 @@ class CulturalMap:
         middle, world = self.projection.world, (0.0, 0.0)
         return [*made, Mark("mean of all countries", (float(middle[0]), float(middle[1])), world, "null")]
 
+    @property
+    def own(self) -> list[str]:
+        """Return the countries that submissions are aligned to."""
+        return sorted({each.manifest.aligned_to for each in self.points if each.aligned})
+
     def plot(self) -> Any:
         """Draw the map and return the matplotlib axes."""
         axes = new_axes(*SIZE)
-        draw_map(axes, self.projection, self.marks, self.title, self.note)
+        draw_map(axes, self.projection, self.marks, self.title, self.note, self.own)
         return axes
 
     def write(self, path: Path) -> None:
         """Write the map as an SVG or, by its suffix, PNG."""
-        write_map(path, self.projection, self.marks, self.title, self.note)
+        write_map(path, self.projection, self.marks, self.title, self.note, self.own)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
         yield rich_table(self._short())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,7 @@ STYLES: Mapping[str, tuple[str, str]] = dict(  # colours after Okabe & Ito, told
 INK, QUIET = "#111111", "#4d4d4d"
 NAMES, MARKS = 7.0, 9.5  # font sizes
 FAR = tuple(np.arange(8.0, 200.0, 12.0))  # pixels between a marked point and its label
+NEAR, NEAR_RING = (5.0, 9.0), (11.0, 15.0)  # between a country and its name
 RADIUS = float(np.sqrt(5.991))  # of the 95 % region of two independent normal deviates, in standard deviations
 NORMAL = 1.96  # standard deviations from the middle of a 95 % interval to its ends
 SHORT = {
@@ -72,13 +73,17 @@ def located(
     return (rows[0].value, rows[1].value), (first, second)
 
 
-def write_map(path: Path, projection: Projection, marks: Sequence[Mark], title: str, note: str) -> None:
+def write_map(
+    path: Path, projection: Projection, marks: Sequence[Mark], title: str, note: str, own: Collection[str] = ()
+) -> None:
     """Write an SVG or PNG of ``draw_map``."""
     with drawing(path, *SIZE) as axes:
-        draw_map(axes, projection, marks, title, note)
+        draw_map(axes, projection, marks, title, note, own)
 
 
-def draw_map(axes: Any, projection: Projection, marks: Sequence[Mark], title: str, note: str) -> None:
+def draw_map(
+    axes: Any, projection: Projection, marks: Sequence[Mark], title: str, note: str, own: Collection[str] = ()
+) -> None:
     """Draw the map: survival to self-expression to the right, traditional to secular upwards.
 
     Labels of marks never overlap anything but an arrow or an ellipse; a country whose name has no room is named by its
@@ -86,7 +91,8 @@ def draw_map(axes: Any, projection: Projection, marks: Sequence[Mark], title: st
 
     Args:
         marks: points, with the first ones drawn and named first.
-        note: a line below the axes.
+        note: text below the axes.
+        own: countries to ring, to which models are aligned.
     """
     countries = list(projection.points)
     places = np.array([projection.points[code] for code in countries])[:, ::-1]
@@ -97,13 +103,15 @@ def draw_map(axes: Any, projection: Projection, marks: Sequence[Mark], title: st
             axes.scatter(*places[rows].T, c=colour, marker=marker, s=26, linewidths=0, label=zone, zorder=3)
     others = [row for row, code in enumerate(countries) if code not in projection.zones]
     axes.scatter(*places[others].T, c="#bbbbbb", s=20, linewidths=0, zorder=3)
+    ringed = places[[row for row, code in enumerate(countries) if code in own]]
+    axes.scatter(*ringed.T, facecolors="none", edgecolors=INK, s=150, linewidths=1.2, zorder=4)
     for mark in marks:
         _draw_mark(axes, mark)
     axes.legend(
         loc="lower right", fontsize=8, framealpha=0.9, edgecolor="none", title="Cultural zone", title_fontsize=8
     )
     axes.set_title(plain(title), loc="left", fontsize=12, fontweight="bold")
-    _name_all(axes, countries, places, marks)
+    _name_all(axes, countries, places, marks, own)
 
 
 def _frame(axes: Any, places: np.ndarray, note: str) -> None:
@@ -137,28 +145,33 @@ def _draw_mark(axes: Any, mark: Mark) -> None:
     axes.scatter(*at, c=fill, edgecolors=INK, marker="o", s=46, linewidths=1.4, zorder=5)
 
 
-def _name_all(axes: Any, countries: Sequence[str], places: np.ndarray, marks: Sequence[Mark]) -> None:
-    """Write the names of marks, then of countries, the outermost countries first."""
+def _name_all(
+    axes: Any, countries: Sequence[str], places: np.ndarray, marks: Sequence[Mark], own: Collection[str]
+) -> None:
+    """Write the names of marks, then of countries: ringed ones first, then from the outermost to the middle."""
     names = [name_of(code) for code in countries]
     names = [SHORT.get(code, name.partition(",")[0]) for code, name in zip(countries, names, strict=True)]
     scene = _Scene(axes)
     dots, spots = scene.pixels(places), scene.pixels(np.array([mark.point[::-1] for mark in marks]).reshape(-1, 2))
-    fixed = np.concatenate([_squares(spots, 6), _squares(dots, 3.5), scene.legend_box()])
-    found = scene.place(spots, [mark.name for mark in marks], MARKS, FAR, fixed)
+    rings = np.array([code in own for code in countries])
+    fixed = np.concatenate([_squares(spots, 6), _squares(dots, np.where(rings, 9, 3.5)), scene.legend_box()])
+    found = scene.place(spots, [mark.name for mark in marks], MARKS, [FAR] * len(marks), fixed)
     for box, spot, mark in zip(found, spots, marks, strict=True):
         scene.write(box, mark.name, MARKS, INK, spot, bold=True)
     fixed = np.concatenate([fixed, found[~np.isnan(found[:, 0])]])
-    order = np.argsort(-np.linalg.norm(dots - dots.mean(0), axis=1), kind="stable")
+    order = np.lexsort((-np.linalg.norm(dots - dots.mean(0), axis=1), ~rings))
     for texts in (names, countries):  # codes where names have no room
-        left = scene.place(dots[order], [texts[row] for row in order], NAMES, (5.0, 9.0), fixed)
+        near = [NEAR_RING if rings[row] else NEAR for row in order]
+        left = scene.place(dots[order], [texts[row] for row in order], NAMES, near, fixed)
         for box, row in zip(left, order, strict=True):
             scene.write(box, texts[row], NAMES, QUIET)
         written = ~np.isnan(left[:, 0])
         fixed, order = np.concatenate([fixed, left[written]]), order[~written]
 
 
-def _squares(centres: np.ndarray, half: float) -> np.ndarray:
-    return np.concatenate([centres - half, centres + half], axis=1)
+def _squares(centres: np.ndarray, half: float | np.ndarray) -> np.ndarray:
+    reach = np.broadcast_to(half, len(centres))[:, None]
+    return np.concatenate([centres - reach, centres + reach], axis=1)
 
 
 class _Scene:
@@ -185,12 +198,17 @@ class _Scene:
         return extents
 
     def place(
-        self, spots: np.ndarray, texts: Sequence[str], size: float, reach: Sequence[float], fixed: np.ndarray
+        self,
+        spots: np.ndarray,
+        texts: Sequence[str],
+        size: float,
+        reaches: Sequence[Sequence[float]],
+        fixed: np.ndarray,
     ) -> np.ndarray:
         """Find boxes (n, 4) for texts at points (n, 2)."""
         frame = tuple((self.axes.bbox.extents * self.scale).tolist())
         sizes = np.array([self._size(text, size) for text in texts]).reshape(-1, 2)
-        return place_labels(spots, sizes, [reach] * len(texts), frame, fixed)
+        return place_labels(spots, sizes, reaches, frame, fixed)
 
     def _size(self, text: str, size: float) -> tuple[float, float]:
         from matplotlib.font_manager import FontProperties

@@ -264,7 +264,7 @@
     const columns = ["traditional_secular", "survival_selfexpression", "projection_error", "distance"].map((m) => at(m, scoring, split));
     $("map").hidden = !map || columns.includes(-1);
     if ($("map").hidden) return;
-    const rows = rowsOf().filter((r) => (r.submission ? passes(r) : r.row.sd && Object.keys(r.row.sd).length) && columns.every((i) => r.row.v[i] !== null));
+    const rows = rowsOf().filter((r, i) => (r.submission ? i < 40 && passes(r) : r.row.sd && Object.keys(r.row.sd).length) && columns.every((i) => r.row.v[i] !== null));
     const models = unique(rows.map((r) => r.submission?.model).filter(Boolean));
     const point = ({ row }) => columns.slice(0, 2).map((i) => row.v[i]);
     const bare = (r) => r.submission?.aligner === "naive";
@@ -281,9 +281,9 @@
     });
     marks.push({ name: map.world.name, kind: "null", at: map.world.at, error: [0, 0], from: null, lines: [map.world.name] });
     $("map-note").textContent = `Rows that pass the filters; hollow: the unaligned model, from which arrows lead to the aligned one; `
-      + `crosses: mean of all countries, random prefixes. Ellipses: 95 % region of personas and projection. ${map.note}.`;
+      + `crosses: mean of all countries, random prefixes. Ellipses: 95 % region of personas and projection; ${map.note}.`;
     culteval.mapLegend($("map"), map.zones, hiddenZones, drawMap);
-    culteval.drawMap($("map"), map, marks.slice(0, 40), hiddenZones);
+    culteval.drawMap($("map"), map, marks, hiddenZones, board.country);
   }
 
   // Aligned sets of the task, for all countries.

@@ -67,8 +67,8 @@
     node("title", {}, target).append(lines.join("; "));
   }
 
-  // Draw countries [code, name, zone, secular, expression] and marks { name, kind, at, error, from, lines } into a host.
-  culteval.drawMap = (host, map, marks, hidden) => {
+  // Draw countries [code, name, zone, secular, expression] and marks { name, kind, at, error, from, lines } into a host; ring the country `own`.
+  culteval.drawMap = (host, map, marks, hidden, own) => {
     const every = [...map.countries.map((c) => [c[3], c[4]]), ...marks.map((m) => m.at)];
     const range = [1, 0].map((axis) => {
       const values = every.map((point) => point[axis]), low = Math.min(...values), high = Math.max(...values);
@@ -88,6 +88,7 @@
     for (const m of marks.filter((one) => one.from)) arrow(svg, px(m.from), px(m.at));
     for (const [i, c] of countries.entries()) {
       const dot = node("path", { class: `zone z${c[2] ?? "x"}`, d: SHAPES[c[2] ?? 0](5), transform: `translate(${dots[i]})` }, svg);
+      if (c[0] === own) node("circle", { class: "own", cx: dots[i][0], cy: dots[i][1], r: 10 }, svg);
       tell(host, dot, [c[1], map.zones[c[2]] || "no zone", `secular ${culteval.show(c[3], 2)}, self-expression ${culteval.show(c[4], 2)}`]);
     }
     for (const [i, m] of marks.entries()) {
@@ -102,6 +103,7 @@
     }
     for (const [i, c] of countries.entries()) {
       const full = place(c[1], `11px ${family}`, dots[i], [6, 10], taken);
+      if (full && c[0] === own) { write(svg, full, c[1], "country own"); continue; }
       const box = full || place(c[0], `11px ${family}`, dots[i], [6, 10], taken);
       if (box) write(svg, box, full ? c[1] : c[0], "country");
     }
