@@ -21,8 +21,8 @@ POINTS = 72 / 100  # of a pixel at that resolution
 STYLES: Mapping[str, tuple[str, str]] = dict(  # colours after Okabe & Ito, told apart by colour-blind people; markers
     zip(
         ZONES,
-        (("#777777", "o"), ("#cc79a7", "s"), ("#e69f00", "^"), ("#56b4e9", "D"), ("#d55e00", "v"), ("#009e73", "p"),
-         ("#0072b2", "h"), ("#c9b400", "P")),
+        (("#6b6b6b", "o"), ("#cc79a7", "s"), ("#e69f00", "^"), ("#56b4e9", "D"), ("#d55e00", "v"), ("#009e73", "p"),
+         ("#0072b2", "h"), ("#4a1fb8", "P")),
         strict=True,
     )
 )  # fmt: skip
@@ -215,7 +215,8 @@ class _Scene:
 
         font = FontProperties(size=size, weight="bold" if size == MARKS else "normal")
         width, height, _ = self.renderer.get_text_width_height_descent(text, font, ismath=False)
-        return width + 2, height + 2
+        line = self.renderer.get_text_width_height_descent("lp", font, ismath=False)[1]  # what a line takes at least
+        return width + 3, max(height, line) + 3
 
     def write(
         self, box: np.ndarray, text: str, size: float, colour: str, spot: np.ndarray | None = None, bold: bool = False
@@ -223,13 +224,11 @@ class _Scene:
         """Write a text in its box, with a line to its point where that is far; nothing without a box."""
         if np.isnan(box[0]):
             return
-        from matplotlib.patheffects import withStroke
-
         middle = (box[:2] + box[2:]) / 2
         at = self.axes.transData.inverted().transform(middle / self.scale)
         style = {"fontsize": size, "color": colour, "ha": "center", "va": "center", "zorder": 7, "parse_math": False}
         if bold:
-            style |= {"fontweight": "bold", "path_effects": [withStroke(linewidth=2, foreground="white")]}
+            style |= {"fontweight": "bold", "bbox": {"facecolor": "white", "alpha": 0.75, "pad": 0.5, "linewidth": 0}}
         self.axes.text(*at, text, **style).set_in_layout(False)
         if spot is not None:
             edge = np.clip(spot, box[:2], box[2:])
