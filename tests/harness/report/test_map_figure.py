@@ -70,9 +70,9 @@ def test_a_map_of_twenty_points_takes_two_seconds(tmp_path):
 
     write_map(tmp_path / "warm.png", PROJECTION, twenty(0, 1.0), "t", "n")
     for name in ("map.png", "map.svg"):
-        start = time.perf_counter()
+        start = time.process_time()
         write_map(tmp_path / name, PROJECTION, twenty(0, 1.0), "t", "n")
-        assert time.perf_counter() - start < 2 * 1.5  # shared machines
+        assert time.process_time() - start < 2  # of one core, whatever else runs
 
 
 def test_files_are_reproducible_and_hold_names_as_text(tmp_path):
