@@ -223,15 +223,18 @@ def _asked(point: MapPoint) -> tuple[object, ...]:
 
 
 def _names(asked: Sequence[tuple[Manifest, AskedTask]]) -> list[str]:
-    """Return short names: aligner and country, and what else tells submissions apart: model, task, seed."""
+    """Return short names: aligner and country, and what else tells submissions apart: model, task, personas, seed."""
     several_models = len({manifest.model.name for manifest, _ in asked}) > 1
     several_tasks = len({task.name for _, task in asked}) > 1
+    several_people = len({task.personas for _, task in asked}) > 1
     names = []
     for manifest, task in asked:
         aligner, model = manifest.aligner.name, manifest.model.name
         name = f"{model} unaligned" if aligner == UNALIGNED else f"{aligner} {manifest.aligned_to}"
         more = [model] if several_models and aligner != UNALIGNED else []
-        names.append(", ".join([name, *more, *([task.name] if several_tasks else [])]))
+        more += [task.name] if several_tasks else []
+        more += [f"{task.personas} personas"] if several_people and task.personas else []
+        names.append(", ".join([name, *more]))
     twice = {name for name, times in Counter(names).items() if times > 1}
     return [
         f"{name} s{manifest.seed}" if name in twice and manifest.aligner.name != UNALIGNED else name
