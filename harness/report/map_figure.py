@@ -28,7 +28,7 @@ STYLES: Mapping[str, tuple[str, str]] = dict(  # colours after Okabe & Ito, told
 )  # fmt: skip
 INK, QUIET = "#111111", "#4d4d4d"
 NAMES, MARKS = 7.0, 9.5  # font sizes
-FAR = tuple(np.arange(8.0, 200.0, 12.0))  # pixels between a marked point and its label
+FAR = tuple(np.arange(8.0, 400.0, 12.0))  # pixels between a marked point and its label
 NEAR, NEAR_RING = (5.0, 9.0), (11.0, 15.0)  # between a country and its name
 RADIUS = float(np.sqrt(5.991))  # of the 95 % region of two independent normal deviates, in standard deviations
 NORMAL = 1.96  # standard deviations from the middle of a 95 % interval to its ends

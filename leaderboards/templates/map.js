@@ -96,10 +96,11 @@
       const dot = node("path", { class: `point ${m.kind}`, d, transform: `translate(${spots[i]})`, tabindex: 0 }, svg);
       tell(host, dot, m.lines);
     }
-    const far = Array.from({ length: 12 }, (_, i) => 9 + 12 * i);
+    const far = Array.from({ length: 30 }, (_, i) => 9 + 12 * i);
     for (const [i, m] of marks.entries()) {
-      const box = place(m.name, `700 14px ${family}`, spots[i], far, taken);
-      if (box) { lead(svg, spots[i], box); write(svg, box, m.name, "name"); }
+      const name = m.name.length > 32 ? `${m.name.slice(0, 30)}…` : m.name;
+      const box = place(name, `700 14px ${family}`, spots[i], far, taken);
+      if (box) { lead(svg, spots[i], box); write(svg, box, name, "name"); }
     }
     for (const [i, c] of countries.entries()) {
       const full = place(c[1], `11px ${family}`, dots[i], [6, 10], taken);
