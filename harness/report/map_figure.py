@@ -28,6 +28,7 @@ STYLES: Mapping[str, tuple[str, str]] = dict(  # colours after Okabe & Ito, told
 )  # fmt: skip
 INK, QUIET = "#111111", "#4d4d4d"
 NAMES, MARKS = 7.0, 9.5  # font sizes
+LONGEST = 40  # characters of a mark's name, which may be untrusted text
 FAR = tuple(np.arange(8.0, 400.0, 12.0))  # pixels between a marked point and its label
 NEAR, NEAR_RING = (5.0, 9.0), (11.0, 15.0)  # between a country and its name
 RADIUS = float(np.sqrt(5.991))  # of the 95 % region of two independent normal deviates, in standard deviations
@@ -155,9 +156,10 @@ def _name_all(
     dots, spots = scene.pixels(places), scene.pixels(np.array([mark.point[::-1] for mark in marks]).reshape(-1, 2))
     rings = np.array([code in own for code in countries])
     fixed = np.concatenate([_squares(spots, 6), _squares(dots, np.where(rings, 9, 3.5)), scene.legend_box()])
-    found = scene.place(spots, [mark.name for mark in marks], MARKS, [FAR] * len(marks), fixed)
-    for box, spot, mark in zip(found, spots, marks, strict=True):
-        scene.write(box, mark.name, MARKS, INK, spot, bold=True)
+    shown = [mark.name if len(mark.name) <= LONGEST else f"{mark.name[: LONGEST - 2]}…" for mark in marks]
+    found = scene.place(spots, shown, MARKS, [FAR] * len(marks), fixed)
+    for box, spot, name in zip(found, spots, shown, strict=True):
+        scene.write(box, name, MARKS, INK, spot, bold=True)
     fixed = np.concatenate([fixed, found[~np.isnan(found[:, 0])]])
     order = np.lexsort((-np.linalg.norm(dots - dots.mean(0), axis=1), ~rings))
     for texts in (names, countries):  # codes where names have no room

@@ -89,6 +89,21 @@ def test_arrows_lead_from_the_same_model_asked_as_many_personas(tmp_path):
                                                                         csv.DictReader(FIGURES.open())}  # fmt: skip
 
 
+def test_random_prefixes_are_one_mark(tmp_path):
+    homes = [write(tmp_path, "random_prefix", seed=seed) for seed in range(3)]
+    found = culteval.cultural_map(*homes, write(tmp_path, "naive"))
+    points = np.array([each.point for each in found.points if each.manifest.aligner.name == "random_prefix"])
+    unaligned, control, world = found.marks
+    assert (unaligned.kind, control.kind, control.name, world.kind) == (
+        "unaligned",
+        "null",
+        "random prefix (3)",
+        "null",
+    )
+    assert control.point == pytest.approx(points.mean(0)) and control.deviation == pytest.approx(points.std(0, ddof=1))
+    assert found.own == [] and all(each.origin is None for each in found.points)
+
+
 def test_personas_widen_the_standard_error(tmp_path):
     home = write(tmp_path, personas=25)
     (row,) = call(home)["submissions"]
