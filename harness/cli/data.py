@@ -120,11 +120,11 @@ def vsm13(file: str) -> None:
 @import_.command()
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option(
-    "--edition", default="respondents", show_default=True, help="Name of the edition, for --edition of other commands."
+    "--edition", default="survey", show_default=True, help="Name of the edition, for --edition of other commands."
 )
 @_as_json
 def iw_map(file: str, edition: str, as_json: bool) -> None:
-    """Fit the cultural map's projection on a survey's respondents: a trend file or wave 7 as CSV."""
+    """Fit the cultural map's projection on your survey file: a trend file or wave 7 as CSV."""
     from ...tasks.importers.respondent_map import read_respondents
     from ...tasks.metrics.map_editions import SUFFIX
 

@@ -217,11 +217,11 @@ DAMAGED = {
 def test_a_damaged_edition_is_refused(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("CULTEVAL_DATA", str(tmp_path))
     invoked("data", "import", "iw-map", write(tmp_path / "survey.csv", *people(100, trend=False)))
-    path = tmp_path / "iw_map" / "respondents.yaml"
+    path = tmp_path / "iw_map" / "survey.yaml"
     old, new, message = DAMAGED[kind]
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(InputError, match=message) as caught:
-        measure_of(spec_of("iw_map"), "JP", MeasureOptions(edition="respondents"))
+        measure_of(spec_of("iw_map"), "JP", MeasureOptions(edition="survey"))
     assert str(path) in str(caught.value)
