@@ -103,8 +103,14 @@
       if (box) { lead(svg, spots[i], box); write(svg, box, name, "name"); }
     }
     for (const [i, c] of countries.entries()) {
+      if (c[0] !== own) continue;
+      taken.push(around(dots[i], 10));
+      const box = place(c[1], `700 11px ${family}`, dots[i], [12, 16, 24], taken);
+      if (box) write(svg, box, c[1], "country own");
+    }
+    for (const [i, c] of countries.entries()) {
+      if (c[0] === own) continue;
       const full = place(c[1], `11px ${family}`, dots[i], [6, 10], taken);
-      if (full && c[0] === own) { write(svg, full, c[1], "country own"); continue; }
       const box = full || place(c[0], `11px ${family}`, dots[i], [6, 10], taken);
       if (box) write(svg, box, full ? c[1] : c[0], "country");
     }
