@@ -128,8 +128,8 @@ def iw_map(file: str, edition: str, as_json: bool) -> None:
     from ...tasks.importers.respondent_map import read_respondents
     from ...tasks.metrics.map_editions import SUFFIX
 
-    if _plain(edition) in (known := get_task("iw_map").spec.metadata.reference.editions):
-        raise UsageError(f"--edition {edition!r}: the task has an edition of that name ({', '.join(known)}).")
+    if _plain(edition) == (shipped := get_task("iw_map").spec.default_edition):
+        raise UsageError(f"--edition {edition!r}: the task has an edition of that name. Take another than {shipped}.")
     target = data_dir() / "iw_map" / f"{edition}{SUFFIX}"
     fitted = read_respondents(Path(file))
     write_text(target, yaml.safe_dump(fitted.model_dump(mode="json"), sort_keys=False))
