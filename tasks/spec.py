@@ -81,7 +81,7 @@ class TaskSpec:
         if reference.file and edition == EXTENDED and self.extension:
             return (self.folder / reference.file, self.extension)
         questions = imported(self.folder.name, ".jsonl").get(self.metadata.imported or "") if known else None
-        file = imported(self.folder.name).get(edition, questions)
+        file = (imported(self.folder.name) | imported(self.folder.name, ".yaml")).get(edition, questions)
         return (file,) if file else ()
 
     @property

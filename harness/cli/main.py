@@ -23,6 +23,7 @@ _COMMANDS = {
     "identify": "culteval.harness.cli.identify:identify",
     "subgroups": "culteval.harness.cli.people.subgroups:subgroups",
     "structure": "culteval.harness.cli.people.structure:structure",
+    "map": "culteval.harness.cli.identify:map_",
     "judge": "culteval.harness.cli.judge:judge",
     "ls": "culteval.harness.cli.ls:ls",
     "task": "culteval.harness.cli.task:task",
