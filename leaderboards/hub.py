@@ -156,7 +156,7 @@ def upload(folder: Path, repository: str) -> str:
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Add culteval results")
     except Exception as error:  # any of huggingface_hub's, httpx's and the operating system's
         raise UnavailableError(
-            f"--upload {repository}: {one_line(redacted(str(error)))}. {folder} is prepared: `hf upload` sends it later."
+            f"--upload {repository}: {one_line(redacted(str(error)))}. {folder} is there for `hf upload`."
         ) from None
     return f"{api.endpoint}/{repository}"
 
