@@ -19,6 +19,7 @@ from .errors import CheckpointError, CultevalError, InputError, RunError, Unavai
 if TYPE_CHECKING:
     from .harness.analysis.compare import compare_submissions as compare
     from .harness.analysis.country_distance import identify
+    from .harness.analysis.cultural_map import cultural_map
     from .harness.registry import get_task
     from .harness.runs.listing import list_aligners, list_countries, list_models, list_tasks
     from .harness.runs.run import run
@@ -30,6 +31,7 @@ _FUNCTIONS = {
     "score": "harness.scoring.submission",
     "compare": "harness.analysis.compare:compare_submissions",
     "identify": "harness.analysis.country_distance",
+    "cultural_map": "harness.analysis.cultural_map",
     "leaderboard": "leaderboards.leaderboard",
     "load_submission": "harness.scoring.submission",
     "get_task": "harness.registry",
@@ -47,6 +49,7 @@ __all__ = [
     "UnavailableError",
     "UsageError",
     "compare",
+    "cultural_map",
     "get_task",
     "identify",
     "leaderboard",

@@ -11,7 +11,7 @@ from ..harness.analysis.between_countries import ALL, Centred, centred
 from ..harness.analysis.country_set import Setup, setup_of
 from ..harness.scoring.baselines import CONTROL
 from ..harness.scoring.score import TaskCache
-from ..tasks.metrics.reference import DIMENSIONS
+from ..tasks.measure import indices_of
 from ..tasks.score import Score
 from ..tasks.spec import TaskSpec
 from .boards import key_of
@@ -32,6 +32,7 @@ class AlignedSet:
     aligner: str
     seed: int
     countries: tuple[str, ...]
+    indices: tuple[str, ...]
     centred: Centred | None
 
     @property
@@ -41,20 +42,20 @@ class AlignedSet:
 
 
 def rests_on(score: Score, spec: TaskSpec) -> bool:
-    """Return whether an aligned set uses a score: a held-out index of Hofstede's dimensions, or its error."""
+    """Return whether an aligned set uses a score: a held-out index or its error."""
     place = (spec.default_scoring, "heldout")
-    return score.metric.removesuffix("_error") in DIMENSIONS and (score.scoring, score.split) == place
+    return score.metric.removesuffix("_error") in indices_of(spec) and (score.scoring, score.split) == place
 
 
 def aligned_sets(entries: Iterable[Entry], shelf: TaskCache) -> list[AlignedSet]:
-    """Return the aligned sets of tasks of Hofstede's dimensions, the best explained variance first."""
+    """Return the aligned sets of tasks with indices, the best explained variance first."""
     sets: dict[tuple[str, str, Setup], dict[str, Entry]] = defaultdict(dict)
     for entry in entries:
         for task in entry.manifest.tasks:
             manifest, spec = entry.manifest, shelf.spec(task.name)
             if manifest.aligner.name == CONTROL or manifest.aligned_to != task.country:  # not aligned to it
                 continue
-            if spec.metadata.measure != "hofstede":
+            if not indices_of(spec):
                 continue
             key, model = key_of(task, spec), f"{manifest.model.name} {manifest.model.dtype}"
             asked = f", {key.asked}" if key.asked else ""
@@ -64,7 +65,8 @@ def aligned_sets(entries: Iterable[Entry], shelf: TaskCache) -> list[AlignedSet]
     rows = []
     for (title, task_name, setup), by_country in sets.items():
         scores = {code: entry.of(task_name) for code, entry in by_country.items()}
-        scoring, countries = shelf.spec(task_name).default_scoring, tuple(sorted(by_country))
+        spec = shelf.spec(task_name)
+        scoring, countries, indices = spec.default_scoring, tuple(sorted(by_country)), indices_of(spec)
         who = (title, task_name, setup.model, scoring, setup.aligner, setup.seed)
-        rows.append(AlignedSet(*who, countries, centred(scores, scoring)))
+        rows.append(AlignedSet(*who, countries, indices, centred(scores, scoring, indices)))
     return sorted(rows, key=lambda row: -row.centred.explained_variance[ALL] if row.centred else math.inf)

@@ -23,4 +23,6 @@ def usual_metrics(spec: TaskSpec) -> list[str]:
 
 def precision(metric: str) -> int:
     """Return the decimal places of a metric."""
+    if metric in ("country_rank", "zone_hit"):
+        return 0
     return 0 if metric.startswith("loss") or metric in DIMENSIONS else 2 if metric == "skill" else 3

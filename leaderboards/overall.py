@@ -16,6 +16,7 @@ from ..harness.report.results import html_table
 from ..harness.report.tables import Column, escape, markdown_table, narrow_table
 from ..harness.scoring.score import TaskCache
 from ..tasks.glossary import label
+from ..tasks.measure import indices_of
 from ..tasks.score import Score, place
 from .boards import Board, key_of, settings_of
 from .country_sets import aligned_sets
@@ -177,16 +178,16 @@ def overall(found: Sequence[Board], shelf: TaskCache) -> Overall:
             _add(board, task, runs, table)
     all_of = {task: {board.key.country for board in members} for task, members in boards.items()}
     everywhere = {code for each in all_of.values() for code in each}
-    hofstede = [task for task, members in boards.items() if members[0].spec.metadata.measure == "hofstede"]
+    centred = [task for task, members in boards.items() if indices_of(members[0].spec)]
     rows, names, titles = [], _names(runs), _titles(boards)
     for who, where in _ordered(runs, table, boards, all_of):
         name = names.get(who) or " ".join(filter(None, who[:2]))
         whole = where == everywhere
-        between = [_between(runs.get(who, {}), task, shelf) if whole else None for task in hofstede]
+        between = [_between(runs.get(who, {}), task, shelf) if whole else None for task in centred]
         cells = [each.cell(where) if (each := table[who].get(task)) else None for task in boards]
         title = name if whole else f"{name}, {' and '.join(sorted(where))} only"
         rows.append(Row(title, tuple(sorted(where)), (*between, *cells)))
-    shown = [(titles[task], R2) for task in hofstede]
+    shown = [(titles[task], R2) for task in centred]
     shown += [(titles[task], _column(members).metric) for task, members in boards.items()]
     return Overall(tuple(shown), tuple(rows))
 

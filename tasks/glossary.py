@@ -37,6 +37,39 @@ DIMENSION_LABELS = {
 }
 
 METRICS: Mapping[str, Term] = {
+    "distance": Term(
+        "Cultural distance",
+        "distance on the cultural map between the point of the mean answers and the country's published point",
+        "map units",
+        "lower",
+        "Tao et al. 2024, PNAS Nexus 3(9)",
+    ),
+    "traditional_secular": Term(
+        "Traditional to secular",
+        "coordinate of the mean answers on the cultural map, positive towards secular-rational values",
+        "map units",
+        source="Inglehart & Welzel 2005",
+    ),
+    "survival_selfexpression": Term(
+        "Survival to self-expression",
+        "coordinate of the mean answers on the cultural map, positive towards self-expression values",
+        "map units",
+        source="Inglehart & Welzel 2005",
+    ),
+    "country_rank": Term(
+        "Rank of the country",
+        "place of the country among all countries of the map, the nearest first",
+        "1 or more",
+        "lower",
+    ),
+    "zone_hit": Term(
+        "Zone hit", "1 where the cultural zone with the nearest mean point is the country's, else 0", "0 or 1", "higher"
+    ),
+    "projection_error": Term(
+        "Projection error",
+        "standard error of a coordinate from ten means, which grows with their distance from those of countries",
+        "map units",
+    ),
     "skill": Term(
         "Skill",
         "1 - loss / loss of the constant answer: 0 is no information about the country, 1 is perfect",

@@ -10,6 +10,8 @@ import numpy as np
 
 from ..errors import InputError, did_you_mean
 from .answers import Answers, Layout
+from .metrics.map_projection import AXES
+from .metrics.reference import DIMENSIONS
 from .sample import Sample
 from .schema import Scoring, SplitName, Strict
 from .score import Score
@@ -22,7 +24,9 @@ MEASURES = {
     "poles": "culteval.tasks.metrics.poles:Poles",
     "labelled": "culteval.tasks.metrics.labelled:LabelledSurvey",
     "probes": "culteval.tasks.metrics.probes:Probes",
+    "cultural_map": "culteval.tasks.metrics.cultural_map:CulturalMap",
 }
+INDICES = {"hofstede": DIMENSIONS, "cultural_map": AXES}  # measures with indices that countries can be centred on
 
 LossFunction = Callable[[Any], Any]
 """Map option probabilities (population, prompts, options) to losses (population,); lower is better."""
@@ -113,6 +117,11 @@ def countries_of(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
     """
     countries: tuple[str, ...] = _measure_class(spec).countries(spec, edition)
     return countries
+
+
+def indices_of(spec: TaskSpec) -> tuple[str, ...]:
+    """Return the names of the indices that a task's measure computes for countries; none for other measures."""
+    return INDICES.get(spec.metadata.measure, ())
 
 
 def _measure_class(spec: TaskSpec) -> Any:

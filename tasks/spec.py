@@ -63,7 +63,7 @@ class TaskSpec:
         reference = self.metadata.reference
         if reference is None or edition is None or edition in reference.editions:
             return self.reference_hash
-        file = imported(self.folder.name).get(edition)
+        file = (imported(self.folder.name) | imported(self.folder.name, ".yaml")).get(edition)
         return _digest([file]) if file else None
 
     @property

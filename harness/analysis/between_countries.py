@@ -34,43 +34,51 @@ Value = TypeVar("Value")
 class Centred:
     """Between-country agreement of a set of submissions.
 
-    ``explained_variance`` and ``correlation`` are by dimension and for ``all``; a correlation is None where the model's
-    indices do not differ. ``skill`` is the mean of the single-country skills; ``collapsed`` are the countries of which
-    all 24 mean answers are the same.
+    ``explained_variance`` and ``correlation`` are by index and for ``all``; a correlation is None where the model's
+    indices do not differ. ``skill`` is the mean of the single-country skills, None for a task without them;
+    ``collapsed`` are the countries of which all mean answers are the same.
     """
 
     countries: tuple[str, ...]
     explained_variance: Mapping[str, float]
     correlation: Mapping[str, float | None]
-    skill: float
+    skill: float | None
     collapsed: tuple[str, ...]
 
 
-def centred(scores: Mapping[str, Sequence[Score]], scoring: str, split: str = "heldout") -> Centred | None:
+def centred(scores: Mapping[str, Sequence[Score]], scoring: str, indices: Sequence[str] = DIMENSIONS) -> Centred | None:
     """Compute the between-country agreement of a set, or None where fewer than six countries have all indices.
 
     Args:
-        scores: by country, the scores against it of the submission aligned to it.
+        scores: by country, the scores against it of the submission aligned to it; the held-out ones are taken.
+        indices: names of the indices, each of which has a metric and one of its error.
     """
-    points = {code: dimensions(rows, scoring, split) for code, rows in scores.items()}
-    codes = tuple(sorted(code for code, indices in points.items() if len(indices) == len(DIMENSIONS)))
+    points = {code: dimensions(rows, scoring, "heldout", indices) for code, rows in scores.items()}
+    codes = tuple(sorted(code for code, found in points.items() if len(found) == len(indices)))
     if len(codes) < LEAST_COUNTRIES:
         return None
-    both = np.array([[points[code][name] for name in DIMENSIONS] for code in codes])
+    both = np.array([[points[code][name] for name in indices] for code in codes])
     model, published = np.moveaxis(both - both.mean(0), 2, 0)
-    skills = {code: row for code in codes if (row := find(scores[code], ("skill", scoring, split))) is not None}
+    skills = [row.value for code in codes if (row := find(scores[code], ("skill", scoring, "heldout"))) is not None]
+    collapsed = (code for code in codes if any(_is_collapsed(row, scoring) for row in scores[code]))
     return Centred(
         codes,
-        _each(lambda x, y: 1 - float(((x - y) ** 2).sum() / (y**2).sum()), model, published),
-        _each(_correlation, model, published),
-        float(np.mean([row.value for row in skills.values()])),
-        tuple(code for code, row in skills.items() if row.note == COLLAPSED),
+        _each(lambda x, y: 1 - float(((x - y) ** 2).sum() / (y**2).sum()), model, published, indices),
+        _each(_correlation, model, published, indices),
+        float(np.mean(skills)) if skills else None,
+        tuple(collapsed),
     )
 
 
-def _each(of: Callable[[np.ndarray, np.ndarray], Value], model: np.ndarray, published: np.ndarray) -> dict[str, Value]:
-    """Compute a statistic of all dimensions together and of each."""
-    columns = {name: (model[:, d], published[:, d]) for d, name in enumerate(DIMENSIONS)}
+def _is_collapsed(score: Score, scoring: str) -> bool:
+    return score.note == COLLAPSED and (score.scoring, score.split) == (scoring, "heldout")
+
+
+def _each(
+    of: Callable[[np.ndarray, np.ndarray], Value], model: np.ndarray, published: np.ndarray, indices: Sequence[str]
+) -> dict[str, Value]:
+    """Compute a statistic of all indices together and of each."""
+    columns = {name: (model[:, d], published[:, d]) for d, name in enumerate(indices)}
     return {name: of(*pair) for name, pair in ({ALL: (model, published)} | columns).items()}
 
 

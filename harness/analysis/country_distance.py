@@ -11,7 +11,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ...tasks.countries import name_of
-from ...tasks.measure import MeasureOptions, countries_of, measure_of
+from ...tasks.measure import MeasureOptions, countries_of, indices_of, measure_of
 from ...tasks.schema import Scoring
 from ...tasks.spec import TaskSpec
 from ..registry import family, spec_of
@@ -63,7 +63,7 @@ class CountryDistances:
     """Distances of submissions to every country, and the identification ranks of an aligned set.
 
     ``identified`` is None, and ``why`` the reason, for submissions that are no aligned set; ``between`` is None for
-    fewer than six countries, and for tasks without Hofstede's indices.
+    fewer than six countries, and for tasks without indices.
     """
 
     spec: TaskSpec
@@ -219,12 +219,12 @@ def distances_to_countries(
         manifest, answers = submission.manifest, submission.answers[spec.name]
         own = manifest.aligned_to
         placed.append(Placed(submission.folder, manifest, distances(spec, answers, scoring, options, own)))
-        if placed[-1].rank and spec.metadata.measure == "hofstede":
+        if placed[-1].rank and indices_of(spec):
             indices[own] = measure_of(spec, own, options).score(heldout(spec, answers), "heldout", scoring)
     if why := _no_set(placed, spec):
         return CountryDistances(spec, scoring, options, tuple(placed), why, None, None)
     identified = identification({each.own: each.distances for each in placed}, np.random.default_rng(seed))
-    between = centred(indices, scoring) if indices else None
+    between = centred(indices, scoring, indices_of(spec)) if indices else None
     return CountryDistances(spec, scoring, options, tuple(placed), None, identified, between)
 
 

@@ -30,7 +30,11 @@ from ...tasks.schema import Scoring
 from ...tasks.score import Score
 from ...tasks.spec import TaskSpec
 
-MEASURES = ("hofstede", "shares")  # measures whose headline is a distance of mean answers to the reference
+MEASURES = (
+    "hofstede",
+    "shares",
+    "cultural_map",
+)  # measures whose headline is a distance of mean answers to the reference
 LEAST_COUNTRIES = 6
 MOST_EXACT = 8  # countries up to which all permutations are enumerated: 40,320
 PERMUTATIONS = 9_999

@@ -1,4 +1,4 @@
-"""The command ``identify``: distances of submissions to every country, and which country each is nearest to."""
+"""The commands ``identify`` and ``map``: distances of submissions to every country, points on the cultural map."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from rich.text import Text
 
 from ...errors import UsageError
 from ...tasks.countries import name_of
+from ...tasks.metrics.map_projection import AXES
 from ...tasks.schema import OWN_SCORINGS
 from ..analysis.between_countries import ALL, LEAST_COUNTRIES, Centred
 from ..analysis.country_distance import CountryDistances, Placed, distances_to_countries
+from ..analysis.cultural_map import CulturalMap, cultural_map
 from ..analysis.identification import Identification
 from ..report.plots import write_distances, write_matrix
 from ..submissions.manifest import submission_of
@@ -57,6 +59,66 @@ def identify(paths: tuple[str, ...], plot: str | None, top: int, as_json: bool, 
     _show(result, top)
     if plot:
         Console().print(f"figure     {plot}", highlight=False, soft_wrap=True, markup=False)
+
+
+@click.command(name="map")
+@click.argument("paths", metavar="SUBMISSION...", nargs=-1, required=True, type=click.Path())
+@click.option("--task", help="Task of the map [default: all that were answered: iw_map, its translations].")
+@click.option("--scoring", type=click.Choice(OWN_SCORINGS), help="Answer scoring [default: the task's first].")
+@click.option("--edition", help="Edition of the projection [default: the submission's].")
+@click.option("--out", type=click.Path(dir_okay=False), metavar="FILE.svg|FILE.png", help="Also write the figure.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+def map_(paths: tuple[str, ...], out: str | None, as_json: bool, **flags: Any) -> None:
+    """Place submissions on the Inglehart-Welzel cultural map, and draw it.
+
+    An arrow leads from the unaligned model (`naive`) to the same model aligned; give the run of `naive` too.
+    """
+    if out and Path(out).suffix not in (".svg", ".png"):
+        raise UsageError(f"--out {out!r}: figures are SVG or PNG. Name it FILE.svg or FILE.png.")
+    result = cultural_map(*dict.fromkeys(submission_of(Path(text)) for text in paths), **flags)
+    if out:
+        result.write(Path(out))
+    if as_json:
+        click.echo(json.dumps(_map_as_json(result), indent=2, allow_nan=False))
+        return
+    console = Console()
+    console.print(_points(result))
+    console.print(result.note, style="dim", highlight=False, markup=False)
+    if out:
+        console.print(f"figure     {out}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _map_as_json(result: CulturalMap) -> dict[str, Any]:
+    rows = []
+    for each in result.points:
+        row: dict[str, Any] = {
+            "submission": str(each.path),
+            "task": each.task.name,
+            "name": each.name,
+            "zone": each.zone,
+        }
+        row |= {"aligner": each.manifest.aligner.name, "aligned_to": each.manifest.aligned_to}
+        row |= {"point": dict(zip(AXES, each.point, strict=True))}
+        row |= {"standard_error": dict(zip(AXES, each.deviation, strict=True))}
+        rows.append(row | {"distances": [{"country": c, "distance": d} for c, d in each.distances.items()]})
+    projection = result.projection
+    error = None if projection.r2 is None else dict(zip(AXES, projection.error.tolist(), strict=True))
+    return {"edition": result.edition, "scoring": result.scoring, "projection_error": error, "submissions": rows}
+
+
+def _points(result: CulturalMap) -> Table:
+    """Make a table, a row a submission: coordinates, distance to its own country, zone and nearest countries."""
+    table = Table(title=Text(result.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("", "secular", "self-expr.", "distance"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=bool(heading))
+    table.add_column("zone")
+    table.add_column("nearest")
+    for each in result.points:
+        numbers = [f"{value:z.2f} ± {error:.2f}" for value, error in zip(each.point, each.deviation, strict=True)]
+        own = each.distances.get(each.manifest.aligned_to) if each.aligned else None
+        nearest = ", ".join([*each.distances][:5])
+        table.add_row(*map(Text, (each.name, *numbers, "-" if own is None else f"{own:.2f}", each.zone, nearest)))
+    return table
 
 
 def _draw(path: Path, result: CountryDistances, top: int) -> None:

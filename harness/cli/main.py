@@ -21,6 +21,7 @@ _COMMANDS = {
     "score": "culteval.harness.cli.score:score",
     "compare": "culteval.harness.cli.compare:compare_command",
     "identify": "culteval.harness.cli.identify:identify",
+    "map": "culteval.harness.cli.identify:map_",
     "judge": "culteval.harness.cli.judge:judge",
     "ls": "culteval.harness.cli.ls:ls",
     "task": "culteval.harness.cli.task:task",

@@ -24,10 +24,12 @@ Estimate = tuple[float, float | None, float | None]
 """A value and the bounds of its interval, None without a valid interval."""
 
 
-def dimensions(scores: Sequence[Score], scoring: str, split: str) -> dict[str, tuple[float, float]]:
-    """Return index and published target by dimension, for the dimensions that have a score."""
+def dimensions(
+    scores: Sequence[Score], scoring: str, split: str, names: Sequence[str] = DIMENSIONS
+) -> dict[str, tuple[float, float]]:
+    """Return index and published target by name, for the indices that have a score."""
     values = {row.metric: row.value for row in scores if row.scoring == scoring and row.split == split}
-    return {name: (values[name], values[name] - values[f"{name}_error"]) for name in DIMENSIONS if name in values}
+    return {name: (values[name], values[name] - values[f"{name}_error"]) for name in names if name in values}
 
 
 @contextmanager

@@ -7,22 +7,31 @@ from typing import Any
 
 from ...harness.analysis.between_countries import ALL, LEAST_COUNTRIES
 from ...tasks.glossary import meaning
-from ...tasks.metrics.reference import DIMENSIONS
 from ..country_sets import AlignedSet
 
-HEADINGS = ("aligner", "countries", "between-country R2", "correlation", *DIMENSIONS, "skill")
+HEADINGS = ("aligner", "countries", "between-country R2", "correlation")  # the indices, and the skill, follow
 WORDS = range(1)  # columns of text
 COLLAPSED = "*: number of countries in which the answers are collapsed"
 MEANING = (
     f"between-country R2: {meaning('explained_variance')}",
     f"correlation: {meaning('correlation')}",
-    "by dimension: between-country R2; skill: mean of the single-country skills, which depend on the constant C",
 )
+BY_INDEX = "by dimension: between-country R2"
+SKILL = "; skill: mean of the single-country skills, which depend on the constant C"
 
 
 def heading(title: str) -> str:
     """Return the heading of a table of sets."""
     return f"{title}: between-country R2"
+
+
+def headings(sets: Sequence[AlignedSet]) -> tuple[str, ...]:
+    """Return the headings of the columns of comparable sets."""
+    return (*HEADINGS, *sets[0].indices, *(["skill"] if _has_skill(sets) else []))
+
+
+def _has_skill(sets: Iterable[AlignedSet]) -> bool:
+    return any(each.centred is not None and each.centred.skill is not None for each in sets)
 
 
 def grouped(sets: Iterable[AlignedSet]) -> dict[str, list[AlignedSet]]:
@@ -34,23 +43,22 @@ def grouped(sets: Iterable[AlignedSet]) -> dict[str, list[AlignedSet]]:
 
 
 def rows(sets: Iterable[AlignedSet]) -> list[list[str]]:
-    """Return the cells of sets with enough countries, in the order of ``HEADINGS``."""
+    """Return the cells of sets with enough countries, in the order of ``headings``."""
     found = []
     for each in sets:
         if (value := each.centred) is not None:
             r, countries = value.correlation[ALL], len(value.countries)
             shown = f"{countries} ({len(value.collapsed)}*)" if value.collapsed else str(countries)
             cells = [each.name, shown, f"{value.explained_variance[ALL]:z.2f}", "-" if r is None else f"{r:z.2f}"]
-            found.append(
-                [*cells, *(f"{value.explained_variance[name]:z.2f}" for name in DIMENSIONS), f"{value.skill:z.2f}"]
-            )
+            skill = [] if value.skill is None else [f"{value.skill:z.2f}"]
+            found.append([*cells, *(f"{value.explained_variance[name]:z.2f}" for name in each.indices), *skill])
     return found
 
 
 def notes(sets: Sequence[AlignedSet]) -> list[str]:
     """Return the definitions of the numbers, and the sets with too few countries."""
     few = [f"{each.name} ({len(each.countries)})" for each in sets if each.centred is None]
-    lines = list(MEANING) if len(few) < len(sets) else []
+    lines = [*MEANING, BY_INDEX + SKILL * _has_skill(sets)] if len(few) < len(sets) else []
     if any(each.centred and each.centred.collapsed for each in sets):
         lines.append(COLLAPSED)
     return [*lines, f"needs {LEAST_COUNTRIES} countries: {', '.join(few)}"] if few else lines

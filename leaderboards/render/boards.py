@@ -18,6 +18,7 @@ from ..metric_labels import board_metrics, precision, usual_metrics
 from ..submission_page import number
 from ..suite import Suite
 from . import between
+from .map_data import map_data
 
 _SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s?([MB])(?![a-z])", re.IGNORECASE)
 _EMBEDDED = {"smollm2": 135e6}
@@ -42,7 +43,8 @@ def board_data(
     entries = [entry for entry in entries if entry.name in standing]  # runs of a control are one row
     ids = {entry.name: index for index, entry in enumerate(entries)}
     metrics = sorted({name for board in boards for name in board_metrics(board.spec)})
-    return {
+    maps = map_data(boards)
+    return ({"maps": maps} if maps else {}) | {
         "suite": {"version": suite.version, "tasks": list(suite.tasks)},
         "submissions": [_submission(entry) for entry in entries],
         "boards": [_board(board, ids) for board in boards],
@@ -111,7 +113,13 @@ def _board(board: Board, ids: dict[str, int]) -> dict[str, Any]:
 
 def _sets(title: str, members: Sequence[AlignedSet]) -> dict[str, Any]:
     rows, notes = between.rows(members), between.notes(members)
-    return {"task": members[0].task, "title": title, "headings": between.HEADINGS, "rows": rows, "notes": notes}
+    return {
+        "task": members[0].task,
+        "title": title,
+        "headings": between.headings(members),
+        "rows": rows,
+        "notes": notes,
+    }
 
 
 def _standing(standing: Standing, places: Sequence[Place], ids: dict[str, int]) -> dict[str, Any]:

@@ -1,14 +1,17 @@
-"""Draw a board as a figure: a dot for each row, its interval or seed range, and the baselines."""
+"""Draw a board as a figure: a dot for each row, its interval or seed range, and the baselines; or the cultural map."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...harness.report import map_figure
 from ...harness.report.plots import drawing
 from ...harness.report.tables import headline_of
 from ...tasks.glossary import label
 from ..boards import Board, Standing
+from .map_data import MEASURE, draw_board_map
 from .tables import country_title
 
 MOST_ROWS = 40
@@ -25,6 +28,8 @@ def write(path: Path, board: Board) -> int:
 
 def size(board: Board) -> tuple[float, float]:
     """Return width and height in inches."""
+    if board.spec.metadata.measure == MEASURE:
+        return map_figure.SIZE
     return 6.8, 1.3 + 0.27 * min(MOST_ROWS, len(_rated(board)))
 
 
@@ -34,7 +39,15 @@ def _rated(board: Board) -> list[Standing]:
 
 def draw(axes: Any, board: Board) -> None:
     """Draw the best rows of a board on axes of ``size``."""
-    column, shown = headline_of(board.spec), _rated(board)[:MOST_ROWS]
+    shown = _rated(board)[:MOST_ROWS]
+    if board.spec.metadata.measure == MEASURE:
+        draw_board_map(axes, board, shown)
+    else:
+        _draw_rows(axes, board, shown)
+
+
+def _draw_rows(axes: Any, board: Board, shown: Sequence[Standing]) -> None:
+    column = headline_of(board.spec)
     baselines: dict[str, list[str]] = {}  # by value: equal baselines share a line
     for row in board.baselines:
         if (score := column.find(row.scores)) is not None:

@@ -132,7 +132,9 @@ def markdown_beside(tasks: Iterable[str], sets: Iterable[AlignedSet]) -> list[st
     for title, group in between.grouped(sets).items():
         lines = [[escape(cell) for cell in row] for row in between.rows(group)]
         if lines:
-            parts.append(_section(between.heading(title), between.HEADINGS, lines, between.WORDS, between.notes(group)))
+            parts.append(
+                _section(between.heading(title), between.headings(group), lines, between.WORDS, between.notes(group))
+            )
     for task in dict.fromkeys(tasks):
         if rows := _reported(task):
             lines = [[escape(cell) for cell in row] for row in rows]
@@ -167,8 +169,9 @@ def latex_beside(tasks: Iterable[str], sets: Iterable[AlignedSet]) -> list[str]:
     for title, members in between.grouped(sets).items():
         if body := _latex_rows(between.rows(members)):
             caption = ". ".join([between.heading(title), *between.notes(members)])
-            form = "l" + "r" * (len(between.HEADINGS) - 1)
-            parts.append(_latex_table(caption, f"between {members[0].task}", form, between.HEADINGS, body))
+            headings = between.headings(members)
+            form = "l" + "r" * (len(headings) - 1)
+            parts.append(_latex_table(caption, f"between {members[0].task}", form, headings, body))
     for task in dict.fromkeys(tasks):
         if body := _latex_rows(_reported(task)):
             form = "".join(rf"p{{{share}\linewidth}}" for share in (0.25, 0.25, 0.45))

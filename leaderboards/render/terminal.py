@@ -10,7 +10,6 @@ from rich.text import Text
 
 from ...harness.analysis.between_countries import LEAST_COUNTRIES
 from ...harness.report import tables as report
-from ...tasks.metrics.reference import DIMENSIONS
 from ..boards import Board
 from ..country_sets import AlignedSet
 from ..literature import reported_lines
@@ -54,6 +53,6 @@ def shown(found: Sequence[Board], sets: Sequence[AlignedSet], width: int) -> Ite
 
 def centred_table(sets: Sequence[AlignedSet], title: str, width: int) -> Table:
     """Return the table of between-country R2, correlation and mean skill of aligned sets."""
-    caption, names = "\n".join(between.notes(sets)), between.HEADINGS
-    spare = [names.index(dimension) for dimension in reversed(DIMENSIONS)]
+    caption, names = "\n".join(between.notes(sets)), between.headings(sets)
+    spare = [names.index(index) for index in reversed(sets[0].indices)]
     return report.narrow_table(between.heading(title), caption, names, between.rows(sets), spare, width)

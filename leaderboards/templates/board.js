@@ -253,7 +253,37 @@
     $("reported").hidden = !board.reported.length;
     $("reported-list").innerHTML = board.reported.map((r) => `<div><dt>${esc(r.metric)}</dt><dd>${esc(r.figures)}<br>${esc(r.mark)}. ${esc(r.source)}</dd></div>`).join("");
     sets();
+    drawMap();
     $("source").textContent = `${board.citation} Data: ${board.licence}. Variant: ${board.variant}. Task hash ${board.hash.slice(0, 12)}.`;
+  }
+
+  // The cultural map of the rows that pass the filters, for tasks that have one.
+  const hiddenZones = new Set();
+  function drawMap() {
+    const map = data.maps?.[board.edition], scoring = $("scoring").value, split = $("split").value;
+    const columns = ["traditional_secular", "survival_selfexpression", "projection_error", "distance"].map((m) => at(m, scoring, split));
+    $("map").hidden = !map || columns.includes(-1);
+    if ($("map").hidden) return;
+    const rows = rowsOf().filter((r, i) => (r.submission ? i < 40 && passes(r) : r.row.sd && Object.keys(r.row.sd).length) && columns.every((i) => r.row.v[i] !== null));
+    const models = unique(rows.map((r) => r.submission?.model).filter(Boolean));
+    const point = ({ row }) => columns.slice(0, 2).map((i) => row.v[i]);
+    const bare = (r) => r.submission?.aligner === "naive";
+    const start = (r) => rows.find((other) => bare(other) && other.submission.model === r.submission?.model && other.submission.dtype === r.submission?.dtype);
+    const marks = rows.map((r) => {
+      const name = !r.submission ? r.name : `${bare(r) ? "unaligned" : `${r.submission.aligner} s${r.submission.seed}`}${models.length > 1 ? `, ${r.submission.model}` : ""}`;
+      const error = columns.slice(0, 2).map((i) => Math.hypot(r.row.v[columns[2]], r.row.ci[i] ? (r.row.ci[i][1] - r.row.ci[i][0]) / 2 / 1.96 : 0));
+      const [secular, expression] = point(r);
+      const near = [...map.countries].sort((a, b) => Math.hypot(a[3] - secular, a[4] - expression) - Math.hypot(b[3] - secular, b[4] - expression)).slice(0, 3);
+      const lines = [name, `secular ${show(secular, 2)} ± ${show(error[0], 2)}, self-expression ${show(expression, 2)} ± ${show(error[1], 2)}`,
+        `distance to ${board.countryName} ${show(r.row.v[columns[3]], 2)}`, `nearest: ${near.map((c) => c[1]).join(", ")}`];
+      const kind = r.submission ? (bare(r) ? "bare" : "aligned") : "null";
+      return { name, kind, at: point(r), error, from: kind === "aligned" && start(r) ? point(start(r)) : null, lines };
+    });
+    marks.push({ name: map.world.name, kind: "null", at: map.world.at, error: [0, 0], from: null, lines: [map.world.name] });
+    $("map-note").textContent = `Rows that pass the filters; hollow: the unaligned model, from which arrows lead to the aligned one; `
+      + `crosses: mean of all countries, random prefixes. Ellipses: 95 % region of personas and projection; ${map.note}.`;
+    culteval.mapLegend($("map"), map.zones, hiddenZones, drawMap);
+    culteval.drawMap($("map"), map, marks, hiddenZones, board.country);
   }
 
   // Aligned sets of the task, for all countries.
@@ -278,7 +308,7 @@
   $("task").addEventListener("change", () => { state.board = ""; chooseTask($("task").value); });
   $("country").addEventListener("change", () => chooseBoard(Number($("country").value)));
   for (const id of ["scoring", "split"]) $(id).addEventListener("change", () => { state[id] = $(id).value; draw(); });
-  for (const id of [...Object.keys(FILTERS), "mark"]) $(id).addEventListener("change", () => { state[id] = $(id).value; table.draw(); });
+  for (const id of [...Object.keys(FILTERS), "mark"]) $(id).addEventListener("change", () => { state[id] = $(id).value; table.draw(); drawMap(); });
   $("search").addEventListener("input", () => table.search($("search").value).draw());
   $("more").addEventListener("click", () => $("more").setAttribute("aria-expanded", $("filters").classList.toggle("all")));
   $("filters").addEventListener("submit", (event) => event.preventDefault());
