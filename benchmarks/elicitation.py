@@ -112,19 +112,21 @@ def verdicts(points: Sequence[Point]) -> Iterator[str]:
     """Yield a sentence for each model and survey: which way is nearest, and whether paraphrases vary less than that."""
     for (model, survey), ways in sorted(_grouped(points).items()):
         shared = _shared(ways)
-        asked = {way: found for way, found in ways.items() if way not in NULLS}
-        first, *others = sorted(asked, key=lambda way: _mean(asked[way], shared, "value"))
-        if not others or not shared:
+        asked = {w: found for w, found in ways.items() if w not in NULLS and np.isfinite(_mean(found, shared, "value"))}
+        if len(asked) < 2:
             continue
+        first, *others = sorted(asked, key=lambda way: _mean(asked[way], shared, "value"))
         best, next_best = (_mean(asked[way], shared, "value") for way in (first, others[0]))
         spread = max(_mean(asked[way], shared, "spread") for way in (first, others[0]))
         null = min(_mean(ways[way], shared, "value") for way in NULLS if way in ways)
         nearest = sum(first == min(asked, key=lambda way: asked[way][code].value) for code in shared)
+        collapsed = sum(asked[first][code].collapsed for code in shared)
+        flat = f", collapsed in {collapsed}" if collapsed else ""
         firm = "more" if next_best - best > spread else "less"
         yield (
             f"{model}, {survey}: {first} is nearest ({_number(best, survey)}, in {nearest} of {len(shared)} "
-            f"countries); {others[0]} is {_number(next_best - best, survey)} farther, {firm} than the spread over "
-            f"paraphrases ({_number(spread, survey)}). The better baseline has {_number(null, survey)}."
+            f"countries{flat}); {others[0]} is {_number(next_best - best, survey)} farther, {firm} than the spread "
+            f"over paraphrases ({_number(spread, survey)}). The better baseline has {_number(null, survey)}."
         )
 
 
