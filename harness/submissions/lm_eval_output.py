@@ -29,7 +29,7 @@ from ..model_info import Name
 from ..registry import spec_of
 from .manifest import MOST_ANSWERS, AskedTask
 
-MOST_RESULTS, MOST_SAMPLE = 32 << 20, 8 << 20  # bytes of the results, and of one sample
+MOST_RESULTS, MOST_SAMPLE = 32 << 20, 1 << 20  # bytes of the results, and of one sample
 MOST_LOG = 1e-3  # a log-likelihood is at most zero, up to rounding
 SAME = 1e-6  # relative difference of a headline that is computed again
 
