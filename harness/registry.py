@@ -36,6 +36,7 @@ _OWN = {
         "cma": "culteval.optimizers.cma:CovarianceAdaptationPrompt",
         "pso": "culteval.optimizers.pso:ParticleSwarmPrompt",
         "de": "culteval.optimizers.de:DifferentialEvolutionPrompt",
+        "steer": "culteval.optimizers.steer:Steer",
         "clca": "culteval.optimizers.clca.aligner:CLCA",
     },
     "tasks": {

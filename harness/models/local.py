@@ -222,6 +222,27 @@ class LanguageModel:
             probs[:, closed], outside[:, closed] = answers.probs, answers.off_options
         return Answers(prompts.layout, probs, outside)
 
+    def activations(self, prompts: Prompts, preamble: str = "", options: np.ndarray | None = None) -> np.ndarray:
+        """Compute the outputs of all layers (layers, prompts, dim) float32 at the last token of each prompt.
+
+        Args:
+            options: places (prompts,) of options in their rows, whose text follows the prompts.
+        """
+        encoded = self._tokenised(prompts, preamble)
+        rows = encoded.contexts
+        if options is not None:
+            rows = [row + given[at] for row, given, at in zip(rows, encoded.options, options, strict=True)]
+        refuse_long(max(map(len, rows)), 0, self.context_length, bool(preamble))
+        read = []
+        with torch.no_grad(), self.at_work():
+            for row in rows:
+                ids = torch.tensor([row], device=self.model.device)
+                states = self.model.get_decoder()(input_ids=ids, output_hidden_states=True, use_cache=False)
+                read.append(torch.stack([state[0, -1].float() for state in states.hidden_states[1:]]).cpu())
+        self.tokens += sum(map(len, rows))
+        outputs: np.ndarray = torch.stack(read, dim=1).numpy()
+        return outputs
+
     @property
     def remembers(self) -> bool:
         """Whether the steps of ``stepwise`` share a KV cache."""
