@@ -125,7 +125,7 @@ def lm_eval(folder: str, out: str | None, as_json: bool) -> None:
     FOLDER is its --output_path, or one of its results_*.json. The submission has the held-out prompts, which lm-eval
     asks; culteval score, compare and leaderboard read it.
     """
-    from ..submissions.lm_eval_output import read_output
+    from ..integrations.lm_eval_output import read_output
     from ..submissions.manifest import SUBMISSION
     from ..submissions.writer import write_submission
 

@@ -171,4 +171,6 @@ def test_from_the_command_line_and_as_an_adapter(tiny, tmp_path):
     (other,) = tmp_path.glob("vsm13-SA-naive-*")
     mine, theirs = (load_submission(one / "submission").answers["vsm13"] for one in (folder, other))
     np.testing.assert_array_equal(mine.probs, theirs.probs)
-    assert load_submission(folder / "submission").manifest.budget.item_forwards == 2 * 48 + 2 * 48  # activations, two candidates
+    assert (
+        load_submission(folder / "submission").manifest.budget.item_forwards == 2 * 48 + 2 * 48
+    )  # activations, two candidates

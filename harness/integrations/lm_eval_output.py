@@ -27,7 +27,7 @@ from ...tasks.spec import OWN_EDITION, TaskSpec, first_problem
 from ..adapters.peft_files import carried_hash
 from ..model_info import Name
 from ..registry import spec_of
-from .manifest import MOST_ANSWERS, AskedTask
+from ..submissions.manifest import MOST_ANSWERS, AskedTask
 
 MOST_RESULTS, MOST_SAMPLE = 32 << 20, 1 << 20  # bytes of the results, and of one sample
 MOST_LOG = 1e-3  # a log-likelihood is at most zero, up to rounding
