@@ -37,6 +37,8 @@ _OWN = {
         "pso": "culteval.optimizers.pso:ParticleSwarmPrompt",
         "de": "culteval.optimizers.de:DifferentialEvolutionPrompt",
         "steer": "culteval.optimizers.steer:Steer",
+        "sft": "culteval.optimizers.lora.aligner:SupervisedTuning",
+        "dpo": "culteval.optimizers.lora.aligner:PreferenceTuning",
         "clca": "culteval.optimizers.clca.aligner:CLCA",
     },
     "tasks": {

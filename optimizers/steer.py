@@ -22,6 +22,7 @@ from ..harness.alignment.checkpoint import Checkpoint
 from ..harness.alignment.evaluator import Evaluator, require_budget
 from ..harness.alignment.objective import Objective
 from ..harness.models.aligned import AlignedModel
+from .preferences import nearest_and_farthest
 from .texts import persona
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Steer(Aligner):
         if self.settings.contrast == "persona":
             after = model.activations(prompts, preamble=persona(objective) + "\n\n")
             return (after - model.activations(prompts)).mean(1)
-        near, far = poles(objective)
+        near, far = nearest_and_farthest(objective)
         return (model.activations(prompts, options=near) - model.activations(prompts, options=far)).mean(1)
 
     def _vectors(self, means: np.ndarray, layer: int, strength: float) -> dict[int, np.ndarray]:
@@ -125,15 +126,6 @@ class Steer(Aligner):
         zeros = np.zeros(means.shape[1], dtype=np.float32)
         write_steering(folder, model.model, model.info.name, {number: zeros for number in range(len(means) - 1)})
         return model.adapted(folder)
-
-
-def poles(objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-    """Return the options (prompts,) nearest to the country's figure and those farthest from it, as places in a row."""
-    layout = objective.prompts.layout
-    distance = np.abs(layout.codes - objective.demonstrations[:, None]).astype(float)
-    near = np.where(layout.inside, distance, np.inf).argmin(1)
-    far = np.where(layout.inside, distance, -np.inf).argmax(1)
-    return near, far
 
 
 def candidates(layers: tuple[int, ...], losses: list[float]) -> list[tuple[int, float]]:

@@ -7,15 +7,14 @@ changes nothing else. peft, lm-eval and the packed engine run it without knowing
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ...errors import UsageError
-from ..util.atomic_io import write_json
 from .peft_files import CONFIG, LORA, WEIGHTS
 
 OUTPUTS = ("mlp.down_proj", "mlp.dense_4h_to_h", "mlp.fc2")  # last product of a layer's feed-forward part
@@ -53,6 +52,7 @@ def write_steering(folder: Path, model: Any, name: str, vectors: Mapping[int, np
     Raises:
         UsageError: the architecture cannot be steered.
     """
+    import torch
     from safetensors.torch import save_file
 
     modules, tensors = output_modules(model), {}
@@ -74,11 +74,13 @@ def write_steering(folder: Path, model: Any, name: str, vectors: Mapping[int, np
         "target_modules": [modules[min(vectors)][0].rpartition(".")[2]],
         "layers_to_transform": sorted(vectors),
     }
-    write_json(folder / CONFIG, config)
+    (folder / CONFIG).write_text(json.dumps(config), encoding="utf-8")
 
 
 def set_steering(tuned: Any, vectors: Mapping[int, np.ndarray]) -> None:
     """Set the vectors of a model that has such an adapter; layers without one get zero."""
+    import torch
+
     for number, (_, module) in output_modules(tuned).items():
         for one in getattr(module, "lora_B", {}).values():
             one.bias.copy_(torch.from_numpy(np.array(vectors.get(number, 0.0), dtype=np.float32)))

@@ -63,7 +63,7 @@ class LanguageModel:
         config = text_config(model)
         self.context_length, self.steady = context_of(config.to_dict()), steady_length(config)
         self._reads_ids = reads_ids(config)
-        self._tokenised = lru_cache(maxsize=16)(partial(encode, chat))
+        self.tokenised = lru_cache(maxsize=16)(partial(encode, chat))
         self._encoded = lru_cache(maxsize=16)(self._forward_of)
         self._steps = lru_cache(maxsize=4)(self._steps_of)
         self.engine, problem = engine_for(self.model, self.tokenizer)
@@ -150,7 +150,7 @@ class LanguageModel:
             return LanguageModel(model, chat, name, revision, self._notify, content=content, adapter=adapter)
 
     def _forward_of(self, prompts: Prompts, preamble: str, virtual: int) -> PackedForward | PlainForward:
-        encoded = self._tokenised(prompts, preamble)
+        encoded = self.tokenised(prompts, preamble)
         refuse_long(encoded.longest, virtual, self.context_length, bool(preamble))
         return self._forward(encoded, virtual)
 
@@ -161,7 +161,7 @@ class LanguageModel:
 
     def longest(self, prompts: Prompts, preamble: str = "") -> int:
         """Return the tokens of the longest prompt with its longest option, without soft tokens."""
-        return self._tokenised(prompts, preamble).longest
+        return self.tokenised(prompts, preamble).longest
 
     def cost(self, prompts: Prompts, virtual: int = 0, preamble: str = "") -> int:
         """Return the number of tokens read to answer prompts once."""
@@ -228,7 +228,7 @@ class LanguageModel:
         Args:
             options: places (prompts,) of options in their rows, whose text follows the prompts.
         """
-        encoded = self._tokenised(prompts, preamble)
+        encoded = self.tokenised(prompts, preamble)
         rows = encoded.contexts
         if options is not None:
             rows = [row + given[at] for row, given, at in zip(rows, encoded.options, options, strict=True)]

@@ -131,7 +131,7 @@ def spoiled(tiny, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["naive", "icl", "random_prefix", *SMALL])
+@pytest.mark.parametrize("name", ["naive", "icl", "random_prefix", "steer", "sft", "dpo", *SMALL])
 def test_a_weight_that_is_not_a_number_is_told_in_a_line(name, spoiled, tmp_path):
     given = ["run", "--aligner", name, "--task", "vsm13", "--model", str(spoiled), "--dtype", "float32", "--no-compare"]
     given += ["--threads", "1", "--budget", "14", "--out", str(tmp_path / "runs")]

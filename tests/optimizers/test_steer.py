@@ -9,7 +9,8 @@ from culteval.harness.alignment.budget import Budget
 from culteval.harness.alignment.objective import fit_objective
 from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.registry import spec_of
-from culteval.optimizers.steer import STRENGTHS, Steer, SteerSettings, candidates, poles
+from culteval.optimizers.preferences import nearest_and_farthest
+from culteval.optimizers.steer import STRENGTHS, Steer, SteerSettings, candidates
 from culteval.tasks.countries import country
 from culteval.tasks.measure import MeasureOptions
 from safetensors.numpy import load_file
@@ -52,8 +53,8 @@ def test_the_best_vector_is_a_multiple_of_the_mean_difference(shape, load, tiny,
         checkpoint.budget.left < objective.cost
         and len(checkpoint.best) == (20 * items - 2 * len(objective.prompts)) // objective.cost
     )
-    near, far = poles(objective)
-    encoded = model._tokenised(objective.prompts, "")
+    near, far = nearest_and_farthest(objective)
+    encoded = model.tokenised(objective.prompts, "")
     sides = [
         last_states(
             tiny(shape, True),
@@ -84,7 +85,7 @@ def test_packed_answers_are_those_of_peft(shape, load, tiny, tmp_path):
     probs = aligned.answer(objective.prompts).probs[0]
     assert objective.loss(probs[None])[0] == pytest.approx(min(checkpoint.best), rel=1e-5)
     theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny(shape, True)), aligned.lora).eval()
-    encoded = model._tokenised(objective.prompts, "")
+    encoded = model.tokenised(objective.prompts, "")
     for row, (context, options) in enumerate(zip(encoded.contexts, encoded.options, strict=True)):
         with torch.no_grad():
             logits = theirs(torch.tensor([context])).logits[0, -1]
@@ -116,7 +117,7 @@ def test_stopped_anywhere_it_ends_the_same(load, tmp_path):
 def test_poles_are_the_ends_of_the_scale_from_the_country():
     objective, _ = objective_of()
     layout = objective.prompts.layout
-    near, far = poles(objective)
+    near, far = nearest_and_farthest(objective)
     for row, code in enumerate(objective.demonstrations):
         codes = layout.codes[row][layout.inside[row]]
         assert abs(codes[near[row]] - code) == min(abs(codes - code))
