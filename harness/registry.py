@@ -48,6 +48,7 @@ _OWN = {
                 "vsm13",
                 "vsm13_text",
                 "vsm13_cloze",
+                "vsm13_verbalized",
                 "vsm13_ar",
                 "vsm13_de",
                 "vsm13_es",

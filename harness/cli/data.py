@@ -223,6 +223,36 @@ def iw_map(file: str, edition: str, as_json: bool) -> None:
     click.echo(f"next       culteval run --aligner naive --task iw_map --edition {edition}")
 
 
+@import_.command(name="lm-eval")
+@click.argument("folder", type=click.Path(exists=True))
+@click.option("--out", type=click.Path(file_okay=False), help="Folder of the submission [default: FOLDER/submission].")
+@_as_json
+def lm_eval(folder: str, out: str | None, as_json: bool) -> None:
+    """Import a stock lm-eval run of our tasks (--log_samples) as a submission.
+
+    FOLDER is its --output_path, or one of its results_*.json. The submission has the held-out prompts, which lm-eval
+    asks; culteval score, compare and leaderboard read it.
+    """
+    from ..integrations.lm_eval_output import read_output
+    from ..submissions.manifest import SUBMISSION
+    from ..submissions.writer import write_submission
+
+    given = Path(folder)
+    found = read_output(given)
+    target = Path(out) if out else (given if given.is_dir() else given.parent) / SUBMISSION
+    if target.exists():
+        raise UsageError(f"--out {target}: there already. Name another folder.")
+    written = write_submission(target, found.manifest, found.answers)
+    names = [task.name for task in written.tasks]
+    if as_json:
+        click.echo(json.dumps({"submission": str(target), "tasks": names, "left_out": found.left_out}))
+        return
+    click.echo(f"{target}: {written.model.name}, {', '.join(names)}, {written.answers.rows} answers.")
+    if found.left_out:
+        click.echo(f"left out   {', '.join(found.left_out)}: no tasks of culteval")
+    click.echo(f"next       culteval score {target}")
+
+
 def _write_questions(
     family: str, made: dict[str, list[Row]], file: str, seed: int, tally: Tally, as_json: bool
 ) -> None:

@@ -31,7 +31,12 @@ _COMMANDS = {
     "cache": "culteval.harness.cli.cache:cache",
     "doctor": "culteval.harness.cli.doctor:doctor",
 }
-_REGISTERED = ("leaderboard", "clca")  # built in, but entry points of the group culteval.commands like plug-ins
+_REGISTERED = (
+    "leaderboard",
+    "publish",
+    "report",
+    "clca",
+)  # built in, but entry points of the group culteval.commands like plug-ins
 _REINSTALL = "this installation does not list it yet. Reinstall culteval: pip install ."
 
 
