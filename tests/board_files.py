@@ -12,7 +12,7 @@ from culteval.tasks.prompts import ProtocolOptions, render_protocol
 
 EVIL = "<img src=x onerror=window.hit=1>"
 SPENT = {"item_forwards_allowed": 480, "item_forwards": 480, "survey_evaluations": 10, "tokens": 5, "seconds": 2.5}
-LIMIT = {"vsm13": None, "wvs": 1, "culture_core": 1}
+LIMIT = {"vsm13": None, "iw_map": None, "wvs": 1, "culture_core": 1}
 
 
 def write(folder, name, *, task="vsm13", country="SA", aligner="de", seed=0, tilt=1.0, model="tiny-8B", **more):

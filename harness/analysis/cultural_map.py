@@ -20,6 +20,7 @@ from ..registry import spec_of
 from ..report.map_figure import SIZE, Mark, draw_map, located, write_map
 from ..report.plots import new_axes
 from ..report.results import html_table, rich_table
+from ..scoring.baselines import CONTROL
 from ..scoring.submission import Submission, as_submission
 from ..submissions.manifest import AskedTask, Manifest
 from .identification import heldout
@@ -53,8 +54,8 @@ class MapPoint:
 
     @property
     def aligned(self) -> bool:
-        """Return whether an aligner other than ``naive`` made it."""
-        return self.manifest.aligner.name != UNALIGNED
+        """Return whether it is aligned to a country: made neither by ``naive`` nor as a control."""
+        return self.manifest.aligner.name not in (UNALIGNED, CONTROL)
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,30 @@ class CulturalMap:
 
     @property
     def marks(self) -> list[Mark]:
-        """Return what a figure marks: the submissions, the unaligned models first, and the mean of all countries."""
-        first = sorted(self.points, key=lambda each: each.aligned)
+        """Return what a figure marks: the submissions, the unaligned models first, then the nulls.
+
+        These are the mean of all countries and, by model, the mean and standard deviation of random prefixes.
+        """
+        shown = [each for each in self.points if each.manifest.aligner.name != CONTROL]
         made = [
             Mark(each.name, each.point, each.deviation, "aligned" if each.aligned else "unaligned", each.origin)
-            for each in first
+            for each in sorted(shown, key=lambda each: each.aligned)
         ]
-        middle, world = self.projection.world, (0.0, 0.0)
-        return [*made, Mark("mean of all countries", (float(middle[0]), float(middle[1])), world, "null")]
+        prefixes: dict[tuple[object, ...], list[tuple[float, float]]] = {}
+        for each in self.points:
+            if each.manifest.aligner.name == CONTROL:
+                prefixes.setdefault(_asked(each), []).append(each.point)
+        for asked, points in prefixes.items():
+            name = f"random prefix ({len(points)})" + (f", {asked[0]}" if len(prefixes) > 1 else "")
+            made.append(
+                Mark(
+                    name,
+                    _pair(np.mean(points, axis=0)),
+                    _pair(np.std(points, axis=0, ddof=1 if len(points) > 1 else 0)),
+                    "null",
+                )
+            )
+        return [*made, Mark("mean of all countries", _pair(self.projection.world), (0.0, 0.0), "null")]
 
     @property
     def own(self) -> list[str]:
@@ -200,6 +217,10 @@ def _point(
     return MapPoint(submission.folder, submission.manifest, asked, label, *placed)
 
 
+def _pair(values: np.ndarray) -> tuple[float, float]:
+    return float(values[0]), float(values[1])
+
+
 def _same(one: MapPoint, other: MapPoint) -> bool:
     """Return whether two submissions have the same answers: an unaligned model answers alike for every country."""
     return (one.task.name, one.point, one.manifest.answers.sha256) == (
@@ -213,7 +234,8 @@ def _with_origin(point: MapPoint, points: Sequence[MapPoint]) -> MapPoint:
     """Add the point of the same model unaligned, asked the same task with as many personas."""
     if not point.aligned:
         return point
-    bare = [each for each in points if not each.aligned and _asked(each) == _asked(point)]
+    unaligned = (each for each in points if each.manifest.aligner.name == UNALIGNED)
+    bare = [each for each in unaligned if _asked(each) == _asked(point)]
     return replace(point, origin=bare[0].point) if bare else point
 
 
@@ -223,15 +245,18 @@ def _asked(point: MapPoint) -> tuple[object, ...]:
 
 
 def _names(asked: Sequence[tuple[Manifest, AskedTask]]) -> list[str]:
-    """Return short names: aligner and country, and what else tells submissions apart: model, task, seed."""
+    """Return short names: aligner and country, and what else tells submissions apart: model, task, personas, seed."""
     several_models = len({manifest.model.name for manifest, _ in asked}) > 1
     several_tasks = len({task.name for _, task in asked}) > 1
+    several_people = len({task.personas for _, task in asked}) > 1
     names = []
     for manifest, task in asked:
         aligner, model = manifest.aligner.name, manifest.model.name
         name = f"{model} unaligned" if aligner == UNALIGNED else f"{aligner} {manifest.aligned_to}"
         more = [model] if several_models and aligner != UNALIGNED else []
-        names.append(", ".join([name, *more, *([task.name] if several_tasks else [])]))
+        more += [task.name] if several_tasks else []
+        more += [f"{task.personas} personas"] if several_people and task.personas else []
+        names.append(", ".join([name, *more]))
     twice = {name for name, times in Counter(names).items() if times > 1}
     return [
         f"{name} s{manifest.seed}" if name in twice and manifest.aligner.name != UNALIGNED else name

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import yaml
 from pydantic import ValidationError
 
 from ...errors import InputError, UsageError
 from ...tasks.imported import data_dir
 from ...tasks.items import Question
 from ...tasks.spec import first_problem
+from ..registry import get_task
 from ..util.atomic_io import write_json, write_text
 
 if TYPE_CHECKING:
@@ -143,6 +145,33 @@ def lm_eval(folder: str, out: str | None, as_json: bool) -> None:
     if found.left_out:
         click.echo(f"left out   {', '.join(found.left_out)}: no tasks of culteval")
     click.echo(f"next       culteval score {target}")
+
+
+@import_.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.option(
+    "--edition", default="survey", show_default=True, help="Name of the edition, for --edition of other commands."
+)
+@_as_json
+def iw_map(file: str, edition: str, as_json: bool) -> None:
+    """Fit the cultural map's projection on your survey file: a trend file or wave 7 as CSV."""
+    from ...tasks.importers.respondent_map import read_respondents
+    from ...tasks.metrics.map_editions import SUFFIX
+
+    if _plain(edition) == (shipped := get_task("iw_map").spec.default_edition):
+        raise UsageError(f"--edition {edition!r}: the task has an edition of that name. Take another than {shipped}.")
+    target = data_dir() / "iw_map" / f"{edition}{SUFFIX}"
+    fitted = read_respondents(Path(file))
+    write_text(target, yaml.safe_dump(fitted.model_dump(mode="json"), sort_keys=False))
+    summary: dict[str, object] = {"respondents": fitted.respondents, "countries": sorted(fitted.countries)}
+    _record(target, file, summary)
+    if as_json:
+        click.echo(json.dumps({"file": str(target), "edition": edition} | summary))
+        return
+    explained = ", ".join(f"{share:.0%}" for share in fitted.explained)
+    click.echo(f"{target}: {fitted.respondents:,} respondents with all items, {len(fitted.countries)} countries.")
+    click.echo(f"variance   {explained} (traditional to secular, survival to self-expression)")
+    click.echo(f"next       culteval run --aligner naive --task iw_map --edition {edition}")
 
 
 def _write_questions(

@@ -21,14 +21,15 @@ POINTS = 72 / 100  # of a pixel at that resolution
 STYLES: Mapping[str, tuple[str, str]] = dict(  # colours after Okabe & Ito, told apart by colour-blind people; markers
     zip(
         ZONES,
-        (("#777777", "o"), ("#cc79a7", "s"), ("#e69f00", "^"), ("#56b4e9", "D"), ("#d55e00", "v"), ("#009e73", "p"),
-         ("#0072b2", "h"), ("#c9b400", "P")),
+        (("#6b6b6b", "o"), ("#cc79a7", "s"), ("#e69f00", "^"), ("#56b4e9", "D"), ("#d55e00", "v"), ("#009e73", "p"),
+         ("#0072b2", "h"), ("#4a1fb8", "P")),
         strict=True,
     )
 )  # fmt: skip
 INK, QUIET = "#111111", "#4d4d4d"
 NAMES, MARKS = 7.0, 9.5  # font sizes
-FAR = tuple(np.arange(8.0, 200.0, 12.0))  # pixels between a marked point and its label
+LONGEST = 40  # characters of a mark's name, which may be untrusted text
+FAR = tuple(np.arange(8.0, 400.0, 12.0))  # pixels between a marked point and its label
 NEAR, NEAR_RING = (5.0, 9.0), (11.0, 15.0)  # between a country and its name
 RADIUS = float(np.sqrt(5.991))  # of the 95 % region of two independent normal deviates, in standard deviations
 NORMAL = 1.96  # standard deviations from the middle of a 95 % interval to its ends
@@ -155,9 +156,10 @@ def _name_all(
     dots, spots = scene.pixels(places), scene.pixels(np.array([mark.point[::-1] for mark in marks]).reshape(-1, 2))
     rings = np.array([code in own for code in countries])
     fixed = np.concatenate([_squares(spots, 6), _squares(dots, np.where(rings, 9, 3.5)), scene.legend_box()])
-    found = scene.place(spots, [mark.name for mark in marks], MARKS, [FAR] * len(marks), fixed)
-    for box, spot, mark in zip(found, spots, marks, strict=True):
-        scene.write(box, mark.name, MARKS, INK, spot, bold=True)
+    shown = [mark.name if len(mark.name) <= LONGEST else f"{mark.name[: LONGEST - 2]}…" for mark in marks]
+    found = scene.place(spots, shown, MARKS, [FAR] * len(marks), fixed)
+    for box, spot, name in zip(found, spots, shown, strict=True):
+        scene.write(box, name, MARKS, INK, spot, bold=True)
     fixed = np.concatenate([fixed, found[~np.isnan(found[:, 0])]])
     order = np.lexsort((-np.linalg.norm(dots - dots.mean(0), axis=1), ~rings))
     for texts in (names, countries):  # codes where names have no room
@@ -215,7 +217,8 @@ class _Scene:
 
         font = FontProperties(size=size, weight="bold" if size == MARKS else "normal")
         width, height, _ = self.renderer.get_text_width_height_descent(text, font, ismath=False)
-        return width + 2, height + 2
+        line = self.renderer.get_text_width_height_descent("lp", font, ismath=False)[1]  # what a line takes at least
+        return width + 3, max(height, line) + 3
 
     def write(
         self, box: np.ndarray, text: str, size: float, colour: str, spot: np.ndarray | None = None, bold: bool = False
@@ -223,13 +226,11 @@ class _Scene:
         """Write a text in its box, with a line to its point where that is far; nothing without a box."""
         if np.isnan(box[0]):
             return
-        from matplotlib.patheffects import withStroke
-
         middle = (box[:2] + box[2:]) / 2
         at = self.axes.transData.inverted().transform(middle / self.scale)
         style = {"fontsize": size, "color": colour, "ha": "center", "va": "center", "zorder": 7, "parse_math": False}
         if bold:
-            style |= {"fontweight": "bold", "path_effects": [withStroke(linewidth=2, foreground="white")]}
+            style |= {"fontweight": "bold", "bbox": {"facecolor": "white", "alpha": 0.75, "pad": 0.5, "linewidth": 0}}
         self.axes.text(*at, text, **style).set_in_layout(False)
         if spot is not None:
             edge = np.clip(spot, box[:2], box[2:])

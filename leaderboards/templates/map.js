@@ -96,14 +96,21 @@
       const dot = node("path", { class: `point ${m.kind}`, d, transform: `translate(${spots[i]})`, tabindex: 0 }, svg);
       tell(host, dot, m.lines);
     }
-    const far = Array.from({ length: 12 }, (_, i) => 9 + 12 * i);
+    const far = Array.from({ length: 30 }, (_, i) => 9 + 12 * i);
     for (const [i, m] of marks.entries()) {
-      const box = place(m.name, `700 14px ${family}`, spots[i], far, taken);
-      if (box) { lead(svg, spots[i], box); write(svg, box, m.name, "name"); }
+      const name = m.name.length > 32 ? `${m.name.slice(0, 30)}…` : m.name;
+      const box = place(name, `700 14px ${family}`, spots[i], far, taken);
+      if (box) { lead(svg, spots[i], box); write(svg, box, name, "name"); }
     }
     for (const [i, c] of countries.entries()) {
+      if (c[0] !== own) continue;
+      taken.push(around(dots[i], 10));
+      const box = place(c[1], `700 11px ${family}`, dots[i], [12, 16, 24], taken);
+      if (box) write(svg, box, c[1], "country own");
+    }
+    for (const [i, c] of countries.entries()) {
+      if (c[0] === own) continue;
       const full = place(c[1], `11px ${family}`, dots[i], [6, 10], taken);
-      if (full && c[0] === own) { write(svg, full, c[1], "country own"); continue; }
       const box = full || place(c[0], `11px ${family}`, dots[i], [6, 10], taken);
       if (box) write(svg, box, full ? c[1] : c[0], "country");
     }

@@ -272,3 +272,57 @@ def test_a_hostile_submission_is_inert(visit):
 def test_a_submission_that_is_not_there(visit, address):
     page = visit(address)
     assert "No such submission" in page.locator("#empty").inner_text()
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory):
+    """Pages of the cultural map: a model unaligned and aligned, another model, and hostile names."""
+    home = tmp_path_factory.mktemp("mapped")
+    write(home / "in", "bare", task="iw_map", aligner="naive")
+    for seed in range(18):
+        write(home / "in", f"icl-{seed}", task="iw_map", aligner="icl", seed=seed)
+    write(home / "in", "other", task="iw_map", aligner="icl", model="other-500M")
+    write(home / "in", "hostile", task="iw_map", aligner=EVIL, seed=99)
+    site.build(home / "in", home / "out", pytest.fail)
+    return home / "out"
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_cultural_map_is_drawn_filtered_and_told(visit, mapped, scheme):
+    page = visit(home=mapped, color_scheme=scheme)
+    assert page.locator("#map .canvas .zone").count() == 110
+    assert page.locator("#map .point").count() == 22 and page.locator("#map .point.null").count() == 1
+    assert page.locator("#map .point.bare").count() == 1
+    assert 12 <= page.locator("#map .arrow").count() <= 19  # none where both points touch
+    names = page.locator("#map .canvas .name").all_text_contents()
+    assert len(names) == 22 and any(name.startswith(EVIL[:30]) for name in names)
+    overlapping = page.evaluate("""() => {
+        const boxes = [...document.querySelectorAll("#map .canvas .name, #map .canvas .country")]
+          .map((t) => t.getBBox());
+        return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => a.x < b.x + b.width && b.x < a.x + a.width
+          && a.y + 2 < b.y + b.height && b.y + 2 < a.y + a.height)).length;
+    }""")
+    assert overlapping == 0
+    paper, dot = (page.evaluate(f"getComputedStyle(document.querySelector('{what}')).{field}") for what, field in
+                  (("body", "backgroundColor"), ("#map .canvas .z6", "fill")))  # fmt: skip
+    assert (paper, dot) == {"light": ("rgb(253, 253, 252)", "rgb(0, 114, 178)"),
+                            "dark": ("rgb(20, 23, 26)", "rgb(74, 147, 221)")}[scheme]  # fmt: skip
+    page.locator("#map .point.bare").hover()
+    told = page.locator("#map .hint").inner_text()
+    assert told.startswith("unaligned, tiny-8B") and "distance to Saudi Arabia" in told and "nearest: " in told
+    page.select_option("#model", "other-500M")
+    assert page.locator("#map .point").count() == 2 and page.locator("#map .arrow").count() == 0
+    page.locator("#map .zones button").first.click()
+    assert page.locator("#map .canvas .z0").count() == 0 and page.locator("#map .canvas .zone").count() == 110 - 34
+    assert page.evaluate("window.hit") is None
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    found = axe.Axe().run(page, options={"preload": False}).response["violations"]
+    assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []
+
+
+@needs_chromium
+def test_other_tasks_have_no_map(visit):
+    page = visit()
+    assert not page.locator("#map").is_visible()
+    assert "maps" not in page.evaluate("Object.keys(culteval.boards)")

@@ -26,7 +26,19 @@ from ..submission_files import rows_of
 ROOT = Path(__file__).parents[2]
 IMPORTED = ("cdeval", "culturalbench_easy", "culturalbench_hard", "vsm13_official")
 TASKS = [name for name in table("tasks") if name not in IMPORTED]
-ONE_EACH = ("wvs", "wvs_text", "culture_core", "general", "cdeval_core", "probes", "synthetic_survey", "vsm13_zh")
+ONE_EACH = (
+    "wvs",
+    "wvs_text",
+    "iw_map",
+    "iw_map_text",
+    "iw_map_zh",
+    "culture_core",
+    "general",
+    "cdeval_core",
+    "probes",
+    "synthetic_survey",
+    "vsm13_zh",
+)
 
 
 def call(*words):

@@ -60,7 +60,7 @@ def call(*words, code=0):
 
 @pytest.mark.parametrize("personas", [0, 3])
 @pytest.mark.parametrize("name, scoring", [("vsm13_text", r) for r in ("expected", "argmax", "text")] + [
-    ("wvs_text", r) for r in ("expected", "argmax", "text")])  # fmt: skip
+    (name, r) for name in ("wvs_text", "iw_map_text") for r in ("expected", "argmax", "text")])  # fmt: skip
 def test_a_distance_is_the_headline_of_score(name, scoring, personas):
     """What is pooled for speed gives what ``score --country all`` gives from all answers."""
     spec, options = spec_of(name), MeasureOptions()
