@@ -31,6 +31,7 @@ from ..tasks.prompts import layout_of
 from ..tasks.score import COLLAPSED, Score, find
 from ..tasks.spec import TaskSpec
 from .metric_labels import precision
+from .report_subgroups import subgroup_tables
 from .submission_page import command, item_answers, items, visible
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -96,6 +97,11 @@ def _page(submissions: Sequence[Submission], parts: Sequence[Part]) -> dict[str,
         "map": _map([each for each in submissions if _has_map(each)]),
         "dimensions": _dimensions(parts),
         "opinions": [found for part in parts if (found := _opinions(part))],
+        "subgroups": [
+            found | {"title": part.title, "name": part.name}
+            for part in parts
+            if (found := subgroup_tables(part.submission, part.asked))
+        ],
         "cost": [_cost(each, name) for each, name in zip(submissions, _names(submissions), strict=True)],
         "robustness": [found for part in parts if (found := _robustness(part))],
         "limits": _limits(parts),

@@ -257,3 +257,20 @@ def test_what_is_missing_is_said(run, tmp_path, submit, monkeypatch):
     monkeypatch.setenv("CULTEVAL_DATA", str(tmp_path / "nothing"))
     with pytest.raises(UsageError, match="no respondents are imported here"):
         structure(run[0])
+
+
+def test_the_report_has_the_groups(run, monkeypatch, tmp_path):
+    """The page of a run with personas."""
+    from culteval.leaderboards.report import report
+
+    page = report([run[0]])
+    found = subgroups(run[0])
+    for row in found:
+        assert f'>{row.attribute}: {row.group}</th><td class="number">{row.personas}</td>' in page
+        bounds = "" if row.error_low is None else f" ({row.error_low:.3f} to {row.error_high:.3f})"
+        assert f'<td class="number">{row.error:.3f}{bounds}</td>' in page
+    gap = next(gap for gap in found.gaps if gap.metric == "error")
+    assert f"{gap.attribute}: {gap.worst} is farther than {gap.best} by {gap.gap:.3f}" in page
+    monkeypatch.setenv("CULTEVAL_DATA", str(tmp_path / "nothing"))
+    with pytest.raises(InputError):  # the edition of the run is nowhere, so that it cannot be scored at all
+        report([run[0]])
