@@ -196,7 +196,6 @@ def vsm13(file: str) -> None:
     click.echo(f"{target}: 24 items.\nnext       culteval run --aligner naive --task vsm13_official")
 
 
-<<<<<<< HEAD
 @import_.command()
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.option(
@@ -204,7 +203,7 @@ def vsm13(file: str) -> None:
 )
 @_as_json
 def iw_map(file: str, edition: str, as_json: bool) -> None:
-    """Fit the cultural map's projection on your survey file: a trend file or wave 7 as CSV."""
+    """Fit the cultural map's projection on your survey file, as `data import wvs` reads it."""
     from ...tasks.importers.respondent_map import read_respondents
     from ...tasks.metrics.map_editions import SUFFIX
 
@@ -224,8 +223,6 @@ def iw_map(file: str, edition: str, as_json: bool) -> None:
     click.echo(f"next       culteval run --aligner naive --task iw_map --edition {edition}")
 
 
-=======
->>>>>>> h-ways
 @import_.command(name="lm-eval")
 @click.argument("folder", type=click.Path(exists=True))
 @click.option("--out", type=click.Path(file_okay=False), help="Folder of the submission [default: FOLDER/submission].")
@@ -254,36 +251,6 @@ def lm_eval(folder: str, out: str | None, as_json: bool) -> None:
     if found.left_out:
         click.echo(f"left out   {', '.join(found.left_out)}: no tasks of culteval")
     click.echo(f"next       culteval score {target}")
-<<<<<<< HEAD
-=======
-
-
-@import_.command()
-@click.argument("file", type=click.Path(dir_okay=False))
-@click.option(
-    "--edition", default="survey", show_default=True, help="Name of the edition, for --edition of other commands."
-)
-@_as_json
-def iw_map(file: str, edition: str, as_json: bool) -> None:
-    """Fit the cultural map's projection on your survey file: a trend file or wave 7 as CSV."""
-    from ...tasks.importers.respondent_map import read_respondents
-    from ...tasks.metrics.map_editions import SUFFIX
-
-    if _plain(edition) == (shipped := get_task("iw_map").spec.default_edition):
-        raise UsageError(f"--edition {edition!r}: the task has an edition of that name. Take another than {shipped}.")
-    target = data_dir() / "iw_map" / f"{edition}{SUFFIX}"
-    fitted = read_respondents(Path(file))
-    write_text(target, yaml.safe_dump(fitted.model_dump(mode="json"), sort_keys=False))
-    summary: dict[str, object] = {"respondents": fitted.respondents, "countries": sorted(fitted.countries)}
-    _record(target, file, summary)
-    if as_json:
-        click.echo(json.dumps({"file": str(target), "edition": edition} | summary))
-        return
-    explained = ", ".join(f"{share:.0%}" for share in fitted.explained)
-    click.echo(f"{target}: {fitted.respondents:,} respondents with all items, {len(fitted.countries)} countries.")
-    click.echo(f"variance   {explained} (traditional to secular, survival to self-expression)")
-    click.echo(f"next       culteval run --aligner naive --task iw_map --edition {edition}")
->>>>>>> h-ways
 
 
 def _write_questions(
