@@ -193,7 +193,7 @@ def _task_answers(entry: Entry, answers: Mapping[str, Answers]) -> Iterator[_Tas
     used = manifest.aligner
     origin = [manifest.model.name, manifest.model.revision, used.name, used.settings, used.adapter_sha256]
     for task in manifest.tasks:
-        asked = [task.name, task.hash, task.personas, task.limit, task.calibrated]
+        asked = [task.name, task.hash, task.personas, task.limit, task.calibrated, task.heldout_only]
         asked += [manifest.seed] if task.personas else []  # the seed samples the personas
         given = answers[task.name]
         probs = given.probs[0].astype(np.float32).ravel()

@@ -151,8 +151,7 @@ def items(spec: TaskSpec, asked: AskedTask, shelf: TaskCache) -> list[dict[str, 
     """
     measure = shelf.measure(spec, asked.country, asked.options)
     own = spec.metadata.imported is None
-    reference = spec.metadata.reference
-    shipped = reference is not None and (asked.edition or spec.default_edition) in reference.editions
+    shipped = (asked.edition or spec.default_edition) in spec.editions
     survey = measure if isinstance(measure, Shares) and shipped else None
     rows = []
     for item in spec.items.ids[:MOST_ITEMS]:

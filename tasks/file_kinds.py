@@ -36,6 +36,16 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
 _MARKUP = {b"<!doctype html": "a web page", b"<html": "a web page", b"<?xml": "an XML file"}
 
 
+def is_statistics(head: bytes) -> bool:
+    """Return whether a file is one of SPSS or Stata, by its first bytes."""
+    return head.startswith((b"$FL2", b"$FL3", b"<stata_dta>")) or _is_old_stata(head)
+
+
+def _is_old_stata(head: bytes) -> bool:
+    """Before release 117 a file begins with release and byte order."""
+    return len(head) > 4 and 104 <= head[0] <= 115 and head[1] in (1, 2) and head[2:4] == b"\x01\x00"
+
+
 def foreign(head: bytes) -> str | None:
     """Return the kind of a binary or markup file, and the remedy, by its first ``HEAD`` bytes.
 
@@ -46,8 +56,8 @@ def foreign(head: bytes) -> str | None:
             return f"{name}. {remedy}"
     if head[:2] == b"\x1f\x8b":
         return _gzip(head)
-    if len(head) > 4 and 104 <= head[0] <= 115 and head[1] in (1, 2) and head[2:4] == b"\x01\x00":
-        return f"a Stata file. {_SURVEY}"  # before release 117 a file begins with release and byte order
+    if _is_old_stata(head):
+        return f"a Stata file. {_SURVEY}"
     start = head.removeprefix(codecs.BOM_UTF8).lstrip()[:20].lower()
     named = next((name for mark, name in _MARKUP.items() if start.startswith(mark)), None)
     return f"{named}, perhaps an error in place of the download. Give the CSV file." if named else None

@@ -118,6 +118,28 @@ METRICS: Mapping[str, Term] = {
         "lower",
         "Liu, Korhonen & Gurevych 2025, arXiv 2504.02953",
     ),
+    "similarity": Term(
+        "Similarity",
+        "1 - Jensen-Shannon distance (base 2) between the model's and the country's answers, mean over items",
+        SHARE,
+        "higher",
+        OPINIONS,
+    ),
+    "representativeness": Term(
+        "Representativeness",
+        "1 - W1: nearness of the model's answers to the people's on a scale, mean over items",
+        SHARE,
+        "higher",
+        "Santurkar et al. 2023, arXiv 2303.17548",
+    ),
+    "simbench": Term(
+        "SimBench score",
+        "100 (1 - total variation / that of equal shares in the same source), mean over questions: 0 is no better "
+        "than equal shares",
+        "at most 100",
+        "higher",
+        "Hu et al. 2025, arXiv 2510.17516",
+    ),
     "items": Term("Items", "number of items that were compared with the country's answers", "items"),
     "accuracy": Term(
         "Accuracy",
@@ -259,6 +281,8 @@ _FAMILIES: tuple[tuple[str, str, str], ...] = (  # pattern of the rest of a name
 _LOW_HIGH = re.compile(rf"(loss_)?(high|low)_({'|'.join(DIMENSIONS)})")
 _THEME = re.compile(r"(w1|js|tv|kl)_([a-z][a-z_]*)")
 _COUNTRY = re.compile(r"accuracy_([A-Z]{2})")
+_SOURCE = re.compile(r"simbench_([A-Za-z0-9_]+)")
+_KIND = re.compile(r"accuracy_of_([a-z][a-z_]*)")
 
 
 def term(metric: str) -> Term | None:
@@ -283,6 +307,13 @@ def term(metric: str) -> Term | None:
         return replace(
             METRICS["accuracy"], label=f"Accuracy, {found[1]}", meaning=f"share of right answers on those of {found[1]}"
         )
+    if found := _SOURCE.fullmatch(metric):
+        base, source = METRICS["simbench"], found[1].replace("_", " ")
+        return replace(base, label=f"{base.label}: {source}", meaning=f"{base.meaning}, of the questions from {source}")
+    if found := _KIND.fullmatch(metric):
+        kind = found[1].replace("_", " ")
+        what = f"share of right answers on the questions of the kind {kind}"
+        return replace(METRICS["accuracy"], label=f"Accuracy: {kind}", meaning=what)
     if found := _THEME.fullmatch(metric):
         base, theme = METRICS[found[1]], found[2].replace("_", " ")
         return replace(base, label=f"{base.label}: {theme}", meaning=f"{base.meaning}, of the theme {theme}")
@@ -316,6 +347,7 @@ def markdown() -> str:
     named = {**METRICS, **{name: found for name in DIMENSION_LABELS if (found := term(name))}}
     families = [f"loss_{ending}" for ending in ("reversed", "paraphrase_spread", "order_spread")]
     families += ["w1_split_half", "w1_family_gender", "pdi_error", "high_pdi", "loss_high_pdi", "accuracy_SA"]
+    families += ["accuracy_of_west_java", "simbench_Afrobarometer"]
     named |= {name: found for name in families if (found := term(name))}
     for name, one in named.items():
         parts.append(f"| `{name}` | {one.label} | {one.meaning} | {one.unit} | {one.better} | {one.source} |")

@@ -19,7 +19,6 @@ from ..errors import InputError
 from .answers import Answers, shares
 from .cloze import byte_lengths, per_byte
 from .countries import country as resolve
-from .extraction import parse_code
 from .measure import MeasureOptions, measure_of
 from .prompts import Prompts, ProtocolOptions, render
 from .schema import SplitName
@@ -61,10 +60,8 @@ def dataset(spec: str, **metadata: Any) -> dict[str, Any]:
 
 def process(doc: dict[str, Any], results: Sequence[tuple[float, bool]]) -> dict[str, Any]:
     """Build one record for every metric from the log-likelihoods of the options."""
-    spec, logs = _spec(doc["spec"]), np.array([[log for log, _ in results]], dtype=np.float64)
-    if spec.cloze:
-        logs = per_byte(logs, byte_lengths([doc["choices"]], logs.shape[1]), np.array(logs.shape[1:]))
-    return dict.fromkeys(spec.metrics, (doc, np.exp(logs[0]).tolist(), None))
+    spec = _spec(doc["spec"])
+    return dict.fromkeys(spec.metrics, (doc, option_mass(spec, doc["choices"], [log for log, _ in results]), None))
 
 
 def process_text(doc: dict[str, Any], results: Sequence[str]) -> dict[str, Any]:
@@ -76,24 +73,40 @@ def _prompts(spec: TaskSpec, split: SplitName, setting: dict[str, Any]) -> Promp
     return render(spec, split, ProtocolOptions(setting["personas"], setting["seed"]))
 
 
+def option_mass(spec: TaskSpec, choices: Sequence[str], logs: Sequence[float]) -> list[float]:
+    """Compute the probability of each option, or its likelihood per byte for ``cloze``, from log-likelihoods."""
+    values = np.array([logs], dtype=np.float64)
+    if spec.cloze:
+        values = per_byte(values, byte_lengths([choices], values.shape[1]), np.array(values.shape[1:]))
+    mass: list[float] = np.exp(values[0]).tolist()
+    return mass
+
+
+def answers_of(prompts: Prompts, masses: Sequence[Sequence[float]]) -> Answers:
+    """Build the answers to prompts from the ``option_mass`` of each."""
+    mass = np.zeros((1, *prompts.layout.codes.shape))
+    for row, given in enumerate(masses):
+        mass[0, row, : len(given)] = given
+    return Answers(prompts.layout, *shares(mass))
+
+
+def answers_of_texts(prompts: Prompts, texts: tuple[str, ...]) -> Answers:
+    """Build the answers to prompts from the text generated for each; no probabilities are known."""
+    if prompts.verbalized:
+        return stated_answers(prompts.layout, texts)
+    none = np.zeros((1, *prompts.layout.codes.shape))
+    return Answers(prompts.layout, none, np.ones(none.shape[:2]), texts, prompts.parse(texts))
+
+
 def _answers(spec: TaskSpec, records: list[Any]) -> Answers:
     """Build the answers from lm-eval's records, in the order of the prompts."""
     prompts = _prompts(spec, "heldout", records[0][0])
     if len(records) != len(prompts):
         raise InputError(f"{spec.name} needs every answer of its survey: run it without --limit.")
     records = sorted(records, key=lambda record: record[0]["row"])
-    mass = np.zeros((1, *prompts.layout.codes.shape))
-    for row, record in enumerate(records):
-        mass[0, row, : len(record[1])] = record[1]
-    probs, outside = shares(mass)
     if records[0][2] is None:
-        return Answers(prompts.layout, probs, outside)
-    texts = tuple(record[2] for record in records)
-    if spec.verbalized:
-        return stated_answers(prompts.layout, texts)
-    codes = (map(int, row[:n]) for row, n in zip(prompts.layout.codes, prompts.layout.widths, strict=True))
-    parsed = [parse_code(*cell) for cell in zip(texts, prompts.choices, map(tuple, codes), strict=True)]
-    return Answers(prompts.layout, probs, outside, texts, np.array(parsed))
+        return answers_of(prompts, [record[1] for record in records])
+    return answers_of_texts(prompts, tuple(record[2] for record in records))
 
 
 def _aggregation(metric: str) -> Callable[[list[Any]], float]:

@@ -240,7 +240,7 @@ class Question(Strict):
     """
 
     id: str = Field(min_length=1, max_length=100)
-    question: str = Field(min_length=1, max_length=4000)
+    question: str = Field(min_length=1, max_length=20_000)
     options: tuple[str, ...] = Field((), max_length=MOST_OPTIONS)
     answer: int | None = None
     answers: tuple[int, ...] = ()

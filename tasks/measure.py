@@ -20,6 +20,7 @@ from .spec import TaskSpec
 MEASURES = {
     "hofstede": "culteval.tasks.metrics.survey:HofstedeSurvey",
     "shares": "culteval.tasks.metrics.shares:Shares",
+    "simbench": "culteval.tasks.metrics.simbench:SimBench",
     "accuracy": "culteval.tasks.metrics.accuracy:Accuracy",
     "poles": "culteval.tasks.metrics.poles:Poles",
     "labelled": "culteval.tasks.metrics.labelled:LabelledSurvey",

@@ -106,15 +106,28 @@ def draw_personas(spec: TaskSpec, size: int, seed: int, split: SplitName) -> tup
     """
     if size == 0:
         return ()
-    path = spec.folder / spec.metadata.persona_file if spec.metadata.persona_file else OWN
-    population = parse(Population, read_yaml(path), path)
-    rng = np.random.default_rng([seed, ("fit", "heldout", "control").index(split)])
-    people = draw(population, size, rng)
+    population, people = _drawn(spec, size, seed, split)
     language = spec.metadata.languages[0]
     text = population.texts.get(language, next(iter(population.texts.values())))
     translated = population.translations.get(language, {})
     columns = {name: [translated.get(name, {}).get(v, v) for v in values] for name, values in people.items()}
     return tuple(text.format(**{name: values[i] for name, values in columns.items()}) for i in range(size))
+
+
+def draw_attributes(spec: TaskSpec, size: int, seed: int, split: SplitName) -> dict[str, list[str]]:
+    """Draw the attributes of the personas of ``draw_personas``, each a list of values in their order.
+
+    Raises:
+        InputError: a malformed file of shares.
+    """
+    return _drawn(spec, size, seed, split)[1]
+
+
+def _drawn(spec: TaskSpec, size: int, seed: int, split: SplitName) -> tuple[Population, dict[str, list[str]]]:
+    path = spec.folder / spec.metadata.persona_file if spec.metadata.persona_file else OWN
+    population = parse(Population, read_yaml(path), path)
+    rng = np.random.default_rng([seed, ("fit", "heldout", "control").index(split)])
+    return population, draw(population, size, rng)
 
 
 def draw(population: Population, size: int, rng: np.random.Generator) -> dict[str, list[str]]:

@@ -30,13 +30,18 @@ class ProtocolOptions:
 
     ``personas`` personas are drawn for each split from ``seed``; none means one answer without a description.
     ``limit`` is the largest number of paraphrases per split, and of personas. With ``calibrate`` the content-free item
-    of every scale is presented too, in each paraphrase, order and persona.
+    of every scale is presented too, in each paraphrase, order and persona. With ``heldout_only`` no other split is.
     """
 
     personas: int = 0
     seed: int = 0
     limit: int | None = None
     calibrate: bool = False
+    heldout_only: bool = False
+
+    def splits(self, spec: TaskSpec) -> tuple[SplitName, ...]:
+        """Return the splits that are presented, ``fit`` first."""
+        return ("heldout",) if self.heldout_only else tuple(spec.metadata.splits.named)
 
     def people(self) -> int:
         """Return the number of personas per split, after the limit."""
@@ -180,7 +185,7 @@ def of_split(spec: TaskSpec, layout: Layout, split: SplitName) -> np.ndarray:
 
 def render_protocol(spec: TaskSpec, protocol: ProtocolOptions) -> Prompts:
     """Render all prompts that a submission answers, ``fit`` first."""
-    parts = [render(spec, name, protocol) for name in spec.metadata.splits.named]
+    parts = [render(spec, name, protocol) for name in protocol.splits(spec)]
     result = parts[0]
     for part in parts[1:]:
         result = join(result, part)
@@ -189,7 +194,7 @@ def render_protocol(spec: TaskSpec, protocol: ProtocolOptions) -> Prompts:
 
 def layout_of(spec: TaskSpec, protocol: ProtocolOptions) -> Layout:
     """Build the layout of ``render_protocol`` without rendering texts."""
-    first, *others = _equally_wide([_split_layout(spec, name, protocol) for name in spec.metadata.splits.named])
+    first, *others = _equally_wide([_split_layout(spec, name, protocol) for name in protocol.splits(spec)])
     for other in others:
         first = first.join(other)
     return first
@@ -197,9 +202,7 @@ def layout_of(spec: TaskSpec, protocol: ProtocolOptions) -> Layout:
 
 def count_answers(spec: TaskSpec, protocol: ProtocolOptions) -> int:
     """Count the answers that ``render_protocol`` requires, without building it."""
-    return max(1, protocol.people()) * sum(
-        1 for name in spec.metadata.splits.named for _ in _cells(spec, name, protocol)
-    )
+    return max(1, protocol.people()) * sum(1 for name in protocol.splits(spec) for _ in _cells(spec, name, protocol))
 
 
 def _padded(codes: Sequence[Sequence[int]]) -> np.ndarray:

@@ -216,7 +216,7 @@ def line_of(path: Path, field: Sequence[str | int]) -> int:
     return line
 
 
-def read_csv(path: Path, columns: Sequence[str], marks: str = ",") -> list[dict[str, str]]:
+def read_csv(path: Path, columns: Sequence[str], marks: str = ",", most: int = MOST_TABLE) -> list[dict[str, str]]:
     """Read the rows of a CSV file with a header that has at least these columns; every row must have as many cells.
 
     The separator is the one of ``marks`` that occurs most often in the header.
@@ -224,7 +224,11 @@ def read_csv(path: Path, columns: Sequence[str], marks: str = ",") -> list[dict[
     Raises:
         InputError: not such a table, or out of bounds; names line, column and remedy.
     """
-    return [row for _, row in iter_csv(path, lambda found, where: check_columns(found, columns, where), marks=marks)]
+
+    def check(found: Sequence[str], where: str) -> None:
+        check_columns(found, columns, where)
+
+    return [row for _, row in iter_csv(path, check, most, marks=marks)]
 
 
 def iter_csv(
@@ -243,7 +247,8 @@ def iter_csv(
     data = read_bytes(path, most)
     if not data.strip():
         raise InputError(f"{path}: empty. Give the whole file.")
-    if kind := foreign(data[:HEAD]):
+    packed = "a zip archive or an Excel file. Give the table itself, as CSV." if data[:4] == b"PK\x03\x04" else None
+    if kind := foreign(data[:HEAD]) or packed:
         raise InputError(f"{path}: this is {kind}")
     text = io.TextIOWrapper(io.BytesIO(data), encoding_of(data[:HEAD]) or "utf-8", newline="")
     csv.field_size_limit(MOST_CELL)  # the library has one limit for all readers; every caller sets the same
@@ -275,7 +280,8 @@ def check_columns(found: Sequence[str], columns: Sequence[str], where: str) -> N
         if other:
             name = "tabs" if other == "\t" else repr(other)
             raise InputError(f"{where}:1: columns are separated by {name}. Save it with commas.")
-        raise InputError(f"{where}:1: no column {missing[0]!r}. It needs {_some(columns)}.")
+        has = _some([ascii(name)[1:-1][:40] for name in found]) or "none"
+        raise InputError(f"{where}:1: no column {missing[0]!r}. It needs {_some(columns)}; this file has {has}.")
     if twice := [name for name in columns if list(found).count(name) > 1]:
         raise InputError(f"{where}:1: column {twice[0]!r} is there twice. Remove one.")
 

@@ -106,11 +106,11 @@ def question_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if isinstance(given := row.get(name), str) and table:
                 row[name] = literal(given, f"{path}:{line}: {name}")
         if isinstance(options := row.get("options"), list | tuple):
-            row["options"] = [_spoken(option) for option in options]
+            row["options"] = [spoken(option) for option in options]
         yield line, row
 
 
-def _spoken(option: Any) -> Any:
+def spoken(option: Any) -> Any:
     """Write an option that is a number in its usual form."""
     if type(option) is float and option.is_integer():
         return str(int(option))

@@ -73,9 +73,12 @@ class Splits(Strict):
 
 
 class Reference(Strict):
-    """The source of the figures that answers are compared with."""
+    """The source of the figures that answers are compared with.
 
-    file: str
+    Without a ``file`` the editions are imported by the user, or are the shares beside the imported questions.
+    """
+
+    file: str | None = None
     editions: tuple[str, ...] = Field(min_length=1)
     default_edition: str
     source: str

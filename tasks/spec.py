@@ -24,6 +24,7 @@ from .schema import ALONE, Metadata, Scoring
 from .templated_items import ClozeQuestions, TemplatedSurvey
 
 OWN_EDITION = "own"  # of tasks whose answers need no reference, or have it in their items
+EXTENDED = "extended"  # edition of the reference file and the countries in ``STEM_extended.csv`` beside it
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # it becomes part of folder names
 OUTPUT_TYPES = ("multiple_choice", "generate_until")
 
@@ -54,17 +55,54 @@ class TaskSpec:
 
     @cached_property
     def reference_hash(self) -> str | None:
-        """Compute the sha256 of the distributed reference file, which answers are compared with; None without one."""
-        reference = self.metadata.reference
-        return _digest([self.folder / reference.file]) if reference else None
+        """Compute the sha256 of the default edition's file, which answers are compared with; None without one."""
+        files = self.edition_files(self.default_edition)
+        return _digest(files) if files else None
 
     def compared_with(self, edition: str | None) -> str | None:
         """Compute the sha256 of an edition's file, distributed or imported; None without a reference or such a file."""
         reference = self.metadata.reference
-        if reference is None or edition is None or edition in reference.editions:
+        if reference is None or edition is None or (reference.file and edition in reference.editions):
             return self.reference_hash
-        file = (imported(self.folder.name) | imported(self.folder.name, ".yaml")).get(edition)
-        return _digest([file]) if file else None
+        files = self.edition_files(edition)
+        return _digest(files) if files else None
+
+    def edition_files(self, edition: str) -> tuple[Path, ...]:
+        """Return the files of an edition, none if there is no such edition.
+
+        They are distributed, imported, or the imported questions with shares beside them.
+        """
+        reference = self.metadata.reference
+        if reference is None:
+            return ()
+        known = edition in reference.editions
+        if known and reference.file:
+            return (self.folder / reference.file,)
+        if reference.file and edition == EXTENDED and self.extension:
+            return (self.folder / reference.file, self.extension)
+        questions = imported(self.folder.name, ".jsonl").get(self.metadata.imported or "") if known else None
+        file = (imported(self.folder.name) | imported(self.folder.name, ".yaml")).get(edition, questions)
+        return (file,) if file else ()
+
+    @property
+    def extension(self) -> Path | None:
+        """Return the file that adds countries to the reference file, None without one.
+
+        It belongs to the edition ``extended`` only, so that new countries change no hash, baseline or rank of the
+        others.
+        """
+        reference = self.metadata.reference
+        if reference is None or reference.file is None or EXTENDED in reference.editions:
+            return None
+        path = self.folder / reference.file
+        path = path.with_name(f"{path.stem}_{EXTENDED}.csv")
+        return path if path.is_file() else None
+
+    @property
+    def editions(self) -> tuple[str, ...]:
+        """Return the distributed editions of the reference."""
+        reference = self.metadata.reference
+        return (*(reference.editions if reference else ()), *((EXTENDED,) if self.extension else ()))
 
     @property
     def paraphrases(self) -> tuple[str, ...]:

@@ -9,16 +9,22 @@ from ..errors import UsageError
 from .countries import country
 
 _NAMES = {
-    "bosnia herzegovina": "BA", "dominican rep": "DO", "korea, rep": "KR", "kosovo": "XK", "nir": "XI",
-    "northern ireland": "XI", "palest ter": "PS", "s africa": "ZA", "xkx": "XK",
+    "bosnia herzegovina": "BA", "dominican rep": "DO", "gb-gbn": "GB", "gb-nir": "XI", "korea, rep": "KR",
+    "kosovo": "XK", "nir": "XI", "northern ireland": "XI", "palest ter": "PS", "s africa": "ZA", "xkx": "XK",
 }  # fmt: skip
+_NUMBERS = {"900": "DE", "901": "DE", "909": "XI", "915": "XK"}  # the surveys' own, beside ISO's numeric codes
+_NUMBER = re.compile(r"(\d{1,3})(?:\.0*)?")
 _SAMPLE = re.compile(r"(.*?)\s*\(([^)]*)\)")
 
 
 @lru_cache(maxsize=4096)
 def country_code(name: str) -> str | None:
-    """Return the two-letter code for a country name or code in a survey's file; None if there is none."""
+    """Return the two-letter code for a country name, code or number in a survey's file; None if there is none."""
     bare = name.strip().replace(".", "").lower()
+    if number := _NUMBER.fullmatch(name.strip()):
+        if number[1] in _NUMBERS:
+            return _NUMBERS[number[1]]
+        name = number[1].zfill(3)
     try:
         return _NAMES.get(bare) or country(name.strip()).code
     except UsageError:

@@ -21,6 +21,8 @@ _COMMANDS = {
     "score": "culteval.harness.cli.score:score",
     "compare": "culteval.harness.cli.compare:compare_command",
     "identify": "culteval.harness.cli.identify:identify",
+    "subgroups": "culteval.harness.cli.people.subgroups:subgroups",
+    "structure": "culteval.harness.cli.people.structure:structure",
     "map": "culteval.harness.cli.identify:map_",
     "judge": "culteval.harness.cli.judge:judge",
     "ls": "culteval.harness.cli.ls:ls",
@@ -29,7 +31,12 @@ _COMMANDS = {
     "cache": "culteval.harness.cli.cache:cache",
     "doctor": "culteval.harness.cli.doctor:doctor",
 }
-_REGISTERED = ("leaderboard", "clca")  # built in, but entry points of the group culteval.commands like plug-ins
+_REGISTERED = (
+    "leaderboard",
+    "publish",
+    "report",
+    "clca",
+)  # built in, but entry points of the group culteval.commands like plug-ins
 _REINSTALL = "this installation does not list it yet. Reinstall culteval: pip install ."
 
 

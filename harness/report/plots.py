@@ -126,6 +126,15 @@ def draw_estimates(axes: Any, estimates: Mapping[str, Estimate], label: str, tit
     _entitle(axes, title)
 
 
+def draw_scatter(axes: Any, points: np.ndarray, labels: tuple[str, str], title: str) -> None:
+    """Draw correlations (points, 2) against each other, from -1 to 1, with the line where the two are equal."""
+    axes.axline((0, 0), slope=1, color="#999999", linewidth=1, zorder=1)
+    axes.scatter(points[:, 0], points[:, 1], s=8, color="#0072b2", alpha=0.5, linewidths=0, zorder=2)
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), xlabel=labels[0], ylabel=labels[1], aspect="equal")
+    axes.spines[["top", "right"]].set_visible(False)
+    _entitle(axes, title)
+
+
 def write_matrix(path: Path, countries: Sequence[str], matrix: np.ndarray, title: str) -> None:
     """Write an SVG of ``draw_matrix``."""
     with drawing(path, *matrix_size(countries)) as axes:

@@ -70,6 +70,13 @@ HOFSTEDE_CLOZE = (
     Column("heldout\ncloze", "loss", "cloze", "heldout", ",.0f"),
     Column("heldout\nskill", "skill", "cloze", "heldout", "z.2f"),
 )
+HOFSTEDE_VERBALIZED = (
+    Column("fit\nverbalized", "loss", "verbalized", "fit", ",.0f"),
+    Column("heldout\nverbalized", "loss", "verbalized", "heldout", ",.0f"),
+    Column("heldout\nskill", "skill", "verbalized", "heldout", "z.2f"),
+    Column("heldout\nunparsed", "unparsed", "verbalized", "heldout", ".2f"),
+)
+_HOFSTEDE_OF = {"text": HOFSTEDE_TEXT, "cloze": HOFSTEDE_CLOZE, "verbalized": HOFSTEDE_VERBALIZED}
 _HOFSTEDE_NOTE = (
     "loss: sum of squared errors of the six indices, lower is better; skill: 1 - loss / loss of the constant answer\n"
 )
@@ -82,7 +89,7 @@ def columns_of(spec: TaskSpec) -> tuple[Column, ...]:
     metrics that the spec lists.
     """
     if spec.metadata.measure == "hofstede":
-        return {"text": HOFSTEDE_TEXT, "cloze": HOFSTEDE_CLOZE}.get(spec.default_scoring, HOFSTEDE)
+        return _HOFSTEDE_OF.get(spec.default_scoring, HOFSTEDE)
     headline, default = spec.metadata.headline.metric, spec.default_scoring
     columns = [Column(f"fit\n{headline}", headline, default, "fit")]
     for scoring in spec.metadata.scorings:

@@ -34,7 +34,10 @@ Setting = Scalar | Annotated[list[Scalar], Field(max_length=1000)]
 
 
 class AskedTask(Strict):
-    """A task that was answered: its hash, its protocol, and the country and options it is scored with by default."""
+    """A task that was answered: its hash, its protocol, and the country and options it is scored with by default.
+
+    ``heldout_only``: the split ``heldout`` alone was answered, as stock lm-eval does.
+    """
 
     name: Name
     hash: Sha256
@@ -44,6 +47,7 @@ class AskedTask(Strict):
     personas: Annotated[int, Field(ge=0, le=100_000)] = 0
     limit: Annotated[int, Field(ge=1, le=100_000)] | None = None
     calibrated: bool = False
+    heldout_only: bool = False
 
     @classmethod
     def of(cls, spec: TaskSpec, country: str, protocol: ProtocolOptions, options: MeasureOptions) -> AskedTask:
@@ -57,11 +61,12 @@ class AskedTask(Strict):
             personas=protocol.personas,
             limit=protocol.limit,
             calibrated=protocol.calibrate,
+            heldout_only=protocol.heldout_only,
         )
 
     def protocol(self, seed: int) -> ProtocolOptions:
         """Return how much of the protocol was asked; ``seed`` is the manifest's, which draws the personas."""
-        return ProtocolOptions(self.personas, seed, self.limit, self.calibrated)
+        return ProtocolOptions(self.personas, seed, self.limit, self.calibrated, self.heldout_only)
 
     @property
     def options(self) -> MeasureOptions:

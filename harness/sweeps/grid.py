@@ -22,10 +22,16 @@ from .status import MOST_REASONS, Row, State
 _OWN = {"model", "tasks", "country", "seed", "budget", "aligner", "settings", "config"}  # fields of the grid
 MOST_VARIANTS = 10_000  # of all aligners together
 Values = Annotated[tuple[Any, ...], Field(min_length=1)]
+Tasks = tuple[str, ...]  # answered by one run
+
+
+def _lists(value: Any) -> Any:
+    """Make a list of each task that stands alone."""
+    return [[task] if isinstance(task, str) else task for task in value] if isinstance(value, list) else value
 
 
 class Arm(Strict):
-    """An aligner of a grid, with its settings; budget, countries and seeds override those of the grid.
+    """An aligner of a grid, with its settings; budget, tasks, countries and seeds override those of the grid.
 
     The values in ``grid`` are used in all combinations, each with every one of ``budgets``.
     """
@@ -35,8 +41,14 @@ class Arm(Strict):
     grid: dict[str, Values] = Field(default_factory=dict)
     budget: int | None = Field(None, ge=0)
     budgets: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(None, min_length=1)
+    tasks: tuple[Tasks, ...] | None = None
     countries: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return _lists(value)
 
     @model_validator(mode="after")
     def _once(self) -> Arm:
@@ -81,7 +93,7 @@ class Grid(Strict):
 
     models: tuple[str, ...] = (DEFAULT_MODEL,)
     aligners: tuple[Arm, ...] = Field(min_length=1)
-    tasks: tuple[tuple[str, ...], ...] = Field(min_length=1)
+    tasks: tuple[Tasks, ...] = Field(min_length=1)
     countries: tuple[str | None, ...] = (None,)
     seeds: tuple[int, ...] = (0,)
     without: dict[str, tuple[str, ...]] = Field(default_factory=dict)
@@ -97,7 +109,7 @@ class Grid(Strict):
     @field_validator("tasks", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
-        return [[task] if isinstance(task, str) else task for task in value] if isinstance(value, list) else value
+        return _lists(value)
 
     @model_validator(mode="after")
     def _bounded(self) -> Grid:
@@ -109,12 +121,14 @@ class Grid(Strict):
         """Yield every run, in the order of the file."""
         countries = dict.fromkeys(itertools.chain(self.countries, *(arm.countries or () for arm in self.aligners)))
         seeds = dict.fromkeys(itertools.chain(self.seeds, *(arm.seeds or () for arm in self.aligners)))
+        together = dict.fromkeys(itertools.chain(self.tasks, *(arm.tasks or () for arm in self.aligners)))
         arms = [(arm, *variant) for arm in self.aligners for variant in arm.variants()]
         for model, listed, country, seed, (arm, budget, varied) in itertools.product(
-            self.models, self.tasks, countries, seeds, arms
+            self.models, together, countries, seeds, arms
         ):
             tasks = tuple(task for task in listed if task not in self.without.get(country or "", ()))
-            if tasks and country in (arm.countries or self.countries) and seed in (arm.seeds or self.seeds):
+            wanted = listed in (arm.tasks or self.tasks) and country in (arm.countries or self.countries)
+            if tasks and wanted and seed in (arm.seeds or self.seeds):
                 own = self.budget if budget is None else budget
                 yield Combination(model, tasks, country, seed, own, arm, varied)
 
@@ -170,7 +184,7 @@ def cells(grid: Grid, source: Path) -> list[Cell]:
     if unknown := sorted(set(grid.options) - options):
         hint = did_you_mean(unknown[0], options)
         raise InputError(f"{source}: options.{unknown[0]}: no argument of a run, or a field of the file itself.{hint}")
-    known = set(itertools.chain(*grid.tasks))
+    known = set(itertools.chain(*grid.tasks, *(each for arm in grid.aligners for each in arm.tasks or ())))
     if missing := [name for name in itertools.chain(*grid.without.values()) if name not in known]:
         hint = did_you_mean(missing[0], known)
         raise InputError(f"{source}: without: {missing[0]!r} is no task of the grid.{hint}")
@@ -183,6 +197,6 @@ def cells(grid: Grid, source: Path) -> list[Cell]:
         except CultevalError as error:
             place = f"{one.arm.name}, {', '.join(one.tasks)}, {one.country or 'default country'}"
             raise InputError(f"{source}: {place}: {error}") from None
-        varied = {key: config.settings[key] for key in one.varied}
+        varied = {key: config.settings.get(key, value) for key, value in one.varied.items()}  # icl leaves out a default
         by_name.setdefault(name := config.folder_name(), Cell(config, name, varied))
     return list(by_name.values())

@@ -6,26 +6,21 @@ left out and counted on request.
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 
-from ...errors import InputError, UsageError
-from ..countries import country as resolve
-from ..countries import nearest
-from .tables import read_table
+from ...errors import InputError
+from .common import Line, Row, Tally, Unusable, country_of, split, usable
+from .tables import MARKS, read_table
 
 HARD = ("question_idx", "prompt_question", "prompt_option", "answer", "country")
 EASY_OPTIONS = tuple(f"prompt_option_{letter}" for letter in "abcd")
 EASY = ("question_idx", "prompt_question", *EASY_OPTIONS, "answer", "country")
 CDEVAL = ("Question", "Option 1", "Option 2", "Dimension")
-MARKS = ",;\t|"
 # A dimension's name, its high pole first. Files contain the beginning of it, or the code, or both.
 _DIMENSIONS = {
     "pdi": ["power", "distance"],
@@ -39,22 +34,7 @@ _FILLING = {"vs", "versus", "and", "or", "index", "orientation", "normative", "d
 _EMPTY, _EQUAL, _TWICE = "empty options", "equal options", "rows of one question"  # the defects that are corrected
 _LABELLED = "letters before options"
 
-Row = dict[str, object]
-Line = tuple[int, dict[str, str]]
 Option = tuple[int, str, bool]  # its line, its text, whether it is right
-Kept = TypeVar("Kept")
-
-
-@dataclass
-class Tally:
-    """How many questions were ``mended``, by defect, and how many were ``left_out``, by the column that is wrong.
-
-    Without ``skip`` none is left out: the first question that cannot be used is an error.
-    """
-
-    skip: bool = False
-    mended: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -65,14 +45,6 @@ class _Asked:
     question: str
     country: str
     options: dict[str, bool]
-
-
-class _Unusable(Exception):
-    """The reason why a question cannot be used: the line and column, and the problem."""
-
-    def __init__(self, line: int, column: str, problem: str) -> None:
-        super().__init__(problem)
-        self.line, self.column = line, column
 
 
 def culturalbench(source: str, seed: int, tally: Tally) -> dict[str, list[Row]]:
@@ -91,16 +63,16 @@ def culturalbench(source: str, seed: int, tally: Tally) -> dict[str, list[Row]]:
             if "no column" not in str(error) or (name == "hard" and not made):
                 raise
             continue
-        asked = _usable(source, _by_index(table), partial(_merged, options_of=options_of, tally=tally), tally)
+        asked = usable(source, _by_index(table), partial(_merged, options_of=options_of, tally=tally), tally)
         if "easy" not in made:
             rng = np.random.default_rng(seed)
             made["easy"] = [_choice(each, rng) for each in asked]
         if name == "hard":
             made["hard"] = [row for each in asked for row in _judgements(each)]
-    return {name: _split(rows, seed) for name, rows in made.items()}
+    return {name: split(rows, seed) for name, rows in made.items()}
 
 
-def cdeval(source: str, seed: int, tally: Tally) -> list[Row]:
+def cdeval(source: str, seed: int, tally: Tally) -> dict[str, list[Row]]:
     """Convert to preference pairs; option 1 is the high pole.
 
     Raises:
@@ -109,30 +81,7 @@ def cdeval(source: str, seed: int, tally: Tally) -> list[Row]:
     pairs: dict[tuple[str, ...], list[Line]] = {}
     for line, row in enumerate(read_table(source, CDEVAL, marks=MARKS), start=2):
         pairs.setdefault(tuple(row[name].strip() for name in CDEVAL), []).append((line, row))
-    return _split(_usable(source, pairs.values(), partial(_preference, tally=tally), tally), seed)
-
-
-def lines(rows: Sequence[Row]) -> str:
-    """Format the rows as JSON lines."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def _usable(
-    source: str, questions: Iterable[list[Line]], read: Callable[[list[Line]], Kept], tally: Tally
-) -> list[Kept]:
-    """Apply ``read`` to the rows of each question, and leave out or report those that cannot be used."""
-    kept = []
-    for rows in questions:
-        try:
-            kept.append(read(rows))
-        except _Unusable as error:
-            if not tally.skip:
-                remedy = "Correct it, or add --skip-bad-rows to leave such questions out."
-                raise InputError(f"{source}:{error.line}: {error.column}: {error}.\n{remedy}") from None
-            tally.left_out[error.column] += 1
-    if not kept:
-        raise InputError(f"{source}: no question that can be used. Give the official file.")
-    return kept
+    return {"cdeval": split(usable(source, pairs.values(), partial(_preference, tally=tally), tally), seed)}
 
 
 def _by_index(table: Sequence[dict[str, str]]) -> Iterable[list[Line]]:
@@ -146,25 +95,25 @@ def _by_index(table: Sequence[dict[str, str]]) -> Iterable[list[Line]]:
 def _merged(rows: list[Line], options_of: Callable[[list[Line], set[str]], Iterator[Option]], tally: Tally) -> _Asked:
     """Merge the rows of one question: without empty options, and with equal ones once."""
     (line, first), mended = rows[0], set[str]()
-    country = _country(line, first["country"])
+    country = country_of(line, first["country"])
     for number, row in rows:
         if not row["prompt_question"].strip():
-            raise _Unusable(number, "prompt_question", "empty")
+            raise Unusable(number, "prompt_question", "empty")
         same = row["prompt_question"].strip() == first["prompt_question"].strip()
-        if not same or _country(number, row["country"]) != country:
-            raise _Unusable(number, "question_idx", f"{row['question_idx'][:20]!r} is another question in line {line}")
+        if not same or country_of(number, row["country"]) != country:
+            raise Unusable(number, "question_idx", f"{row['question_idx'][:20]!r} is another question in line {line}")
     options: dict[str, bool] = {}
     for number, text, right in options_of(rows, mended):
         if right and not text:
-            raise _Unusable(number, "answer", "the right option is empty")
+            raise Unusable(number, "answer", "the right option is empty")
         if text:
             options[text] = right or options.get(text, False)
         else:
             mended.add(_EMPTY)
     if len(options) < 2:
-        raise _Unusable(line, "options", "fewer than two that are different and not empty")
+        raise Unusable(line, "options", "fewer than two that are different and not empty")
     if not any(options.values()):
-        raise _Unusable(line, "answer", "no option is true")
+        raise Unusable(line, "answer", "no option is true")
     tally.mended.update(mended)
     return _Asked(f"q{first['question_idx'].strip()}", first["prompt_question"].strip(), country, options)
 
@@ -175,13 +124,11 @@ def _easy_options(rows: list[Line], mended: set[str]) -> Iterator[Option]:
     for line, row in rows:
         right = row["answer"].strip().upper()
         if right not in ("A", "B", "C", "D"):
-            raise _Unusable(line, "answer", f"{right[:20]!r} is not A, B, C or D")
+            raise Unusable(line, "answer", f"{right[:20]!r} is not A, B, C or D")
         texts = _unlabelled([row[column].strip() for column in EASY_OPTIONS], mended)
         found.append(set(texts))
         if found[-1] != found[0]:
-            raise _Unusable(
-                line, "question_idx", f"{row['question_idx'][:20]!r} has other options in line {rows[0][0]}"
-            )
+            raise Unusable(line, "question_idx", f"{row['question_idx'][:20]!r} has other options in line {rows[0][0]}")
         if len(set(filter(None, texts))) < sum(map(bool, texts)):
             mended.add(_EQUAL)
         yield from ((line, text, letter == right) for letter, text in zip("ABCD", texts, strict=True))
@@ -195,11 +142,11 @@ def _hard_options(rows: list[Line], mended: set[str]) -> Iterator[Option]:
     for line, row in rows:
         verdict, text = row["answer"].strip().lower(), row["prompt_option"].strip()
         if verdict not in ("true", "false", "1", "0"):
-            raise _Unusable(line, "answer", f"{verdict[:20]!r} is neither True nor False")
+            raise Unusable(line, "answer", f"{verdict[:20]!r} is neither True nor False")
         if text in truths:
             mended.add(_EQUAL)
         if truths.setdefault(text, right := verdict in ("true", "1")) != right:
-            raise _Unusable(line, "answer", "True and False of the same option")
+            raise Unusable(line, "answer", "True and False of the same option")
         yield line, text, right
 
 
@@ -233,12 +180,12 @@ def _preference(rows: list[Line], tally: Tally) -> Row:
     dimension = _dimension(row["Dimension"])
     if dimension is None:
         names = ", ".join(" ".join(words[:2]) for words in _DIMENSIONS.values())
-        raise _Unusable(line, "Dimension", f"{row['Dimension'][:40]!r} is not one of {names}")
+        raise Unusable(line, "Dimension", f"{row['Dimension'][:40]!r} is not one of {names}")
     options = [row["Option 1"].strip(), row["Option 2"].strip()]
     if not row["Question"].strip():
-        raise _Unusable(line, "Question", "empty")
+        raise Unusable(line, "Question", "empty")
     if not all(options) or options[0] == options[1]:
-        raise _Unusable(line, "options", "not two that are different and not empty")
+        raise Unusable(line, "options", "not two that are different and not empty")
     if more:
         tally.mended[_TWICE] += 1
     return {"id": f"{dimension}{line}", "dimension": dimension, "question": row["Question"], "options": options}
@@ -252,19 +199,3 @@ def _dimension(name: str) -> str | None:
     named = {code for code, full in _DIMENSIONS.items() if written and full[: len(written)] == written}
     found = codes | named
     return found.pop() if len(found) == 1 and bool(named) == bool(written) else None
-
-
-def _country(line: int, name: str) -> str:
-    try:
-        return resolve(name).code
-    except UsageError:
-        hint = f" (did you mean {near!r}?)" if (near := nearest(name)) else ""
-        raise _Unusable(line, "country", f"{name[:40]!r} is no country's name{hint}") from None
-
-
-def _split(rows: list[Row], seed: int) -> list[Row]:
-    """Assign every second question (or group) of a seeded order to the held-out split."""
-    names = list(dict.fromkeys(row.get("group", row["id"]) for row in rows))
-    order = np.random.default_rng([seed, 1]).permutation(len(names))
-    held = {names[i] for i in order[1::2]}
-    return [row | {"split": "heldout" if row.get("group", row["id"]) in held else "fit"} for row in rows]

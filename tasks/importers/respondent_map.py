@@ -15,17 +15,14 @@ import numpy as np
 from ...errors import InputError
 from ..metrics.map_editions import CountryMeans, FittedProjection
 from ..metrics.map_projection import AXES, INDICATORS
-from ..survey_countries import country_code
-from .survey_file import Column, read_columns
+from .people import latest, read_people
 
-TREND = {name: name for name in INDICATORS[:8]} | {
-    "E003": "E003", "E004": "E004", "A029": "A029", "A039": "A039", "A040": "A040", "A042": "A042",
-}  # fmt: skip
+ANSWERS = (*INDICATORS[:8], "E003", "E004", "A029", "A039", "A040", "A042")
 WAVE7 = {
     "A008": "Q46", "A165": "Q57", "E018": "Q45", "E025": "Q209", "F063": "Q164", "F118": "Q182", "F120": "Q184",
     "G006": "Q254", "E003": "Q154", "E004": "Q155", "A029": "Q8", "A039": "Q14", "A040": "Q15", "A042": "Q17",
 }  # fmt: skip
-"""Official column names of the trend files and of wave 7."""
+"""Official column names of wave 7 by those of trend files."""
 INDICES = ("Y002", "Y003")  # both files may hold them ready made, under these names
 CODES = {
     "A008": (1, 4), "A165": (1, 2), "E018": (1, 3), "E025": (1, 3), "F063": (1, 10), "F118": (1, 10), "F120": (1, 10),
@@ -164,36 +161,17 @@ def _countries(items: np.ndarray, country: np.ndarray, weight: np.ndarray) -> di
     return found
 
 
-# ---------------------------------------------------------------- a survey's CSV file
-
-
 def read_respondents(source: Path) -> FittedProjection:
-    """Read a trend file or the file of wave 7 as CSV, by official column names, and fit the projection.
+    """Read the respondents of a survey's file, in the last wave of their country, and fit the projection.
 
     Raises:
-        InputError: not such a file, or as ``fit_projection``; names column and remedy.
+        InputError: not an official file, or as ``fit_projection``; names column and remedy.
     """
+    people = read_people(source, [*ANSWERS, *INDICES])
+    kept = people.kept & latest(people)
+    country = np.array(people.countries)[people.country]
     try:
-        table = read_columns(source, ["B_COUNTRY_ALPHA", "W_WEIGHT", *WAVE7.values()])
-        names, country, weight = WAVE7, table["B_COUNTRY_ALPHA"], table["W_WEIGHT"]
-    except InputError:
-        table = read_columns(source, ["COUNTRY_ALPHA", "S017", *TREND])
-        names, country, weight = TREND, table["COUNTRY_ALPHA"], table["S017"]
-    codes = np.array([country_code(text) or "" for text in country.texts])[country.place]
-    try:
-        return fit_projection(
-            indicators({name: numbers(table[column]) for name, column in names.items()}), codes, numbers(weight)
-        )
+        items = indicators({name: values[kept] for name, values in people.columns.items()})
+        return fit_projection(items, country[kept], people.weight[kept])
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
-
-
-def numbers(column: Column) -> np.ndarray:
-    """Return a column's numbers (respondents,); NaN for a cell that is none."""
-    values = np.full(len(column.texts), np.nan)
-    for place, text in enumerate(column.texts):
-        try:
-            values[place] = float(text.split(None, 1)[0]) if text else np.nan
-        except ValueError:
-            continue
-    return values[column.place]

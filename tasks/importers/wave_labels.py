@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
@@ -14,9 +13,9 @@ from ..items import Survey
 from ..reading import read_yaml
 from ..schema import Strict
 from ..spec import load_spec, parse
-from .survey_file import Column
+from .column import Column
+from .official import FOLDER
 
-FOLDER = Path(__file__).parent.parent / "wvs"
 EMPTY = {"", ".", "NA", "N/A", "#N/A", "NAN", "NULL", "#NULL!"}  # of R, Excel, pandas, SPSS; Stata writes .a to .z
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _NUMBERED = re.compile(
@@ -119,3 +118,33 @@ def phrases_of_questions() -> dict[str, Phrases]:
         assert isinstance(items, Survey), "as its file has it"
         found |= {item: known().scales[items.scale(item)] for item in items.ids}
     return found
+
+
+def by_labels(column: Column, phrases: Phrases, where: str) -> Column:
+    """Replace codes by those that their value labels stand for, where a file has both and they differ.
+
+    An archive may number the same answers in another order, and a converter may number them from 1.
+
+    Raises:
+        InputError: only some of the labels are known, so that the order of the others is unknown.
+    """
+    said = {text: _meaning(label, phrases) for text, label in column.labels.items() if text in column.texts}
+    answers = {text: code for text, code in said.items() if code != "" and not text.startswith("-")}
+    same = {("0", "2")} if set(phrases) == {1, 2} else set()  # "not mentioned" and "no" of trend files
+    differing = (text for text, code in answers.items() if code not in (None, text) and (text, code) not in same)
+    other = next(differing, None)
+    known_codes = [code for code in answers.values() if code is not None]
+    if other is not None and (len(known_codes) < len(answers) or len(set(known_codes)) < len(known_codes)):
+        label = column.labels[other][:40]
+        raise InputError(f"{where}: code {other} is labelled {label!r}, unlike in the survey. Give the official file.")
+    texts = tuple(text if (code := said.get(text)) is None else code for text in column.texts)
+    return Column(texts, column.place)
+
+
+def _meaning(label: str, phrases: Phrases) -> str | None:
+    """Return the code that a label stands for, as text; empty for a missing answer, None for an unknown label."""
+    plain = _plain(label)
+    code = _matching(plain, _table(tuple(phrases.items())))
+    if code is None and _matching(plain, _table(((0, known().missing),))) is not None:
+        return ""
+    return None if code is None else str(code)

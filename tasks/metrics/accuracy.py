@@ -1,4 +1,4 @@
-"""Accuracy on questions with right answers, by country and pooled, with Wilson intervals over the questions.
+"""Accuracy on questions with right answers, by country, kind and pooled, with Wilson intervals over the questions.
 
 A question in several paraphrases and orders counts once, with the mean over them. Questions of a group (the four
 judgements of a CulturalBench-Hard question, Chiu et al. 2024) count as one, right only if all of them are right.
@@ -53,6 +53,8 @@ class Accuracy(NoReference):
         self.unit_of = np.array([number[q.group or q.id] for q in self.questions])
         self.place_of = np.empty(len(self.units), dtype=object)
         self.place_of[self.unit_of] = [q.country for q in self.questions]
+        self.kind_of = np.empty(len(self.units), dtype=object)
+        self.kind_of[self.unit_of] = [q.kind for q in self.questions]
         self.right = np.zeros((len(self.questions), max(len(q.options) for q in self.questions)), dtype=bool)
         for row, question in enumerate(self.questions):
             self.right[row, [code - 1 for code in question.right]] = True
@@ -82,7 +84,7 @@ class Accuracy(NoReference):
         return {"majority": certain_answers(layout, commonest)}
 
     def score(self, answers: Answers, split: SplitName, scoring: Scoring) -> list[Score]:
-        """Compute ``accuracy`` on the country's own questions (on all if the task has none), pooled and by country."""
+        """Compute ``accuracy`` on the country's own questions (on all if none), pooled, by country and by kind."""
         sample = self.sample(answers, scoring)
         own = sample.of("accuracy").ids
         fields = self.fields(answers, split, scoring, len(own))
@@ -96,7 +98,7 @@ class Accuracy(NoReference):
     def sample(self, answers: Answers, scoring: Scoring) -> Sample:
         """Return how right each question is.
 
-        ``accuracy``, and, for tasks with countries, ``accuracy_all`` and by country.
+        ``accuracy``; for tasks with countries, ``accuracy_all`` and by country; for questions with a ``kind``, by kind.
         """
         units = self._units(answers, scoring)
         asked, where = ~np.isnan(units), self.place_of
@@ -106,6 +108,9 @@ class Accuracy(NoReference):
             groups["accuracy_all"] = asked
             by_place = {f"accuracy_{place}": asked & (where == place) for place in self.places}
             groups |= {name: rows for name, rows in by_place.items() if rows.any()}
+        for kind in sorted({q.kind for q in self.questions if q.kind}):
+            if (rows := asked & (self.kind_of == kind)).any():
+                groups[f"accuracy_of_{kind}"] = rows
         counts = np.stack(list(groups.values()), axis=1).astype(float)
         metrics = {name: Metric(np.array([i]), average, True, SHARE) for i, name in enumerate(groups)}
         return Sample("questions", np.arange(len(units)), np.nan_to_num(units)[:, None] * counts, counts, metrics)

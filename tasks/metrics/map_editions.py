@@ -65,7 +65,7 @@ def projection_of(spec: TaskSpec, edition: str | None) -> tuple[str, Projection]
         UsageError: no such edition. InputError: a malformed file; names field and remedy.
     """
     reference = spec.metadata.reference
-    if reference is None:
+    if reference is None or reference.file is None:
         raise InputError(f"{spec.path}: metadata.reference: missing. This measure compares with points of countries.")
     shipped = load_projection(spec.folder / reference.file)
     name = reference.default_edition if edition is None else edition

@@ -98,7 +98,7 @@ def scores_of(spec: TaskSpec, edition: str | None) -> Scores:
         UsageError: no such edition. InputError: the spec has no reference, or its file is malformed.
     """
     reference = spec.metadata.reference
-    if reference is None:
+    if reference is None or reference.file is None:
         raise InputError(f"{spec.path}: metadata.reference: missing. This measure compares with published scores.")
     chosen = reference.default_edition if edition is None else edition
     if chosen not in reference.editions:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...errors import InputError, UsageError, did_you_mean
 from ..countries import name_of
 from ..imported import imported
 from ..reading import read_yaml
 from ..schema import Strict
-from ..spec import TaskSpec, parse
-from .share_table import load_shares
+from ..spec import EXTENDED, TaskSpec, parse
+from .share_table import ShareTable, load_shares
 
 
 class Variants(Strict):
@@ -30,26 +29,26 @@ class Reference:
     counts: dict[str, int]
 
 
-def file_of(spec: TaskSpec, edition: str | None) -> tuple[Path, str]:
-    """Return the file of an edition and the edition's name.
+def table_of(spec: TaskSpec, edition: str | None) -> tuple[ShareTable, str]:
+    """Return the shares of an edition and the edition's name.
 
     Raises:
-        UsageError: no such edition.
+        UsageError: no such edition. InputError: a malformed file.
     """
     reference = spec.metadata.reference
     if reference is None:
         raise InputError(f"{spec.path}: metadata.reference: missing. This measure compares with answer shares.")
     name = reference.default_edition if edition is None else edition
-    if name in reference.editions:
-        return spec.folder / reference.file, name
-    own = imported(spec.folder.name)
-    if name not in own:
-        known = (*reference.editions, *own)
+    files = spec.edition_files(name)
+    if not files and name in reference.editions:
+        raise InputError(f"{spec.path}: metadata.reference.file: missing. Name the file of the shares.")
+    if not files:
+        known = tuple(dict.fromkeys((*spec.editions, *imported(spec.folder.name))))
         hint = did_you_mean(name, known)
         raise UsageError(
             f"--edition {name!r}: {spec.name} has {', '.join(known)}.{hint} `culteval data import` adds some."
         )
-    return own[name], name
+    return load_shares(*files), name
 
 
 def reference_of(spec: TaskSpec, country: str, edition: str | None) -> Reference:
@@ -58,14 +57,14 @@ def reference_of(spec: TaskSpec, country: str, edition: str | None) -> Reference
     Raises:
         UsageError: the edition or the country is missing. InputError: a malformed file.
     """
-    path, name = file_of(spec, edition)
-    table = load_shares(path)
+    table, name = table_of(spec, edition)
     if country not in table.countries:
         wave = " Saudi Arabia is not in wave 7 of the survey." if country == "SA" else ""
         known = ", ".join(sorted(table.countries))
+        more = name != EXTENDED and spec.extension is not None and country in load_shares(spec.extension).countries
+        remedy = f"`edition` {EXTENDED} has it." if more else f"It has {known}."
         raise UsageError(
-            f"country {country}: edition {name!r} of {spec.name} has no shares of {name_of(country)}.{wave} "
-            f"It has {known}."
+            f"country {country}: edition {name!r} of {spec.name} has no shares of {name_of(country)}.{wave} {remedy}"
         )
     rows = table.of(country)
     shares = {item: {code: share for code, (share, _) in row.items()} for item, row in rows.items()}

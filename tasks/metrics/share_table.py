@@ -49,16 +49,32 @@ class ShareTable:
         return found
 
 
-def load_shares(path: Path) -> ShareTable:
-    """Load the shares of a file: JSON lines, CSV or Parquet.
+def load_shares(path: Path, extension: Path | None = None) -> ShareTable:
+    """Load the shares of a file, and of one that adds countries: JSON lines, CSV or Parquet.
 
     Raises:
-        InputError: a malformed file; names line, field and remedy.
+        InputError: a malformed file, or a country in both; names line, field and remedy.
     """
+    if extension is not None:
+        return _joined(load_shares(path), load_shares(extension), extension)
     try:
         return _load_shares(path, path.stat().st_mtime_ns)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def _joined(first: ShareTable, second: ShareTable, path: Path) -> ShareTable:
+    """Append the countries of a second table."""
+    if both := set(first.countries) & set(second.countries):
+        raise InputError(f"{path}: {min(both)} is in the file that it extends, too. Remove it from one of them.")
+    questions = tuple(dict.fromkeys(first.questions + second.questions))
+    place = np.array([questions.index(name) for name in second.questions], dtype=np.int64)
+    added = {"country": second.country + len(first.countries), "question": place[second.question]}
+    columns = {
+        name: np.concatenate([getattr(first, name), added.get(name, getattr(second, name))])
+        for name in ("country", "question", "code", "share", "count")
+    }
+    return ShareTable(first.countries + second.countries, questions, **columns)
 
 
 @lru_cache(maxsize=4)  # scoring against every country reads the same file each time
@@ -137,9 +153,27 @@ def _add_share(table: _Rows, line: int, row: dict[str, Any]) -> None:
 
 
 def _add_selections(table: _Rows, line: int, question: str, row: dict[str, Any]) -> None:
-    """Add a question's shares of every country: a mapping of countries to lists as long as the options."""
-    where = f"{table.path}:{line}: {SELECTIONS}"
-    given, options = (_plain(row.get(name), f"{table.path}:{line}: {name}") for name in (SELECTIONS, "options"))
+    """Add a question's shares of every country."""
+    options = _plain(row.get("options"), f"{table.path}:{line}: options")
+    found = shares_by_country(row.get(SELECTIONS), options, f"{table.path}:{line}: {SELECTIONS}")
+    for country, shares in found.items():
+        for option, share in enumerate(shares, start=1):
+            table.add(line, country, question, option, share, 0)
+
+
+def shares_by_country(selections: Any, options: Any, where: str) -> dict[str, list[float]]:
+    """Read a mapping of countries to a share of each option, as a mapping or as its text, by two-letter code.
+
+    A list of zeros was not asked and is left out, as are samples of a part of a country; of several samples of a
+    country the one with the best coverage counts.
+
+    Args:
+        where: the cell's name in messages.
+
+    Raises:
+        InputError: not such a mapping, a list of another length, shares that do not add up, an unknown country.
+    """
+    given = _plain(selections, where)
     if not isinstance(given, dict) or not isinstance(options, list | tuple):
         raise InputError(f"{where}: expected a mapping of countries to shares, beside a list of options.")
     best: dict[str, tuple[int, list[float]]] = {}
@@ -147,12 +181,10 @@ def _add_selections(table: _Rows, line: int, question: str, row: dict[str, Any])
         place, rank = sample_of(str(name))
         if rank is None or shares is None:
             continue
-        code, normal = _code_of(place, where), _normal(shares, len(options), f"{where}: {name}")
+        code, normal = _code_of(place, where), normalised(shares, len(options), f"{where}: {name}")
         if normal and (code not in best or rank < best[code][0]):
             best[code] = rank, normal
-    for country, (_, normal) in best.items():
-        for option, share in enumerate(normal, start=1):
-            table.add(line, country, question, option, share, 0)
+    return {code: normal for code, (_, normal) in best.items()}
 
 
 def _plain(given: Any, where: str) -> Any:
@@ -162,7 +194,7 @@ def _plain(given: Any, where: str) -> Any:
     return dict(plain) if pairs else plain
 
 
-def _normal(shares: Any, options: int, where: str) -> list[float]:
+def normalised(shares: Any, options: int, where: str) -> list[float]:
     """Normalise rounded shares or per cent to sum to 1; nothing if all are zero."""
     if not isinstance(shares, list | tuple) or len(shares) != options:
         raise InputError(f"{where}: expected {options} shares, one an option. Correct this list.")

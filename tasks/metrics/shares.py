@@ -2,13 +2,15 @@
 
 Headline: Wasserstein-1 over the codes, divided by the scale's range (Zhao et al. 2024, WorldValuesBench). Beside it the
 Jensen-Shannon distance in natural logarithms as in scipy, total variation, smoothed Kullback-Leibler divergence, and
-accuracy against the majority and against respondents drawn at random.
+accuracy against the majority and against respondents drawn at random. A spec may also list the published similarities
+``similarity`` (1 - Jensen-Shannon distance to base 2; Durmus et al. 2023, GlobalOpinionQA) and ``representativeness``
+(1 - normalised Wasserstein-1; Santurkar et al. 2023, OpinionQA).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -25,8 +27,7 @@ from ..score import Score, ScoreFields
 from ..spec import TaskSpec
 from .common import agreement, certain_answers, group_means, middle_answers, spreads, unanswered, uniform_answers
 from .distribution_distances import jensen_shannon, kl_clca, smoothed_kl, split_half, wasserstein
-from .share_reference import file_of, merges_of, reference_of
-from .share_table import load_shares
+from .share_reference import merges_of, reference_of, table_of
 
 BIASED = "a distance: what varies only adds to it, so that resampling is biased upward near zero"
 
@@ -58,7 +59,7 @@ class DistanceLoss:
 
 
 @dataclass(frozen=True)
-class _Alike:
+class Alike:
     """Items with equal numbers of options and of codes that count, so that they can be scored together.
 
     ``items`` (items,) are their numbers, ``codes`` and ``target`` (items, codes) the codes that count and their shares,
@@ -71,7 +72,7 @@ class _Alike:
     counts_as: np.ndarray
     ordered: np.ndarray
 
-    def take(self, rows: np.ndarray) -> _Alike:
+    def take(self, rows: np.ndarray) -> Alike:
         """Return some of the items, by a mask."""
         columns = {name: getattr(self, name)[rows] for name in ("items", "codes", "target", "counts_as", "ordered")}
         return replace(self, **columns)
@@ -83,6 +84,9 @@ class _Alike:
 
     def distance(self, metric: str, spread: np.ndarray) -> np.ndarray:
         """Compute a metric (..., items) of distributions over the codes that count; Wasserstein-1 for scales only."""
+        if metric in _SIMILARITIES:
+            of, largest = _SIMILARITIES[metric]
+            return 1 - self.distance(of, spread) / largest
         if metric == "w1":
             ordered = self.ordered
             return wasserstein(spread[..., ordered, :], self.target[ordered], self.codes[ordered])
@@ -111,7 +115,7 @@ class Shares:
     @staticmethod
     def countries(spec: TaskSpec, edition: str | None) -> tuple[str, ...]:
         """Return the codes of the countries that an edition has shares of."""
-        return load_shares(file_of(spec, edition)[0]).countries
+        return table_of(spec, edition)[0].countries
 
     def _codes(self, item: str) -> np.ndarray:
         """Return the code that each option counts as in this country, (options,)."""
@@ -134,7 +138,7 @@ class Shares:
         return row / row.sum()
 
     @cached_property
-    def alike(self) -> tuple[_Alike, ...]:
+    def alike(self) -> tuple[Alike, ...]:
         """Return the items in groups of the same shape."""
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for item in self.items:
@@ -144,7 +148,7 @@ class Shares:
             codes = [np.unique(self.codes[item], return_inverse=True) for item in items]
             places = np.array([place for _, place in codes])
             found.append(
-                _Alike(
+                Alike(
                     np.array(items),
                     np.array([counted for counted, _ in codes]),
                     np.array([self.target[item] for item in items]),
@@ -198,9 +202,11 @@ class Shares:
         """Return the mean of the other countries' shares, with equal weights, and their modal answer.
 
         Countries in which an item's scale was shortened are left out of its mean; an item that was asked in no other
-        country gets equal probabilities.
+        country gets equal probabilities. There are none without other countries.
         """
         sums = self._elsewhere(layout.codes.shape[1])[layout.item]
+        if not sums.any():
+            return {}
         total = sums.sum(-1, keepdims=True)
         probs = np.where(total > 0, sums / np.where(total > 0, total, 1), uniform_answers(layout).probs[0])
         commonest = layout.codes[np.arange(len(layout)), probs.argmax(-1)]
@@ -209,7 +215,7 @@ class Shares:
 
     def _elsewhere(self, width: int) -> np.ndarray:
         """Sum the other countries' shares, (items, width), in code order; zeros for content-free items."""
-        table = load_shares(file_of(self.spec, self.reference.edition)[0])
+        table, _ = table_of(self.spec, self.reference.edition)
         ids = self.spec.items.ids
         numbers = {name: i for i, name in enumerate(ids)}
         item = np.array([numbers.get(name, -1) for name in table.questions], dtype=np.int64)[table.question]
@@ -239,7 +245,7 @@ class Shares:
             return rows
         compared = np.concatenate([alike.items for alike, _ in found])
         sample = self.sample(answers, scoring)
-        for metric in (*_DISTANCES, "w1"):
+        for metric in (*_DISTANCES, "w1", *self._similarities):
             values = _in_order(found, metric)
             if len(values):
                 low, high = (sample.interval(metric) if metric in sample.metrics else None) or (None, None)
@@ -249,8 +255,16 @@ class Shares:
         if set(compared.tolist()) <= set(self.halves):  # the smallest distance that sampling noise permits
             halves = [self.halves[i] for i in sorted(compared.tolist()) if self.ordered[i]]
             rows += [fields.row("w1_split_half", np.mean(halves), False)] if halves else []
-        rows += spreads(fields, answers, "w1", lambda part: self._headline(part, scoring))
+            if halves and "representativeness" in self._similarities:
+                rows.append(fields.row("representativeness_split_half", 1 - np.mean(halves), True))
+        for metric in ("w1", *self._similarities):
+            rows += spreads(fields, answers, metric, partial(self._mean, scoring=scoring, metric=metric))
         return rows
+
+    @property
+    def _similarities(self) -> list[str]:
+        """Return the published similarities that the spec lists."""
+        return [name for name in _SIMILARITIES if name in self.spec.metrics]
 
     def _themes(self, fields: ScoreFields, found: _Compared) -> list[Score]:
         """Compute the headline over the items of each theme of a survey."""
@@ -276,18 +290,24 @@ class Shares:
             columns.append(tally(layout.persona, layout.item * width + option, values, len(layout.items) * width))
         sums, counts = (np.sum([column[place] for column in columns], axis=0) for place in (1, 2))
         valid = counts[:, np.array(self.items) * width].any(0)
-        asked = np.array(self.items)[valid]
-        alike = [each.take(rows) for each in self.alike if (rows := np.isin(each.items, asked)).any()]
-        cells = [(each.items[:, None] * width + np.arange(each.counts_as.shape[1])).ravel() for each in alike]
-        whole = np.concatenate(cells or [np.zeros(0)]).astype(int)
+        alike, whole = self.cells_of(np.array(self.items)[valid], width)
         metrics = {}
-        for name in _SAMPLED if any(each.ordered.any() for each in alike) else _UNORDERED:
-            biased = None if name in _HIGHER else BIASED
+        scales = any(each.ordered.any() for each in alike)
+        for name in (*(_SAMPLED if scales else _UNORDERED), *self._similarities):
+            if name in _OF_SCALES and not scales:
+                continue
+            biased = BIASED if name in _BIASED else None
             metrics[name] = Metric(whole, partial(_mean_over, alike, name), name in _HIGHER, SHARE, biased)
         return Sample("personas", columns[0][0], sums, counts, metrics)
 
-    def _headline(self, answers: Answers, scoring: Scoring) -> float:
-        values = _in_order(self._compared(answers, scoring), "w1")
+    def cells_of(self, asked: np.ndarray, width: int) -> tuple[list[Alike], np.ndarray]:
+        """Return some of the items, by number, in groups of the same shape, and their cells in a sample."""
+        alike = [each.take(rows) for each in self.alike if (rows := np.isin(each.items, asked)).any()]
+        cells = [(each.items[:, None] * width + np.arange(each.counts_as.shape[1])).ravel() for each in alike]
+        return alike, np.concatenate(cells or [np.zeros(0, dtype=int)]).astype(int)
+
+    def _mean(self, answers: Answers, scoring: Scoring, metric: str) -> float:
+        values = _in_order(self._compared(answers, scoring), metric)
         return float(values.mean()) if len(values) else float("nan")
 
     def _compared(self, answers: Answers, scoring: Scoring) -> _Compared:
@@ -314,25 +334,32 @@ class Shares:
         return {i: split_half(self.target[i], np.unique(self.codes[i]), n) for i, n in counts.items() if n}
 
 
-_Compared = list[tuple[_Alike, np.ndarray]]
+_Compared = list[tuple[Alike, np.ndarray]]
 
 
 def _in_order(found: _Compared, metric: str) -> np.ndarray:
     """Return a metric of every item that has it (items,), in the order of the file."""
     values = [alike.distance(metric, spread) for alike, spread in found]
-    items = [alike.items[alike.ordered] if metric == "w1" else alike.items for alike, _ in found]
+    items = [alike.items[alike.ordered] if metric in _OF_SCALES else alike.items for alike, _ in found]
     return np.concatenate(values)[np.argsort(np.concatenate(items))] if found else np.zeros(0)
 
 
-def _mean_over(alike: list[_Alike], metric: str, means: np.ndarray) -> np.ndarray:
-    """Compute the mean (...,) over items of a metric of the model's shares, ``means`` (..., cells of these items)."""
-    total, start, number = np.zeros(means.shape[:-1]), 0, 0
+def by_item(alike: list[Alike], metric: str, means: np.ndarray) -> Iterator[np.ndarray]:
+    """Compute a metric (..., items) of the model's shares, ``means`` (..., cells of these items), group by group."""
+    start = 0
     for each in alike:
         items, options = each.counts_as.shape[:2]
         stop = start + items * options
         own = means[..., start:stop].reshape(*means.shape[:-1], items, options)
-        values = each.distance(metric, each.counted(own))
-        total, start, number = total + values.sum(-1), stop, number + values.shape[-1]
+        yield each.distance(metric, each.counted(own))
+        start = stop
+
+
+def _mean_over(alike: list[Alike], metric: str, means: np.ndarray) -> np.ndarray:
+    """Compute the mean (...,) over items of a metric, as ``by_item``."""
+    total, number = np.zeros(means.shape[:-1]), 0
+    for values in by_item(alike, metric, means):
+        total, number = total + values.sum(-1), number + values.shape[-1]
     return total / max(number, 1)
 
 
@@ -349,6 +376,12 @@ _DISTANCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of 
     "accuracy_majority": lambda p, q: (p.argmax(-1) == q.argmax(-1)).astype(float),
     "accuracy_sampled": lambda p, q: (p * q).sum(-1),
 }
-_HIGHER = ("accuracy_majority", "accuracy_sampled")
+_SIMILARITIES = {  # by metric: the distance that it is 1 minus a share of, and the largest value of that distance
+    "similarity": ("js", float(np.sqrt(np.log(2)))),  # so that the logarithm's base is 2
+    "representativeness": ("w1", 1.0),
+}
+_OF_SCALES = ("w1", "representativeness")  # for items whose options are a scale
+_HIGHER = ("accuracy_majority", "accuracy_sampled", *_SIMILARITIES)
 _UNORDERED = ("js", "tv", "accuracy_sampled")  # for items whose options are no scale
 _SAMPLED = ("w1", *_UNORDERED)
+_BIASED = ("w1", "js", "tv", *_SIMILARITIES)

@@ -156,9 +156,10 @@ def test_the_tutorial_holds_on_a_tiny_model(tiny_cache, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_tutorial_s_commands_run_as_they_stand(tmp_path):
     from culteval.harness.models.embedded import fetch
+    from culteval.harness.runs.config import DEFAULT_MODEL
 
     (tmp_path / "cache").mkdir()  # of answers empty, and in use as a reader's is
-    (tmp_path / "cache" / "models").symlink_to(fetch().parent, target_is_directory=True)
+    (tmp_path / "cache" / "models").symlink_to(fetch(DEFAULT_MODEL).parent, target_is_directory=True)
     environment = {name: value for name, value in os.environ.items() if name != "CULTEVAL_NO_CACHE"}
     environment |= {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "COLUMNS": "150"}
     environment |= {"CULTEVAL_CACHE": str(tmp_path / "cache")}

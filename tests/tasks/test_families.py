@@ -21,10 +21,10 @@ from culteval.tasks.measure import MeasureOptions
 from culteval.tasks.prompts import ProtocolOptions, of_split, render, render_protocol
 
 from ..command import invoked
+from ..imported_tasks import IMPORTED
 from ..submission_files import rows_of
 
 ROOT = Path(__file__).parents[2]
-IMPORTED = ("cdeval", "culturalbench_easy", "culturalbench_hard", "vsm13_official")
 TASKS = [name for name in table("tasks") if name not in IMPORTED]
 ONE_EACH = (
     "wvs",

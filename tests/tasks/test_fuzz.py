@@ -17,7 +17,7 @@ from culteval.harness.cli.main import cli
 from culteval.tasks import reading
 from culteval.tasks.spec import load_spec
 
-from .. import fuzzing
+from .. import data_sets, fuzzing
 from ..fuzzing import MOST_SECONDS, counts, fuzz, mutated, peak_memory, replaced, survives
 
 home = fuzzing.home
@@ -195,7 +195,8 @@ def test_control_characters_reach_no_terminal(home):
 
 
 def table_readers():
-    from culteval.tasks.importers import form, questions, wvs7
+    from culteval.tasks.importers import everyday, form, opinions, questions, simbench, wvs
+    from culteval.tasks.importers.common import Tally
     from culteval.tasks.metrics.reference import load_scores
     from culteval.tasks.metrics.share_table import load_shares
     from culteval.tasks.rows import question_rows
@@ -205,12 +206,16 @@ def table_readers():
     pairs = ",".join(questions.CDEVAL) + "\nWhat now?,this,that,Power Distance\nAnd so?,on,off,Indulgence\n"
     items = [f"m{number:02d},Is it {number}?,1,2,3,4,5" for number in range(1, 25)]
     scores = "iso2,pdi,idv,mas,uai,lto,ivr,source\nSA,1,2,3,4,5,6,matrix-2015\n"
-    wave = [wvs7.COUNTRY, wvs7.WEIGHT, *wvs7._questions()]
+    wave = ["B_COUNTRY_ALPHA", "W_WEIGHT", *wvs._questions()]
     asked = "question,options,selections\nWhy?,\"['a', 'b']\",\"defaultdict(<class 'list'>, {'Ghana': [0.5, 0.5]})\"\n"
     return {
-        "easy": (easy, lambda path: questions.culturalbench(str(path), 0, questions.Tally())),
-        "hard": (hard, lambda path: questions.culturalbench(str(path), 0, questions.Tally())),
-        "cdeval": (pairs, lambda path: questions.cdeval(str(path), 0, questions.Tally())),
+        "easy": (easy, lambda path: questions.culturalbench(str(path), 0, Tally())),
+        "hard": (hard, lambda path: questions.culturalbench(str(path), 0, Tally())),
+        "cdeval": (pairs, lambda path: questions.cdeval(str(path), 0, Tally())),
+        "opinions": (asked, lambda path: opinions.globalopinionqa(str(path), 0, Tally())),
+        "blend": (data_sets.table(data_sets.blend(1, 1)), lambda path: everyday.blend(str(path), 0, Tally())),
+        "normad": (data_sets.table(data_sets.normad(3)), lambda path: everyday.normad(str(path), 0, Tally())),
+        "simbench": (data_sets.table(data_sets.simbench(2)), lambda path: simbench._part(str(path), None, 0, Tally())),
         "form": (",".join(form.COLUMNS) + "\n" + "\n".join(items) + "\n", lambda path: form.convert(str(path))),
         "scores": (scores, lambda path: load_scores(path, "extended")),
         "shares": ("country,question,code,share,count\nSE,a,0,0.5,3\nSE,a,1,0.5,4\n", load_shares),
@@ -218,19 +223,25 @@ def table_readers():
         "asked": (asked, lambda path: list(question_rows(path))),
         "wave": (
             ",".join(wave) + "\n" + ",".join(["SWE", "1.0", *"1" * (len(wave) - 2)]) + "\n",
-            lambda path: list(wvs7.convert(path)[1]),
+            lambda path: list(wvs.convert(path).shares),
         ),
     }  # fmt: skip
 
 
 @counts(200)
-@pytest.mark.parametrize("kind", ["easy", "hard", "cdeval", "form", "scores", "shares", "selections", "asked", "wave"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("easy", "hard", "cdeval", "form", "scores", "shares", "selections", "asked", "wave"),
+        *("opinions", "blend", "normad", "simbench"),
+    ],
+)
 def test_tables(tmp_path, monkeypatch, kind, inputs):
-    from culteval.tasks.importers import form, wvs7
+    from culteval.tasks.importers import form, wvs
 
     text, read = table_readers()[kind]
-    asked, survey = wvs7._questions(), form.load_spec(form._SPEC)  # read once: they are ours
-    monkeypatch.setattr(wvs7, "_questions", lambda: asked)
+    asked, survey = wvs._questions(), form.load_spec(form._SPEC)  # read once: they are ours
+    monkeypatch.setattr(wvs, "_questions", lambda: asked)
     monkeypatch.setattr(form, "load_spec", lambda path: survey)
     path = tmp_path / "table.csv"
     path.write_text(text)
@@ -319,7 +330,7 @@ def test_a_data_set_of_the_hub_becomes_a_task(home, monkeypatch):
 @pytest.mark.parametrize(
     ("rows", "error", "code", "words"),
     [
-        (None, ConnectionError("no route\nto host"), 4, "Download the CSV"),
+        (None, ConnectionError("no route\nto host"), 4, "Download its file"),
         (None, ValueError("needs trust_remote_code"), 4, "trust_remote_code"),
         ([{"Question": "a"}], None, 3, "no column 'Option 1'"),
         ([PAIR | {"Option 1": None}], None, 3, "options"),

@@ -29,7 +29,8 @@ from culteval.tasks.prompts import (
 from culteval.tasks.spec import load_spec
 from pydantic import ValidationError
 
-IMPORTED = ("cdeval", "culturalbench_easy", "culturalbench_hard", "vsm13_official")
+from ..imported_tasks import IMPORTED
+
 TASKS = sorted(set(table("tasks")) - set(IMPORTED))
 PERSONAS = Path(__file__).parents[2] / "tasks" / "wvs" / "personas.yaml"
 SURVEY = yaml.safe_load("""

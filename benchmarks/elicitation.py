@@ -1,0 +1,178 @@
+"""The study of ways of asking: which is nearest to a country's answers, beside the spread over paraphrases.
+
+culteval sweep benchmarks/elicitation.yaml
+python -m benchmarks.elicitation elicitation
+
+All ways are scored on the held-out paraphrases in natural order, which ``verbalized`` tasks have, too.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from culteval.harness.report.tables import markdown_table
+from culteval.harness.runs.folder import SCORES, read_result
+from culteval.harness.scoring.score import TaskCache
+from culteval.harness.scoring.submission import Submission, load_submission
+from culteval.harness.submissions.manifest import UsedAligner
+from culteval.tasks.metrics.common import uniform_answers
+from culteval.tasks.score import Score
+from culteval.tasks.spec import TaskSpec
+
+CONSTANT, UNIFORM = "constant", "uniform"
+NULLS = (CONSTANT, UNIFORM)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One way of asking one model for one country's answers to a survey, or a baseline.
+
+    ``value`` is the headline (lower is nearer), ``spread`` its largest minus its smallest value over paraphrases,
+    ``unread`` the share of texts without an answer, ``collapsed`` whether the answers are in effect one. NaN where the
+    answers that could be read give no value.
+    """
+
+    model: str
+    survey: str
+    way: str
+    country: str
+    value: float
+    spread: float
+    unread: float
+    collapsed: bool
+
+
+def read(folder: Path) -> list[Point]:
+    """Read every finished run of the sweep, and add the baselines of each survey and country."""
+    cache, points = TaskCache(), dict[tuple[str, str, str, str], Point]()
+    for path in sorted(folder.glob(f"*/{SCORES}")):
+        read_result(path.parent, reused=True)  # its files are as they were when it was finished
+        for point in _points(load_submission(path.parent), cache):
+            points.setdefault((point.model, point.survey, point.way, point.country), point)
+    return list(points.values())
+
+
+def _points(submission: Submission, cache: TaskCache) -> Iterator[Point]:
+    manifest = submission.manifest
+    for asked in manifest.tasks:
+        spec = cache.spec(asked.name)
+        measure, scoring = cache.measure(spec, asked.country, asked.options), spec.default_scoring
+        way = _way(manifest.aligner, spec.verbalized)
+        held = next(row for row in submission.readings[asked.name] if row[:2] == ("heldout", scoring))[2]
+        answers = held.take(held.layout.where(held.layout.asked_paraphrases, ("natural",)))
+        given = {way: answers}
+        if not spec.verbalized:
+            given |= {CONSTANT: measure.constant(answers.layout), UNIFORM: uniform_answers(answers.layout)}
+        for name, each in given.items():
+            yield _point((manifest.model.name, _survey(spec), name), spec, measure.score(each, "heldout", scoring))
+
+
+def _way(aligner: UsedAligner, verbalized: bool) -> str:
+    if aligner.name == "naive":
+        return "none, shares stated" if verbalized else "none"
+    return str(aligner.settings.get("elicitation", "persona"))
+
+
+def _survey(spec: TaskSpec) -> str:
+    return spec.folder.name
+
+
+def _point(key: tuple[str, str, str], spec: TaskSpec, scores: Sequence[Score]) -> Point:
+    """Take the headline, its spread over paraphrases and the share of unread texts from the scores of one reading."""
+    headline = spec.metadata.headline.metric
+    values = {score.metric: score.value for score in scores}
+    nan = float("nan")
+    value, spread = values.get(headline, nan), values.get(f"{headline}_paraphrase_spread", nan)
+    return Point(*key, scores[0].country, value, spread, values.get("unparsed", 0.0), values.get("collapsed", 0.0) == 1)
+
+
+def table(points: Sequence[Point]) -> str:
+    """Build a Markdown table: a row for each model, survey and way, a column for each country, the nearest first.
+
+    Means are over the countries in which every way of this survey and model has a value.
+    """
+    countries = list(dict.fromkeys(point.country for point in points))
+    rows = []
+    for (model, survey), ways in sorted(_grouped(points).items()):
+        shared = _shared(ways)
+        for way, found in sorted(ways.items(), key=lambda pair: _mean(pair[1], shared, "value")):
+            cells = [_cell(found.get(code), survey) for code in countries]
+            means = [_number(_mean(found, shared, name), survey) for name in ("value", "spread")]
+            unread = float(np.mean([point.unread for point in found.values()]))
+            rows.append([model, survey, way, *cells, *means, f"{unread:.0%}" if unread else ""])
+    return markdown_table(["model", "survey", "way", *countries, "mean", "spread", "unread"], rows, words=range(3))
+
+
+def verdicts(points: Sequence[Point]) -> Iterator[str]:
+    """Yield a sentence for each model and survey: which way is nearest, and whether paraphrases vary less than that."""
+    for (model, survey), ways in sorted(_grouped(points).items()):
+        shared = _shared(ways)
+        asked = {w: found for w, found in ways.items() if w not in NULLS and np.isfinite(_mean(found, shared, "value"))}
+        if len(asked) < 2:
+            continue
+        first, *others = sorted(asked, key=lambda way: _mean(asked[way], shared, "value"))
+        best, next_best = (_mean(asked[way], shared, "value") for way in (first, others[0]))
+        spread = max(_mean(asked[way], shared, "spread") for way in (first, others[0]))
+        null = min(_mean(ways[way], shared, "value") for way in NULLS if way in ways)
+        nearest = sum(first == min(asked, key=lambda way: asked[way][code].value) for code in shared)
+        collapsed = sum(asked[first][code].collapsed for code in shared)
+        flat = f", collapsed in {collapsed}" if collapsed else ""
+        firm = "more" if next_best - best > spread else "less"
+        yield (
+            f"{model}, {survey}: {first} is nearest ({_number(best, survey)}, in {nearest} of {len(shared)} "
+            f"countries{flat}); {others[0]} is {_number(next_best - best, survey)} farther, {firm} than the spread "
+            f"over paraphrases ({_number(spread, survey)}). The better baseline has {_number(null, survey)}."
+        )
+
+
+Ways = Mapping[str, Mapping[str, Point]]
+
+
+def _grouped(points: Sequence[Point]) -> Mapping[tuple[str, str], Ways]:
+    groups: dict[tuple[str, str], dict[str, dict[str, Point]]] = defaultdict(lambda: defaultdict(dict))
+    for point in points:
+        groups[point.model, point.survey][point.way][point.country] = point
+    return groups
+
+
+def _shared(ways: Ways) -> list[str]:
+    """Return the countries in which every way that has any value has one."""
+    valued = [{code for code, p in found.items() if np.isfinite(p.value)} for found in ways.values()]
+    return sorted(set.intersection(*filter(None, valued))) if any(valued) else []
+
+
+def _mean(found: Mapping[str, Point], shared: Sequence[str], name: str) -> float:
+    """Compute the mean over the shared countries; infinite (sorted last) for a way without values."""
+    values = [getattr(found[code], name) for code in shared if code in found]
+    return float(np.mean(values)) if values and len(values) == len(shared) else float("inf")
+
+
+def _cell(point: Point | None, survey: str) -> str:
+    if point is None:
+        return ""
+    return _number(point.value, survey) + ("\\*" if point.collapsed and point.way not in NULLS else "")
+
+
+def _number(value: float, survey: str) -> str:
+    if not np.isfinite(value):
+        return "-"
+    return f"{value:,.0f}" if survey == "vsm13" else f"{value:.3f}"
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def main(folder: Path) -> None:
+    """Print the table and which way is nearest; \\* marks answers that are in effect one."""
+    points = read(folder)
+    click.echo(table(points))
+    for line in verdicts(points):
+        click.echo(f"- {line}")
+
+
+if __name__ == "__main__":
+    main()

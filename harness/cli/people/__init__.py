@@ -1,0 +1,1 @@
+"""Commands that compare a submission's personas with a survey's respondents."""

@@ -1,0 +1,85 @@
+"""The study of ways of asking: its sweep is one, and its table says what runs on a tiny model scored."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from culteval.harness.scoring.submission import load_submission
+from culteval.harness.sweeps.grid import cells, read_grid
+
+from ..command import invoked
+
+ROOT = Path(__file__).parents[2]
+SWEEP = ROOT / "benchmarks" / "elicitation.yaml"
+WAYS = {"none", "persona", "resident", "third_person", "language", "demonstrations", "none, shares stated", "forecast"}
+
+
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import elicitation
+
+    return elicitation
+
+
+def test_the_sweep_asks_every_way_in_every_country_the_survey_has():
+    grid = cells(read_grid(SWEEP), SWEEP)
+    asked = {}
+    for cell in grid:
+        way = cell.config.settings.get("elicitation", "persona" if cell.config.aligner == "icl" else "none")
+        asked.setdefault((cell.config.tasks, way), set()).add((cell.config.model, cell.config.country))
+    models = {"smollm2", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"}
+    for (tasks, way), found in asked.items():
+        countries = {"US", "CN", "SA", "IN", "DE"} - ({"SA"} if tasks[0].startswith("wvs") else set())
+        assert found == {(model, country) for model in models for country in countries}
+        assert tasks[0].endswith("_verbalized") == (way == "forecast") or way == "none"
+    ways = WAYS - {"none, shares stated"}
+    assert {way for tasks, way in asked} == ways
+
+
+def test_the_table_says_what_was_scored(study, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    grid = yaml.safe_load(SWEEP.read_text()) | {"models": [str(tiny())], "tasks": ["vsm13"], "countries": ["US", "DE"]}
+    grid["options"] = {"dtype": "float32", "threads": 1}
+    del grid["without"]
+    grid["aligners"] = ["naive", {"name": "icl", "grid": {"elicitation": ["persona", "third_person"]}},
+                        {"name": "naive", "tasks": ["vsm13_verbalized"]}]  # fmt: skip
+    Path("ways.yaml").write_text(yaml.safe_dump(grid))
+    invoked("sweep", "ways.yaml", "--workers", "1", "--quiet")
+    points = {(p.way, p.country): p for p in study.read(Path("ways"))}
+    assert {way for way, _ in points} == {
+        "none", "persona", "third_person", "none, shares stated", "constant", "uniform"
+    }  # fmt: skip
+    for folder in Path("ways").glob("vsm13-*"):
+        submission = load_submission(folder)
+        way = submission.manifest.aligner.settings.get("elicitation", "persona")
+        way = way if submission.manifest.aligner.name == "icl" else "none"
+        scores = {s.metric: s.value for s in submission.score() if (s.scoring, s.split) == ("expected", "heldout")}
+        point = points[way, submission.manifest.country]
+        assert (point.value, point.spread) == (scores["loss"], scores["loss_paraphrase_spread"])
+    silent = points["none, shares stated", "US"]  # a random model states no shares
+    assert silent.unread == 1 and silent.value != silent.value
+    # The middle of the scale has all indices at their constants: the loss is the sum of squares of the published
+    # United States from the means of the 62 countries (Hofstede 2015 and its site), as the task's README says.
+    assert points["constant", "US"].spread == 0 == points["uniform", "US"].spread
+    assert points["constant", "US"].value == pytest.approx(points["uniform", "US"].value)
+    text = study.table(list(points.values()))
+    rows = [line for line in text.splitlines() if "| vsm13 |" in line]
+    assert len(rows) == 6 and rows[-1].split("|")[3].strip() == "none, shares stated" and "100%" in rows[-1]
+    (verdict,) = study.verdicts(list(points.values()))
+    ways = ("none", "persona", "third_person")
+    means = {way: (points[way, "US"].value + points[way, "DE"].value) / 2 for way in ways}
+    assert f"{min(means, key=means.get)} is nearest ({min(means.values()):,.0f}, in" in verdict
+
+
+def test_a_difference_within_the_spread_is_said_to_be_less(study):
+    def point(way, value, spread):
+        return study.Point("m", "wvs", way, "US", value, spread, 0.0, False)
+
+    near = [point("persona", 0.30, 0.02), point("resident", 0.31, 0.01), point("constant", 0.25, 0.0)]
+    assert list(study.verdicts(near)) == [
+        "m, wvs: persona is nearest (0.300, in 1 of 1 countries); resident is 0.010 farther, less than the spread over "
+        "paraphrases (0.020). The better baseline has 0.250."
+    ]
+    far = [point("persona", 0.30, 0.002), point("resident", 0.31, 0.001), point("constant", 0.25, 0.0)]
+    assert "more than the spread" in next(study.verdicts(far))
