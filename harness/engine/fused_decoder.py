@@ -17,6 +17,7 @@ from .onednn import plus, silu, times
 from .tree_attention import Attention, Heads
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+MOST_GATED = 1 << 24  # bytes between the products of an MLP: enough rows to be fast, and little memory
 
 
 class Decoder:
@@ -64,8 +65,7 @@ class Decoder:
             if number + 1 == len(self.layers):
                 seen, x = seen[:, rows], x.view(population, new, dim)[:, rows].reshape(-1, dim)
             x = plus(layer.self_attn.o_proj, seen.reshape(len(x), -1), x)
-            normed = shared(_rms_norm(layer.post_attention_layernorm, x), layer.mlp.gate_proj)
-            x = plus(layer.mlp.down_proj, times(layer.mlp.up_proj, normed, silu(layer.mlp.gate_proj, normed)), x)
+            x = _mlp(layer, x)
         return _rms_norm(self.norm, x).view(population, -1, dim)
 
     def memory(self, population: int, rows: int, like: torch.Tensor) -> list[torch.Tensor]:
@@ -82,6 +82,16 @@ class Decoder:
         if hasattr(attention, "q_norm"):
             queries, keys = _rms_norm(attention.q_norm, queries), _rms_norm(attention.k_norm, keys)
         return _rotate(queries, cos, sin), torch.cat([_rotate(keys, cos, sin), values], dim=2)
+
+
+def _mlp(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    """Add the layer's gated MLP to its input (rows, dim), on a CPU some rows at a time."""
+    width = layer.mlp.down_proj.in_features * x.element_size()
+    rows = max(1, MOST_GATED // width) if x.device.type == "cpu" else len(x)
+    if len(x) > rows:
+        return torch.cat([_mlp(layer, part) for part in x.split(rows)])
+    normed = shared(_rms_norm(layer.post_attention_layernorm, x), layer.mlp.gate_proj)
+    return plus(layer.mlp.down_proj, times(layer.mlp.up_proj, normed, silu(layer.mlp.gate_proj, normed)), x)
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
