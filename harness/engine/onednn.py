@@ -84,6 +84,7 @@ class MappedHead(torch.nn.Module):
         if torch.is_grad_enabled() and x.requires_grad:
             return torch.cat([functional.linear(x, block) for block in blocks], -1)
         rows = x.reshape(-1, x.shape[-1])
+        trim()  # of what the layers left
         out = x.new_empty(len(rows), len(self.weight))
         for block, part in zip(blocks, out.split([len(block) for block in blocks], dim=1), strict=True):
             torch.mm(rows, block.t(), out=part)
@@ -107,7 +108,7 @@ def plus(layer: Any, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def _can_fuse(layer: Any) -> bool:
-    return isinstance(layer, PackedLinear) and not torch.is_grad_enabled()
+    return hasattr(layer, "then") and not torch.is_grad_enabled()
 
 
 def lacking() -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from culteval.errors import UnavailableError, UsageError
-from culteval.harness.engine import int8
+from culteval.harness.engine import int8, onednn
 from culteval.harness.engine.int8 import Int8Linear, largest_weight
 from culteval.harness.models.load import load_model, wrap_model
 from culteval.harness.registry import spec_path
@@ -57,19 +57,30 @@ def test_rows_do_not_depend_on_each_other():
     assert torch.equal(together[600:603], layer(x[600:603])) and torch.equal(together[9:10], layer(x[9:10]))
 
 
+def test_what_follows_a_product_is_computed_with_it():
+    torch.manual_seed(0)
+    layer, x, other = Int8Linear(torch.randn(24, 64), torch.randn(24)), torch.randn(2, 100, 64), torch.randn(2, 100, 24)
+    product = layer(x)
+    with torch.no_grad():
+        for given in (x, int8.shared(x, layer)):
+            assert torch.allclose(onednn.silu(layer, given), product * torch.sigmoid(product), atol=1e-5)
+            assert torch.allclose(onednn.times(layer, given, other), product * other, atol=1e-5)
+            assert torch.allclose(onednn.plus(layer, given, other), product + other, atol=1e-5)
+
+
 def test_the_largest_numbers_are_added_exactly():
     """Without instructions for int8, a product of numbers as large as these would be wrong by any amount."""
     most = largest_weight()
     assert most in (127, 64)
     for width in (64, 896, 4864):
         inputs = torch.full((130, width), 127, dtype=torch.int8)
-        product = torch._int_mm(inputs, torch.full((96, width), most, dtype=torch.int8).t())
+        product = int8.Product(torch.full((96, width), most, dtype=torch.int8), torch.ones(96))(inputs)
         assert (product == 127 * most * width).all()
 
 
 def test_a_torch_without_exact_products_is_named(monkeypatch):
     largest_weight.cache_clear()
-    monkeypatch.setattr(torch, "_int_mm", lambda a, b: torch.zeros(len(a), b.shape[1], dtype=torch.int32))
+    monkeypatch.setattr(int8.Product, "__call__", lambda self, inputs: torch.zeros(len(inputs), 256))
     with pytest.raises(UnavailableError, match=r"int8.*no exact int8 product"):
         largest_weight()
     largest_weight.cache_clear()
