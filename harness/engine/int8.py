@@ -45,7 +45,7 @@ class Int8Linear(torch.nn.Module):
         self.out_features, self.in_features = weight.shape
         self.rotation = _rotation(self.in_features)
         given = self.quantise(weight.detach().float(), largest_weight())
-        self.product = Product(given.numbers, given.scale.flatten())
+        self.numbers, self.scale = given.numbers.t(), given.scale.t()
         self.bias = None if bias is None else bias.detach().float()
 
     def quantise(self, x: torch.Tensor, most: int = LARGEST) -> Quantised:
@@ -87,27 +87,13 @@ class Int8Linear(torch.nn.Module):
             if torch.is_grad_enabled() and x.requires_grad:
                 raise UsageError("`dtype` int8 has no gradients. Use float32 or bfloat16 for this aligner.")
             x = self.quantise(x)
-        out = self.product(x.numbers)
+        sums = torch._int_mm(x.numbers, self.numbers)
+        out = sums.view(torch.float32)  # in the same memory
         for start in range(0, len(out), CHANGED):
             at = slice(start, start + CHANGED)
-            part = out[at].mul_(x.scale[at])
+            part = torch.mul(sums[at].float(), x.scale[at], out=out[at]).mul_(self.scale)
             change(part if self.bias is None else part.add_(self.bias), at)
         return out.view(*x.shape[:-1], self.out_features)
-
-
-class Product:
-    """Exact products of int8 inputs (rows, in) with int8 weights (out, in), times a scale (out,), in float32."""
-
-    def __init__(self, weights: torch.Tensor, scale: torch.Tensor) -> None:
-        self._packed = torch.ops.onednn.qlinear_prepack(weights, [1024, weights.shape[1]])
-        self._scale, self._zero = scale, torch.zeros(len(weights), dtype=torch.int64)
-
-    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Compute (rows, out); sums are in int32."""
-        result: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
-            *(inputs, 1.0, 0, self._packed, self._scale, self._zero, None, 1.0, 0, torch.float32, "none", [], "")
-        )
-        return result
 
 
 def shared(x: torch.Tensor, layer: Any) -> Any:
@@ -127,10 +113,10 @@ def largest_weight() -> int:
     for most in (LARGEST, LARGEST_WEIGHT):
         inputs, weights = (torch.full((256, 256), value, dtype=torch.int8) for value in (LARGEST, most))
         try:
-            products = [Product(sign * weights, torch.ones(256))(inputs) for sign in (1, -1)]
-        except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+            product = torch._int_mm(inputs, weights.t())
+        except (AttributeError, NotImplementedError, RuntimeError):
             break
-        if all((sign * product == 256 * LARGEST * most).all() for sign, product in zip((1, -1), products, strict=True)):
+        if (product == 256 * LARGEST * most).all() and (torch._int_mm(inputs, -weights.t()) == -product).all():
             return most
     raise UnavailableError(f"`dtype` int8: torch {torch.__version__} has no exact int8 product here. Use float32.")
 

@@ -161,13 +161,15 @@ def replace_linears(model: Any, kind: Callable[[torch.Tensor, torch.Tensor | Non
     # Without the layers themselves: a list of them would keep every replaced weight until the end.
     parents = [module for module in model.base_model.modules() if type(module) is not torch.nn.Linear]
     for parent in parents:
+        before = replaced
         for name, child in parent.named_children():
             # peft's attribute of a layer whose parameter LoRA changes: the parameter must be kept.
             if type(child) is torch.nn.Linear and not hasattr(parent, "parameter_name"):
                 setattr(parent, name, kind(child.weight, child.bias))
                 files.give_back(child.weight)
                 replaced += 1
-    trim()
+        if replaced > before:
+            trim()
     return replaced
 
 
