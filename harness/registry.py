@@ -36,6 +36,9 @@ _OWN = {
         "cma": "culteval.optimizers.cma:CovarianceAdaptationPrompt",
         "pso": "culteval.optimizers.pso:ParticleSwarmPrompt",
         "de": "culteval.optimizers.de:DifferentialEvolutionPrompt",
+        "steer": "culteval.optimizers.steer:Steer",
+        "sft": "culteval.optimizers.lora.aligner:SupervisedTuning",
+        "dpo": "culteval.optimizers.lora.aligner:PreferenceTuning",
         "clca": "culteval.optimizers.clca.aligner:CLCA",
     },
     "tasks": {

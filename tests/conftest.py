@@ -147,15 +147,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def tiny_cache(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder (``CULTEVAL_CACHE``) in which the embedded model is a tiny random one, whole by its manifest."""
+    """A cache folder (``CULTEVAL_CACHE``) in which every embedded model is a tiny random one, whole by its manifest."""
     import shutil
 
     from culteval.harness.models.converted import write_manifest
     from culteval.harness.models.embedded import EMBEDDED
 
-    cache, parts = tmp_path_factory.mktemp("cache"), EMBEDDED["smollm2"].parts
-    folder = shutil.copytree(tiny(), cache / "models" / f"smollm2-{parts.version}")
-    write_manifest(folder, parts.sha256, {"name": "tiny"})
+    cache = tmp_path_factory.mktemp("cache")
+    for name, model in EMBEDDED.items():
+        folder = shutil.copytree(tiny(), cache / "models" / f"{name}-{model.parts.version}")
+        write_manifest(folder, model.parts.sha256, {"name": "tiny"})
     return cache
 
 

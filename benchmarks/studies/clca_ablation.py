@@ -21,8 +21,8 @@ from culteval.harness.util.atomic_io import locked, write_json, write_text
 from culteval.optimizers.clca.commands import Workspace, flags_of_clca, planned, show_usage, usage_json
 from culteval.optimizers.clca.pipeline import Pipeline
 from culteval.optimizers.clca.settings import CLCASettings
-from culteval.optimizers.clca.training.adapter import size_of
 from culteval.optimizers.clca.training.train import LORA
+from culteval.optimizers.lora.adapter import size_of
 from culteval.tasks.countries import country as resolve
 from rich.console import Console
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from ...errors import UsageError
 from ...tasks.countries import name_of
 from ..registry import find
-from ..runs.config import RunConfig, read_assignments
+from ..runs.config import DEFAULT_MODEL, RunConfig, read_assignments
 from ..runs.cross_validation import RESULTS, Fold, cross_validate, draw
 from ..runs.plan import RunRequest, plan
 from ..util.command_help import GroupedCommand, option
@@ -40,7 +40,7 @@ _FIT, _FOLDS = "Alignment", "Cross-validation"  # headings of the help
     "--folds", type=click.IntRange(2, 100), default=5, show_default=True, group=_FOLDS, help="Folds of item groups."
 )
 @option("--seed", type=click.IntRange(0), default=0, show_default=True, group=_FOLDS, help="Seed of folds and fits.")
-@option("--model", default="smollm2", show_default=True, group="Model", help="Embedded model, folder, or hub id.")
+@option("--model", default=DEFAULT_MODEL, show_default=True, group="Model", help="Embedded model, folder, or hub id.")
 @option("--dtype", default="auto", show_default=True, group="Model", help="auto, float32, bfloat16, float16 or int8.")
 @option("--device", default="cpu", show_default=True, group="Model", help="cpu, cuda, cuda:1 ...")
 @option("--threads", type=click.IntRange(1), group="Model", help="Processor threads [default: all].")

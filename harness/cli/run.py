@@ -23,7 +23,7 @@ from ..registry import concrete, family, spec_of
 from ..report import tables as report
 from ..report.progress import verbosity
 from ..runs.answer_cache import answers_folder
-from ..runs.config import DEFAULT_BUDGET, read_assignments
+from ..runs.config import DEFAULT_BUDGET, DEFAULT_MODEL, read_assignments
 from ..runs.execute import FIGURE, execute
 from ..runs.folder import Run, read_config, read_usage
 from ..runs.plan import RunRequest, plan
@@ -37,7 +37,7 @@ COMPANIONS = ("naive", "icl", "random")
 
 _FIRST, _MODEL, _ALIGN, _ASK, _OUT = "First run", "Model", "Alignment", "Questions and scoring", "Output"
 
-_MODELS = "Embedded model [smollm2], folder, hub id, ollama:NAME, openai-chat:NAME."
+_MODELS = f"Embedded model [{DEFAULT_MODEL}], folder, hub id, ollama:NAME, openai-chat:NAME."
 _BUDGET = f"Survey evaluations of a search [default: {DEFAULT_BUDGET}]."
 _CHAT = "system, template, thinking_tokens, template variables."
 _RUNS = "Folder of runs [default: culteval-runs]."
@@ -47,7 +47,7 @@ _RUNS = "Folder of runs [default: culteval-runs]."
 @option("--aligner", required=True, metavar="NAME", group=_FIRST, help="Aligner (culteval ls aligners).")
 @option("--task", "tasks", multiple=True, required=True, metavar="NAME", group=_FIRST, help="Task; repeatable.")
 @option("--country", metavar="NAME", group=_FIRST, help="Name or code [default: that of --fit, or of the task].")
-@option("--model", default="smollm2", metavar="NAME", group=_FIRST, help=_MODELS)
+@option("--model", default=DEFAULT_MODEL, metavar="NAME", group=_FIRST, help=_MODELS)
 @option("--budget", type=click.IntRange(0), default=DEFAULT_BUDGET, metavar="N", group=_FIRST, help=_BUDGET)
 @option("--revision", metavar="NAME", group=_MODEL, help="Revision of a hub model.")
 @option("--adapter", type=click.Path(file_okay=False), metavar="FOLDER", group=_MODEL, help="LoRA or prompt tuning.")

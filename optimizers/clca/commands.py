@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ...harness.cli.options import endpoint_of, endpoint_options, load, terminal
 from ...harness.providers.response_log import Usage, usage_of
-from ...harness.runs.config import RunConfig, read_assignments
+from ...harness.runs.config import DEFAULT_MODEL, RunConfig, read_assignments
 from ...harness.runs.execute import USAGE
 from ...harness.runs.folder import same_model
 from ...harness.runs.load_model import load_other
@@ -37,7 +37,7 @@ _HELP = {
 }
 _FLAGS = (
     click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="A setting of the aligner clca."),
-    click.option("--model", default="smollm2", show_default=True, help="Embedded model, folder, or hub id."),
+    click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Embedded model, folder, or hub id."),
     click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16."),
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ..."),
     click.option("--threads", type=click.IntRange(1), help="Processor threads [default: all]."),

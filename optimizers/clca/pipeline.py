@@ -19,6 +19,8 @@ import numpy as np
 from ...errors import RunError
 from ...harness.report.plots import drawing
 from ...harness.util.atomic_io import replacing, write_json
+from ..lora.adapter import size_of
+from ..lora.training import Tell
 from .dialogues.dialogue import Dialogue, read_dialogues, save_dataset, write_dialogues
 from .dialogues.dialogue_filter import Decision, check, decide, judge, said, tally
 from .dialogues.intents import with_intents
@@ -28,10 +30,9 @@ from .dialogues.scenarios import Scenario, adapted, place_of
 from .dialogues.simulate import Playing, begin, play_round, round_seeds
 from .rows import read_rows, write_rows
 from .settings import CLCASettings
-from .training.adapter import size_of
 from .training.examples import examples, unrelated
 from .training.train import LORA, Point, train
-from .writer import Style, Tell, Writer
+from .writer import Style, Writer
 
 if TYPE_CHECKING:
     from ...harness.models.local import LanguageModel

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .writer import LocalWriter, Message, Style, Tell, Writer
+from ..lora.training import Tell
+from .writer import LocalWriter, Message, Style, Writer
 
 if TYPE_CHECKING:
     from ...harness.providers.model import ApiModel

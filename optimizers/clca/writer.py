@@ -116,8 +116,6 @@ def merged(chat: Iterable[Message]) -> list[Message]:
     return found
 
 
-Tell = Callable[[str, int, int], None]
-"""Called with the current activity, the number done, and the total."""
 Heard = Callable[[int, int], None]
 """Called with the number done and the total."""
 PART = 40  # chats per progress report

@@ -8,7 +8,6 @@ import pytest
 from click.testing import CliRunner
 from culteval.errors import RunError, UsageError
 from culteval.harness.alignment.budget import Budget
-from culteval.harness.alignment.checkpoint import Checkpoint
 from culteval.harness.alignment.objective import fit_objective
 from culteval.harness.cli.main import cli
 from culteval.harness.models.aligned import AlignedModel
@@ -21,6 +20,8 @@ from culteval.optimizers.spaces import SpaceSettings, lay_space
 from culteval.tasks.countries import country
 from culteval.tasks.measure import MeasureOptions
 from safetensors.torch import load_file, save_file
+
+from ..memory_checkpoint import Memory
 
 SMALL = {
     "random": ["tokens=3"],
@@ -49,26 +50,6 @@ VARIANTS = {
     "descent from the persona": ("gd", ["tokens=12", "start=persona", "rate=0.3"]),
 }
 CASES = {name: (name, flags) for name, flags in SMALL.items()} | VARIANTS
-
-
-class Memory(Checkpoint):
-    """A checkpoint in memory; ``stop`` raises after so many saves, as a kill would."""
-
-    def __init__(self, budget, state=None, stop=None):
-        self.budget, self.kept, self.stop, self.saves, self.best = budget, state, stop, 0, []
-
-    def load(self):
-        if self.kept is None:
-            return None
-        self.budget.restore(self.kept[1])
-        return {key: np.array(value) for key, value in self.kept[0].items()}
-
-    def save(self, state, best):
-        self.kept = ({key: np.array(value) for key, value in state.items()}, self.budget.state())
-        self.saves += 1
-        self.best.append(best)
-        if self.saves == self.stop:
-            raise KeyboardInterrupt
 
 
 def objective_of(name="vsm13", scoring="expected", code="SA"):
@@ -150,7 +131,7 @@ def spoiled(tiny, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["naive", "icl", "random_prefix", *SMALL])
+@pytest.mark.parametrize("name", ["naive", "icl", "random_prefix", "steer", "sft", "dpo", *SMALL])
 def test_a_weight_that_is_not_a_number_is_told_in_a_line(name, spoiled, tmp_path):
     given = ["run", "--aligner", name, "--task", "vsm13", "--model", str(spoiled), "--dtype", "float32", "--no-compare"]
     given += ["--threads", "1", "--budget", "14", "--out", str(tmp_path / "runs")]

@@ -5,26 +5,21 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ....errors import RunError
+from ...lora import adapter
+from ...lora.training import Tell, last_whole, micro_batch, progress, seeded
 from ..settings import CLCASettings
-from ..writer import Tell
-from . import adapter
 from .examples import IGNORED, Example
 
 if TYPE_CHECKING:
     from ....harness.models.local import LanguageModel
 
-# Tokens of one forward and backward pass, which bound the memory; a batch is divided into several. On a processor two
-# padded examples at once take longer than one after the other.
-MICRO_TOKENS = 512
 LORA, _CHECKPOINTS = "lora", "checkpoints"
 
 
@@ -69,7 +64,7 @@ def train(
         raise RunError("clca: no dialogue was kept, so there is nothing to learn from. See decisions.jsonl.")
     learned, left = divide(examples, settings.heldout, np.random.default_rng(seed))
     checkpoints = folder / _CHECKPOINTS
-    with model.at_work(), _seeded(seed):
+    with model.at_work(), seeded(seed):
         try:
             tuned = adapter.attached(model.fresh(), settings)
         except ValueError as error:
@@ -80,10 +75,10 @@ def train(
             train_dataset=_rows(learned),
             eval_dataset=_rows(left) if left else None,
             data_collator=_Padding(_pad(model.tokenizer), picks(model.model)),
-            callbacks=[_progress(tell), *([EarlyStoppingCallback(settings.patience)] if left else [])],
+            callbacks=[progress(tell), *([EarlyStoppingCallback(settings.patience)] if left else [])],
         )
         trainer.remove_callback(PrinterCallback)
-        last = _last_whole(checkpoints)
+        last = last_whole(checkpoints)
         if last and _stopped_early(last, settings.patience):
             trainer.state = _take_best(tuned, last)
         else:
@@ -95,17 +90,6 @@ def train(
     tokens = round(trainer.state.epoch * sum(len(each.ids) for each in learned))
     shutil.rmtree(checkpoints, ignore_errors=True)
     return Trained(points, tokens)
-
-
-def _last_whole(checkpoints: Path) -> Path | None:
-    """Find the last complete checkpoint, and remove an incomplete one after an interruption."""
-    whole: dict[int, Path] = {}
-    for path in checkpoints.glob("checkpoint-*"):
-        try:
-            whole[int(json.loads((path / "trainer_state.json").read_bytes())["global_step"])] = path
-        except (OSError, ValueError, KeyError):
-            shutil.rmtree(path)
-    return whole[max(whole)] if whole else None
 
 
 def _stopped_early(checkpoint: Path, patience: int) -> bool:
@@ -133,9 +117,7 @@ def _arguments(
     from transformers import TrainingArguments
 
     longest = max(len(each.ids) for each in learned)
-    micro = max(1, min(settings.batch, MICRO_TOKENS // longest))
-    while settings.batch % micro:
-        micro -= 1
+    micro = micro_batch(settings.batch, longest)
     steps = -(-len(learned) // settings.batch) * settings.epochs
     often = max(1, steps // (4 * settings.epochs))
     arguments = TrainingArguments(
@@ -209,21 +191,6 @@ def _pad(tokenizer: Any) -> int:
     return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
 
 
-def _progress(tell: Tell) -> Any:
-    from transformers import TrainerCallback
-
-    class Progress(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            tell("training", state.global_step, state.max_steps)
-
-        on_step_end = on_train_begin
-
-        def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # also called at an early stop
-            tell("training", state.max_steps, state.max_steps)
-
-    return Progress()
-
-
 def _points(history: Sequence[dict[str, float]]) -> list[Point]:
     found = []
     for line in history:
@@ -231,14 +198,3 @@ def _points(history: Sequence[dict[str, float]]) -> list[Point]:
             if key in line:
                 found.append(Point(int(line["step"]), float(line[key]), left))
     return found
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed torch's own generator within a block, restore it afterwards, and suppress libraries' warnings."""
-    import torch
-
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the libraries, about each other
-        torch.manual_seed(seed)
-        yield

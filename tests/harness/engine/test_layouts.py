@@ -43,7 +43,7 @@ def plain(model):
 def in_transformers(folder, model, prompts, soft):
     """Option log-likelihoods, prompt by prompt, of the first option tokens; unpadded, by transformers alone."""
     other = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    encoded = model._tokenised(prompts, "")
+    encoded = model.tokenised(prompts, "")
     rows = []
     for context, options in zip(encoded.contexts, encoded.options, strict=True):
         embeds = torch.cat([torch.from_numpy(soft), other.get_input_embeddings()(torch.tensor([context]))], dim=1)

@@ -140,7 +140,7 @@ def test_a_cached_model_imports_nothing_heavy(cache):
     converted.write_manifest(folder, EMBEDDED["smollm2"].parts.sha256, {})
     folder.chmod(0o555)
     code = (
-        "import sys; from culteval.harness.models.embedded import fetch; print(fetch());"
+        "import sys; from culteval.harness.models.embedded import fetch; print(fetch('smollm2'));"
         "sys.exit(', '.join({'torch', 'transformers', 'rich', 'filelock', 'gguf'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

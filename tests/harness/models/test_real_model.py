@@ -94,7 +94,7 @@ def test_stock_lm_eval_gives_the_adapter_s_indices(run):
 
     from ...tasks.test_lm_eval_hooks import METRICS, lm_eval
 
-    theirs = lm_eval(fetch(), "vsm13", chat=True, peft=Path(run["run"]) / "adapter")
+    theirs = lm_eval(fetch("smollm2"), "vsm13", chat=True, peft=Path(run["run"]) / "adapter")
     wanted = {"aligner": "de", "split": "heldout", "scoring": "expected"}
     mine = {row["metric"]: row["value"] for row in run["scores"] if wanted.items() <= row.items()}
     for metric in METRICS:

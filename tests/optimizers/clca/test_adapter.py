@@ -12,9 +12,9 @@ from culteval.harness.engine.tokenize import encode
 from culteval.harness.models.load import load_model
 from culteval.harness.registry import spec_of
 from culteval.optimizers.clca.settings import CLCASettings
-from culteval.optimizers.clca.training import adapter
 from culteval.optimizers.clca.training import examples as ex
 from culteval.optimizers.clca.training import train as module
+from culteval.optimizers.lora import adapter
 from culteval.tasks.prompts import render
 from safetensors.torch import load_file
 

@@ -5,16 +5,37 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from ....harness.util.atomic_io import replacing, write_json
-from ..settings import CLCASettings
+from ...harness.util.atomic_io import replacing, write_json
 
 SIZE = "size.json"  # beside the adapter's own files
 _NAME = "default"  # peft's default name of an adapter
 
 
-def attached(base: Any, settings: CLCASettings) -> Any:
+class LoraSettings(Protocol):
+    """The settings of an adapter: LoRA of ``rank`` and ``alpha`` with ``dropout`` on ``modules``.
+
+    With ``save_embeddings`` head and embeddings are trained in full too.
+    """
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def alpha(self) -> float: ...
+
+    @property
+    def dropout(self) -> float: ...
+
+    @property
+    def modules(self) -> tuple[str, ...]: ...
+
+    @property
+    def save_embeddings(self) -> bool: ...
+
+
+def attached(base: Any, settings: LoraSettings) -> Any:
     """Attach a new adapter to a transformers model with peft; all trained weights are in float32.
 
     Raises:
@@ -43,7 +64,7 @@ def save(tuned: Any, folder: Path) -> None:
     for original, copy in _whole(tuned):
         copy.to(original.weight.dtype)
     with replacing(folder) as temporary:
-        tuned.save_pretrained(str(temporary))
+        tuned.save_pretrained(str(temporary), selected_adapters=[_NAME])  # without the reference of a trainer
         write_json(temporary / SIZE, size)
 
 

@@ -1,0 +1,247 @@
+"""LoRA trained on the prompts of a task by trl: supervised fine-tuning and direct preference optimisation."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import time
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from ...errors import CheckpointError, RunError, UsageError
+from ...harness.alignment.aligner import Aligner, Settings
+from ...harness.alignment.budget import Budget
+from ...harness.alignment.checkpoint import Checkpoint
+from ...harness.alignment.evaluator import require_budget
+from ...harness.alignment.objective import Objective
+from ...harness.models.aligned import AlignedModel
+from ...harness.models.base import PASSES
+from ..preferences import Pair, in_batches, preference_pairs
+from . import adapter
+from .training import last_whole, micro_batch, progress, seeded
+
+if TYPE_CHECKING:
+    from ...harness.models.local import LanguageModel
+
+FOLDER, LORA, CHECKPOINTS = "lora", "adapter", "checkpoints"
+SAVES = 4  # checkpoints a run
+
+
+class TuningSettings(Settings):
+    """The settings of LoRA training on a task.
+
+    LoRA of ``rank`` and ``alpha`` with ``dropout`` on ``modules``, at a learning ``rate`` that falls linearly to zero;
+    ``batch`` prompts a step. The budget decides the number of steps.
+    """
+
+    rank: int = Field(8, ge=1, le=512)
+    alpha: float = Field(16, gt=0, le=10_000)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    modules: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], ...] = Field(("q_proj", "v_proj"), min_length=1)
+    batch: int = Field(8, ge=1, le=10_000)
+    rate: float = Field(1e-3, gt=0, le=1)
+
+    @property
+    def save_embeddings(self) -> bool:
+        """Head and embeddings stay frozen."""
+        return False
+
+
+class Tuned(Aligner):
+    """An aligner that trains LoRA by a trainer of trl; subclasses choose the trainer and its rows."""
+
+    Settings: ClassVar = TuningSettings
+    settings: TuningSettings
+    per_prompt: ClassVar[int]  # item forwards of one prompt in a step
+
+    @abstractmethod
+    def trainer(self, tuned: Any, tokenizer: Any, pairs: list[Pair], common: dict[str, Any]) -> Any:
+        """Return the trainer of the rows ``pairs``; ``common`` are the arguments of every trainer."""
+
+    @abstractmethod
+    def tokens(self, pair: Pair) -> int:
+        """Return the tokens read for a row, forward and backward."""
+
+    @property
+    def _step(self) -> int:
+        return self.per_prompt * self.settings.batch
+
+    def check(self, objective: Objective, budget: Budget) -> None:
+        """Raise UsageError unless the budget pays for one step."""
+        require_budget(self._step, "step", budget)
+
+    def align(
+        self,
+        model: LanguageModel,
+        objective: Objective,
+        budget: Budget,
+        rng: np.random.Generator,
+        checkpoint: Checkpoint,
+    ) -> AlignedModel:
+        """Train as many steps as the budget pays for; an interrupted training resumes from its last checkpoint.
+
+        Raises:
+            UsageError: the model carries an adapter, or is in int8. RunError: no such modules, or a loss that is not a
+                number.
+        """
+        from transformers import PrinterCallback
+
+        self.check(objective, budget)
+        if model.info.adapter_sha256:
+            raise UsageError("`adapter`: this aligner trains an adapter of its own; run it without `adapter`.")
+        folder, steps = Path(checkpoint.folder) / FOLDER, budget.total // self._step
+        pairs = preference_pairs(model, objective)
+        rows = [pairs[row] for row in in_batches(len(pairs), steps * self.settings.batch, rng)]
+        state = checkpoint.load()
+        if state is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif int(state["step"]) == steps and (folder / LORA).is_dir():
+            return AlignedModel(model, lora=folder / LORA)
+        with model.at_work(), seeded(int(rng.integers(1 << 31))):
+            try:
+                tuned = adapter.attached(model.fresh(), self.settings)
+            except ValueError as error:
+                raise RunError(f"{str(error).splitlines()[0][:200]} (`settings` modules).") from None
+            common = self._arguments(folder / CHECKPOINTS, rows, steps, model.model.device.type)
+            trainer = self.trainer(tuned, copy.deepcopy(model.tokenizer), rows, common)
+            meter = _Meter(budget, checkpoint, [self.tokens(row) for row in rows], self.settings.batch, self._step)
+            trainer.remove_callback(PrinterCallback)
+            trainer.add_callback(meter.callback())
+            trainer.add_callback(progress(checkpoint.progress))
+            last = last_whole(folder / CHECKPOINTS)
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+            adapter.save(tuned, folder / LORA)
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        return AlignedModel(model, lora=folder / LORA)
+
+    def _arguments(self, folder: Path, rows: list[Pair], steps: int, device: str) -> dict[str, Any]:
+        longest = max(len(row.prompt) + max(len(row.chosen), len(row.rejected)) for row in rows)
+        micro = micro_batch(self.settings.batch, longest)
+        return {
+            "output_dir": str(folder),
+            "per_device_train_batch_size": micro,
+            "gradient_accumulation_steps": self.settings.batch // micro,
+            "max_steps": steps,
+            "learning_rate": self.settings.rate,
+            "train_sampling_strategy": "sequential",  # rows are drawn already
+            "save_strategy": "steps",
+            "save_steps": max(1, -(-steps // SAVES)),
+            "save_total_limit": 2,
+            "logging_steps": 1,
+            "logging_nan_inf_filter": False,
+            "disable_tqdm": True,
+            "report_to": [],
+            "use_cpu": device == "cpu",
+            "bf16": False,  # the model has its dtype already
+            "gradient_checkpointing": False,
+            "max_length": None,
+        }
+
+
+class SupervisedTuning(Tuned):
+    """Supervised fine-tuning of LoRA on the option nearest to the country's figure."""
+
+    summary: ClassVar = "LoRA fine-tuned on the option nearest to the country's figure (SFT, trl)"
+    per_prompt: ClassVar = PASSES
+
+    def tokens(self, pair: Pair) -> int:
+        """Return the tokens of prompt and option, three times."""
+        return PASSES * (len(pair.prompt) + len(pair.chosen))
+
+    def trainer(self, tuned: Any, tokenizer: Any, pairs: list[Pair], common: dict[str, Any]) -> Any:
+        """Return trl's ``SFTTrainer``; the loss is that of the option's tokens."""
+        from datasets import Dataset
+        from trl import SFTConfig, SFTTrainer
+
+        rows = [
+            {"input_ids": one.prompt + one.chosen, "labels": [-100] * len(one.prompt) + one.chosen} for one in pairs
+        ]
+        return SFTTrainer(
+            model=tuned, args=SFTConfig(**common), train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+        )
+
+
+class PreferenceSettings(TuningSettings):
+    """The settings of ``TuningSettings``, and ``beta``, the weight of staying near the model as it was."""
+
+    beta: float = Field(0.1, gt=0, le=100)
+
+
+class PreferenceTuning(Tuned):
+    """Direct preference optimisation of LoRA: the option nearest to the country's figure above the farthest one."""
+
+    Settings: ClassVar = PreferenceSettings
+    summary: ClassVar = "LoRA by direct preference optimisation, nearest above farthest option (DPO, trl)"
+    settings: PreferenceSettings
+    per_prompt: ClassVar = 2 * (PASSES + 1)  # both options, forward and backward, and by the model as it was
+
+    def tokens(self, pair: Pair) -> int:
+        """Return the tokens of both texts, each read four times."""
+        return (PASSES + 1) * (2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected))
+
+    def trainer(self, tuned: Any, tokenizer: Any, pairs: list[Pair], common: dict[str, Any]) -> Any:
+        """Return trl's ``DPOTrainer``; the model as it was is the one without the adapter."""
+        from datasets import Dataset
+        from trl import DPOConfig, DPOTrainer
+
+        class TokenisedDPOTrainer(DPOTrainer):
+            """A trainer of rows that are token ids already: trl would put its own special tokens around them."""
+
+            def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+                return dataset
+
+        rows = [{"prompt_ids": one.prompt, "chosen_ids": one.chosen, "rejected_ids": one.rejected} for one in pairs]
+        return TokenisedDPOTrainer(
+            model=tuned,
+            args=DPOConfig(beta=self.settings.beta, **common),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+        )
+
+
+class _Meter:
+    """Charges every step of a trainer to the budget, and saves the budget with each of the trainer's checkpoints."""
+
+    def __init__(self, budget: Budget, checkpoint: Checkpoint, tokens: list[int], batch: int, step: int) -> None:
+        """Set up a meter; ``tokens`` are those of each row, ``step`` the item forwards of a step of ``batch`` rows."""
+        self.budget, self.checkpoint, self.step = budget, checkpoint, step
+        self.tokens = np.concatenate([[0], np.cumsum(tokens)[batch - 1 :: batch]])  # after each step
+        self.done, self.started = 0, time.perf_counter()
+
+    def record(self, steps: int) -> None:
+        """Record the tokens and seconds since the last record, after ``steps`` steps in all."""
+        self.budget.record(int(self.tokens[steps] - self.tokens[self.done]), self.started)
+        self.done, self.started = steps, time.perf_counter()
+
+    def callback(self) -> Any:
+        """Make the trainer's callback."""
+        from transformers import TrainerCallback
+
+        meter = self
+
+        class Charge(TrainerCallback):
+            def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                spent = state.global_step * meter.step
+                if spent < meter.budget.spent:
+                    raise CheckpointError("the saved training does not match its budget. Start over with `fresh`.")
+                meter.budget.spend(spent - meter.budget.spent)
+                meter.budget.tokens = int(meter.tokens[state.global_step])
+                meter.done, meter.started = state.global_step, time.perf_counter()
+
+            def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                meter.budget.spend(meter.step)
+
+            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+                if "loss" in (logs or {}) and not np.isfinite(float(logs["loss"])):
+                    raise RunError("the training loss is not a number. Try `dtype` float32, or a lower rate.")
+
+            def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                meter.record(state.global_step)
+                losses = [line["loss"] for line in state.log_history if "loss" in line]
+                meter.checkpoint.save({"step": np.array(state.global_step)}, float(losses[-1]) if losses else np.inf)
+
+        return Charge()

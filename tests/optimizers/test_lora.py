@@ -1,0 +1,136 @@
+"""LoRA trained on a task, by supervised fine-tuning and by direct preference optimisation."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from culteval.errors import CheckpointError, RunError, UsageError
+from culteval.harness.alignment.budget import Budget
+from culteval.harness.alignment.objective import fit_objective
+from culteval.harness.registry import find, spec_of
+from culteval.optimizers.preferences import in_batches, nearest_and_farthest
+from culteval.tasks.countries import country
+from culteval.tasks.measure import MeasureOptions
+
+from ..memory_checkpoint import Memory
+
+STEP = {"sft": 3, "dpo": 8}  # item forwards of a prompt
+BOTH = pytest.mark.parametrize("name", STEP)
+
+
+@pytest.fixture(scope="module")
+def objective():
+    return fit_objective(spec_of("vsm13"), country("US"), "expected", MeasureOptions(), 0, 0)
+
+
+def train(name, model, objective, folder, steps, stop=None, kept=None, **settings):
+    settings = {"batch": 4, "rate": 0.02} | settings
+    checkpoint = Memory(Budget(steps * settings["batch"] * STEP[name] + 1, 24), kept, stop)
+    checkpoint.folder = folder
+    kind = find("aligners", name)
+    aligned = kind(kind.Settings(**settings)).align(
+        model, objective, checkpoint.budget, np.random.default_rng(3), checkpoint
+    )
+    return aligned, checkpoint
+
+
+def weights(aligned):
+    return (aligned.lora / "adapter_model.safetensors").read_bytes()
+
+
+def first_rows(objective, count):
+    """The prompts of the first step, as the aligner draws them."""
+    return in_batches(len(objective.prompts), count, np.random.default_rng(3))
+
+
+@BOTH
+def test_what_is_trained_becomes_likelier_at_the_cost_of_the_budget(name, load, objective, tmp_path):
+    model = load("qwen2", True)
+    aligned, checkpoint = train(name, model, objective, tmp_path, steps=12)
+    near, far = nearest_and_farthest(objective)
+    rows = np.arange(len(near))
+    before, after = (one.answer(objective.prompts).probs[0] for one in (model, aligned))
+    if name == "sft":  # what preference optimisation raises is the ratio of the two
+        assert np.log(after[rows, near]).mean() > np.log(before[rows, near]).mean() + 0.05
+    ratio = np.log(after[rows, near] / after[rows, far]) - np.log(before[rows, near] / before[rows, far])
+    assert ratio.mean() > 0.1
+    assert checkpoint.budget.spent == 12 * 4 * STEP[name] and checkpoint.budget.left == 1
+    encoded, drawn = model.tokenised(objective.prompts), first_rows(objective, 48)
+    chosen = sum(len(encoded.contexts[row]) + len(encoded.options[row][near[row]]) for row in drawn)
+    rejected = sum(len(encoded.contexts[row]) + len(encoded.options[row][far[row]]) for row in drawn)
+    assert checkpoint.budget.tokens == (3 * chosen if name == "sft" else 4 * (chosen + rejected))
+    assert sorted(path.name for path in aligned.lora.iterdir() if path.is_dir()) == []
+
+
+@BOTH
+def test_the_first_loss_is_the_published_one(name, load, tiny, objective, tmp_path):
+    """Cross-entropy of the options by stock transformers; log 2 where the model is still the reference."""
+    from transformers import AutoModelForCausalLM
+
+    model = load("llama", True)
+    _, checkpoint = train(name, model, objective, tmp_path, steps=1)
+    if name == "dpo":
+        assert checkpoint.best == [pytest.approx(math.log(2), abs=1e-5)]
+        return
+    theirs, encoded = AutoModelForCausalLM.from_pretrained(tiny()).eval(), model.tokenised(objective.prompts)
+    near, logs = nearest_and_farthest(objective)[0], []
+    for row in first_rows(objective, 4):
+        context, option = encoded.contexts[row], encoded.options[row][near[row]]
+        with torch.no_grad():
+            predicted = theirs(torch.tensor([context + option])).logits[0].log_softmax(-1)
+        logs += [float(predicted[len(context) - 1 + place, token]) for place, token in enumerate(option)]
+    assert checkpoint.best == [pytest.approx(-np.mean(logs), rel=1e-4)]
+
+
+@BOTH
+def test_stopped_anywhere_it_ends_the_same(name, load, objective, tmp_path):
+    model = load("llama", True)
+    whole, plain = train(name, model, objective, tmp_path / "whole", steps=8, dropout=0.1)
+    for stop in (1, 3):
+        folder = tmp_path / str(stop)
+        kept = Memory(None, stop=stop)
+        with pytest.raises(KeyboardInterrupt):
+            kept = Memory(Budget(8 * 4 * STEP[name] + 1, 24), stop=stop)
+            kept.folder = folder
+            kind = find("aligners", name)
+            kind(kind.Settings(batch=4, rate=0.02, dropout=0.1)).align(
+                model, objective, kept.budget, np.random.default_rng(3), kept
+            )
+        resumed, again = train(name, model, objective, folder, steps=8, kept=kept.kept, dropout=0.1)
+        assert weights(resumed) == weights(whole)
+        assert (again.budget.spent, again.budget.tokens) == (plain.budget.spent, plain.budget.tokens)
+    again, checkpoint = train(name, model, objective, tmp_path / "whole", steps=8, kept=plain.kept, dropout=0.1)
+    assert weights(again) == weights(whole) and checkpoint.saves == 0  # ended before: nothing is trained again
+    ahead = ({"step": np.array(1)}, plain.kept[1])
+    with pytest.raises(CheckpointError, match="does not match its budget"):
+        train(name, model, objective, tmp_path / "new", steps=8, kept=ahead)
+
+
+def test_stock_peft_gives_the_same_answers(load, tiny, objective, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = load("llama", True)
+    aligned, _ = train("dpo", model, objective, tmp_path, steps=4)
+    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny()), aligned.lora).eval()
+    encoded, probs = model.tokenised(objective.prompts), aligned.answer(objective.prompts).probs[0]
+    for row in range(0, len(encoded.contexts), 7):
+        with torch.no_grad():
+            logits = theirs(torch.tensor([encoded.contexts[row]])).logits[0, -1]
+        wanted = logits[[ids[0] for ids in encoded.options[row]]].softmax(-1).numpy()
+        np.testing.assert_allclose(probs[row][: len(wanted)], wanted, atol=1e-4)
+
+
+def test_rows_are_drawn_without_repeats_in_a_round():
+    drawn = in_batches(5, 12, np.random.default_rng(0))
+    assert sorted(drawn[:5]) == sorted(drawn[5:10]) == list(range(5)) and len(drawn) == 12
+    assert drawn[:5].tolist() != drawn[5:10].tolist()
+
+
+def test_what_cannot_be_trained_is_refused(load, objective, tmp_path):
+    with pytest.raises(RunError, match="modules"):
+        train("sft", load("llama", True), objective, tmp_path, steps=1, modules=("c_attn",))
+    kind = find("aligners", "sft")
+    with pytest.raises(UsageError, match="one step costs 1 survey"):
+        kind(kind.Settings(batch=8)).check(objective, Budget(23, 24))
