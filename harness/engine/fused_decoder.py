@@ -17,6 +17,7 @@ from .onednn import plus, silu, times
 from .tree_attention import Attention, Heads
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+MOST_GATED = 1 << 24  # bytes between the products of an MLP: enough rows to be fast, and little memory
 
 
 class Decoder:
@@ -55,23 +56,35 @@ class Decoder:
         cos, sin = cos[:, :, None], sin[:, :, None]
         x = embeds.reshape(-1, dim)
         for number, layer in enumerate(self.layers):
-            normed = _rms_norm(layer.input_layernorm, x).view(population, new, dim)
-            queries, kv = self._project(layer.self_attn, normed, cos, sin)
-            if memory is not None:
-                memory[number][:, start : start + new] = kv
-                kv = memory[number]
-            seen = attention(queries, kv, self.heads)
+            cache = None if memory is None else memory[number]
+            seen = self._attend(layer, x.view(population, new, dim), (cos, sin), attention, cache, start)
             if number + 1 == len(self.layers):
                 seen, x = seen[:, rows], x.view(population, new, dim)[:, rows].reshape(-1, dim)
             x = plus(layer.self_attn.o_proj, seen.reshape(len(x), -1), x)
-            normed = shared(_rms_norm(layer.post_attention_layernorm, x), layer.mlp.gate_proj)
-            x = plus(layer.mlp.down_proj, times(layer.mlp.up_proj, normed, silu(layer.mlp.gate_proj, normed)), x)
+            del seen  # the products of the MLP need the memory
+            x = _mlp(layer, x)
         return _rms_norm(self.norm, x).view(population, -1, dim)
 
     def memory(self, population: int, rows: int, like: torch.Tensor) -> list[torch.Tensor]:
         """Allocate a KV cache of ``rows`` rows, one tensor (population, rows, 2 x key heads, width) per layer."""
         shape = (population, rows, 2 * self.heads.keys, self.heads.width)
         return [torch.empty(shape, dtype=like.dtype, device=like.device) for _ in self.layers]
+
+    def _attend(
+        self,
+        layer: Any,
+        x: torch.Tensor,
+        rotation: tuple[torch.Tensor, torch.Tensor],
+        attention: Attention,
+        cache: torch.Tensor | None,
+        start: int,
+    ) -> torch.Tensor:
+        """Compute what each row of (population, new, dim) sees, (population, new, query heads, width)."""
+        queries, kv = self._project(layer.self_attn, _rms_norm(layer.input_layernorm, x), *rotation)
+        if cache is not None:
+            cache[:, start : start + x.shape[1]] = kv
+            kv = cache
+        return attention(queries, kv, self.heads)
 
     def _project(
         self, attention: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
@@ -82,6 +95,16 @@ class Decoder:
         if hasattr(attention, "q_norm"):
             queries, keys = _rms_norm(attention.q_norm, queries), _rms_norm(attention.k_norm, keys)
         return _rotate(queries, cos, sin), torch.cat([_rotate(keys, cos, sin), values], dim=2)
+
+
+def _mlp(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    """Add the layer's gated MLP to its input (rows, dim), on a CPU some rows at a time."""
+    width = layer.mlp.down_proj.in_features * x.element_size()
+    rows = max(1, MOST_GATED // width) if x.device.type == "cpu" else len(x)
+    if len(x) > rows:
+        return torch.cat([_mlp(layer, part) for part in x.chunk(-(-len(x) // rows))])
+    normed = shared(_rms_norm(layer.post_attention_layernorm, x), layer.mlp.gate_proj)
+    return plus(layer.mlp.down_proj, times(layer.mlp.up_proj, normed, silu(layer.mlp.gate_proj, normed)), x)
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

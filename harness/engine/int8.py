@@ -10,11 +10,13 @@ where a processor's instructions would saturate, weights have seven bits.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from ...errors import UnavailableError, UsageError
 from .onednn import replace_linears
@@ -22,7 +24,8 @@ from .onednn import replace_linears
 LARGEST = 127
 LARGEST_WEIGHT = 64  # where pairs of products of unsigned inputs and weights are added in 16 bits: 2 x 255 x 64 < 2^15
 MOST_ROTATED = 64  # neighbouring inputs: more cost more than they gain
-ROWS = 512  # at once: what lies between input and output stays in the cache, and every thread has enough of them
+ROWS = 512  # rounded at once: what lies between input and output stays in the cache
+CHANGED = 64  # outputs of a product, at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,15 +65,34 @@ class Int8Linear(torch.nn.Module):
         Raises:
             UsageError: a gradient is wanted: rounding has none.
         """
+        return self._after(x, lambda out, _: out)
+
+    def then(self, x: torch.Tensor | Quantised, activation: str) -> torch.Tensor:
+        """Compute the product and, of the one ``activation`` there is, ``swish``, its value."""
+        assert activation == "swish"
+        return self._after(x, lambda out, _: functional.silu(out, inplace=True))
+
+    def then_with(self, x: torch.Tensor | Quantised, other: torch.Tensor, operation: str) -> torch.Tensor:
+        """Compute the product and ``operation``, ``add`` or ``mul``, with ``other`` (..., out)."""
+        rows = other.reshape(-1, self.out_features)
+        if operation == "mul":
+            return self._after(x, lambda out, at: out.mul_(rows[at]))
+        return self._after(x, lambda out, at: out.add_(rows[at]))
+
+    def _after(
+        self, x: torch.Tensor | Quantised, change: Callable[[torch.Tensor, slice], torch.Tensor]
+    ) -> torch.Tensor:
+        """Compute the product, scaled and changed in place, some rows at a time."""
         if isinstance(x, torch.Tensor):
             if torch.is_grad_enabled() and x.requires_grad:
                 raise UsageError("`dtype` int8 has no gradients. Use float32 or bfloat16 for this aligner.")
             x = self.quantise(x)
-        out = x.scale.new_empty(len(x.numbers), self.out_features)
-        for numbers, scale, rows in zip(x.numbers.split(ROWS), x.scale.split(ROWS), out.split(ROWS), strict=True):
-            rows.copy_(torch._int_mm(numbers, self.numbers)).mul_(scale).mul_(self.scale)
-            if self.bias is not None:
-                rows += self.bias
+        sums = torch._int_mm(x.numbers, self.numbers)
+        out = sums.view(torch.float32)  # in the same memory
+        for start in range(0, len(out), CHANGED):
+            at = slice(start, start + CHANGED)
+            part = torch.mul(sums[at].float(), x.scale[at], out=out[at]).mul_(self.scale)
+            change(part if self.bias is None else part.add_(self.bias), at)
         return out.view(*x.shape[:-1], self.out_features)
 
 

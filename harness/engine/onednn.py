@@ -2,25 +2,29 @@
 
 PyTorch multiplies float32 matrices with MKL, which reaches less than half of oneDNN's speed on AMD processors; bfloat16
 products run a few per cent faster. The repacked weights replace the original ones layer by layer, so that one layer at
-most is in memory twice.
+most is in memory twice. A large head stays in its file and is read in blocks.
 """
 
 from __future__ import annotations
 
 import ctypes
 import mmap
+import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional
 
 MOST_SHARED = 1 << 30  # bytes of weights that somebody else keeps as they are: those would be in memory twice
+MOST_HEAD = 3 << 28  # bytes of a head that is packed; larger ones are read from their file
+HEAD_BLOCK = 1 << 24  # bytes of a head in memory at once
 _SHARED = "_culteval_shared_weights"
-_PAGEOUT = 21  # MADV_PAGEOUT of Linux 5.4 and later; mmap has no name for it
 
 
 class PackedLinear(torch.nn.Module):
@@ -63,6 +67,31 @@ class _Differentiable(torch.autograd.Function):
         return grad @ ctx.layer.weight, None
 
 
+class MappedHead(torch.nn.Module):
+    """Output matrix without bias, in float32, of which one block is in memory at a time.
+
+    Args:
+        weight: (vocabulary, dim), mapped from a file for this object alone.
+    """
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (..., dim) to (..., vocabulary)."""
+        blocks = self.weight.split(max(1, HEAD_BLOCK // (4 * self.weight.shape[1])))
+        if torch.is_grad_enabled() and x.requires_grad:
+            return torch.cat([functional.linear(x, block) for block in blocks], -1)
+        rows = x.reshape(-1, x.shape[-1])
+        trim()  # of what the layers left
+        out = x.new_empty(len(rows), len(self.weight))
+        for block, part in zip(blocks, out.split([len(block) for block in blocks], dim=1), strict=True):
+            torch.mm(rows, block.t(), out=part)
+            _drop(block)
+        return out.view(*x.shape[:-1], -1)
+
+
 def silu(layer: Any, x: torch.Tensor) -> torch.Tensor:
     """Compute SiLU of a layer's product."""
     return layer.then(x, "swish") if _can_fuse(layer) else functional.silu(layer(x))
@@ -79,7 +108,7 @@ def plus(layer: Any, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def _can_fuse(layer: Any) -> bool:
-    return isinstance(layer, PackedLinear) and not torch.is_grad_enabled()
+    return hasattr(layer, "then") and not torch.is_grad_enabled()
 
 
 def lacking() -> str:
@@ -128,17 +157,19 @@ def replace_linears(model: Any, kind: Callable[[torch.Tensor, torch.Tensor | Non
 
     Memory stays bounded: a replaced weight is freed or, if it is mapped from a file, its pages are given back.
     """
-    files, replaced = MappedFiles(), 0
+    files, replaced = _files_of(model), 0
     # Without the layers themselves: a list of them would keep every replaced weight until the end.
     parents = [module for module in model.base_model.modules() if type(module) is not torch.nn.Linear]
     for parent in parents:
+        before = replaced
         for name, child in parent.named_children():
             # peft's attribute of a layer whose parameter LoRA changes: the parameter must be kept.
             if type(child) is torch.nn.Linear and not hasattr(parent, "parameter_name"):
                 setattr(parent, name, kind(child.weight, child.bias))
                 files.give_back(child.weight)
                 replaced += 1
-    trim()
+        if replaced > before:
+            trim()
     return replaced
 
 
@@ -151,15 +182,43 @@ def pack_head(model: Any, head: torch.nn.Linear) -> Any:
     single = head.weight.dtype == torch.float32
     if single and (tied or not packs(model)):
         return head
-    weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
-    if not packs(model):
-        return partial(functional.linear, weight=weight, bias=bias)
-    packed = PackedLinear(weight, bias)
+    files = _files_of(model)
+    large = single and head.bias is None and head.weight.nbytes > MOST_HEAD
+    packed: Any
+    if large and (own := files.again(head.weight)) is not None:
+        packed = MappedHead(own)
+    else:
+        weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
+        if not packs(model):
+            return partial(functional.linear, weight=weight, bias=bias)
+        packed = PackedLinear(weight, bias)
     if single:
         model.set_output_embeddings(packed)
     if not tied:
-        MappedFiles().give_back(head.weight)
+        files.give_back(head.weight)
+    trim()
     return packed
+
+
+@contextmanager
+def in_pieces(model: Any) -> Iterator[None]:
+    """Give the pages of mapped weights back after each linear layer's product, inside the context."""
+    files = _files_of(model)
+    layers = [layer for layer in model.modules() if type(layer) is torch.nn.Linear and files.holds(layer.weight)]
+    hooks = [layer.register_forward_hook(lambda layer, *_: files.give_back(layer.weight)) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _files_of(model: Any) -> MappedFiles:
+    """Return the mapped files of a model's weights, none of weights that somebody else may write over."""
+    files = MappedFiles()
+    if getattr(model, _SHARED, False):
+        files.ranges.clear()
+    return files
 
 
 def trim() -> None:
@@ -169,32 +228,70 @@ def trim() -> None:
 
 
 class MappedFiles:
-    """The parts of this process's memory that are files, as they were when this was made.
+    """The files mapped into this process's memory that nobody had written over when this was made.
 
     transformers maps files of weights as a whole, so that their pages stay resident after a single weight is
-    freed. Nothing is lost when a page is given back: it is read from the file again if it is needed again.
+    freed. A page that is given back is read from the file again if it is needed again.
     """
 
     def __init__(self) -> None:
         self.ranges = _ranges() if sys.platform == "linux" else []
 
+    def holds(self, tensor: torch.Tensor) -> bool:
+        """Return whether a tensor is part of such a file."""
+        return self._range(tensor) is not None
+
     def give_back(self, tensor: torch.Tensor) -> None:
-        """Give the whole pages of a tensor back if they belong to a mapped file; other memory is left alone."""
-        start, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
-        if not any(first <= start and start + size <= last for first, last in self.ranges):
-            return
-        first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + size) // mmap.PAGESIZE * mmap.PAGESIZE
-        if last > first:
-            # The result does not matter: where the system refuses, the pages stay until it needs them.
-            ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _PAGEOUT)
+        """Give the whole pages of a tensor back if it is part of such a file; other memory is left alone."""
+        if self.holds(tensor):
+            _drop(tensor)
+
+    def again(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Map the numbers of a tensor a second time, for the caller alone; None if it is not part of such a file."""
+        if (found := self._range(tensor)) is None:
+            return None
+        at = found.offset + tensor.data_ptr() - found.first
+        try:
+            if os.stat(found.path).st_ino != found.inode:
+                return None
+            file = torch.from_file(found.path, shared=False, size=at + tensor.nbytes, dtype=torch.uint8)
+        except (OSError, RuntimeError):
+            return None
+        return file[at:].view(tensor.dtype).view(tensor.shape)
+
+    def _range(self, tensor: torch.Tensor) -> _Range | None:
+        first, last = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+        return next((one for one in self.ranges if one.first <= first and last <= one.last), None)
 
 
-def _ranges() -> list[tuple[int, int]]:
+class _Range(NamedTuple):
+    first: int
+    last: int
+    offset: int
+    inode: int
+    path: str
+
+
+def _drop(tensor: torch.Tensor) -> None:
+    """Give the whole pages of a tensor back; what was written over them is lost."""
+    start, size = tensor.data_ptr(), tensor.nbytes
+    first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + size) // mmap.PAGESIZE * mmap.PAGESIZE
+    if last > first:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
+
+
+def _ranges() -> list[_Range]:
+    """Read the mapped files that have no pages of their own in memory or swap, as written pages would be."""
     try:
-        lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+        text = Path("/proc/self/smaps").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    # Range, permissions, offset, device, inode and, for a file, its path.
-    fields = [line.split(maxsplit=5) for line in lines]
-    spans = [given[0].split("-") for given in fields if len(given) == 6 and given[5].startswith("/")]
-    return [(int(first, 16), int(last, 16)) for first, last in spans]
+    found = []
+    # Range, permissions, offset, device, inode, path; then one line for each figure.
+    for head, figures in re.findall(r"^([0-9a-f]+-.*)\n((?:[A-Z]\w+:.*\n)*)", text, re.MULTILINE):
+        fields = head.split(maxsplit=5)
+        kept = re.findall(r"^(?:Anonymous|Swap): +(\d+) kB", figures, re.MULTILINE)
+        if len(fields) == 6 and fields[5].startswith("/") and kept and set(kept) == {"0"}:
+            first, last = (int(end, 16) for end in fields[0].split("-"))
+            found.append(_Range(first, last, int(fields[2], 16), int(fields[4]), fields[5]))
+    return found

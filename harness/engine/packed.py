@@ -33,11 +33,11 @@ class Engine:
     """
 
     def __init__(self, model: Any, fused: bool = True) -> None:
+        self._head = _float_head(model)  # first: while it is packed it is in memory twice
         pack_linears(model)
         self.model = model
         self.decoder = Decoder(model) if fused and can_run(model) else None
         self.embed = model.get_input_embeddings()
-        self._head = _float_head(model)
         config = text_config(model)
         self._factor, self._cap = logit_factor(config), getattr(config, "final_logit_softcapping", None)
 

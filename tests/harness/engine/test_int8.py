@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from culteval.errors import UnavailableError, UsageError
-from culteval.harness.engine import int8
+from culteval.harness.engine import int8, onednn
 from culteval.harness.engine.int8 import Int8Linear, largest_weight
 from culteval.harness.models.load import load_model, wrap_model
 from culteval.harness.registry import spec_path
@@ -55,6 +55,17 @@ def test_rows_do_not_depend_on_each_other():
     x = torch.randn(1500, 64)
     together = layer(x)
     assert torch.equal(together[600:603], layer(x[600:603])) and torch.equal(together[9:10], layer(x[9:10]))
+
+
+def test_what_follows_a_product_is_computed_with_it():
+    torch.manual_seed(0)
+    layer, x, other = Int8Linear(torch.randn(24, 64), torch.randn(24)), torch.randn(2, 100, 64), torch.randn(2, 100, 24)
+    product = layer(x)
+    with torch.no_grad():
+        for given in (x, int8.shared(x, layer)):
+            assert torch.allclose(onednn.silu(layer, given), product * torch.sigmoid(product), atol=1e-5)
+            assert torch.allclose(onednn.times(layer, given, other), product * other, atol=1e-5)
+            assert torch.allclose(onednn.plus(layer, given, other), product + other, atol=1e-5)
 
 
 def test_the_largest_numbers_are_added_exactly():

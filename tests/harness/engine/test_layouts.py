@@ -1,9 +1,11 @@
 """Weights in oneDNN's layout replace the plain ones, whatever the model's size; answers are those of transformers."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
-from culteval.harness.engine import onednn
+from culteval.harness.engine import fused_decoder, onednn
 from culteval.harness.engine.onednn import PackedLinear, lacking
 from culteval.harness.models.load import load_model, wrap_model
 from culteval.harness.registry import spec_path
@@ -61,6 +63,38 @@ def test_an_untied_head_and_biases_answer_as_in_transformers(untied, survey):
     got = model.logprobs(few, torch.from_numpy(soft)).detach().numpy()[0]
     assert np.abs(got - in_transformers(untied, model, few, soft)).max() < 1e-4
     assert model.generate(few.take(np.arange(2))).texts  # transformers' own path uses the packed head
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every head is packed")
+def test_a_large_head_is_read_from_its_file_and_answers_as_in_transformers(untied, survey, monkeypatch):
+    monkeypatch.setattr(onednn, "MOST_HEAD", 0)
+    monkeypatch.setattr(onednn, "HEAD_BLOCK", 1 << 14)
+    model = load_model(str(untied), dtype="float32", threads=1)
+    soft = torch.from_numpy(model.token_vectors(np.array([[9, 8, 7, 6]])))
+    head = model.model.get_output_embeddings()
+    assert type(head) is onednn.MappedHead and model.engine._head is head and not plain(model.model)
+    few = survey.take(np.arange(0, len(survey), 6))
+    with torch.no_grad():
+        got = model.logprobs(few, soft).numpy()[0]
+    assert np.abs(got - in_transformers(untied, model, few, soft.numpy())).max() < 1e-4
+
+    monkeypatch.setattr(onednn, "MOST_HEAD", 1 << 40)
+    other = load_model(str(untied), dtype="float32", threads=1)
+    assert type(other.model.get_output_embeddings()) is PackedLinear
+    gradients = []
+    for one in (model, other):
+        given = soft.clone().requires_grad_()
+        one.logprobs(few, given).sum().backward()
+        gradients.append(given.grad)
+    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-4 * float(gradients[1].abs().max()))
+    two = few.take(np.arange(2))
+    assert model.generate(two).texts == other.generate(two).texts
+
+
+def test_the_rows_of_an_mlp_do_not_depend_on_how_many_it_reads_at_once(load, survey, monkeypatch):
+    whole = load("qwen2").answer(survey).probs
+    monkeypatch.setattr(fused_decoder, "MOST_GATED", 1 << 14)
+    assert np.abs(load("qwen2").answer(survey).probs - whole).max() < 1e-6
 
 
 def test_a_tied_head_is_the_embedding_matrix_still(load):

@@ -81,7 +81,7 @@ def test_it_answers_as_transformers_answers_with_the_same_file(model, tmp_path):
         "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert result["peak"] < {"qwen2.5-coder-0.5b": 3.2e9, "qwen2.5-coder-1.5b": 8e9}[model]
+    assert result["peak"] < {"qwen2.5-coder-0.5b": 2.85e9, "qwen2.5-coder-1.5b": 6e9}[model]
 
 
 @pytest.mark.parametrize("model", EXPECTED, indirect=True)
