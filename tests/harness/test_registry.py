@@ -206,6 +206,8 @@ made = click.Command("made")
 '''
 OURS = {  # as setup.cfg has them
     "leaderboard": "culteval.leaderboards.commands:leaderboard",
+    "report": "culteval.leaderboards.report:report_command",
+    "publish": "culteval.leaderboards.hub:publish",
     "clca": "culteval.optimizers.clca.commands:clca",
 }
 
