@@ -11,7 +11,7 @@ from culteval.optimizers.clca.aligner import culture_of
 from culteval.optimizers.clca.dialogues.scenarios import adapted
 from culteval.optimizers.clca.dialogues.simulate import Playing, begin, play_round
 from culteval.optimizers.clca.settings import CLCASettings
-from culteval.optimizers.clca.writer import LocalWriter, Style
+from culteval.optimizers.writing.writer import LocalWriter, Style
 
 from .common import Row, Settings, alternate, ratio, say
 

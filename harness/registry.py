@@ -31,6 +31,7 @@ _OWN = {
         "random_prefix": "culteval.optimizers.random_prefix:RandomPrefix",
         "random": "culteval.optimizers.random_search:RandomSearch",
         "best_of_n": "culteval.optimizers.best_of_n:BestOfN",
+        "evo_prompt": "culteval.optimizers.evo_prompt:EvoPrompt",
         "gd": "culteval.optimizers.gd:GradientPrompt",
         "augmented": "culteval.optimizers.augmented:AugmentedPrompt",
         "cma": "culteval.optimizers.cma:CovarianceAdaptationPrompt",

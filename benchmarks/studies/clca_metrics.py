@@ -25,7 +25,7 @@ from culteval.harness.engine.tokenize import Encoded, encode
 from culteval.harness.registry import spec_of
 from culteval.harness.util.atomic_io import replacing, write_json
 from culteval.optimizers.clca.rows import read_rows, write_rows
-from culteval.optimizers.clca.writer import Heard, LocalWriter, Message, Style
+from culteval.optimizers.writing.writer import Heard, LocalWriter, Message, Style
 from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.measure import MeasureOptions
 from culteval.tasks.metrics.accuracy import Accuracy

@@ -16,14 +16,14 @@ from ...harness.alignment.objective import Objective
 from ...harness.models.aligned import AlignedModel
 from ...harness.registry import spec_of
 from ...tasks.metrics.reference import scores_of
+from ..writing.teacher import writer_of
+from ..writing.writer import Writer
 from .culture import in_words
 from .dialogues.dialogue import read_dialogues
 from .dialogues.scenarios import place_of
 from .pipeline import Pipeline
 from .settings import CLCASettings
-from .teacher import writer_of
 from .training.train import LORA
-from .writer import Writer
 
 if TYPE_CHECKING:
     from ...harness.models.local import LanguageModel

@@ -22,11 +22,11 @@ from ...harness.runs.folder import same_model
 from ...harness.runs.load_model import load_other
 from ...harness.runs.plan import RunRequest, plan
 from ...harness.util.atomic_io import locked, write_json
+from ..writing.teacher import writer_of
+from ..writing.writer import Writer
 from .aligner import culture_of
 from .pipeline import STAGES, Pipeline
 from .settings import CLCASettings
-from .teacher import writer_of
-from .writer import Writer
 
 _HELP = {
     "scenarios": "Set the seed scenarios in a country.",

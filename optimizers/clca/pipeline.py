@@ -21,6 +21,7 @@ from ...harness.report.plots import drawing
 from ...harness.util.atomic_io import replacing, write_json
 from ..lora.adapter import size_of
 from ..lora.training import Tell
+from ..writing.writer import Style, Writer
 from .dialogues.dialogue import Dialogue, read_dialogues, save_dataset, write_dialogues
 from .dialogues.dialogue_filter import Decision, check, decide, judge, said, tally
 from .dialogues.intents import with_intents
@@ -32,7 +33,6 @@ from .rows import read_rows, write_rows
 from .settings import CLCASettings
 from .training.examples import examples, unrelated
 from .training.train import LORA, Point, train
-from .writer import Style, Writer
 
 if TYPE_CHECKING:
     from ...harness.models.local import LanguageModel

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from ....tasks.schema import Strict
 from ....tasks.spec import read_yaml
-from ..writer import Heard, Style, Writer, in_parts
+from ...writing.writer import Heard, Style, Writer, in_parts
 from .dialogue import Dialogue
 from .language import ENGLISH, Language, not_in
 from .scenarios import Place

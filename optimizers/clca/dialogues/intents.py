@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ....tasks.spec import read_yaml
-from ..writer import Heard, Style, Writer, in_parts
+from ...writing.writer import Heard, Style, Writer, in_parts
 from .dialogue import Dialogue
 from .sentences import first_sentence
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ....tasks.countries import name_of
 from ....tasks.spec import read_yaml
-from ..writer import Heard, Style, Writer, in_parts
+from ...writing.writer import Heard, Style, Writer, in_parts
 from .scenarios import Scenario
 
 STYLE = Style(most=160, top_p=0.7)

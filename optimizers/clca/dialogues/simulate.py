@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ....tasks.schema import Strict
 from ....tasks.spec import read_yaml
-from ..writer import Message, Style, Writer, merged
+from ...writing.writer import Message, Style, Writer, merged
 from .actions import FORMAT, Action, draw_openings, parse_action, written
 from .dialogue import Dialogue, Turn
 from .scenarios import Scenario

@@ -9,9 +9,9 @@ import numpy as np
 
 from ....errors import InputError
 from ....harness.engine.chat import Chat, Message
+from ...writing.writer import merged
 from ..dialogues.actions import Action, written
 from ..dialogues.dialogue import Dialogue
-from ..writer import merged
 
 IGNORED = -100  # the label of a token that is not trained on
 Part = Literal["dialogue", "intent"]

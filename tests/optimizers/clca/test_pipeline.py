@@ -9,7 +9,7 @@ from culteval.optimizers.clca import pipeline
 from culteval.optimizers.clca.dialogues.rewriting import rewrite
 from culteval.optimizers.clca.dialogues.scenarios import Scenario, adapted
 from culteval.optimizers.clca.rows import read_rows
-from culteval.optimizers.clca.writer import LocalWriter
+from culteval.optimizers.writing.writer import LocalWriter
 
 from ...clca_course import CULTURE, Script, course, scenes, talk, told
 

@@ -5,7 +5,7 @@ from collections import Counter
 
 from culteval.optimizers.clca.dialogues import simulate
 from culteval.optimizers.clca.training import examples as ex
-from culteval.optimizers.clca.writer import LocalWriter, Style
+from culteval.optimizers.writing.writer import LocalWriter, Style
 
 from ...clca_course import CULTURE, Script, scenes, talk
 

@@ -13,8 +13,8 @@ from culteval.harness.providers.model import ApiModel
 from culteval.harness.providers.openai import Dialect
 from culteval.harness.providers.response_log import REPLIES, Ask
 from culteval.harness.providers.settings import EndpointSettings, address_of
-from culteval.optimizers.clca.teacher import ApiWriter
-from culteval.optimizers.clca.writer import Style
+from culteval.optimizers.writing.teacher import ApiWriter
+from culteval.optimizers.writing.writer import Style
 
 from ... import api_client
 from ...api_client import model_at, some
