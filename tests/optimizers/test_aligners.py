@@ -14,6 +14,7 @@ from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.registry import find, spec_of
 from culteval.harness.runs.checks import require_effect
 from culteval.harness.runs.config import aligner_settings
+from culteval.optimizers import embeddings
 from culteval.optimizers.descent import SoftPromptAdam, label_places
 from culteval.optimizers.gd import presentations
 from culteval.optimizers.spaces import SpaceSettings, lay_space
@@ -251,6 +252,18 @@ def test_presentations_are_paraphrases_by_orders():
     objective, _ = objective_of("cdeval_core")
     parts = presentations(objective.prompts.layout)
     assert len(parts) == 2 and sorted(np.concatenate(parts).tolist()) == list(range(len(objective.prompts)))
+
+
+def test_moments_of_the_embeddings_are_those_of_all_at_once(load, monkeypatch):
+    monkeypatch.setattr(embeddings, "_ROWS", 100)
+    model = load("llama", True)
+    vectors = model.token_vectors(model.ordinary_tokens()).astype(float)
+    mean, scale = embeddings.mean_and_scale(model)
+    np.testing.assert_allclose(mean, vectors.mean(0), rtol=1e-6)
+    assert scale == pytest.approx(vectors.std(), rel=1e-12)
+    np.testing.assert_allclose(
+        embeddings.scatter(model, vectors.mean(0)), len(vectors) * np.cov(vectors.T, bias=True), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("space", ["full", "random", "embeddings"])
