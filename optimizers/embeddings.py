@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,13 +9,12 @@ import numpy as np
 if TYPE_CHECKING:
     from ..harness.models.local import LanguageModel
 
-_ROWS = 4096  # tokens at a time
-
 
 def mean_and_scale(model: LanguageModel) -> tuple[np.ndarray, float]:
     """Compute the mean embedding (dim,) float32 of ordinary tokens, and the standard deviation of all their numbers."""
     total, squares, count = np.zeros(model.dim), 0.0, 0
-    for vectors in _parts(model):
+    for part in model.vocabulary_parts():
+        vectors = part.astype(np.float64)
         total += vectors.sum(0)
         squares += float(np.vdot(vectors, vectors))
         count += len(vectors)
@@ -27,13 +25,7 @@ def mean_and_scale(model: LanguageModel) -> tuple[np.ndarray, float]:
 def scatter(model: LanguageModel, mean: np.ndarray) -> np.ndarray:
     """Compute the scatter matrix (dim, dim) of the embeddings of ordinary tokens around their mean."""
     found = np.zeros((model.dim, model.dim))
-    for vectors in _parts(model):
-        centred = vectors - mean
+    for part in model.vocabulary_parts():
+        centred = part.astype(np.float64) - mean
         found += centred.T @ centred
     return found
-
-
-def _parts(model: LanguageModel) -> Iterator[np.ndarray]:
-    ids = model.ordinary_tokens()
-    for start in range(0, len(ids), _ROWS):
-        yield model.token_vectors(ids[start : start + _ROWS]).astype(np.float64)
