@@ -29,11 +29,11 @@ from .descent import (
     DescentSettings,
     SoftPromptAdam,
     cross_entropy,
-    embedding_scale,
     label_places,
     require_gradient,
     start_prompt,
 )
+from .embeddings import mean_and_scale
 from .search.interface import pack_rng, unpack_rng
 from .soft_prompt import SoftPromptAligner
 
@@ -118,7 +118,7 @@ class AugmentedPrompt(SoftPromptAligner):
         first = min(int(steps * (1 - self.settings.averaged)), steps - 1)  # the last step always counts
         evaluator, start = Evaluator(model, objective, budget), start_prompt(model, objective, self.settings, rng)
         start = np.concatenate([start, *[start[len(start) - self.settings.own :]] * len(others)])
-        adam = SoftPromptAdam(model, start, self.settings.rate * embedding_scale(model), steps)
+        adam = SoftPromptAdam(model, start, self.settings.rate * mean_and_scale(model)[1], steps)
         mean = np.zeros_like(start)
         if state := checkpoint.load():
             adam.restore(state)

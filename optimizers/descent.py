@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.evaluator import require_budget
 from ..harness.alignment.objective import Objective
+from .embeddings import mean_and_scale
 from .soft_prompt import SoftPromptSettings, draw_prompts, text_prompt
 from .texts import persona
 
@@ -41,15 +42,10 @@ def start_prompt(
     if kind == "persona":
         return text_prompt(model, persona(objective), tokens)
     if kind in ("mean", "noise"):
-        vectors = model.token_vectors(model.ordinary_tokens())
-        noise = rng.standard_normal((tokens, model.dim)) * vectors.std()
-        return (vectors.mean(0) + 0.1 * noise if kind == "mean" else noise).astype(np.float32)
+        mean, scale = mean_and_scale(model)
+        noise = rng.standard_normal((tokens, model.dim)) * scale
+        return (mean + 0.1 * noise if kind == "mean" else noise).astype(np.float32)
     return draw_prompts(model, rng, 1, tokens)[0]
-
-
-def embedding_scale(model: LanguageModel) -> float:
-    """Compute the standard deviation of the ordinary tokens' embeddings."""
-    return float(model.token_vectors(model.ordinary_tokens()).std())
 
 
 def require_gradient(objective: Objective, budget: Budget, step: int, target: str) -> None:

@@ -27,11 +27,11 @@ from .descent import (
     DescentSettings,
     SoftPromptAdam,
     cross_entropy,
-    embedding_scale,
     label_places,
     require_gradient,
     start_prompt,
 )
+from .embeddings import mean_and_scale
 from .search.interface import pack_rng, unpack_rng
 from .soft_prompt import CONFIGS, SoftPromptAligner
 
@@ -120,7 +120,7 @@ class _Descent:
         self.turns: list[np.ndarray] = []  # the rows of the following steps
         start = start_prompt(model, objective, settings, rng)
         steps = evaluator.budget.total // self.cost if settings.schedule == "cosine" else None
-        rate = settings.rate * embedding_scale(model)
+        rate = settings.rate * mean_and_scale(model)[1]
         self.adam = SoftPromptAdam(model, start, rate, steps, settings.beta2, settings.clip)
         self.best, self.best_loss, self.since = start, float("inf"), 0
         self._batch = lru_cache(maxsize=16)(self._batch_of)

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from ..harness.alignment.objective import Objective
+from .embeddings import mean_and_scale, scatter
 from .soft_prompt import SoftPromptSettings, draw_prompts, text_prompt
 from .texts import persona
 
@@ -72,13 +73,13 @@ class Space:
 
 def lay_space(model: LanguageModel, objective: Objective, settings: SpaceSettings, rng: np.random.Generator) -> Space:
     """Build the space of the settings; draws the centre first, then the basis."""
-    vectors = model.token_vectors(model.ordinary_tokens())
+    mean, scale = mean_and_scale(model)
     centre = {
         "tokens": lambda: draw_prompts(model, rng, 1, settings.tokens)[0],
         "persona": lambda: text_prompt(model, persona(objective), settings.tokens),
-        "mean": lambda: np.tile(vectors.mean(0), (settings.tokens, 1)),
+        "mean": lambda: np.tile(mean, (settings.tokens, 1)),
     }[settings.start]()
-    return Space(centre, float(vectors.std()), _basis(vectors, settings, rng))
+    return Space(centre, scale, _basis(model, mean, settings, rng))
 
 
 def first_vectors(
@@ -102,17 +103,18 @@ def draw_vectors(
     return settings.sigma * rng.standard_normal((count, space.dim))
 
 
-def _basis(vectors: np.ndarray, settings: SpaceSettings, rng: np.random.Generator) -> np.ndarray | None:
+def _basis(
+    model: LanguageModel, mean: np.ndarray, settings: SpaceSettings, rng: np.random.Generator
+) -> np.ndarray | None:
     """Return directions (dim, T * width); a unit step moves a coordinate by one standard deviation on average."""
-    tokens, width = settings.tokens, vectors.shape[1]
+    tokens, width = settings.tokens, model.dim
     if settings.space == "full":
         return None
     if settings.space == "random":
         dim = min(settings.dimensions, tokens * width)
         return rng.standard_normal((dim, tokens * width)) / dim**0.5
     each = min(max(1, settings.dimensions // tokens), width)
-    centred = vectors - vectors.mean(0)
-    _, directions = np.linalg.eigh(centred.T @ centred)
+    _, directions = np.linalg.eigh(scatter(model, mean))
     main = directions[:, ::-1][:, :each].T * (width / each) ** 0.5  # steps as long as in the other spaces
     basis = np.zeros((tokens, each, tokens, width))
     for token in range(tokens):

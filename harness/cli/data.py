@@ -154,7 +154,7 @@ _questions(
     "normad",
     "normad",
     "everyday:normad",
-    "NormAd's normad_etiquette_final_data.csv, or the hub id akhilayerukola/NormAd, with three levels of context",
+    "NormAd's normad_etiquette_final_data.csv, or hub id akhilayerukola/NormAd; three contexts",
 )
 _questions(
     "simbench",

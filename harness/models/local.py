@@ -23,7 +23,7 @@ from ..engine.chat import Chat
 from ..engine.incremental import RememberedSteps, RereadSteps, Steps
 from ..engine.int8 import dtype_of
 from ..engine.model_config import context_of, reads_ids, steady_length, text_config
-from ..engine.onednn import lacking, may_pack
+from ..engine.onednn import MappedFiles, lacking, may_pack
 from ..engine.packed import PackedForward
 from ..engine.padded import PlainForward
 from ..engine.select import engine_for
@@ -290,6 +290,16 @@ class LanguageModel:
         with torch.no_grad():
             vectors = self.model.get_input_embeddings()(torch.from_numpy(np.asarray(ids)).to(self.model.device))
         return vectors.float().cpu().numpy()
+
+    def vocabulary_parts(self, rows: int = 4096) -> Iterator[np.ndarray]:
+        """Yield the embeddings (up to rows, dim) float32 of all ordinary tokens, in parts: together they are large.
+
+        Pages of the embedding matrix that are mapped from a file are given back after each part.
+        """
+        ids, files = self.ordinary_tokens(), MappedFiles()
+        for start in range(0, len(ids), rows):
+            yield self.token_vectors(ids[start : start + rows])
+            files.give_back(self.model.get_input_embeddings().weight)
 
     def ordinary_tokens(self) -> np.ndarray:
         """Return the ids of the vocabulary without special and added tokens."""

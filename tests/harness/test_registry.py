@@ -244,7 +244,7 @@ def test_setup_cfg_has_our_commands_and_they_load():
     assert listed == OURS
     for name, value in listed.items():
         point = EntryPoint(name=name, value=value, group="culteval.commands")
-        assert isinstance(point.load(), click.Group) and point.load().name == name
+        assert isinstance(point.load(), click.Command) and point.load().name == name
 
 
 def test_a_plugin_s_command_is_listed_unimported_and_called(plug, commands):

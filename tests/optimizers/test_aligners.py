@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.registry import find, spec_of
 from culteval.harness.runs.checks import require_effect
 from culteval.harness.runs.config import aligner_settings
+from culteval.optimizers import embeddings
 from culteval.optimizers.descent import SoftPromptAdam, label_places
 from culteval.optimizers.gd import presentations
 from culteval.optimizers.spaces import SpaceSettings, lay_space
@@ -251,6 +253,18 @@ def test_presentations_are_paraphrases_by_orders():
     objective, _ = objective_of("cdeval_core")
     parts = presentations(objective.prompts.layout)
     assert len(parts) == 2 and sorted(np.concatenate(parts).tolist()) == list(range(len(objective.prompts)))
+
+
+def test_moments_of_the_embeddings_are_those_of_all_at_once(load, monkeypatch):
+    model = load("llama", True)
+    monkeypatch.setattr(model, "vocabulary_parts", partial(model.vocabulary_parts, 100))
+    vectors = model.token_vectors(model.ordinary_tokens()).astype(float)
+    mean, scale = embeddings.mean_and_scale(model)
+    np.testing.assert_allclose(mean, vectors.mean(0), rtol=1e-6)
+    assert scale == pytest.approx(vectors.std(), rel=1e-12)
+    np.testing.assert_allclose(
+        embeddings.scatter(model, vectors.mean(0)), len(vectors) * np.cov(vectors.T, bias=True), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("space", ["full", "random", "embeddings"])

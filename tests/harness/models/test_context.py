@@ -111,7 +111,7 @@ def test_soft_tokens_alone_are_refused_before_a_model_is_loaded(narrow, tmp_path
     assert "--set tokens=40" in told and "is 40" in told
     monkeypatch.setenv("CULTEVAL_CACHE", str(tiny_cache))
     require_context("smollm2", 1000)  # 2048
-    (config,) = tiny_cache.glob("models/*/config.json")
+    (config,) = tiny_cache.glob("models/smollm2-*/config.json")
     monkeypatch.setenv("CULTEVAL_CACHE", str(tmp_path / "cache"))
     copied = shutil.copytree(config.parent, tmp_path / "cache" / "models" / config.parent.name)
     (copied / "config.json").write_text('{"n_positions": 1000}')

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from culteval.harness.runs.config import DEFAULT_MODEL
 from filelock import FileLock
 
 pytestmark = pytest.mark.slow
@@ -64,7 +65,7 @@ def test_de_beats_naive_where_it_was_fitted(run):
 
 
 def test_fits_a_laptop(run):
-    assert 2e8 < run["peak"] < 3e9
+    assert 2e8 < run["peak"] < 3.2e9  # four aligners in one process: 3.1; a survey alone: 2.8
 
 
 def test_packed_equals_plain(run):
@@ -78,7 +79,7 @@ def test_packed_equals_plain(run):
     from culteval.tasks.prompts import render
     from culteval.tasks.spec import load_spec
 
-    model = load_model("smollm2", dtype="float32", notify=print)
+    model = load_model(DEFAULT_MODEL, dtype="float32", notify=print)
     spec = load_spec(spec_path("vsm13"))
     prompts = render(spec, "heldout").take(np.arange(0, 96, 6))
     soft = torch.from_numpy(AlignedModel.load(model, Path(run["run"]) / "adapter").soft)
@@ -94,7 +95,7 @@ def test_stock_lm_eval_gives_the_adapter_s_indices(run):
 
     from ...tasks.test_lm_eval_hooks import METRICS, lm_eval
 
-    theirs = lm_eval(fetch("smollm2"), "vsm13", chat=True, peft=Path(run["run"]) / "adapter")
+    theirs = lm_eval(fetch(DEFAULT_MODEL), "vsm13", chat=True, peft=Path(run["run"]) / "adapter")
     wanted = {"aligner": "de", "split": "heldout", "scoring": "expected"}
     mine = {row["metric"]: row["value"] for row in run["scores"] if wanted.items() <= row.items()}
     for metric in METRICS:
