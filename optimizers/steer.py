@@ -7,7 +7,6 @@ The vector of a layer is the mean difference of its outputs between contrasting 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -90,7 +89,7 @@ class Steer(Aligner):
         steered = self._steerable(model, means, folder)
         evaluator = Evaluator(steered, objective, budget)
         while evaluator.affordable:
-            layer, strength = next_candidate(tried, losses)
+            layer, strength = candidates(tried, losses)[-1]
             set_steering(steered.model, self._vectors(means, layer, strength))
             losses.append(evaluator.loss_of_text(""))
             checkpoint.save({"means": means, "losses": np.array(losses)}, min(losses))
@@ -135,17 +134,8 @@ def candidates(layers: tuple[int, ...], losses: list[float]) -> list[tuple[int, 
     """
     grid = [(layer, strength) for strength in STRENGTHS for layer in layers]
     made = grid[: len(losses) + 1]
-    for step, up in _steps(len(losses) + 1 - len(made)):
+    for number in range(len(losses) + 1 - len(made)):
         layer, strength = made[int(np.argmin(losses[: len(made)]))]
-        made.append((layer, strength * 2.0 ** (step if up else -step)))
+        step = 0.5 ** (1 + number // 2)
+        made.append((layer, strength * 2.0 ** (-step if number % 2 else step)))
     return made
-
-
-def next_candidate(layers: tuple[int, ...], losses: list[float]) -> tuple[int, float]:
-    """Return the candidate after those that gave ``losses``; it depends on nothing else."""
-    return candidates(layers, losses)[-1]
-
-
-def _steps(count: int) -> Iterator[tuple[float, bool]]:
-    for number in range(count):
-        yield 0.5 ** (1 + number // 2), number % 2 == 0

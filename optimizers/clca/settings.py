@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from ...harness.alignment.aligner import Settings
 from ...tasks.countries import country
+from ..lora.adapter import ModuleName
 from .dialogues.dialogue_filter import CHECKS, Check
 from .training.examples import Part
 
@@ -61,7 +62,7 @@ class CLCASettings(Settings):
     rank: int = Field(4, ge=1, le=512)
     alpha: float = Field(0.1, gt=0, le=10_000)
     dropout: float = Field(0.5, ge=0, lt=1)
-    modules: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], ...] = Field(("q_proj", "v_proj"), min_length=1)
+    modules: tuple[ModuleName, ...] = Field(("q_proj", "v_proj"), min_length=1)
     save_embeddings: bool = False
     epochs: int = Field(1, ge=1, le=1000)
     batch: int = Field(8, ge=1, le=10_000)

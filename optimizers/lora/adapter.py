@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
+
+from pydantic import Field
 
 from ...harness.util.atomic_io import replacing, write_json
 
 SIZE = "size.json"  # beside the adapter's own files
+ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")]
 _NAME = "default"  # peft's default name of an adapter
 
 

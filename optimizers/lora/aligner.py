@@ -7,7 +7,7 @@ import shutil
 import time
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -41,7 +41,7 @@ class TuningSettings(Settings):
     rank: int = Field(8, ge=1, le=512)
     alpha: float = Field(16, gt=0, le=10_000)
     dropout: float = Field(0.0, ge=0, lt=1)
-    modules: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], ...] = Field(("q_proj", "v_proj"), min_length=1)
+    modules: tuple[adapter.ModuleName, ...] = Field(("q_proj", "v_proj"), min_length=1)
     batch: int = Field(8, ge=1, le=10_000)
     rate: float = Field(1e-3, gt=0, le=1)
 

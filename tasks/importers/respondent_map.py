@@ -15,14 +15,10 @@ import numpy as np
 from ...errors import InputError
 from ..metrics.map_editions import CountryMeans, FittedProjection
 from ..metrics.map_projection import AXES, INDICATORS
+from .official import officials
 from .people import latest, read_people
 
 ANSWERS = (*INDICATORS[:8], "E003", "E004", "A029", "A039", "A040", "A042")
-WAVE7 = {
-    "A008": "Q46", "A165": "Q57", "E018": "Q45", "E025": "Q209", "F063": "Q164", "F118": "Q182", "F120": "Q184",
-    "G006": "Q254", "E003": "Q154", "E004": "Q155", "A029": "Q8", "A039": "Q14", "A040": "Q15", "A042": "Q17",
-}  # fmt: skip
-"""Official column names of wave 7 by those of trend files."""
 INDICES = ("Y002", "Y003")  # both files may hold them ready made, under these names
 CODES = {
     "A008": (1, 4), "A165": (1, 2), "E018": (1, 3), "E025": (1, 3), "F063": (1, 10), "F118": (1, 10), "F120": (1, 10),
@@ -46,7 +42,9 @@ def indicators(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """
     valid = {name: _valid(values, *CODES[name]) for name, values in columns.items() if name in CODES}
     if missing := [name for name in INDICATORS[:8] if name not in valid]:
-        raise InputError(f"no column {missing[0]!r} ({WAVE7[missing[0]]} in wave 7). The map needs ten items.")
+        raise InputError(
+            f"no column {missing[0]!r} ({officials()[missing[0]].named['wave7']} in wave 7). The map needs ten items."
+        )
     for name, parts in (("Y002", ("E003", "E004")), ("Y003", ("A029", "A039", "A040", "A042"))):
         if name not in valid and (lacking := [part for part in parts if part not in valid]):
             raise InputError(f"no column {name!r}, and none {lacking[0]!r} to make it from. The map needs ten items.")

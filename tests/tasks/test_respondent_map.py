@@ -8,6 +8,7 @@ import pytest
 from culteval.errors import InputError, UsageError
 from culteval.harness.registry import spec_of
 from culteval.tasks.importers import respondent_map as fit
+from culteval.tasks.importers.official import officials
 from culteval.tasks.measure import MeasureOptions, countries_of, measure_of
 from culteval.tasks.metrics.map_projection import AXES, INDICATORS
 from culteval.tasks.prompts import render
@@ -15,6 +16,7 @@ from culteval.tasks.prompts import render
 from ..command import invoked
 from .test_cultural_map import rows_of, shares
 
+WAVE7 = {name: official.named.get("wave7") for name, official in officials().items()}
 SENTINELS = (-1, -2, -4, -5, 99, np.nan)
 PLACES = {"AUS": (0.6, 2.3), "EGY": (-0.9, -2.2), "JPN": (1.6, 1.3), "SWE": (1.1, 3.1), "COL": (-1.5, 0.3)}
 
@@ -49,7 +51,7 @@ def people(size=400, seed=0, trend=True):
     return {name: np.asarray(values, dtype=float) for name, values in table.items()}, country, weight
 
 
-def write(path, table, country, weight, names=fit.WAVE7, head=("B_COUNTRY_ALPHA", "W_WEIGHT")):
+def write(path, table, country, weight, names=WAVE7, head=("B_COUNTRY_ALPHA", "W_WEIGHT")):
     with path.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow([*head, *(names[name] for name in table)])
