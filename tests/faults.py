@@ -52,6 +52,9 @@ class Numbers:
     def token_vectors(self, ids: Any) -> np.ndarray:
         return self._vectors[np.asarray(ids)]
 
+    def vocabulary_parts(self) -> Any:
+        yield self._vectors
+
     def answer(self, prompts: Any, soft: np.ndarray | None, preamble: str = "") -> Any:
         from culteval.tasks.answers import Answers
 
