@@ -59,6 +59,10 @@ class RunError(CultevalError):
     exit_code = 5
 
 
+class UnreadableError(RunError):
+    """Answers of which none could be read as one of the options."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for the nearest name in ``known``, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -14,7 +14,7 @@ from ..errors import CheckpointError
 from ..harness.alignment.aligner import Aligner, Settings
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.checkpoint import Checkpoint
-from ..harness.alignment.evaluator import Evaluator, require_budget
+from ..harness.alignment.evaluator import Evaluator, require_budget, require_readable
 from ..harness.alignment.objective import Objective
 from ..harness.models.aligned import AlignedModel
 from ..tasks.countries import name_of
@@ -40,6 +40,7 @@ class BestOfN(Aligner):
 
     Settings: ClassVar = BestOfNSettings
     summary: ClassVar = "best of as many preambles in words as the budget pays for"
+    needs_weights: ClassVar = False
     settings: BestOfNSettings
 
     def check(self, objective: Objective, budget: Budget) -> None:
@@ -64,14 +65,15 @@ class BestOfN(Aligner):
         """Evaluate preambles until the budget or ``n`` is used up; preamble k is the same for every budget.
 
         Raises:
-            RunError: too small a budget, or a loss that is not a number.
+            RunError: too small a budget, a loss that is not a number, or no answer that can be read.
         """
         self.check(objective, budget)
         evaluator = Evaluator(model, objective, budget)
         texts = preambles(objective, rng, self.settings.middles)
-        judged, best, loss = 0, 0, np.inf
+        judged, best, loss, unread = 0, 0, np.inf, objective.cost
         if state := checkpoint.load():
             judged, best, loss = int(state["judged"]), int(state["best"]), float(state["loss"])
+            unread = int(state["unread"])
             if judged * objective.cost != budget.spent or not 0 <= best < judged:
                 raise CheckpointError("the checkpoint's preambles do not match its budget. Start over with `fresh`.")
         kept: list[str] = [next(texts) for _ in range(judged)]
@@ -79,10 +81,12 @@ class BestOfN(Aligner):
         while evaluator.affordable and judged < most:
             kept.append(next(texts))
             value = evaluator.loss_of_text(kept[-1])
-            if value < loss:
-                best, loss = judged, value
-            judged += 1
-            checkpoint.save({"judged": np.array(judged), "best": np.array(best), "loss": np.array(loss)}, loss)
+            if value.loss < loss:
+                best, loss = judged, value.loss
+            judged, unread = judged + 1, min(unread, value.unread)
+            state = {"judged": judged, "best": best, "loss": loss, "unread": unread}
+            checkpoint.save({name: np.array(number) for name, number in state.items()}, loss)
+        require_readable([unread], objective)
         return AlignedModel(model, preamble=kept[best])
 
 

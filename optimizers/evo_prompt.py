@@ -21,7 +21,7 @@ from ..errors import CheckpointError
 from ..harness.alignment.aligner import Aligner, Settings
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.checkpoint import Checkpoint
-from ..harness.alignment.evaluator import Evaluator, require_budget
+from ..harness.alignment.evaluator import Evaluator, TextLoss, require_budget, require_readable
 from ..harness.alignment.objective import Objective
 from ..harness.models.aligned import AlignedModel
 from ..harness.util.atomic_io import write_text
@@ -86,7 +86,8 @@ class EvoPrompt(Aligner):
         """Evaluate generations of texts until the budget is used up; the best text is kept, and all are on file.
 
         Raises:
-            RunError: too small a budget, or a loss that is not a number. CheckpointError: a damaged checkpoint.
+            RunError: too small a budget, a loss that is not a number, or no answer that can be read.
+            CheckpointError: a damaged checkpoint.
         """
         self.check(objective, budget)
         evaluator = Evaluator(model, objective, budget)
@@ -101,10 +102,10 @@ class EvoPrompt(Aligner):
         writer = writer_of(teller, folder, checkpoint.progress)
         while evaluator.affordable:
             if course.texts:
-                started, tokens = time.perf_counter(), model.tokens
+                started, tokens = time.perf_counter(), writer.model.tokens
                 chats, seed = course.requests()
                 written = writer.write(chats, Style(self.settings.words, self.settings.top_p), seed)
-                budget.record(model.tokens - tokens, started)
+                budget.record(writer.model.tokens - tokens, started)
                 fresh = course.children(written)
             else:
                 fresh = course.first()
@@ -112,6 +113,7 @@ class EvoPrompt(Aligner):
                 course.add(text, evaluator.loss_of_text(f"{text}\n\n"))
             write_text(folder / TEXTS, course.lines())
             checkpoint.save(course.state(), min(course.losses))
+            require_readable(course.unread, objective)
         return AlignedModel(model, preamble=f"{course.best[0]}\n\n")
 
 
@@ -124,6 +126,7 @@ class _Course:
         self.spare = preambles(objective, np.random.default_rng(rng.integers(1 << 63)), MIDDLES)
         self.texts: list[str] = []
         self.losses: list[float] = []
+        self.unread: list[int] = []
 
     @cached_property
     def _asked(self) -> dict[str, str]:
@@ -161,27 +164,31 @@ class _Course:
             found.append(text)
         return found
 
-    def add(self, text: str, loss: float) -> None:
+    def add(self, text: str, value: TextLoss) -> None:
         """Add an evaluated text."""
         self.texts.append(text)
-        self.losses.append(loss)
+        self.losses.append(value.loss)
+        self.unread.append(value.unread)
 
     def lines(self) -> str:
-        """Return all texts with their losses as JSON lines."""
-        rows = zip(self.texts, self.losses, strict=True)
-        return "".join(json.dumps({"text": text, "loss": loss}, ensure_ascii=False) + "\n" for text, loss in rows)
+        """Return all texts with their losses and numbers of unread answers as JSON lines."""
+        rows = zip(self.texts, self.losses, self.unread, strict=True)
+        records = (dict(zip(("text", "loss", "unread"), row, strict=True)) for row in rows)
+        return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return plain arrays for a checkpoint."""
         return {
             "texts": np.frombuffer(json.dumps(self.texts).encode(), np.uint8),
             "losses": np.array(self.losses),
+            "unread": np.array(self.unread),
             "rng": pack_rng(self.rng),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from a checkpoint."""
         self.texts, self.losses = json.loads(state["texts"].tobytes()), state["losses"].tolist()
+        self.unread = state["unread"].tolist()
         self.rng = unpack_rng(state["rng"])
         known = set(self.texts)
         self.spare = (text for text in self.spare if text.strip() not in known)

@@ -91,7 +91,7 @@ class Steer(Aligner):
         while evaluator.affordable:
             layer, strength = candidates(tried, losses)[-1]
             set_steering(steered.model, self._vectors(means, layer, strength))
-            losses.append(evaluator.loss_of_text(""))
+            losses.append(evaluator.loss_of_text("").loss)
             checkpoint.save({"means": means, "losses": np.array(losses)}, min(losses))
         best = self._vectors(means, *candidates(tried, losses)[int(np.argmin(losses))])
         write_steering(folder, model.model, model.info.name, best)

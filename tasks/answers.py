@@ -9,6 +9,7 @@ import numpy as np
 
 COLUMNS = ("item", "paraphrase", "order", "persona", "codes", "widths")
 BY_SHARES = ("expected", "cloze", "verbalized")  # scorings that weight options by their shares
+IN_TEXT = ("text", "verbalized")  # scorings of generated text, which need no option probabilities
 UNPARSED = -1  # a generated text in which no option code was found; a valid code is >= 0
 
 
@@ -125,6 +126,11 @@ class Answers:
         return stated
 
 
+def unweighed(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities (1, prompts, options) and those off the options (1, prompts) where none are known."""
+    return np.zeros((1, *layout.codes.shape)), np.ones((1, len(layout)))
+
+
 def shares(mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Normalise probability mass (..., options) over the options.
 
@@ -139,10 +145,10 @@ def read(probs: Any, codes: Any, scoring: str) -> Any:
     """Compute numbers on the scale from option probabilities: (..., prompts, options) -> (..., prompts).
 
     ``expected``, like the other scorings of ``BY_SHARES``, is the probability-weighted code; it works on numpy arrays
-    and torch tensors alike and is differentiable. ``argmax`` is the code of the most probable option (the first of
-    equals).
+    and torch tensors alike and is differentiable. So is ``text``, whose probabilities are all on the parsed option
+    (``chosen``). ``argmax`` is the code of the most probable option (the first of equals).
     """
-    if scoring in BY_SHARES:
+    if scoring in (*BY_SHARES, "text"):
         return (probs * codes).sum(-1)
     if scoring == "argmax":
         best = np.asarray(probs).argmax(-1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ...errors import RunError, UsageError
+from ...errors import RunError, UnreadableError, UsageError
+from ...tasks.answers import chosen
 from ...tasks.prompts import Prompts
 from ..models.base import PASSES
 from .budget import Budget
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
 
 HEAT = 4  # least batch size of a race: fewer read the weights too often, more need more memory for the KV cache
 
+
+class TextLoss(NamedTuple):
+    """The loss of a text, and the number of prompts without a readable answer."""
+
+    loss: float
+    unread: int
+
+
 DescentStep = Callable[[Callable[["Tensor"], "Tensor"]], None]
 """One step of gradient descent of a torch optimizer, which calls the loss as a function of the parameter."""
 
@@ -32,6 +41,17 @@ def require_budget(cost: int, what: str, budget: Budget) -> None:
     if not budget.affordable(cost) and not budget.spent:
         least = -(-cost // budget.per_survey)
         raise UsageError(f"`budget`: one {what} costs {least} survey evaluations here. Give at least {least}.")
+
+
+def require_readable(unread: Iterable[int], objective: Objective) -> None:
+    """Raise UnreadableError where no text got a single readable answer, given the unread answers of each text."""
+    unread = list(unread)
+    if min(unread) == objective.cost:
+        read = "no option is among the first tokens" if not objective.most_tokens else "no option or share is named"
+        raise UnreadableError(
+            f"no answer of {len(unread)} texts to {objective.task} can be read: {read}. Turn reasoning off, use "
+            "another model, or fit a task that is answered in another form, such as vsm13_text with `scoring` text."
+        )
 
 
 class Evaluator:
@@ -65,15 +85,40 @@ class Evaluator:
             losses: np.ndarray = self.objective.loss(self.model.answer(self.objective.prompts, soft).probs)
         return _numbers(losses)
 
-    def loss_of_text(self, preamble: str) -> float:
-        """Return the loss of the model with a text before every prompt.
+    def loss_of_text(self, preamble: str) -> TextLoss:
+        """Return the loss of the model with a text before every prompt, and how many answers could not be read.
+
+        An answer that cannot be read counts as one without information (all options equally probable), and its share
+        of the prompts times ``null_loss`` is added, so that a text gains nothing by it.
 
         Raises:
             RunError: too little budget, or the loss is NaN.
         """
         with self._paying(self.objective.cost):
-            losses = self.objective.loss(self.model.answer(self.objective.prompts, None, preamble).probs)
-        return float(_numbers(losses)[0])
+            probs, unread = self._read(preamble)
+            losses = self.objective.loss(probs)
+        extra = self.objective.null_loss * unread / self.objective.cost if unread else 0.0
+        return TextLoss(float(_numbers(losses)[0]) + extra, unread)
+
+    def _read(self, preamble: str) -> tuple[np.ndarray, int]:
+        """Return option probabilities (1, prompts, options), uniform for answers that cannot be read, and their number.
+
+        Every answer of a model in memory has option probabilities.
+        """
+        objective, prompts = self.objective, self.objective.prompts
+        spread = np.zeros(prompts.layout.codes.shape)
+        if objective.most_tokens:
+            answers = self.model.generate(prompts, None, preamble, objective.most_tokens, weighed=False)
+            spread = chosen(answers, objective.scoring)
+        else:
+            with suppress(UnreadableError):
+                answers = self.model.answer(prompts, None, preamble)
+                if self.model.has_weights:
+                    return answers.probs, 0
+                spread = answers.probs[0] * answers.stated[:, None]
+        read, inside = spread.any(1), prompts.layout.inside
+        probs: np.ndarray = np.where(read[:, None], spread, inside / inside.sum(1, keepdims=True))
+        return probs[None], int((~read).sum())
 
     def descend(
         self,

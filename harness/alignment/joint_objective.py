@@ -48,12 +48,12 @@ class JointObjective:
     def prompts(self) -> Prompts:
         """Return the prompts of all parts, concatenated; items and paraphrases are named TASK/NAME."""
         prompts = [part.prompts for part in self.parts]
-        if len(cloze := {part.cloze for part in prompts}) > 1:
-            raise UsageError(f"`fit` {self.task}: options read by text and by letter cannot be fitted together.")
+        if len(kinds := {(part.cloze, part.verbalized) for part in prompts}) > 1:
+            raise UsageError(f"`fit` {self.task}: options read in different ways cannot be fitted together.")
         texts = tuple(text for part in prompts for text in part.texts)
         choices = tuple(choice for part in prompts for choice in part.choices)
         layout = _stacked([(part.task, part.layout) for part in prompts])
-        return Prompts(self.task, texts, choices, layout, cloze.pop())
+        return Prompts(self.task, texts, choices, layout, *kinds.pop())
 
     @property
     def demonstrations(self) -> np.ndarray:
@@ -64,6 +64,11 @@ class JointObjective:
     def cost(self) -> int:
         """Return the item forwards of one candidate."""
         return sum(part.cost for part in self.parts)
+
+    @property
+    def most_tokens(self) -> int:
+        """Return the largest number of tokens of an answer in text; 0 where option probabilities are fitted."""
+        return max(part.most_tokens for part in self.parts)
 
     def loss(self, probs: Any) -> Any:
         """Compute the mean of the parts' losses (population,), each divided by its ``null_loss``; see ``Objective``."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...errors import UsageError
+from ...tasks.answers import IN_TEXT
 from ...tasks.countries import Country
 from ...tasks.items import Survey
 from ...tasks.measure import LossFunction, Measure, MeasureOptions, measure_of
@@ -23,7 +24,8 @@ class Objective(Protocol):
     ``loss`` maps option probabilities (population, prompts, options) of ``prompts`` to losses (population,), lower
     is better, differentiable where ``scoring`` is ``expected``. ``null_loss`` is the loss of answers without
     information, ``demonstrations`` the reference codes (prompts,) of the country, ``cost`` the item forwards of one
-    candidate. ``language`` is that of the prompts. An aligner receives nothing else about the task.
+    candidate. ``language`` is that of the prompts. ``most_tokens`` is the length of an answer in text, 0 where option
+    probabilities are fitted. An aligner receives nothing else about the task.
     """
 
     @property
@@ -49,6 +51,9 @@ class Objective(Protocol):
 
     @property
     def cost(self) -> int: ...
+
+    @property
+    def most_tokens(self) -> int: ...
 
     def loss(self, probs: Any, /) -> Any: ...
 
@@ -144,6 +149,11 @@ class TaskObjective:
     def cost(self) -> int:
         """Return the item forwards of one candidate."""
         return len(self.prompts)
+
+    @property
+    def most_tokens(self) -> int:
+        """Return the largest number of tokens of an answer in text; 0 where option probabilities are fitted."""
+        return self.spec.most_tokens if self.scoring in IN_TEXT else 0
 
 
 def fit_objective(

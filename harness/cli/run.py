@@ -13,17 +13,19 @@ import click
 from rich.console import Console
 
 from ...errors import InputError
+from ...tasks.answers import IN_TEXT
 from ...tasks.countries import name_of
 from ...tasks.measure import measure_of
 from ...tasks.prompts import layout_of
 from ...tasks.score import Score
 from ...tasks.spec import TaskSpec
 from ..alignment.aligner import find_aligner
+from ..providers.settings import is_remote
 from ..registry import concrete, family, spec_of
 from ..report import tables as report
 from ..report.progress import verbosity
 from ..runs.answer_cache import answers_folder
-from ..runs.config import DEFAULT_BUDGET, DEFAULT_MODEL, read_assignments
+from ..runs.config import DEFAULT_BUDGET, DEFAULT_MODEL, RunConfig, read_assignments
 from ..runs.execute import FIGURE, execute
 from ..runs.folder import Run, read_config, read_usage
 from ..runs.plan import RunRequest, plan
@@ -59,7 +61,7 @@ _RUNS = "Folder of runs [default: culteval-runs]."
 @option(
     "--fit", multiple=True, metavar="TASK[:COUNTRY]", group=_ALIGN, help="Task to fit [default: --task]; repeatable."
 )
-@option("--scoring", default="expected", metavar="NAME", group=_ALIGN, help="Answer scoring to fit, or argmax.")
+@option("--scoring", default="expected", metavar="NAME", group=_ALIGN, help="Answers to fit: expected, argmax or text.")
 @option("--norm", metavar="NAME", group=_ALIGN, help="Norm of the fitted loss: sse, l2 or l1.")
 @option("--set", "assignments", multiple=True, metavar="KEY=VALUE", group=_ALIGN, help="A setting of the aligner.")
 @option("--config", metavar="FILE|NAME", group=_ALIGN, help="Settings: a YAML file, or a shipped name.")
@@ -81,7 +83,7 @@ def run(**flags: Any) -> None:
     request = request_of(flags)
     _announce((*request.tasks, *(text.partition(":")[0] for text in request.fit)))
     config = plan(request)
-    others = [config.with_aligner(name) for name in _companions(config.aligner) if flags["compare"]]
+    others = [config.with_aligner(name) for name in _companions(config) if flags["compare"]]
     answers = None if flags["no_cache"] or flags["fresh"] else answers_folder()
     with terminal(flags["as_json"], flags["talk"]) as display:
         model_of = cache(lambda: load(config, display.say))
@@ -138,10 +140,13 @@ def resume(folder: str, no_cache: bool, talk: str | None, as_json: bool) -> None
     _show([result], as_json, started)
 
 
-def _companions(aligner: str) -> list[str]:
+def _companions(config: RunConfig) -> list[str]:
     """Return the simpler aligners to run and show beside an aligner."""
-    order = COMPANIONS if find_aligner(aligner).budgeted else COMPANIONS[:2]
-    return [name for name in order if name != aligner] if aligner != "naive" else []
+    if config.aligner == "naive":
+        return []
+    in_text = is_remote(config.model) or config.scoring in IN_TEXT
+    order = COMPANIONS if find_aligner(config.aligner).budgeted and not in_text else COMPANIONS[:2]
+    return [name for name in order if name != config.aligner]
 
 
 def _show(results: list[Run], as_json: bool, started: float) -> None:

@@ -50,5 +50,17 @@ class Model(Protocol):
             UsageError: the model takes no soft prompts.
         """
 
-    def generate(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "", most: int = 8) -> Answers:
-        """Compute the same and generate text greedily, at most ``most`` tokens per prompt (population 1)."""
+    def generate(
+        self,
+        prompts: Prompts,
+        soft: np.ndarray | None = None,
+        preamble: str = "",
+        most: int = 8,
+        *,
+        weighed: bool = True,
+    ) -> Answers:
+        """Compute the same and generate text greedily, at most ``most`` tokens per prompt (population 1).
+
+        Args:
+            weighed: whether option probabilities are computed; without them, ``probs`` are those of ``unweighed``.
+        """

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ...errors import RunError, UsageError
-from ...tasks.answers import Answers, Layout, shares
+from ...tasks.answers import Answers, Layout, shares, unweighed
 from ...tasks.prompts import Prompts
 from ...tasks.verbalized import stated_answers
 from ..adapters.lora import require_rows, tokenizer_for, with_lora
@@ -269,21 +269,31 @@ class LanguageModel:
             return RememberedSteps(forward.engine, forward.passes[0].tree, forward.options, steps, virtual)
         return RereadSteps([self._encoded(prompts.take(np.array(step)), "", virtual) for step in steps], steps, virtual)
 
-    def generate(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "", most: int = 8) -> Answers:
+    def generate(
+        self,
+        prompts: Prompts,
+        soft: np.ndarray | None = None,
+        preamble: str = "",
+        most: int = 8,
+        *,
+        weighed: bool = True,
+    ) -> Answers:
         """Compute option probabilities and generate text greedily (population 1).
 
         Args:
             soft: one soft prompt (1, T, dim) or None.
             most: maximum number of generated tokens; text ends at the first line break, but not that of ``verbalized``
                 prompts, whose option probabilities are the shares that it states.
+            weighed: whether option probabilities are computed.
         """
-        answers = None if prompts.verbalized else self.answer(prompts, soft, preamble)
+        answers = self.answer(prompts, soft, preamble) if weighed and not prompts.verbalized else None
         with self.at_work():
             texts = write(self, [self.chat.render_prompt(f"{preamble}{text}") for text in prompts.texts], soft, most)
-        if answers is None:
+        if prompts.verbalized:
             return stated_answers(prompts.layout, texts)
         texts = [text.partition("\n")[0] for text in texts]
-        return Answers(answers.layout, answers.probs, answers.off_options, tuple(texts), prompts.parse(texts))
+        probs, outside = (answers.probs, answers.off_options) if answers else unweighed(prompts.layout)
+        return Answers(prompts.layout, probs, outside, tuple(texts), prompts.parse(texts))
 
     def token_vectors(self, ids: np.ndarray) -> np.ndarray:
         """Return input embeddings (..., dim) in float32 of token ids."""

@@ -70,10 +70,18 @@ class PromptedModel:
         _refuse(soft)
         return self._model.answer(prompts, self._soft, preamble)
 
-    def generate(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "", most: int = 8) -> Answers:
+    def generate(
+        self,
+        prompts: Prompts,
+        soft: np.ndarray | None = None,
+        preamble: str = "",
+        most: int = 8,
+        *,
+        weighed: bool = True,
+    ) -> Answers:
         """Generate text as ``LanguageModel.generate``; raise UsageError for another soft prompt."""
         _refuse(soft)
-        return self._model.generate(prompts, self._soft, preamble, most)
+        return self._model.generate(prompts, self._soft, preamble, most, weighed=weighed)
 
 
 def _refuse(soft: np.ndarray | None) -> None:

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ...errors import CultevalError, RunError, UnavailableError, UsageError
-from ...tasks.answers import Answers, shares
+from ...errors import CultevalError, UnavailableError, UnreadableError, UsageError
+from ...tasks.answers import Answers, shares, unweighed
 from ...tasks.prompts import Prompts
 from ...tasks.verbalized import stated_answers
 from ..model_info import ModelInfo
@@ -21,7 +21,7 @@ from .response_log import REPLIES, Ask, Replies, Reply, key_of
 from .settings import Address, EndpointSettings, address_of
 
 ENDPOINT = "endpoint.json"
-_TEXT_TASKS = "Use a task scored by text, such as vsm13_text or wvs_text."
+_TEXT_TASKS = "Use a task scored by text, such as vsm13_text or wvs_text, and `scoring` text for a search."
 Tell = Callable[[int, int], None]
 """Called with the number of completed requests and of all requests."""
 
@@ -89,28 +89,37 @@ class ApiModel:
         Raises:
             UsageError: soft prompts are given.
             UnavailableError: the endpoint returns no probabilities, or as ``Endpoint.post``.
-            RunError: no answer begins with an option.
+            UnreadableError: no answer begins with an option.
         """
         self._refuse(soft)
         logs, _ = self._read(prompts, preamble, 0)
         if logs is None:
             raise UnavailableError(
-                f"{self.address.name}: returns no option probabilities, which {prompts.task} needs. {_TEXT_TASKS}"
+                f"{self.address.name}: returns no option probabilities, which {prompts.task} needs here. {_TEXT_TASKS}"
             )
         return Answers(prompts.layout, *self._weighed(logs, prompts))
 
-    def generate(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "", most: int = 8) -> Answers:
-        """Generate texts up to the first line break, with option probabilities if the endpoint returns them.
+    def generate(
+        self,
+        prompts: Prompts,
+        soft: np.ndarray | None = None,
+        preamble: str = "",
+        most: int = 8,
+        *,
+        weighed: bool = True,
+    ) -> Answers:
+        """Generate texts up to the first line break, with option probabilities if ``weighed`` and it returns them.
 
         Those of ``verbalized`` prompts are whole, and state the probabilities.
         """
         self._refuse(soft)
-        logs, texts = self._read(prompts, preamble, most)
+        logs, texts = self._read(prompts, preamble, most, weighed)
         if prompts.verbalized:
             return stated_answers(prompts.layout, [text.lstrip() for text in texts])
         if logs is None or (prompts.layout.widths.any() and not np.isfinite(logs).any()):
-            self.say(f"{self.address.host} returns no option probabilities: {prompts.task} is scored by text only")
-            probs, outside = np.zeros((1, *prompts.layout.codes.shape)), np.ones((1, len(prompts)))
+            if weighed:
+                self.say(f"{self.address.host} returns no option probabilities: {prompts.task} is scored by text only")
+            probs, outside = unweighed(prompts.layout)
         else:
             probs, outside = self._weighed(logs, prompts)
         texts = [text.lstrip().partition("\n")[0] for text in texts]
@@ -120,13 +129,16 @@ class ApiModel:
         if soft is not None:
             raise UsageError(f"{self.address.name}: an endpoint takes no soft prompts. Use an aligner that needs none.")
 
-    def _read(self, prompts: Prompts, preamble: str, most: int) -> tuple[np.ndarray | None, list[str]]:
+    def _read(
+        self, prompts: Prompts, preamble: str, most: int, weighed: bool = True
+    ) -> tuple[np.ndarray | None, list[str]]:
         """Return log-probabilities (prompts, options) or None, and texts if ``most`` is not 0.
 
-        Missing log-probabilities are -inf. If the first token of an answer is read, one request gives both.
+        Missing log-probabilities are -inf, and all of them without ``weighed``. If the first token of an answer is
+        read, one request gives both.
         """
         chats = [({"role": "user", "content": f"{preamble}{text}"},) for text in prompts.texts]
-        closed = [] if prompts.verbalized else np.flatnonzero(prompts.layout.widths > 0).tolist()
+        closed = [] if prompts.verbalized or not weighed else np.flatnonzero(prompts.layout.widths > 0).tolist()
         if closed:
             self._contact(Ask(chats[closed[0]], max(most, 1), prompts.choices[closed[0]]))
         scored, echo = bool(closed) and self._dialect.probabilities, self._dialect.echo
@@ -152,7 +164,7 @@ class ApiModel:
         inside, mass = prompts.layout.inside, np.exp(prompts.read_logs(logs))
         closed, silent = inside.any(1), inside.any(1) & ~mass.any(1)
         if silent.any() and silent.sum() == closed.sum():
-            raise RunError(
+            raise UnreadableError(
                 f"{self.address.name}: no option of {prompts.task} is among the likeliest first tokens of any answer; "
                 f"it answers in sentences. {_TEXT_TASKS}"
             )

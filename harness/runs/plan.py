@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator
 
 from ...errors import UsageError, did_you_mean
+from ...tasks.answers import IN_TEXT
 from ...tasks.chat_options import DEFAULT_CHAT, ChatOptions
 from ...tasks.countries import country as resolve
 from ...tasks.measure import MeasureOptions, countries_of, measure_of
 from ...tasks.prompts import ProtocolOptions, count_answers
-from ...tasks.schema import Strict
-from ...tasks.spec import first_problem, read_yaml
+from ...tasks.schema import Scoring, Strict
+from ...tasks.spec import TaskSpec, first_problem, read_yaml
 from ..adapters.peft_files import carried_hash, is_soft_prompt
 from ..alignment.aligner import Aligner, find_aligner
 from ..providers.settings import EndpointSettings, endpoint_of, is_remote
@@ -31,8 +32,9 @@ class RunRequest(Strict):
 
     ``fit`` has ``TASK[:COUNTRY]`` texts, by default the first of ``tasks``; ``country`` is a name or a code, by default
     that of ``fit``, else the task's own. ``budget`` is in survey evaluations. ``scoring`` is the answer scoring that a
-    fit optimises. ``personas`` is the size of the persona sample, ``limit`` the maximum of paraphrases of a split, and
-    of personas. ``config`` is a file, or the name of a configuration that the aligner ships; ``settings`` override it.
+    fit optimises; a task answered by shares in text is always fitted by them (``verbalized``). ``personas`` is the size
+    of the persona sample, ``limit`` the maximum of paraphrases of a split, and of personas. ``config`` is a file, or
+    the name of a configuration that the aligner ships; ``settings`` override it.
     """
 
     aligner: str
@@ -48,7 +50,7 @@ class RunRequest(Strict):
     chat: ChatOptions | None = None
     endpoint: EndpointSettings | None = None
     budget: Annotated[int, Field(ge=0)] = DEFAULT_BUDGET
-    scoring: Literal["expected", "argmax"] = "expected"
+    scoring: Literal["expected", "argmax", "text", "verbalized"] = "expected"
     personas: Annotated[int, Field(ge=0, le=100_000)] = 0
     limit: Annotated[int, Field(ge=1)] | None = None
     calibrate: bool = False
@@ -101,8 +103,6 @@ def plan(request: RunRequest) -> RunConfig:
         raise UsageError(f"`fit`: {' and '.join(fit_codes)}; tasks fitted together have one country.")
     for spec in fit_specs:
         measure_of(spec, fit_codes[0], options)
-        if spec.verbalized and find_aligner(request.aligner).budgeted:
-            raise UsageError(f"`fit` {spec.name}: shares stated in text have no loss to fit. Fit another task.")
     for spec in specs:
         measure_of(spec, country, options)
     protocol = ProtocolOptions(request.personas, request.seed, request.limit, request.calibrate)
@@ -119,7 +119,7 @@ def plan(request: RunRequest) -> RunConfig:
     config = RunConfig(
         **{name: getattr(request, name) for name in copied},
         **_carried(request, aligner),
-        scoring=request.scoring,
+        scoring=_fitted_scoring(request, aligner, fit_specs),
         personas=request.personas,
         chat=None if request.chat == DEFAULT_CHAT else request.chat,
         endpoint=endpoint_of(request.endpoint, (request.model, *chosen.model_dump().values())),
@@ -134,6 +134,28 @@ def plan(request: RunRequest) -> RunConfig:
     require_context(config.model, working.soft_tokens)
     working.check(objective_of(config), budget_of(config))
     return config
+
+
+def _fitted_scoring(request: RunRequest, aligner: type[Aligner], specs: list[TaskSpec]) -> Scoring:
+    """Return the answer scoring to fit; it is ``verbalized`` for tasks that are answered by shares in text.
+
+    Raises:
+        UsageError: a task has no such answers, or the aligner needs option probabilities.
+    """
+    if not aligner.budgeted:
+        return request.scoring
+    by_shares = request.scoring == "expected" and specs[0].verbalized
+    scoring: Scoring = "verbalized" if by_shares else request.scoring
+    for spec in specs:
+        has = scoring in spec.metadata.scorings or (scoring in ("expected", "argmax") and not spec.verbalized)
+        if not has:
+            example = f", such as vsm13_{scoring}" if scoring in IN_TEXT else ""
+            raise UsageError(f"`fit` {spec.name}: no answers by `scoring` {scoring}. Fit a task with them{example}.")
+    if scoring in IN_TEXT and aligner.needs_weights:
+        raise UsageError(
+            f"`scoring` {scoring}: {request.aligner} fits option probabilities, not answers in text. Use {_able()}."
+        )
+    return scoring
 
 
 def _named_settings(config: str, name: str, aligner: type[Aligner]) -> dict[str, Any]:

@@ -20,8 +20,12 @@ class Style(NamedTuple):
 
 
 class Writer(Protocol):
-    """The interface of a writer of chats; ``name`` identifies it, ``tokens`` counts the tokens written so far."""
+    """The interface of a writer of chats; ``name`` identifies it, ``tokens`` counts the tokens written so far.
 
+    ``model`` is the model that writes, whose own ``tokens`` are those read and written.
+    """
+
+    model: Any
     name: str
     tokens: int
 

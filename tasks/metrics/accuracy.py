@@ -32,7 +32,7 @@ class ErrorLoss:
 
     def __call__(self, probs: Any) -> Any:
         like = getattr(probs, "new_tensor", np.asarray)
-        if self.scoring == "expected":
+        if self.scoring != "argmax":
             return 1 - (probs * like(self.right.astype(float))).sum(-1) @ like(self.weight)
         best = np.asarray(probs).argmax(-1)
         hit = np.take_along_axis(np.broadcast_to(self.right, probs.shape), best[..., None], -1)[..., 0]

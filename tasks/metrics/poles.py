@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError
-from ..answers import UNPARSED, Answers, Layout, chosen
+from ..answers import IN_TEXT, UNPARSED, Answers, Layout, chosen
 from ..items import Questions
 from ..measure import MeasureOptions
 from ..sample import SHARE, Metric, Sample, average, quotient, tally
@@ -30,6 +30,7 @@ LEAST = 1e-9  # added to probabilities before taking logarithms
 class ChosenLoss:
     """Mean -log probability (population,) of the chosen options (prompts,), from probabilities over the options.
 
+    Of answers in text, whose probabilities are mostly 0 or 1, it is the mean probability of the other options.
     ``rows`` are the prompts that count, if not all do.
     """
 
@@ -43,6 +44,8 @@ class ChosenLoss:
         if self.scoring == "argmax":
             return 1 - (np.asarray(probs).argmax(-1) == self.target).mean(-1)
         picked = probs[..., np.arange(len(self.target)), self.target] + LEAST
+        if self.scoring in IN_TEXT:
+            return 1 - picked.mean(-1)
         return -(picked.log() if hasattr(picked, "log") else np.log(picked)).mean(-1)
 
 

@@ -23,7 +23,7 @@ class Teller:
     name, tokens = "teller", 0
 
     def __init__(self, say=lambda number, seed: f"Text {number} of {seed} on people in the United States."):
-        self.asked, self.say = [], say
+        self.asked, self.say, self.model = [], say, self
 
     def write(self, chats, style, seed, begun=()):
         self.asked += chats

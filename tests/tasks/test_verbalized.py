@@ -162,10 +162,10 @@ def test_an_endpoint_of_text_only_is_enough(server, tmp_path):  # noqa: F811
     assert stored == rows
 
 
-def test_shares_in_text_cannot_be_fitted(tiny, tmp_path):
+def test_shares_in_text_are_not_fitted_by_probabilities(tiny, tmp_path):
     flags = ("--task", "wvs_verbalized", "--model", tiny(), "--country", "DE", "--out", tmp_path / "runs")
     done = culteval("run", "--aligner", "de", *flags)
-    assert done.returncode == 2 and "no loss to fit" in done.stderr and not (tmp_path / "runs").exists()
+    assert done.returncode == 2 and "not answers in text" in done.stderr and not (tmp_path / "runs").exists()
 
 
 def test_a_first_token_does_not_weigh_texts(server):  # noqa: F811
