@@ -124,7 +124,7 @@ def test_tasks_fitted_together_are_read_in_one_way():
 
 def test_a_search_without_a_single_readable_answer_ends_with_a_remedy(tmp_path):
     objective = objective_of()
-    with pytest.raises(UnreadableError, match="no answer of 2 texts to vsm13_text can be read.*Turn reasoning off"):
+    with pytest.raises(UnreadableError, match=r"no answer of 2 texts to vsm13_text can be read.*Turn reasoning off"):
         require_readable([objective.cost, objective.cost], objective)
     require_readable([objective.cost, objective.cost - 1], objective)
     checkpoint = Memory(Budget(3 * objective.cost, 24))
