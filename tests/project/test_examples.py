@@ -41,7 +41,7 @@ def test_aligner_task_and_model_of_strangers_run_together(culteval, tmp_path):
     flags = ["--aligner", "es", "--set", "population=4", "--set", "tokens=2", "--set", "space=random"]
     flags += ["--set", "dimensions=8", "--budget", "16", "--no-compare"]
     flags += ["--model", "untaught", "--fit", "vsm13:SA", "--out", str(tmp_path)]
-    assert {row["aligner"] for row in culteval("ls", "aligners")} > {"es", "naive"}
+    assert {row["aligner"] for row in culteval("ls", "aligners")} > {"es", "copro", "naive"}
     found = culteval("run", *flags, "--task", "vsm13", "--task", "breakfast")
     manifest = json.loads((Path(found["submission"]) / "manifest.json").read_text())
     assert manifest["aligner"]["name"] == "es" and manifest["aligner"]["settings"]["dimensions"] == 8
