@@ -1,4 +1,4 @@
-"""The example with DSPy's optimiser, ``examples/copro``: refused without DSPy; with it budget, best text, resumption."""
+"""The example with DSPy's COPRO, ``examples/copro``: refused without DSPy; with it budget, best text, resumption."""
 
 import json
 import tomllib
