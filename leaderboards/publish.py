@@ -55,8 +55,18 @@ def _nameless(value: Any) -> Any:
     return PurePath(place[2]).name or value if place else value
 
 
-def _of_published_model(config: dict[str, Any]) -> dict[str, Any]:
-    """Return an adapter's configuration with the model name of the published manifest."""
+def _of_published_model(path: Path) -> dict[str, Any]:
+    """Read an adapter's configuration; return it with the model name of the published manifest.
+
+    Raises:
+        InputError: the file is not a JSON object.
+    """
+    try:
+        config = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: not a JSON object, as PEFT writes it. Start the run over with `fresh`.")
     return config | {"base_model_name_or_path": _nameless(config.get("base_model_name_or_path"))}
 
 
@@ -85,13 +95,15 @@ def publish(run: Path, board: Path) -> tuple[Path, str | None]:
     made_anew = (SCORES, MANIFEST, ANSWERS)
     files = {path.name: path for path in found.files if path.name not in made_anew}  # with a judge's verdicts
     left_out = left_behind(found, manifest)
+    adapter = found.adapter_files if left_out is None else {}
     with replacing(target) as temporary:
-        copy_into(temporary, files | (found.adapter_files if left_out is None else {}))
+        copy_into(temporary, files | adapter)
         if COMPRESSED not in files:
             write_answers(temporary / COMPRESSED, answer_lines(answers_file(found.folder), entry.manifest))
         (temporary / MANIFEST).write_bytes(written)
-        for config in temporary.rglob(CONFIG):
-            write_json(config, _of_published_model(json.loads(config.read_bytes())))
+        for name, path in adapter.items():
+            if path.name == CONFIG:
+                write_json(temporary / name, _of_published_model(path))
     return target, left_out or None
 
 

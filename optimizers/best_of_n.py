@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from ..errors import CheckpointError
-from ..harness.alignment.aligner import Aligner, Settings
+from ..harness.alignment.aligner import Aligner, Card, Settings
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.checkpoint import Checkpoint
 from ..harness.alignment.evaluator import Evaluator, require_budget, require_readable
@@ -36,10 +36,23 @@ class BestOfNSettings(Settings):
 
 
 class BestOfN(Aligner):
-    """Random preambles, evaluated one after another; the best is kept. The first is the persona of ``icl``."""
+    """Random preambles that name the country are evaluated one after another, the persona of ``icl`` first.
+
+    The one with the lowest loss is kept.
+    """
 
     Settings: ClassVar = BestOfNSettings
     summary: ClassVar = "best of as many preambles in words as the budget pays for"
+    card: ClassVar = Card(
+        source="future work in Masoud et al. 2025 (arXiv 2503.16094); sentences are ours",
+        needs="the country's figures on `fit` as a loss; text alone is enough",
+        cost="one item forward a candidate and fitted prompt: two survey evaluations a candidate on `vsm13`",
+        gives="preamble",
+        limits=(
+            "English only. The sentences name no trait of a country; where `heldout` is not better than `icl`, they "
+            "had no effect."
+        ),
+    )
     needs_weights: ClassVar = False
     settings: BestOfNSettings
 

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ..errors import CheckpointError
+from ..harness.alignment.aligner import Card
 from .black_box import BlackBox, BlackBoxSettings
 from .search.cma import CovarianceAdaptation
 from .spaces import Space
@@ -38,10 +39,23 @@ class CMASettings(BlackBoxSettings):
 
 
 class CovarianceAdaptationPrompt(BlackBox):
-    """CMA-ES: a Gaussian over soft prompts, adapted on a loss without gradients."""
+    """CMA-ES adapts a Gaussian over soft prompts in a subspace, from losses alone.
+
+    In the full space only variances are adapted (``separable``).
+    """
 
     Settings: ClassVar = CMASettings
     summary: ClassVar = "soft prompt by CMA-ES in a subspace (or separable CMA-ES), model frozen, no gradients"
+    card: ClassVar = Card(
+        source="Hansen & Ostermeier 2001; Ros & Hansen 2008; black-box tuning: Sun et al. 2022 (arXiv 2201.03514)",
+        needs="the country's figures on `fit` as a loss; forward passes, no gradients",
+        cost="one item forward a candidate and fitted prompt: two survey evaluations a candidate on `vsm13`",
+        gives="soft prompt (PEFT prompt tuning)",
+        limits=(
+            "24 answers and six targets are fitted easily: compare `heldout` with the random-prefix control. An argmax "
+            "loss is a step function."
+        ),
+    )
     settings: CMASettings
 
     def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> CovarianceAdaptation:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from ..harness.alignment.aligner import Card
 from .black_box import BlackBox, BlackBoxSettings
 from .search.de import DifferentialEvolution
 from .soft_prompt import CONFIGS
@@ -43,10 +44,26 @@ class DESettings(BlackBoxSettings):
 
 
 class DifferentialEvolutionPrompt(BlackBox):
-    """Differential Evolution of a population of soft prompts on a loss without gradients."""
+    """Differential Evolution of soft prompts from losses alone: a trial mixed of members replaces a worse parent.
+
+    ``de-paper`` is the form of the seed paper.
+    """
 
     Settings: ClassVar = DESettings
     summary: ClassVar = "soft prompt by Differential Evolution, model frozen, no gradients"
+    card: ClassVar = Card(
+        source="Storn & Price 1997; for soft prompts: Masoud et al. 2025, Algorithm 1 (arXiv 2503.16094)",
+        needs="the country's figures on `fit` as a loss; forward passes, no gradients",
+        cost=(
+            "one item forward a candidate and fitted prompt: two survey evaluations a candidate on `vsm13`; racing "
+            "spends less on `vsm13`"
+        ),
+        gives="soft prompt (PEFT prompt tuning)",
+        limits=(
+            "24 answers and six targets are fitted easily: compare `heldout` with the random-prefix control. An argmax"
+            " loss is a step function; where a model gives one answer 24 times, no search can use it."
+        ),
+    )
     configs: ClassVar = {"de-paper": CONFIGS / "de-paper.yaml"}
     settings: DESettings
 

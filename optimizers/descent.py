@@ -12,7 +12,6 @@ from ..errors import UsageError
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.evaluator import require_budget
 from ..harness.alignment.objective import Objective
-from .embeddings import mean_and_scale
 from .soft_prompt import SoftPromptSettings, draw_prompts, text_prompt
 from .texts import persona
 
@@ -35,14 +34,22 @@ class DescentSettings(SoftPromptSettings):
 
 
 def start_prompt(
-    model: LanguageModel, objective: Objective, settings: DescentSettings, rng: np.random.Generator
+    model: LanguageModel,
+    objective: Objective,
+    settings: DescentSettings,
+    rng: np.random.Generator,
+    moments: tuple[np.ndarray, float],
 ) -> np.ndarray:
-    """Return the soft prompt (tokens, width) float32 at which the settings start."""
+    """Return the soft prompt (tokens, width) float32 at which the settings start.
+
+    Args:
+        moments: mean and scale of the model's embeddings (``mean_and_scale``).
+    """
     kind, tokens = settings.start, settings.tokens
     if kind == "persona":
         return text_prompt(model, persona(objective), tokens)
     if kind in ("mean", "noise"):
-        mean, scale = mean_and_scale(model)
+        mean, scale = moments
         noise = rng.standard_normal((tokens, model.dim)) * scale
         return (mean + 0.1 * noise if kind == "mean" else noise).astype(np.float32)
     return draw_prompts(model, rng, 1, tokens)[0]

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from ..errors import CheckpointError
-from ..harness.alignment.aligner import Aligner, Settings
+from ..harness.alignment.aligner import Aligner, Card, Settings
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.checkpoint import Checkpoint
 from ..harness.alignment.evaluator import Evaluator, TextLoss, require_budget, require_readable
@@ -60,10 +60,26 @@ class EvoPromptSettings(Settings):
 
 
 class EvoPrompt(Aligner):
-    """Evolution of preambles; works with text alone, so that models behind an endpoint can be aligned too."""
+    """A genetic algorithm over preambles, whose mutations and crossovers a model writes, the aligned one or another.
+
+    The first texts are those of ``best_of_n``, and the best of all texts is kept.
+    """
 
     Settings: ClassVar = EvoPromptSettings
     summary: ClassVar = "preamble by evolution, its mutations and crossovers written by a model"
+    card: ClassVar = Card(
+        source="EvoPrompt: Guo et al. 2024 (arXiv 2309.08532)",
+        needs="the country's figures on `fit` as a loss; a model that writes; text alone is enough",
+        cost=(
+            "one item forward a candidate and fitted prompt: two survey evaluations a candidate on `vsm13`; the "
+            "writer's tokens are counted beside it"
+        ),
+        gives="preamble",
+        limits=(
+            "Small writers repeat their parents or leave the task. English only. The minimum of many noisy losses is "
+            "biased downwards: compare `heldout`."
+        ),
+    )
     needs_weights: ClassVar = False
     settings: EvoPromptSettings
 

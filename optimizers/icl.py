@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationInfo, field_validator, model_serializer
 
 from ..errors import UsageError
-from ..harness.alignment.aligner import Aligner, Settings
+from ..harness.alignment.aligner import Aligner, Card, Settings
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.checkpoint import Checkpoint
 from ..harness.alignment.objective import Objective
@@ -49,10 +49,23 @@ class InContextSettings(Settings):
 
 
 class InContext(Aligner):
-    """In-context alignment: the prompt asks for the answers of a country in words."""
+    """A sentence before the question says whose answer is wanted, as a persona or in another way.
+
+    Answered questions of ``fit`` may stand before it as examples.
+    """
 
     Settings: ClassVar = InContextSettings
     summary: ClassVar = "persona or other sentence, optionally answered examples, before the question"
+    card: ClassVar = Card(
+        source="Masoud et al. 2025 (arXiv 2503.16094); examples: Brown et al. 2020 (arXiv 2005.14165)",
+        needs="the country's name; the country's figures only for examples",
+        cost="no budget; each example lengthens every prompt",
+        gives="preamble",
+        limits=(
+            "One sentence changes all answers, and repeats what texts say about a country, stereotypes included. The "
+            "effect depends on country and paraphrase; do not use it where prompts must stay as they are."
+        ),
+    )
     budgeted: ClassVar = False
     needs_weights: ClassVar = False
     settings: InContextSettings

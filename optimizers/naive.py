@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..harness.alignment.aligner import Aligner
+from ..harness.alignment.aligner import Aligner, Card
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.checkpoint import Checkpoint
 from ..harness.alignment.objective import Objective
@@ -17,9 +17,19 @@ if TYPE_CHECKING:
 
 
 class Naive(Aligner):
-    """No text before the question: the reference for every alignment."""
+    """The model as it is, with nothing before the question. Every alignment is compared with it."""
 
     summary: ClassVar = "the model as it is"
+    card: ClassVar = Card(
+        source="none",
+        needs="nothing",
+        cost="no budget",
+        gives="nothing: the answers of the unaligned model",
+        limits=(
+            "Small models answer by position or label, so that these answers are no measure of a culture. It runs "
+            "beside every other aligner by default."
+        ),
+    )
     budgeted: ClassVar = False
     needs_weights: ClassVar = False
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
+from ..harness.alignment.aligner import Card
 from .black_box import BlackBox, BlackBoxSettings
 from .search.pso import ParticleSwarm
 from .spaces import Space, first_vectors
@@ -23,10 +24,26 @@ class PSOSettings(BlackBoxSettings):
 
 
 class ParticleSwarmPrompt(BlackBox):
-    """Particle swarm optimisation of soft prompts on a loss without gradients."""
+    """Particle swarm optimisation of soft prompts from losses alone.
+
+    Each particle moves towards the best place that it and the swarm have found.
+    """
 
     Settings: ClassVar = PSOSettings
     summary: ClassVar = "soft prompt by particle swarm optimisation, model frozen, no gradients"
+    card: ClassVar = Card(
+        source=(
+            "Kennedy & Eberhart 1995; Clerc & Kennedy 2002; for soft prompts future work in Masoud et al. 2025 (arXiv "
+            "2503.16094)"
+        ),
+        needs="the country's figures on `fit` as a loss; forward passes, no gradients",
+        cost="one item forward a candidate and fitted prompt: two survey evaluations a candidate on `vsm13`",
+        gives="soft prompt (PEFT prompt tuning)",
+        limits=(
+            "24 answers and six targets are fitted easily: compare `heldout` with the random-prefix control. An argmax"
+            " loss is a step function."
+        ),
+    )
     settings: PSOSettings
 
     def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> ParticleSwarm:

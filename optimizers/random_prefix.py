@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from ..harness.alignment.aligner import Card
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.checkpoint import Checkpoint
 from ..harness.alignment.objective import Objective
@@ -17,10 +18,22 @@ if TYPE_CHECKING:
 
 
 class RandomPrefix(SoftPromptAligner):
-    """One random prompt without any evaluation; runs with many seeds give the control's mean and spread."""
+    """One soft prompt of random tokens, without any evaluation.
+
+    Runs with many seeds give the mean and spread of the control for whatever a prefix does.
+    """
 
     Settings: ClassVar = SoftPromptSettings
     summary: ClassVar = "one random token prompt, unselected: the control for whatever a prefix does"
+    card: ClassVar = Card(
+        source="ours; a control that Masoud et al. 2025 (arXiv 2503.16094) lack",
+        needs="no figures, no losses",
+        cost="no budget; 24 seeds make a control",
+        gives="soft prompt (PEFT prompt tuning)",
+        limits=(
+            "A control, not an alignment: a result within two standard deviations of it has the effect of any prefix."
+        ),
+    )
     budgeted: ClassVar = False
 
     def align(

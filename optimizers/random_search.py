@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from ..harness.alignment.aligner import Card
 from .black_box import BlackBox, BlackBoxSettings
 from .search.random import Draw, RandomDraws
 from .spaces import Space, draw_vectors, first_vectors
@@ -27,13 +28,23 @@ class RandomSettings(BlackBoxSettings):
 
 
 class RandomSearch(BlackBox):
-    """The best of as many random prompts as the budget allows; candidate k is the same for every budget.
+    """The best of as many random soft prompts as the budget pays for; candidate k is the same for every budget.
 
-    With a budget of one candidate it is an unselected random prompt: the random-prefix control.
+    It is the baseline that a search has to beat at the same budget.
     """
 
     Settings: ClassVar = RandomSettings
     summary: ClassVar = "best of as many random token prompts as the budget pays for"
+    card: ClassVar = Card(
+        source="random search: Bergstra & Bengio 2012 (JMLR 13:281-305)",
+        needs="the country's figures on `fit` as a loss; forward passes, no gradients",
+        cost="one item forward a candidate and fitted prompt: two survey evaluations a candidate on `vsm13`",
+        gives="soft prompt (PEFT prompt tuning)",
+        limits=(
+            "The minimum of many noisy losses is biased downwards: compare `heldout`. Use it as the baseline, not as "
+            "the method."
+        ),
+    )
 
     def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> RandomDraws:
         """Start with the first prompt, followed by others drawn around it."""

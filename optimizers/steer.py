@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ..errors import CheckpointError, UsageError
 from ..harness.adapters.steering import output_modules, set_steering, write_steering
-from ..harness.alignment.aligner import Aligner, Settings
+from ..harness.alignment.aligner import Aligner, Card, Settings
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.checkpoint import Checkpoint
 from ..harness.alignment.evaluator import Evaluator, require_budget
@@ -48,10 +48,26 @@ class SteerSettings(Settings):
 
 
 class Steer(Aligner):
-    """Activation steering, its layer and strength chosen on the fitted loss."""
+    """A vector, the difference of the mean activations of two sets of prompts, is added to a layer's output.
+
+    Layer and strength are those with the lowest fitted loss.
+    """
 
     Settings: ClassVar = SteerSettings
     summary: ClassVar = "steering vector (difference of mean activations), layer and strength by the fitted loss"
+    card: ClassVar = Card(
+        source=(
+            "difference of means: Marks & Tegmark 2023 (arXiv 2310.06824); contrast of answers: Rimsky et al. 2024 "
+            "(arXiv 2312.06681)"
+        ),
+        needs="the country's figures on `fit`; forward passes, no gradients",
+        cost="two item forwards a fitted prompt for the activations, one a candidate and fitted prompt",
+        gives="LoRA adapter whose bias is the vector",
+        limits=(
+            "Not for architectures that normalise a layer's product before adding it (Gemma 2 and 3), have experts, or"
+            " are built as GPT-2. It also moves unrelated answers: add `--task general`."
+        ),
+    )
     settings: SteerSettings
 
     def check(self, objective: Objective, budget: Budget) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -27,20 +28,37 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What one must know to choose an aligner, beside its docstring, which says in two sentences what it does.
+
+    ``source``: the paper; ``needs``: reference figures, losses, gradients, training; ``cost``: in item forwards;
+    ``gives``: what it returns; ``limits``: what was seen to go wrong, and when not to use it.
+    ``docs/method-cards.md`` is made from them.
+    """
+
+    source: str
+    needs: str
+    cost: str
+    gives: str
+    limits: str
+
+
 AnySettings = Settings  # in the body of an aligner the name ``Settings`` is that of its own class
 
 
 class Aligner(ABC):
     """Method that aligns a model to a country's culture within a budget.
 
-    ``summary`` is one line for ``culteval ls aligners``. ``budgeted`` says whether the aligner searches, so that a
-    budget applies. ``needs_weights`` is False for an aligner that works with text alone: only such aligners can align
-    a model behind an endpoint. ``configs`` are YAML files of settings by their names for ``--config``. The ``rng`` of
-    ``align`` must be the only source of randomness.
+    ``summary`` is one line for ``culteval ls aligners``; ``card`` is the method card. ``budgeted`` says whether the
+    aligner searches, so that a budget applies. ``needs_weights`` is False for an aligner that works with text alone:
+    only such aligners can align a model behind an endpoint. ``configs`` are YAML files of settings by their names for
+    ``--config``. The ``rng`` of ``align`` must be the only source of randomness.
     """
 
     Settings: ClassVar[type[AnySettings]] = AnySettings
     summary: ClassVar[str] = ""
+    card: ClassVar[Card | None] = None
     budgeted: ClassVar[bool] = True
     needs_weights: ClassVar[bool] = True
     configs: ClassVar[Mapping[str, Path]] = {}

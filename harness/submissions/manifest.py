@@ -15,12 +15,14 @@ from typing import Annotated, Any, Final, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from ...errors import InputError
 from ...tasks.answers import Answers
 from ...tasks.measure import MeasureOptions
 from ...tasks.prompts import ProtocolOptions
 from ...tasks.schema import Scoring, Strict
 from ...tasks.spec import OWN_EDITION, TaskSpec
 from ..model_info import Count, ModelInfo, Name, Sha256
+from ..util.event_log import LOG
 
 SCHEMA: Final = 2
 SUBMISSION, MANIFEST = "submission", "manifest.json"  # a folder within a run's folder; a file within that
@@ -181,8 +183,16 @@ def as_stored(answers: Answers) -> Answers:
 
 
 def submission_of(path: Path) -> Path:
-    """Return the submission folder within a run folder; return any other path unchanged."""
-    return path / SUBMISSION if (path / SUBMISSION).is_dir() else path
+    """Return the submission folder within a run folder; return any other path unchanged.
+
+    Raises:
+        InputError: a run that has no submission yet.
+    """
+    if (path / SUBMISSION).is_dir():
+        return path / SUBMISSION
+    if (path / LOG).is_file() and not (path / MANIFEST).is_file():
+        raise InputError(f"{path}: an unfinished run. `culteval resume {path}` ends it.")
+    return path
 
 
 def json_schema() -> dict[str, Any]:

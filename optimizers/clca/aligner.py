@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ...errors import UsageError
-from ...harness.alignment.aligner import Aligner
+from ...harness.alignment.aligner import Aligner, Card
 from ...harness.alignment.budget import Budget
 from ...harness.alignment.checkpoint import Checkpoint
 from ...harness.alignment.objective import Objective
@@ -38,10 +38,23 @@ def culture_of(code: str) -> str:
 
 
 class CLCA(Aligner):
-    """Fine-tuning on simulated, culture-adapted social interactions, without any survey."""
+    """Fine-tuning of LoRA on social dialogues set in the country, which the model or a teacher plays and judges.
+
+    No survey is used.
+    """
 
     Settings: ClassVar = CLCASettings
     summary: ClassVar = "LoRA fine-tuned on simulated, culture-adapted social interactions (CLCA)"
+    card: ClassVar = Card(
+        source="Liu, Korhonen & Gurevych 2025 (arXiv 2504.02953)",
+        needs=("the country's dimensions for the scenes, no answers to surveys; training; at best a teacher"),
+        cost="no budget; tokens of dialogues and training are counted",
+        gives="LoRA adapter (PEFT)",
+        limits=(
+            "16 countries. A model of 135 million parameters keeps to no format and learns nothing measurable; "
+            "`preset=paper` needs some billion parameters."
+        ),
+    )
     budgeted: ClassVar = False
     settings: CLCASettings
 

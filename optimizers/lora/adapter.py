@@ -9,6 +9,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
+from ...errors import RunError
 from ...harness.util.atomic_io import replacing, write_json
 
 SIZE = "size.json"  # beside the adapter's own files
@@ -42,7 +43,7 @@ def attached(base: Any, settings: LoraSettings) -> Any:
     """Attach a new adapter to a transformers model with peft; all trained weights are in float32.
 
     Raises:
-        ValueError: the model has no such modules (peft's message).
+        RunError: the model has no such modules.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -55,7 +56,10 @@ def attached(base: Any, settings: LoraSettings) -> Any:
         task_type="CAUSAL_LM",
     )
     dtype = base.dtype
-    tuned = get_peft_model(base, config)  # LoRA is in float32, but copies of whole modules are in the model's dtype
+    try:
+        tuned = get_peft_model(base, config)  # LoRA is in float32, but copies of whole modules are in the model's dtype
+    except ValueError as error:
+        raise RunError(f"{str(error).splitlines()[0][:200]} (`settings` modules).") from None
     for _, copy in _whole(tuned):
         _to_float32(copy, dtype)
     return tuned

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from ...errors import CheckpointError, RunError, UsageError
-from ...harness.alignment.aligner import Aligner, Settings
+from ...harness.alignment.aligner import Aligner, Card, Settings
 from ...harness.alignment.budget import Budget
 from ...harness.alignment.checkpoint import Checkpoint
 from ...harness.alignment.evaluator import require_budget
@@ -102,10 +102,7 @@ class Tuned(Aligner):
         elif int(state["step"]) == steps and (folder / LORA).is_dir():
             return AlignedModel(model, lora=folder / LORA)
         with model.at_work(), seeded(int(rng.integers(1 << 31))):
-            try:
-                tuned = adapter.attached(model.fresh(), self.settings)
-            except ValueError as error:
-                raise RunError(f"{str(error).splitlines()[0][:200]} (`settings` modules).") from None
+            tuned = adapter.attached(model.fresh(), self.settings)
             common = self._arguments(folder / CHECKPOINTS, rows, steps, model.model.device.type)
             trainer = self.trainer(tuned, copy.deepcopy(model.tokenizer), rows, common)
             meter = _Meter(budget, checkpoint, [self.tokens(row) for row in rows], self.settings.batch, self._step)
@@ -143,9 +140,22 @@ class Tuned(Aligner):
 
 
 class SupervisedTuning(Tuned):
-    """Supervised fine-tuning of LoRA on the option nearest to the country's figure."""
+    """Supervised fine-tuning of LoRA by trl on the option nearest to the country's figure.
+
+    It is the simplest use of a model's weights, and the comparison that the seed paper names.
+    """
 
     summary: ClassVar = "LoRA fine-tuned on the option nearest to the country's figure (SFT, trl)"
+    card: ClassVar = Card(
+        source="LoRA: Hu et al. 2022 (arXiv 2106.09685); comparison: Masoud et al. 2025 (arXiv 2503.16094)",
+        needs="a second copy of the weights; the country's figures on `fit` as labels; training",
+        cost="three item forwards a prompt of a step",
+        gives="LoRA adapter (PEFT)",
+        limits=(
+            "With one answer a prompt, distributions become more certain than people are. Not for models in int8 or "
+            "with an adapter."
+        ),
+    )
     per_prompt: ClassVar = PASSES
 
     def tokens(self, pair: Pair) -> int:
@@ -172,10 +182,22 @@ class PreferenceSettings(TuningSettings):
 
 
 class PreferenceTuning(Tuned):
-    """Direct preference optimisation of LoRA: the option nearest to the country's figure above the farthest one."""
+    """Direct preference optimisation of LoRA by trl: the option nearest to the country's figure above the farthest one.
+
+    ``beta`` keeps the model near what it was.
+    """
 
     Settings: ClassVar = PreferenceSettings
     summary: ClassVar = "LoRA by direct preference optimisation, nearest above farthest option (DPO, trl)"
+    card: ClassVar = Card(
+        source="Rafailov et al. 2023 (arXiv 2305.18290); pairs: Masoud et al. 2025 (arXiv 2503.16094)",
+        needs="a second copy of the weights; the country's figures on `fit` as preference pairs; training",
+        cost=(
+            "eight item forwards a prompt of a step: two options, forward and backward, and once by the model as it was"
+        ),
+        gives="LoRA adapter (PEFT)",
+        limits="The likelihood of both options may fall. Not for models in int8 or with an adapter.",
+    )
     settings: PreferenceSettings
     per_prompt: ClassVar = 2 * (PASSES + 1)  # both options, forward and backward, and by the model as it was
 

@@ -83,6 +83,17 @@ def test_a_run_is_added_once_and_only_when_finished(published, tmp_path):
     assert code == 3 and "no finished run" in error and not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("content", ["{broken", "[" * 100_000, "[]"])
+def test_an_adapter_whose_configuration_is_no_json_is_named(content, published, tmp_path):
+    (run,) = (published.parent / "runs").glob("vsm13-US-random-*")
+    shutil.copytree(run, tmp_path / run.name)
+    place = tmp_path / run.name / "adapter" / "adapter_config.json"
+    place.write_text(content)
+    code, _, error = culteval("leaderboard", "add", tmp_path / run.name, "--to", tmp_path / "new")
+    assert code == 3 and f"{place}: not a JSON object" in error and "Start the run over" in error, error
+    assert len(error.strip().splitlines()) == 1 and not list((tmp_path / "new").glob("*"))
+
+
 def scored(folder):
     """The scores of an entry as its submitter may put them beside it."""
     scores = json.loads(culteval("score", folder, "--json")[1])["scores"]

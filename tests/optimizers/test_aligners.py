@@ -267,6 +267,16 @@ def test_moments_of_the_embeddings_are_those_of_all_at_once(load, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("name", ["gd", "augmented"])
+def test_embeddings_are_read_once_for_a_descent_from_their_mean(name, load, monkeypatch):
+    model, (objective, items) = load("llama", True), objective_of()
+    parts, read = type(model).vocabulary_parts, []
+    monkeypatch.setattr(type(model), "vocabulary_parts", lambda self, *rows: read.append(1) or parts(self, *rows))
+    budget, settings = Budget(6 * items, items), find("aligners", name).Settings(tokens=3, start="mean")
+    find("aligners", name)(settings).align(model, objective, budget, np.random.default_rng(0), Memory(budget))
+    assert read == [1]
+
+
 @pytest.mark.parametrize("space", ["full", "random", "embeddings"])
 def test_a_unit_step_is_one_deviation_of_the_embeddings(space, load):
     model, (objective, _) = load("llama", True), objective_of()

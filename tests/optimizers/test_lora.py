@@ -45,6 +45,13 @@ def first_rows(objective, count):
 
 
 @BOTH
+def test_modules_that_a_model_lacks_are_named_with_the_setting(name, load, objective, tmp_path):
+    with pytest.raises(RunError, match=r"nowhere_proj.*\(`settings` modules\)\.$") as error:
+        train(name, load("qwen2", True), objective, tmp_path, steps=2, modules=("nowhere_proj",))
+    assert len(str(error.value).splitlines()) == 1
+
+
+@BOTH
 def test_what_is_trained_becomes_likelier_at_the_cost_of_the_budget(name, load, objective, tmp_path):
     model = load("qwen2", True)
     aligned, checkpoint = train(name, model, objective, tmp_path, steps=12)

@@ -94,7 +94,8 @@ ELSEWHERE = (
     "data import",
     "'mytask'",
     "'es'",
-)  # a reader's own run, adapter, file, data, task, aligner
+    "'copro'",
+)  # a reader's own run, adapter, file, data, task, aligners
 
 
 def parsed(line):

@@ -65,10 +65,7 @@ def train(
     learned, left = divide(examples, settings.heldout, np.random.default_rng(seed))
     checkpoints = folder / _CHECKPOINTS
     with model.at_work(), seeded(seed):
-        try:
-            tuned = adapter.attached(model.fresh(), settings)
-        except ValueError as error:
-            raise RunError(f"clca: {str(error).splitlines()[0][:200]} (`settings` modules).") from None
+        tuned = adapter.attached(model.fresh(), settings)
         trainer = Trainer(
             model=tuned,
             args=_arguments(checkpoints, settings, learned, bool(left), seed, model.model.device.type),

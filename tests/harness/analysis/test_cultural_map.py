@@ -159,6 +159,8 @@ def test_what_is_refused(tmp_path):
     home = write(tmp_path)
     write_submission(tmp_path / "vsm", manifest_of(), {"vsm13": answers("vsm13")})
     silent = write(tmp_path, task="iw_map_text", texts=True, salt="silent")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "log.jsonl").touch()
     cases = [
         ((home, "--out", "map.pdf"), UsageError, r"--out 'map.pdf': figures are SVG or PNG. Name it"),
         ((tmp_path / "vsm",), UsageError, r"it answered vsm13, not iw_map. `culteval run --task iw_map` asks it"),
@@ -167,6 +169,7 @@ def test_what_is_refused(tmp_path):
         ((home, "--edition", "2020"), UsageError, "--edition '2020': iw_map has 2022"),
         ((silent, "--scoring", "text"), InputError, "iw_map_text has no answer by text, so there is no point"),
         ((tmp_path / "nothing",), InputError, "nothing"),
+        ((home, tmp_path / "begun"), InputError, "begun: an unfinished run. `culteval resume .*begun` ends it"),
     ]  # fmt: skip
     for words, kind, message in cases:
         with pytest.raises(kind, match=message) as caught:
