@@ -97,8 +97,8 @@ class BestOfN(Aligner):
             if value.loss < loss:
                 best, loss = judged, value.loss
             judged, unread = judged + 1, min(unread, value.unread)
-            state = {"judged": judged, "best": best, "loss": loss, "unread": unread}
-            checkpoint.save({name: np.array(number) for name, number in state.items()}, loss)
+            numbers = {"judged": judged, "best": best, "loss": loss, "unread": unread}
+            checkpoint.save({name: np.array(number) for name, number in numbers.items()}, loss)
         require_readable([unread], objective)
         return AlignedModel(model, preamble=kept[best])
 

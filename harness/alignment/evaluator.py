@@ -116,7 +116,8 @@ class Evaluator:
                 if self.model.has_weights:
                     return answers.probs, 0
                 spread = answers.probs[0] * answers.stated[:, None]
-        read, inside = spread.any(1), prompts.layout.inside
+        inside = prompts.layout.inside
+        read: np.ndarray = (spread > 0).any(1)
         probs: np.ndarray = np.where(read[:, None], spread, inside / inside.sum(1, keepdims=True))
         return probs[None], int((~read).sum())
 

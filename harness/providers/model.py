@@ -144,15 +144,15 @@ class ApiModel:
         scored, echo = bool(closed) and self._dialect.probabilities, self._dialect.echo
         if scored and not echo:
             _require_first_tokens(self.address, prompts)
-        weighed = {row: Ask(chats[row], max(most, 1), prompts.choices[row]) for row in (closed if scored else ())}
+        asks = {row: Ask(chats[row], max(most, 1), prompts.choices[row]) for row in (closed if scored else ())}
         generated = {row: Ask(chat, most) for row, chat in enumerate(chats)} if most else {}
         if not echo:
-            generated |= weighed if most else {}
-        replies = self.ask([*weighed.values(), *generated.values()])
+            generated |= asks if most else {}
+        replies = self.ask([*asks.values(), *generated.values()])
         logs = np.full(prompts.layout.codes.shape, -np.inf)
-        for row, reply in zip(weighed, replies, strict=False):
+        for row, reply in zip(asks, replies, strict=False):
             logs[row, : prompts.layout.widths[row]] = [-np.inf if log is None else log for log in reply.logs or [None]]
-        texts = [reply.text for reply in replies[len(weighed) :]]
+        texts = [reply.text for reply in replies[len(asks) :]]
         return (None if closed and not scored else logs), texts
 
     def _weighed(self, logs: np.ndarray, prompts: Prompts) -> tuple[np.ndarray, np.ndarray]:

@@ -193,6 +193,6 @@ def test_one_country_by_two_names_is_one_country():
 
 def test_letters_and_texts_are_not_fitted_together():
     both = joint(names=("vsm13", "vsm13_cloze"))
-    with pytest.raises(UsageError, match="by text and by letter"):
+    with pytest.raises(UsageError, match="read in different ways"):
         _ = both.prompts
     assert joint(names=("vsm13_cloze", "general_cloze")).prompts.cloze
