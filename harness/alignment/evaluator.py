@@ -117,7 +117,7 @@ class Evaluator:
                     return answers.probs, 0
                 spread = answers.probs[0] * answers.stated[:, None]
         inside = prompts.layout.inside
-        read: np.ndarray = (spread > 0).any(1)
+        read = np.asarray(spread.any(1))
         probs: np.ndarray = np.where(read[:, None], spread, inside / inside.sum(1, keepdims=True))
         return probs[None], int((~read).sum())
 
