@@ -117,6 +117,16 @@ def test_killed_while_texts_are_judged_it_ends_the_same(server, tmp_path):  # no
     assert [json.loads(each.stdout)["budget"]["item_forwards"] for each in (done, undisturbed)] == [BUDGET * 24] * 2
 
 
+def test_only_aligners_of_text_run_beside_it(server, tmp_path):  # noqa: F811
+    words = [word for word in flags(only_text(server), tmp_path) if word != "--no-compare"]
+    words[words.index(BUDGET)] = 4
+    done = culteval(*words)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["scores"]
+    assert {row["aligner"] for row in rows} >= {"naive", "icl", "evo_prompt"}
+    assert not any(path.name.startswith("vsm13_text-SA-random") for path in tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("task", "scoring", "code", "message"),
     [

@@ -143,6 +143,13 @@ def test_best_of_n_needs_text_alone():
     assert model.asked == 4 and "Saudi Arabia" in aligned.preamble and checkpoint.budget.left == 0
 
 
+def test_a_model_in_memory_writes_the_same_text_without_probabilities(load):
+    model, prompts = load("llama", True), objective_of().prompts.take(np.arange(6))
+    whole, text = (model.generate(prompts, None, "Answer.", 8, weighed=weighed) for weighed in (True, False))
+    assert text.texts == whole.texts and (text.parsed == whole.parsed).all()
+    assert not text.weighed and (text.off_options == 1).all() and whole.weighed
+
+
 def planned(**given):
     return plan(RunRequest.of(**{"aligner": "evo_prompt", "tasks": "vsm13_text", "country": "US"} | given))
 
