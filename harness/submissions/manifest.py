@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from ...tasks.answers import Answers
 from ...tasks.measure import MeasureOptions
 from ...tasks.prompts import ProtocolOptions
-from ...tasks.schema import Scoring, Strict
+from ...tasks.schema import FitObjective, Scoring, Strict
 from ...tasks.spec import OWN_EDITION, TaskSpec
 from ..model_info import Count, ModelInfo, Name, Sha256
 
@@ -82,6 +82,7 @@ class Fitted(Strict):
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
     scoring: Scoring
     norm: Name
+    objective: FitObjective = "task"
     split: Literal["fit"] = "fit"
 
 
