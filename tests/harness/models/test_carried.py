@@ -152,7 +152,8 @@ def test_text_behind_a_soft_prompt_is_that_of_peft(tiny, load, soft):
 @pytest.mark.parametrize("aligner", ["gd", "de", "random", "random_prefix", "clca"])
 def test_nothing_is_put_before_a_soft_prompt(tiny, soft, tmp_path, aligner):
     done = run(tiny(), tmp_path / "runs", soft(), aligner=aligner)
-    assert isinstance(done.exception, UsageError) and "Use naive, icl, evo_prompt." in str(done.exception), done.exception
+    assert isinstance(done.exception, UsageError), done.exception
+    assert "Use naive, icl, evo_prompt." in str(done.exception)
     assert len(str(done.exception).splitlines()) == 1 and not (tmp_path / "runs").exists()
 
 
