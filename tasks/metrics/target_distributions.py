@@ -44,10 +44,11 @@ class TargetDistributions:
         """Compute KL(people || model) in nats (population, prompts), 0 for prompts without a distribution.
 
         Args:
-            probs: option probabilities (population, prompts, options); torch in, torch out, and differentiable.
+            probs: option probabilities (population, prompts, options), of as many options as some prompt has; torch in,
+                torch out, and differentiable.
         """
         like = getattr(probs, "new_tensor", np.asarray)
-        counted = (probs[..., None, :] @ like(self.counts_as))[..., 0, :].clip(LEAST)
+        counted = (probs[..., None, :] @ like(self.counts_as[:, : probs.shape[-1]]))[..., 0, :].clip(LEAST)
         logs = counted.log() if hasattr(counted, "log") else np.log(counted)
         return -(like(self.shares) * logs).sum(-1) - like(entr(self.shares).sum(-1))
 
