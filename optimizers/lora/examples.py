@@ -171,7 +171,9 @@ class SoftLabels(Examples):
             def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
                 return dataset
 
-            def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:
+            def compute_loss(
+                self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+            ) -> Any:
                 return examples.loss(model, inputs["example"].tolist())
 
         return SoftLabelTrainer(

@@ -33,8 +33,7 @@ class TargetDistributions:
     @property
     def known(self) -> np.ndarray:
         """Return which prompts have a distribution, boolean (prompts,)."""
-        known: np.ndarray = self.shares.any(1)
-        return known
+        return np.asarray(self.shares.any(1))
 
     def take(self, rows: np.ndarray) -> TargetDistributions:
         """Return the distributions of some prompts, by row numbers or a mask."""
