@@ -8,11 +8,13 @@ import torch
 from click.testing import CliRunner
 from culteval.errors import UsageError
 from culteval.harness.alignment.budget import Budget
+from culteval.harness.alignment.joint_objective import JointObjective
 from culteval.harness.cli.main import cli
 from culteval.harness.registry import find
 from culteval.harness.runs.config import aligner_settings
 from culteval.harness.submissions.manifest import Manifest
 from culteval.leaderboards.submission_page import command
+from culteval.optimizers.lora.examples import SoftLabels
 from culteval.optimizers.preferences import in_batches
 from scipy import stats
 
@@ -107,6 +109,17 @@ def test_the_first_loss_of_soft_labels_is_that_of_stock_transformers(shape, task
     assert checkpoint.budget.tokens == FORWARDS * tokens
     widths = {len(option) for row in encoded.options for option in row}
     assert widths == ({1, 2} if task == "wvs_themes" else {1})
+
+
+@pytest.mark.parametrize("tasks", [("wvs_cloze",), ("wvs", "wvs_themes")])
+def test_soft_labels_are_read_as_answers_are(tasks, load):
+    """Options of whole texts, by the likelihood per byte; several tasks together."""
+    parts = tuple(map(objective_of, tasks))
+    model, objective = load("llama", True), parts[0] if len(parts) == 1 else JointObjective(parts)
+    examples, rows = SoftLabels.of(model, objective), np.array([3, 50, len(objective.prompts) - 1, 3])
+    apart = objective.distributions.divergence(model.answer(objective.prompts).probs)[0]
+    assert len(examples) == len(objective.prompts) and apart[rows].min() > 0
+    assert float(examples.loss(model.model, rows.tolist())) == pytest.approx(apart[rows].mean(), rel=1e-4)
 
 
 def test_soft_labels_bring_the_distributions_near_at_the_cost_of_the_budget(load, tmp_path):
