@@ -60,7 +60,7 @@ def test_every_aligner_of_ours_is_one():
     for name in registry._OWN["aligners"]:
         assert issubclass(find_aligner(name), Aligner) and find_aligner(name).summary
     words = {name for name in registry._OWN["aligners"] if not find_aligner(name).needs_weights}
-    assert words == {"naive", "icl"}
+    assert words == {"naive", "icl", "evo_prompt"}
 
 
 def test_named_configurations_are_the_aligner_s_own(plug_ins, tmp_path):

@@ -212,7 +212,7 @@ def test_a_soft_prompt_is_fitted_on_a_model_with_an_adapter(whole, tiny, tmp_pat
 def test_the_embedded_model_learns_from_its_own_talk(tmp_path):
     sets = ["--set", "scenarios=2", "--set", "turns=3", "--set", "words=16", "--set", "checks=[]"]
     done = culteval("run", "--aligner", "clca", "--task", "vsm13", "--country", "US", *sets,
-                    "--out", tmp_path / "runs", "--no-compare", "--json")  # fmt: skip
+                    "--model", "smollm2", "--out", tmp_path / "runs", "--no-compare", "--json")  # fmt: skip
     assert done.returncode == 0, done.stderr
     folder = Path(json.loads(done.stdout)["run"])
     talk = [json.loads(line) for line in (folder / "clca" / "dialogues.jsonl").read_text().splitlines()]
