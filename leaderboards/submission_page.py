@@ -73,6 +73,7 @@ def command(manifest: Manifest, specs: Callable[[str], TaskSpec] = spec_of) -> s
         for name in fitted.tasks:
             words += ["--fit", f"{name}:{fitted.country}"]
         words += ["--scoring", fitted.scoring, "--norm", fitted.norm]
+        words += ["--objective", fitted.objective] if fitted.objective != "task" else []
     words += ["--country", manifest.country, *_model_flags(manifest.model)]
     if budget.item_forwards or not budget.item_forwards_allowed:
         surveys = budget.survey_evaluations / (budget.item_forwards or 1)

@@ -225,6 +225,10 @@ SCORINGS = {
     "expected_calibrated": "probabilities divided by those of content-free questions",
     "argmax_calibrated": "the most probable option after dividing by the probabilities of content-free questions",
 }
+OBJECTIVES = {
+    "task": "the task's own loss",
+    "distribution": "mean Kullback-Leibler divergence from the people's answer distribution to the model's, over items",
+}
 MARKS = {
     "verified": "the board's maintainers regenerated a sample of the answers from model and adapter, and it matched "
     "within tolerance",
@@ -352,7 +356,8 @@ def markdown() -> str:
     for name, one in named.items():
         parts.append(f"| `{name}` | {one.label} | {one.meaning} | {one.unit} | {one.better} | {one.source} |")
     parts += ["", "Of each family one is listed: endings and dimensions, themes and countries combine as shown.", ""]
-    for title, rows in (("Splits", SPLITS), ("Answer scoring", SCORINGS), ("Marks", MARKS), ("Baselines", BASELINES)):
+    listed = {"Splits": SPLITS, "Answer scoring": SCORINGS, "Objectives of a fit": OBJECTIVES}
+    for title, rows in (listed | {"Marks": MARKS, "Baselines": BASELINES}).items():
         parts += [f"## {title}", "", "| name | definition |", "|---|---|"]
         parts += [f"| {name} | {text} |" for name, text in rows.items()] + [""]
     parts += ["## Columns", "", "| column | definition |", "|---|---|"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from .sample import Sample
 from .schema import Scoring, SplitName, Strict
 from .score import Score
 from .spec import TaskSpec
+
+if TYPE_CHECKING:
+    from .metrics.target_distributions import TargetDistributions
 
 MEASURES = {
     "hofstede": "culteval.tasks.metrics.survey:HofstedeSurvey",
@@ -97,6 +100,14 @@ class Measure(Protocol):
         ``world mean`` is the mean of the countries and ``majority`` the modal answer; a baseline without a meaning for
         the task is left out.
         """
+
+
+@runtime_checkable
+class DistributionMeasure(Protocol):
+    """A measure that knows how the people of its country answered each question, beyond figures made from that."""
+
+    def distributions(self, layout: Layout) -> TargetDistributions:
+        """Return the distribution of the people's answers for each prompt, none where a question was not asked."""
 
 
 def measure_of(spec: TaskSpec, country: str, options: MeasureOptions) -> Measure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,8 +13,11 @@ from ...errors import UsageError
 from ...tasks.answers import COLUMNS, Layout
 from ...tasks.countries import Country
 from ...tasks.prompts import Prompts
-from ...tasks.schema import Order, Scoring
+from ...tasks.schema import FitObjective, Order, Scoring
 from .objective import TaskObjective
+
+if TYPE_CHECKING:
+    from ...tasks.metrics.target_distributions import TargetDistributions
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +47,11 @@ class JointObjective:
         """Return the answer scoring of the losses."""
         return self.parts[0].scoring
 
+    @property
+    def kind(self) -> FitObjective:
+        """Return what each part minimises."""
+        return self.parts[0].kind
+
     @cached_property
     def prompts(self) -> Prompts:
         """Return the prompts of all parts, concatenated; items and paraphrases are named TASK/NAME."""
@@ -59,6 +67,17 @@ class JointObjective:
     def demonstrations(self) -> np.ndarray:
         """Return the reference codes (prompts,) of the country."""
         return np.concatenate([part.demonstrations for part in self.parts])
+
+    @property
+    def distributions(self) -> TargetDistributions:
+        """Return how the country's people answered each prompt.
+
+        Raises:
+            UsageError: a task without such data.
+        """
+        from ...tasks.metrics.target_distributions import stacked
+
+        return stacked([part.distributions for part in self.parts])
 
     @property
     def cost(self) -> int:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ...errors import UsageError
-from ...tasks.answers import IN_TEXT
+from ...tasks.answers import IN_TEXT, Layout
 from ...tasks.countries import Country
 from ...tasks.items import Survey
-from ...tasks.measure import LossFunction, Measure, MeasureOptions, measure_of
+from ...tasks.measure import DistributionMeasure, LossFunction, Measure, MeasureOptions, measure_of
 from ...tasks.prompts import Prompts, ProtocolOptions, render, split_items
-from ...tasks.schema import Order, Scoring, Split, Splits
+from ...tasks.schema import FitObjective, Order, Scoring, Split, Splits
 from ...tasks.spec import TaskSpec
+
+if TYPE_CHECKING:
+    from ...tasks.metrics.target_distributions import TargetDistributions
 
 
 class Objective(Protocol):
@@ -25,7 +28,9 @@ class Objective(Protocol):
     is better, differentiable where ``scoring`` is ``expected``. ``null_loss`` is the loss of answers without
     information, ``demonstrations`` the reference codes (prompts,) of the country, ``cost`` the item forwards of one
     candidate. ``language`` is that of the prompts. ``most_tokens`` is the length of an answer in text, 0 where option
-    probabilities are fitted. An aligner receives nothing else about the task.
+    probabilities are fitted. ``kind`` says whether the loss is the task's own or the divergence from the people's
+    answer distributions, which are ``distributions`` (UsageError for a task without them). An aligner receives nothing
+    else about the task.
     """
 
     @property
@@ -41,6 +46,9 @@ class Objective(Protocol):
     def scoring(self) -> Scoring: ...
 
     @property
+    def kind(self) -> FitObjective: ...
+
+    @property
     def null_loss(self) -> float: ...
 
     @property
@@ -48,6 +56,9 @@ class Objective(Protocol):
 
     @property
     def demonstrations(self) -> np.ndarray: ...
+
+    @property
+    def distributions(self) -> TargetDistributions: ...
 
     @property
     def cost(self) -> int: ...
@@ -85,6 +96,7 @@ class TaskObjective:
     spec: TaskSpec
     protocol: ProtocolOptions
     options: MeasureOptions
+    kind: FitObjective = "task"
 
     @cached_property
     def null_loss(self) -> float:
@@ -98,6 +110,20 @@ class TaskObjective:
         """Return the reference codes (prompts,) of the country, for few-shot examples."""
         return self.measure.demonstrations(self.prompts.layout)
 
+    @property
+    def distributions(self) -> TargetDistributions:
+        """Return how the country's people answered each prompt.
+
+        Raises:
+            UsageError: the task has no such data.
+        """
+        return _distributions(self.measure, self.task, self.prompts.layout)
+
+    def _changed(self, **fields: Any) -> TaskObjective:
+        """Return the objective with other values of some fields, and the loss of these."""
+        other = replace(self, **fields)
+        return replace(other, loss=_loss(other.kind, other.measure, other.task, other.prompts.layout, other.scoring))
+
     def for_country(self, country: Country) -> TaskObjective:
         """Return the objective of the same prompts for another country.
 
@@ -105,17 +131,15 @@ class TaskObjective:
             UsageError: the reference lacks the country.
         """
         measure = measure_of(self.spec, country.code, self.options)
-        loss = measure.loss_function(self.prompts.layout, self.scoring)
-        return replace(self, country=country, measure=measure, loss=loss)
+        return self._changed(country=country, measure=measure)
 
     def take(self, rows: np.ndarray) -> TaskObjective:
         """Return the objective over some of its prompts."""
-        prompts = self.prompts.take(rows)
-        return replace(self, prompts=prompts, loss=self.measure.loss_function(prompts.layout, self.scoring))
+        return self._changed(prompts=self.prompts.take(rows))
 
     def read_as(self, scoring: Scoring) -> TaskObjective:
         """Return the objective of the same prompts with the loss of another answer scoring."""
-        return replace(self, scoring=scoring, loss=self.measure.loss_function(self.prompts.layout, scoring))
+        return self._changed(scoring=scoring)
 
     @property
     def groups(self) -> np.ndarray:
@@ -143,7 +167,7 @@ class TaskObjective:
         prompts = _closed(render(spec, "fit", self.protocol))
         kept = np.isin(prompts.layout.item, self.prompts.layout.item)  # items removed by ``take`` stay removed
         prompts = prompts if kept.all() else prompts.take(kept)
-        return replace(self, prompts=prompts, loss=self.measure.loss_function(prompts.layout, self.scoring))
+        return self._changed(prompts=prompts)
 
     @property
     def cost(self) -> int:
@@ -157,15 +181,50 @@ class TaskObjective:
 
 
 def fit_objective(
-    spec: TaskSpec, country: Country, scoring: Scoring, options: MeasureOptions, personas: int, seed: int
+    spec: TaskSpec,
+    country: Country,
+    scoring: Scoring,
+    options: MeasureOptions,
+    personas: int,
+    seed: int,
+    kind: FitObjective = "task",
 ) -> TaskObjective:
-    """Make the objective of fitting one task, without held-out paraphrases, option orders and personas."""
+    """Make the objective of fitting one task, without held-out paraphrases, option orders and personas.
+
+    Raises:
+        UsageError: the reference lacks the country, or the objective ``kind`` does not fit task or answer scoring.
+    """
     spec, protocol = fit_only(spec), ProtocolOptions(personas, seed)
     prompts = _closed(render(spec, "fit", protocol))
     measure = measure_of(spec, country.code, options)
-    loss = measure.loss_function(prompts.layout, scoring)
+    loss = _loss(kind, measure, spec.name, prompts.layout, scoring)
     language = spec.metadata.languages[0]
-    return TaskObjective(spec.name, language, country, scoring, prompts, loss, measure, spec, protocol, options)
+    return TaskObjective(spec.name, language, country, scoring, prompts, loss, measure, spec, protocol, options, kind)
+
+
+def _loss(kind: FitObjective, measure: Measure, task: str, layout: Layout, scoring: Scoring) -> LossFunction:
+    """Return the loss of an objective of this kind.
+
+    Raises:
+        UsageError: an answer scoring, a task or a country without distributions.
+    """
+    if kind == "task":
+        return measure.loss_function(layout, scoring)
+    if scoring != "expected":
+        raise UsageError(f"`objective` distribution: `scoring` {scoring} leaves one answer of each. Use expected.")
+    target = _distributions(measure, task, layout)
+    if not target.known.any():
+        raise UsageError(f"`objective` distribution: none of these questions of {task} was asked in the country.")
+    return target.loss(layout)
+
+
+def _distributions(measure: Measure, task: str, layout: Layout) -> TargetDistributions:
+    if not isinstance(measure, DistributionMeasure):
+        raise UsageError(
+            f"`objective` distribution: {task} does not hold how people's answers are distributed. "
+            "Fit a task with answer shares, such as wvs, or use `objective` task."
+        )
+    return measure.distributions(layout)
 
 
 def _closed(prompts: Prompts) -> Prompts:

@@ -19,7 +19,7 @@ from ...tasks.countries import Country, name_of
 from ...tasks.measure import MeasureOptions
 from ...tasks.prompts import ProtocolOptions, split_items
 from ...tasks.reading import parse_yaml
-from ...tasks.schema import Scoring, Strict
+from ...tasks.schema import FitObjective, Scoring, Strict
 from ...tasks.spec import first_problem
 from ..alignment.aligner import Settings, find_aligner
 from ..alignment.budget import Budget
@@ -58,6 +58,7 @@ class RunConfig(Strict):
     country: str
     options: MeasureOptions
     scoring: Scoring
+    objective: FitObjective = "task"
     personas: int = Field(0, ge=0, le=100_000)
     limit: int | None = Field(None, ge=1)
     calibrate: bool = False
@@ -85,6 +86,7 @@ class RunConfig(Strict):
         tasks = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
         # An adapter enters by its hash, not by its path; unset fields are left out, so that older names stay valid.
         unset = {name for name in ("adapter_sha256", "chat") if getattr(self, name) is None}
+        unset |= {"objective"} if self.objective == "task" else set()
         given = self.model_dump(mode="json", exclude={"endpoint", "adapter"} | unset)
         if self.endpoint and self.endpoint.base_url:  # speed limits and prices of an endpoint do not affect results
             given["base_url"] = self.endpoint.base_url
@@ -160,10 +162,11 @@ def objective_of(config: RunConfig) -> Objective:
     """Make the objective of a configuration, for one task or for several together.
 
     Raises:
-        UsageError: a task whose reference lacks the country, or without closed questions to fit.
+        UsageError: a task whose reference lacks the country, without closed questions to fit, or without answer
+            distributions for the objective ``distribution``.
     """
     country = Country(config.fit_country, name_of(config.fit_country))
-    common = (country, config.scoring, config.options, config.personas, config.seed)
+    common = (country, config.scoring, config.options, config.personas, config.seed, config.objective)
     objectives = tuple(fit_objective(spec_of(name), *common) for name in config.fit)
     return objectives[0] if len(objectives) == 1 else JointObjective(objectives)
 

@@ -199,6 +199,7 @@ def _answer(
             "country": config.fit_country,
             "scoring": config.scoring,
             "norm": config.options.norm,
+            "objective": config.objective,
         },
         "country": config.country,
         "seed": config.seed,

@@ -14,7 +14,7 @@ from ...tasks.chat_options import DEFAULT_CHAT, ChatOptions
 from ...tasks.countries import country as resolve
 from ...tasks.measure import MeasureOptions, countries_of, measure_of
 from ...tasks.prompts import ProtocolOptions, count_answers
-from ...tasks.schema import Scoring, Strict
+from ...tasks.schema import FitObjective, Scoring, Strict
 from ...tasks.spec import TaskSpec, first_problem, read_yaml
 from ..adapters.peft_files import carried_hash, is_soft_prompt
 from ..alignment.aligner import Aligner, find_aligner
@@ -32,9 +32,10 @@ class RunRequest(Strict):
 
     ``fit`` has ``TASK[:COUNTRY]`` texts, by default the first of ``tasks``; ``country`` is a name or a code, by default
     that of ``fit``, else the task's own. ``budget`` is in survey evaluations. ``scoring`` is the answer scoring that a
-    fit optimises; a task answered by shares in text is always fitted by them (``verbalized``). ``personas`` is the size
-    of the persona sample, ``limit`` the maximum of paraphrases of a split, and of personas. ``config`` is a file, or
-    the name of a configuration that the aligner ships; ``settings`` override it.
+    fit optimises; a task answered by shares in text is always fitted by them (``verbalized``). ``objective`` is the
+    task's own loss or the divergence from the people's answer distributions. ``personas`` is the size of the persona
+    sample, ``limit`` the maximum of paraphrases of a split, and of personas. ``config`` is a file, or the name of a
+    configuration that the aligner ships; ``settings`` override it.
     """
 
     aligner: str
@@ -51,6 +52,7 @@ class RunRequest(Strict):
     endpoint: EndpointSettings | None = None
     budget: Annotated[int, Field(ge=0)] = DEFAULT_BUDGET
     scoring: Literal["expected", "argmax", "text", "verbalized"] = "expected"
+    objective: FitObjective = "task"
     personas: Annotated[int, Field(ge=0, le=100_000)] = 0
     limit: Annotated[int, Field(ge=1)] | None = None
     calibrate: bool = False
@@ -120,6 +122,7 @@ def plan(request: RunRequest) -> RunConfig:
         **{name: getattr(request, name) for name in copied},
         **_carried(request, aligner),
         scoring=_fitted_scoring(request, aligner, fit_specs),
+        objective=request.objective,
         personas=request.personas,
         chat=None if request.chat == DEFAULT_CHAT else request.chat,
         endpoint=endpoint_of(request.endpoint, (request.model, *chosen.model_dump().values())),

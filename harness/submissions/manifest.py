@@ -19,7 +19,7 @@ from ...errors import InputError
 from ...tasks.answers import Answers
 from ...tasks.measure import MeasureOptions
 from ...tasks.prompts import ProtocolOptions
-from ...tasks.schema import Scoring, Strict
+from ...tasks.schema import FitObjective, Scoring, Strict
 from ...tasks.spec import OWN_EDITION, TaskSpec
 from ..model_info import Count, ModelInfo, Name, Sha256
 from ..util.event_log import LOG
@@ -84,6 +84,7 @@ class Fitted(Strict):
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
     scoring: Scoring
     norm: Name
+    objective: FitObjective = "task"
     split: Literal["fit"] = "fit"
 
 

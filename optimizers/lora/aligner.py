@@ -20,8 +20,9 @@ from ...harness.alignment.evaluator import require_budget
 from ...harness.alignment.objective import Objective
 from ...harness.models.aligned import AlignedModel
 from ...harness.models.base import PASSES
-from ..preferences import Pair, in_batches, preference_pairs
+from ..preferences import in_batches, preference_pairs
 from . import adapter
+from .examples import Examples, Labels, Preferences, SoftLabels
 from .training import last_whole, micro_batch, progress, seeded
 
 if TYPE_CHECKING:
@@ -52,19 +53,15 @@ class TuningSettings(Settings):
 
 
 class Tuned(Aligner):
-    """An aligner that trains LoRA by a trainer of trl; subclasses choose the trainer and its rows."""
+    """An aligner that trains LoRA by a trainer of trl; subclasses choose the examples."""
 
     Settings: ClassVar = TuningSettings
     settings: TuningSettings
     per_prompt: ClassVar[int]  # item forwards of one prompt in a step
 
     @abstractmethod
-    def trainer(self, tuned: Any, tokenizer: Any, pairs: list[Pair], common: dict[str, Any]) -> Any:
-        """Return the trainer of the rows ``pairs``; ``common`` are the arguments of every trainer."""
-
-    @abstractmethod
-    def tokens(self, pair: Pair) -> int:
-        """Return the tokens read for a row, forward and backward."""
+    def examples(self, model: LanguageModel, objective: Objective) -> Examples:
+        """Return what is trained on."""
 
     @property
     def _step(self) -> int:
@@ -94,8 +91,8 @@ class Tuned(Aligner):
         if model.info.adapter_sha256:
             raise UsageError("`adapter`: this aligner trains an adapter of its own; run it without `adapter`.")
         folder, steps = Path(checkpoint.folder) / FOLDER, budget.total // self._step
-        pairs = preference_pairs(model, objective)
-        rows = [pairs[row] for row in in_batches(len(pairs), steps * self.settings.batch, rng)]
+        examples = self.examples(model, objective)
+        drawn = in_batches(len(examples), steps * self.settings.batch, rng).tolist()
         state = checkpoint.load()
         if state is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -103,9 +100,12 @@ class Tuned(Aligner):
             return AlignedModel(model, lora=folder / LORA)
         with model.at_work(), seeded(int(rng.integers(1 << 31))):
             tuned = adapter.attached(model.fresh(), self.settings)
-            common = self._arguments(folder / CHECKPOINTS, rows, steps, model.model.device.type)
-            trainer = self.trainer(tuned, copy.deepcopy(model.tokenizer), rows, common)
-            meter = _Meter(budget, checkpoint, [self.tokens(row) for row in rows], self.settings.batch, self._step)
+            longest = max(map(examples.length, drawn))
+            common = self._arguments(folder / CHECKPOINTS, longest, steps, model.model.device.type)
+            tokenizer = copy.deepcopy(model.tokenizer)
+            trainer = examples.trainer(drawn, common, model=tuned, processing_class=tokenizer)
+            tokens = [examples.tokens(example) for example in drawn]
+            meter = _Meter(budget, checkpoint, tokens, self.settings.batch, self._step)
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(meter.callback())
             trainer.add_callback(progress(checkpoint.progress))
@@ -115,8 +115,7 @@ class Tuned(Aligner):
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         return AlignedModel(model, lora=folder / LORA)
 
-    def _arguments(self, folder: Path, rows: list[Pair], steps: int, device: str) -> dict[str, Any]:
-        longest = max(len(row.prompt) + max(len(row.chosen), len(row.rejected)) for row in rows)
+    def _arguments(self, folder: Path, longest: int, steps: int, device: str) -> dict[str, Any]:
         micro = micro_batch(self.settings.batch, longest)
         return {
             "output_dir": str(folder),
@@ -140,39 +139,30 @@ class Tuned(Aligner):
 
 
 class SupervisedTuning(Tuned):
-    """Supervised fine-tuning of LoRA by trl on the option nearest to the country's figure.
+    """Supervised fine-tuning of LoRA by trl on the option nearest to the country's figure, or on answer distributions.
 
     It is the simplest use of a model's weights, and the comparison that the seed paper names.
     """
 
-    summary: ClassVar = "LoRA fine-tuned on the option nearest to the country's figure (SFT, trl)"
+    summary: ClassVar = "LoRA fine-tuned on the nearest option, or on the people's distribution (SFT, trl)"
     card: ClassVar = Card(
-        source="LoRA: Hu et al. 2022 (arXiv 2106.09685); comparison: Masoud et al. 2025 (arXiv 2503.16094)",
+        source="LoRA: Hu et al. 2022 (arXiv 2106.09685); comparison: Masoud et al. 2025 (arXiv 2503.16094); "
+        "soft labels: Cao et al. 2025 (arXiv 2502.07068)",
         needs="a second copy of the weights; the country's figures on `fit` as labels; training",
         cost="three item forwards a prompt of a step",
         gives="LoRA adapter (PEFT)",
         limits=(
-            "With one answer a prompt, distributions become more certain than people are. Not for models in int8 or "
-            "with an adapter."
+            "With one answer a prompt, distributions become more certain than people are; `--objective distribution` "
+            "learns shares instead. Not for models in int8 or with an adapter."
         ),
     )
     per_prompt: ClassVar = PASSES
 
-    def tokens(self, pair: Pair) -> int:
-        """Return the tokens of prompt and option, three times."""
-        return PASSES * (len(pair.prompt) + len(pair.chosen))
-
-    def trainer(self, tuned: Any, tokenizer: Any, pairs: list[Pair], common: dict[str, Any]) -> Any:
-        """Return trl's ``SFTTrainer``; the loss is that of the option's tokens."""
-        from datasets import Dataset
-        from trl import SFTConfig, SFTTrainer
-
-        rows = [
-            {"input_ids": one.prompt + one.chosen, "labels": [-100] * len(one.prompt) + one.chosen} for one in pairs
-        ]
-        return SFTTrainer(
-            model=tuned, args=SFTConfig(**common), train_dataset=Dataset.from_list(rows), processing_class=tokenizer
-        )
+    def examples(self, model: LanguageModel, objective: Objective) -> Examples:
+        """Return labels, or soft labels for the objective ``distribution``."""
+        if objective.kind == "distribution":
+            return SoftLabels.of(model, objective)
+        return Labels(preference_pairs(model, objective))
 
 
 class PreferenceSettings(TuningSettings):
@@ -201,28 +191,15 @@ class PreferenceTuning(Tuned):
     settings: PreferenceSettings
     per_prompt: ClassVar = 2 * (PASSES + 1)  # both options, forward and backward, and by the model as it was
 
-    def tokens(self, pair: Pair) -> int:
-        """Return the tokens of both texts, each read four times."""
-        return (PASSES + 1) * (2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected))
+    def check(self, objective: Objective, budget: Budget) -> None:
+        """Raise UsageError for an objective other than the task's, or a budget that does not pay for one step."""
+        if objective.kind != "task":
+            raise UsageError(f"`objective` {objective.kind}: dpo learns from pairs of options. Use `aligner` sft.")
+        super().check(objective, budget)
 
-    def trainer(self, tuned: Any, tokenizer: Any, pairs: list[Pair], common: dict[str, Any]) -> Any:
-        """Return trl's ``DPOTrainer``; the model as it was is the one without the adapter."""
-        from datasets import Dataset
-        from trl import DPOConfig, DPOTrainer
-
-        class TokenisedDPOTrainer(DPOTrainer):
-            """A trainer of rows that are token ids already: trl would put its own special tokens around them."""
-
-            def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-                return dataset
-
-        rows = [{"prompt_ids": one.prompt, "chosen_ids": one.chosen, "rejected_ids": one.rejected} for one in pairs]
-        return TokenisedDPOTrainer(
-            model=tuned,
-            args=DPOConfig(beta=self.settings.beta, **common),
-            train_dataset=Dataset.from_list(rows),
-            processing_class=tokenizer,
-        )
+    def examples(self, model: LanguageModel, objective: Objective) -> Examples:
+        """Return preference pairs."""
+        return Preferences(preference_pairs(model, objective), self.settings.beta)
 
 
 class _Meter:

@@ -28,6 +28,7 @@ from ..spec import TaskSpec
 from .common import agreement, certain_answers, group_means, middle_answers, spreads, unanswered, uniform_answers
 from .distribution_distances import jensen_shannon, kl_clca, smoothed_kl, split_half, wasserstein
 from .share_reference import merges_of, reference_of, table_of
+from .target_distributions import TargetDistributions
 
 BIASED = "a distance: what varies only adds to it, so that resampling is biased upward near zero"
 
@@ -183,6 +184,16 @@ class Shares:
                 gaps[row, option] = max(step, 0) / (counted[-1] - counted[0])
         ordered = np.array([self.ordered[item] for item in asked.tolist()], dtype=bool)
         return DistanceLoss(prompts, weight, target, gaps, ordered, scoring)
+
+    def distributions(self, layout: Layout) -> TargetDistributions:
+        """Return the country's shares for each prompt."""
+        width, size = layout.codes.shape[1], len(layout.items)
+        shares, counts_as = np.zeros((size, width)), np.zeros((size, width, width))
+        for alike in self.alike:
+            options, codes = alike.counts_as.shape[1:]
+            shares[alike.items, :codes] = alike.target
+            counts_as[alike.items, :options, :codes] = alike.counts_as
+        return TargetDistributions(shares[layout.item], counts_as[layout.item])
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
         """Return the country's modal answer (prompts,); the middle of the scale for items not asked in the country."""

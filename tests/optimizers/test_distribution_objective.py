@@ -1,0 +1,164 @@
+"""Aligners on answer distributions: losses by scipy and stock transformers, budgets, resumption, what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from culteval.errors import UsageError
+from culteval.harness.alignment.budget import Budget
+from culteval.harness.alignment.joint_objective import JointObjective
+from culteval.harness.cli.main import cli
+from culteval.harness.registry import find
+from culteval.harness.runs.config import aligner_settings
+from culteval.harness.submissions.manifest import Manifest
+from culteval.leaderboards.submission_page import command
+from culteval.optimizers.lora.examples import SoftLabels
+from culteval.optimizers.preferences import in_batches
+from scipy import stats
+
+from ..memory_checkpoint import Memory
+from ..tasks.test_target_distributions import by_hand, objective_of, people
+
+BATCH, FORWARDS = 6, 3  # prompts a step of sft, item forwards of each
+SMALL = {
+    "random": ["tokens=3"],
+    "de": ["tokens=3", "population=5"],
+    "cma": ["tokens=3", "population=4", "dimensions=12"],
+    "pso": ["tokens=3", "population=4", "dimensions=12"],
+    "gd": ["tokens=3", "rate=0.3"],
+    "augmented": ["tokens=3", "rate=0.3"],
+    "best_of_n": ["middles=3"],
+    "evo_prompt": ["population=3", "words=8"],
+}
+BUDGET = 12  # candidates
+
+
+def align(name, model, objective, folder, budget, flags=(), stop=None, kept=None):
+    checkpoint = Memory(Budget(budget, 44), kept, stop)
+    checkpoint.folder = folder
+    checkpoint.progress = lambda *_: None
+    aligner = find("aligners", name)(aligner_settings(name, flags))
+    aligned = aligner.align(model, objective, checkpoint.budget, np.random.default_rng(3), checkpoint)
+    return aligned, checkpoint
+
+
+def sft(model, objective, folder, steps, **given):
+    flags = [f"batch={BATCH}", "rate=0.02", "dropout=0.1"]
+    return align("sft", model, objective, folder, steps * BATCH * FORWARDS + 1, flags, **given)
+
+
+def loss_by_hand(aligned, objective):
+    layout = objective.prompts.layout
+    return by_hand(objective.country.code, layout, aligned.answer(objective.prompts).probs[0])[0]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_search_and_descent_fits_distributions(name, load, tmp_path):
+    model, objective = load("llama", True), objective_of()
+    aligned, checkpoint = align(name, model, objective, tmp_path, BUDGET * objective.cost + 1, SMALL[name])
+    assert checkpoint.budget.left < objective.cost * (3 if name == "gd" else 1.5 if name == "augmented" else 1)
+    after = loss_by_hand(aligned, objective)
+    if name != "augmented":  # whose losses are of new paraphrases
+        assert min(checkpoint.best) == pytest.approx(after, rel=1e-4)
+        assert checkpoint.best[-1] <= checkpoint.best[0]
+    if name in ("gd", "augmented"):
+        assert after < loss_by_hand(align("random_prefix", model, objective, tmp_path, 0, ["tokens=3"])[0], objective)
+
+
+@pytest.mark.parametrize("name", ["de", "gd", "augmented"])
+def test_stopped_anywhere_it_ends_the_same(name, load, tmp_path):
+    model, objective = load("llama", True), objective_of()
+    whole, _ = align(name, model, objective, tmp_path, BUDGET * objective.cost, SMALL[name])
+    kept = Memory(None, stop=2)
+    with pytest.raises(KeyboardInterrupt):
+        kept = Memory(Budget(BUDGET * objective.cost, 44), stop=2)
+        aligner = find("aligners", name)(aligner_settings(name, SMALL[name]))
+        aligner.align(model, objective, kept.budget, np.random.default_rng(3), kept)
+    resumed, _ = align(name, model, objective, tmp_path, BUDGET * objective.cost, SMALL[name], kept=kept.kept)
+    assert resumed.soft.tobytes() == whole.soft.tobytes()
+
+
+@pytest.mark.parametrize("task, code", [("wvs", "US"), ("wvs_themes", "DE")])
+@pytest.mark.parametrize("shape", ["llama", "qwen3"])
+def test_the_first_loss_of_soft_labels_is_that_of_stock_transformers(shape, task, code, load, tiny, tmp_path):
+    """Options of one token and of two (10 on a scale of ten), and scales that were shortened in the country."""
+    from transformers import AutoModelForCausalLM
+
+    model, objective = load(shape, True), objective_of(task, code)
+    flags = [f"batch={4 * BATCH}"]
+    _, checkpoint = align("sft", model, objective, tmp_path, 4 * BATCH * FORWARDS, flags)
+    asked = objective.prompts.take(objective.distributions.known)
+    encoded, layout, table = model.tokenised(asked), asked.layout, people(code)
+    theirs, losses, tokens = AutoModelForCausalLM.from_pretrained(tiny(shape)).eval(), [], 0
+    for row in in_batches(len(asked), 4 * BATCH, np.random.default_rng(3)):
+        context, logs = encoded.contexts[row], []
+        for option in encoded.options[row]:
+            with torch.no_grad():
+                predicted = theirs(torch.tensor([context + option])).logits[0].log_softmax(-1)
+            logs.append(sum(float(predicted[len(context) - 1 + at, token]) for at, token in enumerate(option)))
+            tokens += len(context) + len(option) - 1 if len(option) > 1 else 0
+        tokens += len(context)
+        question, merged = layout.items[layout.item[row]], {}
+        for one, log in zip(layout.options[row], logs, strict=True):
+            counts = {1: 2, 5: 4}.get(one, one) if code == "US" and question in ("Q33", "Q34", "Q35") else one
+            merged[counts] = merged.get(counts, 0) + np.exp(log)
+        losses.append(stats.entropy([table[question].get(one, 0) for one in merged], list(merged.values())))
+    assert checkpoint.best == [pytest.approx(np.mean(losses), rel=1e-4)]
+    assert checkpoint.budget.tokens == FORWARDS * tokens
+    widths = {len(option) for row in encoded.options for option in row}
+    assert widths == ({1, 2} if task == "wvs_themes" else {1})
+
+
+@pytest.mark.parametrize("tasks", [("wvs_cloze",), ("wvs", "wvs_themes")])
+def test_soft_labels_are_read_as_answers_are(tasks, load):
+    """Options of whole texts, by the likelihood per byte; several tasks together."""
+    parts = tuple(map(objective_of, tasks))
+    model, objective = load("llama", True), parts[0] if len(parts) == 1 else JointObjective(parts)
+    examples, rows = SoftLabels.of(model, objective), np.array([3, 50, len(objective.prompts) - 1, 3])
+    apart = objective.distributions.divergence(model.answer(objective.prompts).probs)[0]
+    assert len(examples) == len(objective.prompts) and apart[rows].min() > 0
+    assert float(examples.loss(model.model, rows.tolist())) == pytest.approx(apart[rows].mean(), rel=1e-4)
+
+
+def test_soft_labels_bring_the_distributions_near_at_the_cost_of_the_budget(load, tmp_path):
+    model, objective = load("qwen2", True), objective_of()
+    aligned, checkpoint = sft(model, objective, tmp_path, 30)
+    assert loss_by_hand(aligned, objective) < 0.5 * loss_by_hand(model, objective)
+    assert checkpoint.budget.spent == 30 * BATCH * FORWARDS and checkpoint.budget.left == 1
+
+
+def test_soft_labels_stopped_anywhere_end_the_same(load, tmp_path):
+    model, objective = load("llama", True), objective_of()
+    whole, plain = sft(model, objective, tmp_path / "whole", 8)
+    weights = (whole.lora / "adapter_model.safetensors").read_bytes()
+    for stop in (1, 3):
+        kept = Memory(Budget(8 * BATCH * FORWARDS + 1, 44), stop=stop)
+        kept.folder, kept.progress = tmp_path / str(stop), lambda *_: None
+        aligner = find("aligners", "sft")(aligner_settings("sft", [f"batch={BATCH}", "rate=0.02", "dropout=0.1"]))
+        with pytest.raises(KeyboardInterrupt):
+            aligner.align(model, objective, kept.budget, np.random.default_rng(3), kept)
+        resumed, again = sft(model, objective, kept.folder, 8, kept=kept.kept)
+        assert (resumed.lora / "adapter_model.safetensors").read_bytes() == weights
+        assert (again.budget.spent, again.budget.tokens) == (plain.budget.spent, plain.budget.tokens)
+
+
+def test_pairs_have_no_distribution():
+    dpo = find("aligners", "dpo")
+    with pytest.raises(UsageError, match="`objective` distribution: dpo learns from pairs of options"):
+        dpo(dpo.Settings()).check(objective_of(), Budget(10**6, 44))
+
+
+def test_a_run_records_what_it_minimised(tiny, tmp_path):
+    given = ["run", "--aligner", "sft", "--task", "wvs", "--model", str(tiny()), "--dtype", "float32", "--threads", "1"]
+    given += ["--objective", "distribution", "--budget", "4", "--no-compare", "--out", str(tmp_path), "--json"]
+    done = CliRunner().invoke(cli, given)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)
+    (folder,) = tmp_path.glob("wvs-*")
+    manifest = Manifest.model_validate_json((folder / "submission" / "manifest.json").read_bytes())
+    assert manifest.fitted.objective == "distribution" and "--objective distribution" in command(manifest)
+    assert json.loads((folder / "config.json").read_bytes())["objective"] == "distribution"
+    refused = CliRunner().invoke(cli, [*given[:4], "vsm13", *given[5:]])
+    assert isinstance(refused.exception, UsageError) and "--objective distribution: vsm13" in str(refused.exception)
