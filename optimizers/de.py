@@ -26,8 +26,8 @@ class DESettings(BlackBoxSettings):
     The defaults, wide steps in a small subspace around the mean embedding, found the lowest losses within 300
     evaluations; ``--config de-paper`` is the paper's form, in the full space around random tokens. ``mutation`` is F,
     drawn in each generation between its two ends; ``recombination`` is CR. ``bound`` limits the coordinates of the
-    space to this number of its units. ``screening`` trials are bred for each that is evaluated, and a Gaussian process
-    of the model's answers chooses among them, without racing, for DE/best/1; 1 is plain DE.
+    space to this number of its units. With ``screening`` above 1, so many trials of DE/best/1 are bred for each that is
+    evaluated, and a Gaussian process of the model's answers chooses among them; racing then has no effect.
     """
 
     dimensions: int = Field(20, ge=1, le=5000)
@@ -38,12 +38,14 @@ class DESettings(BlackBoxSettings):
     mutation: tuple[float, float] = (0.5, 1.0)
     recombination: float = Field(0.9, ge=0, le=1)
     bound: float = Field(15.0, gt=0)
-    screening: int = Field(80, ge=1, le=1000)
+    screening: int = Field(1, ge=1, le=1000)
 
     @model_validator(mode="after")
-    def _ordered(self) -> DESettings:
+    def _fits_together(self) -> DESettings:
         if not 0 <= self.mutation[0] <= self.mutation[1] <= 2:
             raise ValueError("mutation: two numbers from 0 to 2, the smaller first")
+        if self.screening > 1 and self.strategy != "best1bin":
+            raise ValueError("screening: trials of best1bin only; take strategy=best1bin or screening=1")
         return self
 
 
