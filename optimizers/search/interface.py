@@ -1,4 +1,4 @@
-"""The interface of every search: ask for trials, tell their losses; numpy only, with a state of plain arrays."""
+"""The interface of every search: ask for trials, tell their losses; no model, and a state of plain arrays."""
 
 from __future__ import annotations
 
