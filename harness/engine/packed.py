@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..util.display import Done
 from .fused_decoder import Decoder, can_run
 from .model_config import has_kinds, logit_factor, sliding_window, text_config
 from .onednn import pack_head, pack_linears
@@ -114,18 +115,25 @@ class PackedForward:
         """Return the number of tokens read per candidate."""
         return sum(len(tree_pass.tree) + soft_tokens for tree_pass in self.passes)
 
-    def logprobs(self, soft: torch.Tensor | None) -> torch.Tensor:
+    def logprobs(self, soft: torch.Tensor | None, done: Done | None = None) -> torch.Tensor:
         """Compute log-probabilities (population, prompts, options) in float32; -inf for options a prompt lacks.
 
         ``soft`` is (population, T, dim) in the model's embedding space, or None for the bare model (population 1).
         Differentiable with respect to ``soft``.
-        """
-        return self.read(soft)[0]
 
-    def read(self, soft: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        Args:
+            done: is told the number of prompts of each pass, after it.
+        """
+        return self.read(soft, done)[0]
+
+    def read(self, soft: torch.Tensor | None, done: Done | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute ``logprobs`` and, in the same shape, whether greedy decoding would generate the option."""
-        done = [self._in_chunks(tree_pass, soft) for tree_pass in self.passes]
-        return torch.cat([logs for logs, _ in done], dim=1), torch.cat([greedy for _, greedy in done], dim=1)
+        found = []
+        for tree_pass in self.passes:
+            found.append(self._in_chunks(tree_pass, soft))
+            if done:
+                done(tree_pass.tree.prompts)
+        return torch.cat([logs for logs, _ in found], dim=1), torch.cat([greedy for _, greedy in found], dim=1)
 
     def _in_chunks(self, one: TreePass, soft: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         if soft is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..util.display import Done
 from .soft_prompt import prepend
 from .tokenize import Encoded
 
@@ -29,17 +30,23 @@ class PlainForward:
         """Return the number of tokens read per candidate, without padding."""
         return sum(len(ids) + soft_tokens for ids, _ in self.rows)
 
-    def logprobs(self, soft: torch.Tensor | None) -> torch.Tensor:
-        """Compute the same log-probabilities as ``PackedForward.logprobs``."""
+    def logprobs(self, soft: torch.Tensor | None, done: Done | None = None) -> torch.Tensor:
+        """Compute the same log-probabilities as ``PackedForward.logprobs``; ``done`` hears of the last candidate."""
         candidates: list[Any] = [None] if soft is None else [part[None] for part in soft]
-        return torch.cat([self._candidate(one) for one in candidates])
+        first = [self._candidate(one, None) for one in candidates[:-1]]
+        return torch.cat([*first, self._candidate(candidates[-1], done)])
 
-    def _candidate(self, soft: torch.Tensor | None) -> torch.Tensor:
+    def _candidate(self, soft: torch.Tensor | None, done: Done | None) -> torch.Tensor:
         total = torch.full((self.prompts, self.options), -torch.inf, device=self.model.device)
+        told = 0
         for batch in self._batches(0 if soft is None else soft.shape[1]):
             for (_, reads), logs in zip(batch, self._logs([ids for ids, _ in batch], soft), strict=True):
                 for prompt, option, at, tokens in reads:
                     total[prompt, option] = sum(logs[at + i, token] for i, token in enumerate(tokens))
+            if done:
+                through = batch[-1][1][0][0] + (batch[-1] is self.rows[-1])  # later rows may be of the last prompt
+                done(through - told)
+                told = through
         return total[None]
 
     def _batches(self, virtual: int) -> Iterator[list[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..adapters.peft_files import CONFIG, WEIGHTS, lora_hash, read_config
 from ..adapters.soft_prompt import read_soft_prompt, write_soft_prompt
 from ..engine.model_config import text_config
 from ..util.atomic_io import replacing, write_json, write_text
+from ..util.display import Done
 from .base import Model
 
 if TYPE_CHECKING:
@@ -64,11 +66,16 @@ class AlignedModel:
         """The model with its LoRA adapter, if any."""
         return self._local.adapted(self.lora) if self.lora else self.model
 
-    def answer(self, prompts: Prompts, *, most_tokens: int = 0) -> Answers:
-        """Compute option probabilities of every prompt, and text of up to ``most_tokens`` tokens if above 0."""
-        if most_tokens:
-            return self._answering.generate(prompts, self.soft, self.preamble, most_tokens)
-        return self._answering.answer(prompts, self.soft, self.preamble)
+    def answer(self, prompts: Prompts, *, most_tokens: int = 0, done: Done | None = None) -> Answers:
+        """Compute option probabilities of every prompt, and text of up to ``most_tokens`` tokens if above 0.
+
+        Args:
+            done: is told of prompts as they are answered, by a model in memory.
+        """
+        with self._answering.watched(done) if done else nullcontext():
+            if most_tokens:
+                return self._answering.generate(prompts, self.soft, self.preamble, most_tokens)
+            return self._answering.answer(prompts, self.soft, self.preamble)
 
     def save(self, folder: Path) -> None:
         """Write the folder atomically: the preamble and, if present, the PEFT prompt-tuning and LoRA adapters."""

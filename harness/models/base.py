@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from ...tasks.answers import Answers
 from ...tasks.prompts import Prompts
 from ..model_info import ModelInfo
+from ..util.display import Done
 
 PASSES = 3  # cost of one forward and backward pass, in forward passes; for tokens and item forwards
 
@@ -38,6 +40,9 @@ class Model(Protocol):
 
     def longest(self, prompts: Prompts, preamble: str = "") -> int:
         """Return the tokens of the longest prompt and option; called only if ``context_length`` is known."""
+
+    def watched(self, done: Done) -> AbstractContextManager[None]:
+        """Return a context inside which ``done`` is told of prompts as they are answered."""
 
     def answer(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "") -> Answers:
         """Compute option probabilities of all prompts.

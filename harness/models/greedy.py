@@ -12,6 +12,7 @@ import torch
 
 from ..engine.chat import BLOCKS, Block, Chat, opened_block
 from ..engine.soft_prompt import prepend
+from ..util.display import Done
 
 TOGETHER = 16  # prompts per batch, in order
 # Fields of a published generation configuration that change greedy text.
@@ -65,7 +66,9 @@ def take_defaults(model: Any) -> dict[str, str]:
     return {name: str(value)[:200] for name, value in acting.items() if value not in (None, getattr(usual, name, None))}
 
 
-def write(model: TextModel, texts: Sequence[str], soft: np.ndarray | None, most: int) -> list[str]:
+def write(
+    model: TextModel, texts: Sequence[str], soft: np.ndarray | None, most: int, done: Done | None = None
+) -> list[str]:
     """Generate answers to rendered prompts: at most ``most`` tokens each, without white space before them.
 
     A reasoning block has a separate budget (``ChatOptions.thinking_tokens``); a block that exceeds it is closed. The
@@ -74,11 +77,14 @@ def write(model: TextModel, texts: Sequence[str], soft: np.ndarray | None, most:
     Args:
         soft: one soft prompt (1, T, dim) or None.
         most: maximum number of tokens per answer.
+        done: is told the number of prompts of each batch, after it.
     """
     together = TOGETHER if model.steady is None else 1  # a prompt's length would change the positions of others
     answers = []
     for at in range(0, len(texts), together):
-        answers += _batch(model, texts[at : at + together], soft, most)
+        answers += _batch(model, batch := texts[at : at + together], soft, most)
+        if done:
+            done(len(batch))
     return answers
 
 

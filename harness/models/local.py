@@ -30,6 +30,7 @@ from ..engine.select import engine_for
 from ..engine.tokenize import Encoded, encode
 from ..model_info import ModelInfo
 from ..util.at_work import quiet, use_threads
+from ..util.display import Done
 from .base import PASSES
 from .context import refuse_long, refuse_soft
 from .greedy import take_defaults, write
@@ -60,6 +61,7 @@ class LanguageModel:
         self.model, self.chat, self.tokenizer = model.eval().requires_grad_(False), chat, chat.tokenizer
         self.dim = model.get_input_embeddings().weight.shape[1]
         self.tokens = 0
+        self._done: Done | None = None
         config = text_config(model)
         self.context_length, self.steady = context_of(config.to_dict()), steady_length(config)
         self._reads_ids = reads_ids(config)
@@ -89,6 +91,15 @@ class LanguageModel:
             chat=chat.recorded,
             generation_ignored=ignored,
         )
+
+    @contextmanager
+    def watched(self, done: Done | None) -> Iterator[None]:
+        """Tell ``done`` of prompts as they are answered inside the context; None tells nobody."""
+        before, self._done = self._done, done
+        try:
+            yield
+        finally:
+            self._done = before
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -181,8 +192,7 @@ class LanguageModel:
             refuse_soft(self.info.name, self.model.config)
         with self.at_work():
             forward = self._encoded(prompts, preamble, virtual)
-            logs = forward.logprobs(soft)
-            logs = prompts.read_logs(logs)
+            logs = prompts.read_logs(forward.logprobs(soft, self._done))
         self.tokens += forward.tokens(virtual) * len(logs) * (PASSES if logs.requires_grad else 1)
         return logs
 
@@ -286,9 +296,11 @@ class LanguageModel:
                 prompts, whose option probabilities are the shares that it states.
             weighed: whether option probabilities are computed.
         """
-        answers = self.answer(prompts, soft, preamble) if weighed and not prompts.verbalized else None
+        with self.watched(None):  # told of their texts
+            answers = self.answer(prompts, soft, preamble) if weighed and not prompts.verbalized else None
         with self.at_work():
-            texts = write(self, [self.chat.render_prompt(f"{preamble}{text}") for text in prompts.texts], soft, most)
+            rendered = [self.chat.render_prompt(f"{preamble}{text}") for text in prompts.texts]
+            texts = write(self, rendered, soft, most, self._done)
         if prompts.verbalized:
             return stated_answers(prompts.layout, texts)
         texts = [text.partition("\n")[0] for text in texts]

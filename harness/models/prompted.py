@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ..adapters.soft_prompt import read_soft_prompt
 
 if TYPE_CHECKING:
     from ..model_info import ModelInfo
+    from ..util.display import Done
     from .local import LanguageModel
 
 
@@ -64,6 +66,10 @@ class PromptedModel:
     def longest(self, prompts: Prompts, preamble: str = "") -> int:
         """Return the tokens of the longest prompt with its longest option, virtual tokens included."""
         return self._model.longest(prompts, preamble) + self._soft.shape[1]
+
+    def watched(self, done: Done | None) -> AbstractContextManager[None]:
+        """Tell ``done`` of prompts as they are answered inside the context."""
+        return self._model.watched(done)
 
     def answer(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "") -> Answers:
         """Compute option probabilities as ``LanguageModel.answer``; raise UsageError for another soft prompt."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from ...tasks.prompts import Prompts
 from ...tasks.verbalized import stated_answers
 from ..model_info import ModelInfo
 from ..util.atomic_io import write_json
+from ..util.display import Done
 from .openai import Dialect, OpenAISource
 from .response_log import REPLIES, Ask, Replies, Reply, key_of
 from .settings import Address, EndpointSettings, address_of
@@ -82,6 +84,10 @@ class ApiModel:
     def longest(self, prompts: Prompts, preamble: str = "") -> int:
         """Raise UnavailableError: the tokenizer of an endpoint is unknown."""
         raise UnavailableError(f"{self.address.name}: the number of tokens of a prompt is unknown for an endpoint.")
+
+    def watched(self, done: Done) -> AbstractContextManager[None]:
+        """Return an empty context: ``tell`` of ``at`` is told of replies."""
+        return nullcontext()
 
     def answer(self, prompts: Prompts, soft: np.ndarray | None = None, preamble: str = "") -> Answers:
         """Compute option probabilities of all prompts.

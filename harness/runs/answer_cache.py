@@ -22,6 +22,7 @@ import numpy as np
 from ...tasks.answers import Answers, Layout
 from ...tasks.prompts import Prompts
 from ..util.atomic_io import replacing
+from ..util.display import Done
 from ..util.environment import processor, versions
 from ..util.paths import cache_dir
 
@@ -56,20 +57,26 @@ class AnswerCache:
     most: int = MOST_BYTES
 
     def answer(
-        self, aligned: AlignedModel, adapter: str | None, prompts: Prompts, most_tokens: int
+        self,
+        aligned: AlignedModel,
+        adapter: str | None,
+        prompts: Prompts,
+        most_tokens: int,
+        done: Done | None = None,
     ) -> tuple[Answers, bool]:
         """Return an aligned model's answers to prompts, and whether they came from the cache.
 
         Args:
             adapter: hash of the aligned model's preamble, soft prompt and LoRA; None for the bare model.
             most_tokens: tokens generated at most; 0 for option probabilities alone.
+            done: is told of prompts as they are answered.
         """
         key = key_of(aligned, adapter, prompts, most_tokens)
         if key is None:
-            return aligned.answer(prompts, most_tokens=most_tokens), False
+            return aligned.answer(prompts, most_tokens=most_tokens, done=done), False
         if cached := self.get(key, prompts.layout):
             return cached, True
-        answers = aligned.answer(prompts, most_tokens=most_tokens)
+        answers = aligned.answer(prompts, most_tokens=most_tokens, done=done)
         self.put(key, answers)
         return answers, False
 

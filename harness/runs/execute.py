@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import RunError, is_memory
+from ...tasks.answers import Answers
 from ...tasks.countries import name_of
 from ...tasks.prompts import render_protocol
 from ..alignment.aligner import find_aligner
@@ -49,6 +50,9 @@ from .folder import (
     same_model,
 )
 from .load_model import load_other
+
+if TYPE_CHECKING:
+    from ..models.aligned import AlignedModel
 
 
 def execute(
@@ -115,7 +119,7 @@ def _carry_out(config: RunConfig, folder: Path, model: Any, display: Display, ca
         if not done.finished(SUBMISSION):
             log.event("stage", stage="answer")
             display.say(f"{config.aligner}: answering {', '.join(config.tasks)}")
-            submission, cached = _answer(config, folder, model, _shared_answers(cache, log, display))
+            submission, cached = _answer(config, folder, model, _shared_answers(cache, log, display), display)
             if cached:
                 display.say(f"{config.aligner}: answers to {', '.join(cached)} were known from another run")
             done.add(SUBMISSION)
@@ -168,24 +172,47 @@ def _align(config: RunConfig, folder: Path, model: Any, display: Display) -> Non
     checkpoint.log("aligned", **budget.state())
 
 
+def _answers(
+    config: RunConfig, aligned: AlignedModel, adapter: str | None, cache: AnswerCache | None, display: Display
+) -> tuple[dict[str, Answers], tuple[str, ...]]:
+    """Answer the tasks, showing the prompts answered; return also the tasks whose answers came from the cache."""
+    specs = {name: spec_of(name) for name in config.tasks}
+    prompts = {name: render_protocol(spec, config.protocol()) for name, spec in specs.items()}
+    progress = _Progress(f"{config.aligner} answering", sum(map(len, prompts.values())), display)
+    answers, known = {}, list[str]()
+    for name, spec in specs.items():
+        most = spec.most_tokens if spec.output_type == "generate_until" else 0
+        if cache is None:
+            answers[name] = aligned.answer(prompts[name], most_tokens=most, done=progress)
+            continue
+        answers[name], hit = cache.answer(aligned, adapter, prompts[name], most, progress)
+        if hit:
+            known.append(name)
+            progress.total -= len(prompts[name])
+    return answers, tuple(known)
+
+
+class _Progress:
+    """The count of prompts answered of those to answer, shown as it grows."""
+
+    def __init__(self, label: str, total: int, display: Display) -> None:
+        self.label, self.total, self._display, self._answered = label, total, display, 0
+
+    def __call__(self, count: int) -> None:
+        self._answered += count
+        self._display.advance(self.label, self._answered, self.total, None)
+
+
 def _answer(
-    config: RunConfig, folder: Path, model: Any, cache: AnswerCache | None
+    config: RunConfig, folder: Path, model: Any, cache: AnswerCache | None, display: Display
 ) -> tuple[Submission, tuple[str, ...]]:
     """Answer the tasks and write the submission; return it and the tasks whose answers came from the cache."""
     from ..models.aligned import AlignedModel, adapter_hash
 
     aligned, adapter = AlignedModel.load(model, folder / ALIGNED), adapter_hash(folder / ALIGNED)
-    specs = {name: spec_of(name) for name in config.tasks}
-    answers, known = {}, list[str]()
-    for name, spec in specs.items():
-        prompts = render_protocol(spec, config.protocol())
-        most = spec.most_tokens if spec.output_type == "generate_until" else 0
-        if cache is None:
-            answers[name] = aligned.answer(prompts, most_tokens=most)
-            continue
-        answers[name], hit = cache.answer(aligned, adapter, prompts, most)
-        known += [name] * hit
-    tasks = [AskedTask.of(spec, config.country, config.protocol(), config.options) for spec in specs.values()]
+    answers, known = _answers(config, aligned, adapter, cache, display)
+    asked = map(spec_of, config.tasks)
+    tasks = [AskedTask.of(spec, config.country, config.protocol(), config.options) for spec in asked]
     manifest = {
         "tasks": tasks,
         "model": model.info.model_dump(),
@@ -209,7 +236,7 @@ def _answer(
     }
     answers = {name: as_stored(given) for name, given in answers.items()}
     written = write_submission(folder / SUBMISSION, manifest, answers)
-    return Submission(folder / SUBMISSION, written, answers), tuple(known)
+    return Submission(folder / SUBMISSION, written, answers), known
 
 
 def command_line() -> str:

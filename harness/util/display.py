@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+Done = Callable[[int], None]
+"""Receive the number of prompts answered since the last call."""
 
 
 class Display(Protocol):
