@@ -7,12 +7,12 @@ the nodes before an option's tokens. A soft prompt stands before the root, so a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..util.display import Done
 from .fused_decoder import Decoder, can_run
 from .model_config import has_kinds, logit_factor, sliding_window, text_config
 from .onednn import pack_head, pack_linears
@@ -115,7 +115,7 @@ class PackedForward:
         """Return the number of tokens read per candidate."""
         return sum(len(tree_pass.tree) + soft_tokens for tree_pass in self.passes)
 
-    def logprobs(self, soft: torch.Tensor | None, done: Done | None = None) -> torch.Tensor:
+    def logprobs(self, soft: torch.Tensor | None, done: Callable[[int], None] | None = None) -> torch.Tensor:
         """Compute log-probabilities (population, prompts, options) in float32; -inf for options a prompt lacks.
 
         ``soft`` is (population, T, dim) in the model's embedding space, or None for the bare model (population 1).
@@ -126,7 +126,9 @@ class PackedForward:
         """
         return self.read(soft, done)[0]
 
-    def read(self, soft: torch.Tensor | None, done: Done | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    def read(
+        self, soft: torch.Tensor | None, done: Callable[[int], None] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute ``logprobs`` and, in the same shape, whether greedy decoding would generate the option."""
         found = []
         for tree_pass in self.passes:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
-from ..util.display import Done
 from .soft_prompt import prepend
 from .tokenize import Encoded
 
@@ -30,13 +29,13 @@ class PlainForward:
         """Return the number of tokens read per candidate, without padding."""
         return sum(len(ids) + soft_tokens for ids, _ in self.rows)
 
-    def logprobs(self, soft: torch.Tensor | None, done: Done | None = None) -> torch.Tensor:
+    def logprobs(self, soft: torch.Tensor | None, done: Callable[[int], None] | None = None) -> torch.Tensor:
         """Compute the same log-probabilities as ``PackedForward.logprobs``; ``done`` hears of the last candidate."""
         candidates: list[Any] = [None] if soft is None else [part[None] for part in soft]
         first = [self._candidate(one, None) for one in candidates[:-1]]
         return torch.cat([*first, self._candidate(candidates[-1], done)])
 
-    def _candidate(self, soft: torch.Tensor | None, done: Done | None) -> torch.Tensor:
+    def _candidate(self, soft: torch.Tensor | None, done: Callable[[int], None] | None) -> torch.Tensor:
         total = torch.full((self.prompts, self.options), -torch.inf, device=self.model.device)
         told = 0
         for batch in self._batches(0 if soft is None else soft.shape[1]):
