@@ -259,7 +259,11 @@ def test_padding_counts_for_nothing():
     assert read(probs, codes, "argmax").tolist() == [2.0]
 
 
-@pytest.mark.parametrize("scoring", ["text", "mean", ""])
+def test_text_is_the_code_of_the_parsed_option():
+    assert read(np.array([[0.0, 1.0, 0.0]]), np.array([[3.0, 2.0, 1.0]]), "text").tolist() == [2.0]
+
+
+@pytest.mark.parametrize("scoring", ["mean", ""])
 def test_another_scoring_is_an_error(scoring):
     with pytest.raises(ValueError, match="unknown answer scoring"):
         read(PROBS, CODES, scoring)
