@@ -61,7 +61,7 @@ def question_tables(results: Results, countries: Sequence[str]) -> list[Table]:
     """Make a table for each country: answers of the bare model and of the model with the prompt found by DE."""
     tables = []
     for code in countries:
-        pair = [results.where(lambda c, a=name, k=code: (c.aligner, c.country) == (a, k)) for name in ("naive", "de")]
+        pair = [results.of(aligner=name, country=code) for name in ("naive", "de")]
         answers = [found.runs[0].submission.answers[PROBES] if found.runs else None for found in pair]
         tables.append(_table(code, answers))
     return tables

@@ -37,13 +37,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Results:
-    """Some results, which ``where`` narrows down and ``mean`` averages over seeds."""
+    """Some results, which ``where`` and ``of`` narrow down and ``mean`` averages over seeds."""
 
     runs: tuple[Result, ...]
 
     def where(self, test: Callable[[RunConfig], bool]) -> Results:
         """Return the results whose configuration passes a test."""
         return Results(tuple(run for run in self.runs if test(run.config)))
+
+    def of(self, **fields: Any) -> Results:
+        """Return the results whose configuration has these values."""
+        return self.where(lambda config: all(getattr(config, name) == value for name, value in fields.items()))
 
     def mean(self, task: str, place: Place) -> float | None:
         """Compute the mean of a score; None if no run has it."""

@@ -129,7 +129,6 @@ def adapted_grid(countries: Sequence[str], flags: dict[str, Any]) -> tuple[Grid,
     shipped = read_grid(tables.SWEEP)
     known = countries_of(spec_of(tables.SURVEY), None)
     codes = tuple(dict.fromkeys(resolve(name, known).code for name in countries or map(str, shipped.countries)))
-    lacking = set(codes) - set(countries_of(spec_of(tables.KNOWLEDGE), None))
     arms = shipped.aligners
     if flags["budget"] is not None:
         arms = tuple(arm.model_copy(update={"budget": flags["budget"]}) for arm in arms)
@@ -137,7 +136,6 @@ def adapted_grid(countries: Sequence[str], flags: dict[str, Any]) -> tuple[Grid,
         "models": (flags["model"],),
         "countries": codes,
         "seeds": tuple(range(flags["seeds"])),
-        "without": {code: (tables.KNOWLEDGE,) for code in sorted(lacking)},
         "options": shipped.options | {name: flags[name] for name in ("dtype", "device", "threads")},
         "aligners": arms,
     }

@@ -54,7 +54,7 @@ def pairs_table(results: Results) -> Table:
     rows: list[dict[str, Value]] = []
     for aligner, method in ARMS.items():
         for fit in (None,) if aligner in ("naive", "icl") else PAIRS:
-            of_arm = results.where(lambda c, a=aligner, f=fit: c.aligner == a and f in (None, *c.fit))
+            of_arm = results.of(aligner=aligner, **({"fit": (fit,)} if fit else {}))
             row: dict[str, Value] = {"method": method, "trained on": PAIRS[fit] if fit else "-"}
             for task, pole in PAIRS.items():
                 high = f"loss_high_{task.removeprefix('cdeval_')}"
@@ -95,11 +95,11 @@ def _below(value: Value, other: Value) -> bool:
 
 def survey_tables(results: Results, countries: Sequence[str]) -> list[Table]:
     """Make Table 1(b): squared losses on the survey, by constants and answer scoring; the first is the paper's."""
-    return [
-        _survey_table(results.where(lambda c, k=constants: c.options.constants == k), countries, constants, scoring)
-        for constants in ("zero", "world")
-        for scoring in ("argmax", "expected")
-    ]
+    tables = []
+    for constants in ("zero", "world"):
+        own = Results(tuple(run for run in results.runs if run.config.options.constants == constants))
+        tables += [_survey_table(own, countries, constants, scoring) for scoring in ("argmax", "expected")]
+    return tables
 
 
 def _survey_table(results: Results, countries: Sequence[str], constants: str, scoring: str) -> Table:
@@ -112,7 +112,7 @@ def _survey_table(results: Results, countries: Sequence[str], constants: str, sc
             row["published"] = figures[PUBLISHED[aligner]]
         collapsed = []
         for code in countries:
-            own = results.where(lambda c, a=aligner, k=code: (c.aligner, c.country) == (a, k))
+            own = results.of(aligner=aligner, country=code)
             for split, heading in (("fit", code), ("heldout", f"{code} held out")):
                 row[heading] = own.mean(SURVEY, ("loss", scoring, split))
             if own.mean(SURVEY, ("collapsed", scoring, "fit")):
@@ -139,7 +139,7 @@ def _best_note(rows: Sequence[dict[str, Value]], countries: Sequence[str], suffi
 def _orders(rows: Sequence[dict[str, Value]], countries: Sequence[str]) -> Iterable[str]:
     for code in countries:
         known = [(row[code], name) for row, name in zip(rows, ARMS.values(), strict=True) if row[code] is not None]
-        yield f"{code} {' < '.join(name for _, name in sorted(known))}"  # type: ignore[type-var]
+        yield f"{code} {' < '.join(name for _, name in sorted(known))}"
 
 
 def follow_up_table(results: Results, countries: Sequence[str]) -> Table:
@@ -148,9 +148,11 @@ def follow_up_table(results: Results, countries: Sequence[str]) -> Table:
     for aligner, method in FOLLOW_UP.items():
         row: dict[str, Value] = {"method": method}
         for code in countries:
-            own = results.where(lambda c, a=aligner, k=code: (c.aligner, c.country) == (a, k))
+            own = results.of(aligner=aligner, country=code)
             row[f"{code} loss"] = _whole(own.mean(SURVEY, ("loss", "argmax", "fit")))
-            row[f"{code} accuracy"] = own.mean(KNOWLEDGE, ("accuracy", "argmax", "heldout"))
+            row[f"{code} accuracy"] = own.mean(
+                KNOWLEDGE, (f"accuracy_{code}", "argmax", "heldout")
+            )  # `accuracy` of a country without questions is that of all
         rows.append(row)
     naive, _, de = rows
     lower = _where(countries, lambda code: _below(de[f"{code} loss"], naive[f"{code} loss"]))
