@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from ...errors import shown
 from ...harness.report.tables import escape, markdown_table
 from ...harness.runs.config import RunConfig
 from ...harness.runs.folder import read_result
@@ -16,7 +17,7 @@ from ...harness.scoring.submission import Submission
 from ...harness.sweeps.grid import Cell
 from ...tasks.score import Place, Score, find
 
-Value = str | float | None
+Value = str | int | float | None
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def read_results(cells: Iterable[Cell], root: Path) -> Results:
 class Table:
     """A table of a reproduction.
 
-    ``rows`` have a value under each of ``headings``; numbers are shown in ``form``, None as a dash. ``notes`` are what
-    follows from it, a line each; ``figures`` are paths from its folder.
+    ``rows`` have a value under each of ``headings``; fractions are shown in ``form``, None as a dash. ``notes`` are
+    what follows from it, a line each; ``figures`` are paths from its folder.
     """
 
     name: str
@@ -93,8 +94,8 @@ class Table:
 
     def _cell(self, value: Value) -> str:
         if isinstance(value, str):
-            return escape(" ".join(value.split()))
-        return "-" if value is None else format(value, self.form)
+            return escape(shown(" ".join(value.split())))
+        return "-" if value is None else format(value, "," if isinstance(value, int) else self.form)
 
     def record(self) -> dict[str, Any]:
         """Return the table as JSON has it."""

@@ -19,7 +19,7 @@ from ...harness.sweeps.grid import Cell, Grid, cells, read_grid
 from ...harness.sweeps.scheduler import executor_of, look
 from ...tasks.countries import country as resolve
 from ...tasks.measure import countries_of
-from ...tasks.prompts import ProtocolOptions, count_answers
+from ...tasks.prompts import ProtocolOptions, split_items
 from . import soft_prompt_tables as tables
 from .open_questions import question_tables
 from .results import Table, read_results
@@ -144,17 +144,18 @@ def adapted_grid(countries: Sequence[str], flags: dict[str, Any]) -> tuple[Grid,
 
 def differences(work: Work) -> list[str]:
     """Name what differs from the paper."""
-    counts = {name: count_answers(spec_of(name), ProtocolOptions()) for name in tables.PAIRS}
-    model = work.grid.models[0]
+    fit, heldout = (len(split_items(spec_of("cdeval_idv"), name, ProtocolOptions())) for name in ("fit", "heldout"))
+    model, seeds = Path(work.grid.models[0]).name, len(work.grid.seeds)
+    over = f"Means over {seeds} seeds" if seeds > 1 else "One seed"
     return [
         f"Model: {model}; the paper's is Llama-3-8B-Instruct.",
         "Wording: instruction, survey and synthetic survey are our own paraphrases; the paper's are not published.",
-        f"Pairs: those of `cdeval_core`, {min(counts.values())} answers a dimension; the paper's are about 500 pairs a "
+        f"Pairs: {fit} of `cdeval_core` a dimension to learn from and {heldout} held out; the paper's are about 500 a "
         "dimension, made with CDEval.",
         "Answers are read from the probabilities of the options, open questions as greedy text.",
         "DE: ours, in a random subspace, with the budgets of the sweep file or of --budget; the paper names neither "
         "hyper-parameters nor budgets.",
         "Loss: a sum of squares, which the paper's figures must be by their size; it does not name the norm.",
         "Held-out wordings, constants `world` and expected answers are not in the paper.",
-        f"Means over {len(work.grid.seeds)} seed(s); the paper gives one figure for a method and names no country.",
+        f"{over}; the paper gives one figure for a method and names no country.",
     ]

@@ -90,7 +90,7 @@ def _lower_note(rows: Sequence[dict[str, Value]], pole: str, suffix: str) -> str
 
 
 def _below(value: Value, other: Value) -> bool:
-    return isinstance(value, float) and isinstance(other, float) and value < other
+    return isinstance(value, int | float) and isinstance(other, int | float) and value < other
 
 
 def survey_tables(results: Results, countries: Sequence[str]) -> list[Table]:
@@ -139,7 +139,8 @@ def _best_note(rows: Sequence[dict[str, Value]], countries: Sequence[str], suffi
 def _orders(rows: Sequence[dict[str, Value]], countries: Sequence[str]) -> Iterable[str]:
     for code in countries:
         known = [(row[code], name) for row, name in zip(rows, ARMS.values(), strict=True) if row[code] is not None]
-        yield f"{code} {' < '.join(name for _, name in sorted(known))}"
+        if known:
+            yield f"{code} {' < '.join(name for _, name in sorted(known))}"
 
 
 def follow_up_table(results: Results, countries: Sequence[str]) -> Table:
@@ -166,7 +167,7 @@ def follow_up_table(results: Results, countries: Sequence[str]) -> Table:
     return Table("follow-up", "Follow-up: survey and cultural knowledge", list(rows[0]), rows, notes=notes)
 
 
-def _whole(value: float | None) -> float | None:
+def _whole(value: float | None) -> int | None:
     """Round a loss, which is shown beside accuracies."""
     return None if value is None else round(value)
 
