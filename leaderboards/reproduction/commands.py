@@ -23,7 +23,7 @@ from .soft_prompt import FOLDS, LENGTHS, PARTS, Work, adapted_grid, differences
 
 @click.group()
 def reproduce() -> None:
-    """Reproduce the tables of published papers on a model of your own."""
+    """Reproduce published tables on a model of your own."""
 
 
 @reproduce.command("soft-prompt", cls=GroupedCommand)
@@ -74,7 +74,7 @@ def soft_prompt(
     chosen = tuple(name for name in PARTS if name in parts or not parts)
     grid, codes = adapted_grid(countries, flags)
     work = Work(chosen, codes, grid, out, flags)
-    estimate = work.estimate()
+    estimate = work.estimate(as_json)
     if dry_run:
         _plan(work, estimate, as_json)
         return

@@ -78,14 +78,17 @@ class Work:
             left += whole * (len(LENGTHS) * FOLDS - done)
         return left
 
-    def estimate(self) -> str:
+    def estimate(self, as_json: bool) -> str:
         """Estimate the time that is left; a model that was never measured on this machine is measured first."""
         model, device = self.grid.models[0], self.grid.options["device"]
         if not self.item_forwards:
             return "all is finished"
         if device != "cpu":
             return f"{self.item_forwards:,} item forwards; time left is shown after the first run"
-        here = measured().get(model) or measure(model)
+        if (here := measured().get(model)) is None:
+            with terminal(as_json, self.flags["talk"]) as display:
+                display.say(f"measuring {model}: it answers a survey twice")
+            here = measure(model)
         minutes = self.item_forwards * here.seconds / SURVEY_ANSWERS / 60
         return f"about {minutes:.0f} min ({self.item_forwards:,} item forwards, {here.seconds:.1f} s a survey)"
 
