@@ -18,6 +18,7 @@ from ...harness.runs.config import DEFAULT_MODEL
 from ...harness.sweeps.status import STATUS
 from ...harness.util.atomic_io import write_text
 from ...harness.util.command_help import GroupedCommand, option
+from .clca_command import clca
 from .soft_prompt import FOLDS, LENGTHS, PARTS, Work, adapted_grid, differences
 
 
@@ -113,3 +114,6 @@ def _present(work: Work, as_json: bool) -> None:
     else:
         click.echo(text)
         click.echo(f"tables     {path}")
+
+
+reproduce.add_command(clca)

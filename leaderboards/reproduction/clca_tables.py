@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from culteval.harness.report.tables import markdown_table
 from rich.table import Table
+
+from ...harness.report.tables import markdown_table
 
 Cells = tuple[list[str], list[list[str]]]
 """Headings, and rows with the same number of cells; the first two columns are text."""

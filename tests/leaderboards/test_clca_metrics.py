@@ -6,14 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from culteval.errors import RunError
+from culteval.leaderboards.reproduction import clca_metrics as metrics
+from culteval.leaderboards.reproduction import clca_study as ablate
+from culteval.leaderboards.reproduction import clca_tables as tables
+from culteval.leaderboards.reproduction.clca_metrics import PERSONAS as PEOPLE
+from culteval.leaderboards.reproduction.clca_metrics import Asked, Country, Replies, ask, change, questions, values
 from culteval.optimizers.clca.settings import CLCASettings
 from scipy.spatial.distance import jensenshannon
-
-from benchmarks.studies import clca_ablation as ablate
-from benchmarks.studies import clca_metrics as metrics
-from benchmarks.studies import clca_tables as tables
-from benchmarks.studies.clca_metrics import PERSONAS as PEOPLE
-from benchmarks.studies.clca_metrics import Asked, Country, Replies, ask, change, questions, values
 
 from ..clca_course import Script, course, talk
 
