@@ -107,6 +107,11 @@ def _require_other(settings: CLCASettings, arms: Sequence[Arm]) -> None:
 def _markdown(made: Sequence[Table], rows: list[dict[str, Any]], lines: Sequence[str]) -> str:
     """Format the tables, the ablation with its verdicts, and what differs from the paper."""
     parts = ["# Liu et al. (2025, arXiv 2504.02953), reproduced\n", *(table.markdown() for table in made)]
-    parts += ["## Ablation\n", tables.markdown(*tables.arms(rows)), "".join(f"- {escape(line)}\n" for line in lines)]
+    parts += [
+        "## Ablation\n",
+        tables.markdown(*tables.arms(rows)),
+        f"{escape(tables.LEGEND)}\n",
+        "".join(f"- {escape(line)}\n" for line in lines),
+    ]
     parts += ["## Differences from the paper\n", "".join(f"- {line}\n" for line in DIFFERENCES)]
     return "\n".join(parts)

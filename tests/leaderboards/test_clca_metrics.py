@@ -210,9 +210,8 @@ def test_every_arm_is_there_for_every_country(study):
     assert [(row["country"], row["arm"]) for row in rows] == [(code, name) for code in ("US", "CN") for name in names]
     for row in rows:
         assert ("from_control" in row) == (row["arm"] != ablate.CONTROL)
-    for shown in (tables.SHOWN, tables.NARROW):
-        heading, cells = tables.arms(rows, shown)
-        assert all(len(row) == len(heading) for row in cells)
+    heading, cells = tables.arms(rows)
+    assert all(len(row) == len(heading) for row in cells)
     for code in made.countries:
         told = ablate.verdicts(rows, code)
         assert told[0].startswith(f"{code}: kl: ") and told[1].startswith(f"{code}: kl_probs: ")
