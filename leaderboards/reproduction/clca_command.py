@@ -18,8 +18,9 @@ from ...harness.util.atomic_io import locked, write_json, write_text
 from ...optimizers.clca.commands import Workspace, flags_of_clca, planned, show_usage, usage_json
 from ...optimizers.clca.settings import CLCASettings
 from ...tasks.countries import country as resolve
+from ..literature import reported_for
 from . import clca_tables as tables
-from .clca_metrics import Country
+from .clca_metrics import TASK, Country
 from .clca_published import dialogues_table, metrics_table
 from .clca_study import ARMS, Arm, Study, missing, require_same_study, verdicts
 from .results import Table
@@ -106,7 +107,8 @@ def _require_other(settings: CLCASettings, arms: Sequence[Arm]) -> None:
 
 def _markdown(made: Sequence[Table], rows: list[dict[str, Any]], lines: Sequence[str]) -> str:
     """Format the tables, the ablation with its verdicts, and what differs from the paper."""
-    parts = ["# Liu et al. (2025, arXiv 2504.02953), reproduced\n", *(table.markdown() for table in made)]
+    source = f"Published figures: {reported_for(TASK)[0].source}.\n"
+    parts = ["# Liu et al. (2025), reproduced\n", source, *(table.markdown() for table in made)]
     parts += [
         "## Ablation\n",
         tables.markdown(*tables.arms(rows)),

@@ -18,8 +18,10 @@ from ...harness.runs.config import DEFAULT_MODEL
 from ...harness.sweeps.status import STATUS
 from ...harness.util.atomic_io import write_text
 from ...harness.util.command_help import GroupedCommand, option
+from ..literature import reported_for
 from .clca_command import clca
 from .soft_prompt import FOLDS, LENGTHS, PARTS, Work, adapted_grid, differences
+from .soft_prompt_tables import SURVEY
 
 
 @click.group()
@@ -101,16 +103,24 @@ def _plan(work: Work, estimate: str, as_json: bool) -> None:
 
 def _present(work: Work, as_json: bool) -> None:
     """Write the tables as Markdown, and print them, or all as JSON."""
-    made, named = work.tables(), differences(work)
+    made, named, seconds = work.tables(), differences(work), work.seconds
     parts = "" if len(work.parts) == len(PARTS) else "-" + "-".join(work.parts)
     path = work.out / f"soft-prompt-{Path(work.grid.models[0]).name}{parts}.md"
-    head = "# Masoud et al. (2025, arXiv 2503.16094), reproduced\n"
-    tail = "## Differences from the paper\n\n" + "".join(f"- {line}\n" for line in named)
-    text = "\n".join([head, *(table.markdown() for table in made), tail])
+    text = "\n".join(
+        [
+            "# Masoud et al. (2025), reproduced\n",
+            f"Published figures: {reported_for(SURVEY)[0].source}.\n",
+            *(table.markdown() for table in made),
+            "## Differences from the paper\n",
+            "".join(f"- {line}\n" for line in named),
+            "## Time of the runs\n",
+            f"Tables share runs. {', '.join(f'`{name}` {each / 3600:.2f} h' for name, each in seconds.items())}.\n",
+        ]
+    )
     write_text(path, text)
     if as_json:
-        result = {"tables": [table.record() for table in made], "differences": named, "markdown": str(path)}
-        click.echo(json.dumps(result, indent=2, allow_nan=False))
+        found = {"tables": [table.record() for table in made], "differences": named}
+        click.echo(json.dumps(found | {"seconds": seconds, "markdown": str(path)}, indent=2, allow_nan=False))
     else:
         click.echo(text)
         click.echo(f"tables     {path}")

@@ -104,6 +104,19 @@ class Work:
                     config, LENGTHS, FOLDS, self.lengths_folder, cache(lambda: load(config, display.say)), display
                 )
 
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of the runs behind each table, of all calls; tables share runs."""
+        found = {}
+        for part in self.parts:
+            test = PARTS[part]
+            if test:
+                spent = [round(cell.seconds, 1) for cell in self.cells if test(cell.config)]  # as `sweep.json` has them
+            else:
+                spent = [fold.seconds for fold in read_folds(self.lengths_folder / RESULTS)]
+            found[part] = round(sum(spent), 1)
+        return found
+
     def tables(self) -> list[Table]:
         """Make the tables of what is finished."""
         results = read_results(self.cells, self.out)

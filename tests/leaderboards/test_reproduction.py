@@ -233,11 +233,18 @@ def test_the_same_command_goes_on_and_a_damaged_run_is_told(made, tiny):
     words, out, first = made
     again = reproduced(*words, "--json")
     assert json.loads(again.stdout) == first
+    fits = [row.seconds for row in read_rows(out).values() if row.tasks[0].startswith("cdeval")]
+    assert first["seconds"]["pairs"] == pytest.approx(sum(fits), abs=0.1 * len(fits)) and len(fits) == 6
     rows = read_rows(out)
     assert len(rows) == 6 + 8 and {row.state for row in rows.values()} == {"skipped"}
     text = Path(first["markdown"]).read_text()
-    assert text.startswith("# Masoud et al.") and "14,497" in text and "## Differences from the paper" in text
-    assert "Llama-3-8B-Instruct" in text and text.count("\n## ") == len(first["tables"]) + 1
+    assert (
+        text.startswith("# Masoud et al.")
+        and "14,497" in text
+        and "arXiv:2503.16094, workshop" in text
+        and "## Differences from the paper" in text
+    )
+    assert "Llama-3-8B-Instruct" in text and text.count("\n## ") == len(first["tables"]) + 2
     shown = reproduced(*words)
     assert shown.stdout.startswith(text) and "estimate   all is finished" in shown.stderr
     name = next(name for name, row in rows.items() if row.aligner == "icl" and row.country == "SA")
