@@ -1,6 +1,7 @@
 """Reproductions of papers, on a tiny model: tables against numbers computed here from the stored answers."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -295,6 +296,16 @@ def test_pairs_are_of_a_country_on_both_high_poles():
 
 def layout_of(name):
     return render(spec_of(name), "fit").layout
+
+
+def test_only_fits_are_repeated_with_other_seeds(tmp_path):
+    told = json.loads(
+        reproduced("--country", "SA", "--seeds", 2, "--dry-run", "--device", "cuda", "--out", tmp_path, "--json").stdout
+    )
+    counted = Counter(row["aligner"] for row in told["runs"])
+    # pairs: bare, instruction, 2 x 2 fits; survey: by both constants bare, instruction, a fit of each
+    assert counted == {"naive": 3, "icl": 3, "gd": 2 * (2 + 2), "de": 2 * (2 + 2)}
+    assert {row["budget"] for row in told["runs"] if row["aligner"] == "de"} == {120, 200}
 
 
 def test_wrong_usage_is_told(tmp_path):
