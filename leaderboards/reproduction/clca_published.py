@@ -40,7 +40,7 @@ def metrics_table(rows: Sequence[Mapping[str, Any]], countries: Sequence[str]) -
             own = [found[arm, code]["metrics"][metric] if (arm, code) in found else None for code in countries]
             known = [value for value in own if value is not None]
             line: dict[str, Value] = {"metric": heading, "method": method} | dict(zip(countries, own, strict=True))
-            line["mean"] = statistics.fmean(known) if known else None
+            line["mean"] = statistics.fmean(known) if len(known) == len(countries) else None
             line |= {f"{model}, published": _published(words, model, method) for model in MODELS}
             lines.append(line)
     notes = [

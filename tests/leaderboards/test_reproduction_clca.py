@@ -90,10 +90,11 @@ def test_means_and_countries_clearly_below_the_control():
         return {"arm": arm, "country": code, "metrics": dict.fromkeys(names, value), "from_control": change}
 
     rows = [row(NAIVE, "US", 1.0), row(NAIVE, "CN", 3.0)]
-    rows += [row(WHOLE, "US", 0.5, -0.2, 0.1), row(WHOLE, "CN", 0.5, -0.19, 0.1), row(WHOLE, "DE", 0.5, 0.3, 0.1)]
+    rows += [row(WHOLE, "US", 0.5, -0.2, 0.1), row(WHOLE, "CN", 0.5, -0.19, 0.1), row(WHOLE, "DE", 0.8, 0.3, 0.1)]
     found = metrics_table(rows, ("US", "CN", "DE"))
-    first = found.rows[0]
-    assert (first["US"], first["CN"], first["DE"], first["mean"]) == (1.0, 3.0, None, 2.0)
+    naive, whole = found.rows[:2]
+    assert (naive["US"], naive["CN"], naive["DE"], naive["mean"]) == (1.0, 3.0, None, None)
+    assert whole["mean"] == pytest.approx((0.5 + 0.5 + 0.8) / 3)
     assert found.notes[1].endswith("in kl or js: US; 1 of 3.")
 
 
