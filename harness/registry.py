@@ -69,7 +69,7 @@ _OWN = {
                 "iw_map_zh",
             ),
             "probes": ("probes",),
-            "cdeval": ("cdeval_core", "cdeval"),
+            "cdeval": ("cdeval_core", "cdeval_idv", "cdeval_ivr", "cdeval"),
             "globalopinionqa": ("globalopinionqa",),
             "blend": ("blend",),
             "simbench": ("simbench_pop", "simbench_grouped"),

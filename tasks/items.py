@@ -60,6 +60,9 @@ class Items(Protocol):
     def group(self, item: str) -> str:
         """Return the group that an item is judged with; its own name if it is judged alone."""
 
+    def dimension(self, item: str) -> str | None:
+        """Return the dimension that an item measures, None for none."""
+
     def codes(self, item: str) -> tuple[int, ...]:
         """Return the codes of the options; none for an open question."""
 
@@ -159,6 +162,10 @@ class Survey(Strict):
     def group(self, item: str) -> str:
         """Return the item that this one paraphrases, or itself."""
         return self.items[item].group or item
+
+    def dimension(self, item: str) -> str:
+        """Return the dimension that an item measures."""
+        return self.items[item].dimension
 
     def only(self, items: tuple[str, ...], presentations: tuple[str, ...]) -> Survey:
         """Return some of the items in some of the paraphrases."""
@@ -319,6 +326,10 @@ class Questions(Strict):
     def group(self, item: str) -> str:
         """Return the group of a question, or itself."""
         return self.by_id[item].group or item
+
+    def dimension(self, item: str) -> str | None:
+        """Return the dimension of a question, None for none."""
+        return self.by_id[item].dimension
 
     def only(self, items: tuple[str, ...], presentations: tuple[str, ...]) -> Questions:
         """Return some of the questions in some of the templates, including the templates for open questions."""

@@ -111,7 +111,8 @@ class Metadata(Strict):
 
     ``items`` names the item file: a survey (``.yaml``) or questions (``.jsonl``), which are put in ``templates``.
     ``persona_file`` names the file that personas are drawn from, ``imported`` a set of paraphrases or a question file
-    that users import because it may not be distributed.
+    that users import because it may not be distributed. ``dimensions`` keeps the items of some dimensions; none keeps
+    all.
     """
 
     version: float
@@ -122,6 +123,7 @@ class Metadata(Strict):
     templates: dict[str, str] = Field(default_factory=dict)
     persona_file: FileName | None = None
     imported: str | None = None
+    dimensions: tuple[str, ...] = ()
     languages: tuple[str, ...]
     splits: Splits
     default_country: str

@@ -206,7 +206,7 @@ def load_spec(path: Path) -> TaskSpec:
     questions = metadata.imported if item_path.suffix in QUESTIONS else None
     if questions is not None:
         item_path = _imported_file(questions, ".jsonl", item_path.parent.name, path)
-    items = _read_items(item_path, metadata, path)
+    items = _of_dimensions(_read_items(item_path, metadata, path), metadata, path)
     own: tuple[Path, ...] = ()
     if metadata.imported is not None and questions is None:
         items, own = _with_imported(items, metadata.imported, path)
@@ -247,6 +247,16 @@ def _read_items(path: Path, metadata: Metadata, spec: Path) -> Items:
     language = metadata.languages[0] if metadata.languages else "en"
     kind = ClozeQuestions if "cloze" in metadata.scorings else Questions
     return parse(kind, {"language": language, "templates": metadata.templates, "questions": questions}, path)
+
+
+def _of_dimensions(items: Items, metadata: Metadata, path: Path) -> Items:
+    """Return the items of the dimensions that a spec names; all items where it names none."""
+    if not metadata.dimensions:
+        return items
+    kept = tuple(item for item in items.ids if items.dimension(item) in metadata.dimensions)
+    if missing := set(metadata.dimensions) - {items.dimension(item) for item in kept}:
+        raise InputError(f"{path}: metadata.dimensions: {metadata.items} has no item of {sorted(missing)[0]!r}.")
+    return items.only(kept, items.presentations)
 
 
 def _read_survey(path: Path, metadata: Metadata, spec: Path) -> Survey:

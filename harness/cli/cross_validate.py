@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from functools import cache
 from pathlib import Path
@@ -16,8 +15,8 @@ from rich.table import Table
 from ...errors import UsageError
 from ...tasks.countries import name_of
 from ..registry import find
-from ..runs.config import DEFAULT_MODEL, RunConfig, read_assignments
-from ..runs.cross_validation import RESULTS, Fold, cross_validate, draw
+from ..runs.config import DEFAULT_MODEL, read_assignments
+from ..runs.cross_validation import Fold, compare_lengths, folder_name
 from ..runs.plan import RunRequest, plan
 from ..util.command_help import GroupedCommand, option
 from .options import load, terminal
@@ -64,13 +63,10 @@ def command(
     request = {"aligner": aligner, "fit": (fit,), "tasks": (fit.partition(":")[0],)} | flags
     for length in lengths:
         config = plan(RunRequest.of(**request, settings=settings | {"tokens": length}))
-    folder = Path(out) / _name(config, folds)
+    folder = Path(out) / folder_name(config, folds)
     with terminal(as_json) as display:
         model_of = cache(lambda: load(config, display.say))
-        results = cross_validate(config, lengths, folds, folder / RESULTS, model_of, display)
-    shown = [fold for fold in results if fold.tokens in (0, *lengths)]
-    draw(shown, "loss", folder / "loss.svg", "loss (expected values)")
-    draw(shown, "argmax", folder / "argmax.svg", "loss of the most probable answers")
+        shown = compare_lengths(config, lengths, folds, folder, model_of, display)
     if as_json:
         click.echo(json.dumps({"folder": str(folder), "folds": [fold.model_dump() for fold in shown]}, indent=2))
         return
@@ -87,13 +83,6 @@ def _lengths(text: str) -> list[int]:
     if not lengths or not 1 <= lengths[0] <= lengths[-1] <= MOST_TOKENS:
         raise UsageError(f"--tokens {text!r}: whole numbers from 1 to {MOST_TOKENS} with commas between them.")
     return lengths
-
-
-def _name(config: RunConfig, folds: int) -> str:
-    """Name the folder after task, country and aligner, with a hash of everything but the lengths."""
-    settings = {name: value for name, value in config.settings.items() if name != "tokens"}
-    digest = hashlib.sha256(f"{folds}{config.model_copy(update={'settings': settings}).digest}".encode()).hexdigest()
-    return f"{config.fit[0]}-{config.fit_country}-{config.aligner}-{digest[:10]}"
 
 
 def _table(folds: list[Fold], title: str) -> Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -95,11 +94,11 @@ def sweep(ctx: click.Context, file: str, out: str | None, dry_run: bool, as_json
     grid = _chosen(cells(spec, path), flags)
     if not dry_run:
         executor = executor_of(flags["executor"], grid, spec.resources, flags["workers"], flags["address"])
-        _carry_out(grid, root.absolute(), executor, as_json, flags)
+        carry_out(grid, root.absolute(), executor, as_json, flags)
     if as_json:
         click.echo(json.dumps([cell.record() for cell in grid], indent=2))
     else:
-        Console().print(_table(grid, None, 1, whole=dry_run))
+        Console().print(table_of(grid, None, 1, whole=dry_run))
         following = "the same command without --dry-run" if dry_run else f"culteval leaderboard show {root}"
         click.echo(f"next       {following}")
     if failed := [cell for cell in grid if cell.state == "failed"]:
@@ -129,20 +128,24 @@ def _chosen(grid: Sequence[Cell], flags: Mapping[str, Any]) -> list[Cell]:
     return chosen
 
 
-def _carry_out(grid: Sequence[Cell], root: Path, executor: Executor, as_json: bool, flags: Mapping[str, Any]) -> None:
-    """Run what is not finished and keep a table on the terminal up to date."""
+def carry_out(grid: Sequence[Cell], root: Path, executor: Executor, as_json: bool, flags: Mapping[str, Any]) -> None:
+    """Run what is not finished and keep a table on the terminal up to date.
+
+    Args:
+        flags: ``no_cache``, ``talk`` and ``retries``, as in the command ``sweep``.
+    """
     started, answers = time.monotonic(), None if flags["no_cache"] else answers_folder()
     with terminal(as_json, flags["talk"]) as display, executor:
         show = Live(console=display.console, refresh_per_second=2, transient=True)
 
         def tell(now: Sequence[Cell]) -> None:
-            show.update(_table(now, started, executor.workers, whole=False))
+            show.update(table_of(now, started, executor.workers, whole=False))
 
         with show:
             run_cells(grid, root, executor, flags["retries"], tell, answers)
 
 
-def _table(grid: Sequence[Cell], started: float | None, workers: int, whole: bool) -> Group:
+def table_of(grid: Sequence[Cell], started: float | None, workers: int, whole: bool) -> Group:
     """Make the table of runs and the summary line.
 
     A large grid shows running and failed runs only, unless ``whole``.
@@ -165,9 +168,9 @@ def _table(grid: Sequence[Cell], started: float | None, workers: int, whole: boo
 def _summary(grid: Sequence[Cell], started: float | None, workers: int) -> str:
     states = [cell.state for cell in grid]
     text = ", ".join(f"{states.count(state)} {state}" for state in _STYLES if state in states)
-    finished = [cell.seconds for cell in grid if cell.state == "done"]
-    left = states.count("waiting") + states.count("running")
+    finished = [cell for cell in grid if cell.state == "done"]
+    left = sum(cell.item_forwards for cell in grid if cell.state in ("waiting", "running"))
     if started is not None and finished and left:
-        minutes = statistics.mean(finished) * left / workers / 60
-        text += f"; about {minutes:.0f} min left"
+        pace = sum(cell.seconds for cell in finished) / sum(cell.item_forwards for cell in finished)
+        text += f"; about {left * pace / workers / 60:.0f} min left"
     return text

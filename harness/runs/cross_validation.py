@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -105,6 +106,24 @@ def cross_validate(
             folds.append(_fold(config, objective, rows, tokens, number, model_of(), display, label))
             write_json(path, [fold.model_dump() for fold in folds])
     return sorted(folds, key=lambda fold: (fold.tokens, fold.fold))
+
+
+def folder_name(config: RunConfig, folds: int) -> str:
+    """Name a folder after task, country and aligner, with a hash of everything but the lengths."""
+    settings = {name: value for name, value in config.settings.items() if name != "tokens"}
+    digest = hashlib.sha256(f"{folds}{config.model_copy(update={'settings': settings}).digest}".encode()).hexdigest()
+    return f"{config.fit[0]}-{config.fit_country}-{config.aligner}-{digest[:10]}"
+
+
+def compare_lengths(
+    config: RunConfig, lengths: Sequence[int], folds: int, folder: Path, model_of: Callable[[], Any], display: Display
+) -> list[Fold]:
+    """Cross-validate in a folder, draw both losses there, and return the results of these lengths and of no prompt."""
+    results = cross_validate(config, lengths, folds, folder / RESULTS, model_of, display)
+    shown = [fold for fold in results if fold.tokens in (0, *lengths)]
+    draw(shown, "loss", folder / "loss.svg", "loss (expected values)")
+    draw(shown, "argmax", folder / "argmax.svg", "loss of the most probable answers")
+    return shown
 
 
 def _fold(

@@ -6,15 +6,18 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
 from ...errors import CultevalError, InputError, did_you_mean
+from ...tasks.prompts import count_answers
 from ...tasks.schema import Strict
 from ...tasks.spec import parse, read_yaml
-from ..runs.config import DEFAULT_BUDGET, DEFAULT_MODEL, RunConfig
+from ..registry import spec_of
+from ..runs.config import DEFAULT_BUDGET, DEFAULT_MODEL, RunConfig, budget_of
 from ..runs.plan import RunRequest, plan
 from .executors.base import Resources
 from .status import MOST_REASONS, Row, State
@@ -31,7 +34,7 @@ def _lists(value: Any) -> Any:
 
 
 class Arm(Strict):
-    """An aligner of a grid, with its settings; budget, tasks, countries and seeds override those of the grid.
+    """An aligner of a grid, with its settings; budget, tasks, countries, seeds and options override those of the grid.
 
     The values in ``grid`` are used in all combinations, each with every one of ``budgets``.
     """
@@ -44,6 +47,7 @@ class Arm(Strict):
     tasks: tuple[Tasks, ...] | None = None
     countries: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("tasks", mode="before")
     @classmethod
@@ -147,6 +151,12 @@ class Cell:
     reasons: list[str] = field(default_factory=list)
     cached: tuple[str, ...] = ()
 
+    @cached_property
+    def item_forwards(self) -> int:
+        """Return the item forwards that the run is allowed to fit, and one for each of its answers."""
+        protocol = self.config.protocol()
+        return budget_of(self.config).total + sum(count_answers(spec_of(name), protocol) for name in self.config.tasks)
+
     def take(self, row: Row) -> None:
         """Take over attempts, seconds, errors and cached tasks of earlier calls; the state is read from its folder."""
         self.attempts, self.seconds, self.cached = row.attempts, row.seconds, row.cached
@@ -181,7 +191,8 @@ def cells(grid: Grid, source: Path) -> list[Cell]:
             combination that cannot be run.
     """
     options = set(RunRequest.model_fields) - _OWN
-    if unknown := sorted(set(grid.options) - options):
+    given = set(grid.options).union(*(arm.options for arm in grid.aligners))
+    if unknown := sorted(given - options):
         hint = did_you_mean(unknown[0], options)
         raise InputError(f"{source}: options.{unknown[0]}: no argument of a run, or a field of the file itself.{hint}")
     known = set(itertools.chain(*grid.tasks, *(each for arm in grid.aligners for each in arm.tasks or ())))
@@ -193,7 +204,7 @@ def cells(grid: Grid, source: Path) -> list[Cell]:
         chosen = {name: getattr(one, name) for name in ("model", "tasks", "country", "seed", "budget")}
         chosen |= {"aligner": one.arm.name, "settings": one.arm.settings | one.varied}
         try:
-            config = plan(RunRequest.of(**grid.options | chosen))
+            config = plan(RunRequest.of(**grid.options | one.arm.options | chosen))
         except CultevalError as error:
             place = f"{one.arm.name}, {', '.join(one.tasks)}, {one.country or 'default country'}"
             raise InputError(f"{source}: {place}: {error}") from None

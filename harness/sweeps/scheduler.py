@@ -42,7 +42,7 @@ def run_cells(
     for cell in grid:
         if cell.name in stored:
             cell.take(stored.pop(cell.name))
-        _look(cell, root)
+        look(cell, root)
     others = [row.model_dump(mode="json") for row in stored.values()]
 
     def keep() -> None:
@@ -66,7 +66,7 @@ def run_cells(
             keep()
 
 
-def _look(cell: Cell, root: Path) -> None:
+def look(cell: Cell, root: Path) -> None:
     """Mark a finished run as skipped, and a damaged one as failed, since a retry would not repair it."""
     try:
         if is_finished(root / cell.name):

@@ -1,4 +1,4 @@
-"""The command ``clca`` with one subcommand per stage, and the parts that its studies use (``benchmarks/studies``)."""
+"""The command ``clca`` with one subcommand per stage, and the parts that its reproduction and evaluation use."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _FLAGS = (
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 ..."),
     click.option("--threads", type=click.IntRange(1), help="Processor threads [default: all]."),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
-    click.option("--out", type=click.Path(file_okay=False), default="culteval-clca", show_default=True),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else."),
 )
 _MODEL = ("model", "dtype", "device", "threads", "seed", "country")  # of the arguments of a run
 one_country = click.option("--country", default="US", show_default=True, help="Country by name or code.")
 
 
-def flags_of_clca(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that every command of CLCA has."""
-    for option in reversed(_FLAGS):
+def flags_of_clca(command: Callable[..., Any], out: str = "culteval-clca") -> Callable[..., Any]:
+    """Add the options that every command of CLCA has; ``out`` is the default folder."""
+    folder = click.option("--out", type=click.Path(file_okay=False), default=out, show_default=True)
+    for option in reversed((*_FLAGS, folder)):
         command = option(command)
     return endpoint_options(command)
 

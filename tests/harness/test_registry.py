@@ -207,6 +207,7 @@ made = click.Command("made")
 OURS = {  # as setup.cfg has them
     "leaderboard": "culteval.leaderboards.commands:leaderboard",
     "report": "culteval.leaderboards.report:report_command",
+    "reproduce": "culteval.leaderboards.reproduction.commands:reproduce",
     "publish": "culteval.leaderboards.hub:publish",
     "clca": "culteval.optimizers.clca.commands:clca",
 }

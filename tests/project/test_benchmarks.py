@@ -200,20 +200,6 @@ def test_wrong_usage_is_told(bench):
     assert result.exit_code == 1 and "/no/such/folder" in result.output
 
 
-def test_pairs_of_a_dimension_are_those_of_it():
-    from culteval.harness.alignment.objective import fit_objective
-    from culteval.harness.registry import spec_of
-    from culteval.tasks.countries import country
-    from culteval.tasks.measure import MeasureOptions
-
-    from benchmarks.paper import PAIRS, pairs_of
-
-    objective = fit_objective(spec_of(PAIRS), country("US"), "expected", MeasureOptions(), 0, 0)
-    mine = pairs_of(objective, "idv")
-    assert {mine.prompts.layout.items[i][:3] for i in mine.prompts.layout.item} == {"idv"}
-    assert len(mine.prompts) == 72 and len(objective.prompts) == 6 * 72
-
-
 def test_arms_of_the_study_are_told_apart_by_their_settings():
     from culteval.harness.runs.config import aligner_settings
     from culteval.harness.submissions.manifest import UsedAligner

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 from collections import defaultdict
 from dataclasses import replace
 from functools import lru_cache
@@ -234,6 +235,27 @@ def test_an_interval_rests_on_the_questions_that_were_answered(tmp_path):
     answers = replace(random_answers(layout), parsed=np.where(layout.item == 1, 1, UNPARSED))
     found = values(spec, "SA", answers, "text")
     assert (found["pole_accuracy"].value, found["pole_accuracy"].low) == pytest.approx((1, 1 / (1 + 3.8414588)))
+
+
+@pytest.mark.parametrize("name", ["idv", "ivr"])
+def test_pairs_of_one_dimension_are_those_of_the_core(name):
+    core, own = shipped("cdeval_core"), shipped(f"cdeval_{name}")
+    assert own.items.questions == tuple(q for q in core.items.questions if q.dimension == name)
+    assert own.hash != core.hash and len(own.items.questions) == 62
+    assert len(render(own, "fit")) == 2 * 36 and len(render(own, "heldout")) == 2 * 26
+    layout = render(own, "heldout").layout
+    found = values(own, "US", said(layout, np.full((52, 2), 0.5)), "expected")
+    assert found["loss"].value == found[f"loss_high_{name}"].value == pytest.approx(math.log(2))
+    assert not [metric for metric in found if metric.startswith("high_") and metric != f"high_{name}"]
+
+
+def test_a_dimension_without_items_is_refused(tmp_path):
+    path = tmp_path / "own.yaml"
+    core = shipped("cdeval_core").path
+    path.write_text(core.read_text() + "  dimensions: [idv, xyz]\n")
+    shutil.copy(core.with_name("pairs.jsonl"), tmp_path)
+    with pytest.raises(InputError, match=r"own.yaml: metadata.dimensions: pairs.jsonl has no item of 'xyz'"):
+        load_spec(path)
 
 
 def test_an_open_question_is_no_part_of_the_objective(tmp_path):

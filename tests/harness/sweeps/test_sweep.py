@@ -87,6 +87,27 @@ def test_an_aligner_has_countries_and_seeds_of_its_own(file):
     assert {c.seed for c in grid if c.aligner == "random"} == {0}
 
 
+def test_an_aligner_has_options_of_its_own(file):
+    own = "- {name: naive, options: {limit: 2, constants: zero}}"
+    file.write_text(file.read_text().replace("- naive", own))
+    grid = [cell.config for cell in cells(read_grid(file), file)]
+    found = {(c.aligner, c.limit, c.options.constants, c.dtype) for c in grid}
+    assert found == {("naive", 2, "zero", "float32"), ("random", 1, "world", "float32")}
+
+
+def test_the_time_left_weighs_runs_by_their_item_forwards(file):
+    from culteval.harness.cli.sweep import table_of
+
+    naive, random, *_ = grid = [cell for cell in cells(read_grid(file), file) if cell.config.tasks[0] == "vsm13"]
+    # limit 1: 24 items in one paraphrase of fit, one of heldout in both orders, as numbers and in text; a fit of 4
+    # evaluations of 24 items beside
+    assert (naive.item_forwards, random.item_forwards) == (2 * 72, 2 * 72 + 4 * 24)
+    naive.state, naive.seconds = "done", 144 * 10
+    left = 240 + 144 + 240  # ten seconds an item forward, by two workers
+    lines = [str(part) for part in table_of(grid, 0.0, 2, whole=False).renderables]
+    assert lines[-1].endswith(f"; about {left * 10 / 2 / 60:.0f} min left")
+
+
 def test_settings_and_budgets_of_an_aligner_are_a_grid_too(file, monkeypatch):
     monkeypatch.setenv("COLUMNS", "150")
     given, old = file.read_text(), "{name: random, settings: {tokens: 2}}"
@@ -201,6 +222,8 @@ BROKEN = {
     "unknown task": ("[general,", "[generl,", "Did you mean 'general'"),
     "unknown setting": ("tokens: 2", "tokns: 2", "tokns"),
     "unknown option": ("limit: 1", "limits: 1", "options.limits"),
+    "unknown option of an aligner": ("- naive", "- {name: naive, options: {fits: [vsm13]}}", "options.fits"),
+    "an aligner's option of the file": ("- naive", "- {name: naive, options: {country: US}}", "options.country"),
     "unknown country": ("[US, SA]", "[US, Atlantis]", "Atlantis"),
     "unknown setting in a grid": ("settings: {tokens: 2}", "grid: {tokns: [2]}", "tokns"),
     "a value that does not fit": ("settings: {tokens: 2}", "grid: {tokens: [2, 0]}", "tokens"),

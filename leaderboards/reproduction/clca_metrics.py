@@ -19,27 +19,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from culteval.errors import RunError
-from culteval.harness.analysis.significance import compared
-from culteval.harness.engine.tokenize import Encoded, encode
-from culteval.harness.registry import spec_of
-from culteval.harness.util.atomic_io import replacing, write_json
-from culteval.optimizers.clca.rows import read_rows, write_rows
-from culteval.optimizers.writing.writer import Heard, LocalWriter, Message, Style
-from culteval.tasks.answers import UNPARSED, Answers
-from culteval.tasks.measure import MeasureOptions
-from culteval.tasks.metrics.accuracy import Accuracy
-from culteval.tasks.metrics.distribution_distances import jensen_shannon, kl_clca, smoothed_kl
-from culteval.tasks.metrics.shares import BIASED, Shares
-from culteval.tasks.personas import draw_personas
-from culteval.tasks.prompts import Prompts, ProtocolOptions, render
-from culteval.tasks.sample import Metric, Sample, standard_error
-from culteval.tasks.schema import SplitName, Strict
 
+from ...errors import RunError
+from ...harness.analysis.significance import compared
+from ...harness.engine.tokenize import Encoded, encode
+from ...harness.registry import spec_of
+from ...harness.util.atomic_io import replacing, write_json
+from ...optimizers.clca.rows import read_rows, write_rows
+from ...optimizers.writing.writer import Heard, LocalWriter, Message, Style
+from ...tasks.answers import UNPARSED, Answers
+from ...tasks.measure import MeasureOptions
+from ...tasks.metrics.accuracy import Accuracy
+from ...tasks.metrics.distribution_distances import jensen_shannon, kl_clca, smoothed_kl
+from ...tasks.metrics.shares import BIASED, Shares
+from ...tasks.personas import draw_personas
+from ...tasks.prompts import Prompts, ProtocolOptions, render
+from ...tasks.sample import Metric, Sample, standard_error
+from ...tasks.schema import SplitName, Strict
 from .clca_tables import HABITS
 
 if TYPE_CHECKING:
-    from culteval.harness.models.local import LanguageModel
+    from ...harness.models.local import LanguageModel
 
 TASK, GENERAL = "wvs_text", "general"
 SPLIT: SplitName = "heldout"

@@ -1,4 +1,4 @@
-"""The published evaluation of CLCA before and after training: python -m benchmarks.studies.clca_evaluation."""
+"""The published evaluation of CLCA before and after training: python -m benchmarks.clca_evaluation."""
 
 from __future__ import annotations
 
@@ -8,22 +8,36 @@ from typing import Any
 
 import click
 import numpy as np
+from culteval.errors import CultevalError
 from culteval.harness.adapters.peft_files import carried_hash, read_lora_config
 from culteval.harness.util.atomic_io import write_json, write_text
+from culteval.leaderboards.reproduction import clca_tables as tables
+from culteval.leaderboards.reproduction.clca_metrics import PERSONAS, Country, ask, change
 from culteval.optimizers.clca.commands import flags_of_clca, one_country, show_usage, usage_json, workspace
 from culteval.optimizers.clca.training.train import LORA
 from culteval.tasks.countries import country as resolve
 from rich.console import Console
 
-from . import clca_tables as tables
-from .clca_metrics import PERSONAS, Country, ask, change
-from .command import Command, personas_option
+
+class Command(click.Command):
+    """A command that prints an error of culteval in a line, with its exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and convert culteval's errors to click's."""
+        try:
+            return super().invoke(ctx)
+        except CultevalError as error:
+            shown = click.ClickException(str(error))
+            shown.exit_code = error.exit_code
+            raise shown from None
 
 
 @click.command(cls=Command)
 @one_country
 @flags_of_clca
-@personas_option
+@click.option(
+    "--personas", type=click.IntRange(2, 100_000), help="How many personas [default: 50, with --set preset=paper 1000]."
+)
 @click.option("--adapter", "given", type=click.Path(file_okay=False), help="Evaluate this one; nothing is simulated.")
 def main(as_json: bool, personas: int | None, given: str | None, **flags: Any) -> None:
     """Present WVS to personas before and after, as published: greedy numbers, KL, Jensen-Shannon, accuracy.
@@ -62,4 +76,4 @@ def main(as_json: bool, personas: int | None, given: str | None, **flags: Any) -
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m benchmarks.studies.clca_evaluation")
+    main(prog_name="python -m benchmarks.clca_evaluation")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from culteval.harness.report.tables import markdown_table
 from rich.table import Table
+
+from ...harness.report.tables import markdown_table
 
 Cells = tuple[list[str], list[list[str]]]
 """Headings, and rows with the same number of cells; the first two columns are text."""
@@ -26,7 +27,6 @@ LEGEND = (
     "p: paired permutation test."
 )
 SHOWN = ("kl", "js", "accuracy", "kl_clca", "none", "kl_probs", "js_probs", "accuracy_probs", "general", *HABITS)
-NARROW = ("kl", "accuracy", "kl_probs", "general", "modal_share", "changed_answers")  # the columns that fit a terminal
 
 
 def changes(rows: Sequence[dict[str, Any]]) -> Cells:
@@ -42,26 +42,18 @@ def changes(rows: Sequence[dict[str, Any]]) -> Cells:
     return headings, cells
 
 
-def arms(rows: Sequence[dict[str, Any]], shown: Sequence[str] = SHOWN) -> Cells:
-    """Build a table of arms with some metrics and their change in KL, of texts and of probabilities, from the control.
-
-    With all metrics the change is shown by size, standard errors and p, with the adapter's size; else by standard
-    errors only.
-    """
-    whole, cells = tuple(shown) == SHOWN, []
+def arms(rows: Sequence[dict[str, Any]]) -> Cells:
+    """Build a table of arms: metrics, adapter size, and the change of both KL from the control by size and error."""
+    cells = []
     for row in rows:
-        numbers = [_cell(name, row["metrics"][name], 3) for name in shown]
-        if whole:
-            numbers.append(", ".join(f"{name} {size:.1g}" for name, size in row.get("adapter size", {}).items()))
+        numbers = [_cell(name, row["metrics"][name], 3) for name in SHOWN]
+        numbers.append(", ".join(f"{name} {size:.1g}" for name, size in row.get("adapter size", {}).items()))
         compared = {each["metric"]: each for each in row.get("from_control", ())}
         for metric in JUDGED:
-            difference = _against(compared.get(metric))
-            numbers += difference if whole else difference[1:2]
+            numbers += _against(compared.get(metric))
         cells.append([row["country"], row["arm"], *numbers])
-    last = ["adapter size"] if whole else []
-    for metric in JUDGED:
-        last += [f"{metric}-control", "in SE", "p"] if whole else [f"{metric}/SE"]
-    return ["", "arm", *shown, *last], cells
+    last = [heading for metric in JUDGED for heading in (f"{metric}-control", "in SE", "p")]
+    return ["", "arm", *SHOWN, "adapter size", *last], cells
 
 
 def settings(own: dict[str, Any], preset: str) -> str:

@@ -7,32 +7,25 @@ adapter of another of the given countries, scored against this one, without addi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
 import numpy as np
-from culteval.errors import RunError, UsageError
-from culteval.harness.adapters.peft_files import lora_hash
-from culteval.harness.cli.options import terminal
-from culteval.harness.util.atomic_io import locked, write_json, write_text
-from culteval.optimizers.clca.commands import Workspace, flags_of_clca, planned, show_usage, usage_json
-from culteval.optimizers.clca.pipeline import Pipeline
-from culteval.optimizers.clca.settings import CLCASettings
-from culteval.optimizers.clca.training.train import LORA
-from culteval.optimizers.lora.adapter import size_of
-from culteval.tasks.countries import country as resolve
-from rich.console import Console
 
-from . import clca_tables as tables
-from .clca_metrics import PERSONAS, WEIGHED, Country, Replies, ask, change, habits, take_over, values
+from ...errors import RunError
+from ...harness.adapters.peft_files import lora_hash
+from ...harness.util.atomic_io import write_json
+from ...optimizers.clca.pipeline import Pipeline
+from ...optimizers.clca.settings import CLCASettings
+from ...optimizers.clca.training.train import LORA
+from ...optimizers.lora.adapter import size_of
+from .clca_metrics import WEIGHED, Country, Replies, ask, change, habits, take_over, values
 from .clca_tables import COLLAPSED, JUDGED
-from .command import Command, personas_option
 
 if TYPE_CHECKING:
-    from culteval.harness.models.local import LanguageModel
+    from ...harness.models.local import LanguageModel
 
 
 class Arm(NamedTuple):
@@ -43,7 +36,7 @@ class Arm(NamedTuple):
     changes: dict[str, Any]
 
 
-NAIVE, WHOLE, CONTROL, WRONG = "naive", "whole", "unrelated text", "wrong country"
+NAIVE, WHOLE, CONTROL, WRONG, PUBLISHED = "naive", "whole", "unrelated text", "wrong country", "published LoRA"
 CLEAR = 2  # standard errors of a significant difference
 # A hundredth of a step of bfloat16. Adapters of 2e-6 differed by up to five standard errors (docs/results.md).
 FAINT = 4e-5
@@ -52,6 +45,7 @@ COMPARED = ("kl", "js", "accuracy", *WEIGHED)  # the tested metrics, beside gene
 ARMS = (
     Arm(WHOLE, "scenarios", {}),
     Arm(CONTROL, "train", {"unrelated": True}),
+    Arm(PUBLISHED, "train", {"rate": 1e-4, "alpha": 0.1}),
     Arm("dialogue only", "train", {"parts": ("dialogue",)}),
     Arm("intent only", "train", {"parts": ("intent",)}),
     Arm("no filter", "filter", {"checks": (), "judge": False}),
@@ -64,6 +58,7 @@ class Study:
     """Arms by country in a folder, with the same questions as the bare model.
 
     ``pipeline_of`` returns a country's pipeline in a folder, ``model_of`` the bare model; ``tell`` receives progress.
+    ``arms`` begin with the whole and the control.
     """
 
     folder: Path
@@ -73,23 +68,24 @@ class Study:
     personas: int
     seed: int
     tell: Callable[[str, int, int], None]
+    arms: tuple[Arm, ...] = ARMS
 
     def run(self) -> Iterator[list[dict[str, Any]]]:
         """Run what is unfinished, and compare: one row per country and arm, of all arms so far, from the control on."""
-        steps, done = 1 + len(self.countries) * len(ARMS), 1
+        steps, done = 1 + len(self.countries) * len(self.arms), 1
         self.tell("ablation", 0, steps)
         naive = self._ask(self.folder / NAIVE, self.model_of)
         replies = {(code, NAIVE): naive for code in self.countries}
         asked: dict[bytes, Path] = {}
         rows: dict[tuple[str, str], dict[str, Any]] = {}
-        for number, arm in enumerate(ARMS, start=1):
+        for number, arm in enumerate(self.arms, start=1):
             for code in self.countries:
                 self.tell("ablation", done, steps)
                 replies[code, arm.name] = self._arm(code, arm, asked)
                 done += 1
             if arm.name == WHOLE:
                 continue
-            names = [NAIVE, *(each.name for each in ARMS[:number]), *([WRONG] if len(self.countries) > 1 else [])]
+            names = [NAIVE, *(each.name for each in self.arms[:number]), *([WRONG] if len(self.countries) > 1 else [])]
             places = [(code, name) for code in self.countries for name in names]
             rows |= {place: self._row(*place, replies) for place in places if place not in rows}
             self.tell("ablation", done, steps)
@@ -100,7 +96,7 @@ class Study:
 
         ``asked`` are folders by adapter, so that arms with equal adapters are evaluated once.
         """
-        folder, whole = self._folder(code, arm.name), self.pipeline_of(code, self._folder(code, WHOLE))
+        folder, whole = self._folder(code, arm.name), self.whole(code)
         settings = CLCASettings.model_validate(whole.settings.model_dump() | arm.changes)
         pipeline = replace(whole, folder=folder, settings=settings)
         if arm.name != WHOLE:
@@ -132,10 +128,14 @@ class Study:
                 row[key] = change(country, reference, own, np.random.default_rng(self.seed), COMPARED)
         return row
 
+    def whole(self, code: str) -> Pipeline:
+        """Return a country's complete pipeline."""
+        return self.pipeline_of(code, self._folder(code, WHOLE))
 
-def missing(rows: list[dict[str, Any]]) -> list[str]:
+
+def missing(rows: list[dict[str, Any]], arms: Sequence[Arm] = ARMS) -> list[str]:
     """Return the arms without rows in a study."""
-    return [arm.name for arm in ARMS if arm.name not in {row["arm"] for row in rows}]
+    return [arm.name for arm in arms if arm.name not in {row["arm"] for row in rows}]
 
 
 def verdicts(rows: list[dict[str, Any]], code: str) -> list[str]:
@@ -174,53 +174,7 @@ def verdict(rows: list[dict[str, Any]], code: str, metric: str = "kl") -> str:
     )
 
 
-@click.command(cls=Command)
-@click.option("--country", "countries", multiple=True, required=True, help="Country by name or code; may be repeated.")
-@flags_of_clca
-@personas_option
-def main(as_json: bool, personas: int | None, countries: tuple[str, ...], **flags: Any) -> None:
-    """Compare CLCA with itself without a part, and with controls; the same command resumes a stopped study.
-
-    The table is written as soon as there is a control, and updated after every arm. Every country is simulated once.
-    Two countries or more give the arm "wrong country".
-    """
-    codes = tuple(dict.fromkeys(resolve(name).code for name in countries))
-    configs = [planned(flags | {"country": code}) for code in codes]
-    for code in codes:
-        Country(code)
-    settings = CLCASettings.model_validate(configs[0].settings)
-    for arm in ARMS:
-        if arm.name != WHOLE and settings == settings.model_copy(update=arm.changes):
-            raise UsageError(f"--set {next(iter(arm.changes))}: then the arm {arm.name!r} is the whole. Leave it out.")
-    folder = Path(flags["out"])
-    people = personas or PERSONAS[settings.preset]
-    with locked(folder), terminal(as_json) as display:
-        _same_study(folder / "config.json", configs[0].model_dump(mode="json") | {"personas": people})
-        work = Workspace(configs[0], folder, display)
-        study = Study(folder, codes, work.pipeline, work.model_of, people, configs[0].seed, work.tell)
-        own = work.settings.own()
-        for rows in study.run():
-            lines = [tables.settings(own, work.settings.preset)]
-            lines += [line for code in codes for line in verdicts(rows, code)]
-            if waiting := missing(rows):
-                lines.append(f"Not done yet: {', '.join(waiting)}.")
-            write_json(folder / "ablation.json", {"settings": own, "personas": people, "rows": rows})
-            text = "\n".join([tables.markdown(*tables.arms(rows)), *(f"- {line}" for line in lines)])
-            write_text(folder / "ablation.md", f"{text}\n")
-        usage = work.usage()
-    if as_json:
-        result = {"folder": str(folder), "personas": people, "verdicts": lines, "rows": rows}
-        click.echo(json.dumps(result | usage_json(usage)))
-        return
-    console = Console()
-    console.print(tables.rich(*tables.arms(rows, tables.NARROW), f"What each part is worth: {people} personas"))
-    for line in (tables.LEGEND, *lines):
-        console.print(line, highlight=False)
-    show_usage(console, usage)
-    console.print(f"table      {folder / 'ablation.md'}", highlight=False, soft_wrap=True, markup=False)
-
-
-def _same_study(path: Path, config: dict[str, Any]) -> None:
+def require_same_study(path: Path, config: dict[str, Any]) -> None:
     """Raise RunError if this folder has a study with other settings.
 
     Countries may be added; the request rate and the prices of an endpoint do not matter.
@@ -235,7 +189,3 @@ def _same_study(path: Path, config: dict[str, Any]) -> None:
             f"{path.parent}: a study with other settings is here ({', '.join(differing)} differ). Change --out."
         )
     write_json(path, config)
-
-
-if __name__ == "__main__":
-    main(prog_name="python -m benchmarks.studies.clca_ablation")

@@ -6,14 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from culteval.errors import RunError
+from culteval.leaderboards.reproduction import clca_metrics as metrics
+from culteval.leaderboards.reproduction import clca_study as ablate
+from culteval.leaderboards.reproduction import clca_tables as tables
+from culteval.leaderboards.reproduction.clca_metrics import PERSONAS as PEOPLE
+from culteval.leaderboards.reproduction.clca_metrics import Asked, Country, Replies, ask, change, questions, values
 from culteval.optimizers.clca.settings import CLCASettings
 from scipy.spatial.distance import jensenshannon
-
-from benchmarks.studies import clca_ablation as ablate
-from benchmarks.studies import clca_metrics as metrics
-from benchmarks.studies import clca_tables as tables
-from benchmarks.studies.clca_metrics import PERSONAS as PEOPLE
-from benchmarks.studies.clca_metrics import Asked, Country, Replies, ask, change, questions, values
 
 from ..clca_course import Script, course, talk
 
@@ -211,9 +210,8 @@ def test_every_arm_is_there_for_every_country(study):
     assert [(row["country"], row["arm"]) for row in rows] == [(code, name) for code in ("US", "CN") for name in names]
     for row in rows:
         assert ("from_control" in row) == (row["arm"] != ablate.CONTROL)
-    for shown in (tables.SHOWN, tables.NARROW):
-        heading, cells = tables.arms(rows, shown)
-        assert all(len(row) == len(heading) for row in cells)
+    heading, cells = tables.arms(rows)
+    assert all(len(row) == len(heading) for row in cells)
     for code in made.countries:
         told = ablate.verdicts(rows, code)
         assert told[0].startswith(f"{code}: kl: ") and told[1].startswith(f"{code}: kl_probs: ")

@@ -1,0 +1,1 @@
+"""Tables of published papers, computed from runs of this package."""
