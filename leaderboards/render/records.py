@@ -12,23 +12,28 @@ from ...tasks.score import Place, Score
 from ..boards import Board, Standing
 from ..country_sets import AlignedSet
 from ..literature import reported_for
+from ..overview import Overview
 from . import between
 from .tables import columns
 
 _FORMULA = tuple("=+-@\t\r|%")
 FIELDS = (
-    "kind", "task", "country", "variant", "suite", "rank", "point_estimate_only", "submission", "aligner", "seed",
-    "model", "metric", "scoring", "split", "value", "low", "high", "basis", "spread", "improvement", "note",
+    "kind", "task", "country", "variant", "suite", "rank", "point_estimate_only", "submission", "aligner", "detail",
+    "seed", "model", "metric", "direction", "scoring", "split", "value", "low", "high", "basis", "spread", "runs",
+    "seeds", "improvements", "judged", "collapsed", "unaligned", "effect", "improvement", "note",
     "survey_evaluations", "seconds", "tokens", "verified", "source",
 )  # fmt: skip
 
 
-def records(boards: Sequence[Board], sets: Iterable[AlignedSet], suite: str) -> list[dict[str, Any]]:
-    """Return one record for each row and value of boards, aligned sets and reported figures.
+def records(
+    boards: Sequence[Board], overview: Overview, sets: Iterable[AlignedSet], suite: str
+) -> list[dict[str, Any]]:
+    """Return one record for each row and value of the overview, of boards, aligned sets and reported figures.
 
-    ``kind`` is submission, baseline, set or reported. ``spread`` is the standard deviation over the runs of a baseline.
+    ``kind`` is overview, overview baseline, submission, baseline, set or reported.
+    ``spread`` is the standard deviation over the runs of a baseline.
     """
-    found: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = list(overview.records())
     for board in boards:
         where = {"task": board.key.task, "country": board.key.country, "variant": board.variant}
         where["suite"] = suite if board.in_suite else ""

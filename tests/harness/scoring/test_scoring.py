@@ -388,7 +388,7 @@ def test_scores_are_computed_and_not_believed(tmp_path, bare, text):
     (tmp_path / "r" / "scores.json").write_text(json.dumps(forged) if text is None else text)
     done = bare("leaderboard", "show", tmp_path, "--format", "json")
     assert done.returncode == 0, done.stderr
-    shown = [row for row in json.loads(done.stdout) if row["aligner"] == "de"]
+    shown = [row for row in json.loads(done.stdout)["scores"] if row["aligner"] == "de"]
     assert shown == [row.model_dump(mode="json") for row in told]
 
 
