@@ -219,7 +219,14 @@ def test_sets_of_six_countries(folder, submit, monkeypatch):
     rows = json.loads(CliRunner().invoke(cli, ["leaderboard", "export", str(folder), "--format", "json"]).output)
     values = {row["metric"]: row["value"] for row in rows if row["kind"] == "set" and row["aligner"] == "icl"}
     assert values["explained_variance_all"] == pytest.approx(0) and values["correlation_all"] is None
-    assert {row["kind"] for row in rows} == {"overview", "overview baseline", "submission", "baseline", "set", "reported"}
+    assert {row["kind"] for row in rows} == {
+        "overview",
+        "overview baseline",
+        "submission",
+        "baseline",
+        "set",
+        "reported",
+    }
 
 
 def test_reported_figures_have_source_and_mark():
