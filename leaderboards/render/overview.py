@@ -9,7 +9,6 @@ from typing import Any
 from rich.table import Table
 
 from ...harness.report.tables import escape, markdown_table, narrow_table
-from ...tasks.countries import name_of
 from ...tasks.glossary import COLUMNS, label
 from ..metric_labels import precision
 from ..overview import R2, Column, Overview, Row
@@ -177,11 +176,3 @@ def _record(row: Row, column: Column, cell: Cell) -> dict[str, Any]:
     costs = asdict(row.cost) if row.cost else {}
     numbers = {key: value for key, value in asdict(cell).items() if key not in ("countries", "reason")}
     return who | costs | numbers | {"direction": "higher" if column.higher_is_better else "lower"}
-
-
-def country_label(countries: tuple[str, ...], every: int) -> str:
-    """Name a set of countries that rows are compared on."""
-    if len(countries) == 1:
-        return name_of(countries[0])
-    number = "All" if len(countries) == every else "The"
-    return f"{number} {len(countries)} countries: {', '.join(countries)}"
