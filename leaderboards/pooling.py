@@ -135,7 +135,7 @@ def pooled_sets(values: Mapping[int, tuple[float, tuple[str, ...]]], wanted: Col
     """
     counted = Counter(countries for _, countries in values.values())
     if not counted:
-        return Cell(reason="no set of countries")
+        return Cell(reason="between-country R2 needs one seed with all countries")
     same = tuple(sorted(wanted))
     countries = same if same in counted else max(counted, key=lambda one: (counted[one], len(one), one))
     found = [value for value, over in values.values() if over == countries]

@@ -98,9 +98,8 @@ def _row(row: Row) -> dict[str, Any]:
 
 def _cell(cell: Cell) -> dict[str, Any]:
     """Return the fields of a cell that are not empty, by short names."""
-    counts = {
-        "n": cell.runs, "seeds": cell.seeds, "better": cell.improvements, "of": cell.judged, "collapsed": cell.collapsed,
-    }  # fmt: skip
+    counts = {"n": cell.runs, "seeds": cell.seeds, "better": cell.improvements, "of": cell.judged}
+    counts["collapsed"] = cell.collapsed
     numbers = {"lo": cell.low, "hi": cell.high, "sd": cell.spread, "bare": cell.unaligned}
     found = {
         "basis": cell.basis,

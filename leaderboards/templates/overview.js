@@ -5,7 +5,7 @@
   const data = culteval.overview;
   const $ = (id) => document.getElementById(id);
   const NARROW = matchMedia("(max-width: 640px)");
-  const MOST_POINTS = 40;
+  const MOST_POINTS = 24;
   const FILTERS = { model: (r) => r.model, aligner: (r) => r.aligner };
   const unique = (values) => [...new Set(values)];
   const tables = [data.table], seeds = []; // by set of countries
@@ -22,7 +22,7 @@
     return `<button type="button" class="fold" aria-expanded="false" aria-label="Seeds of ${esc(r.aligner)}, ${esc(r.model)}" data-row="${at}">▸</button>`
       + `<a href="${esc(about("aligner", r.aligner))}">${esc(r.aligner)}</a>`
       + `<small><a href="${esc(about("model", r.model))}">${esc(r.model)}</a></small>${r.detail ? `<small class="detail">${esc(r.detail)}</small>` : ""}`
-      + `<span class="inline">${r.marks.filter((m) => m !== "self-reported").map(mark).join(" ")}</span>`;
+      + `<span class="inline"><small>${show(r.cost[0], 0)} evaluations, ${show(r.cost[1], 0)} s</small>${r.marks.filter((m) => m !== "self-reported").map(mark).join(" ")}</span>`;
   }
 
   function columnsOf() {
