@@ -46,14 +46,15 @@ def show(folder: Path, form: str, first_only: bool) -> None:
     """
     from rich.console import Console
 
-    from .render import overview, terminal
+    from .overview import markdown_section
+    from .render import terminal
 
     found = _read(folder, form == "json")
     table = found.overview()
     if form == "terminal":
         Console().print(table if first_only else found)
     elif form == "md":
-        text = overview.markdown_section(table)
+        text = markdown_section(table)
         click.echo(text.rstrip("\n") if first_only else f"{text}\n{terminal.markdown(found, found.sets)}")
     else:
         rows = [score.model_dump() for board in found for row in board.rows() for score in row.scores]

@@ -16,7 +16,7 @@ from .answer_reader import AnswerReader
 from .boards import Board, boards, scored_anew
 from .country_sets import AlignedSet, aligned_sets
 from .entries import Entry, entries
-from .overview import Overview
+from .overview import Overview, latex, markdown_section
 from .overview_builder import overview
 from .suite import read_suite
 
@@ -70,15 +70,15 @@ class Leaderboard(Results[Board]):
 
     def to_latex(self) -> str:
         """Return the overview and the tables as LaTeX; bold: better than every other row in paired tests."""
-        from .render import overview, tables
+        from .render import tables
 
-        return self._text(overview.latex, tables.latex, tables.latex_beside)
+        return self._text(latex, tables.latex, tables.latex_beside)
 
     def to_markdown(self) -> str:
         """Return the overview and the tables as Markdown; bold as in ``to_latex``."""
-        from .render import overview, tables
+        from .render import tables
 
-        return self._text(overview.markdown_section, tables.markdown, tables.markdown_beside)
+        return self._text(markdown_section, tables.markdown, tables.markdown_beside)
 
     def _text(
         self, first: Callable[[Overview], str], write: Callable[..., str], beside: Callable[..., list[str]]

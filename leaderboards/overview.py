@@ -1,118 +1,36 @@
-"""The overview of a board: a row for each model and aligner, a column for each task.
+"""The overview of a board, and its forms: terminal, Markdown, LaTeX, records.
 
-One table for the terminal, for papers and for the site: runs that differ in country and seed alone are pooled
-(``pooling.py``); other models, settings or budgets are another row, other editions or protocols another column.
+A row for each model and aligner, a column for each task: one table for the terminal, for papers and for the site. Runs
+that differ in country and seed alone are pooled (``pooling.py``); other models, settings or budgets are another row,
+other editions or protocols another column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
+from ..harness.report.results import html_table
+from ..harness.report.tables import escape, markdown_table, narrow_table
+from ..tasks.glossary import COLUMNS, label
+from .metric_labels import precision
+from .overview_rows import R2, Column, Row
 from .pooling import Cell
+from .render.tables import latex_escape, latex_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console, ConsoleOptions
+    from rich.table import Table
 
-R2 = "between_country_r2"
-
-
-class Variant(NamedTuple):
-    """The common properties of the boards of one column: all but the country."""
-
-    task: str
-    edition: str
-    constants: str
-    asked: str
-
-
-class Configuration(NamedTuple):
-    """The common properties of the runs of one row: all but country and seed. A baseline has no settings.
-
-    ``settings`` and ``fitted`` (loss, and tasks and country if not the answered ones) are JSON.
-    """
-
-    aligner: str
-    model: str = ""
-    settings: str = "{}"
-    allowed: int = 0
-    fitted: str = "{}"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A score of one task: ``countries`` are those that most rows have, on which the rows are ranked.
-
-    ``cautions`` describe the reference figures of these countries, such as estimates.
-    """
-
-    variant: Variant
-    title: str
-    metric: str
-    higher_is_better: bool
-    countries: tuple[str, ...]
-    cautions: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The mean cost of a run's fitting: survey evaluations, seconds on the submitter's machine, tokens read."""
-
-    survey_evaluations: float
-    seconds: float
-    tokens: float
-
-
-@dataclass(frozen=True)
-class Point:
-    """The mean point of a row on the cultural map of a country's board: secular and self-expression coordinates.
-
-    ``error`` are mean standard errors; ``start`` is the point of the unaligned model on the same board.
-    """
-
-    country: str
-    edition: str
-    at: tuple[float, float]
-    error: tuple[float, float]
-    start: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Row:
-    """Runs of one configuration, or a baseline, with one cell for each column.
-
-    ``detail`` names budget and settings that differ from other rows of the same model and aligner; ``name`` is short.
-    ``submissions`` are their names by country; ``verified`` and ``differs`` count them. ``seeds`` are the rows that
-    are folded into this one: one for each seed, without further ones.
-    """
-
-    configuration: Configuration
-    name: str
-    detail: str
-    cells: tuple[Cell, ...]
-    cost: Cost | None = None
-    submissions: tuple[tuple[str, str], ...] = ()
-    verified: int = 0
-    differs: int = 0
-    points: tuple[Point, ...] = ()
-    seed: int | None = None
-    seeds: tuple[Row, ...] = ()
-
-    @property
-    def countries(self) -> tuple[str, ...]:
-        """Return the countries of its means."""
-        return tuple(sorted({code for cell in self.cells for code in cell.countries}))
-
-    @property
-    def marks(self) -> tuple[str, ...]:
-        """Return the marks of a row of runs: verified if all runs are, collapsed if any is."""
-        if not self.submissions:
-            return ()
-        found = ["verified" if self.verified == len(self.submissions) else "self-reported"]
-        found += ["collapsed"] if any(cell.collapsed for cell in self.cells) else []
-        return (*found, *(["scores differ"] if self.differs else []))
+TITLE = "Overview"
+POOLED = "means over countries, in each over seeds; costs: mean of a run's fitting"
+IMPROVED = "(k/n): k of n runs are improvements"
+COLLAPSED = "*: with collapsed runs"
+RANGES = "[a, b]: 95 % interval, or (s) range over seeds"
+SPREAD = "±: standard deviation over random prefixes"
+CENTRED = "between-country R2: explained variance of country-centred indices"
 
 
 @dataclass(frozen=True)
@@ -133,28 +51,168 @@ class Overview:
         """Return the table as a frame of formatted cells."""
         import pandas as pd
 
-        from .render import overview
-
-        return pd.DataFrame(overview.texts(self), columns=overview.headings(self))
+        return pd.DataFrame(texts(self), columns=headings(self))
 
     def to_markdown(self) -> str:
         """Return the table as Markdown, without its notes."""
-        from .render import overview
-
-        return overview.markdown(self)
+        return markdown(self)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield one record for each row and column, and for each seed's row."""
-        from .render import overview
-
-        yield from overview.records(self)
+        yield from records(self)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
-        from .render import overview
-
-        yield overview.table(self, options.max_width)
+        yield table(self, options.max_width)
 
     def _repr_html_(self) -> str:
-        from ..harness.report.results import html_table
-
         return html_table(self.to_frame())
+
+
+def places(column: Column) -> int:
+    """Return the decimal places of a column."""
+    return 2 if column.metric == R2 else precision(column.metric)
+
+
+def heading(column: Column) -> str:
+    """Format task, score and the better direction of a column."""
+    name = "between-country R2" if column.metric == R2 else label(column.metric).lower()
+    return f"{column.title}: {name} {'↑' if column.higher_is_better else '↓'}"
+
+
+def notes(found: Overview) -> list[str]:
+    """Return the notes of the table, with the blank and the unranked cells' reasons and cautions of references."""
+    if not found.columns:
+        return []
+    cells = [cell for row in found.rows for cell in row.cells]
+    used = {
+        IMPROVED: any(cell.judged for cell in cells),
+        COLLAPSED: any(cell.collapsed for cell in cells),
+        RANGES: any(cell.low is not None for cell in cells),
+        SPREAD: any(cell.spread is not None for cell in cells),
+        CENTRED: any(column.metric == R2 for column in found.columns),
+    }
+    return [
+        POOLED,
+        *(note for note, is_used in used.items() if is_used),
+        f"rank by {heading(found.columns[found.main])[:-2]}: {COLUMNS['rank'].meaning}",
+        *(f"{', '.join(names)}: {text}" for text, names in _of_columns(found).items()),
+        *(f"{', '.join(names)}: {text}" for text, names in _of_rows(found).items()),
+    ]
+
+
+def _of_columns(found: Overview) -> dict[str, list[str]]:
+    """Return what is to know about columns, countries and cautions, each with the titles of its columns."""
+    lines: dict[str, list[str]] = {}
+    for column in found.columns:
+        codes, number = ", ".join(column.countries), len(column.countries)
+        for text in (f"{number} countries, {codes}" if number > 1 else codes, *column.cautions):
+            if text and column.title not in lines.setdefault(text, []):
+                lines[text].append(column.title)
+    return lines
+
+
+def _of_rows(found: Overview) -> dict[str, list[str]]:
+    """Return the reasons for blank and unranked cells, each with the names of its rows."""
+    lines: dict[str, list[str]] = {}
+    for row in found.rows:
+        for reason in dict.fromkeys(cell.reason for cell in row.cells if row.submissions and cell.reason):
+            lines.setdefault(reason, []).append(title(row, found))
+    return lines
+
+
+def title(row: Row, found: Overview) -> str:
+    """Format the name of a row, with its differing settings, and its countries where a mean is over fewer."""
+    name = ", ".join(filter(None, (row.name, row.detail)))
+    partial = any(
+        cell.countries and not set(cell.countries) >= set(column.countries)
+        for cell, column in zip(row.cells, found.columns, strict=True)
+    )
+    return f"{name}, {' and '.join(row.countries)} only" if partial and row.submissions else name
+
+
+def text(cell: Cell, decimals: int, whole: bool = True) -> str:
+    """Format a cell; "-" if it is blank. ``whole``: with its range."""
+    if cell.value is None:
+        return "-"
+    spread = "" if cell.spread is None else f" ± {cell.spread:.{decimals}f}"
+    parts = [f"{cell.value:z.{decimals}f}{'*' if cell.collapsed else ''}{spread}"]
+    if whole and cell.low is not None and cell.high is not None:
+        mark = " (s)" if cell.basis == "seeds" else ""
+        parts.append(f"[{cell.low:z.{decimals}f}, {cell.high:z.{decimals}f}]{mark}")
+    return " ".join([*parts, *([f"({cell.improvements}/{cell.judged})"] if cell.judged else [])])
+
+
+def headings(found: Overview) -> list[str]:
+    """Return the headings of ``texts``."""
+    costs = (COLUMNS[name].label.lower() for name in ("evaluations", "seconds", "tokens"))
+    return ["rank", "aligner", *map(heading, found.columns), *costs]
+
+
+def texts(found: Overview, whole: bool = True) -> list[list[str]]:
+    """Format the cells of each row; ``whole``: with ranges."""
+    rows = []
+    for row in found.rows:
+        cells = [text(cell, places(column), whole) for cell, column in zip(row.cells, found.columns, strict=True)]
+        cost = [] if row.cost is None else [row.cost.survey_evaluations, row.cost.seconds, row.cost.tokens]
+        shown = [f"{value:,.0f}" for value in cost] or ["", "", ""]
+        rank = row.cells[found.main].place if row.submissions and row.cells else ""
+        rows.append([rank, title(row, found), *cells, *shown])
+    return rows
+
+
+def table(found: Overview, width: int) -> Table:
+    """Return the table for a terminal of ``width`` characters, its name first, without ranges."""
+    names, lines = headings(found), texts(found, whole=False)
+    order = [1, 0, *range(2, len(names))]
+    cells = [[line[at] for at in order] for line in lines]
+    kept = {1, 2 + found.main}
+    spare = [at for at in (*range(len(names) - 1, len(names) - 3, -1), *range(len(names) - 4, 1, -1)) if at not in kept]
+    caption = "\n".join([*notes(found), "ranges: --format md"])
+    return narrow_table(TITLE, caption, [names[at] for at in order], cells, spare, width)
+
+
+def markdown(found: Overview) -> str:
+    """Return the table as Markdown, without its notes."""
+    rows = [[escape(cell) for cell in line] for line in texts(found)]
+    return markdown_table([escape(name) for name in headings(found)], rows, words=(1,))
+
+
+def markdown_section(found: Overview) -> str:
+    """Return the table as Markdown with its title and notes."""
+    return "\n".join([f"### {TITLE}", "", markdown(found), *(escape(line) + "  " for line in notes(found)), ""])
+
+
+def latex(found: Overview) -> str:
+    """Return the table as LaTeX (booktabs)."""
+    names = [name.replace("↑", "(higher)").replace("↓", "(lower)") for name in headings(found)]
+    lines = [" & ".join(latex_escape(cell.replace("±", "+/-")) for cell in line) + r" \\" for line in texts(found)]
+    return latex_table(f"{TITLE}. {'; '.join(notes(found))}.", "overview", "rl" + "r" * (len(names) - 2), names, lines)
+
+
+def records(found: Overview) -> Iterator[dict[str, Any]]:
+    """Yield one record for each row and column; seeds follow the row that pools them. A blank cell has a ``note``."""
+    for row in found.rows:
+        for one in (row, *row.seeds):
+            for column, cell in zip(found.columns, one.cells, strict=True):
+                yield _record(one, column, cell)
+
+
+def _record(row: Row, column: Column, cell: Cell) -> dict[str, Any]:
+    who = {
+        "kind": "overview" if row.submissions else "overview baseline",
+        "task": column.variant.task,
+        "country": " ".join(cell.countries),
+        "variant": column.title,
+        "aligner": row.configuration.aligner,
+        "detail": row.detail,
+        "model": row.configuration.model,
+        "seed": row.seed,
+        "metric": column.metric,
+        "split": "heldout",
+        "verified": row.verified == len(row.submissions) if row.submissions else None,
+        "point_estimate_only": cell.basis is None if cell.rank is not None else None,
+        "note": cell.reason or ("collapsed" if cell.collapsed else None),
+    }
+    costs = asdict(row.cost) if row.cost else {}
+    numbers = {key: value for key, value in asdict(cell).items() if key not in ("countries", "reason")}
+    return who | costs | numbers | {"direction": "higher" if column.higher_is_better else "lower"}

@@ -23,11 +23,13 @@ from ..tasks.spec import TaskSpec
 from .boards import Board, Standing, key_of, settings_of
 from .country_sets import aligned_sets
 from .entries import Entry
-from .overview import R2, Column, Configuration, Cost, Overview, Point, Row, Variant
+from .overview import Overview
+from .overview_rows import R2, Column, Configuration, Cost, Point, Row, Variant
 from .pooling import Cell, Value, compared, pooled, pooled_sets, ranked, usual_countries
 from .render.tables import columns
 
-BASELINES = ("constant", "uniform", "world mean", "random prefix")  # with a row in the table
+CONTROL_ROW = "random prefix"
+BASELINES = ("constant", "uniform", "world mean", CONTROL_ROW)  # with a row in the table
 UNALIGNED = "naive"
 MAP = "cultural_map"
 MOST_SCOPES = 8  # sets of countries to choose from, beside single countries
@@ -199,7 +201,12 @@ class _Builder:
                 made[who] = list(each)
                 continue
             made[who] = [
-                compared(cell, self._of_unaligned(base, cells[base][at], column, cell), column.higher_is_better)
+                compared(
+                    cell,
+                    self._of_unaligned(base, cells[base][at], column, cell),
+                    column.higher_is_better,
+                    self._noise(column, who.model),
+                )
                 for at, (column, cell) in enumerate(zip(self.columns, each, strict=True))
             ]
         return made
@@ -208,6 +215,13 @@ class _Builder:
         if column.metric == R2 or own.countries == cell.countries:
             return own
         return pooled(value for value in self.runs[base].values[column.variant] if value.country in cell.countries)
+
+    def _noise(self, column: Column, model: str) -> float:
+        """Return two standard deviations over random prefixes, as for improvements; zero without a control."""
+        named, only = Configuration(CONTROL_ROW, model), Configuration(CONTROL_ROW)  # named where there are several
+        runs = self.baselines.get(named) or self.baselines.get(only)
+        spreads = runs.spreads[column.variant] if runs and column.metric != R2 else []
+        return 2 * float(np.mean(spreads)) if spreads else 0.0
 
     def _ordered(self, cells: Mapping[Configuration, Sequence[Cell]]) -> list[Configuration]:
         """Order rows by the first task's column; rows over other countries come after the ranked ones."""

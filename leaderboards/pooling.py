@@ -45,7 +45,7 @@ class Cell:
     ``judged`` runs have a verdict, ``improvements`` of them are improvements; ``collapsed`` counts runs. ``spread`` is
     the standard deviation over random prefixes. ``rank`` is None where the mean is over other countries than the
     column's. ``unaligned`` is the unaligned model's mean over the same countries, and ``effect`` says whether the whole
-    range is better (helps) or worse (costs) than the whole range of that mean.
+    range is better (helps) or worse (costs) than the whole range of that mean, beyond what any prefix does.
     """
 
     value: float | None = None
@@ -171,16 +171,19 @@ def _unranked(cell: Cell) -> Cell:
     return replace(cell, reason=f"not ranked: mean over {', '.join(cell.countries)}")
 
 
-def compared(cell: Cell, unaligned: Cell, higher_is_better: bool) -> Cell:
+def compared(cell: Cell, unaligned: Cell, higher_is_better: bool, noise: float = 0.0) -> Cell:
     """Return the cell with the unaligned model's mean over the same countries, and whether it is beyond it.
 
     A point estimate has no effect: nothing is known about its noise.
+
+    Args:
+        noise: the least difference of the means of an effect, such as two standard deviations over random prefixes.
     """
     if cell.value is None or unaligned.value is None or cell.countries != unaligned.countries:
         return cell
     sign = 1 if higher_is_better else -1
     own, other = (sorted(sign * bound for bound in one.bounds) for one in (cell, unaligned))
     effect: Effect = None
-    if cell.basis is not None:
+    if cell.basis is not None and abs(cell.value - unaligned.value) > noise:
         effect = "helps" if own[0] > other[1] else "costs" if own[1] < other[0] else None
     return replace(cell, unaligned=unaligned.value, effect=effect)

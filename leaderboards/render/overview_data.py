@@ -12,14 +12,14 @@ from ...tasks.countries import name_of
 from ...tasks.glossary import COLUMNS, MARKS, meaning
 from ..boards import Board
 from ..entries import Entry
-from ..overview import R2, Column, Overview, Row
+from ..overview import Overview, heading, places
 from ..overview_builder import overview, scopes
+from ..overview_rows import R2, Column, Row
 from ..pooling import Cell
 from ..submission_page import number, visible
 from ..suite import Suite
 from .boards import size_of
 from .map_data import map_data
-from .overview import heading, places
 
 _SHOWN = ("rank", "evaluations", "seconds", "tokens", "marks")  # glossary entries of the page's columns
 

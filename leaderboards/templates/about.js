@@ -36,7 +36,7 @@
     const lines = own.flatMap((r) => table.columns.map((c, i) => (r.cells[i].effect === effect ? line(r, c, r.cells[i]) : "")).filter(Boolean));
     $(effect).innerHTML = lines.join("") || `<li>Nowhere beyond its range.</li>`;
   }
-  $("helps-note").textContent = "Whole range better than the unaligned model in the same countries; a point estimate is listed in neither section.";
+  $("helps-note").textContent = "Whole range better than the unaligned model in the same countries, by more than two standard deviations over random prefixes; a point estimate is listed in neither section.";
   $("spent").textContent = `A run of it spends, on average: ${own.map((r) => `${title(r)}: ${show(r.cost[0], 0)} survey evaluations, ${show(r.cost[1], 0)} s, ${show(r.cost[2], 0)} tokens`).join("; ")}.`;
   $("table").innerHTML = `<caption class="hidden">${esc(name)}</caption><thead><tr><th scope="col">${esc(other === "model" ? "Model" : "Aligner")}</th>${table.columns.map((c) => `<th scope="col" class="number" title="${esc(c.about)}">${esc(c.title)}</th>`).join("")}</tr></thead>`
     + `<tbody>${own.map((r) => `<tr><th scope="row"><a href="${esc(about(other, r[other]))}">${esc(r[other])}</a>${r.detail ? `<small>${esc(r.detail)}</small>` : ""}</th>`

@@ -90,7 +90,7 @@
     const term = (html, text) => `<div><dt>${html}</dt><dd>${esc(text)}</dd></div>`;
     const used = unique(found.rows.flatMap((r) => r.marks || []));
     $("legend").innerHTML = columns.map((c) => term(esc(c.title), c.why)).join("")
-      + term('<span class="helps">▲</span> <span class="costs">▼</span>', "whole range better or worse than the unaligned model in the same countries")
+      + term('<span class="helps">▲</span> <span class="costs">▼</span>', "whole range better or worse than the unaligned model in the same countries, by more than two standard deviations over random prefixes")
       + term("n/m improve", `n of m runs: ${data.marks.improvement}`) + used.map((one) => term(mark(one), data.marks[one])).join("");
     const cautions = found.columns.flatMap((c) => c.cautions.map((text) => `${c.task}: ${text}`));
     const reasons = found.rows.filter((r) => r.cost).flatMap((r) => unique(r.cells.map((one) => one.why).filter(Boolean)).map((why) => `${r.aligner}, ${r.model}: ${why}`));

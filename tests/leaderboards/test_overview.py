@@ -100,6 +100,7 @@ def test_the_unaligned_model_is_compared_on_the_same_countries():
     assert [compared(cell, base, True).effect for cell in (high, low, wide, point)] == ["helps", "costs", None, None]
     assert [compared(cell, base, False).effect for cell in (high, low)] == ["costs", "helps"]
     assert compared(high, base, True).unaligned == 0.5
+    assert [compared(high, base, True, noise).effect for noise in (0.19, 0.21)] == ["helps", None]
     assert compared(high, Cell(0.1, countries=("BR", "US")), True) == high
 
 

@@ -156,3 +156,22 @@ def test_hostile_names_stay_text(visit, made):
     page.wait_for_selector("#table tbody tr")
     assert page.locator("h1").inner_text() == EVIL and "no method card" in page.locator("#what").inner_text()
     assert page.evaluate("window.hit") is None and page.locator("main img").count() == 0
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("width", "address"), [(1800, "index.html"), (390, "index.html"), (390, "about.html#model=tiny-8B+float32")]
+)
+def test_map_and_seeds_are_accessible_and_fit(visit, made, scheme, width, address):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    page = visit(address, home=made / "out", color_scheme=scheme, viewport={"width": width, "height": 900})
+    if address == "index.html":
+        page.locator("button.fold").first.click()
+        page.wait_for_selector("td.folded")
+        table, drawing = (page.locator(what).bounding_box() for what in ("#board", "#map .canvas"))
+        assert (drawing["x"] > table["x"] + 600) == (width == 1800)  # beside the table, or below it
+        assert page.evaluate("(box => box.scrollWidth - box.clientWidth)(document.querySelector('#board'))") <= 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    found = axe.Axe().run(page, options={"preload": False}).response["violations"]
+    assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []
