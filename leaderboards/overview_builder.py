@@ -16,6 +16,7 @@ import numpy as np
 from ..harness.analysis.between_countries import ALL, LEAST_COUNTRIES
 from ..harness.report.map_figure import located
 from ..harness.report.tables import headline_of
+from ..harness.scoring.baselines import BAND
 from ..harness.scoring.score import TaskCache
 from ..tasks.measure import indices_of
 from ..tasks.score import place
@@ -221,7 +222,7 @@ class _Builder:
         named, only = Configuration(CONTROL_ROW, model), Configuration(CONTROL_ROW)  # named where there are several
         runs = self.baselines.get(named) or self.baselines.get(only)
         spreads = runs.spreads[column.variant] if runs and column.metric != R2 else []
-        return 2 * float(np.mean(spreads)) if spreads else 0.0
+        return BAND * float(np.mean(spreads)) if spreads else 0.0
 
     def _ordered(self, cells: Mapping[Configuration, Sequence[Cell]]) -> list[Configuration]:
         """Order rows by the first task's column; rows over other countries come after the ranked ones."""
