@@ -185,7 +185,7 @@ def markdown_section(found: Overview) -> str:
 def latex(found: Overview) -> str:
     """Return the table as LaTeX (booktabs)."""
     names = [name.replace("↑", "(higher)").replace("↓", "(lower)") for name in headings(found)]
-    lines = [" & ".join(latex_escape(cell.replace("±", "+/-")) for cell in line) + r" \\" for line in texts(found)]
+    lines = [" & ".join(latex_escape(cell) for cell in line) + r" \\" for line in texts(found)]
     return latex_table(f"{TITLE}. {'; '.join(notes(found))}.", "overview", "rl" + "r" * (len(names) - 2), names, lines)
 
 

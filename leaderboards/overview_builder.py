@@ -47,14 +47,18 @@ class _Runs:
     spreads: dict[Variant, list[float]] = field(default_factory=lambda: defaultdict(list))
     standings: dict[Variant, list[tuple[str, Standing]]] = field(default_factory=lambda: defaultdict(list))
 
-    def of_seed(self, seed: int) -> _Runs:
-        """Return the runs with one seed."""
-        kept = {name: entry for name, entry in self.entries.items() if entry.manifest.seed == seed}
-        values = {key: [one for one in each if one.seed == seed] for key, each in self.values.items()}
-        standings = {
-            key: [(code, one) for code, one in each if one.entry.name in kept] for key, each in self.standings.items()
-        }
-        return _Runs(kept, defaultdict(list, values), standings=defaultdict(list, standings))
+    def by_seed(self) -> dict[int, _Runs]:
+        """Return the runs of each seed, in order."""
+        found: dict[int, _Runs] = defaultdict(_Runs)
+        for name, entry in self.entries.items():
+            found[entry.manifest.seed].entries[name] = entry
+        for variant, values in self.values.items():
+            for value in values:
+                found[value.seed].values[variant].append(value)
+        for variant, standings in self.standings.items():
+            for country, standing in standings:
+                found[standing.entry.manifest.seed].standings[variant].append((country, standing))
+        return dict(sorted(found.items()))
 
 
 def scopes(found: Sequence[Board]) -> list[tuple[str, ...]]:
@@ -82,8 +86,17 @@ def configuration_of(entry: Entry, board: Board) -> Configuration:
         fit |= {"scoring": fitted.scoring, "norm": fitted.norm, "objective": fitted.objective}
         if set(fitted.tasks) != {task.name for task in manifest.tasks}:
             fit["tasks"] = " ".join(fitted.tasks)
-    model, allowed = f"{manifest.model.name} {manifest.model.dtype}", manifest.budget.item_forwards_allowed
-    return Configuration(manifest.aligner.name, model, settings_of(entry), allowed, json.dumps(fit, sort_keys=True))
+    model = manifest.model
+    build = {"revision": model.revision, "adapter": model.adapter_sha256}
+    build |= {"chat": model.chat.model_dump_json()} if model.chat else {}
+    return Configuration(
+        manifest.aligner.name,
+        f"{model.name} {model.dtype}",
+        json.dumps(build, sort_keys=True),
+        settings_of(entry),
+        manifest.budget.item_forwards_allowed,
+        json.dumps(fit, sort_keys=True),
+    )
 
 
 def overview(found: Sequence[Board], shelf: TaskCache, countries: Collection[str] | None = None) -> Overview:
@@ -194,11 +207,10 @@ class _Builder:
 
     def _compared(self, cells: Mapping[Configuration, list[Cell]]) -> dict[Configuration, list[Cell]]:
         """Compare every cell with the unaligned model's mean over the same countries."""
-        unaligned = {who.model: who for who in cells if who.aligner == UNALIGNED}
         made = {}
         for who, each in cells.items():
-            base = unaligned.get(who.model)
-            if base is None or base == who:
+            base = self._unaligned(who)
+            if base is None:
                 made[who] = list(each)
                 continue
             made[who] = [
@@ -211,6 +223,15 @@ class _Builder:
                 for at, (column, cell) in enumerate(zip(self.columns, each, strict=True))
             ]
         return made
+
+    def _unaligned(self, who: Configuration) -> Configuration | None:
+        """Return the row of the unaligned model of a row, the one with most runs; None for an unaligned one."""
+        same = [
+            one for one in self.runs if one.aligner == UNALIGNED and (one.model, one.build) == (who.model, who.build)
+        ]
+        if who.aligner == UNALIGNED or not same:
+            return None
+        return max(same, key=lambda one: (len(self.runs[one].entries), one))
 
     def _of_unaligned(self, base: Configuration, own: Cell, column: Column, cell: Cell) -> Cell:
         if column.metric == R2 or own.countries == cell.countries:
@@ -242,10 +263,10 @@ class _Builder:
     ) -> Row:
         spent = [entry.manifest.budget for entry in runs.entries.values()]
         costs = np.mean([(one.survey_evaluations, one.seconds, one.tokens) for one in spent], axis=0)
-        seeds: list[Row] = []
-        for one in sorted({entry.manifest.seed for entry in runs.entries.values()}) if seed is None else ():
-            part = runs.of_seed(one)
-            seeds.append(self._row(who, part, (f"{names[0]} s{one}", names[1]), self._cells(part), one))
+        seeds = [
+            self._row(who, part, (f"{names[0]} s{one}", names[1]), self._cells(part), one)
+            for one, part in (runs.by_seed().items() if seed is None else ())
+        ]
         return Row(
             who,
             *names,
@@ -277,8 +298,8 @@ class _Builder:
         if variant is None or variant not in runs.standings:
             return ()
         own = self._places(runs, variant)
-        bare = [one for one in self.runs if one.aligner == UNALIGNED and one.model == who.model and one != who]
-        start = self._places(self.runs[bare[0]], variant) if bare else {}
+        bare = self._unaligned(who)
+        start = self._places(self.runs[bare], variant) if bare else {}
         return tuple(
             Point(code, variant.edition, at, error, start[code][0] if code in start else None)
             for code, (at, error) in sorted(own.items())
@@ -325,5 +346,6 @@ def _names(runs: Iterable[Configuration]) -> dict[Configuration, tuple[str, str]
 
 
 def _settings(who: Configuration) -> dict[str, Any]:
-    """Return the settings of a row, and what it was fitted to."""
-    return json.loads(who.settings) | {f"fit {name}": value for name, value in json.loads(who.fitted).items()}
+    """Return the settings of a row, the build of its model, and what it was fitted to."""
+    fitted = {f"fit {name}": value for name, value in json.loads(who.fitted).items()}
+    return json.loads(who.settings) | fitted | {f"model {key}": one for key, one in json.loads(who.build).items()}

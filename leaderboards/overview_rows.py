@@ -22,11 +22,13 @@ class Variant(NamedTuple):
 class Configuration(NamedTuple):
     """The common properties of the runs of one row: all but country and seed. A baseline has no settings.
 
-    ``settings`` and ``fitted`` (loss, and tasks and country if not the answered ones) are JSON.
+    ``build`` (revision, adapter and chat options of the model), ``settings``, and ``fitted`` (loss, and tasks and
+    country if not the answered ones) are JSON.
     """
 
     aligner: str
     model: str = ""
+    build: str = "{}"
     settings: str = "{}"
     allowed: int = 0
     fitted: str = "{}"

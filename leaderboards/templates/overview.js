@@ -177,6 +177,9 @@
   $("task").addEventListener("change", () => { state.task = found.columns[main()].title; draw(); });
   $("filters").addEventListener("submit", (event) => event.preventDefault());
   $("table").addEventListener("click", (event) => { const button = event.target.closest("button.fold"); if (button) unfold(button); });
+  for (const kind of ["focusin", "pointerover"]) { // what a value pools, for the keyboard too
+    $("table").addEventListener(kind, (event) => { $("pooled").textContent = event.target.closest("tbody [title]")?.title ?? ""; });
+  }
   NARROW.addEventListener("change", draw);
   chooseScope(asked);
   culteval.table = () => table;

@@ -143,7 +143,7 @@ def test_means_over_seeds_then_countries(tmp_path):
 
 
 def test_what_is_not_comparable_is_not_averaged(tmp_path):
-    """Another model, budget, setting or fit is another row, another edition another column."""
+    """Another model, revision, budget, setting or fit is another row, another edition another column."""
     other_budget = SPENT | {"item_forwards_allowed": 960}
     fitted = {"tasks": ["wvs"], "country": "SA", "scoring": "expected", "norm": "sse"}
     made = {
@@ -161,7 +161,11 @@ def test_what_is_not_comparable_is_not_averaged(tmp_path):
             tmp_path, "h", aligner="icl", seed=7, fitted=fitted | {"tasks": ["vsm13"], "country": "US"}
         ),
         ("icl", "tiny-8B float32", "fit tasks=wvs"): write(tmp_path, "i", aligner="icl", seed=8, fitted=fitted),
+        ("pso", "tiny-8B float32", "model revision=r1"): write(tmp_path, "j", aligner="pso", seed=9),
+        ("pso", "tiny-8B float32", "model revision=r2"): write(tmp_path, "k", aligner="pso", seed=10),
     }
+    manifest = tmp_path / "k" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"r1"', '"r2"'))
     found = [row for row in show(tmp_path) if row["metric"] == "skill" and row["kind"] == "overview"]
     named = {(row["aligner"], row["model"], row["detail"]): row["value"] for row in found}
     assert named == pytest.approx({name: value(path) for name, path in made.items()})
