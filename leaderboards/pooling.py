@@ -16,9 +16,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Literal
-
-import numpy as np
 
 from ..tasks.score import COLLAPSED, Score
 from .boards import SEEDS, Basis, Name, ranks_of
@@ -94,7 +93,7 @@ def pooled(values: Iterable[Value]) -> Cell:
     low, high, basis = _range(list(by_country.values()))
     judged = [value.improvement for value in every if value.improvement is not None]
     return Cell(
-        value=_mean([float(np.mean([value.score.value for value in members])) for members in by_country.values()]),
+        value=fmean(fmean(value.score.value for value in members) for members in by_country.values()),
         low=low,
         high=high,
         basis=basis,
@@ -107,20 +106,17 @@ def pooled(values: Iterable[Value]) -> Cell:
     )
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
-
-
 def _range(countries: Sequence[Sequence[Value]]) -> tuple[float | None, float | None, Basis]:
     """Return the bounds of the mean over countries and their basis, as described at the top."""
-    bounds = [[(value.score.low, value.score.high) for value in members] for members in countries]
-    if all(low is not None and high is not None for members in bounds for low, high in members):
-        low, high = (_mean([float(np.mean([pair[at] for pair in members])) for members in bounds]) for at in (0, 1))
-        return low, high, "interval"
+    scores = [[value.score for value in members] for members in countries]
+    lows = [[score.low for score in members if score.low is not None] for members in scores]
+    highs = [[score.high for score in members if score.high is not None] for members in scores]
+    if list(map(len, lows)) == list(map(len, highs)) == list(map(len, scores)):
+        return fmean(map(fmean, lows)), fmean(map(fmean, highs)), "interval"
     more = [len({value.answers for value in members}) - 1 for members in countries]
     if min(more) > 0 and sum(more) >= SEEDS - 1:
-        seeds = [[value.score.value for value in members] for members in countries]
-        return _mean([min(members) for members in seeds]), _mean([max(members) for members in seeds]), "seeds"
+        seeds = [[score.value for score in members] for members in scores]
+        return fmean(min(members) for members in seeds), fmean(max(members) for members in seeds), "seeds"
     return None, None, None
 
 
@@ -141,7 +137,7 @@ def pooled_sets(values: Mapping[int, tuple[float, tuple[str, ...]]], wanted: Col
     found = [value for value, over in values.values() if over == countries]
     ranged = len(set(found)) >= SEEDS
     return Cell(
-        value=_mean(found),
+        value=fmean(found),
         low=min(found) if ranged else None,
         high=max(found) if ranged else None,
         basis="seeds" if ranged else None,
