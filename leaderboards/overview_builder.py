@@ -145,12 +145,21 @@ class _Builder:
         made, titles = [], _titles(self.boards)
         for variant, members in self.boards.items():
             spec, metric = members[0].spec, columns(members[0])[0].metric
-            usual = usual_countries({value.country for value in runs.values[variant]} for runs in self.runs.values())
+            usual = usual_countries(self._countries(variant))
             higher = metric == "skill" or spec.metadata.headline.higher_is_better
             cautions = dict.fromkeys(board.caution for board in members if board.caution)
             made.append(Column(variant, titles[variant], metric, higher, usual, tuple(cautions)))
         centred = [column for column in made if indices_of(self._spec(column.variant))]
-        return [Column(one.variant, one.title, R2, True, one.countries) for one in centred] + made
+        return [self._centred(one) for one in centred] + made
+
+    def _centred(self, column: Column) -> Column:
+        """Return the column of the between-country R2, over the usual countries of rows with enough of them."""
+        enough = usual_countries(one for one in self._countries(column.variant) if len(one) >= LEAST_COUNTRIES)
+        return Column(column.variant, column.title, R2, True, enough or column.countries)
+
+    def _countries(self, variant: Variant) -> list[set[str]]:
+        """Return the countries of each row in a column."""
+        return [{value.country for value in runs.values[variant]} for runs in self.runs.values()]
 
     def _spec(self, variant: Variant) -> TaskSpec:
         return self.boards[variant][0].spec

@@ -36,7 +36,7 @@ class Configuration(NamedTuple):
 
 @dataclass(frozen=True)
 class Column:
-    """A score of one task: ``countries`` are those that most rows have, on which the rows are ranked.
+    """A score of one task: ``countries`` are those on which the rows are ranked (``usual_countries``).
 
     ``cautions`` describe the reference figures of these countries, such as estimates.
     """

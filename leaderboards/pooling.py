@@ -113,7 +113,7 @@ def _range(countries: Sequence[Sequence[Value]]) -> tuple[float | None, float | 
     highs = [[score.high for score in members if score.high is not None] for members in scores]
     if list(map(len, lows)) == list(map(len, highs)) == list(map(len, scores)):
         return fmean(map(fmean, lows)), fmean(map(fmean, highs)), "interval"
-    more = [len({value.answers for value in members}) - 1 for members in countries]
+    more = [min(len({one.seed for one in each}), len({one.answers for one in each})) - 1 for each in countries]
     if min(more) > 0 and sum(more) >= SEEDS - 1:
         seeds = [[score.value for score in members] for members in scores]
         return fmean(min(members) for members in seeds), fmean(max(members) for members in seeds), "seeds"
@@ -148,9 +148,15 @@ def pooled_sets(values: Mapping[int, tuple[float, tuple[str, ...]]], wanted: Col
 
 
 def usual_countries(sets: Iterable[Collection[str]]) -> tuple[str, ...]:
-    """Return the countries that the rows of a column are compared on: those of most rows, of equally many the most."""
-    counted = Counter(tuple(sorted(one)) for one in sets if one)
-    return max(counted, key=lambda one: (counted[one], len(one), one), default=())
+    """Return the countries that the rows of a column are compared on, from the countries of each row.
+
+    Of the rows' sets that at least half of the rows cover, it is the one with the most rows times countries; a larger
+    one if two are equal.
+    """
+    every = [frozenset(one) for one in sets if one]
+    covered = {one: sum(other >= one for other in every) for one in set(every)}
+    wide = [one for one, rows in covered.items() if 2 * rows >= len(every)] or list(covered)
+    return tuple(sorted(max(wide, key=lambda one: (covered[one] * len(one), len(one), sorted(one)), default=())))
 
 
 def ranked(cells: Mapping[Name, Cell], countries: tuple[str, ...], higher_is_better: bool) -> dict[Name, Cell]:

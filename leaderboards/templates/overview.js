@@ -21,7 +21,7 @@
     if (!r.cost) return `<span class="base">${esc(r.aligner)}</span>${r.model ? `<small>${esc(r.model)}</small>` : ""}`;
     return `<button type="button" class="fold" aria-expanded="false" aria-label="Seeds of ${esc(r.aligner)}, ${esc(r.model)}" data-row="${at}">▸</button>`
       + `<a href="${esc(about("aligner", r.aligner))}">${esc(r.aligner)}</a>`
-      + `<small><a href="${esc(about("model", r.model))}">${esc(r.model)}</a></small>${r.detail ? `<small class="detail">${esc(r.detail)}</small>` : ""}`
+      + `<small><a href="${esc(about("model", r.model))}">${esc(r.model)}</a> <span>${r.runs === 1 ? "1 run" : `${r.runs} runs`}</span></small>${r.detail ? `<small class="detail">${esc(r.detail)}</small>` : ""}`
       + `<span class="inline"><small>${show(r.cost[0], 0)} evaluations, ${show(r.cost[1], 0)} s</small>${r.marks.filter((m) => m !== "self-reported").map(mark).join(" ")}</span>`;
   }
 
@@ -31,10 +31,11 @@
       title, why, className: "number", type: "figure", data: null,
       render: (_, type, r) => (type === "display" ? text(r) : value(r) ?? ""), ...more,
     });
-    const task = (c, i) => numeric(c.title, `${c.about}; ${c.higher ? "higher" : "lower"} is better; ${c.countries.length} countries: ${c.countries.join(", ")}`,
+    const pools = (c) => (c.countries.length === 1 ? data.countries[c.countries[0]] || c.countries[0] : `${c.countries.length} countries`);
+    const task = (c, i) => numeric(`${esc(c.title)}<small>${esc(pools(c))}</small>`, `${c.about}; ${c.higher ? "higher" : "lower"} is better; ${c.countries.length} countries: ${c.countries.join(", ")}`,
       (r) => (whole(r, i) ? r.cells[i].v : null),
       (r) => cell(r.cells[i], c, r.cost ? boardLink(c.task, { ...single(), aligner: r.aligner }) : null),
-      { className: i === chosen ? "number main" : "number", phone: i === chosen, orderSequence: c.higher ? ["desc", "asc"] : ["asc", "desc"] });
+      { text: c.title + pools(c), className: i === chosen ? "number main" : "number", phone: i === chosen, orderSequence: c.higher ? ["desc", "asc"] : ["asc", "desc"] });
     const cost = (r) => `${show(r.cost[0], 0)}<small>${show(r.cost[1], 0)} s</small><small>${show(r.cost[2], 0)} tokens</small>`;
     return [
       numeric(...data.terms.rank, (r) => r.cells[chosen].rank,
@@ -54,13 +55,13 @@
     if (table) { table.destroy(); $("table").replaceChildren($("caption")); }
     $("caption").textContent = `Overview, ${data.scopes[scope][1]}; ranked by ${found.columns[main()].title}`;
     table = new DataTable("#table", {
-      data: found.rows, columns: columns.map(({ why, phone, ...c }) => ({ ...c, visible: !NARROW.matches || !!phone })),
+      data: found.rows, columns: columns.map(({ why, phone, text, ...c }) => ({ ...c, visible: !NARROW.matches || !!phone })),
       order: [[at, columns[at].orderSequence[0]]], deferRender: true, autoWidth: false, pageLength: 50, processing: false,
       layout: { topStart: null, topEnd: null, bottomStart: found.rows.length > 50 ? "info" : null, bottomEnd: found.rows.length > 50 ? { paging: { firstLast: false } } : null },
       language: { zeroRecords: "No rows match these filters.", emptyTable: "No submissions in these countries.", info: "_START_ to _END_ of _TOTAL_", infoEmpty: "", infoFiltered: "(of _MAX_)", paginate: { previous: "Back", next: "Next" } },
       createdRow: (tr, r) => { if (!r.cost) tr.className = "baseline"; },
       headerCallback: (thead) => thead.querySelectorAll("th").forEach((th) => {
-        const c = columns.find((one) => one.title === th.textContent.trim());
+        const c = columns.find((one) => (one.text ?? one.title) === th.textContent.trim());
         if (c) th.title = c.why;
       }),
     });
@@ -89,7 +90,7 @@
   function legend(columns) {
     const term = (html, text) => `<div><dt>${html}</dt><dd>${esc(text)}</dd></div>`;
     const used = unique(found.rows.flatMap((r) => r.marks || []));
-    $("legend").innerHTML = columns.map((c) => term(esc(c.title), c.why)).join("")
+    $("legend").innerHTML = columns.map((c) => term(c.title, c.why)).join("")
       + term('<span class="helps">▲</span> <span class="costs">▼</span>', "whole range better or worse than the unaligned model in the same countries, by more than two standard deviations over random prefixes")
       + term("n/m improve", `n of m runs: ${data.marks.improvement}`) + used.map((one) => term(mark(one), data.marks[one])).join("");
     const cautions = found.columns.flatMap((c) => c.cautions.map((text) => `${c.task}: ${text}`));

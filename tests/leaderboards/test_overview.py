@@ -64,6 +64,8 @@ def test_the_range_of_seeds():
     assert pooled(two[:2]).basis is None  # one country needs three seeds, as on its board
     three = pooled([*two[:2], value_of("US", 2, 0.9)])
     assert (three.basis, three.low, three.high) == ("seeds", pytest.approx(0.2), pytest.approx(0.9))
+    twice = [value_of("US", 0, each, answers=f"{each}") for each in (0.1, 0.2, 0.3)]
+    assert pooled(twice).basis is None  # one seed, repeated elsewhere
     same = [value_of(code, seed, 0.5, answers=code) for code in ("US", "BR") for seed in (0, 1, 2)]
     assert pooled(same).basis is None  # equal answers of all seeds are no noise that was measured
 
@@ -111,8 +113,24 @@ def test_sets_over_other_countries_are_not_averaged():
     assert pooled_sets(values, seven).value == 0.9
     assert pooled_sets(values, tuple("ABCDEFX")).countries == six
     assert pooled_sets({0: (0.1, six), 1: (0.2, six), 2: (0.6, six)}, six).bounds == (0.1, 0.6)
-    assert usual_countries([("US", "BR"), ("BR", "US"), ("US",), ()]) == ("BR", "US")
-    assert usual_countries([("US",), ("BR", "CN")]) == ("BR", "CN") and usual_countries([]) == ()
+
+
+SIX, FOUR = tuple("ABCDEF"), tuple("ABCD")
+
+
+@pytest.mark.parametrize(
+    ("sets", "usual"),
+    [
+        ([("US", "BR"), ("BR", "US"), ("US",), ()], ("BR", "US")),
+        ([("US",), ("BR", "CN")], ("BR", "CN")),  # each is half of the rows
+        ([SIX] * 5 + [FOUR] * 2, SIX),  # 30 against 28 runs
+        ([SIX] * 2 + [FOUR] * 5, FOUR),
+        ([SIX] * 5 + [tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")] * 2, SIX),  # too few rows have all of them
+        ([], ()),
+    ],
+)
+def test_the_countries_that_rows_are_compared_on(sets, usual):
+    assert usual_countries(sets) == usual
 
 
 def value(folder, metric="skill", scoring="expected"):
