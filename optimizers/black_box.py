@@ -14,7 +14,7 @@ from ..harness.alignment.checkpoint import Checkpoint, Part
 from ..harness.alignment.evaluator import Evaluator, require_budget
 from ..harness.alignment.objective import Objective
 from ..harness.models.aligned import AlignedModel
-from .search.interface import Search, pack_rng, unpack_rng
+from .search.interface import AnswerSearch, Search, pack_rng, unpack_rng
 from .soft_prompt import SoftPromptAligner
 from .spaces import Space, SpaceSettings, lay_space
 
@@ -45,11 +45,11 @@ class BlackBox(SoftPromptAligner):
     settings: BlackBoxSettings
 
     @abstractmethod
-    def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> Search:
+    def begin(self, evaluator: Evaluator, space: Space, rng: np.random.Generator) -> Search:
         """Return a search in a space just laid; ``rng`` is its own to keep."""
 
     @abstractmethod
-    def restore(self, model: LanguageModel, space: Space, state: Mapping[str, np.ndarray]) -> Search:
+    def restore(self, evaluator: Evaluator, space: Space, state: Mapping[str, np.ndarray]) -> Search:
         """Return the search that gave this state."""
 
     def check(self, objective: Objective, budget: Budget) -> None:
@@ -99,9 +99,12 @@ class _Loop:
         if self.search is None or self.since == self.settings.restart:
             self.space = lay_space(self.model, self.evaluator.objective, self.settings, self.rng)
             own = np.random.default_rng(self.rng.integers(1 << 63))
-            self.search, self.since = self.aligner.begin(self.model, self.space, own), 0
+            self.search, self.since = self.aligner.begin(self.evaluator, self.space, own), 0
         trials = self.space.prompts(self.search.ask())
-        self.search.tell(self.evaluator.losses(trials, self.search.limits))
+        if isinstance(self.search, AnswerSearch):
+            self.search.tell_answers(*self.evaluator.answers(trials))
+        else:
+            self.search.tell(self.evaluator.losses(trials, self.search.limits))
         vector, loss = self.search.best
         self.since, self.generation = self.since + 1, self.generation + 1
         if loss < self.loss:
@@ -120,5 +123,5 @@ class _Loop:
         self.best, self.loss, self.rng = np.array(state["best"]), float(state["loss"]), unpack_rng(state["rng"])
         self.since, self.generation = int(state["since"]), int(state["generation"])
         self.space = Space.from_state(state)
-        self.search = self.aligner.restore(self.model, self.space, Part(state, "search_"))
+        self.search = self.aligner.restore(self.evaluator, self.space, Part(state, "search_"))
         self.evaluator.restore(state)

@@ -15,7 +15,7 @@ from .search.cma import CovarianceAdaptation
 from .spaces import Space
 
 if TYPE_CHECKING:
-    from ..harness.models.local import LanguageModel
+    from ..harness.alignment.evaluator import Evaluator
 
 MOST_FULL = 1000  # dimensions beyond which a full covariance costs more than the model
 
@@ -58,7 +58,7 @@ class CovarianceAdaptationPrompt(BlackBox):
     )
     settings: CMASettings
 
-    def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> CovarianceAdaptation:
+    def begin(self, evaluator: Evaluator, space: Space, rng: np.random.Generator) -> CovarianceAdaptation:
         """Start a Gaussian around the space's first prompt."""
         settings = self.settings
         return CovarianceAdaptation(
@@ -69,7 +69,7 @@ class CovarianceAdaptationPrompt(BlackBox):
             separable=settings.separable,
         )
 
-    def restore(self, model: LanguageModel, space: Space, state: Mapping[str, np.ndarray]) -> CovarianceAdaptation:
+    def restore(self, evaluator: Evaluator, space: Space, state: Mapping[str, np.ndarray]) -> CovarianceAdaptation:
         """Restore the search of a checkpoint; CheckpointError for one with another population or space."""
         population = -1 if self.settings.population is None else self.settings.population
         if int(state["cma_population"]) != population or state["cma_start"].shape != (space.dim,):

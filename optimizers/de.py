@@ -11,11 +11,13 @@ from pydantic import Field, model_validator
 from ..harness.alignment.aligner import Card
 from .black_box import BlackBox, BlackBoxSettings
 from .search.de import DifferentialEvolution
+from .search.interface import Search
+from .search.screened_de import Breeding, ScreenedEvolution
 from .soft_prompt import CONFIGS
 from .spaces import Space, first_vectors
 
 if TYPE_CHECKING:
-    from ..harness.models.local import LanguageModel
+    from ..harness.alignment.evaluator import Evaluator
 
 
 class DESettings(BlackBoxSettings):
@@ -24,7 +26,8 @@ class DESettings(BlackBoxSettings):
     The defaults, wide steps in a small subspace around the mean embedding, found the lowest losses within 300
     evaluations; ``--config de-paper`` is the paper's form, in the full space around random tokens. ``mutation`` is F,
     drawn in each generation between its two ends; ``recombination`` is CR. ``bound`` limits the coordinates of the
-    space to this number of its units.
+    space to this number of its units. With ``screening`` above 1, so many trials of DE/best/1 are bred for each that is
+    evaluated, and a Gaussian process of the model's answers chooses among them; racing then has no effect.
     """
 
     dimensions: int = Field(20, ge=1, le=5000)
@@ -35,11 +38,14 @@ class DESettings(BlackBoxSettings):
     mutation: tuple[float, float] = (0.5, 1.0)
     recombination: float = Field(0.9, ge=0, le=1)
     bound: float = Field(15.0, gt=0)
+    screening: int = Field(1, ge=1, le=1000)
 
     @model_validator(mode="after")
-    def _ordered(self) -> DESettings:
+    def _fits_together(self) -> DESettings:
         if not 0 <= self.mutation[0] <= self.mutation[1] <= 2:
             raise ValueError("mutation: two numbers from 0 to 2, the smaller first")
+        if self.screening > 1 and self.strategy != "best1bin":
+            raise ValueError("screening: trials of best1bin only; take strategy=best1bin or screening=1")
         return self
 
 
@@ -67,12 +73,16 @@ class DifferentialEvolutionPrompt(BlackBox):
     configs: ClassVar = {"de-paper": CONFIGS / "de-paper.yaml"}
     settings: DESettings
 
-    def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> DifferentialEvolution:
+    def begin(self, evaluator: Evaluator, space: Space, rng: np.random.Generator) -> Search:
         """Start a population around the space's first prompt, which is a member."""
         settings = self.settings
-        start = first_vectors(model, space, settings, rng, settings.population)
+        start = first_vectors(evaluator.model, space, settings, rng, settings.population)
+        start = np.clip(start, -settings.bound, settings.bound)
+        if settings.screening > 1:
+            fields = {name: getattr(settings, name) for name in Breeding.__dataclass_fields__}
+            return ScreenedEvolution(start, evaluator.objective.loss, Breeding(**fields), rng=rng)
         return DifferentialEvolution(
-            np.clip(start, -settings.bound, settings.bound),
+            start,
             rng=rng,
             strategy=settings.strategy,
             mutation=settings.mutation,
@@ -80,6 +90,8 @@ class DifferentialEvolutionPrompt(BlackBox):
             bounds=(-settings.bound, settings.bound),
         )
 
-    def restore(self, model: LanguageModel, space: Space, state: Mapping[str, np.ndarray]) -> DifferentialEvolution:
+    def restore(self, evaluator: Evaluator, space: Space, state: Mapping[str, np.ndarray]) -> Search:
         """Restore the search of a checkpoint."""
+        if self.settings.screening > 1:
+            return ScreenedEvolution.from_state(state, evaluator.objective.loss)
         return DifferentialEvolution.from_state(state)

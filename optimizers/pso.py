@@ -14,7 +14,7 @@ from .search.pso import ParticleSwarm
 from .spaces import Space, first_vectors
 
 if TYPE_CHECKING:
-    from ..harness.models.local import LanguageModel
+    from ..harness.alignment.evaluator import Evaluator
 
 
 class PSOSettings(BlackBoxSettings):
@@ -46,10 +46,12 @@ class ParticleSwarmPrompt(BlackBox):
     )
     settings: PSOSettings
 
-    def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> ParticleSwarm:
+    def begin(self, evaluator: Evaluator, space: Space, rng: np.random.Generator) -> ParticleSwarm:
         """Start particles around the space's first prompt, which is one of them."""
-        return ParticleSwarm(first_vectors(model, space, self.settings, rng, self.settings.population), rng=rng)
+        return ParticleSwarm(
+            first_vectors(evaluator.model, space, self.settings, rng, self.settings.population), rng=rng
+        )
 
-    def restore(self, model: LanguageModel, space: Space, state: Mapping[str, np.ndarray]) -> ParticleSwarm:
+    def restore(self, evaluator: Evaluator, space: Space, state: Mapping[str, np.ndarray]) -> ParticleSwarm:
         """Restore the swarm of a checkpoint."""
         return ParticleSwarm.from_state(state)

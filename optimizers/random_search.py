@@ -13,6 +13,7 @@ from .search.random import Draw, RandomDraws
 from .spaces import Space, draw_vectors, first_vectors
 
 if TYPE_CHECKING:
+    from ..harness.alignment.evaluator import Evaluator
     from ..harness.models.local import LanguageModel
 
 BATCH = 10  # candidates between checkpoints
@@ -46,13 +47,17 @@ class RandomSearch(BlackBox):
         ),
     )
 
-    def begin(self, model: LanguageModel, space: Space, rng: np.random.Generator) -> RandomDraws:
+    def begin(self, evaluator: Evaluator, space: Space, rng: np.random.Generator) -> RandomDraws:
         """Start with the first prompt, followed by others drawn around it."""
-        return RandomDraws(first_vectors(model, space, self.settings, rng, BATCH), self._draw(model, space), rng=rng)
+        return RandomDraws(
+            first_vectors(evaluator.model, space, self.settings, rng, BATCH),
+            self._draw(evaluator.model, space),
+            rng=rng,
+        )
 
-    def restore(self, model: LanguageModel, space: Space, state: Mapping[str, np.ndarray]) -> RandomDraws:
+    def restore(self, evaluator: Evaluator, space: Space, state: Mapping[str, np.ndarray]) -> RandomDraws:
         """Restore the search of a checkpoint."""
-        return RandomDraws.from_state(state, self._draw(model, space))
+        return RandomDraws.from_state(state, self._draw(evaluator.model, space))
 
     def _draw(self, model: LanguageModel, space: Space) -> Draw:
         return lambda rng, count: draw_vectors(model, space, self.settings, rng, count)

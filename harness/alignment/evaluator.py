@@ -76,14 +76,27 @@ class Evaluator:
         Raises:
             RunError: the budget pays for no candidate, or a loss is NaN.
         """
-        if not self.affordable:
-            raise RunError(f"budget: a candidate is {self.objective.cost} item forwards, {self.budget.left} left.")
         if self.schedule is not None and limits is not None:
+            self._require_one()
             return self._race(self.schedule, soft, limits)
+        return self.answers(soft)[1]
+
+    def answers(self, soft: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return option probabilities (m, prompts, options) and losses (m,) of the first m soft prompts (n, T, dim).
+
+        Raises:
+            RunError: as ``losses``.
+        """
+        self._require_one()
         soft = soft[: self.affordable]
         with self._paying(len(soft) * self.objective.cost):
-            losses: np.ndarray = self.objective.loss(self.model.answer(self.objective.prompts, soft).probs)
-        return _numbers(losses)
+            probs = self.model.answer(self.objective.prompts, soft).probs
+            losses: np.ndarray = self.objective.loss(probs)
+        return probs, _numbers(losses)
+
+    def _require_one(self) -> None:
+        if not self.affordable:
+            raise RunError(f"budget: a candidate is {self.objective.cost} item forwards, {self.budget.left} left.")
 
     def loss_of_text(self, preamble: str) -> TextLoss:
         """Return the loss of the model with a text before every prompt, and how many answers could not be read.

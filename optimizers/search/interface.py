@@ -1,9 +1,9 @@
-"""The interface of every search: ask for trials, tell their losses; numpy only, with a state of plain arrays."""
+"""The interface of every search: ask for trials, tell their losses; no model, and a state of plain arrays."""
 
 from __future__ import annotations
 
 import json
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,6 +31,14 @@ class Search(Protocol):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return plain arrays."""
+
+
+@runtime_checkable
+class AnswerSearch(Search, Protocol):
+    """A search that learns from the model's answers to every trial, besides their losses."""
+
+    def tell_answers(self, probs: np.ndarray, losses: np.ndarray) -> None:
+        """Tell option probabilities (m, prompts, options) and losses (m,) of the first m <= n trials."""
 
 
 def pack_rng(rng: np.random.Generator) -> np.ndarray:

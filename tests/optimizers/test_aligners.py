@@ -46,6 +46,7 @@ VARIANTS = {
     "retold in one order": ("augmented", ["tokens=3", "orders=natural", "off_options=0", "averaged=1"]),
     "evolution in a subspace": ("de", ["tokens=3", "population=6", "space=random", "dimensions=8", "start=persona"]),
     "evolution begun anew": ("de", ["tokens=3", "population=5", "restart=1", "racing=false"]),
+    "evolution screened": ("de", ["tokens=3", "population=6", "dimensions=8", "screening=20"]),
     "swarm begun anew": ("pso", ["tokens=3", "population=4", "dimensions=6", "restart=1"]),
     "random in a subspace": ("random", ["tokens=3", "space=embeddings", "dimensions=6", "racing=false"]),
     "orders in turn": ("augmented", ["tokens=3", "own=1", "countries=[US]"]),

@@ -254,13 +254,14 @@ def test_tasks_are_light_and_so_is_the_way_to_scores():
         assert not torch, f"{path}: {torch}"
 
 
-def test_search_is_numpy_only():
-    """Ask-tell optimisers: numpy and the standard library, not even the house."""
+def test_search_is_numpy_and_scipy_only():
+    """Ask-tell optimisers: arrays and the standard library, not even the house."""
     for path in sources("optimizers/search"):
         for name in imported(path):
             first = name.split(".")[0]
             inner = name.startswith(("culteval.optimizers.search", "culteval.errors"))
-            assert first in sys.stdlib_module_names or first in ("numpy", "cmaes") or inner, f"{path} imports {name}"
+            arrays = first in ("numpy", "scipy", "cmaes")
+            assert first in sys.stdlib_module_names or arrays or inner, f"{path} imports {name}"
 
 
 def setup():

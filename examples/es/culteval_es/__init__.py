@@ -71,9 +71,9 @@ class ES(BlackBox):
     Settings: ClassVar = ESSettings
     summary: ClassVar = "soft prompt by a (1+lambda) evolution strategy, model frozen, no gradients"
 
-    def begin(self, model, space, rng):
-        start = first_vectors(model, space, self.settings, rng, self.settings.population)
+    def begin(self, evaluator, space, rng):
+        start = first_vectors(evaluator.model, space, self.settings, rng, self.settings.population)
         return EvolutionStrategy(start, self.settings.sigma, rng)
 
-    def restore(self, model, space, state):
+    def restore(self, evaluator, space, state):
         return EvolutionStrategy.from_state(state)
