@@ -135,7 +135,8 @@ def text(cell: Cell, decimals: int, whole: bool = True) -> str:
     if cell.value is None:
         return "-"
     spread = "" if cell.spread is None else f" ± {cell.spread:.{decimals}f}"
-    parts = [f"{cell.value:z.{decimals}f}{'*' if cell.collapsed else ''}{spread}"]
+    marks = "*" * bool(cell.collapsed) + "†" * (cell.rank is not None and bool(cell.reason))
+    parts = [f"{cell.value:z.{decimals}f}{marks}{spread}"]
     if whole and cell.low is not None and cell.high is not None:
         mark = " (s)" if cell.basis == "seeds" else ""
         parts.append(f"[{cell.low:z.{decimals}f}, {cell.high:z.{decimals}f}]{mark}")

@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -193,7 +193,7 @@ class _Builder:
             if not runs.standings.get(column.variant):
                 made.append(Cell(reason=f"no run answered {column.title}"))
                 continue
-            made.append(_over(column.countries, runs.values[column.variant]))
+            made.append(_complete(_over(column.countries, runs.values[column.variant]), column, runs))
         return made
 
     def _between(self, runs: _Runs, column: Column) -> Cell:
@@ -328,6 +328,15 @@ def _over(countries: Collection[str], values: Sequence[Value]) -> Cell:
     """Pool values over the given countries if all are there, else over those that are."""
     whole = {value.country for value in values} >= set(countries)
     return pooled(value for value in values if value.country in countries or not whole)
+
+
+def _complete(cell: Cell, column: Column, runs: _Runs) -> Cell:
+    """Say in a cell how many runs in its countries answered the task and have no such score."""
+    if cell.value is None:
+        return cell
+    answered = sum(country in cell.countries for country, _ in runs.standings[column.variant])
+    lacking = answered - cell.runs
+    return replace(cell, reason=f"{lacking} of {answered} runs without a score of {column.title}") if lacking else cell
 
 
 def _titles(boards: Mapping[Variant, Sequence[Board]]) -> dict[Variant, str]:

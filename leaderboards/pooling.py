@@ -38,7 +38,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Cell:
-    """A pooled mean with its range, or the ``reason`` why there is none.
+    """A pooled mean with its range; ``reason`` says why there is none, no rank, or runs without a score.
 
     ``countries`` are those of the mean. ``basis`` names the kind of range as on a board, None for a point estimate.
     ``judged`` runs have a verdict, ``improvements`` of them are improvements; ``collapsed`` counts runs. ``spread`` is
@@ -170,7 +170,8 @@ def ranked(cells: Mapping[Name, Cell], countries: tuple[str, ...], higher_is_bet
 def _unranked(cell: Cell) -> Cell:
     if cell.value is None:
         return cell
-    return replace(cell, reason=f"not ranked: mean over {', '.join(cell.countries)}")
+    reason = f"not ranked: mean over {', '.join(cell.countries)}"
+    return replace(cell, reason=f"{reason}; {cell.reason}" if cell.reason else reason)
 
 
 def compared(cell: Cell, unaligned: Cell, higher_is_better: bool, noise: float = 0.0) -> Cell:

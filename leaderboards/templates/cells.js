@@ -40,6 +40,7 @@
     return text + culteval.effect(cell, column)
       + (cell.collapsed ? `<abbr title="${cell.collapsed} runs with collapsed answers">*</abbr>` : "") + range
       + (cell.of ? `<small>${cell.better || 0}/${cell.of} improve</small>` : "")
+      + (cell.why && !partial ? `<abbr title="${esc(cell.why)}">†</abbr>` : "")
       + (partial ? `<small class="partial">${cell.in.length} of ${column.countries.length} countries</small>` : "");
   };
 

@@ -212,6 +212,28 @@ def test_a_row_with_fewer_countries_is_marked_unranked_and_beside_the_unaligned_
     assert blank["value"] is None and blank["note"] == "between-country R2 needs 6 countries, has 1"
 
 
+def test_runs_without_a_score_are_counted(tmp_path, monkeypatch):
+    """A mean over the runs whose answers could be read is marked as one."""
+    from culteval.leaderboards import entries as collect
+
+    for seed in range(3):
+        write(tmp_path, f"de{seed}", seed=seed)
+    known = value(tmp_path / "de0"), value(tmp_path / "de2")
+    made = collect.entry_of
+
+    def without(found, shelf):
+        entry, submission = made(found, shelf)
+        left = [score for score in entry.scores if found.name != "de1" or score.metric != "skill"]
+        return entry.model_copy(update={"scores": tuple(left)}), submission
+
+    monkeypatch.setattr(collect, "entry_of", without)
+    found = by_row(show(tmp_path), "skill")["de"]
+    assert found["value"] == pytest.approx(fmean(known)) and found["runs"] == 2
+    assert found["note"] == "1 of 3 runs without a score of vsm13"
+    text = show(tmp_path, "md")
+    assert "de: 1 of 3 runs without a score of vsm13" in text and f"{fmean(known):.2f}†" in text
+
+
 def test_a_row_with_more_countries_is_pooled_over_those_of_the_others(tmp_path):
     for country in ("US", "BR"):
         for aligner, seed in (("gd", 1), ("de", 2), ("cma", 3)):
