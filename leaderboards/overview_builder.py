@@ -103,20 +103,20 @@ def overview(found: Sequence[Board], shelf: TaskCache, countries: Collection[str
     """Pool the headlines of boards over countries and seeds.
 
     Args:
-        countries: only boards of these countries [default: all].
+        countries: pool and rank over these countries [default: for each column those of ``usual_countries``].
     """
     boards: dict[Variant, list[Board]] = defaultdict(list)
     for board in found:
         if countries is None or board.key.country in countries:
             boards[Variant(board.key.task, *board.key[2:])].append(board)
-    return _Builder(boards, shelf).overview()
+    return _Builder(boards, shelf, countries is not None).overview()
 
 
 class _Builder:
     """One computation of an overview, from boards grouped by column."""
 
-    def __init__(self, boards: Mapping[Variant, Sequence[Board]], shelf: TaskCache) -> None:
-        self.boards, self.shelf = boards, shelf
+    def __init__(self, boards: Mapping[Variant, Sequence[Board]], shelf: TaskCache, fixed: bool) -> None:
+        self.boards, self.shelf, self.fixed = boards, shelf, fixed
         self.runs: dict[Configuration, _Runs] = defaultdict(_Runs)
         self.baselines: dict[Configuration, _Runs] = defaultdict(_Runs)
         for variant, members in boards.items():
@@ -145,7 +145,8 @@ class _Builder:
         made, titles = [], _titles(self.boards)
         for variant, members in self.boards.items():
             spec, metric = members[0].spec, columns(members[0])[0].metric
-            usual = usual_countries(self._countries(variant))
+            every = tuple(sorted(board.key.country for board in members))
+            usual = every if self.fixed else usual_countries(self._countries(variant))
             higher = metric == "skill" or spec.metadata.headline.higher_is_better
             cautions = dict.fromkeys(board.caution for board in members if board.caution)
             made.append(Column(variant, titles[variant], metric, higher, usual, tuple(cautions)))
@@ -155,6 +156,7 @@ class _Builder:
     def _centred(self, column: Column) -> Column:
         """Return the column of the between-country R2, over the usual countries of rows with enough of them."""
         enough = usual_countries(one for one in self._countries(column.variant) if len(one) >= LEAST_COUNTRIES)
+        enough = column.countries if self.fixed else enough
         return Column(column.variant, column.title, R2, True, enough or column.countries)
 
     def _countries(self, variant: Variant) -> list[set[str]]:

@@ -30,22 +30,27 @@ def overview_pages(boards: Sequence[Board], shelf: TaskCache, suite: Suite) -> I
     ``overview`` has all that the first view needs; ``scope-N`` the table over another set of countries, and
     ``seeds-N`` the seeds that are folded into its rows.
     """
-    sets = scopes(boards)
-    for at, countries in enumerate(sets):
-        found = overview(boards, shelf, countries)
+    usual, sets = overview(boards, shelf), scopes(boards)
+    whole = overview(boards, shelf, sets[0])
+    differs = [one.countries for one in usual.columns] != [one.countries for one in whole.columns]
+    tables = [usual, *([whole] if differs else []), *(overview(boards, shelf, countries) for countries in sets[1:])]
+    labels = [_label(one.countries, len(sets[0])) for one in tables]
+    codes = [list(one.countries) for one in tables]
+    if differs:
+        labels[0], codes[0] = "those of most runs", []
+    for at, found in enumerate(tables):
         yield f"seeds-{at}", "seeds", [[_row(seed) for seed in row.seeds] for row in found.rows]
         if at:
             yield f"scope-{at}", "scope", _table(found)
-            continue
-        labels = [[list(each), _label(each, len(sets[0]))] for each in sets]
-        about: dict[str, Any] = {
-            "suite": {"version": suite.version, "tasks": list(suite.tasks)},
-            "marks": MARKS,
-            "terms": {name: [COLUMNS[name].label, COLUMNS[name].meaning] for name in _SHOWN},
-            "countries": {code: name_of(code) for code in found.countries},
-        }
-        maps = map_data(boards) if any(row.points for row in found.rows) else {}
-        yield "overview", "overview", about | {"scopes": labels, "maps": maps, "table": _table(found)}
+    about: dict[str, Any] = {
+        "suite": {"version": suite.version, "tasks": list(suite.tasks)},
+        "marks": MARKS,
+        "terms": {name: [COLUMNS[name].label, COLUMNS[name].meaning] for name in _SHOWN},
+        "countries": {code: name_of(code) for code in usual.countries},
+        "scopes": [list(pair) for pair in zip(codes, labels, strict=True)],
+        "maps": map_data(boards) if any(row.points for row in usual.rows) else {},
+    }
+    yield "overview", "overview", about | {"table": _table(usual)}
 
 
 def _label(countries: Sequence[str], every: int) -> str:

@@ -253,7 +253,11 @@ def test_sets_of_countries_to_compare_on_and_the_seeds_of_a_row(tmp_path):
                 write(tmp_path, f"gd{country}{seed}", country=country, aligner="gd", seed=seed)
     board = leaderboard(tmp_path, warn=pytest.fail)
     assert scopes(board.rows) == [("BR", "CN", "US"), ("BR", "US"), ("BR",), ("CN",), ("US",)]
-    two = overview(board.rows, board.answers.shelf, ("BR", "US"))
+    every, two = (overview(board.rows, board.answers.shelf, codes) for codes in (None, ("BR", "US")))
+    assert every.columns[every.main].countries == ("BR", "US") != every.countries  # both rows have these
+    three = overview(board.rows, board.answers.shelf, every.countries)
+    ranks = {row.name: row.cells[three.main].rank for row in three.rows if row.submissions}
+    assert three.columns[three.main].countries == ("BR", "CN", "US") and ranks == {"de": 1, "gd": None}
     at = two.main
     row = next(row for row in two.rows if row.name == "de")
     own = {

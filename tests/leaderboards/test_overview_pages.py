@@ -45,7 +45,7 @@ def test_the_data_are_the_table_of_the_command(made):
     assert [codes for codes, _ in data["scopes"]] == [list(CODES), list(CODES[:2]), *([code] for code in CODES)]
     tables = [data["table"], *(data_of(made / "out" / "data" / f"scope-{at}.js", "scope") for at in range(1, 8))]
     for (codes, _), table in zip(data["scopes"], tables, strict=True):
-        found = overview(board.rows, board.answers.shelf, codes)
+        found = overview(board.rows, board.answers.shelf, None if table is tables[0] else codes)
         assert len(found.rows) == len(table["rows"]) > 3
         for row, shown in zip(found.rows, table["rows"], strict=True):
             for cell, short in zip(row.cells, shown["cells"], strict=True):
