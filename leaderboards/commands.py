@@ -90,12 +90,12 @@ def build(folder: Path, out: Path, as_json: bool) -> None:
 @click.option("--country", help="Only boards of this country, by name or code.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write [default: print].")
 def export(folder: Path, form: str, task: str | None, country: str | None, out: Path | None) -> None:
-    """Export boards as tables for a paper, or one board as a figure.
+    """Export the overview and boards as tables for a paper, or one board as a figure.
 
     A row is bold only if it is better than every other in paired tests.
     """
     from ..harness.util.atomic_io import write_text
-    from .render.records import as_csv
+    from .render.records import as_csv, exported
 
     if form in ("png", "svg") and (out is None or out.suffix != f".{form}"):
         raise UsageError(f"--format {form}: a figure needs a file name that ends in .{form}. Add --out board.{form}.")
@@ -105,7 +105,7 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
         _picture(found, form, out)
         return
     if form in ("csv", "json"):
-        rows = found.records()
+        rows = exported(found.overview(), found.records())
         text = as_csv(rows) if form == "csv" else json.dumps(rows, indent=2, allow_nan=False) + "\n"
     else:
         text = found.to_markdown() if form == "md" else found.to_latex()

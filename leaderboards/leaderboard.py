@@ -63,10 +63,10 @@ class Leaderboard(Results[Board]):
         return overview(self.rows, self.answers.shelf)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one record for each row and value, the overview's first, with baselines and reported figures."""
+        """Return one record for each row and value, with baselines and reported figures."""
         from .render.records import records
 
-        return records(self.rows, self.overview(), self.sets, self.suite)
+        return records(self.rows, self.sets, self.suite)
 
     def to_latex(self) -> str:
         """Return the overview and the tables as LaTeX; bold: better than every other row in paired tests."""

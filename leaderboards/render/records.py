@@ -18,22 +18,25 @@ from .tables import columns
 
 _FORMULA = tuple("=+-@\t\r|%")
 FIELDS = (
-    "kind", "task", "country", "variant", "suite", "rank", "point_estimate_only", "submission", "aligner", "detail",
-    "seed", "model", "metric", "direction", "scoring", "split", "value", "low", "high", "basis", "spread", "runs",
-    "seeds", "improvements", "judged", "collapsed", "unaligned", "effect", "improvement", "note",
+    "kind", "task", "country", "variant", "suite", "rank", "point_estimate_only", "submission", "aligner", "seed",
+    "model", "metric", "scoring", "split", "value", "low", "high", "basis", "spread", "improvement", "note",
     "survey_evaluations", "seconds", "tokens", "verified", "source",
 )  # fmt: skip
+POOLED = ("detail", "direction", "runs", "seeds", "improvements", "judged", "collapsed", "unaligned", "effect")
+EXPORTED = (*FIELDS, *POOLED)  # the fields of an exported file, which opens on the overview
 
 
-def records(
-    boards: Sequence[Board], overview: Overview, sets: Iterable[AlignedSet], suite: str
-) -> list[dict[str, Any]]:
-    """Return one record for each row and value of the overview, of boards, aligned sets and reported figures.
+def exported(overview: Overview, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records of an exported file: the overview's (``kind`` overview, overview baseline), then the rows."""
+    return [{field: record.get(field) for field in EXPORTED} for record in (*overview.records(), *rows)]
 
-    ``kind`` is overview, overview baseline, submission, baseline, set or reported.
-    ``spread`` is the standard deviation over the runs of a baseline.
+
+def records(boards: Sequence[Board], sets: Iterable[AlignedSet], suite: str) -> list[dict[str, Any]]:
+    """Return one record for each row and value of boards, aligned sets and reported figures.
+
+    ``kind`` is submission, baseline, set or reported. ``spread`` is the standard deviation over the runs of a baseline.
     """
-    found: list[dict[str, Any]] = list(overview.records())
+    found: list[dict[str, Any]] = []
     for board in boards:
         where = {"task": board.key.task, "country": board.key.country, "variant": board.variant}
         where["suite"] = suite if board.in_suite else ""
@@ -90,9 +93,9 @@ def _numbers(
 
 
 def as_csv(records: Sequence[dict[str, Any]]) -> str:
-    """Write records as CSV with a header; texts that a spreadsheet would evaluate are quoted."""
+    """Write exported records as CSV with a header; texts that a spreadsheet would evaluate are quoted."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    writer = csv.DictWriter(text, EXPORTED, lineterminator="\n")
     writer.writeheader()
     for record in records:
         writer.writerow({key: csv_safe(value) if isinstance(value, str) else value for key, value in record.items()})

@@ -13,6 +13,8 @@ from culteval.harness.scoring.submission import score
 from culteval.leaderboards.leaderboard import leaderboard
 from culteval.leaderboards.overview_builder import overview, scopes
 from culteval.leaderboards.pooling import Cell, Value, compared, pooled, pooled_sets, ranked, usual_countries
+from culteval.leaderboards.render.overview_data import overview_pages
+from culteval.leaderboards.suite import read_suite
 from culteval.tasks.score import Score
 
 from ..board_files import SPENT, write
@@ -258,6 +260,8 @@ def test_sets_of_countries_to_compare_on_and_the_seeds_of_a_row(tmp_path):
     three = overview(board.rows, board.answers.shelf, every.countries)
     ranks = {row.name: row.cells[three.main].rank for row in three.rows if row.submissions}
     assert three.columns[three.main].countries == ("BR", "CN", "US") and ranks == {"de": 1, "gd": None}
+    pages = {file: data for file, _, data in overview_pages(board.rows, board.answers.shelf, read_suite())}
+    assert pages["overview"]["scopes"][:2] == [[[], "those of most runs"], [["BR", "CN", "US"], "all 3: BR, CN, US"]]
     at = two.main
     row = next(row for row in two.rows if row.name == "de")
     own = {
