@@ -13,13 +13,14 @@
   document.title = `${name} - culteval leaderboard`;
   $("title").textContent = name;
 
+  const prose = (text) => esc(text).replace(/&#96;(.*?)&#96;/g, "<code>$1</code>");
   const facts = (pairs) => {
-    $("facts").innerHTML = pairs.map(([term, text]) => `<div><dt>${esc(term)}</dt><dd>${esc(text)}</dd></div>`).join("");
+    $("facts").innerHTML = pairs.map(([term, text]) => `<div><dt>${esc(term)}</dt><dd>${prose(text)}</dd></div>`).join("");
   };
   if (kind === "aligner") {
     const card = Object.hasOwn(cards.aligners, name) ? cards.aligners[name] : null;
     $("lead").textContent = card ? card.summary : "An aligner that is not part of culteval.";
-    $("what").textContent = card ? card.text : "There is no method card of it here.";
+    $("what").innerHTML = prose(card ? card.text : "There is no method card of it here.");
     facts(card ? Object.entries(card.rows) : []);
   } else {
     const model = Object.hasOwn(cards.models, name) ? cards.models[name] : null;
