@@ -32,15 +32,20 @@ def made(tmp_path_factory):
     return home
 
 
+@pytest.fixture(scope="module")
+def board(made):
+    """The same folder as the commands read it."""
+    return leaderboard(made / "in", warn=pytest.fail)
+
+
 def names(page):
     return [
         text.replace("▸", "").split() for text in page.locator("#table > tbody > tr td:nth-child(2)").all_inner_texts()
     ]
 
 
-def test_the_data_are_the_table_of_the_command(made):
+def test_the_data_are_the_table_of_the_command(made, board):
     """Values, ranks and countries of the first view, and of other sets of countries, in files of their own."""
-    board = leaderboard(made / "in", warn=pytest.fail)
     data = data_of(made / "out" / "data" / "overview.js", "overview")
     assert [codes for codes, _ in data["scopes"]] == [list(CODES), list(CODES[:2]), *([code] for code in CODES)]
     tables = [data["table"], *(data_of(made / "out" / "data" / f"scope-{at}.js", "scope") for at in range(1, 8))]
@@ -61,11 +66,11 @@ def test_without_answers_to_the_map_there_is_none(board_pages):
 
 
 @needs_chromium
-def test_the_first_screen_answers(visit, made):
+def test_the_first_screen_answers(visit, made, board):
     """Which aligner, which model, how near, beyond chance or not, at what cost."""
     page = visit("index.html", home=made / "out")
     said = page.locator("#answer").inner_text()
-    table = leaderboard(made / "in", warn=pytest.fail).overview()
+    table = board.overview()
     best = min((row for row in table.rows if row.cells[table.main].rank), key=lambda row: -row.cells[table.main].value)
     who = best.configuration
     for part in (who.aligner, who.model, f"{abs(best.cells[table.main].value):.2f}", "seeds ", "6 countries",
@@ -126,14 +131,14 @@ def test_seeds_unfold_by_keyboard_and_lead_to_submissions_tasks_and_countries(vi
 
 
 @needs_chromium
-def test_pages_of_models_and_aligners(visit, made):
+def test_pages_of_models_and_aligners(visit, made, board):
     page = visit("index.html", home=made / "out")
     page.get_by_role("link", name="icl", exact=True).first.click()
     page.wait_for_selector("#table tbody tr")
     text = page.locator("main").inner_text()
     for part in ("weights", "limits", "Where it helps", "Where it costs", "10 survey evaluations", OTHER):
         assert part in text, part
-    effects = {row.cells[at].effect for row in leaderboard(made / "in", warn=pytest.fail).overview().rows
+    effects = {row.cells[at].effect for row in board.overview().rows
                if row.configuration.aligner == "icl" for at in range(len(row.cells))}  # fmt: skip
     assert ("Nowhere beyond its range" in page.locator("#helps").inner_text()) == ("helps" not in effects)
     page.get_by_role("link", name="tiny-8B float32").first.click()
