@@ -39,7 +39,7 @@ COMPANIONS = ("naive", "icl", "random")
 
 _FIRST, _MODEL, _ALIGN, _ASK, _OUT = "First run", "Model", "Alignment", "Questions and scoring", "Output"
 
-_MODELS = f"Embedded model [{DEFAULT_MODEL}], folder, hub id, ollama:NAME, openai-chat:NAME."
+_MODELS = f"Model [{DEFAULT_MODEL}], folder, hub id, FILE.gguf."
 _BUDGET = f"Survey evaluations of a search [default: {DEFAULT_BUDGET}]."
 _CHAT = "system, template, thinking_tokens, template variables."
 _RUNS = "Folder of runs [default: culteval-runs]."
