@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,7 @@ SEEDS = 3  # of one configuration; from this number on, their range measures the
 CEILING = "split-half"  # an upper limit, not a baseline to exceed
 
 Basis = Literal["interval", "seeds"] | None
+Name = TypeVar("Name", bound=Hashable)
 Against = Callable[[Entry, "Key"], Sequence[Score]]
 """A function that scores the answers of an entry for the country, edition and constants of a board."""
 
@@ -249,7 +250,7 @@ def _ranked(
     column, sign = headline_of(spec), 1 if spec.metadata.headline.higher_is_better else -1
     scores = {entry.name: column.find(entry.of(spec.name)) for entry in members}
     bounds = _bounds(members, scores)
-    least = sorted(min(sign * low, sign * high) for low, high, _ in bounds.values())
+    ranks = ranks_of({name: (low, high) for name, (low, high, _) in bounds.items()}, sign > 0)
     beaten = max((sign * score.value for score in _references(trivial, column)), default=-np.inf)
     standings = []
     for entry in members:
@@ -258,13 +259,21 @@ def _ranked(
             standings.append(Standing(entry, row, None, None, None, None))
             continue
         low, high, basis = bounds[entry.name]
-        worst, best = sorted((sign * low, sign * high))
-        rank = 1 + len(least) - bisect_left(least, np.nextafter(best, np.inf))
-        might = worst > beaten and score.note != COLLAPSED
+        might = min(sign * low, sign * high) > beaten and score.note != COLLAPSED
         row = replace(row, improvement=_beyond(score, controls.get(_model(entry), ())) if might else False)
         known: tuple[float | None, float | None] = (low, high) if basis else (None, None)
-        standings.append(Standing(entry, row, rank, basis, *known))
+        standings.append(Standing(entry, row, ranks[entry.name], basis, *known))
     return tuple(sorted(standings, key=lambda one: (one.rank is None, badness(one.row.scores, spec), one.entry.name)))
+
+
+def ranks_of(ranges: Mapping[Name, tuple[float, float]], higher_is_better: bool) -> dict[Name, int]:
+    """Return the ranks of ranges (lower and upper bound): 1 + the number of ranges that are completely better."""
+    sign = 1 if higher_is_better else -1
+    ordered = {name: sorted((sign * low, sign * high)) for name, (low, high) in ranges.items()}
+    least = sorted(worst for worst, _ in ordered.values())
+    return {
+        name: 1 + len(least) - bisect_left(least, np.nextafter(best, np.inf)) for name, (_, best) in ordered.items()
+    }
 
 
 def _references(trivial: Iterable[Baseline], column: Column) -> list[Score]:

@@ -37,28 +37,29 @@ def _read(folder: Path, as_json: bool) -> Leaderboard:
 @leaderboard.command()
 @FOLDER
 @click.option("--format", "form", type=click.Choice(["terminal", "md", "json"]), default="terminal", show_default=True)
-@click.option("--overall", "whole", is_flag=True, help="One table: a row per aligner, a column per task.")
-def show(folder: Path, form: str, whole: bool) -> None:
-    """Show the submissions of a folder, ranked by their held-out headline; one table per task and country.
+@click.option("--overview", "first_only", is_flag=True, help="Only the overview.")
+def show(folder: Path, form: str, first_only: bool) -> None:
+    """Show the submissions of a folder: the overview, then one ranked table per task and country.
 
-    With --overall, headlines are averaged over countries and seeds, beside the between-country R2.
+    The overview has a row for each model and aligner and a column for each task: held-out headlines, averaged over
+    countries and seeds, beside the between-country R2.
     """
     from rich.console import Console
 
+    from .overview import markdown_section
     from .render import terminal
 
     found = _read(folder, form == "json")
+    table = found.overview()
     if form == "terminal":
-        Console().print(found.overall() if whole else found)
-    elif whole:
-        table = found.overall()
-        text = table.to_markdown() if form == "md" else json.dumps(list(table.records()), allow_nan=False)
-        click.echo(text.rstrip("\n"))
+        Console().print(table if first_only else found)
     elif form == "md":
-        click.echo(terminal.markdown(found, found.sets))
+        text = markdown_section(table)
+        click.echo(text.rstrip("\n") if first_only else f"{text}\n{terminal.markdown(found, found.sets)}")
     else:
         rows = [score.model_dump() for board in found for row in board.rows() for score in row.scores]
-        click.echo(json.dumps(rows))
+        shown = {"overview": list(table.records())} | ({} if first_only else {"scores": rows})
+        click.echo(json.dumps(shown, allow_nan=False))
 
 
 @leaderboard.command()
@@ -89,12 +90,12 @@ def build(folder: Path, out: Path, as_json: bool) -> None:
 @click.option("--country", help="Only boards of this country, by name or code.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write [default: print].")
 def export(folder: Path, form: str, task: str | None, country: str | None, out: Path | None) -> None:
-    """Export boards as tables for a paper, or one board as a figure.
+    """Export the overview and boards as tables for a paper, or one board as a figure.
 
     A row is bold only if it is better than every other in paired tests.
     """
     from ..harness.util.atomic_io import write_text
-    from .render.records import as_csv
+    from .render.records import as_csv, exported
 
     if form in ("png", "svg") and (out is None or out.suffix != f".{form}"):
         raise UsageError(f"--format {form}: a figure needs a file name that ends in .{form}. Add --out board.{form}.")
@@ -104,7 +105,7 @@ def export(folder: Path, form: str, task: str | None, country: str | None, out: 
         _picture(found, form, out)
         return
     if form in ("csv", "json"):
-        rows = found.records()
+        rows = exported(found.overview(), found.records())
         text = as_csv(rows) if form == "csv" else json.dumps(rows, indent=2, allow_nan=False) + "\n"
     else:
         text = found.to_markdown() if form == "md" else found.to_latex()

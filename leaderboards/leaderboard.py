@@ -16,7 +16,8 @@ from .answer_reader import AnswerReader
 from .boards import Board, boards, scored_anew
 from .country_sets import AlignedSet, aligned_sets
 from .entries import Entry, entries
-from .overall import Overall, overall
+from .overview import Overview, latex, markdown_section
+from .overview_builder import overview
 from .suite import read_suite
 
 Advance = Callable[[str, int, int], None]
@@ -57,9 +58,9 @@ class Leaderboard(Results[Board]):
             found = [board for board in found if board.key.country == code]
         return Leaderboard(found, self.entries, self.answers, self.suite)
 
-    def overall(self) -> Overall:
-        """Average the headlines over countries and seeds: a row for each aligner, a column for each task."""
-        return overall(self.rows, self.answers.shelf)
+    def overview(self) -> Overview:
+        """Pool the headlines over countries and seeds: a row for each model and aligner, a column for each task."""
+        return overview(self.rows, self.answers.shelf)
 
     def records(self) -> list[dict[str, Any]]:
         """Return one record for each row and value, with baselines and reported figures."""
@@ -68,24 +69,26 @@ class Leaderboard(Results[Board]):
         return records(self.rows, self.sets, self.suite)
 
     def to_latex(self) -> str:
-        """Return the tables as LaTeX; a row is bold if it is better than every other in paired tests."""
+        """Return the overview and the tables as LaTeX; bold: better than every other row in paired tests."""
         from .render import tables
 
-        return self._text(tables.latex, tables.latex_beside)
+        return self._text(latex, tables.latex, tables.latex_beside)
 
     def to_markdown(self) -> str:
-        """Return the tables as Markdown; bold as in ``to_latex``."""
+        """Return the overview and the tables as Markdown; bold as in ``to_latex``."""
         from .render import tables
 
-        return self._text(tables.markdown, tables.markdown_beside)
+        return self._text(markdown_section, tables.markdown, tables.markdown_beside)
 
-    def _text(self, write: Callable[..., str], beside: Callable[..., list[str]]) -> str:
+    def _text(
+        self, first: Callable[[Overview], str], write: Callable[..., str], beside: Callable[..., list[str]]
+    ) -> str:
         import numpy as np
 
         from .significance import proven
 
         parts = [write(board, proven(board, self.answers, np.random.default_rng(0))) for board in self]
-        return "\n".join([*parts, *beside([board.key.task for board in self], self.sets)])
+        return "\n".join([first(self.overview()), *parts, *beside([board.key.task for board in self], self.sets)])
 
     def plot(self) -> Any:
         """Draw one board on new matplotlib axes: a dot for each row, its interval or seed range, and baselines.
@@ -105,10 +108,12 @@ class Leaderboard(Results[Board]):
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         from .render import terminal
 
+        yield self.overview()
+        yield ""
         yield from terminal.shown(self.rows, self.sets, options.max_width)
 
     def _repr_html_(self) -> str:
-        return html_table(self.overall().to_frame())
+        return html_table(self.overview().to_frame())
 
 
 def _list(names: Iterable[str]) -> str:

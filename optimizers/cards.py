@@ -17,12 +17,16 @@ What each aligner does, needs and costs, and when not to use it. [Aligners](alig
 
 def markdown() -> str:
     """Return the page of the aligners of this package, in the order of the registry."""
-    own = {name: find_aligner(name) for name, value in table("aligners").items() if value.startswith("culteval.")}
-    return "\n".join([_HEAD, *(_section(name, aligner) for name, aligner in own.items())])
+    return "\n".join([_HEAD, *(_section(name, aligner) for name, aligner in own_aligners().items())])
 
 
-def _section(name: str, aligner: type[Aligner]) -> str:
-    """Return the card of one aligner; what its class says already is not written in the card again.
+def own_aligners() -> dict[str, type[Aligner]]:
+    """Return the aligners of this package by name, in the order of the registry."""
+    return {name: find_aligner(name) for name, value in table("aligners").items() if value.startswith("culteval.")}
+
+
+def described(name: str, aligner: type[Aligner]) -> tuple[str, dict[str, str]]:
+    """Return what an aligner does, from its docstring, and the rows of its card.
 
     Raises:
         ValueError: it has no card.
@@ -30,8 +34,13 @@ def _section(name: str, aligner: type[Aligner]) -> str:
     if aligner.card is None:
         raise ValueError(f"{name}: no method card")
     works = "required" if aligner.needs_weights else "not required: works behind an API too"
-    rows = {"weights": works} | asdict(aligner.card)
     text = " ".join(inspect.cleandoc(aligner.__doc__ or "").split()).replace("``", "`")
+    return text, {"weights": works} | asdict(aligner.card)
+
+
+def _section(name: str, aligner: type[Aligner]) -> str:
+    """Return the card of one aligner as Markdown."""
+    text, rows = described(name, aligner)
     lines = [f"## {name}", "", text, "", "| | |", "|---|---|"]
     return "\n".join([*lines, *(f"| {label} | {value} |" for label, value in rows.items()), ""])
 

@@ -12,6 +12,7 @@ from ...tasks.score import Place, Score
 from ..boards import Board, Standing
 from ..country_sets import AlignedSet
 from ..literature import reported_for
+from ..overview import Overview
 from . import between
 from .tables import columns
 
@@ -21,6 +22,13 @@ FIELDS = (
     "model", "metric", "scoring", "split", "value", "low", "high", "basis", "spread", "improvement", "note",
     "survey_evaluations", "seconds", "tokens", "verified", "source",
 )  # fmt: skip
+POOLED = ("detail", "direction", "runs", "seeds", "improvements", "judged", "collapsed", "unaligned", "effect")
+EXPORTED = (*FIELDS, *POOLED)  # the fields of an exported file, which opens on the overview
+
+
+def exported(overview: Overview, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records of an exported file: the overview's (``kind`` overview, overview baseline), then the rows."""
+    return [{field: record.get(field) for field in EXPORTED} for record in (*overview.records(), *rows)]
 
 
 def records(boards: Sequence[Board], sets: Iterable[AlignedSet], suite: str) -> list[dict[str, Any]]:
@@ -85,9 +93,9 @@ def _numbers(
 
 
 def as_csv(records: Sequence[dict[str, Any]]) -> str:
-    """Write records as CSV with a header; texts that a spreadsheet would evaluate are quoted."""
+    """Write exported records as CSV with a header; texts that a spreadsheet would evaluate are quoted."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    writer = csv.DictWriter(text, EXPORTED, lineterminator="\n")
     writer.writeheader()
     for record in records:
         writer.writerow({key: csv_safe(value) if isinstance(value, str) else value for key, value in record.items()})

@@ -1,7 +1,7 @@
 """Build a board as static pages that open from disk without a network; a second build updates changes only.
 
-Pages are two templates; their data is in ``.js`` files, one for each submission. ``.build`` in the site stores entries
-with a key over their files and the code, so that only new submissions are read.
+Pages are templates; their data is in ``.js`` files: the overview, the boards, one for each submission. ``.build`` in
+the site stores entries with a key over their files and the code, so that only new submissions are read.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ from ..entries import Entry, Found, conclude, entry_of, find, judging_hash, mark
 from ..metric_labels import board_metrics
 from ..suite import read_suite
 from .boards import board_data
+from .overview_data import cards_data, overview_pages
 
 KEPT, PAGES, FILES, DATA, ASSETS = ".build", "pages", "files", "data", "assets"
 TEMPLATES = Path(__file__).parent.parent / "templates"
 VENDOR = TEMPLATES.with_name("vendor")
-HTML = ("index.html", "submission.html")
-OWN = ("site.css", "common.js", "map.js", "board.js", "submission.js")
+HTML = ("index.html", "board.html", "about.html", "submission.html")
+OWN = ("site.css", "common.js", "cells.js", "map.js", "overview.js", "board.js", "about.js", "submission.js")
 VENDORED = ("jquery.min.js", "jquery.LICENSE.txt", "dataTables.min.js", "dataTables.LICENSE.txt")
 _SCORES = TypeAdapter(list[Score])
 SEVERAL = 40  # submissions; with fewer, a second process is not faster
@@ -79,11 +80,15 @@ def build(
     made = boards(entries, shelf, suite, _keeping(out, scored_anew(AnswerReader(shelf)), shelf))
     sets = aligned_sets(entries, shelf)
     _write(out / DATA / "boards.js", script("boards", board_data(made, sets, entries, suite)))
-    for number, board in enumerate(made):
-        data = detail.items(board.spec, board.asked, shelf)
-        _write(out / DATA / f"items-{number}.js", script("items", data))
+    items = {f"items-{number}": board for number, board in enumerate(made)}
+    for file, board in items.items():
+        _write(out / DATA / f"{file}.js", script("items", detail.items(board.spec, board.asked, shelf)))
+    files = {file: script(name, data) for file, name, data in overview_pages(made, shelf, suite)}
+    for file, text in files.items():
+        _write(out / DATA / f"{file}.js", text)
+    _write(out / DATA / "cards.js", script("cards", cards_data(entries)))
     _write_assets(out, suite.version)
-    _sweep(out, {entry.name for entry in entries}, len(made))
+    _sweep(out, {entry.name for entry in entries}, {"boards", "cards", *files, *items})
     return Built(len(entries), len(made), len(missing))
 
 
@@ -207,14 +212,14 @@ def _plotly() -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _sweep(out: Path, names: set[str], boards: int) -> None:
-    """Remove files of submissions and boards that no longer exist."""
+def _sweep(out: Path, names: set[str], data: set[str]) -> None:
+    """Remove files of submissions, boards and sets of countries that no longer exist."""
     for path in [*(out / PAGES).iterdir(), *(out / KEPT).glob("*.key"), *(out / KEPT).glob("*.json")]:
         if path.stem not in names:
             path.unlink()
     for path in (out / FILES).iterdir():
         if path.name not in names:
             shutil.rmtree(path)
-    for path in (out / DATA).glob("items-*.js"):
-        if int(path.stem.removeprefix("items-")) >= boards:
+    for path in (out / DATA).iterdir():
+        if path.stem not in data:
             path.unlink()

@@ -160,7 +160,7 @@ def latex(board: Board, bold: Collection[int]) -> str:
             body.append(r"\midrule")
         body.append(" & ".join(cells) + r" \\")
     name = f"{board.key.task} {board.key.country}"
-    return _latex_table(f"{board.title}. {' '.join(notes(board, rows, bold))}", name, form, headings, body)
+    return latex_table(f"{board.title}. {' '.join(notes(board, rows, bold))}", name, form, headings, body)
 
 
 def latex_beside(tasks: Iterable[str], sets: Iterable[AlignedSet]) -> list[str]:
@@ -171,11 +171,11 @@ def latex_beside(tasks: Iterable[str], sets: Iterable[AlignedSet]) -> list[str]:
             caption = ". ".join([between.heading(title), *between.notes(members)])
             headings = between.headings(members)
             form = "l" + "r" * (len(headings) - 1)
-            parts.append(_latex_table(caption, f"between {members[0].task}", form, headings, body))
+            parts.append(latex_table(caption, f"between {members[0].task}", form, headings, body))
     for task in dict.fromkeys(tasks):
         if body := _latex_rows(_reported(task)):
             form = "".join(rf"p{{{share}\linewidth}}" for share in (0.25, 0.25, 0.45))
-            parts.append(_latex_table(f"{task}: {TITLE}.", f"reported {task}", form, REPORTED, body))
+            parts.append(latex_table(f"{task}: {TITLE}.", f"reported {task}", form, REPORTED, body))
     return parts
 
 
@@ -183,7 +183,7 @@ def _latex_rows(rows: Iterable[Sequence[str]]) -> list[str]:
     return [" & ".join(map(latex_escape, row)) + r" \\" for row in rows]
 
 
-def _latex_table(caption: str, name: str, form: str, headings: Sequence[str], body: Sequence[str]) -> str:
+def latex_table(caption: str, name: str, form: str, headings: Sequence[str], body: Sequence[str]) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", name.lower())
     return "\n".join(
         [

@@ -1,7 +1,7 @@
 // The board: one task and country at a time, rows drawn by DataTables.
 "use strict";
 (() => {
-  const { esc, show, size, mark, marks, place } = culteval;
+  const { esc, show, size, mark, marks, place, state, options } = culteval;
   const data = culteval.boards;
   const $ = (id) => document.getElementById(id);
   const BUDGETS = [["none", 0], ["up to 10", 10], ["up to 100", 100], ["up to 1,000", 1000], ["more than 1,000", Infinity]];
@@ -15,26 +15,6 @@
   };
   const NARROW = matchMedia("(max-width: 640px)");
   let table = null, board = null, shown = null;
-
-  const state = new Proxy(new URLSearchParams(location.hash.slice(1)), {
-    get: (params, name) => params.get(name) ?? "",
-    set: (params, name, value) => {
-      if (value) params.set(name, value); else params.delete(name);
-      history.replaceState(null, "", `#${params}`);
-      return true;
-    },
-  });
-
-  function options(id, values, chosen, text = (v) => v) {
-    $(id).replaceChildren(...values.map((value) => {
-      const option = new Option(text(value), value);
-      option.selected = value === chosen;
-      return option;
-    }));
-  }
-
-  const order = (sign) => (a, b) => (a === "" ? (b === "" ? 0 : 1) : b === "" ? -1 : sign * (a - b)); // rows without a value come last
-  DataTable.type("figure", "order", { asc: order(1), desc: order(-1) });
 
   const unique = (values) => [...new Set(values)];
   const boardsOf = (task) => data.boards.map((b, i) => [b, i]).filter(([b]) => b.task === task);

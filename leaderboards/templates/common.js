@@ -42,7 +42,26 @@ culteval.size = (n) => (n === null ? "–" : n >= 1e9 ? `${+(n / 1e9).toPrecisio
 culteval.colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 culteval.mark = (name) =>
-  `<span class="mark ${name.replace(/\W/g, "-")}" title="${culteval.esc(culteval.boards.marks[name])}">${name}</span>`;
+  `<span class="mark ${name.replace(/\W/g, "-")}" title="${culteval.esc((culteval.overview ?? culteval.boards).marks[name])}">${name}</span>`;
+
+// Load a data file, which is a script; pages from disk may not fetch.
+culteval.load = (source) => new Promise((done, failed) => {
+  const script = document.createElement("script");
+  script.src = source;
+  script.onload = done;
+  script.onerror = failed;
+  document.head.append(script);
+});
+
+// The part of the address after #, as named values; null in a value removes it.
+culteval.state = new Proxy(new URLSearchParams(location.hash.slice(1)), {
+  get: (params, name) => params.get(name) ?? "",
+  set: (params, name, value) => {
+    if (value) params.set(name, value); else params.delete(name);
+    history.replaceState(null, "", `#${params}`);
+    return true;
+  },
+});
 
 // The marks of a row: verified or not, whether it is an improvement, whether submitted scores differ from recomputed ones.
 culteval.marks = (submission, row, collapsed) => [
@@ -54,3 +73,12 @@ culteval.marks = (submission, row, collapsed) => [
 ];
 
 culteval.place = (row) => (row.rank === null || row.rank === undefined ? "–" : row.basis ? `${row.rank}` : `(${row.rank})`);
+
+// Fill a select with values.
+culteval.options = (id, values, chosen, text = (v) => v) => {
+  document.getElementById(id).replaceChildren(...values.map((value) => {
+    const option = new Option(text(value), value);
+    option.selected = value === chosen;
+    return option;
+  }));
+};

@@ -1,7 +1,7 @@
 // One submission: rank, dimensions, answers by item, provenance.
 "use strict";
 (() => {
-  const { esc, show, size, mark, marks, place, colour } = culteval;
+  const { esc, show, size, mark, marks, place, colour, load } = culteval;
   const data = culteval.boards;
   const $ = (id) => document.getElementById(id);
   const DIMENSIONS = { pdi: "Power distance", idv: "Individualism", mas: "Masculinity", uai: "Uncertainty avoidance", lto: "Long-term orientation", ivr: "Indulgence" };
@@ -9,14 +9,6 @@
   const index = data.submissions.findIndex((s) => s.name === name);
   const submission = data.submissions[index];
   let page = null, current = 0, plotly = null, drawn = [];
-
-  const load = (source) => new Promise((done, failed) => {
-    const script = document.createElement("script");
-    script.src = source;
-    script.onload = done;
-    script.onerror = failed;
-    document.head.append(script);
-  });
 
   if (!submission) { $("empty").hidden = false; return; }
   const boards = data.boards.map((b, i) => ({ b, i, row: b.rows.find((r) => r.s === index) })).filter(({ row }) => row);
@@ -45,7 +37,7 @@
     current = k;
     [...$("tasks").children].forEach((button, i) => button.setAttribute("aria-pressed", i === k));
     const { b, i, row } = boards[k];
-    $("back").href = `index.html#task=${encodeURIComponent(b.task)}&country=${b.country}`;
+    $("back").href = `board.html#task=${encodeURIComponent(b.task)}&country=${b.country}`;
     $("back").textContent = `Board of ${b.task}, ${b.countryName}`;
     $("marks").innerHTML = marks(submission, row, collapsed(row, b)).map((m) => `${mark(m)} <span class="about">${esc(data.marks[m])}</span>`).join("<br>");
     standing(b, row);

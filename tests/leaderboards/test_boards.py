@@ -153,12 +153,14 @@ def test_the_table_and_its_forms(folder, monkeypatch):
     assert "random prefix (5)" in text and " ± " in text and "than the random prefixes by two" in text
     assert "between-country R2: needs 6 countries, at most 2 here" in text
     assert "other protocol" in text and "14,497" in text and "arXiv:2503.16094" in text
-    ranked, _, reported = shown["md"].output.partition("### vsm13: reported elsewhere")
+    first, _, boards_of = shown["md"].output.partition("### vsm13")
+    assert first.startswith("### Overview") and "| de " in first
+    ranked, _, reported = boards_of.partition("### vsm13: reported elsewhere")
     lines = [line for line in ranked.splitlines() if line.startswith("|")]
     assert (
         "14,497" in reported and len({line.count("|") for line in lines}) == 1 and any(" no " in line for line in lines)
     )
-    names = {row["aligner"] for row in json.loads(shown["json"].output)}
+    names = {row["aligner"] for row in json.loads(shown["json"].output)["scores"]}
     assert {"constant", "random prefix (5)", "de"} <= names
 
 
@@ -176,7 +178,7 @@ def test_a_narrow_terminal_has_whole_numbers_and_says_what_it_leaves_out(folder,
     numbers = set(re.findall(r"\d[\d,.]*", wide))
     lines = [line for line in narrow.splitlines() if line.startswith(" icl s0 ")]
     assert len(lines) > 6 and all(set(re.findall(r"\d[\d,.]*", line)) <= numbers for line in lines)
-    first = narrow.partition("\n\n")[0]
+    first = narrow[narrow.index("vsm13, ") :].partition("\n\n")[0]
     left_out = first.partition("not shown at this width: ")[2]
     assert "sec" in left_out and "improvement" in first and "rank" in first and "heldout expected" not in left_out
 
@@ -205,7 +207,7 @@ def test_sets_of_six_countries(folder, submit, monkeypatch):
     assert not any(name.startswith("random_prefix") for name in sets)
     text = CliRunner().invoke(cli, ["leaderboard", "show", str(folder)]).output
     line = next(line for line in text.splitlines() if line.strip().startswith("icl s0 "))
-    (*_, table) = text.partition(": between-country R2")
+    (*_, table) = text.partition("): between-country R2")
     line = next(line for line in table.splitlines() if line.strip().startswith("icl s0 "))
     assert line.split()[2:5] == ["7", "0.00", "-"]
     assert "needs 6 countries: " in table and "icl s1 (1)" in table
@@ -217,7 +219,14 @@ def test_sets_of_six_countries(folder, submit, monkeypatch):
     rows = json.loads(CliRunner().invoke(cli, ["leaderboard", "export", str(folder), "--format", "json"]).output)
     values = {row["metric"]: row["value"] for row in rows if row["kind"] == "set" and row["aligner"] == "icl"}
     assert values["explained_variance_all"] == pytest.approx(0) and values["correlation_all"] is None
-    assert {row["kind"] for row in rows} == {"submission", "baseline", "set", "reported"}
+    assert {row["kind"] for row in rows} == {
+        "overview",
+        "overview baseline",
+        "submission",
+        "baseline",
+        "set",
+        "reported",
+    }
 
 
 def test_reported_figures_have_source_and_mark():

@@ -1,6 +1,5 @@
 """How the board's pages behave in Chromium, opened from disk without a network."""
 
-import shutil
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -9,46 +8,7 @@ from culteval.harness.registry import spec_of
 from culteval.leaderboards.render import site
 
 from ..board_files import EVIL, write
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium installed (apt-get install chromium)")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as runner:
-        opened = runner.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def visit(browser, board_pages):
-    """``visit(address, **context)``: a page whose console must stay silent and that asks nobody for anything."""
-    contexts, problems, asked, homes = [], [], [], []
-
-    def go(address="index.html", home=board_pages, **options):
-        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else 0)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(f"file://{home}/{address}")
-        homes.append(home)
-        page.wait_for_selector("#empty:not([hidden])" if "nobody" in address else "tbody tr, #standing .card")
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert problems == []
-    assert asked and all(url.startswith((*(f"file://{home}/" for home in homes), "data:")) for url in asked), asked
+from ..browsing import needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -191,14 +151,23 @@ def test_dark_by_system_and_by_switch(visit):
     page.locator("#theme").click()
     light = page.evaluate(colour)
     assert dark != light and max(map(int, dark[4:-1].split(","))) < 60 < min(map(int, light[4:-1].split(",")))
-    page.goto(page.url.replace("index.html", "submission.html").split("#")[0] + "#de-0")
+    page.goto(page.url.replace("board.html", "submission.html").split("#")[0] + "#de-0")
     page.wait_for_selector("#standing .card")
     assert page.evaluate(colour) == light  # the choice is kept
 
 
 @needs_chromium
 @pytest.mark.parametrize(
-    "address", ["index.html", "submission.html#de-0", "submission.html#wvs-a", "submission.html#hostile"]
+    "address",
+    [
+        "index.html",
+        "about.html#model=tiny-8B+float32",
+        "about.html#aligner=de",
+        "board.html",
+        "submission.html#de-0",
+        "submission.html#wvs-a",
+        "submission.html#hostile",
+    ],
 )
 def test_narrow(visit, address):
     page = visit(address, viewport={"width": 390, "height": 844})
@@ -208,19 +177,26 @@ def test_narrow(visit, address):
 
 @needs_chromium
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_table_needs_no_scrolling_to_the_side(visit, width):
-    page = visit(viewport={"width": width, "height": 900})
+@pytest.mark.parametrize("address", ["index.html", "board.html"])
+def test_the_table_needs_no_scrolling_to_the_side(visit, width, address):
+    page = visit(address, viewport={"width": width, "height": 900})
     assert "seeds " in page.locator("tbody").inner_text()  # ranges, the widest of what stands in a row
     assert page.evaluate("(box => box.scrollWidth - box.clientWidth)(document.querySelector('.board'))") <= 0
 
 
 @needs_chromium
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("address", ["index.html", "submission.html#wvs-a", "submission.html#de-1"])
+@pytest.mark.parametrize(
+    "address",
+    ["index.html", "about.html#aligner=de", "board.html", "submission.html#wvs-a", "submission.html#de-1"],
+)
 def test_axe_finds_nothing(visit, address, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     page = visit(address, color_scheme=scheme)
-    if "#" in address:
+    if address == "index.html":
+        page.locator("button.fold").first.click()
+        page.wait_for_selector("td.folded tbody tr")
+    if address.startswith("submission"):
         page.wait_for_selector("svg.main-svg")
     found = axe.Axe().run(page, options={"preload": False}).response["violations"]
     assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []

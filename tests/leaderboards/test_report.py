@@ -12,8 +12,8 @@ from culteval.leaderboards.report import MOST_ITEMS, report, report_command
 from culteval.tasks.measure import measure_of
 
 from ..board_files import EVIL, write
+from ..browsing import needs_chromium
 from ..published import RESULTS
-from .test_pages import browser, needs_chromium  # noqa: F401 (fixture)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +130,7 @@ def test_several_models_and_bad_submissions_are_refused(tmp_path):
 
 @needs_chromium
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_it_is_seen_as_it_is_meant(browser, page, tmp_path, theme):  # noqa: F811
+def test_it_is_seen_as_it_is_meant(browser, page, tmp_path, theme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     (tmp_path / "page.html").write_text(page, encoding="utf-8")
     context = browser.new_context(color_scheme=theme, viewport={"width": 400, "height": 900}, bypass_csp=True)
