@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from ..errors import CheckpointError
-from ..harness.alignment.aligner import Aligner, Card, Settings
+from ..harness.alignment.aligner import CANDIDATE_COST, Aligner, Card, Settings
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.checkpoint import Checkpoint
 from ..harness.alignment.evaluator import Evaluator, require_budget, require_readable
@@ -46,7 +46,7 @@ class BestOfN(Aligner):
     card: ClassVar = Card(
         source="future work in Masoud et al. 2025 (arXiv 2503.16094); sentences are ours",
         needs="the country's figures on `fit` as a loss; text alone is enough",
-        cost="one item forward a candidate and fitted prompt: two survey evaluations a candidate on `vsm13`",
+        cost=CANDIDATE_COST,
         gives="preamble",
         limits=(
             "English only. The sentences name no trait of a country; where `heldout` is not better than `icl`, they "

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ..errors import CheckpointError
-from ..harness.alignment.aligner import Card
+from ..harness.alignment.aligner import CANDIDATE_COST, Card
 from .black_box import BlackBox, BlackBoxSettings
 from .search.cma import CovarianceAdaptation
 from .spaces import Space
@@ -49,7 +49,7 @@ class CovarianceAdaptationPrompt(BlackBox):
     card: ClassVar = Card(
         source="Hansen & Ostermeier 2001; Ros & Hansen 2008; black-box tuning: Sun et al. 2022 (arXiv 2201.03514)",
         needs="the country's figures on `fit` as a loss; forward passes, no gradients",
-        cost="one item forward a candidate and fitted prompt: two survey evaluations a candidate on `vsm13`",
+        cost=CANDIDATE_COST,
         gives="soft prompt (PEFT prompt tuning)",
         limits=(
             "24 answers and six targets are fitted easily: compare `heldout` with the random-prefix control. An argmax "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from ..harness.alignment.aligner import Card
+from ..harness.alignment.aligner import CANDIDATE_COST, Card
 from .black_box import BlackBox, BlackBoxSettings
 from .search.de import DifferentialEvolution
 from .search.interface import Search
@@ -60,10 +60,7 @@ class DifferentialEvolutionPrompt(BlackBox):
     card: ClassVar = Card(
         source="Storn & Price 1997; for soft prompts: Masoud et al. 2025, Algorithm 1 (arXiv 2503.16094)",
         needs="the country's figures on `fit` as a loss; forward passes, no gradients",
-        cost=(
-            "one item forward a candidate and fitted prompt: two survey evaluations a candidate on `vsm13`; racing "
-            "spends less on `vsm13`"
-        ),
+        cost=f"{CANDIDATE_COST}; racing spends less on `vsm13`",
         gives="soft prompt (PEFT prompt tuning)",
         limits=(
             "24 answers and six targets are fitted easily: compare `heldout` with the random-prefix control. An argmax"

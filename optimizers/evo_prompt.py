@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from ..errors import CheckpointError
-from ..harness.alignment.aligner import Aligner, Card, Settings
+from ..harness.alignment.aligner import CANDIDATE_COST, Aligner, Card, Settings
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.checkpoint import Checkpoint
 from ..harness.alignment.evaluator import Evaluator, TextLoss, require_budget, require_readable
@@ -70,10 +70,7 @@ class EvoPrompt(Aligner):
     card: ClassVar = Card(
         source="EvoPrompt: Guo et al. 2024 (arXiv 2309.08532)",
         needs="the country's figures on `fit` as a loss; a model that writes; text alone is enough",
-        cost=(
-            "one item forward a candidate and fitted prompt: two survey evaluations a candidate on `vsm13`; the "
-            "writer's tokens are counted beside it"
-        ),
+        cost=f"{CANDIDATE_COST}; the writer's tokens are counted beside it",
         gives="preamble",
         limits=(
             "Small writers repeat their parents or leave the task. English only. The minimum of many noisy losses is "

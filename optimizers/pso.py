@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from ..harness.alignment.aligner import Card
+from ..harness.alignment.aligner import CANDIDATE_COST, Card
 from .black_box import BlackBox, BlackBoxSettings
 from .search.pso import ParticleSwarm
 from .spaces import Space, first_vectors
@@ -37,7 +37,7 @@ class ParticleSwarmPrompt(BlackBox):
             "2503.16094)"
         ),
         needs="the country's figures on `fit` as a loss; forward passes, no gradients",
-        cost="one item forward a candidate and fitted prompt: two survey evaluations a candidate on `vsm13`",
+        cost=CANDIDATE_COST,
         gives="soft prompt (PEFT prompt tuning)",
         limits=(
             "24 answers and six targets are fitted easily: compare `heldout` with the random-prefix control. An argmax"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from ..harness.alignment.aligner import Card
+from ..harness.alignment.aligner import CANDIDATE_COST, Card
 from .black_box import BlackBox, BlackBoxSettings
 from .search.random import Draw, RandomDraws
 from .spaces import Space, draw_vectors, first_vectors
@@ -39,7 +39,7 @@ class RandomSearch(BlackBox):
     card: ClassVar = Card(
         source="random search: Bergstra & Bengio 2012 (JMLR 13:281-305)",
         needs="the country's figures on `fit` as a loss; forward passes, no gradients",
-        cost="one item forward a candidate and fitted prompt: two survey evaluations a candidate on `vsm13`",
+        cost=CANDIDATE_COST,
         gives="soft prompt (PEFT prompt tuning)",
         limits=(
             "The minimum of many noisy losses is biased downwards: compare `heldout`. Use it as the baseline, not as "

@@ -28,6 +28,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+CANDIDATE_COST = (  # ``cost`` in the card of a search
+    "one item forward a candidate and fitted prompt: two survey evaluations a candidate on `vsm13`"
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """What one must know to choose an aligner, beside its docstring, which says in two sentences what it does.

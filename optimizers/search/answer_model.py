@@ -60,8 +60,8 @@ class _Fit:
         self.factor = cholesky(_kernel(distances, length) + noise * np.eye(count), lower=True)
         self.weights = cho_solve((self.factor, True), outputs)
         self.amplitude = np.sqrt((outputs * self.weights).sum(0) / count)  # of most likelihood, for each output
-        size = 2 * np.log(self.amplitude + 1e-6).sum() * count / 2
-        self.evidence = -float(size) - outputs.shape[1] * float(np.log(np.diag(self.factor)).sum())
+        size = count * float(np.log(self.amplitude + 1e-6).sum())
+        self.evidence = -size - outputs.shape[1] * float(np.log(np.diag(self.factor)).sum())
 
 
 def _kernel(distances: np.ndarray, length: float) -> np.ndarray:

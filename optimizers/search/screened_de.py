@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from .answer_model import AnswerModel
 from .interface import pack_rng, unpack_rng
+
+if TYPE_CHECKING:
+    from .answer_model import AnswerModel
 
 Loss = Callable[[np.ndarray], np.ndarray]
 """Compute losses (n,) of option probabilities (n, prompts, options)."""
@@ -115,6 +117,8 @@ class ScreenedEvolution:
 
     def _screened(self) -> np.ndarray:
         """Return the most promising (n, dim) of many trials, no two of them close to each other."""
+        from .answer_model import AnswerModel  # scipy, which no other search loads
+
         logs = self._logs.reshape(len(self._logs), -1).astype(np.float64)
         answers = AnswerModel(self._vectors, logs)
         trials = self._bred()
