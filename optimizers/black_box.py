@@ -16,7 +16,7 @@ from ..harness.alignment.objective import Objective
 from ..harness.models.aligned import AlignedModel
 from .search.interface import AnswerSearch, Search, pack_rng, unpack_rng
 from .soft_prompt import SoftPromptAligner
-from .spaces import Space, SpaceSettings, lay_space
+from .spaces import Space, SpaceSettings, lay_space, space_cost
 
 if TYPE_CHECKING:
     from ..harness.models.local import LanguageModel
@@ -53,8 +53,9 @@ class BlackBox(SoftPromptAligner):
         """Return the search that gave this state."""
 
     def check(self, objective: Objective, budget: Budget) -> None:
-        """Raise UsageError unless the budget pays for a candidate."""
-        require_budget(objective.cost, "candidate", budget)
+        """Raise UsageError unless the budget pays for a candidate, and for the space's gradients before it."""
+        first = space_cost(objective, self.settings)
+        require_budget(first + objective.cost, "candidate with the gradients" if first else "candidate", budget)
 
     def align(
         self,
@@ -94,10 +95,17 @@ class _Loop:
         most = self.settings.generations
         return self.evaluator.affordable > 0 and (most is None or self.generation < most)
 
+    @property
+    def _restarts(self) -> bool:
+        """Return whether a restart is due, and the budget pays for its space and a candidate."""
+        objective, due = self.evaluator.objective, self.settings.restart
+        cost = space_cost(objective, self.settings) + objective.cost
+        return due is not None and self.since >= due and self.evaluator.budget.affordable(cost) > 0
+
     def step(self) -> None:
         """Run one generation."""
-        if self.search is None or self.since == self.settings.restart:
-            self.space = lay_space(self.model, self.evaluator.objective, self.settings, self.rng)
+        if self.search is None or self._restarts:
+            self.space = lay_space(self.evaluator, self.settings, self.rng)
             own = np.random.default_rng(self.rng.integers(1 << 63))
             self.search, self.since = self.aligner.begin(self.evaluator, self.space, own), 0
         trials = self.space.prompts(self.search.ask())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ..harness.alignment.aligner import CANDIDATE_COST, Card
 from .black_box import BlackBox, BlackBoxSettings
 from .search.random import Draw, RandomDraws
-from .spaces import Space, draw_vectors, first_vectors
+from .spaces import Space, SpaceName, draw_vectors, first_vectors
 
 if TYPE_CHECKING:
     from ..harness.alignment.evaluator import Evaluator
@@ -25,7 +25,7 @@ class RandomSettings(BlackBoxSettings):
     In the full space, the default, every candidate consists of its own random tokens.
     """
 
-    space: Literal["full", "random", "embeddings"] = "full"
+    space: SpaceName = "full"
 
 
 class RandomSearch(BlackBox):

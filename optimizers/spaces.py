@@ -9,26 +9,37 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 from pydantic import Field
 
-from ..harness.alignment.objective import Objective
+from ..harness.alignment.evaluator import Evaluator
+from ..harness.models.base import PASSES
 from .embeddings import mean_and_scale, scatter
 from .soft_prompt import SoftPromptSettings, draw_prompts, text_prompt
 from .texts import persona
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from ..harness.alignment.objective import Objective
     from ..harness.models.local import LanguageModel
+
+
+SpaceName = Literal["full", "random", "embeddings", "active"]
 
 
 class SpaceSettings(SoftPromptSettings):
     """The settings of a search space; ``tokens``: length of the soft prompt.
 
-    ``space``: ``full`` (every coordinate), ``random`` (a Gaussian subspace of ``dimensions``, Sun et al. 2022) or
+    ``space``: ``full`` (every coordinate), ``random`` (a Gaussian subspace of ``dimensions``, Sun et al. 2022),
     ``embeddings`` (each token moves along the embeddings' first principal directions, ``dimensions`` divided by the
-    tokens of them per token, at least one). ``start``: the prompt at the space's origin: random ``tokens``, the
-    embedded ``persona`` sentence, or the embeddings' ``mean``. ``sigma``: the first step, in standard deviations of the
-    embeddings; in the full space around random tokens, first candidates are other random tokens instead.
+    tokens of them per token, at least one) or ``active`` (the directions in which the items' expected answers change
+    most at the start, Constantine et al. 2014: one gradient of each item, whatever the answer scoring, paid once from
+    the budget; at most ``dimensions`` and one an item). ``start``: the prompt at the space's origin: random ``tokens``,
+    the embedded ``persona`` sentence, or the embeddings' ``mean``. ``sigma``: the first step, in standard deviations of
+    the embeddings; in the full space around random tokens, first candidates are other random tokens instead.
     """
 
-    space: Literal["full", "random", "embeddings"] = "random"
+    space: SpaceName = "random"
     dimensions: int = Field(100, ge=1, le=5000)
     start: Literal["tokens", "persona", "mean"] = "tokens"
     sigma: float = Field(1.0, gt=0, le=100)
@@ -71,14 +82,26 @@ class Space:
         return cls(state["space_centre"], float(state["space_scale"]), basis if basis.size else None)
 
 
-def lay_space(model: LanguageModel, objective: Objective, settings: SpaceSettings, rng: np.random.Generator) -> Space:
-    """Build the space of the settings; draws the centre first, then the basis."""
+def space_cost(objective: Objective, settings: SpaceSettings) -> int:
+    """Compute the item forwards that laying a space costs."""
+    return PASSES * objective.cost if settings.space == "active" else 0
+
+
+def lay_space(evaluator: Evaluator, settings: SpaceSettings, rng: np.random.Generator) -> Space:
+    """Build the space of the settings; draws the centre first, then the basis, and pays ``space_cost``.
+
+    Raises:
+        RunError: too little budget for an active space, or its gradients are not numbers.
+    """
+    model = evaluator.model
     mean, scale = mean_and_scale(model)
     centre = {
         "tokens": lambda: draw_prompts(model, rng, 1, settings.tokens)[0],
-        "persona": lambda: text_prompt(model, persona(objective), settings.tokens),
+        "persona": lambda: text_prompt(model, persona(evaluator.objective), settings.tokens),
         "mean": lambda: np.tile(mean, (settings.tokens, 1)),
     }[settings.start]()
+    if settings.space == "active":
+        return Space(centre, scale, _active(evaluator, centre, settings.dimensions))
     return Space(centre, scale, _basis(model, mean, settings, rng))
 
 
@@ -120,3 +143,32 @@ def _basis(
     for token in range(tokens):
         basis[token, :, token] = main
     return basis.reshape(tokens * each, tokens * width)
+
+
+def _active(evaluator: Evaluator, centre: np.ndarray, dimensions: int) -> np.ndarray:
+    """Return the first principal directions (dim, T * width) of the gradients of the items' expected answers.
+
+    Directions are as long as those of the other spaces, in the order of how much the answers change.
+    """
+    import torch
+
+    prompts, gradients = evaluator.objective.prompts, []
+    soft = torch.from_numpy(centre.astype(np.float32))[None].to(evaluator.model.model.device).requires_grad_()
+
+    def differentiate(answer: Callable[[Tensor], Tensor]) -> None:
+        (found,) = torch.autograd.grad(answer(soft), soft)
+        gradients.append(found.flatten().double().cpu().numpy())
+
+    with evaluator.model.at_work():
+        for item in np.unique(prompts.layout.item):
+            asked = prompts.take(np.flatnonzero(prompts.layout.item == item))
+            codes = torch.from_numpy(np.where(asked.layout.inside, asked.layout.codes, 0)).to(soft)
+
+            def expected(logs: Tensor, codes: Tensor = codes) -> Tensor:
+                return (logs.softmax(-1)[0] * codes).sum(-1).mean()
+
+            evaluator.descend(differentiate, asked, expected)
+    _, sizes, directions = np.linalg.svd(np.stack(gradients), full_matrices=False)
+    kept = directions[: max(1, min(dimensions, int((sizes > 1e-6 * sizes[0]).sum())))]
+    active: np.ndarray = kept * (centre.size / len(kept)) ** 0.5
+    return active

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from culteval.errors import RunError, UsageError
 from culteval.harness.alignment.budget import Budget
+from culteval.harness.alignment.evaluator import Evaluator
 from culteval.harness.alignment.objective import fit_objective
 from culteval.harness.cli.main import cli
 from culteval.harness.models.aligned import AlignedModel
@@ -18,7 +19,7 @@ from culteval.harness.runs.config import aligner_settings
 from culteval.optimizers import embeddings
 from culteval.optimizers.descent import SoftPromptAdam, label_places
 from culteval.optimizers.gd import presentations
-from culteval.optimizers.spaces import SpaceSettings, lay_space
+from culteval.optimizers.spaces import SpaceSettings, lay_space, space_cost
 from culteval.tasks.countries import country
 from culteval.tasks.measure import MeasureOptions
 from safetensors.torch import load_file, save_file
@@ -47,6 +48,7 @@ VARIANTS = {
     "evolution in a subspace": ("de", ["tokens=3", "population=6", "space=random", "dimensions=8", "start=persona"]),
     "evolution begun anew": ("de", ["tokens=3", "population=5", "restart=1", "racing=false"]),
     "evolution screened": ("de", ["tokens=3", "population=6", "dimensions=8", "screening=20"]),
+    "evolution in active directions": ("de", ["tokens=3", "population=4", "space=active", "dimensions=6"]),
     "swarm begun anew": ("pso", ["tokens=3", "population=4", "dimensions=6", "restart=1"]),
     "random in a subspace": ("random", ["tokens=3", "space=embeddings", "dimensions=6", "racing=false"]),
     "orders in turn": ("augmented", ["tokens=3", "own=1", "countries=[US]"]),
@@ -278,16 +280,60 @@ def test_embeddings_are_read_once_for_a_descent_from_their_mean(name, load, monk
     assert read == [1]
 
 
-@pytest.mark.parametrize("space", ["full", "random", "embeddings"])
+@pytest.mark.parametrize("space", ["full", "random", "embeddings", "active"])
 def test_a_unit_step_is_one_deviation_of_the_embeddings(space, load):
-    model, (objective, _) = load("llama", True), objective_of()
+    model, (objective, items) = load("llama", True), objective_of()
     settings = SpaceSettings(tokens=6, space=space, dimensions=24)
-    laid = lay_space(model, objective, settings, np.random.default_rng(0))
+    laid = lay_space(Evaluator(model, objective, Budget(6 * items, items)), settings, np.random.default_rng(0))
     vectors = np.random.default_rng(1).standard_normal((400, laid.dim))
     moved = laid.prompts(vectors) - laid.prompts(np.zeros((1, laid.dim)))
     assert moved.std() == pytest.approx(model.token_vectors(model.ordinary_tokens()).std(), rel=0.15)
     again = type(laid).from_state(laid.state())
     np.testing.assert_array_equal(again.prompts(vectors), laid.prompts(vectors))
+
+
+def test_active_directions_are_principal_gradients_of_expected_answers(load):
+    model, (objective, items) = load("llama", True), objective_of(scoring="argmax")
+    budget, settings = Budget(6 * items, items), SpaceSettings(tokens=3, space="active", dimensions=5)
+    laid = lay_space(Evaluator(model, objective, budget), settings, np.random.default_rng(0))
+    assert budget.spent == 6 * items == space_cost(objective, settings)
+    length = (laid.centre.size / 5) ** 0.5
+    np.testing.assert_allclose(laid.basis @ laid.basis.T, length**2 * np.eye(5), atol=1e-6 * length**2)
+
+    def expected(prompts):  # (items, n): mean over an item's prompts of the expected answer code
+        layout, probs = objective.prompts.layout, model.answer(objective.prompts, prompts.astype(np.float32)).probs
+        codes = (probs * np.where(layout.inside, layout.codes, 0)).sum(-1)
+        return np.stack([codes[:, layout.item == item].mean(1) for item in np.unique(layout.item)])
+
+    def rise(direction):  # of the expected answers, by central differences
+        step = 0.003 * direction.reshape(laid.centre.shape) / length
+        high, low = expected(np.stack([laid.centre + step, laid.centre - step])).T
+        return np.linalg.norm(high - low)
+
+    rises = [rise(direction) for direction in laid.basis]
+    assert rises[0] > 1.5 * rises[-1] and rises == sorted(rises, reverse=True)
+    others = np.random.default_rng(1).standard_normal((20, laid.centre.size))
+    others *= length / np.linalg.norm(others, axis=1, keepdims=True)
+    assert max(map(rise, others)) < rises[0]
+
+
+@pytest.mark.parametrize("name", ["de", "random", "cma", "pso"])
+def test_an_active_space_is_paid_from_the_budget(name, load):
+    model, (objective, items) = load("llama", True), objective_of(scoring="argmax")
+    aligner = find("aligners", name)(find("aligners", name).Settings(tokens=3, space="active", dimensions=4))
+    with pytest.raises(UsageError, match="candidate with the gradients costs 8 survey evaluations"):
+        aligner.check(objective, Budget(7 * items, items))
+    budget = Budget(9 * items, items)
+    aligner.align(model, objective, budget, np.random.default_rng(0), Memory(budget))
+    assert 7 * items < budget.spent <= 9 * items
+
+
+def test_a_search_restarts_only_where_the_budget_pays_for_its_space(load):
+    model, (objective, items) = load("llama", True), objective_of(scoring="argmax")
+    settings = find("aligners", "random").Settings(tokens=3, space="active", dimensions=4, restart=1)
+    budget = Budget(12 * items, items)  # 6 for the space and 2 a candidate: no second space
+    find("aligners", "random")(settings).align(model, objective, budget, np.random.default_rng(0), Memory(budget))
+    assert budget.spent == 12 * items
 
 
 def test_an_alignment_without_effect_is_refused(load):
