@@ -6,6 +6,7 @@ import copy
 import shutil
 import time
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +21,7 @@ from ...harness.alignment.evaluator import require_budget
 from ...harness.alignment.objective import Objective
 from ...harness.models.aligned import AlignedModel
 from ...harness.models.base import PASSES
+from ...tasks.schema import Order
 from ..preferences import in_batches, preference_pairs
 from . import adapter
 from .examples import Examples, Labels, Preferences, SoftLabels
@@ -36,7 +38,8 @@ class TuningSettings(Settings):
     """The settings of LoRA training on a task.
 
     LoRA of ``rank`` and ``alpha`` with ``dropout`` on ``modules``, at a learning ``rate`` that falls linearly to zero;
-    ``batch`` prompts a step. The budget decides the number of steps.
+    ``batch`` prompts a step. The budget decides the number of steps. With ``paraphrases``, so many random mixtures of
+    the paraphrases of ``fit`` are learned from, in both orders alternately, instead of those paraphrases as they are.
     """
 
     rank: int = Field(8, ge=1, le=512)
@@ -45,6 +48,7 @@ class TuningSettings(Settings):
     modules: tuple[adapter.ModuleName, ...] = Field(("q_proj", "v_proj"), min_length=1)
     batch: int = Field(8, ge=1, le=10_000)
     rate: float = Field(1e-3, gt=0, le=1)
+    paraphrases: int = Field(0, ge=0, le=1000)
 
     @property
     def save_embeddings(self) -> bool:
@@ -60,8 +64,8 @@ class Tuned(Aligner):
     per_prompt: ClassVar[int]  # item forwards of one prompt in a step
 
     @abstractmethod
-    def examples(self, model: LanguageModel, objective: Objective) -> Examples:
-        """Return what is trained on."""
+    def examples(self, model: LanguageModel, objectives: Sequence[Objective]) -> Examples:
+        """Return what is trained on: the prompts of all objectives, which differ in their paraphrases."""
 
     @property
     def _step(self) -> int:
@@ -91,7 +95,7 @@ class Tuned(Aligner):
         if model.info.adapter_sha256:
             raise UsageError("`adapter`: this aligner trains an adapter of its own; run it without `adapter`.")
         folder, steps = Path(checkpoint.folder) / FOLDER, budget.total // self._step
-        examples = self.examples(model, objective)
+        examples = self.examples(model, _presentations(objective, self.settings.paraphrases, rng))
         drawn = in_batches(len(examples), steps * self.settings.batch, rng).tolist()
         state = checkpoint.load()
         if state is None:
@@ -158,11 +162,11 @@ class SupervisedTuning(Tuned):
     )
     per_prompt: ClassVar = PASSES
 
-    def examples(self, model: LanguageModel, objective: Objective) -> Examples:
+    def examples(self, model: LanguageModel, objectives: Sequence[Objective]) -> Examples:
         """Return labels, or soft labels for the objective ``distribution``."""
-        if objective.kind == "distribution":
-            return SoftLabels.of(model, objective)
-        return Labels(preference_pairs(model, objective))
+        if objectives[0].kind == "distribution":
+            return SoftLabels(model, objectives)
+        return Labels([pair for each in objectives for pair in preference_pairs(model, each)])
 
 
 class PreferenceSettings(TuningSettings):
@@ -197,9 +201,17 @@ class PreferenceTuning(Tuned):
             raise UsageError(f"`objective` {objective.kind}: dpo learns from pairs of options. Use `aligner` sft.")
         super().check(objective, budget)
 
-    def examples(self, model: LanguageModel, objective: Objective) -> Examples:
+    def examples(self, model: LanguageModel, objectives: Sequence[Objective]) -> Examples:
         """Return preference pairs."""
-        return Preferences(preference_pairs(model, objective), self.settings.beta)
+        pairs = [pair for each in objectives for pair in preference_pairs(model, each)]
+        return Preferences(pairs, self.settings.beta)
+
+
+def _presentations(objective: Objective, paraphrases: int, rng: np.random.Generator) -> list[Objective]:
+    """Return an objective with each of so many random paraphrases, in both orders alternately, or with its own."""
+    orders: tuple[Order, Order] = ("natural", "reversed")
+    drawn = [objective.paraphrased(rng, orders[number % 2]) for number in range(paraphrases)]
+    return drawn or [objective]
 
 
 class _Meter:

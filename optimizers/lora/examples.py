@@ -113,49 +113,53 @@ class Preferences(_Paired):
         return TokenisedDPOTrainer(args=args, train_dataset=Dataset.from_list(rows), **given)
 
 
-@dataclass(frozen=True)
 class SoftLabels(Examples):
     """The people's answer distributions over the options.
 
     The loss is the divergence of the option probabilities that answers hold (``TargetDistributions.divergence``), which
-    has the gradient of the cross-entropy of soft labels.
+    has the gradient of the cross-entropy of soft labels. Questions that were not asked in the country are left out.
+
+    Args:
+        model: tokenises and reads the prompts.
+        objectives: whose prompts are numbered in turn.
     """
 
-    model: LanguageModel
-    prompts: Prompts
-    target: TargetDistributions
-
-    @classmethod
-    def of(cls, model: LanguageModel, objective: Objective) -> SoftLabels:
-        """Make the examples of an objective, without the questions that were not asked in the country."""
-        asked = objective.distributions.known
-        return cls(model, objective.prompts.take(asked), objective.distributions.take(asked))
+    def __init__(self, model: LanguageModel, objectives: Sequence[Objective]) -> None:
+        self.model = model
+        self._parts = [_Distributed.of(model, objective) for objective in objectives]
+        self._places = [(part, row) for part in self._parts for row in range(len(part.prompts))]
 
     def __len__(self) -> int:
-        return len(self.prompts)
+        return len(self._places)
 
     def length(self, example: int) -> int:
         """Return the tokens of the prompt with its longest option."""
-        return self._encoded([example]).longest
+        part, row = self._places[example]
+        return part.encoded([row]).longest
 
     def tokens(self, example: int) -> int:
         """Return the tokens of the prompt and of options of several tokens, three times."""
-        return PASSES * self._forward(self.model.model, [example]).tokens(0)
-
-    def _encoded(self, examples: Sequence[int]) -> Encoded:
-        whole = self.model.tokenised(self.prompts)
-        return Encoded([whole.contexts[row] for row in examples], [whole.options[row] for row in examples])
+        part, row = self._places[example]
+        return PASSES * self._forward(self.model.model, part, [row]).tokens(0)
 
     def loss(self, tuned: Any, examples: Sequence[int]) -> Any:
         """Compute the mean divergence, a scalar with its graph, of a model in training."""
-        rows = np.array(examples)
-        logs = self.prompts.take(rows).read_logs(self._forward(tuned, examples).logprobs(None))
-        return self.target.take(rows).divergence(logs.softmax(-1).double()).mean()
+        rows: dict[int, list[int]] = {}
+        for example in examples:
+            part, row = self._places[example]
+            rows.setdefault(self._parts.index(part), []).append(row)
+        return sum(self._divergence(tuned, self._parts[at], of_part) for at, of_part in rows.items()) / len(examples)
 
-    def _forward(self, model: Any, examples: Sequence[int]) -> PlainForward:
+    def _divergence(self, tuned: Any, part: _Distributed, rows: list[int]) -> Any:
+        """Compute the sum of the divergences of some prompts of a part."""
+        taken = np.array(rows)
+        logs = part.prompts.take(taken).read_logs(self._forward(tuned, part, rows).logprobs(None))
+        return part.target.take(taken).divergence(logs.softmax(-1).double()).sum()
+
+    def _forward(self, model: Any, part: _Distributed, rows: Sequence[int]) -> PlainForward:
         from ...harness.engine.padded import PlainForward
 
-        return PlainForward(model, self._encoded(examples), alone=self.model.steady is not None)
+        return PlainForward(model, part.encoded(rows), alone=self.model.steady is not None)
 
     def trainer(self, drawn: Sequence[int], common: dict[str, Any], **given: Any) -> Any:
         """Return trl's ``SFTTrainer`` with this loss."""
@@ -182,3 +186,23 @@ class SoftLabels(Examples):
             data_collator=lambda rows: {"example": torch.tensor([row["example"] for row in rows])},
             **given,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Distributed:
+    """Prompts with their tokens and the people's answers to them."""
+
+    prompts: Prompts
+    tokenised: Encoded
+    target: TargetDistributions
+
+    @classmethod
+    def of(cls, model: LanguageModel, objective: Objective) -> _Distributed:
+        asked = objective.distributions.known
+        prompts = objective.prompts.take(asked)
+        return cls(prompts, model.tokenised(prompts), objective.distributions.take(asked))
+
+    def encoded(self, rows: Sequence[int]) -> Encoded:
+        """Return the tokens of some prompts."""
+        whole = self.tokenised
+        return Encoded([whole.contexts[row] for row in rows], [whole.options[row] for row in rows])

@@ -21,6 +21,7 @@ from scipy import stats
 from ..memory_checkpoint import Memory
 from ..tasks.test_target_distributions import by_hand, objective_of, people
 
+WEIGHTS = "adapter_model.safetensors"
 BATCH, FORWARDS = 6, 3  # prompts a step of sft, item forwards of each
 SMALL = {
     "random": ["tokens=3"],
@@ -116,10 +117,38 @@ def test_soft_labels_are_read_as_answers_are(tasks, load):
     """Options of whole texts, by the likelihood per byte; several tasks together."""
     parts = tuple(map(objective_of, tasks))
     model, objective = load("llama", True), parts[0] if len(parts) == 1 else JointObjective(parts)
-    examples, rows = SoftLabels.of(model, objective), np.array([3, 50, len(objective.prompts) - 1, 3])
+    examples, rows = SoftLabels(model, [objective]), np.array([3, 50, len(objective.prompts) - 1, 3])
     apart = objective.distributions.divergence(model.answer(objective.prompts).probs)[0]
     assert len(examples) == len(objective.prompts) and apart[rows].min() > 0
     assert float(examples.loss(model.model, rows.tolist())) == pytest.approx(apart[rows].mean(), rel=1e-4)
+
+
+def test_soft_labels_of_random_paraphrases_are_those_of_each(load, tmp_path):
+    model, objective = load("llama", True), objective_of()
+    drawn = [
+        objective.paraphrased(np.random.default_rng(seed), order) for seed, order in enumerate(("natural", "reversed"))
+    ]
+    assert drawn[0].prompts.texts != drawn[1].prompts.texts
+    examples, count = SoftLabels(model, drawn), len(drawn[0].prompts)
+    apart = [each.distributions.divergence(model.answer(each.prompts).probs)[0] for each in drawn]
+    wanted = (apart[0][[2, 7]].sum() + apart[1][[0, 2]].sum()) / 4
+    assert float(examples.loss(model.model, [2, count, 7, count + 2])) == pytest.approx(wanted, rel=1e-4)
+    assert examples.length(count) == SoftLabels(model, drawn[1:]).length(0)
+
+
+def test_paraphrases_are_learned_in_both_orders(load, tmp_path, monkeypatch):
+    objective, seen = objective_of(), []
+    changed = type(objective).paraphrased
+    monkeypatch.setattr(
+        type(objective), "paraphrased", lambda self, rng, order: seen.append(order) or changed(self, rng, order)
+    )
+    flags = [f"batch={BATCH}", "paraphrases=3"]
+    one, checkpoint = align("sft", load("llama", True), objective, tmp_path / "1", 2 * BATCH * FORWARDS, flags)
+    two, _ = align("sft", load("llama", True), objective, tmp_path / "2", 2 * BATCH * FORWARDS, flags)
+    assert seen == 2 * ["natural", "reversed", "natural"] and checkpoint.budget.spent == 2 * BATCH * FORWARDS
+    assert (one.lora / WEIGHTS).read_bytes() == (two.lora / WEIGHTS).read_bytes()
+    plain, _ = align("sft", load("llama", True), objective, tmp_path / "3", 2 * BATCH * FORWARDS, flags[:1])
+    assert (plain.lora / WEIGHTS).read_bytes() != (one.lora / WEIGHTS).read_bytes()
 
 
 def test_soft_labels_bring_the_distributions_near_at_the_cost_of_the_budget(load, tmp_path):
@@ -132,7 +161,7 @@ def test_soft_labels_bring_the_distributions_near_at_the_cost_of_the_budget(load
 def test_soft_labels_stopped_anywhere_end_the_same(load, tmp_path):
     model, objective = load("llama", True), objective_of()
     whole, plain = sft(model, objective, tmp_path / "whole", 8)
-    weights = (whole.lora / "adapter_model.safetensors").read_bytes()
+    weights = (whole.lora / WEIGHTS).read_bytes()
     for stop in (1, 3):
         kept = Memory(Budget(8 * BATCH * FORWARDS + 1, 44), stop=stop)
         kept.folder, kept.progress = tmp_path / str(stop), lambda *_: None
@@ -140,7 +169,7 @@ def test_soft_labels_stopped_anywhere_end_the_same(load, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             aligner.align(model, objective, kept.budget, np.random.default_rng(3), kept)
         resumed, again = sft(model, objective, kept.folder, 8, kept=kept.kept)
-        assert (resumed.lora / "adapter_model.safetensors").read_bytes() == weights
+        assert (resumed.lora / WEIGHTS).read_bytes() == weights
         assert (again.budget.spent, again.budget.tokens) == (plain.budget.spent, plain.budget.tokens)
 
 
