@@ -29,9 +29,9 @@ def nearest_and_farthest(objective: Objective) -> tuple[np.ndarray, np.ndarray]:
     return near, far
 
 
-def preference_pairs(model: LanguageModel, objective: Objective) -> list[Pair]:
-    """Return one pair a fitted prompt, tokenised as the prompts are when they are answered."""
-    encoded = model.tokenised(objective.prompts)
+def preference_pairs(model: LanguageModel, objective: Objective, preamble: str = "") -> list[Pair]:
+    """Return one pair a fitted prompt behind a preamble, tokenised as the prompts are when they are answered."""
+    encoded = model.tokenised(objective.prompts, preamble)
     near, far = nearest_and_farthest(objective)
     return [
         Pair(context, options[good], options[bad])

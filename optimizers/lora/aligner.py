@@ -8,10 +8,10 @@ import time
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...errors import CheckpointError, RunError, UsageError
 from ...harness.alignment.aligner import Aligner, Card, Settings
@@ -21,10 +21,12 @@ from ...harness.alignment.evaluator import require_budget
 from ...harness.alignment.objective import Objective
 from ...harness.models.aligned import AlignedModel
 from ...harness.models.base import PASSES
+from ...tasks.countries import country
 from ...tasks.schema import Order
 from ..preferences import in_batches, preference_pairs
+from ..texts import sentence
 from . import adapter
-from .examples import Examples, Labels, Preferences, SoftLabels
+from .examples import Examples, Labels, Preferences, Presentation, SoftLabels
 from .training import last_whole, micro_batch, progress, seeded
 
 if TYPE_CHECKING:
@@ -63,9 +65,17 @@ class Tuned(Aligner):
     settings: TuningSettings
     per_prompt: ClassVar[int]  # item forwards of one prompt in a step
 
+    def countries(self, objective: Objective) -> list[Objective]:
+        """Return the objectives of all countries learned together, the run's own first."""
+        return [objective]
+
+    def preamble(self, objective: Objective) -> str:
+        """Return the text before every prompt, while learning and while answering."""
+        return ""
+
     @abstractmethod
-    def examples(self, model: LanguageModel, objectives: Sequence[Objective]) -> Examples:
-        """Return what is trained on: the prompts of all objectives, which differ in their paraphrases."""
+    def examples(self, model: LanguageModel, shown: Sequence[Presentation]) -> Examples:
+        """Return what is trained on."""
 
     @property
     def _step(self) -> int:
@@ -95,13 +105,13 @@ class Tuned(Aligner):
         if model.info.adapter_sha256:
             raise UsageError("`adapter`: this aligner trains an adapter of its own; run it without `adapter`.")
         folder, steps = Path(checkpoint.folder) / FOLDER, budget.total // self._step
-        examples = self.examples(model, _presentations(objective, self.settings.paraphrases, rng))
+        preamble, examples = self.preamble(objective), self.examples(model, self._shown(objective, rng))
         drawn = in_batches(len(examples), steps * self.settings.batch, rng).tolist()
         state = checkpoint.load()
         if state is None:
             shutil.rmtree(folder, ignore_errors=True)
         elif int(state["step"]) == steps and (folder / LORA).is_dir():
-            return AlignedModel(model, lora=folder / LORA)
+            return AlignedModel(model, preamble=preamble, lora=folder / LORA)
         with model.at_work(), seeded(int(rng.integers(1 << 31))):
             tuned = adapter.attached(model.fresh(), self.settings)
             longest = max(map(examples.length, drawn))
@@ -117,7 +127,14 @@ class Tuned(Aligner):
             trainer.train(resume_from_checkpoint=str(last) if last else None)
             adapter.save(tuned, folder / LORA)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-        return AlignedModel(model, lora=folder / LORA)
+        return AlignedModel(model, preamble=preamble, lora=folder / LORA)
+
+    def _shown(self, objective: Objective, rng: np.random.Generator) -> list[Presentation]:
+        """Return every country's prompts in the paraphrases of ``fit``, or in random ones and both orders."""
+        orders: tuple[Order, Order] = ("natural", "reversed")
+        drawn = [objective.paraphrased(rng, orders[at % 2]) for at in range(self.settings.paraphrases)]
+        several = [each for one in drawn or [objective] for each in self.countries(one)]
+        return [Presentation(each, self.preamble(each)) for each in several]
 
     def _arguments(self, folder: Path, longest: int, steps: int, device: str) -> dict[str, Any]:
         micro = micro_batch(self.settings.batch, longest)
@@ -142,6 +159,25 @@ class Tuned(Aligner):
         }
 
 
+class SupervisedSettings(TuningSettings):
+    """The settings of ``TuningSettings``, and how countries are named.
+
+    ``elicitation`` puts a sentence that names the country before every prompt, while learning and while answering, as
+    ``icl`` does. ``countries`` are learned together with the run's own, each by its sentence.
+    """
+
+    elicitation: Literal["none", "persona", "resident", "third_person"] = "none"
+    countries: tuple[str, ...] = Field((), max_length=200)
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> SupervisedSettings:
+        for name in self.countries:
+            country(name)
+        if self.countries and self.elicitation == "none":
+            raise ValueError("countries: need an elicitation that names them, such as elicitation=resident")
+        return self
+
+
 class SupervisedTuning(Tuned):
     """Supervised fine-tuning of LoRA by trl on the option nearest to the country's figure, or on answer distributions.
 
@@ -160,13 +196,30 @@ class SupervisedTuning(Tuned):
             "learns shares instead. Not for models in int8 or with an adapter."
         ),
     )
+    Settings: ClassVar = SupervisedSettings
+    settings: SupervisedSettings
     per_prompt: ClassVar = PASSES
 
-    def examples(self, model: LanguageModel, objectives: Sequence[Objective]) -> Examples:
+    def check(self, objective: Objective, budget: Budget) -> None:
+        """Raise UsageError for a country without figures, or a budget that does not pay for one step."""
+        self.countries(objective)
+        super().check(objective, budget)
+
+    def countries(self, objective: Objective) -> list[Objective]:
+        """Return the objectives of the run's own country and of the settings' others."""
+        others = {country(name).code: country(name) for name in self.settings.countries}
+        return [objective, *(objective.for_country(others[code]) for code in others if code != objective.country.code)]
+
+    def preamble(self, objective: Objective) -> str:
+        """Return the sentence that names the country, or nothing."""
+        elicitation = self.settings.elicitation
+        return "" if elicitation == "none" else sentence(objective, elicitation) + "\n\n"
+
+    def examples(self, model: LanguageModel, shown: Sequence[Presentation]) -> Examples:
         """Return labels, or soft labels for the objective ``distribution``."""
-        if objectives[0].kind == "distribution":
-            return SoftLabels(model, objectives)
-        return Labels([pair for each in objectives for pair in preference_pairs(model, each)])
+        if shown[0].objective.kind == "distribution":
+            return SoftLabels(model, shown)
+        return Labels([pair for each in shown for pair in preference_pairs(model, *each)])
 
 
 class PreferenceSettings(TuningSettings):
@@ -201,17 +254,10 @@ class PreferenceTuning(Tuned):
             raise UsageError(f"`objective` {objective.kind}: dpo learns from pairs of options. Use `aligner` sft.")
         super().check(objective, budget)
 
-    def examples(self, model: LanguageModel, objectives: Sequence[Objective]) -> Examples:
+    def examples(self, model: LanguageModel, shown: Sequence[Presentation]) -> Examples:
         """Return preference pairs."""
-        pairs = [pair for each in objectives for pair in preference_pairs(model, each)]
+        pairs = [pair for each in shown for pair in preference_pairs(model, *each)]
         return Preferences(pairs, self.settings.beta)
-
-
-def _presentations(objective: Objective, paraphrases: int, rng: np.random.Generator) -> list[Objective]:
-    """Return an objective with each of so many random paraphrases, in both orders alternately, or with its own."""
-    orders: tuple[Order, Order] = ("natural", "reversed")
-    drawn = [objective.paraphrased(rng, orders[number % 2]) for number in range(paraphrases)]
-    return drawn or [objective]
 
 
 class _Meter:

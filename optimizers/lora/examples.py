@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from ...harness.models.local import LanguageModel
     from ...tasks.metrics.target_distributions import TargetDistributions
     from ...tasks.prompts import Prompts
+
+
+class Presentation(NamedTuple):
+    """The prompts of an objective, and the text before each."""
+
+    objective: Objective
+    preamble: str = ""
 
 
 class Examples(ABC):
@@ -121,12 +128,12 @@ class SoftLabels(Examples):
 
     Args:
         model: tokenises and reads the prompts.
-        objectives: whose prompts are numbered in turn.
+        shown: whose prompts are numbered in turn.
     """
 
-    def __init__(self, model: LanguageModel, objectives: Sequence[Objective]) -> None:
+    def __init__(self, model: LanguageModel, shown: Sequence[Presentation]) -> None:
         self.model = model
-        self._parts = [_Distributed.of(model, objective) for objective in objectives]
+        self._parts = [_Distributed.of(model, each) for each in shown]
         self._places = [(part, row) for part in self._parts for row in range(len(part.prompts))]
 
     def __len__(self) -> int:
@@ -197,10 +204,10 @@ class _Distributed:
     target: TargetDistributions
 
     @classmethod
-    def of(cls, model: LanguageModel, objective: Objective) -> _Distributed:
-        asked = objective.distributions.known
-        prompts = objective.prompts.take(asked)
-        return cls(prompts, model.tokenised(prompts), objective.distributions.take(asked))
+    def of(cls, model: LanguageModel, shown: Presentation) -> _Distributed:
+        distributions = shown.objective.distributions
+        prompts = shown.objective.prompts.take(distributions.known)
+        return cls(prompts, model.tokenised(prompts, shown.preamble), distributions.take(distributions.known))
 
     def encoded(self, rows: Sequence[int]) -> Encoded:
         """Return the tokens of some prompts."""

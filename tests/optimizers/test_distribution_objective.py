@@ -1,6 +1,7 @@
 """Aligners on answer distributions: losses by scipy and stock transformers, budgets, resumption, what is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,15 @@ from culteval.errors import UsageError
 from culteval.harness.alignment.budget import Budget
 from culteval.harness.alignment.joint_objective import JointObjective
 from culteval.harness.cli.main import cli
+from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.registry import find
 from culteval.harness.runs.config import aligner_settings
 from culteval.harness.submissions.manifest import Manifest
 from culteval.leaderboards.submission_page import command
-from culteval.optimizers.lora.examples import SoftLabels
+from culteval.optimizers.lora.examples import Presentation, SoftLabels
 from culteval.optimizers.preferences import in_batches
+from culteval.optimizers.texts import sentence
+from culteval.tasks.countries import country
 from scipy import stats
 
 from ..memory_checkpoint import Memory
@@ -117,7 +121,7 @@ def test_soft_labels_are_read_as_answers_are(tasks, load):
     """Options of whole texts, by the likelihood per byte; several tasks together."""
     parts = tuple(map(objective_of, tasks))
     model, objective = load("llama", True), parts[0] if len(parts) == 1 else JointObjective(parts)
-    examples, rows = SoftLabels(model, [objective]), np.array([3, 50, len(objective.prompts) - 1, 3])
+    examples, rows = SoftLabels(model, [Presentation(objective)]), np.array([3, 50, len(objective.prompts) - 1, 3])
     apart = objective.distributions.divergence(model.answer(objective.prompts).probs)[0]
     assert len(examples) == len(objective.prompts) and apart[rows].min() > 0
     assert float(examples.loss(model.model, rows.tolist())) == pytest.approx(apart[rows].mean(), rel=1e-4)
@@ -129,11 +133,11 @@ def test_soft_labels_of_random_paraphrases_are_those_of_each(load, tmp_path):
         objective.paraphrased(np.random.default_rng(seed), order) for seed, order in enumerate(("natural", "reversed"))
     ]
     assert drawn[0].prompts.texts != drawn[1].prompts.texts
-    examples, count = SoftLabels(model, drawn), len(drawn[0].prompts)
+    examples, count = SoftLabels(model, [*map(Presentation, drawn)]), len(drawn[0].prompts)
     apart = [each.distributions.divergence(model.answer(each.prompts).probs)[0] for each in drawn]
     wanted = (apart[0][[2, 7]].sum() + apart[1][[0, 2]].sum()) / 4
     assert float(examples.loss(model.model, [2, count, 7, count + 2])) == pytest.approx(wanted, rel=1e-4)
-    assert examples.length(count) == SoftLabels(model, drawn[1:]).length(0)
+    assert examples.length(count) == SoftLabels(model, [Presentation(drawn[1])]).length(0)
 
 
 def test_paraphrases_are_learned_in_both_orders(load, tmp_path, monkeypatch):
@@ -149,6 +153,39 @@ def test_paraphrases_are_learned_in_both_orders(load, tmp_path, monkeypatch):
     assert (one.lora / WEIGHTS).read_bytes() == (two.lora / WEIGHTS).read_bytes()
     plain, _ = align("sft", load("llama", True), objective, tmp_path / "3", 2 * BATCH * FORWARDS, flags[:1])
     assert (plain.lora / WEIGHTS).read_bytes() != (one.lora / WEIGHTS).read_bytes()
+
+
+def test_countries_are_learned_together_each_by_its_name(load, tmp_path):
+    model, objective = load("llama", True), objective_of(code="US")
+    flags = [f"batch={BATCH}", "rate=0.02", "elicitation=resident", "countries=[CN, US, DE]"]
+    aligned, checkpoint = align("sft", model, objective, tmp_path, 40 * BATCH * FORWARDS, flags)
+    others = {code: objective.for_country(country(code)) for code in ("CN", "DE")}
+    assert aligned.preamble == sentence(objective, "resident") + "\n\n" and "United States" in aligned.preamble
+    settings = find("aligners", "sft")(aligner_settings("sft", flags))
+    assert [each.country.code for each in settings.countries(objective)] == ["US", "CN", "DE"]
+    assert checkpoint.budget.spent == 40 * BATCH * FORWARDS
+    assert loss_by_hand(aligned, objective) < loss_by_hand(AlignedModel(model, preamble=aligned.preamble), objective)
+    for code, other in others.items():
+        named = replace(aligned, preamble=sentence(other, "resident") + "\n\n")
+        assert loss_by_hand(named, other) < loss_by_hand(AlignedModel(model, preamble=named.preamble), other), code
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["countries=[CN]"], "elicitation that names them"),
+        (["elicitation=persona", "countries=[Atlantis]"], "Atlantis"),
+    ],
+)
+def test_countries_without_a_name_are_refused(flags, words):
+    with pytest.raises(UsageError, match=words):
+        aligner_settings("sft", flags)
+
+
+def test_a_country_without_figures_is_refused_before_training():
+    aligner = find("aligners", "sft")(aligner_settings("sft", ["elicitation=persona", "countries=[SA]"]))
+    with pytest.raises(UsageError, match="Saudi Arabia"):
+        aligner.check(objective_of(), Budget(1000, 44))
 
 
 def test_soft_labels_bring_the_distributions_near_at_the_cost_of_the_budget(load, tmp_path):
