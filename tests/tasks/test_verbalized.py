@@ -114,7 +114,8 @@ def test_a_model_in_memory_states_shares(load, monkeypatch):
     from culteval.harness.models import local
 
     prompts = render(spec_of("wvs_verbalized"), "heldout").take(np.arange(4))
-    monkeypatch.setattr(local, "write", lambda model, texts, soft, most: ["1: 10\n2: 20\n3: 30\n4: 40"] * len(texts))
+    said = "1: 10\n2: 20\n3: 30\n4: 40"
+    monkeypatch.setattr(local, "write", lambda model, texts, soft, most, done: [said] * len(texts))
     answers = AlignedModel(load()).answer(prompts, most_tokens=96)
     np.testing.assert_allclose(answers.probs[0], [[0.1, 0.2, 0.3, 0.4, 0]] * 4)
     assert answers.texts[0].count("\n") == 3 and not answers.off_options.any()
