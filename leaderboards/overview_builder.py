@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..harness.analysis.between_countries import ALL, LEAST_COUNTRIES
+from ..harness.analysis.country_set import build_of
 from ..harness.report.map_figure import located
 from ..harness.report.tables import headline_of
 from ..harness.scoring.baselines import BAND
@@ -87,12 +88,10 @@ def configuration_of(entry: Entry, board: Board) -> Configuration:
         if set(fitted.tasks) != {task.name for task in manifest.tasks}:
             fit["tasks"] = " ".join(fitted.tasks)
     model = manifest.model
-    build = {"revision": model.revision, "adapter": model.adapter_sha256}
-    build |= {"chat": model.chat.model_dump_json()} if model.chat else {}
     return Configuration(
         manifest.aligner.name,
         f"{model.name} {model.dtype}",
-        json.dumps(build, sort_keys=True),
+        build_of(model),
         settings_of(entry),
         manifest.budget.item_forwards_allowed,
         json.dumps(fit, sort_keys=True),

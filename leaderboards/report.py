@@ -283,11 +283,10 @@ def _opinions(part: Part) -> dict[str, Any] | None:
 
 
 def _cost(submission: Submission, name: str) -> dict[str, Any]:
-    budget, fitted = submission.manifest.budget, submission.manifest.fitted
-    searched = budget.item_forwards > 0
+    budget = submission.manifest.budget
     return {
         "name": name,
-        "fitted": f"{', '.join(fitted.tasks)}, {name_of(fitted.country)}" if fitted and searched else "nothing",
+        "fitted": submission.manifest.fitted_to,
         "evaluations": f"{budget.survey_evaluations:,.0f}",
         "forwards": f"{budget.item_forwards:,}",
         "tokens": f"{budget.tokens:,}",

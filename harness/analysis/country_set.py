@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ...tasks.countries import name_of
 from ...tasks.spec import TaskSpec
+from ..model_info import ModelInfo
 from ..submissions.manifest import Manifest
 
 
@@ -22,6 +23,8 @@ class Setup(NamedTuple):
     settings: str
     model: str
     dtype: str
+    build: str
+    fit: str
     budget: int
     seed: int
     edition: str
@@ -30,14 +33,24 @@ class Setup(NamedTuple):
     limit: int | None
 
 
+def build_of(model: ModelInfo) -> str:
+    """Return revision, adapter and chat options of a model as one text, equal for models that answer alike."""
+    build = {"revision": model.revision, "adapter": model.adapter_sha256}
+    build |= {"chat": model.chat.model_dump_json()} if model.chat else {}
+    return json.dumps(build, sort_keys=True)
+
+
 def setup_of(manifest: Manifest, spec: TaskSpec) -> Setup:
     """Return the setup of one submission for a task that it answered."""
-    entry = manifest.task(spec.name)
+    entry, fitted = manifest.task(spec.name), manifest.fitted
+    fit = fitted.model_dump(include={"tasks", "scoring", "norm", "objective"}) if fitted else {}
     return Setup(
         manifest.aligner.name,
         json.dumps(manifest.aligner.settings, sort_keys=True),
         manifest.model.name,
         manifest.model.dtype,
+        build_of(manifest.model),
+        json.dumps(fit, sort_keys=True),
         manifest.budget.item_forwards_allowed,
         manifest.seed,
         entry.edition or spec.default_edition,

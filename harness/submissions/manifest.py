@@ -139,6 +139,15 @@ class Manifest(Strict):
         return self.fitted.country if self.fitted else self.country
 
     @property
+    def fitted_to(self) -> str:
+        """Format the tasks and country that a budget was spent on, and an unusual loss; ``nothing`` without one."""
+        if not self.fitted or not self.budget.item_forwards:
+            return "nothing"
+        usual = {"task", "expected"}
+        loss = [word for word in (self.fitted.objective, self.fitted.scoring) if word not in usual]
+        return ", ".join([*self.fitted.tasks, self.fitted.country, *loss])
+
+    @property
     def configuration(self) -> str:
         """Return a hash over the configuration without the seed, equal for runs that differ in their seed alone."""
         parts = self.model_dump(mode="json", include={"tasks", "model", "fitted", "country"}, exclude_defaults=True)

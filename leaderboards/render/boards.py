@@ -59,7 +59,6 @@ def board_data(
 
 def _submission(entry: Entry) -> dict[str, Any]:
     manifest = entry.manifest
-    fitted = manifest.fitted
     return {
         "name": entry.name,
         "aligner": manifest.aligner.name,
@@ -67,7 +66,7 @@ def _submission(entry: Entry) -> dict[str, Any]:
         "model": manifest.model.name,
         "dtype": manifest.model.dtype,
         "size": size_of(manifest.model.name),
-        "fitted": f"{', '.join(fitted.tasks)} ({fitted.country})" if fitted else "nothing",
+        "fitted": manifest.fitted_to,
         "evaluations": number(manifest.budget.survey_evaluations),
         "seconds": number(manifest.budget.seconds),
         "tokens": manifest.budget.tokens,

@@ -201,7 +201,12 @@ def test_sets_of_six_countries(folder, submit, monkeypatch):
         submit(folder / f"icl{code}", answers(1), code, "icl")  # says the same everywhere
     submit(folder / "icl1", answers(1), "US", "icl", seed=1)
     submit(folder / "elsewhere", answers(1), "FR", "icl", fitted="US")
-    sets = {each.name: each for each in aligned_sets(entries(folder, print), TaskCache())}
+    rebuilt = submit(folder / "rebuilt", answers(2), "PL", "gd") / "submission" / "manifest.json"
+    submit(folder / "built", answers(2), "TR", "gd")
+    rebuilt.write_text(rebuilt.read_text().replace('"revision": "r"', '"revision": "s"'))
+    found = aligned_sets(entries(folder, print), TaskCache())
+    assert sorted(each.countries for each in found if each.name == "gd s0") == [("PL",), ("TR",)]  # other weights
+    sets = {each.name: each for each in found}
     assert sets["icl s0"].countries == tuple(sorted(codes)) and sets["icl s1"].centred is None
     assert sets["icl s0"].centred.explained_variance["all"] == pytest.approx(0)
     assert not any(name.startswith("random_prefix") for name in sets)

@@ -234,8 +234,13 @@ def test_correlate(tmp_path, monkeypatch, capsys):
     assert all(row["association"]["p"] <= row["adjusted"] for row in rows)
     code, out, _ = run(monkeypatch, capsys, "compare", "--rank-correlation", *folders)
     assert code == 0 and "kendall" in out and "pdi" in out
+    rebuilt = write(tmp_path / "IT", country="IT") / "manifest.json"
+    manifest = json.loads(rebuilt.read_bytes())
+    manifest["model"]["revision"] = "another"
+    rebuilt.write_text(json.dumps(manifest))
     for wrong, needle in (
         (folders[:9], "9 countries"),
+        ([*folders, rebuilt.parent], "differ in more than the country: build"),
         ([*folders, write(tmp_path / "twice")], "more than one is aligned to Saudi Arabia"),
         ([*folders, write(tmp_path / "gd", aligner="gd", country="IT")], "differ in more than the country: aligner"),
         ([write(tmp_path / f"general-{name}", ("general",), country=name) for name in ("US", "CN")], "no task"),

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from culteval.errors import InputError
+from culteval.harness.submissions.manifest import Fitted, Manifest
 from culteval.harness.submissions.writer import write_submission
 
 from ... import submission_files
@@ -147,6 +148,22 @@ def test_negative_seed_with_personas(tmp_path):
     write_submission(tmp_path / "s", manifest_of(personas=2), {"vsm13": answers_of(personas=2)})
     edit(tmp_path / "s", "seed", -3)
     refused(tmp_path / "s", "manifest.json", "seed")
+
+
+def test_fitted_to_names_tasks_country_and_an_unusual_loss(folder):
+    manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+    spent = manifest.budget.model_copy(update={"item_forwards": 24})
+    fitted = Fitted(tasks=("vsm13", "wvs"), country="US", scoring="expected", norm="sse")
+    assert manifest.model_copy(update={"fitted": None, "budget": spent}).fitted_to == "nothing"
+    free = spent.model_copy(update={"item_forwards": 0})
+    assert manifest.model_copy(update={"fitted": fitted, "budget": free}).fitted_to == "nothing"
+    for changed, words in (
+        ({}, ""),
+        ({"scoring": "argmax"}, ", argmax"),
+        ({"objective": "distribution"}, ", distribution"),
+    ):
+        given = fitted.model_copy(update=changed)
+        assert manifest.model_copy(update={"fitted": given, "budget": spent}).fitted_to == f"vsm13, wvs, US{words}"
 
 
 @pytest.mark.parametrize("personas", [100_000, 30_000])
