@@ -6,13 +6,16 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
+from culteval.errors import InputError
 from culteval.harness.cli.main import cli
 from culteval.harness.runs.config import aligner_settings
 from culteval.harness.submissions.manifest import Manifest
 from culteval.harness.sweeps.grid import cells, read_grid
-from culteval.leaderboards.overview_builder import overview
-from culteval.leaderboards.render import terminal
+from culteval.leaderboards.answer_reader import AnswerReader
+from culteval.leaderboards.leaderboard import Leaderboard
+from culteval.leaderboards.suite import read_suite
 
 from ..published import RESULTS
 
@@ -35,18 +38,41 @@ def test_it_names_no_folder_of_the_machine_it_was_made_on():
     assert not odd, odd[:5]
 
 
-def test_the_documents_have_its_tables(published):
-    """The README's of all aligners, and the between-country tables."""
-    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines()
-    table = overview(published.boards, published.shelf).to_markdown().splitlines()
-    assert len(table) > 8
-    numbers = [line for line in table if re.search(r"\d\.\d", line)]
-    for lines in ((ROOT / "README.md").read_text(encoding="utf-8").splitlines(), results):
-        assert not set(numbers) - set(lines)
-    (*_, between) = terminal.markdown(published.boards, published.sets).partition(": between-country R2")
-    rows = re.findall(r"^\| \w+ s\d \|.*", between, re.MULTILINE)
-    assert len(rows) > 5
-    assert not set(rows) - set(results)
+@pytest.fixture
+def documents(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import documents
+
+    return documents
+
+
+@pytest.fixture(scope="module")
+def found(published):
+    return Leaderboard(published.boards, published.runs, AnswerReader(published.shelf), read_suite().version)
+
+
+def test_the_documents_have_its_figures(documents, found):
+    """Every block of README and docs is what the board says today."""
+    used = set()
+    for path in documents.documents():
+        text = path.read_text(encoding="utf-8")
+        blocks = [match[2] for match in documents.BLOCK.finditer(text)]
+        assert text.count("<!-- board: ") == len(blocks), f"{path.name}: a block has no end"
+        assert not blocks or documents.renewed(text, found) == text, (
+            f"python -m benchmarks.documents renews {path.name}"
+        )
+        used.update(blocks)
+    assert used == set(documents.BLOCKS)
+
+
+def test_a_changed_figure_or_an_unknown_block_is_noticed(documents, found):
+    whole = documents.renewed("a\n<!-- board: facts -->\n<!-- end -->\nb\n", found)
+    assert f"\n\n{len(found.entries)} runs, 48 of them random prefixes" in whole and whole.startswith("a\n")
+    assert documents.renewed(whole.replace(f"{len(found.entries)} runs", "7 runs"), found) == whole
+    with pytest.raises(InputError, match="no such block"):
+        documents.renewed("<!-- board: fact -->\n<!-- end -->\n", found)
+    rows = [line for line in documents.short(found).splitlines() if re.search(r"\d\.\d", line)]
+    assert {len(line.split("|")) for line in rows} == {9} and len(rows) > 8
 
 
 def test_it_is_small():

@@ -1,0 +1,120 @@
+"""Keep the figures of the published board in README and docs up to date.
+
+python -m benchmarks.documents            # renews README.md and docs/*.md
+python -m benchmarks.documents --check    # says which are out of date
+
+A document holds a block between two comments, which Markdown does not show; the first one names what stands there:
+
+    <!-- board: overview -->
+    <!-- end -->
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import click
+from culteval.errors import InputError
+from culteval.harness.report.tables import escape, markdown_table
+from culteval.harness.scoring.baselines import CONTROL
+from culteval.harness.util.atomic_io import write_text
+from culteval.leaderboards.leaderboard import Leaderboard, leaderboard
+from culteval.leaderboards.overview import heading, headings, texts
+from culteval.leaderboards.render import between
+from culteval.tasks.countries import name_of
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "leaderboards" / "results"
+BLOCK = re.compile(r"(<!-- board: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+FEW = ("rank", "aligner", "evaluations")  # columns of the short table beside those of scores
+SCORES = ("vsm13", "wvs", "general")  # its tasks
+
+
+def overview(found: Leaderboard) -> str:
+    """Return the overview as Markdown."""
+    return found.overview().to_markdown()
+
+
+def short(found: Leaderboard) -> str:
+    """Return the overview without ranges and without most columns."""
+    table = found.overview()
+    names = headings(table)
+    scores = {heading(column) for column in table.columns if column.variant.task in SCORES}
+    kept = [place for place, name in enumerate(names) if name in scores or name in FEW]
+    rows = [[escape(line[place]) for place in kept] for line in texts(table, whole=False)]
+    return markdown_table([escape(names[place]) for place in kept], rows, words=(1,))
+
+
+def facts(found: Leaderboard) -> str:
+    """Return in one sentence what the board holds."""
+    runs = [entry.manifest for entry in found.entries]
+    models = sorted({run.model.name for run in runs})
+    countries = [name_of(code) for code in sorted({run.aligned_to for run in runs})]
+    controls = sum(run.aligner.name == CONTROL for run in runs)
+    seeds = Counter(run.seed for run in runs if run.aligner.name != CONTROL)
+    return (
+        f"{len(runs)} runs, {controls} of them random prefixes: {', '.join(models)}; {', '.join(countries)}; "
+        f"{len(seeds)} seeds.\n"
+    )
+
+
+def between_countries(found: Leaderboard) -> str:
+    """Return the aligned sets' tables as Markdown."""
+    tables = []
+    for title, sets in between.grouped(found.sets).items():
+        if any(each.centred for each in sets):
+            lines = [[escape(cell) for cell in row] for row in between.rows(sets)]
+            tables.append(f"{escape(title)}\n\n{markdown_table(between.headings(sets), lines, between.WORDS)}")
+    return "\n".join(tables)
+
+
+BLOCKS: Mapping[str, Callable[[Leaderboard], str]] = {
+    "overview": overview,
+    "short overview": short,
+    "facts": facts,
+    "between countries": between_countries,
+}
+
+
+def renewed(text: str, found: Leaderboard) -> str:
+    """Return a document with its blocks made again.
+
+    Raises:
+        InputError: a block has no such name.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        if match[2] not in BLOCKS:
+            raise InputError(f"board: {match[2]}: no such block. There are {', '.join(BLOCKS)}.")
+        return f"{match[1]}\n{BLOCKS[match[2]](found).rstrip()}\n\n{match[3]}"
+
+    return BLOCK.sub(block, text)
+
+
+def documents() -> Sequence[Path]:
+    """Return the files that may hold blocks."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Change nothing; exit with 1 if a document is out of date.")
+def main(check: bool) -> None:
+    """Renew the figures of the published board in README and docs."""
+    found, late = leaderboard(RESULTS), []
+    for path in documents():
+        text = path.read_text(encoding="utf-8")
+        if (new := renewed(text, found)) != text:
+            late.append(path)
+            if not check:
+                write_text(path, new)
+    for path in late:
+        click.echo(f"{path.relative_to(ROOT)}: {'out of date' if check else 'renewed'}")
+    sys.exit(1 if check and late else 0)
+
+
+if __name__ == "__main__":
+    main()
