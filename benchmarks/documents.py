@@ -1,27 +1,37 @@
-"""Keep the figures of the published board in README and docs up to date.
+"""Keep figures of the published board and output of commands in README and docs up to date.
 
 python -m benchmarks.documents            # renews README.md and docs/*.md
 python -m benchmarks.documents --check    # says which are out of date
+python -m benchmarks.documents --run      # also runs the commands of walk-throughs again
 
-A document holds a block between two comments, which Markdown does not show; the first one names what stands there:
+A document holds a block between two comments, which Markdown does not show; the first one names what stands there, or
+the command whose output it is. The commands of a document run in one new folder:
 
     <!-- board: overview -->
+    <!-- end -->
+    <!-- run: culteval ls tasks -->
     <!-- end -->
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import click
+import numpy as np
 from culteval.errors import InputError
 from culteval.harness.report.tables import escape, markdown_table
 from culteval.harness.scoring.baselines import CONTROL
 from culteval.harness.util.atomic_io import write_text
+from culteval.leaderboards.identification import HEADINGS, WORDS, identified
 from culteval.leaderboards.leaderboard import Leaderboard, leaderboard
 from culteval.leaderboards.overview import heading, headings, texts
 from culteval.leaderboards.render import between
@@ -30,6 +40,8 @@ from culteval.tasks.countries import name_of
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "leaderboards" / "results"
 BLOCK = re.compile(r"(<!-- board: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+RUN = re.compile(r"(<!-- run: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+WIDTH = 100  # characters of a line of output
 FEW = ("rank", "aligner", "evaluations")  # columns of the short table beside those of scores
 SCORES = ("vsm13", "wvs", "general")  # its tasks
 
@@ -72,11 +84,18 @@ def between_countries(found: Leaderboard) -> str:
     return "\n".join(tables)
 
 
+def identification(found: Leaderboard) -> str:
+    """Return the identification of the countries in all aligned sets as Markdown."""
+    rows = [[escape(cell) for cell in row.cells] for row in identified(found, np.random.default_rng(0))]
+    return markdown_table(HEADINGS, rows, WORDS)
+
+
 BLOCKS: Mapping[str, Callable[[Leaderboard], str]] = {
     "overview": overview,
     "short overview": short,
     "facts": facts,
     "between countries": between_countries,
+    "identification": identification,
 }
 
 
@@ -95,6 +114,36 @@ def renewed(text: str, found: Leaderboard) -> str:
     return BLOCK.sub(block, text)
 
 
+def run_again(text: str) -> str:
+    """Return a document with its commands run again, in one new folder.
+
+    Raises:
+        InputError: a command fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return RUN.sub(lambda match: f"{match[1]}\n{_output(match[2], Path(folder))}\n{match[3]}", text)
+
+
+def _output(command: str, folder: Path) -> str:
+    """Run a command of culteval and return it and its output as two blocks of code."""
+    program, *words = shlex.split(command)
+    if program != "culteval":
+        raise InputError(f"run: {command}: only commands of culteval can be run.")
+    given = [found for word in words for found in (sorted(map(str, folder.glob(word))) if "*" in word else [word])]
+    names = [str(Path(word).relative_to(folder)) if word.startswith(str(folder)) else word for word in given]
+    done = subprocess.run(
+        [sys.executable, "-m", "culteval", *names],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": str(WIDTH)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise InputError(f"run: {command}: {done.stderr.strip()[-300:]}")
+    lines = [line.rstrip() for line in done.stdout.replace(f"{folder}/", "").splitlines()]
+    return "\n".join(["```sh", command, "```", "", "```text", *lines, "```", ""])
+
+
 def documents() -> Sequence[Path]:
     """Return the files that may hold blocks."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -102,12 +151,14 @@ def documents() -> Sequence[Path]:
 
 @click.command()
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 if a document is out of date.")
-def main(check: bool) -> None:
-    """Renew the figures of the published board in README and docs."""
+@click.option("--run", is_flag=True, help="Also run the commands of walk-throughs again.")
+def main(check: bool, run: bool) -> None:
+    """Renew the figures of the published board, and the output of commands, in README and docs."""
     found, late = leaderboard(RESULTS), []
     for path in documents():
         text = path.read_text(encoding="utf-8")
-        if (new := renewed(text, found)) != text:
+        new = renewed(text, found)
+        if (new := run_again(new) if run else new) != text:
             late.append(path)
             if not check:
                 write_text(path, new)

@@ -128,6 +128,35 @@ def _picture(found: Leaderboard, form: str, out: Path) -> None:
 
 
 @leaderboard.command()
+@FOLDER
+@click.option("--task", help="Only sets of this task or family.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of sampled permutations.")
+@click.option("--format", "form", type=click.Choice(["terminal", "md", "json"]), default="terminal", show_default=True)
+def identify(folder: Path, task: str | None, seed: int, form: str) -> None:
+    """Identify the country of each submission in every aligned set: ranks, and p corrected for all sets.
+
+    An aligned set has runs of one model, aligner and seed, each aligned to another country; six countries are needed.
+    """
+    import numpy as np
+    from rich.console import Console
+
+    from ..harness.report.tables import escape, markdown_table, narrow_table
+    from .identification import HEADINGS, NOTE, SPARE, WORDS, identified
+
+    rows = identified(_read(folder, form == "json").select(task), np.random.default_rng(seed))
+    if form == "json":
+        click.echo(json.dumps([row.record for row in rows], allow_nan=False))
+    elif not rows:
+        click.echo("no aligned set has six countries; `culteval identify RUN` ranks the countries of one submission.")
+    elif form == "md":
+        lines = [[escape(cell) for cell in row.cells] for row in rows]
+        click.echo(f"{markdown_table(HEADINGS, lines, WORDS)}\n{NOTE}.")
+    else:
+        console, cells = Console(), [row.cells for row in rows]
+        console.print(narrow_table("Identification", NOTE, HEADINGS, cells, SPARE, console.width))
+
+
+@leaderboard.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
     "--to", "board", type=click.Path(file_okay=False, path_type=Path), required=True, help="A board's folder."

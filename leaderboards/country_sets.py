@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..harness.analysis.between_countries import ALL, Centred, centred
@@ -47,26 +47,45 @@ def rests_on(score: Score, spec: TaskSpec) -> bool:
     return score.metric.removesuffix("_error") in indices_of(spec) and (score.scoring, score.split) == place
 
 
-def aligned_sets(entries: Iterable[Entry], shelf: TaskCache) -> list[AlignedSet]:
-    """Return the aligned sets of tasks with indices, the best explained variance first."""
+@dataclass(frozen=True)
+class EntrySet:
+    """The entries of an aligned set by country, with what they have in common."""
+
+    title: str
+    task: str
+    setup: Setup
+    by_country: Mapping[str, Entry]
+
+    @property
+    def name(self) -> str:
+        """Format aligner and seed."""
+        return f"{self.setup.aligner} s{self.setup.seed}"
+
+
+def entry_sets(entries: Iterable[Entry], shelf: TaskCache) -> list[EntrySet]:
+    """Group entries that differ in their country only, without controls, for every task that they answered."""
     sets: dict[tuple[str, str, Setup], dict[str, Entry]] = defaultdict(dict)
     for entry in entries:
         for task in entry.manifest.tasks:
             manifest, spec = entry.manifest, shelf.spec(task.name)
             if manifest.aligner.name == CONTROL or manifest.aligned_to != task.country:  # not aligned to it
                 continue
-            if not indices_of(spec):
-                continue
             key, model = key_of(task, spec), f"{manifest.model.name} {manifest.model.dtype}"
             asked = f", {key.asked}" if key.asked else ""
             title = f"{task.name} ({model}, edition {key.edition}{asked})"
-            shared = (title, task.name, setup_of(manifest, spec))
-            sets[shared].setdefault(task.country, entry)
+            sets[title, task.name, setup_of(manifest, spec)].setdefault(task.country, entry)
+    return [EntrySet(*shared, by_country) for shared, by_country in sets.items()]
+
+
+def aligned_sets(entries: Iterable[Entry], shelf: TaskCache) -> list[AlignedSet]:
+    """Return the aligned sets of tasks with indices, the best explained variance first."""
     rows = []
-    for (title, task_name, setup), by_country in sets.items():
-        scores = {code: entry.of(task_name) for code, entry in by_country.items()}
-        spec = shelf.spec(task_name)
-        scoring, countries, indices = spec.default_scoring, tuple(sorted(by_country)), indices_of(spec)
-        who = (title, task_name, setup.model, scoring, setup.aligner, setup.seed)
+    for one in entry_sets(entries, shelf):
+        spec, setup = shelf.spec(one.task), one.setup
+        if not (indices := indices_of(spec)):
+            continue
+        scores = {code: entry.of(one.task) for code, entry in one.by_country.items()}
+        scoring, countries = spec.default_scoring, tuple(sorted(one.by_country))
+        who = (one.title, one.task, setup.model, scoring, setup.aligner, setup.seed)
         rows.append(AlignedSet(*who, countries, indices, centred(scores, scoring, indices)))
     return sorted(rows, key=lambda row: -row.centred.explained_variance[ALL] if row.centred else math.inf)

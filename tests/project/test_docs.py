@@ -170,6 +170,44 @@ def test_the_tutorial_s_commands_run_as_they_stand(tmp_path):
     assert "Saudi Arabia rest on estimates" in done.stdout and "3 done" in done.stdout
 
 
+@pytest.mark.slow
+def test_the_walk_through_shows_what_its_commands_print(tmp_path, monkeypatch):
+    from culteval.harness.models.embedded import fetch
+
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import documents
+
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "models").symlink_to(fetch("smollm2").parent, target_is_directory=True)
+    monkeypatch.setenv("CULTEVAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CULTEVAL_NO_CACHE", raising=False)
+    text = (ROOT / "docs" / "walk-through.md").read_text(encoding="utf-8")
+    assert len(documents.RUN.findall(text)) == 5
+    assert words_of(documents.run_again(text)) == words_of(text)
+
+
+def words_of(text):
+    """A text without its numbers, bars and spaces, which differ between processors."""
+    return re.sub(r"[^A-Za-z]+", " ", re.sub(r"\b[0-9a-f]{10}\b", "", text)).split()
+
+
+def test_commands_of_a_document_run_in_one_folder(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import documents
+
+    made = documents.run_again(
+        "<!-- run: culteval task new mine -->\n<!-- end -->\n"
+        "<!-- run: culteval task validate m*/*.yaml -->\n<!-- end -->\n"
+    )
+    assert "```sh\nculteval task new mine\n```\n\n```text\nmine: written." in made and "m*/*.yaml\n```" in made
+    assert "mine/mine.yaml: valid" in made and "/tmp" not in made
+    assert documents.run_again(made) == made
+    with pytest.raises(documents.InputError, match="only commands of culteval"):
+        documents.run_again("<!-- run: rm -r x -->\n<!-- end -->")
+    with pytest.raises(documents.InputError, match="culteval task validate nowhere"):
+        documents.run_again("<!-- run: culteval task validate nowhere.yaml -->\n<!-- end -->")
+
+
 @pytest.mark.parametrize(
     ("guide", "file"),
     [
