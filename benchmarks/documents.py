@@ -157,8 +157,12 @@ def main(check: bool, run: bool) -> None:
     found, late = leaderboard(RESULTS), []
     for path in documents():
         text = path.read_text(encoding="utf-8")
-        new = renewed(text, found)
-        if (new := run_again(new) if run else new) != text:
+        try:
+            new = renewed(text, found)
+            new = run_again(new) if run else new
+        except InputError as error:
+            raise click.ClickException(f"{path.relative_to(ROOT)}: {error}") from None
+        if new != text:
             late.append(path)
             if not check:
                 write_text(path, new)

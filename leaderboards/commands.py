@@ -80,7 +80,8 @@ def build(folder: Path, out: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(made) | {"page": str(page)}))
         return
-    click.echo(f"{made.submissions} submissions on {made.boards} boards, {made.renewed} read again.\nopen {page}")
+    boards = "1 board" if made.boards == 1 else f"{made.boards} boards"
+    click.echo(f"{made.submissions} submissions on {boards}, {made.renewed} read again.\nopen {page}")
 
 
 @leaderboard.command()
