@@ -41,7 +41,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed rounds.")
 @click.option("--threads", type=click.IntRange(1), help="Processor threads of torch.  [default: torch's own]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--minutes", type=click.FloatRange(0.1), default=7, show_default=True, help="packing: time it may take.")
+@click.option(
+    "--minutes", type=click.FloatRange(0.1), default=7, show_default=True, help="packing, dialogues: time it may take."
+)
 @click.option("--llama", type=_FILE, help="packing: a Python that has llama-cpp-python, the second peer.")
 @click.option("--gguf", type=_FILE, help="packing: the file that llama.cpp reads.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="scaling: plot, .png or .svg.")

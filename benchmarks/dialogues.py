@@ -21,6 +21,8 @@ def measure(settings: Settings, scenarios: int = 20, alone: int = 3, before: int
 
     Seconds are per written token; ``ratio`` is one dialogue at a time over all in one batch.
 
+    With little of ``settings.minutes``, fewer dialogues and rounds are played, at least two dialogues and one round.
+
     Args:
         scenarios: each gives two dialogues.
         alone: dialogues of a timed round that runs one at a time.
@@ -30,14 +32,25 @@ def measure(settings: Settings, scenarios: int = 20, alone: int = 3, before: int
     rows = []
     for dtype in settings.dtypes:
         model = load_model(settings.model, dtype=dtype, device=settings.device, threads=settings.threads, notify=say)
-        rows += _rows(model, dtype, settings.repeats, scenarios, alone, before, words)
+        rows += _rows(model, dtype, settings, scenarios, alone, before, words)
     return rows
 
 
+def _fitting(seconds: float, count: int, left: float, rounds: int, alone: int) -> int:
+    """Return how many dialogues can be played in the time left, where one round of ``count`` took ``seconds``.
+
+    Rounds are those of all together; a dialogue alone is taken to be three times as slow, in a warm-up and one timed
+    round.
+    """
+    each = seconds / count
+    return max(2, min(count, int((left - 6 * alone * each) / (rounds * each))))
+
+
 def _rows(
-    model: LanguageModel, dtype: str, repeats: int, scenarios: int, alone: int, before: int, words: int
+    model: LanguageModel, dtype: str, settings: Settings, scenarios: int, alone: int, before: int, words: int
 ) -> list[Row]:
     clca, culture = CLCASettings(), culture_of("US")
+    begun, allowed = time.perf_counter(), 60 * settings.minutes / len(settings.dtypes)
     playing = begin(adapted("US", scenarios, np.random.default_rng(0)), clca.repeats)
 
     def play(some: list[Playing], number: int, batch: int) -> tuple[list[Playing], LocalWriter]:
@@ -46,6 +59,9 @@ def _rows(
 
     for number in range(before):
         playing, _ = play(playing, number, 40)
+        if not number:
+            spent = time.perf_counter() - begun
+            playing = playing[: _fitting(spent, len(playing), allowed - spent, before + 1, alone)]
     going = [each for each in playing if not each.ended]
     # Time per token, so that works of unequal size are comparable: the model decides where texts end.
     taken: dict[str, list[tuple[float, float]]] = {"together": [], "alone": []}
@@ -59,7 +75,7 @@ def _rows(
         "together": lambda: timed("together", [going], 40),
         "alone": lambda: timed("alone", [[each] for each in going[:alone]], 1),
     }
-    alternate(works, repeats)
+    alternate(works, settings.repeats, seconds=begun + allowed - time.perf_counter())
     rows = []
     for column, name in enumerate(("clock", "processors")):
         each = {work: [one[column] for one in rounds[1:]] for work, rounds in taken.items()}  # the first is the warm-up

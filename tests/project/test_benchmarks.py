@@ -119,6 +119,17 @@ def test_dialogues(bench):
     assert list(rows) == ["clock", "processors"]
     assert all(row["seconds_peer"] and "together" in row["note"] for row in rows.values())
     assert "4 dialogues" in rows["clock"]["note"]
+    rows = bench("dialogues", "--minutes", "0.1", scenarios=2, alone=1, before=1, words=4)
+    assert rows["clock"]["seconds_peer"]
+
+
+def test_dialogues_are_as_many_as_the_time_allows(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.dialogues import _fitting
+
+    assert _fitting(40, 40, 1000, rounds=4, alone=3) == 40
+    assert _fitting(40, 40, 58, rounds=4, alone=3) == 10  # 18 s alone, and four rounds of ten dialogues
+    assert _fitting(40, 40, 1, rounds=4, alone=3) == 2
 
 
 @pytest.mark.slow
