@@ -159,15 +159,14 @@ def _active(evaluator: Evaluator, centre: np.ndarray, dimensions: int) -> np.nda
         (found,) = torch.autograd.grad(answer(soft), soft)
         gradients.append(found.flatten().double().cpu().numpy())
 
-    with evaluator.model.at_work():
-        for item in np.unique(prompts.layout.item):
-            asked = prompts.take(np.flatnonzero(prompts.layout.item == item))
-            codes = torch.from_numpy(np.where(asked.layout.inside, asked.layout.codes, 0)).to(soft)
+    for item in np.unique(prompts.layout.item):
+        asked = prompts.take(np.flatnonzero(prompts.layout.item == item))
+        codes = torch.from_numpy(np.where(asked.layout.inside, asked.layout.codes, 0)).to(soft)
 
-            def expected(logs: Tensor, codes: Tensor = codes) -> Tensor:
-                return (logs.softmax(-1)[0] * codes).sum(-1).mean()
+        def expected(logs: Tensor, codes: Tensor = codes) -> Tensor:
+            return (logs.softmax(-1)[0] * codes).sum(-1).mean()
 
-            evaluator.descend(differentiate, asked, expected)
+        evaluator.descend(differentiate, asked, expected)
     _, sizes, directions = np.linalg.svd(np.stack(gradients), full_matrices=False)
     kept = directions[: max(1, min(dimensions, int((sizes > 1e-6 * sizes[0]).sum())))]
     active: np.ndarray = kept * (centre.size / len(kept)) ** 0.5

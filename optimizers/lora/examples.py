@@ -134,27 +134,27 @@ class SoftLabels(Examples):
     def __init__(self, model: LanguageModel, shown: Sequence[Presentation]) -> None:
         self.model = model
         self._parts = [_Distributed.of(model, each) for each in shown]
-        self._places = [(part, row) for part in self._parts for row in range(len(part.prompts))]
+        self._places = [(at, row) for at, part in enumerate(self._parts) for row in range(len(part.prompts))]
 
     def __len__(self) -> int:
         return len(self._places)
 
     def length(self, example: int) -> int:
         """Return the tokens of the prompt with its longest option."""
-        part, row = self._places[example]
-        return part.encoded([row]).longest
+        at, row = self._places[example]
+        return self._parts[at].encoded([row]).longest
 
     def tokens(self, example: int) -> int:
         """Return the tokens of the prompt and of options of several tokens, three times."""
-        part, row = self._places[example]
-        return PASSES * self._forward(self.model.model, part, [row]).tokens(0)
+        at, row = self._places[example]
+        return PASSES * self._forward(self.model.model, self._parts[at], [row]).tokens(0)
 
     def loss(self, tuned: Any, examples: Sequence[int]) -> Any:
         """Compute the mean divergence, a scalar with its graph, of a model in training."""
         rows: dict[int, list[int]] = {}
         for example in examples:
-            part, row = self._places[example]
-            rows.setdefault(self._parts.index(part), []).append(row)
+            at, row = self._places[example]
+            rows.setdefault(at, []).append(row)
         return sum(self._divergence(tuned, self._parts[at], of_part) for at, of_part in rows.items()) / len(examples)
 
     def _divergence(self, tuned: Any, part: _Distributed, rows: list[int]) -> Any:
