@@ -94,7 +94,7 @@ def _measure(
 
     raw, tokenizer = made
     weights = sum(p.numel() for p in raw.base_model.layers.parameters())
-    model, prompts = LanguageModel(raw, Chat(tokenizer), name, "random", say), fit_prompts()
+    model, prompts = LanguageModel(raw.requires_grad_(False), Chat(tokenizer), name, "random", say), fit_prompts()
     soft = soft_prompts(model, max(populations), length)
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=length)
     prompted = get_peft_model(raw, config).eval()

@@ -98,7 +98,9 @@ def _width(model: LanguageModel, width: int) -> Callable:
     )
     torch.manual_seed(0)
     made = AutoModelForCausalLM.from_config(config, dtype=DTYPES[model.info.dtype], attn_implementation="sdpa")
-    wide = LanguageModel(made.to(model.model.device), model.chat, f"random {width}", "seed 0", say)
+    wide = LanguageModel(
+        made.to(model.model.device).requires_grad_(False), model.chat, f"random {width}", "seed 0", say
+    )
     return _answering(wide, fit_prompts())
 
 

@@ -155,6 +155,7 @@ def pack_linears(model: Any) -> None:
 def replace_linears(model: Any, kind: Callable[[torch.Tensor, torch.Tensor | None], torch.nn.Module]) -> int:
     """Replace the linear layers of a model except its head, one by one, by ``kind(weight, bias)``; return their number.
 
+    Layers in training stay.
     Memory stays bounded: a replaced weight is freed or, if it is mapped from a file, its pages are given back.
     """
     files, replaced = _files_of(model), 0
@@ -164,13 +165,18 @@ def replace_linears(model: Any, kind: Callable[[torch.Tensor, torch.Tensor | Non
         before = replaced
         for name, child in parent.named_children():
             # peft's attribute of a layer whose parameter LoRA changes: the parameter must be kept.
-            if type(child) is torch.nn.Linear and not hasattr(parent, "parameter_name"):
+            kept = hasattr(parent, "parameter_name")
+            if type(child) is torch.nn.Linear and not kept and not _in_training(child):
                 setattr(parent, name, kind(child.weight, child.bias))
                 files.give_back(child.weight)
                 replaced += 1
         if replaced > before:
             trim()
     return replaced
+
+
+def _in_training(layer: torch.nn.Module) -> bool:
+    return any(weight.requires_grad for weight in layer.parameters())
 
 
 def pack_head(model: Any, head: torch.nn.Linear) -> Any:

@@ -88,7 +88,7 @@ def load_model(
 
     with use_threads(threads) if threads else nullcontext(), quiet():
         model_chat = Chat(tokenizer, chat, name)
-        model = load_again()
+        model = load_again().requires_grad_(False)
         if dtype == "int8":
             quantise_linears(model)
             if largest_weight() < 127:
@@ -143,7 +143,9 @@ def wrap_model(
 
     with use_threads(threads) if threads else nullcontext(), quiet():
         model_chat = Chat(copy.deepcopy(tokenizer), chat, name)
-        return LanguageModel(_twin(model), model_chat, name, revision[:16], notify, load_again, content)
+        return LanguageModel(
+            _twin(model).requires_grad_(False), model_chat, name, revision[:16], notify, load_again, content
+        )
 
 
 def _twin(model: Any) -> Any:

@@ -37,7 +37,7 @@ from .greedy import take_defaults, write
 
 
 class LanguageModel:
-    """A frozen causal language model that answers prompts, with or without soft prompts.
+    """A frozen causal language model that answers prompts, with or without soft prompts; made by ``load_model``.
 
     ``dim`` is the width of its embeddings, ``context_length`` its context length in tokens, None if its configuration
     does not give one; ``tokens`` is the number of tokens read so far. ``steady`` is the length in tokens up to which
@@ -58,7 +58,7 @@ class LanguageModel:
         adapter: str | None = None,
     ) -> None:
         self._again, self._notify = again, notify
-        self.model, self.chat, self.tokenizer = model.eval().requires_grad_(False), chat, chat.tokenizer
+        self.model, self.chat, self.tokenizer = model.eval(), chat, chat.tokenizer
         self.dim = model.get_input_embeddings().weight.shape[1]
         self.tokens = 0
         self._done: Done | None = None
@@ -148,7 +148,18 @@ class LanguageModel:
             tokenizer = tokenizer_for(lora, tuned, self.tokenizer) if carried else self.tokenizer
         if tuned.get_input_embeddings().weight.shape[0] < rows:
             require_rows(tuned, tokenizer, lora, "Add the tokenizer that it was trained with to the folder.")
-        return self._with(tuned, tokenizer, carried_hash(lora) if carried else lora_hash(lora).hex())
+        digest = carried_hash(lora) if carried else lora_hash(lora).hex()
+        return self._with(tuned.requires_grad_(False), tokenizer, digest)
+
+    def learner(self, tuned: Any) -> LanguageModel:
+        """Return the model of a PEFT adapter in training, whose log-probabilities have the graph of its weights.
+
+        Its layers that are not trained are replaced by faster ones with the same weights, in ``tuned`` too.
+
+        Args:
+            tuned: a PEFT model around ``fresh()``.
+        """
+        return self._with(tuned.get_base_model(), self.tokenizer, None)
 
     def speaking(self, tokenizer: Any) -> LanguageModel:
         """Return a model with the same weights, another tokenizer and its chat template."""
@@ -177,6 +188,10 @@ class LanguageModel:
     def cost(self, prompts: Prompts, virtual: int = 0, preamble: str = "") -> int:
         """Return the number of tokens read to answer prompts once."""
         return self._encoded(prompts, preamble, virtual).tokens(virtual)
+
+    def cost_of(self, encoded: Encoded) -> int:
+        """Return the number of tokens read to answer tokenised prompts once."""
+        return self._forward(encoded, 0).tokens(0)
 
     def logprobs(self, prompts: Prompts, soft: torch.Tensor | None = None, preamble: str = "") -> torch.Tensor:
         """Compute log-probabilities (population, prompts, options) as a torch tensor with its graph.
@@ -210,16 +225,22 @@ class LanguageModel:
             logs = self.logprobs(prompts, tensor, preamble).cpu().double().numpy()
         return _as_answers(prompts.layout, logs)
 
+    def logprobs_of(self, encoded: Encoded) -> torch.Tensor:
+        """Compute ``logprobs`` of tokenised prompts, without a soft prompt; nothing is cached."""
+        with self.at_work():
+            forward = self._forward(encoded, 0)
+            logs = forward.logprobs(None)
+        self.tokens += forward.tokens(0) * (PASSES if logs.requires_grad else 1)
+        return logs
+
     def weigh(self, encoded: Encoded, layout: Layout) -> Answers:
         """Compute option probabilities of tokenised prompts, without a soft prompt; nothing is cached.
 
         Raises:
             RunError: the model gives NaN or no probability at all.
         """
-        with torch.no_grad(), self.at_work():
-            forward = self._forward(encoded, 0)
-            logs = forward.logprobs(None).cpu().double().numpy()
-        self.tokens += forward.tokens(0)
+        with torch.no_grad():
+            logs = self.logprobs_of(encoded).cpu().double().numpy()
         return _as_answers(layout, logs)
 
     def _answer_closed(self, prompts: Prompts, closed: np.ndarray, soft: np.ndarray | None, preamble: str) -> Answers:

@@ -23,11 +23,11 @@ from ...harness.models.aligned import AlignedModel
 from ...harness.models.base import PASSES
 from ...tasks.countries import country
 from ...tasks.schema import Order
-from ..preferences import in_batches, preference_pairs
+from ..preferences import preference_pairs
 from ..texts import sentence
 from . import adapter
 from .examples import Examples, Labels, Preferences, Presentation, SoftLabels
-from .training import last_whole, micro_batch, progress, seeded
+from .training import last_whole, progress, seeded
 
 if TYPE_CHECKING:
     from ...harness.models.local import LanguageModel
@@ -106,7 +106,7 @@ class Tuned(Aligner):
             raise UsageError("`adapter`: this aligner trains an adapter of its own; run it without `adapter`.")
         folder, steps = Path(checkpoint.folder) / FOLDER, budget.total // self._step
         preamble, examples = self.preamble(objective), self.examples(model, self._shown(objective, rng))
-        drawn = in_batches(len(examples), steps * self.settings.batch, rng).tolist()
+        drawn = examples.draw(steps, self.settings.batch, rng)
         state = checkpoint.load()
         if state is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -114,12 +114,12 @@ class Tuned(Aligner):
             return AlignedModel(model, preamble=preamble, lora=folder / LORA)
         with model.at_work(), seeded(int(rng.integers(1 << 31))):
             tuned = adapter.attached(model.fresh(), self.settings)
-            longest = max(map(examples.length, drawn))
-            common = self._arguments(folder / CHECKPOINTS, longest, steps, model.model.device.type)
+            size = examples.in_one_pass(drawn, self.settings.batch)
+            common = self._arguments(folder / CHECKPOINTS, size, steps, model.model.device.type)
             tokenizer = copy.deepcopy(model.tokenizer)
             trainer = examples.trainer(drawn, common, model=tuned, processing_class=tokenizer)
-            tokens = [examples.tokens(example) for example in drawn]
-            meter = _Meter(budget, checkpoint, tokens, self.settings.batch, self._step)
+            tokens = [examples.tokens(drawn[start : start + size]) for start in range(0, len(drawn), size)]
+            meter = _Meter(budget, checkpoint, tokens, self.settings.batch // size, self._step)
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(meter.callback())
             trainer.add_callback(progress(checkpoint.progress))
@@ -136,12 +136,11 @@ class Tuned(Aligner):
         several = [each for one in drawn or [objective] for each in self.countries(one)]
         return [Presentation(each, self.preamble(each)) for each in several]
 
-    def _arguments(self, folder: Path, longest: int, steps: int, device: str) -> dict[str, Any]:
-        micro = micro_batch(self.settings.batch, longest)
+    def _arguments(self, folder: Path, in_one_pass: int, steps: int, device: str) -> dict[str, Any]:
         return {
             "output_dir": str(folder),
-            "per_device_train_batch_size": micro,
-            "gradient_accumulation_steps": self.settings.batch // micro,
+            "per_device_train_batch_size": in_one_pass,
+            "gradient_accumulation_steps": self.settings.batch // in_one_pass,
             "max_steps": steps,
             "learning_rate": self.settings.rate,
             "train_sampling_strategy": "sequential",  # rows are drawn already
@@ -263,10 +262,10 @@ class PreferenceTuning(Tuned):
 class _Meter:
     """Charges every step of a trainer to the budget, and saves the budget with each of the trainer's checkpoints."""
 
-    def __init__(self, budget: Budget, checkpoint: Checkpoint, tokens: list[int], batch: int, step: int) -> None:
-        """Set up a meter; ``tokens`` are those of each row, ``step`` the item forwards of a step of ``batch`` rows."""
+    def __init__(self, budget: Budget, checkpoint: Checkpoint, tokens: list[int], passes: int, step: int) -> None:
+        """Set up a meter; ``tokens`` are those of each pass, ``step`` the item forwards of a step of ``passes``."""
         self.budget, self.checkpoint, self.step = budget, checkpoint, step
-        self.tokens = np.concatenate([[0], np.cumsum(tokens)[batch - 1 :: batch]])  # after each step
+        self.tokens = np.concatenate([[0], np.cumsum(tokens)[passes - 1 :: passes]])  # after each step
         self.done, self.started = 0, time.perf_counter()
 
     def record(self, steps: int) -> None:

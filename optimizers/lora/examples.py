@@ -16,13 +16,15 @@ import numpy as np
 from ...harness.alignment.objective import Objective
 from ...harness.engine.tokenize import Encoded
 from ...harness.models.base import PASSES
-from ..preferences import Pair
+from ..preferences import Pair, in_batches
+from .training import MICRO_TOKENS, micro_batch
 
 if TYPE_CHECKING:
-    from ...harness.engine.padded import PlainForward
     from ...harness.models.local import LanguageModel
     from ...tasks.metrics.target_distributions import TargetDistributions
     from ...tasks.prompts import Prompts
+
+TOGETHER = 8  # prompts of one presentation in a step: they share most of their text
 
 
 class Presentation(NamedTuple):
@@ -39,13 +41,17 @@ class Examples(ABC):
     def __len__(self) -> int:
         """Return the number of examples."""
 
-    @abstractmethod
-    def length(self, example: int) -> int:
-        """Return the tokens of the longest text of an example."""
+    def draw(self, steps: int, batch: int, rng: np.random.Generator) -> list[int]:
+        """Draw the examples of ``steps`` steps: every example once in random order, then again in another."""
+        return in_batches(len(self), steps * batch, rng).tolist()
 
     @abstractmethod
-    def tokens(self, example: int) -> int:
-        """Return the tokens read for an example in one step, forward and backward."""
+    def in_one_pass(self, drawn: Sequence[int], batch: int) -> int:
+        """Return how many of the examples drawn are read in one pass, a divisor of ``batch``."""
+
+    @abstractmethod
+    def tokens(self, examples: Sequence[int]) -> int:
+        """Return the tokens read for the examples of one pass, forward and backward."""
 
     @abstractmethod
     def trainer(self, drawn: Sequence[int], common: dict[str, Any], **given: Any) -> Any:
@@ -66,19 +72,18 @@ class _Paired(Examples):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def length(self, example: int) -> int:
-        """Return the tokens of the prompt with the longer option."""
-        pair = self.pairs[example]
-        return len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
+    def in_one_pass(self, drawn: Sequence[int], batch: int) -> int:
+        """Return as many as ``MICRO_TOKENS`` permit."""
+        pairs = [self.pairs[number] for number in drawn]
+        return micro_batch(batch, max(len(one.prompt) + max(len(one.chosen), len(one.rejected)) for one in pairs))
 
 
 class Labels(_Paired):
     """The nearest option; the loss is the cross-entropy of its tokens."""
 
-    def tokens(self, example: int) -> int:
-        """Return the tokens of prompt and option, three times."""
-        pair = self.pairs[example]
-        return PASSES * (len(pair.prompt) + len(pair.chosen))
+    def tokens(self, examples: Sequence[int]) -> int:
+        """Return the tokens of prompts and options, three times."""
+        return PASSES * sum(len(one.prompt) + len(one.chosen) for one in (self.pairs[number] for number in examples))
 
     def trainer(self, drawn: Sequence[int], common: dict[str, Any], **given: Any) -> Any:
         """Return trl's ``SFTTrainer``."""
@@ -98,10 +103,10 @@ class Preferences(_Paired):
 
     beta: float
 
-    def tokens(self, example: int) -> int:
+    def tokens(self, examples: Sequence[int]) -> int:
         """Return the tokens of both texts, each read four times."""
-        pair = self.pairs[example]
-        return (PASSES + 1) * (2 * len(pair.prompt) + len(pair.chosen) + len(pair.rejected))
+        pairs = [self.pairs[number] for number in examples]
+        return (PASSES + 1) * sum(2 * len(one.prompt) + len(one.chosen) + len(one.rejected) for one in pairs)
 
     def trainer(self, drawn: Sequence[int], common: dict[str, Any], **given: Any) -> Any:
         """Return trl's ``DPOTrainer``; the model as it was is the one without the adapter."""
@@ -125,6 +130,7 @@ class SoftLabels(Examples):
 
     The loss is the divergence of the option probabilities that answers hold (``TargetDistributions.divergence``), which
     has the gradient of the cross-entropy of soft labels. Questions that were not asked in the country are left out.
+    Prompts of one presentation are drawn together, up to ``TOGETHER``: a packed pass reads what they share once.
 
     Args:
         model: tokenises and reads the prompts.
@@ -139,34 +145,41 @@ class SoftLabels(Examples):
     def __len__(self) -> int:
         return len(self._places)
 
-    def length(self, example: int) -> int:
-        """Return the tokens of the prompt with its longest option."""
-        at, row = self._places[example]
-        return self._parts[at].encoded([row]).longest
+    def draw(self, steps: int, batch: int, rng: np.random.Generator) -> list[int]:
+        """Draw every presentation equally often, and as many of its prompts together as a step has room for."""
+        size = _together(batch)
+        parts = in_batches(len(self._parts), steps * batch // size, rng)
+        first = np.cumsum([0, *(len(part.prompts) for part in self._parts)])
+        groups = np.empty((len(parts), size), dtype=int)
+        for at in np.unique(parts):
+            of_part = parts == at
+            rows = in_batches(len(self._parts[at].prompts), size * int(of_part.sum()), rng)
+            groups[of_part] = first[at] + rows.reshape(-1, size)
+        return groups.ravel().tolist()
 
-    def tokens(self, example: int) -> int:
-        """Return the tokens of the prompt and of options of several tokens, three times."""
-        at, row = self._places[example]
-        return PASSES * self._forward(self.model.model, self._parts[at], [row]).tokens(0)
+    def in_one_pass(self, drawn: Sequence[int], batch: int) -> int:
+        """Return as many of one presentation as ``MICRO_TOKENS`` permit in every pass, or 1."""
+        for size in reversed(_divisors(_together(batch))):
+            passes = (drawn[start : start + size] for start in range(0, len(drawn), size))
+            if all(self.tokens(one) <= PASSES * MICRO_TOKENS for one in passes):
+                return size
+        return 1
 
-    def loss(self, tuned: Any, examples: Sequence[int]) -> Any:
-        """Compute the mean divergence, a scalar with its graph, of a model in training."""
+    def tokens(self, examples: Sequence[int]) -> int:
+        """Return the tokens of the packed passes, three times."""
+        return PASSES * sum(self.model.cost_of(part.encoded(rows)) for part, rows in self._by_part(examples))
+
+    def loss(self, learner: LanguageModel, examples: Sequence[int]) -> Any:
+        """Compute the mean divergence of the examples, a scalar with its graph."""
+        parts = self._by_part(examples)
+        return sum(_divergence(learner, part, rows) for part, rows in parts) / len(examples)
+
+    def _by_part(self, examples: Sequence[int]) -> list[tuple[_Distributed, list[int]]]:
         rows: dict[int, list[int]] = {}
         for example in examples:
             at, row = self._places[example]
             rows.setdefault(at, []).append(row)
-        return sum(self._divergence(tuned, self._parts[at], of_part) for at, of_part in rows.items()) / len(examples)
-
-    def _divergence(self, tuned: Any, part: _Distributed, rows: list[int]) -> Any:
-        """Compute the sum of the divergences of some prompts of a part."""
-        taken = np.array(rows)
-        logs = part.prompts.take(taken).read_logs(self._forward(tuned, part, rows).logprobs(None))
-        return part.target.take(taken).divergence(logs.softmax(-1).double()).sum()
-
-    def _forward(self, model: Any, part: _Distributed, rows: Sequence[int]) -> PlainForward:
-        from ...harness.engine.padded import PlainForward
-
-        return PlainForward(model, part.encoded(rows), alone=self.model.steady is not None)
+        return [(self._parts[at], of_part) for at, of_part in rows.items()]
 
     def trainer(self, drawn: Sequence[int], common: dict[str, Any], **given: Any) -> Any:
         """Return trl's ``SFTTrainer`` with this loss."""
@@ -174,7 +187,7 @@ class SoftLabels(Examples):
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
-        examples = self
+        examples, learner = self, self.model.learner(given["model"])
 
         class SoftLabelTrainer(SFTTrainer):
             """A trainer whose rows are the numbers of examples."""
@@ -185,7 +198,7 @@ class SoftLabels(Examples):
             def compute_loss(
                 self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
             ) -> Any:
-                return examples.loss(model, inputs["example"].tolist())
+                return examples.loss(learner, inputs["example"].tolist())
 
         return SoftLabelTrainer(
             args=SFTConfig(remove_unused_columns=False, **common),
@@ -213,3 +226,18 @@ class _Distributed:
         """Return the tokens of some prompts."""
         whole = self.tokenised
         return Encoded([whole.contexts[row] for row in rows], [whole.options[row] for row in rows])
+
+
+def _divergence(learner: LanguageModel, part: _Distributed, rows: list[int]) -> Any:
+    """Compute the sum of the divergences of some prompts of a part."""
+    taken = np.array(rows)
+    logs = part.prompts.take(taken).read_logs(learner.logprobs_of(part.encoded(rows)))
+    return part.target.take(taken).divergence(logs.softmax(-1).double()).sum()
+
+
+def _together(batch: int) -> int:
+    return max(size for size in _divisors(batch) if size <= TOGETHER)
+
+
+def _divisors(number: int) -> list[int]:
+    return [one for one in range(1, number + 1) if number % one == 0]

@@ -11,13 +11,14 @@ from culteval.errors import UsageError
 from culteval.harness.alignment.budget import Budget
 from culteval.harness.alignment.joint_objective import JointObjective
 from culteval.harness.cli.main import cli
+from culteval.harness.engine.padded import PlainForward
 from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.registry import find
 from culteval.harness.runs.config import aligner_settings
 from culteval.harness.submissions.manifest import Manifest
 from culteval.leaderboards.submission_page import command
+from culteval.optimizers.lora.adapter import attached
 from culteval.optimizers.lora.examples import Presentation, SoftLabels
-from culteval.optimizers.preferences import in_batches
 from culteval.optimizers.texts import sentence
 from culteval.tasks.countries import country
 from scipy import stats
@@ -96,22 +97,26 @@ def test_the_first_loss_of_soft_labels_is_that_of_stock_transformers(shape, task
     _, checkpoint = align("sft", model, objective, tmp_path, 4 * BATCH * FORWARDS, flags)
     asked = objective.prompts.take(objective.distributions.known)
     encoded, layout, table = model.tokenised(asked), asked.layout, people(code)
-    theirs, losses, tokens = AutoModelForCausalLM.from_pretrained(tiny(shape)).eval(), [], 0
-    for row in in_batches(len(asked), 4 * BATCH, np.random.default_rng(3)):
+    theirs, losses = AutoModelForCausalLM.from_pretrained(tiny(shape)).eval(), []
+    examples = SoftLabels(model, [Presentation(objective)])
+    drawn = examples.draw(1, 4 * BATCH, np.random.default_rng(3))
+    size, read = examples.in_one_pass(drawn, 4 * BATCH), set()
+    assert len(drawn) == 4 * BATCH and len(set(drawn)) == len(drawn) and size in (2, 4, 8)
+    for at, row in enumerate(drawn):
         context, logs = encoded.contexts[row], []
         for option in encoded.options[row]:
             with torch.no_grad():
                 predicted = theirs(torch.tensor([context + option])).logits[0].log_softmax(-1)
-            logs.append(sum(float(predicted[len(context) - 1 + at, token]) for at, token in enumerate(option)))
-            tokens += len(context) + len(option) - 1 if len(option) > 1 else 0
-        tokens += len(context)
+            logs.append(sum(float(predicted[len(context) - 1 + place, token]) for place, token in enumerate(option)))
+            whole = context + option[:-1]
+            read |= {(at // size, *whole[:end]) for end in range(1, len(whole) + 1)}  # a pass reads a beginning once
         question, merged = layout.items[layout.item[row]], {}
         for one, log in zip(layout.options[row], logs, strict=True):
             counts = {1: 2, 5: 4}.get(one, one) if code == "US" and question in ("Q33", "Q34", "Q35") else one
             merged[counts] = merged.get(counts, 0) + np.exp(log)
         losses.append(stats.entropy([table[question].get(one, 0) for one in merged], list(merged.values())))
     assert checkpoint.best == [pytest.approx(np.mean(losses), rel=1e-4)]
-    assert checkpoint.budget.tokens == FORWARDS * tokens
+    assert checkpoint.budget.tokens == FORWARDS * len(read)
     widths = {len(option) for row in encoded.options for option in row}
     assert widths == ({1, 2} if task == "wvs_themes" else {1})
 
@@ -124,7 +129,7 @@ def test_soft_labels_are_read_as_answers_are(tasks, load):
     examples, rows = SoftLabels(model, [Presentation(objective)]), np.array([3, 50, len(objective.prompts) - 1, 3])
     apart = objective.distributions.divergence(model.answer(objective.prompts).probs)[0]
     assert len(examples) == len(objective.prompts) and apart[rows].min() > 0
-    assert float(examples.loss(model.model, rows.tolist())) == pytest.approx(apart[rows].mean(), rel=1e-4)
+    assert float(examples.loss(model, rows.tolist())) == pytest.approx(apart[rows].mean(), rel=1e-4)
 
 
 def test_soft_labels_of_random_paraphrases_are_those_of_each(load, tmp_path):
@@ -136,8 +141,46 @@ def test_soft_labels_of_random_paraphrases_are_those_of_each(load, tmp_path):
     examples, count = SoftLabels(model, [*map(Presentation, drawn)]), len(drawn[0].prompts)
     apart = [each.distributions.divergence(model.answer(each.prompts).probs)[0] for each in drawn]
     wanted = (apart[0][[2, 7]].sum() + apart[1][[0, 2]].sum()) / 4
-    assert float(examples.loss(model.model, [2, count, 7, count + 2])) == pytest.approx(wanted, rel=1e-4)
-    assert examples.length(count) == SoftLabels(model, [Presentation(drawn[1])]).length(0)
+    assert float(examples.loss(model, [2, count, 7, count + 2])) == pytest.approx(wanted, rel=1e-4)
+    steps = np.array(examples.draw(40, 16, np.random.default_rng(0))).reshape(-1, 8)
+    of_second = steps >= count
+    assert (of_second.all(1) | ~of_second.any(1)).all()  # a group is of one presentation
+    assert of_second.all(1).sum() == 40 and len(np.unique(steps)) == 2 * count
+    assert steps.tolist() != np.array(examples.draw(40, 16, np.random.default_rng(1))).reshape(-1, 8).tolist()
+
+
+def test_the_gradient_of_a_packed_pass_is_that_of_each_prompt_alone(load, shape="llama"):
+    """LoRA's weights, with their second matrix away from zero, beside plain passes of the unpacked model."""
+    model, objective = load(shape, True), objective_of("wvs_themes", "DE")
+    examples = SoftLabels(model, [Presentation(objective)])
+    rows, found = [0, 5, 9, 30], []
+    for packed in (True, False):
+        torch.manual_seed(0)
+        tuned = attached(model.fresh(), find("aligners", "sft").Settings())
+        for name, weight in tuned.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.1)
+        if packed:
+            learner = model.learner(tuned)
+            assert learner.engine is not None
+            examples.loss(learner, rows).backward()
+            assert learner.tokens == examples.tokens(rows)
+        else:
+            examples.loss(OneByOne(tuned), rows).backward()
+        found.append(torch.cat([one.grad.ravel() for one in tuned.parameters() if one.requires_grad]))
+        assert all("lora" in name for name, one in tuned.named_parameters() if one.requires_grad)
+    assert found[0].norm() > 0.01
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-5)
+
+
+class OneByOne:
+    """A learner that reads each prompt in plain passes of its own."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def logprobs_of(self, encoded):
+        return PlainForward(self.model, encoded, alone=True).logprobs(None)
 
 
 def test_paraphrases_are_learned_in_both_orders(load, tmp_path, monkeypatch):

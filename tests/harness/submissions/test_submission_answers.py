@@ -4,7 +4,6 @@ import copy
 import json
 import os
 import random
-import signal
 
 import pytest
 from culteval.errors import InputError, UsageError
