@@ -1,5 +1,7 @@
 """Courses of CLCA on a tiny model: a writer that says what it is told, scenes, and dialogues."""
 
+from contextlib import nullcontext
+
 import numpy as np
 from culteval.harness.registry import spec_of
 from culteval.optimizers.clca.culture import in_words
@@ -16,10 +18,13 @@ CULTURE = in_words(scores_of(spec_of("vsm13"), "extended"), "US")
 class Script:
     """A writer that says what a function makes of a chat; it remembers what it was shown."""
 
-    name, tokens = "script", 0
+    name, tokens, batch = "script", 0, 40
 
     def __init__(self, say):
         self.say, self.shown = say, []
+
+    def remembering(self):
+        return nullcontext()
 
     def write(self, chats, style, seed, begun=()):
         self.shown += [list(chat) for chat in chats]

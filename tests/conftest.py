@@ -161,8 +161,13 @@ def tiny_cache(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFacto
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests, which use the real model, run last, and of them the longest first: a set-up from nothing."""
-    items.sort(key=lambda item: (item.get_closest_marker("slow") is not None, "test_readme" not in item.nodeid))
+    """Slow tests, which use the real model, run last, and of them those of a set-up from nothing first and together."""
+
+    def place(item: pytest.Item) -> tuple[bool, bool]:
+        shared = "first_command" in getattr(item, "fixturenames", ())
+        return item.get_closest_marker("slow") is not None, not shared
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,12 @@ aligned at their ends, so that a step reads keys and values in place, where tran
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from .conversations import ConversationMemory
 from .packed import Engine
 from .prefix_tree import PrefixTree, build_trees
 from .tokenize import Encoded
@@ -19,36 +21,74 @@ from .tree_attention import Heads, TreeAttention
 NUCLEUS = 256  # most probable tokens that are searched for a nucleus first
 
 
+class Sampling(NamedTuple):
+    """How continuations are drawn: at most ``most`` tokens, without the end token.
+
+    ``top_p`` is the mass of the nucleus that tokens are drawn from (Holtzman et al. 2020); 0 takes the most probable
+    token. ``ends`` are the end tokens. Greedy decoding ignores ``seed``.
+    """
+
+    most: int
+    top_p: float = 0
+    ends: Collection[int] = ()
+    seed: int = 0
+
+
+class Row(NamedTuple):
+    """Token ids to continue; ``forced`` are the continuation's given first tokens, which are not returned.
+
+    ``marks`` are the lengths of the beginnings that a memory remembers.
+    """
+
+    ids: list[int]
+    marks: tuple[int, ...] = ()
+    forced: tuple[int, ...] = ()
+
+
 def generate(
-    engine: Engine, rows: Sequence[Sequence[int]], most: int, top_p: float, ends: Collection[int], seed: int
+    engine: Engine, rows: Sequence[Row], sampling: Sampling, memory: ConversationMemory | None = None
 ) -> list[list[int]]:
-    """Generate the continuation of each row of token ids: at most ``most`` tokens, without the end token.
+    """Generate the continuation of each row.
 
     Args:
         engine: an engine with a ``decoder``.
-        rows: token ids of the prompts; rows with a common prefix must be adjacent.
-        ends: end tokens.
-        top_p: mass of the nucleus that tokens are drawn from (Holtzman et al. 2020); 0 takes the most probable token.
-        seed: seed of the draws; greedy decoding ignores it.
+        rows: those with a common prefix must be adjacent.
+        memory: reads the rows, if given; otherwise all are read together.
     """
-    device, rng = engine.model.device, np.random.default_rng(seed)
-    lengths = torch.tensor([len(row) for row in rows], device=device)
+    device, rng = engine.model.device, np.random.default_rng(sampling.seed)
+    lengths = torch.tensor([len(row.ids) for row in rows], device=device)
     first = torch.zeros(1, dtype=torch.int64, device=device)
     generated: list[list[int]] = [[] for _ in rows]
     ended = np.zeros(len(rows), dtype=bool)
+    most = sampling.most + max(len(row.forced) for row in rows)
     with torch.no_grad():
         cache = _KVCache(engine, lengths, most)
-        hidden = _read(engine, rows, cache)
+        hidden = _read(engine, [row.ids for row in rows], cache) if memory is None else _recall(memory, rows, cache)
         for step in range(most):
-            tokens = _draw(engine.log_softmax(hidden), top_p, rng)
-            ended |= np.isin(tokens, list(ends))
-            for row in np.flatnonzero(~ended).tolist():
-                generated[row].append(int(tokens[row]))
-            if ended.all() or step + 1 == most:
+            tokens = _draw(engine.log_softmax(hidden), sampling.top_p, rng)
+            for at in np.flatnonzero(~ended).tolist():
+                if step < len(rows[at].forced):
+                    tokens[at] = rows[at].forced[step]
+                elif tokens[at] in sampling.ends:
+                    ended[at] = True
+                else:
+                    generated[at].append(int(tokens[at]))
+                    ended[at] = len(generated[at]) == sampling.most
+            if ended.all():
                 break
             embeds = engine.embed(torch.from_numpy(tokens).to(device))[:, None]
             hidden = engine.fused(embeds, (lengths + step)[:, None], cache, first)[:, 0]
     return generated
+
+
+def _recall(memory: ConversationMemory, rows: Sequence[Row], cache: _KVCache) -> torch.Tensor:
+    """Compute last hidden states (rows, dim) and write keys and values to ``cache``, by a memory."""
+    states = []
+    for at, row in enumerate(rows):
+        layers, hidden = memory.read(row.ids, row.marks)
+        cache.fill(at, layers, torch.arange(len(row.ids), device=hidden.device))
+        states.append(hidden)
+    return torch.stack(states)
 
 
 def _read(engine: Engine, rows: Sequence[Sequence[int]], cache: _KVCache) -> torch.Tensor:

@@ -159,14 +159,22 @@ class Pipeline:
         else:
             playing = begin(read_rows(self.folder / "scenarios.jsonl", Scenario), settings.repeats)
         style, seeds = Style(settings.words, settings.top_p), round_seeds(self.seed)
-        # Every unfinished dialogue has had one turn per round, so that rounds need not be counted separately.
-        while going := [each for each in playing if not each.ended]:
-            number = len(going[0].turns)
-            self.tell("simulating", number, settings.turns)
-            drawn = settings.actions == "drawn"
-            playing = play_round(playing, self.culture, writer, style, settings.turns, seeds(number), drawn)
-            write_rows(path, playing)
-        self.tell("simulating", settings.turns, settings.turns)
+        # Some dialogues are played to their end before the next ones begin, so that the writer remembers few. Each of
+        # them has had one turn per round, so that rounds need not be counted separately.
+        size, drawn = writer.batch, settings.actions == "drawn"
+        rounds = settings.turns * -(-len(playing) // size)
+        for start in range(0, len(playing), size):
+            group, before = slice(start, start + size), start // size * settings.turns
+            with writer.remembering():
+                while going := [each for each in playing[group] if not each.ended]:
+                    number = before + len(going[0].turns)
+                    self.tell("simulating", number, rounds)
+                    played = play_round(
+                        playing[group], self.culture, writer, style, settings.turns, seeds(number), drawn
+                    )
+                    playing[group] = played
+                    write_rows(path, playing)
+        self.tell("simulating", rounds, rounds)
         return playing
 
     def _filter(self) -> int:

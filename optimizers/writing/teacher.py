@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,11 @@ class ApiWriter:
     """A model behind an endpoint; all chats of a call are sent concurrently, and each reply is saved on arrival."""
 
     def __init__(self, model: ApiModel) -> None:
-        self.model, self.name, self.tokens = model, model.info.name, 0
+        self.model, self.name, self.tokens, self.batch = model, model.info.name, 0, sys.maxsize
+
+    def remembering(self) -> AbstractContextManager[None]:
+        """Remember nothing: an endpoint receives whole chats."""
+        return nullcontext()
 
     def write(
         self, chats: Sequence[Sequence[Message]], style: Style, seed: int, begun: Sequence[str] = ()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ...harness.engine.chat import Message
 
 if TYPE_CHECKING:
+    from ...harness.engine.conversations import ConversationMemory
+    from ...harness.engine.generate import Row
     from ...harness.models.local import LanguageModel
 
 
@@ -22,12 +25,20 @@ class Style(NamedTuple):
 class Writer(Protocol):
     """The interface of a writer of chats; ``name`` identifies it, ``tokens`` counts the tokens written so far.
 
-    ``model`` is the model that writes, whose own ``tokens`` are those read and written.
+    ``batch`` is the number of chats that are best written together. ``model`` is the model that writes, whose own
+    ``tokens`` are those read and written.
     """
 
     model: Any
     name: str
     tokens: int
+    batch: int
+
+    def remembering(self) -> AbstractContextManager[None]:
+        """Return a context in which the beginnings of chats are remembered, so that a further turn costs less.
+
+        It changes no text of a chat that is continued again after an interruption.
+        """
 
     def write(
         self, chats: Sequence[Sequence[Message]], style: Style, seed: int, begun: Sequence[str] = ()
@@ -44,6 +55,18 @@ class LocalWriter:
 
     def __init__(self, model: LanguageModel, batch: int = 40) -> None:
         self.model, self.batch, self.name, self.tokens = model, batch, model.info.name, 0
+        self._memory: ConversationMemory | None = None
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Remember what is read of chats, for models whose layers the engine supports."""
+        from ...harness.engine.conversations import ConversationMemory
+
+        self._memory = ConversationMemory(self.model.engine) if self.model.remembers else None
+        try:
+            yield
+        finally:
+            self._memory = None
 
     def write(
         self, chats: Sequence[Sequence[Message]], style: Style, seed: int, begun: Sequence[str] = ()
@@ -62,27 +85,38 @@ class LocalWriter:
                 texts[row] = f"{begun[row]} {text}" if begun[row] else text
         return texts
 
-    def _encode(self, chat: Sequence[Message], most: int, start: str = "") -> list[int]:
+    def _encode(self, chat: Sequence[Message], most: int, start: str = "") -> Row:
+        from ...harness.engine.generate import Row
+
         kept = list(chat)
         opened = self.model.tokenizer(start, add_special_tokens=False)["input_ids"] if start else []
-        while True:
-            ids = self.model.chat.chat_ids(kept) + opened
-            context = self.model.context_length or 1 << 30
-            if len(ids) + most <= context or len(kept) <= 2:
-                return ids[-(context - most) :]
+        context = self.model.context_length or 1 << 30
+        while (too_long := len(ids := self.model.chat.chat_ids(kept)) + len(opened) + most > context) and len(kept) > 2:
             del kept[1:3]
+        if self._memory is None or too_long:
+            return Row((ids + opened)[-(context - most) :])
+        return Row(ids, self._marks(kept, ids), tuple(opened))
 
-    def _batch(self, rows: Sequence[Sequence[int]], style: Style, seed: int) -> list[str]:
-        from ...harness.engine.generate import generate
+    def _marks(self, chat: Sequence[Message], ids: list[int]) -> tuple[int, ...]:
+        """Return the lengths of the beginnings of ``ids`` that end with one of the user's messages."""
+        ends = [at for at, message in enumerate(chat, start=1) if message["role"] == "user"]
+        beginnings = [self.model.chat.chat_ids(chat[:end]) for end in ends]
+        return tuple(len(one) for one in beginnings if ids[: len(one)] == one)
 
-        engine, tokenizer = self.model.engine, self.model.tokenizer
+    def _batch(self, rows: Sequence[Row], style: Style, seed: int) -> list[str]:
+        from ...harness.engine.generate import Sampling, generate
+
+        engine, tokenizer, memory = self.model.engine, self.model.tokenizer, self._memory
+        read = memory.tokens if memory else 0
         with self.model.at_work():
             if engine is not None and engine.decoder is not None:
-                new = generate(engine, rows, style.most, style.top_p, self.model.ends, seed)
+                sampling = Sampling(style.most, style.top_p, self.model.ends, seed)
+                new = generate(engine, rows, sampling, memory)
             else:
-                new = self._by_transformers(rows, style, seed)
+                new = self._by_transformers([row.ids for row in rows], style, seed)
         self.tokens += sum(map(len, new))
-        self.model.tokens += sum(map(len, [*rows, *new]))
+        self.model.tokens += memory.tokens - read if memory else sum(len(row.ids) for row in rows)
+        self.model.tokens += sum(map(len, new))
         return [tokenizer.decode(row, skip_special_tokens=True).strip() for row in new]
 
     def _by_transformers(self, rows: Sequence[Sequence[int]], style: Style, seed: int) -> list[list[int]]:

@@ -3,16 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from culteval.harness.engine.generate import _draw, generate
+from culteval.harness.engine import conversations
+from culteval.harness.engine.conversations import ConversationMemory
+from culteval.harness.engine.generate import Row, Sampling, _draw, generate
 
-ROWS = [[5, 6, 7, 8, 9], [5, 6, 7, 30], [5, 6, 7, 30, 31, 32], [400], list(range(100, 140)), [5, 6, 7, 8, 9]]
+IDS = [[5, 6, 7, 8, 9], [5, 6, 7, 30], [5, 6, 7, 30, 31, 32], [400], list(range(100, 140)), [5, 6, 7, 8, 9]]
+ROWS = [*map(Row, IDS)]
 
 
 @pytest.mark.parametrize("shape", ["llama", "qwen2", "qwen3"])
 def test_greedy_text_is_that_of_transformers_row_by_row(load, shape):
     model = load(shape)
-    found = generate(model.engine, ROWS, 7, 0, (), 0)
-    for row, mine in zip(ROWS, found, strict=True):
+    found = generate(model.engine, ROWS, Sampling(7))
+    for row, mine in zip(IDS, found, strict=True):
         ids = torch.tensor([row])
         expected = model.model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=7, min_new_tokens=7, do_sample=False
@@ -20,10 +23,43 @@ def test_greedy_text_is_that_of_transformers_row_by_row(load, shape):
         assert mine == expected[0, len(row) :].tolist()
 
 
+@pytest.mark.parametrize("shape", ["llama", "qwen2", "qwen3"])
+def test_given_first_tokens_and_a_memory_change_no_text(load, shape):
+    """A text goes on from forced tokens as from the same tokens in the row, whether rows are read together or not."""
+    model = load(shape)
+    memory, sampling = ConversationMemory(model.engine), Sampling(5)
+    whole = generate(model.engine, [Row(ids + [17] * (at % 3)) for at, ids in enumerate(IDS)], sampling)
+    forced = [Row(ids, (3, 30), (17,) * (at % 3)) for at, ids in enumerate(IDS)]
+    assert generate(model.engine, forced, sampling) == whole
+    assert generate(model.engine, forced, sampling, memory) == whole
+    assert memory.tokens == 3 + 2 + 1 + 3 + 1 + 40  # the beginning 5, 6, 7 and the repeated row once
+    assert generate(model.engine, forced, sampling, memory) == whole and memory.tokens == 50
+
+
+@pytest.mark.parametrize("most", [1 << 30, 9000, 0])
+def test_what_is_remembered_is_to_the_last_bit_what_is_read_again(load, monkeypatch, most):
+    """Three turns of two conversations, in one memory and each in a new one; also where a memory has no more room."""
+    monkeypatch.setattr(conversations, "MOST_REMEMBERED", most)
+    model, rng = load("qwen2"), np.random.default_rng(0)
+    ids, marks = [rng.integers(5, 600, 70).tolist() for _ in range(2)], (20, 33, 60)
+    memory, read = ConversationMemory(model.engine), []
+    with torch.no_grad():
+        for turn, mark in enumerate(marks, start=1):
+            for one in ids:
+                new = ConversationMemory(model.engine)
+                kept, again = (each.read(one[:mark], marks[:turn]) for each in (memory, new))
+                read.append(new.tokens)
+                assert all(torch.equal(a, b) for a, b in zip(kept[0], again[0], strict=True))
+                assert torch.equal(kept[1], again[1])
+    assert read == [20, 20, 33, 33, 60, 60]
+    assert memory.tokens == {1 << 30: 120, 0: 226}.get(most, memory.tokens) and 120 <= memory.tokens <= 226
+    assert most != 9000 or 120 < memory.tokens < 226
+
+
 def test_a_text_ends_before_the_first_of_its_ends(load):
     model = load()
-    whole = generate(model.engine, ROWS, 7, 0, (), 0)
-    cut = generate(model.engine, ROWS, 7, 0, (whole[0][2], whole[3][0]), 0)
+    whole = generate(model.engine, ROWS, Sampling(7))
+    cut = generate(model.engine, ROWS, Sampling(7, ends=(whole[0][2], whole[3][0])))
     assert cut[0] == cut[5] == whole[0][: whole[0].index(whole[0][2])] and cut[3] == []
     for mine, all_of_it in zip(cut, whole, strict=True):
         assert mine == all_of_it[: len(mine)]
@@ -31,10 +67,10 @@ def test_a_text_ends_before_the_first_of_its_ends(load):
 
 def test_the_same_seed_draws_the_same_text(load):
     model = load()
-    one, same, other = (generate(model.engine, ROWS, 7, 0.9, (), seed) for seed in (1, 1, 2))
+    one, same, other = (generate(model.engine, ROWS, Sampling(7, 0.9, seed=seed)) for seed in (1, 1, 2))
     assert one == same != other
-    narrow = generate(model.engine, ROWS, 7, 1e-9, (), 3)
-    assert narrow == generate(model.engine, ROWS, 7, 0, (), 0)
+    narrow = generate(model.engine, ROWS, Sampling(7, 1e-9, seed=3))
+    assert narrow == generate(model.engine, ROWS, Sampling(7))
 
 
 @pytest.mark.parametrize("size", [6, 600])

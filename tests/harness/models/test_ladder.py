@@ -14,7 +14,7 @@ from culteval.harness.models import converted
 from culteval.harness.models.embedded import EMBEDDED, fetch, folder_of
 from culteval.harness.models.load import default_dtype
 
-from .test_real_model import WATCH
+from ...first_command import WATCH
 
 pytestmark = pytest.mark.slow
 

@@ -1,6 +1,7 @@
 """Stages of CLCA: their artefacts, that stopped ones go on where they were, and what they tell."""
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -102,6 +103,37 @@ def test_stopped_in_any_stage_it_ends_the_same(load, tmp_path, monkeypatch):
         assert weights(folder) == weights(tmp_path / "whole"), after
 
 
+def test_dialogues_are_the_same_with_and_without_memory_and_after_a_kill_within_a_group(load, tmp_path):
+    """Eight dialogues in groups of three, by a model that reads what is new, or every chat as a whole."""
+    from dataclasses import replace
+
+    def simulated(name, memory=True, stop=None, top_p=0.9):
+        model = load("llama", True)
+        writer = LocalWriter(model, batch=3)
+        if not memory:
+            writer.remembering = nullcontext
+        one = course(tmp_path / name, load, writer=writer, actions="drawn", top_p=top_p)
+        heard = []
+
+        def tell(stage, done, rounds):
+            heard.append((done, rounds))
+            if len(heard) == stop:
+                raise KeyboardInterrupt
+
+        one.run("scenarios")
+        replace(one, tell=tell).run("simulate")
+        return (tmp_path / name / "dialogues.jsonl").read_bytes(), heard, model.tokens
+
+    whole, heard, _ = simulated("whole")
+    assert len(whole.splitlines()) == 8 and heard == [(done, 12) for done in range(13)]
+    for stop in (3, 7, 12):
+        with pytest.raises(KeyboardInterrupt):
+            simulated(str(stop), stop=stop)
+        assert simulated(str(stop))[0] == whole
+    greedy, plain = simulated("greedy", top_p=1e-9), simulated("plain", memory=False, top_p=1e-9)  # draws differ
+    assert greedy[0] == plain[0] != whole and greedy[2] < 0.7 * plain[2]
+
+
 def test_killed_after_the_judgement_that_ends_training_it_ends_the_same(load, tmp_path, monkeypatch):
     """The trainer alone would go on from its last checkpoint, though it had stopped early."""
     from culteval.optimizers.clca.training import train as module
@@ -149,7 +181,7 @@ def test_judges_and_intents_tell_how_far_they_are(load, tmp_path):
         stage: [done for name, done, _ in heard if name == stage] for stage in ("simulating", "judging", "intents")
     }
     assert steps["intents"] == [0, 40, 80, 120, 160, 200] and steps["judging"][-1] == 150
-    assert steps["simulating"] == [0, 1, 2, 3, 4]  # a bar is full at the end
+    assert steps["simulating"] == [*range(9)]  # 40 dialogues and 10, of four turns; a bar is full at the end
 
 
 def test_a_stage_done_anew_takes_later_ones_with_it(load, tmp_path):
