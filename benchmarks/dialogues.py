@@ -1,8 +1,9 @@
-"""One round of CLCA's simulation: many dialogues in one batch against one at a time, in tokens per second."""
+"""CLCA's simulation: many dialogues in one batch against one at a time, in tokens per second."""
 
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 
 import numpy as np
 from culteval.harness.models.load import load_model
@@ -13,83 +14,81 @@ from culteval.optimizers.clca.dialogues.simulate import Playing, begin, play_rou
 from culteval.optimizers.clca.settings import CLCASettings
 from culteval.optimizers.writing.writer import LocalWriter, Style
 
-from .common import Row, Settings, alternate, ratio, say
+from .common import Row, Settings, ratio, say
+
+TRIED = 2  # dialogues of the warm-up
 
 
-def measure(settings: Settings, scenarios: int = 20, alone: int = 3, before: int = 3, words: int = 48) -> list[Row]:
-    """Measure two rows per dtype, in wall-clock time and in processor time, which other processes affect less.
+def measure(settings: Settings, scenarios: int = 20, alone: int = 2, turns: int = 8, words: int = 48) -> list[Row]:
+    """Measure three rows per dtype: wall-clock and processor time, which other processes affect less, and re-reading.
 
-    Seconds are per written token; ``ratio`` is one dialogue at a time over all in one batch.
+    Seconds are per written token. ``ratio`` is one dialogue at a time over all in one batch; in the last row, a batch
+    whose chats are read as a whole every turn over one that reads what is new.
 
     With little of ``settings.minutes``, fewer dialogues and rounds are played, at least two dialogues and one round.
 
     Args:
         scenarios: each gives two dialogues.
-        alone: dialogues of a timed round that runs one at a time.
-        before: turns already played in the dialogues.
+        alone: dialogues that are played one at a time.
+        turns: turns of each dialogue.
         words: tokens per turn.
     """
     rows = []
     for dtype in settings.dtypes:
         model = load_model(settings.model, dtype=dtype, device=settings.device, threads=settings.threads, notify=say)
-        rows += _rows(model, dtype, settings, scenarios, alone, before, words)
+        rows += _rows(model, dtype, settings, scenarios, alone, turns, words)
     return rows
 
 
-def _fitting(seconds: float, count: int, left: float, rounds: int, alone: int) -> int:
-    """Return how many dialogues can be played in the time left, where one round of ``count`` took ``seconds``.
+def fitting(seconds: float, count: int, left: float, alone: int) -> int:
+    """Return how many of ``count`` dialogues can be played in the time left, where one of few took ``seconds``.
 
-    Rounds are those of all together; a dialogue alone is taken to be three times as slow, in a warm-up and one timed
-    round.
+    A round plays them together, then once more with chats read as a whole, taken to be twice as slow, and ``alone``
+    one at a time.
     """
-    each = seconds / count
-    return max(2, min(count, int((left - 6 * alone * each) / (rounds * each))))
+    return max(2, min(count, int((left - alone * seconds) / (3 * seconds))))
 
 
 def _rows(
-    model: LanguageModel, dtype: str, settings: Settings, scenarios: int, alone: int, before: int, words: int
+    model: LanguageModel, dtype: str, settings: Settings, scenarios: int, alone: int, turns: int, words: int
 ) -> list[Row]:
     clca, culture = CLCASettings(), culture_of("US")
     begun, allowed = time.perf_counter(), 60 * settings.minutes / len(settings.dtypes)
     playing = begin(adapted("US", scenarios, np.random.default_rng(0)), clca.repeats)
 
-    def play(some: list[Playing], number: int, batch: int) -> tuple[list[Playing], LocalWriter]:
+    def play(some: list[Playing], batch: int, remembering: bool = True) -> int:
         writer = LocalWriter(model, batch)
-        return play_round(some, culture, writer, Style(words, clca.top_p), before + 1, number, True), writer
+        with writer.remembering() if remembering else nullcontext():
+            for number in range(turns):
+                some = play_round(some, culture, writer, Style(words, clca.top_p), turns, number, True)
+        return writer.tokens
 
-    for number in range(before):
-        playing, _ = play(playing, number, 40)
-        if not number:
-            spent = time.perf_counter() - begun
-            playing = playing[: _fitting(spent, len(playing), allowed - spent, before + 1, alone)]
-    going = [each for each in playing if not each.ended]
-    # Time per token, so that works of unequal size are comparable: the model decides where texts end.
-    taken: dict[str, list[tuple[float, float]]] = {"together": [], "alone": []}
-
-    def timed(name: str, parts: list[list[Playing]], batch: int) -> None:
-        start = time.perf_counter(), time.process_time()
-        tokens = sum(play(part, before, batch)[1].tokens for part in parts)
-        taken[name].append(((time.perf_counter() - start[0]) / tokens, (time.process_time() - start[1]) / tokens))
-
+    play(playing[:TRIED], TRIED)
+    each = (time.perf_counter() - begun) / TRIED
+    playing = playing[: fitting(each, len(playing), allowed - (time.perf_counter() - begun), alone)]
     works = {
-        "together": lambda: timed("together", [going], 40),
-        "alone": lambda: timed("alone", [[each] for each in going[:alone]], 1),
+        "together": lambda: play(playing, len(playing)),
+        "alone": lambda: sum(play([one], 1) for one in playing[:alone]),
+        "read as a whole every turn": lambda: play(playing, len(playing), remembering=False),
     }
-    alternate(works, settings.repeats, seconds=begun + allowed - time.perf_counter())
-    rows = []
-    for column, name in enumerate(("clock", "processors")):
-        each = {work: [one[column] for one in rounds[1:]] for work, rounds in taken.items()}  # the first is the warm-up
-        middle = {work: float(np.median(values)) for work, values in each.items()}
-        speeds = ", ".join(f"{1 / seconds:.1f} {work}" for work, seconds in middle.items())
-        note = f"{len(going)} dialogues; tokens a second: {speeds}"
-        rows.append(
-            Row(
-                name=name,
-                dtype=dtype,
-                seconds=middle["together"],
-                seconds_peer=middle["alone"],
-                ratio=ratio(each["alone"], each["together"]),
-                note=note,
-            )
-        )
-    return rows
+    # Time per token, so that works of unequal size are comparable: the model decides where texts end.
+    taken: dict[str, list[tuple[float, float]]] = {work: [] for work in works}
+    start = time.perf_counter()
+    for done in range(settings.repeats):
+        spent = time.perf_counter() - start
+        if done and spent * (done + 1) / done > allowed - (start - begun):
+            break
+        for name, work in works.items():
+            before = time.perf_counter(), time.process_time()
+            tokens = work()
+            after = time.perf_counter(), time.process_time()
+            taken[name].append(((after[0] - before[0]) / tokens, (after[1] - before[1]) / tokens))
+    compared = [("clock", 0, "alone"), ("processors", 1, "alone"), ("reading", 0, "read as a whole every turn")]
+    return [_row(name, dtype, taken, column, peer, len(playing)) for name, column, peer in compared]
+
+
+def _row(name: str, dtype: str, taken: dict[str, list[tuple[float, float]]], column: int, peer: str, count: int) -> Row:
+    mine, theirs = ([round_[column] for round_ in taken[work]] for work in ("together", peer))
+    seconds, seconds_peer = float(np.median(mine)), float(np.median(theirs))
+    note = f"{count} dialogues; tokens a second: {1 / seconds:.1f} together, {1 / seconds_peer:.1f} {peer}"
+    return Row(name=name, dtype=dtype, seconds=seconds, seconds_peer=seconds_peer, ratio=ratio(theirs, mine), note=note)

@@ -115,21 +115,21 @@ def test_racing(bench):
 
 
 def test_dialogues(bench):
-    rows = bench("dialogues", scenarios=2, alone=1, before=1, words=4)
-    assert list(rows) == ["clock", "processors"]
+    rows = bench("dialogues", scenarios=2, alone=1, turns=2, words=4)
+    assert list(rows) == ["clock", "processors", "reading"]
     assert all(row["seconds_peer"] and "together" in row["note"] for row in rows.values())
-    assert "4 dialogues" in rows["clock"]["note"]
-    rows = bench("dialogues", "--minutes", "0.1", scenarios=2, alone=1, before=1, words=4)
-    assert rows["clock"]["seconds_peer"]
+    assert "4 dialogues" in rows["clock"]["note"] and "read as a whole" in rows["reading"]["note"]
+    rows = bench("dialogues", "--minutes", "0.01", scenarios=2, alone=1, turns=2, words=4)
+    assert "2 dialogues" in rows["clock"]["note"]
 
 
 def test_dialogues_are_as_many_as_the_time_allows(monkeypatch):
     monkeypatch.syspath_prepend(ROOT)
-    from benchmarks.dialogues import _fitting
+    from benchmarks.dialogues import fitting
 
-    assert _fitting(40, 40, 1000, rounds=4, alone=3) == 40
-    assert _fitting(40, 40, 58, rounds=4, alone=3) == 10  # 18 s alone, and four rounds of ten dialogues
-    assert _fitting(40, 40, 1, rounds=4, alone=3) == 2
+    assert fitting(1, 40, 1000, alone=3) == 40
+    assert fitting(6, 40, 198, alone=3) == 10  # 18 s alone, and three times ten dialogues
+    assert fitting(6, 40, 1, alone=3) == 2
 
 
 @pytest.mark.slow
