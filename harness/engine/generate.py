@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .conversations import ConversationMemory
-from .packed import Engine
+from .packed import Engine, Readings
 from .prefix_tree import PrefixTree, build_trees
 from .tokenize import Encoded
 from .tree_attention import Heads, TreeAttention
@@ -45,6 +45,7 @@ class Row(NamedTuple):
     forced: tuple[int, ...] = ()
 
 
+@torch.no_grad()
 def generate(
     engine: Engine, rows: Sequence[Row], sampling: Sampling, memory: ConversationMemory | None = None
 ) -> list[list[int]]:
@@ -55,30 +56,54 @@ def generate(
         rows: those with a common prefix must be adjacent.
         memory: reads the rows, if given; otherwise all are read together.
     """
+    cache = _KVCache.of(engine, rows, sampling)
+    if memory is not None:
+        hidden = _recall(memory, rows, cache)
+    else:
+        hidden, _ = _read(engine, Encoded([row.ids for row in rows], [[[0]]] * len(rows)), cache)
+    return _continue(engine, rows, sampling, cache, hidden)
+
+
+@torch.no_grad()
+def generate_weighed(engine: Engine, encoded: Encoded, sampling: Sampling) -> tuple[list[list[int]], torch.Tensor]:
+    """Generate the continuation of each context, and compute log-probabilities (contexts, options), in one reading.
+
+    The log-probabilities are those of ``PackedForward``. Contexts with a common prefix must be adjacent.
+    """
+    rows = [Row(ids) for ids in encoded.contexts]
+    cache = _KVCache.of(engine, rows, sampling)
+    hidden, logs = _read(engine, encoded, cache, weigh=True)
+    return _continue(engine, rows, sampling, cache, hidden), torch.cat(logs)
+
+
+def _continue(
+    engine: Engine, rows: Sequence[Row], sampling: Sampling, cache: _KVCache, hidden: torch.Tensor
+) -> list[list[int]]:
+    """Generate the continuations after hidden states (rows, dim)."""
     device, rng = engine.model.device, np.random.default_rng(sampling.seed)
     lengths = torch.tensor([len(row.ids) for row in rows], device=device)
     first = torch.zeros(1, dtype=torch.int64, device=device)
     generated: list[list[int]] = [[] for _ in rows]
     ended = np.zeros(len(rows), dtype=bool)
-    most = sampling.most + max(len(row.forced) for row in rows)
-    with torch.no_grad():
-        cache = _KVCache(engine, lengths, most)
-        hidden = _read(engine, [row.ids for row in rows], cache) if memory is None else _recall(memory, rows, cache)
-        for step in range(most):
-            tokens = _draw(engine.log_softmax(hidden), sampling.top_p, rng)
-            for at in np.flatnonzero(~ended).tolist():
-                if step < len(rows[at].forced):
-                    tokens[at] = rows[at].forced[step]
-                elif tokens[at] in sampling.ends:
-                    ended[at] = True
-                else:
-                    generated[at].append(int(tokens[at]))
-                    ended[at] = len(generated[at]) == sampling.most
-            if ended.all():
-                break
-            embeds = engine.embed(torch.from_numpy(tokens).to(device))[:, None]
-            hidden = engine.fused(embeds, (lengths + step)[:, None], cache, first)[:, 0]
+    for step in range(_steps(rows, sampling)):
+        tokens = _draw(engine.log_softmax(hidden), sampling.top_p, rng)
+        for at in np.flatnonzero(~ended).tolist():
+            if step < len(rows[at].forced):
+                tokens[at] = rows[at].forced[step]
+            elif tokens[at] in sampling.ends:
+                ended[at] = True
+            else:
+                generated[at].append(int(tokens[at]))
+                ended[at] = len(generated[at]) == sampling.most
+        if ended.all():
+            break
+        embeds = engine.embed(torch.from_numpy(tokens).to(device))[:, None]
+        hidden = engine.fused(embeds, (lengths + step)[:, None], cache, first)[:, 0]
     return generated
+
+
+def _steps(rows: Sequence[Row], sampling: Sampling) -> int:
+    return sampling.most + max(len(row.forced) for row in rows)
 
 
 def _recall(memory: ConversationMemory, rows: Sequence[Row], cache: _KVCache) -> torch.Tensor:
@@ -91,21 +116,29 @@ def _recall(memory: ConversationMemory, rows: Sequence[Row], cache: _KVCache) ->
     return torch.stack(states)
 
 
-def _read(engine: Engine, rows: Sequence[Sequence[int]], cache: _KVCache) -> torch.Tensor:
-    """Compute last hidden states (rows, dim) and write keys and values to ``cache``."""
-    device, done = engine.model.device, []
-    encoded = Encoded([list(row) for row in rows], [[[0]]] * len(rows))
+def _read(
+    engine: Engine, encoded: Encoded, cache: _KVCache, weigh: bool = False
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Compute last hidden states (contexts, dim) and write keys and values to ``cache``.
+
+    Returns:
+        The hidden states; if ``weigh``, also log-probabilities (some contexts, options) of each tree.
+    """
+    device, done, logs = engine.model.device, [], []
     for tree in build_trees(encoded, engine.most_tokens()):
         memory = engine.fused.memory(1, len(tree), engine.embed.weight)
         embeds = engine.embed(torch.from_numpy(tree.tokens).to(device))[None]
         positions = torch.from_numpy(tree.depth).to(device)
-        leaves, place = np.unique(tree.read_node, return_inverse=True)
-        sight = TreeAttention(tree.ancestors())
-        hidden = engine.fused(embeds, positions, sight, torch.from_numpy(leaves).to(device), memory)
-        done.append(hidden[0, torch.from_numpy(place).to(device)])
-        for row, leaf in enumerate(tree.read_node.tolist(), start=tree.first):
-            cache.fill(row, memory, torch.from_numpy(_path(tree, leaf)).to(device))
-    return torch.cat(done)
+        leaves, readings = Readings.of(tree, max(map(len, encoded.options)), device)
+        hidden = engine.fused(embeds, positions, TreeAttention(tree.ancestors()), leaves, memory)
+        contexts = range(tree.first, tree.first + tree.prompts)
+        ends = tree.ends([len(encoded.contexts[row]) for row in contexts])
+        done.append(hidden[0, torch.searchsorted(leaves, torch.from_numpy(ends).to(device))])
+        if weigh:
+            logs.append(readings(engine, hidden)[0][0])
+        for row, end in zip(contexts, ends.tolist(), strict=True):
+            cache.fill(row, memory, torch.from_numpy(_path(tree, end)).to(device))
+    return torch.cat(done), logs
 
 
 def _path(tree: PrefixTree, leaf: int) -> np.ndarray:
@@ -123,6 +156,12 @@ class _KVCache:
     called once per layer, in order, with the keys and values of the new token, and stores them. Free slots are read
     too, and masked: products of whole contiguous arrays cost a tenth of products of their parts.
     """
+
+    @classmethod
+    def of(cls, engine: Engine, rows: Sequence[Row], sampling: Sampling) -> _KVCache:
+        """Make a cache for rows and their continuations."""
+        lengths = torch.tensor([len(row.ids) for row in rows], device=engine.model.device)
+        return cls(engine, lengths, _steps(rows, sampling))
 
     def __init__(self, engine: Engine, lengths: torch.Tensor, most: int) -> None:
         heads, like = engine.fused.heads, engine.embed.weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,13 @@ class PrefixTree:
             if parent >= 0:
                 seen[node] |= seen[parent]
         return seen
+
+    def ends(self, lengths: Sequence[int]) -> np.ndarray:
+        """Return the last node (prompts,) of each prompt's own tokens, of which there are ``lengths``."""
+        found = np.zeros(self.prompts, dtype=np.int64)
+        own = self.depth[self.read_node] == np.asarray(lengths)[self.read_prompt] - 1
+        found[self.read_prompt[own]] = self.read_node[own]
+        return found
 
 
 def build_trees(encoded: Encoded, most_nodes: int) -> list[PrefixTree]:

@@ -1,4 +1,7 @@
-"""Generate text greedily with transformers, in batches of prompts, with and without a soft prompt."""
+"""Generate text greedily in batches of prompts.
+
+The engine generates it where it runs the layers; with a soft prompt, and of other models, transformers does.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,13 @@ import numpy as np
 import torch
 
 from ..engine.chat import BLOCKS, Block, Chat, opened_block
+from ..engine.generate import Row, Sampling, generate
+from ..engine.packed import Engine
 from ..engine.soft_prompt import prepend
 from ..util.display import Done
 
-TOGETHER = 16  # prompts per batch, in order
+TOGETHER = 16  # prompts per batch of transformers, which pads them, in order
+TOGETHER_PACKED = 48  # prompts per batch of the engine, which reads what they share once
 # Fields of a published generation configuration that change greedy text.
 _ACTING = (
     "bad_words_ids",
@@ -41,6 +47,7 @@ class TextModel(Protocol):
     model: Any
     tokenizer: Any
     chat: Chat
+    engine: Engine | None
     steady: int | None
     tokens: int
 
@@ -80,6 +87,8 @@ def write(
         done: is told the number of prompts of each batch, after it.
     """
     together = TOGETHER if model.steady is None else 1  # a prompt's length would change the positions of others
+    if packs_text(model, soft):
+        together = TOGETHER_PACKED
     answers = []
     for at in range(0, len(texts), together):
         answers += _batch(model, batch := texts[at : at + together], soft, most)
@@ -118,9 +127,26 @@ def _close(model: TextModel, thoughts: list[int], block: Block) -> list[int]:
     return thoughts + model.tokenizer(block.stop, add_special_tokens=False)["input_ids"]
 
 
-@torch.no_grad()
+def packs_text(model: TextModel, soft: np.ndarray | None) -> bool:
+    """Return whether the engine generates a model's text."""
+    return soft is None and model.steady is None and model.engine is not None and model.engine.decoder is not None
+
+
 def _generate(model: TextModel, rows: list[list[int]], soft: np.ndarray | None, most: int) -> list[list[int]]:
-    """Generate tokens greedily after each row; shorter rows are padded at their end.
+    """Generate tokens greedily after each row."""
+    if not packs_text(model, soft):
+        return _by_transformers(model, rows, soft, most)
+    assert model.engine is not None
+    order = sorted(range(len(rows)), key=lambda at: rows[at])  # common beginnings side by side
+    written = generate(model.engine, [Row(rows[at]) for at in order], Sampling(most, ends=model.ends))
+    model.tokens += sum(map(len, [*rows, *written]))
+    found = dict(zip(order, written, strict=True))
+    return [found[at] for at in range(len(rows))]
+
+
+@torch.no_grad()
+def _by_transformers(model: TextModel, rows: list[list[int]], soft: np.ndarray | None, most: int) -> list[list[int]]:
+    """Generate by transformers; shorter rows are padded at their end.
 
     Padding stands left of the soft prompt, so that a batch gives the same text as each prompt alone.
     """

@@ -223,7 +223,7 @@ class LanguageModel:
         with torch.no_grad():  # not inference mode: tensors cached here are used with gradients too
             tensor = None if soft is None else torch.from_numpy(np.asarray(soft)).to(self.model.device)
             logs = self.logprobs(prompts, tensor, preamble).cpu().double().numpy()
-        return _as_answers(prompts.layout, logs)
+        return as_answers(prompts.layout, logs)
 
     def logprobs_of(self, encoded: Encoded) -> torch.Tensor:
         """Compute ``logprobs`` of tokenised prompts, without a soft prompt; nothing is cached."""
@@ -241,7 +241,7 @@ class LanguageModel:
         """
         with torch.no_grad():
             logs = self.logprobs_of(encoded).cpu().double().numpy()
-        return _as_answers(layout, logs)
+        return as_answers(layout, logs)
 
     def _answer_closed(self, prompts: Prompts, closed: np.ndarray, soft: np.ndarray | None, preamble: str) -> Answers:
         """Answer prompts with options; open questions have none: their rows are zero, and all mass lies outside."""
@@ -370,7 +370,7 @@ class Asked:
         with torch.no_grad(), self._model.at_work():
             logs = self._asking.advance().cpu().double().numpy()
         self._model.tokens += next(self._tokens) * self._count
-        return _as_answers(self._prompts.layout, self._prompts.read_logs(logs)).probs
+        return as_answers(self._prompts.layout, self._prompts.read_logs(logs)).probs
 
     def keep(self, rows: np.ndarray) -> None:
         """Continue with some candidates only (indices)."""
@@ -379,7 +379,12 @@ class Asked:
             self._asking.keep(torch.from_numpy(rows).to(self._model.model.device))
 
 
-def _as_answers(layout: Layout, logs: np.ndarray) -> Answers:
+def as_answers(layout: Layout, logs: np.ndarray) -> Answers:
+    """Return answers with log-probabilities (population, prompts, options).
+
+    Raises:
+        RunError: a prompt has no finite one.
+    """
     top = logs.max(-1, keepdims=True)
     if not np.isfinite(top).all():
         raise RunError("the model gave no finite probability for some prompt. Try `dtype` float32.")

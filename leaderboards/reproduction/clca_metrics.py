@@ -26,8 +26,8 @@ from ...harness.engine.tokenize import Encoded, encode
 from ...harness.registry import spec_of
 from ...harness.util.atomic_io import replacing, write_json
 from ...optimizers.clca.rows import read_rows, write_rows
-from ...optimizers.writing.writer import Heard, LocalWriter, Message, Style
-from ...tasks.answers import UNPARSED, Answers
+from ...optimizers.writing.writer import Heard, LocalWriter, Style
+from ...tasks.answers import UNPARSED, Answers, Layout
 from ...tasks.measure import MeasureOptions
 from ...tasks.metrics.accuracy import Accuracy
 from ...tasks.metrics.distribution_distances import jensen_shannon, kl_clca, smoothed_kl
@@ -97,20 +97,35 @@ def ask(model_of: Callable[[], LanguageModel], personas: int, seed: int, folder:
 
 
 def _asked(model: LanguageModel, prompts: Prompts, persona: str) -> Asked:
+    from ...harness.models.greedy import packs_text
+
     chats = [[{"role": "system", "content": persona}, {"role": "user", "content": text}] for text in prompts.texts]
-    style = Style(spec_of(TASK).most_tokens, top_p=0)
-    texts = [text.partition("\n")[0] for text in LocalWriter(model, batch=len(chats)).write(chats, style, 0)]
-    return Asked(persona=persona, texts=tuple(texts), probs=_weighed(model, prompts, chats))
-
-
-def _weighed(
-    model: LanguageModel, prompts: Prompts, chats: Sequence[Sequence[Message]]
-) -> tuple[tuple[float, ...], ...]:
-    """Compute probabilities of each prompt's options as the assistant's next words, in one pass over all chats."""
     # An option's tokens are the same after every opened answer.
     encoded = Encoded([model.chat.chat_ids(chat) for chat in chats], encode(model.chat, prompts).options)
-    probs = model.weigh(encoded, prompts.layout).probs[0].round(6)
-    return tuple(tuple(row[:width].tolist()) for row, width in zip(probs, prompts.layout.widths, strict=True))
+    most = spec_of(TASK).most_tokens
+    if packs_text(model, None):
+        answers, texts = _read_once(model, encoded, prompts.layout, most)
+    else:
+        writer = LocalWriter(model, batch=len(chats))
+        answers, texts = model.weigh(encoded, prompts.layout), writer.write(chats, Style(most, top_p=0), 0)
+    probs = answers.probs[0].round(6)
+    return Asked(
+        persona=persona,
+        texts=tuple(text.partition("\n")[0] for text in texts),
+        probs=tuple(tuple(row[:width].tolist()) for row, width in zip(probs, prompts.layout.widths, strict=True)),
+    )
+
+
+def _read_once(model: LanguageModel, encoded: Encoded, layout: Layout, most: int) -> tuple[Answers, list[str]]:
+    """Compute option probabilities and greedy texts of chats that are read once."""
+    from ...harness.engine.generate import Sampling, generate_weighed
+    from ...harness.models.local import as_answers
+
+    with model.at_work():
+        written, logs = generate_weighed(model.engine, encoded, Sampling(most, ends=model.ends))
+    model.tokens += model.cost_of(encoded) + sum(map(len, written))
+    texts = [model.tokenizer.decode(row, skip_special_tokens=True).strip() for row in written]
+    return as_answers(layout, logs[None].cpu().double().numpy()), texts
 
 
 def take_over(source: Path, target: Path) -> None:

@@ -164,6 +164,19 @@ def test_a_collapsed_model_is_told_apart_from_one_that_answers(general):
     assert shown["changed_answers"]["n"] == "352"
 
 
+def test_a_chat_is_read_once_for_text_and_probabilities(load, tmp_path, monkeypatch):
+    """The same as from two readings, of which the second is of the prompts with their options."""
+    once, twice = load(), load()
+    both = [ask(lambda: once, 2, 0, tmp_path / "once", lambda *at: None).people]
+    monkeypatch.setattr("culteval.harness.models.greedy.packs_text", lambda model, soft: False)
+    both.append(ask(lambda: twice, 2, 0, tmp_path / "twice", lambda *at: None).people)
+    for one, two in zip(*both, strict=True):
+        assert one.texts == two.texts and len(set(one.texts)) > 1
+        for mine, theirs in zip(one.probs, two.probs, strict=True):
+            assert mine == pytest.approx(theirs, abs=2e-5)
+    assert once.tokens < 0.8 * twice.tokens
+
+
 def test_personas_are_system_prompts(load, tmp_path, monkeypatch):
     shown = []
 
@@ -176,7 +189,7 @@ def test_personas_are_system_prompts(load, tmp_path, monkeypatch):
             return ["2\nbecause"] * len(chats)
 
     monkeypatch.setattr(metrics, "LocalWriter", Listening)
-    [one, two] = ask(lambda: load(), 2, 0, tmp_path, lambda *at: None).people
+    [one, two] = ask(lambda: load("gpt2"), 2, 0, tmp_path, lambda *at: None).people
     assert set(one.texts) == {"2"} and len(shown[0]) == 44 and shown[1].top_p == 0
     assert [message["role"] for message in shown[0][0]] == ["system", "user"]
     assert {chat[0]["content"] for chat in shown[0]} == {one.persona} and one.persona != two.persona

@@ -5,7 +5,9 @@ import pytest
 import torch
 from culteval.harness.engine import conversations
 from culteval.harness.engine.conversations import ConversationMemory
-from culteval.harness.engine.generate import Row, Sampling, _draw, generate
+from culteval.harness.engine.generate import Row, Sampling, _draw, generate, generate_weighed
+from culteval.harness.engine.packed import PackedForward
+from culteval.harness.engine.tokenize import Encoded
 
 IDS = [[5, 6, 7, 8, 9], [5, 6, 7, 30], [5, 6, 7, 30, 31, 32], [400], list(range(100, 140)), [5, 6, 7, 8, 9]]
 ROWS = [*map(Row, IDS)]
@@ -34,6 +36,20 @@ def test_given_first_tokens_and_a_memory_change_no_text(load, shape):
     assert generate(model.engine, forced, sampling, memory) == whole
     assert memory.tokens == 3 + 2 + 1 + 3 + 1 + 40  # the beginning 5, 6, 7 and the repeated row once
     assert generate(model.engine, forced, sampling, memory) == whole and memory.tokens == 50
+
+
+@pytest.mark.parametrize("shape", ["llama", "qwen3"])
+def test_options_are_weighed_in_the_reading_that_text_goes_on_from(load, shape, monkeypatch):
+    """Options of one token and of two, in one tree and in several."""
+    model = load(shape)
+    options = [[[7], [8, 9]], [[31], [40], [40, 41]], [[9], [8]], [[5], [6]], [[7, 8, 9]], [[9], [10]]]
+    encoded = Encoded(IDS, options)
+    for most in (2048, 12):
+        monkeypatch.setattr(type(model.engine), "most_tokens", lambda self, most=most: most)
+        written, logs = generate_weighed(model.engine, encoded, Sampling(6))
+        assert written == generate(model.engine, ROWS, Sampling(6))
+        with torch.no_grad():
+            torch.testing.assert_close(logs, PackedForward(model.engine, encoded).logprobs(None)[0], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("most", [1 << 30, 9000, 0])
