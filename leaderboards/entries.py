@@ -148,15 +148,15 @@ def find_one(path: Path) -> Found | None:
         raise InputError(f"{shown}: a link. Put the folder itself here.")
     if kind != "folder" or path.name.startswith("."):
         return None
-    inner = path / SUBMISSION
-    if (kind := kind_of(inner)) == "link":
+    outer = _kinds(path)
+    if outer.get(SUBMISSION) == "link":
         raise InputError(f"{shown}: {SUBMISSION} is a link. Put the folder itself here.")
-    home = inner if kind == "folder" else path
-    names = (MANIFEST, ANSWERS, COMPRESSED, JUDGE, VERDICTS)
-    wanted = (*(home / name for name in names), path / SCORES)
-    kinds = {file: kind for file in wanted if (kind := kind_of(file))}
-    unfinished = home == inner and path / SCORES not in kinds
-    if unfinished or home / MANIFEST not in kinds:
+    is_run = outer.get(SUBMISSION) == "folder"
+    home = path / SUBMISSION if is_run else path
+    inner = _kinds(home) if is_run else outer
+    kinds = {home / name: inner[name] for name in (MANIFEST, ANSWERS, COMPRESSED, JUDGE, VERDICTS) if name in inner}
+    kinds |= {path / SCORES: outer[SCORES]} if SCORES in outer else {}
+    if MANIFEST not in inner or (is_run and SCORES not in outer):
         return None
     if not _NAME.fullmatch(path.name):
         raise InputError(f"{shown}: no name for a submission; letters, digits, dots, dashes, underscores, at most 100.")
@@ -166,7 +166,7 @@ def find_one(path: Path) -> Found | None:
         if kind != "file":
             raise InputError(f"{shown}: {file.name} is not a regular file.")
     try:
-        adapter = _adapter(path / ALIGNED)
+        adapter = _adapter(path / ALIGNED) if outer.get(ALIGNED) == "folder" else ()
         return Found(path.name, home, tuple(kinds), adapter, _key(path.name, (*kinds, *adapter)))
     except OSError as error:
         raise InputError(f"{shown}: cannot be read ({error.strerror}).") from None
@@ -175,9 +175,21 @@ def find_one(path: Path) -> Found | None:
 def kind_of(path: Path) -> str | None:
     """Return the kind of a path without following links: link, folder, file, large (oversized file), other."""
     try:
-        found = os.lstat(path)
+        return _kind(os.lstat(path))
     except OSError:
         return None
+
+
+def _kinds(folder: Path) -> dict[str, str]:
+    """Return the kinds of what is in a folder by name; none if it cannot be read."""
+    try:
+        with os.scandir(folder) as inside:
+            return {one.name: _kind(one.stat(follow_symlinks=False)) for one in inside}
+    except OSError:
+        return {}
+
+
+def _kind(found: os.stat_result) -> str:
     if stat.S_ISREG(found.st_mode):
         return "large" if found.st_size > MOST_BYTES else "file"
     return "link" if stat.S_ISLNK(found.st_mode) else "folder" if stat.S_ISDIR(found.st_mode) else "other"
@@ -185,7 +197,7 @@ def kind_of(path: Path) -> str | None:
 
 def _adapter(folder: Path) -> tuple[Path, ...]:
     """Return the files of an adapter that may be published: none if there are links, special files or too much."""
-    if kind_of(folder) != "folder" or kind_of(folder / LORA) not in ("folder", None):
+    if kind_of(folder / LORA) not in ("folder", None):
         return ()
     kinds = {folder / name: kind for name in ADAPTER_FILES if (kind := kind_of(folder / name))}
     if any(kind != "file" for kind in kinds.values()):
