@@ -10,7 +10,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -107,19 +107,23 @@ def judging_hash() -> str:
 
 
 def find(
-    folder: Path, left_out: Callable[[str], None], passed_over: Callable[[str], None] = lambda name: None
+    folder: Path,
+    left_out: Callable[[str], None],
+    passed_over: Callable[[str], None] = lambda name: None,
+    known: Container[str] = (),
 ) -> list[Found]:
     """Return the submissions directly below a folder by name; unfinished runs are skipped.
 
     Args:
         left_out: called with one line for each refused submission.
         passed_over: called with each name that is no finished submission.
+        known: names to ignore.
 
     Raises:
         InputError: the folder cannot be read.
     """
     try:
-        names = sorted(entry.name for entry in os.scandir(folder))
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.name not in known)
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be read ({error.strerror}). Give a folder of runs or submissions."
@@ -148,12 +152,12 @@ def find_one(path: Path) -> Found | None:
         raise InputError(f"{shown}: a link. Put the folder itself here.")
     if kind != "folder" or path.name.startswith("."):
         return None
-    outer = _kinds(path)
+    outer = kinds_in(path)
     if outer.get(SUBMISSION) == "link":
         raise InputError(f"{shown}: {SUBMISSION} is a link. Put the folder itself here.")
     is_run = outer.get(SUBMISSION) == "folder"
     home = path / SUBMISSION if is_run else path
-    inner = _kinds(home) if is_run else outer
+    inner = kinds_in(home) if is_run else outer
     kinds = {home / name: inner[name] for name in (MANIFEST, ANSWERS, COMPRESSED, JUDGE, VERDICTS) if name in inner}
     kinds |= {path / SCORES: outer[SCORES]} if SCORES in outer else {}
     if MANIFEST not in inner or (is_run and SCORES not in outer):
@@ -180,7 +184,7 @@ def kind_of(path: Path) -> str | None:
         return None
 
 
-def _kinds(folder: Path) -> dict[str, str]:
+def kinds_in(folder: str | Path) -> dict[str, str]:
     """Return the kinds of what is in a folder by name; none if it cannot be read."""
     try:
         with os.scandir(folder) as inside:
