@@ -14,7 +14,7 @@ DIGITS = 64  # of a key: a sha256
 class Kept:
     """The kept JSON of a site by key, read from a file and written with what a build used.
 
-    The file is the sha256 of its further lines, then a key and its JSON in each line, ordered by key. A file that is
+    The file has a key and its JSON in each line, ordered by key, and last the sha256 of these lines. A file that is
     missing, cut short or otherwise not that of its sha256 has nothing, so that all is made anew.
     """
 
@@ -28,11 +28,12 @@ class Kept:
         """Return the JSON of a key, which is then kept for the next build; None if there is none."""
         if key not in self._used and key in self._old:
             self._used[key] = self._old[key]
-        return self._used.get(key)
+        line = self._used.get(key)
+        return None if line is None else line[DIGITS:]
 
     def put(self, key: str, text: str) -> None:
         """Keep JSON, on one line, under a key of 64 characters."""
-        self._used[key] = text.encode()
+        self._used[key] = f"{key} {text}\n".encode()
 
     def expect_changes(self) -> None:
         """Remove the file before other files of the site change.
@@ -48,17 +49,26 @@ class Kept:
             return
         if self._is_changing and hasattr(os, "sync"):  # one call instead of one for each of several files an entry
             os.sync()
-        lines = b"".join(b"%s %s\n" % (key.encode(), self._used[key]) for key in sorted(self._used))
-        with replacing(self.path) as temporary:
-            temporary.write_bytes(hashlib.sha256(lines).hexdigest().encode() + b"\n" + lines)
+        digest = hashlib.sha256()
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
+            for key in sorted(self._used):
+                digest.update(self._used[key])
+                file.write(self._used[key])
+            file.write(digest.hexdigest().encode())
 
 
 def _read(path: Path) -> dict[str, bytes]:
+    """Return the lines of a file by key; none if it is not that of its sha256."""
+    found: dict[str, bytes] = {}
+    digest, last = hashlib.sha256(), b""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    last = line
+                    break
+                digest.update(line)
+                found[line[:DIGITS].decode("latin-1")] = line
     except OSError:
         return {}
-    digest, _, lines = data.partition(b"\n")
-    if hashlib.sha256(lines).hexdigest().encode() != digest:
-        return {}
-    return {line[:DIGITS].decode(): line[DIGITS + 1 :] for line in lines.split(b"\n")[:-1]}
+    return found if last == digest.hexdigest().encode() else {}
