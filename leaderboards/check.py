@@ -24,7 +24,7 @@ from ..harness.util.atomic_io import sha256
 from ..tasks.prompts import ProtocolOptions, split_items
 from ..tasks.reading import read_lines
 from .copies import Sieve, TaskAnswers, copies, task_answers
-from .entries import VERIFIED, Entry, Found, entry_of, find, kind_of, kinds_in, verified_marks
+from .entries import VERIFIED, Entry, Found, entry_of, find, kind_of, kinds_in, verified_marks, without_collection
 from .publish import MOST_KEPT, left_behind, published_name, without_places
 from .suite import Suite
 
@@ -87,6 +87,7 @@ def check(
     return len(released) + len(found), sorted(problems, key=lambda problem: problem.entry)
 
 
+@without_collection()
 def _unchanged(board: Path, before: Path) -> dict[str, Manifest]:
     """Return the manifests of the entries that have the same bytes as released, by name."""
     kinds, found = kinds_in(before), {}
@@ -116,6 +117,7 @@ def _equal(one: str, other: str) -> bool:
     return False
 
 
+@without_collection()
 def _suspects(
     board: Path, released: Mapping[str, Manifest], sieve: Sieve, shelf: TaskCache, problems: list[Problem]
 ) -> list[TaskAnswers]:

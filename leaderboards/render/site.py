@@ -6,14 +6,12 @@ the site keeps entries by a key over their files and the code (``kept.py``), so 
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,7 +29,7 @@ from .. import submission_page as detail
 from ..answer_reader import AnswerReader
 from ..boards import Against, Key, boards, scored_anew
 from ..country_sets import aligned_sets, rests_on
-from ..entries import Entry, Found, conclude, entry_of, find, judging_hash, marked, verified_marks
+from ..entries import Entry, Found, conclude, entry_of, find, judging_hash, marked, verified_marks, without_collection
 from ..metric_labels import board_metrics
 from ..suite import read_suite
 from .boards import board_data
@@ -72,24 +70,12 @@ def build(
         UnavailableError: plotly is not installed.
     """
     _claim(out)
-    with _without_collection():
+    with without_collection():
         kept = Kept(out / KEPT / RECORD)
         try:
             return _build(folder, out, kept, warn, advance)
         finally:
             kept.write()
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Pause the collection of cyclic garbage: it visits all entries again and again, half of the time with 10,000."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _build(
