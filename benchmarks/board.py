@@ -1,4 +1,4 @@
-"""The leaderboard site with many submissions: time to score one, and to build, renew, open and sort it in Chromium.
+"""A board with many submissions: time to score one, to build, renew and check, to open and sort the site in Chromium.
 
 A separate program, ``python -m benchmarks.board``, with synthetic submissions and no model. Figures depend on the
 machine; the notes in README.md name other load.
@@ -21,15 +21,18 @@ import click
 import numpy as np
 from culteval.harness.registry import spec_of
 from culteval.harness.scoring.submission import load_submission
+from culteval.harness.submissions.manifest import MANIFEST
 from culteval.harness.submissions.writer import write_submission
+from culteval.leaderboards.publish import published_name
 from culteval.tasks.answers import Answers
-from culteval.tasks.prompts import ProtocolOptions, layout_of
+from culteval.tasks.prompts import ProtocolOptions, layout_of, split_items
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 ALIGNERS = ("de", "gd", "cma", "pso", "icl", "naive")
+SEARCHES = ("de", "gd", "cma", "pso")
 MODELS = ("smollm2", "Llama-3.1-8B-Instruct", "Qwen2.5-7B", "gemma-3-1b-it")
 VIEW = """Math.max(
   performance.timing.loadEventEnd - performance.timing.navigationStart,
@@ -39,29 +42,32 @@ SORT = """(column) => new Promise((done) => {
   table.one("draw", () => { document.body.offsetHeight; done(performance.now() - start); });
   table.column(column).header().click();
 })"""
-TARGETS = {"build": 60.0, "renew": 3.0, "memory": 2048.0, "view": 1.0, "sort": 0.1, "score": 1.0}
+TARGETS = {"build": 60.0, "renew": 3.0, "check": 3.0, "memory": 2048.0, "view": 1.0, "sort": 0.1, "score": 1.0}
 
 
 def submit(folder: Path, number: int, tasks: dict[str, str], people: int = 0) -> Path:
-    """Write the folder of one synthetic submission: random answers to one of the tasks, in rotation."""
+    """Write the entry of one synthetic submission: random answers to one of the tasks, in rotation."""
     name, country = list(tasks.items())[number % len(tasks)]
     spec, rng = spec_of(name), np.random.default_rng(number)
     layout = layout_of(spec, ProtocolOptions(people))
     probs = rng.gamma(0.5, size=(1, *layout.codes.shape)) * layout.inside + 1e-9 * layout.inside
     answers = Answers(layout, probs / probs.sum(-1, keepdims=True), np.full((1, len(layout)), 0.1))
     aligner, model = ALIGNERS[number % len(ALIGNERS)], MODELS[number // 7 % len(MODELS)]
+    surveys = 1 + number % 2000 if aligner in SEARCHES else 0
+    forwards = surveys * len(split_items(spec, "fit", ProtocolOptions()))
     manifest: dict[str, Any] = {
         "tasks": [{"name": name, "hash": spec.hash, "country": country, "personas": people}],
         "model": {"name": model, "revision": "r", "dtype": "float32", "device": "cpu", "threads": 1,
                   "chat_template": None, "forward": "fused"},
         "aligner": {"name": aligner, "settings": {}, "adapter_sha256": None},
-        "fitted": None, "country": country, "seed": number, "versions": {}, "command": "",
-        "budget": {"item_forwards_allowed": 0, "item_forwards": 0, "survey_evaluations": number % 2000, "tokens": 0,
-                   "seconds": 0},
+        "fitted": {"tasks": [name], "country": country, "scoring": spec.default_scoring, "norm": "sse"},
+        "country": country, "seed": number, "versions": {}, "command": "",
+        "budget": {"item_forwards_allowed": forwards, "item_forwards": forwards, "survey_evaluations": surveys,
+                   "tokens": 0, "seconds": 0},
     }  # fmt: skip
-    path = folder / f"{aligner}-{number:05}"
-    write_submission(path, manifest, {name: answers})
-    return path
+    path = folder / "new"
+    written = write_submission(path, manifest, {name: answers})
+    return path.rename(folder / published_name(written, (path / MANIFEST).read_bytes()))
 
 
 def scored(people: int, repeats: int) -> float:
@@ -75,16 +81,14 @@ def scored(people: int, repeats: int) -> float:
     return statistics.median(found[1:])
 
 
-def timed(folder: Path, out: Path) -> dict[str, float]:
-    """Measure wall-clock and processor seconds, and peak memory in MB of the largest process, of one build."""
+def timed(*arguments: str | Path) -> dict[str, float]:
+    """Measure wall-clock and processor seconds, and peak memory in MB of the largest process, of one command."""
     command = [sys.executable, "-c", "from culteval.harness.cli.main import main; main()"]
     code = "import resource,subprocess,sys; done=subprocess.run(sys.argv[1:],check=True,stdout=2); "
     code += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    arguments = ["leaderboard", "build", str(folder), "--out", str(out), "--json"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *command, *arguments], stdout=subprocess.PIPE, check=True, cwd="/"
-    )
+    words = [sys.executable, "-c", code, *command, "leaderboard", *map(str, arguments), "--json"]
+    done = subprocess.run(words, stdout=subprocess.PIPE, check=True, cwd="/")
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"seconds": wall, "processor_seconds": used, "memory_mb": int(done.stdout.split()[-1]) / 1024}
@@ -137,13 +141,15 @@ def main(submissions: int, repeats: int, mixed: bool, as_json: bool) -> None:
         folder, out = Path(temporary, "in"), Path(temporary, "out")
         for number in range(submissions - 1):
             submit(folder, number, tasks)
-        first = timed(folder, out)
+        first = timed("build", folder, "--out", out)
+        shutil.copytree(folder, released := Path(temporary, "released"))
         submit(folder, submissions - 1, tasks)
-        again = timed(folder, out)
+        again = timed("build", folder, "--out", out)
+        checked = timed("check", folder, "--since", released)
         pages = browsed(out, repeats) if shutil.which("chromium") else {}
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) / 2**20
     one, panel = (scored(people, repeats) for people in (0, 20))
-    figures = {"submissions": submissions, "build": first, "renew": again, "site_mb": size, **pages}
+    figures = {"submissions": submissions, "build": first, "renew": again, "check": checked, "site_mb": size, **pages}
     figures |= {"score": one, "score_20_personas": panel}
     if as_json:
         click.echo(json.dumps(figures))
@@ -156,6 +162,8 @@ def main(submissions: int, repeats: int, mixed: bool, as_json: bool) -> None:
         ("build, MB of the largest process", first["memory_mb"], TARGETS["memory"]),
         ("renew after one more, seconds", again["seconds"], TARGETS["renew"]),
         ("renew, processor seconds", again["processor_seconds"], None),
+        ("check of one more, seconds", checked["seconds"], TARGETS["check"]),
+        ("check, processor seconds", checked["processor_seconds"], None),
         ("first view, seconds", pages.get("view"), TARGETS["view"]),
         ("first view, main thread", pages.get("view_thread"), None),
         ("sort, seconds", pages.get("sort"), TARGETS["sort"]),

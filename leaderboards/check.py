@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
-import zlib
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from ..errors import CultevalError, InputError
 from ..harness.models.aligned import ADAPTER_FILES, adapter_hash
@@ -22,22 +17,19 @@ from ..harness.registry import table
 from ..harness.runs.execute import ALIGNED, SCORES
 from ..harness.scoring.judge import JUDGE, VERDICTS
 from ..harness.scoring.score import TaskCache
-from ..harness.submissions.manifest import ANSWERS, MANIFEST, Manifest
-from ..harness.submissions.reader import COMPRESSED, read_manifest
+from ..harness.scoring.submission import load_submission
+from ..harness.submissions.manifest import ANSWERS, MANIFEST, MOST_LINE_BYTES, Manifest
+from ..harness.submissions.reader import COMPRESSED, answers_file, read_manifest
 from ..harness.util.atomic_io import sha256
-from ..tasks.answers import Answers
 from ..tasks.prompts import ProtocolOptions, split_items
-from .entries import VERIFIED, Entry, Found, entry_of, find, kind_of, verified_marks
+from ..tasks.reading import read_lines
+from .copies import Sieve, TaskAnswers, copies, task_answers
+from .entries import VERIFIED, Entry, Found, entry_of, find, kind_of, kinds_in, verified_marks, without_collection
 from .publish import MOST_KEPT, left_behind, published_name, without_places
 from .suite import Suite
 
-NEAR = 1e-3  # answers of different origin differ by more than this in some probability
-LONG, MANY, SAME = (
-    5,
-    5,
-    0.9,
-)  # copied texts: least words of a text, number of texts, share of equal ones
 ROUNDED = 0.01  # tolerance in survey evaluations: some manifests have two decimals
+BLOCK = 1 << 16  # bytes of files that are compared at once
 ADAPTER = {f"{ALIGNED}/{name}" for name in ADAPTER_FILES}
 FILES = {MANIFEST, ANSWERS, COMPRESSED, SCORES, JUDGE, VERDICTS} | ADAPTER  # of an entry
 
@@ -50,21 +42,6 @@ class Problem:
     text: str
 
 
-@dataclass(frozen=True)
-class _TaskAnswers:
-    """The answers of an entry to one task: prompts, origin, probabilities, texts.
-
-    ``probs`` is (prompts x options,); ``texts`` (prompts,) is a checksum of each text, 0 for a text that is too short
-    to identify its origin.
-    """
-
-    entry: str
-    asked: str
-    origin: str
-    probs: np.ndarray
-    texts: np.ndarray
-
-
 def check(
     board: Path, suite: Suite, before: Path | None, advance: Callable[[int, int], None]
 ) -> tuple[int, list[Problem]]:
@@ -75,7 +52,8 @@ def check(
     an entry only its own files, and each mark must belong to an entry.
 
     Args:
-        before: the folder as last released; its entries and marks must be present and unchanged.
+        before: the folder as last released; its entries and marks must be present and unchanged. Entries of the same
+            bytes as released are not read again, except that the answers of others must not equal theirs.
         advance: called after each entry with the number of checked entries and their total.
 
     Returns:
@@ -85,29 +63,85 @@ def check(
         InputError: the folder has no entries.
     """
     problems: list[Problem] = []
-    found = _found(board, problems)
-    if not found and not problems:
+    released = _unchanged(board, before) if before is not None else {}
+    found = _found(board, released, problems)
+    if not (found or problems or released):
         raise InputError(f"{board}: no entries. `culteval leaderboard add RUN --to {board}` makes some.")
-    answered: list[_TaskAnswers] = []
+    answered: list[TaskAnswers] = []
     shelf = TaskCache()
     for number, one in enumerate(found):
         try:
             _check_files(board / one.name)
             entry, submission = entry_of(one, shelf)
             problems += [Problem(one.name, text) for text in _of_entry(one, entry, suite, shelf)]
-            answered += _task_answers(entry, submission.answers)
+            answered += task_answers(one.name, entry.manifest, submission.answers)
         except (CultevalError, OSError) as error:  # an adapter's files may be anything
             problems.append(Problem(one.name, str(error)))
         advance(number + 1, len(found))
-    problems += _copies(answered)
-    problems += _marks(board, found, before)
+    suspects = _suspects(board, released, Sieve(answered), shelf, problems)
+    problems += [Problem(*copied) for copied in copies(answered, suspects)]
+    hashes = _answers(found) | {manifest.answers.sha256 for manifest in released.values()}
+    problems += _marks(board, hashes, before)
     if before is not None:
-        problems += _gone(board, before)
-    return len(found), sorted(problems, key=lambda problem: problem.entry)
+        problems += _gone(board, before, released)
+    return len(released) + len(found), sorted(problems, key=lambda problem: problem.entry)
 
 
-def _found(board: Path, problems: list[Problem]) -> list[Found]:
-    """Return the entries of a board; add a problem for each other name except the marks and hidden files."""
+@without_collection()
+def _unchanged(board: Path, before: Path) -> dict[str, Manifest]:
+    """Return the manifests of the entries that have the same bytes as released, by name."""
+    kinds, found = kinds_in(before), {}
+    for name, kind in kinds_in(board).items():
+        if kind != "folder" or kinds.get(name) != "folder" or name.startswith("."):
+            continue
+        with suppress(CultevalError, OSError):  # no entry, or one of an earlier version: checked as others
+            if _same(os.path.join(board, name), os.path.join(before, name)):
+                found[name] = read_manifest(board / name / MANIFEST)
+    return dict(sorted(found.items()))
+
+
+def _same(one: str, other: str) -> bool:
+    """Return whether two folders have files of the same names and bytes, and nothing else but folders of such."""
+    kinds = kinds_in(one)
+    if not kinds or kinds != kinds_in(other):
+        return False
+    pairs = ((kind, os.path.join(one, name), os.path.join(other, name)) for name, kind in kinds.items())
+    return all(_same(*paths) if kind == "folder" else kind == "file" and _equal(*paths) for kind, *paths in pairs)
+
+
+def _equal(one: str, other: str) -> bool:
+    with open(one, "rb", buffering=0) as file, open(other, "rb", buffering=0) as other_file:
+        while (block := file.read(BLOCK)) == other_file.read(BLOCK):
+            if not block:
+                return True
+    return False
+
+
+@without_collection()
+def _suspects(
+    board: Path, released: Mapping[str, Manifest], sieve: Sieve, shelf: TaskCache, problems: list[Problem]
+) -> list[TaskAnswers]:
+    """Read the answers of released entries that may equal those in a sieve; add a problem for each unreadable one."""
+    found: list[TaskAnswers] = []
+    for name, manifest in released.items() if sieve else ():
+        try:
+            if not (comparable := sieve.comparable(manifest)):
+                continue
+            lines = read_lines(answers_file(board / name), MOST_LINE_BYTES)
+            with suppress(ValueError):  # not answers: reading all of them says what is wrong
+                if not sieve.passes(lines, comparable):
+                    continue
+            found += task_answers(name, manifest, load_submission(board / name, shelf).answers)
+        except CultevalError as error:
+            problems.append(Problem(name, str(error)))
+    return found
+
+
+def _found(board: Path, released: Container[str], problems: list[Problem]) -> list[Found]:
+    """Return the entries of a board that are not released.
+
+    Adds a problem for each other name except the marks and hidden files.
+    """
 
     def report(text: str) -> None:
         problems.append(Problem("", text))
@@ -116,7 +150,7 @@ def _found(board: Path, problems: list[Problem]) -> list[Found]:
         if name != VERIFIED and not name.startswith("."):
             report(f"{board}/{name[:80]!r}: no entry. Remove it; `leaderboard add` makes entries.")
 
-    return find(board, report, passed_over)
+    return find(board, report, passed_over, released)
 
 
 def _inside(folder: Path) -> list[str]:
@@ -188,64 +222,14 @@ def _odd_evaluations(manifest: Manifest, shelf: TaskCache) -> Iterator[str]:
         yield f"budget: {given}, not {spent.survey_evaluations:.2f}"
 
 
-def _task_answers(entry: Entry, answers: Mapping[str, Answers]) -> Iterator[_TaskAnswers]:
-    manifest = entry.manifest
-    used = manifest.aligner
-    origin = [manifest.model.name, manifest.model.revision, used.name, used.settings, used.adapter_sha256]
-    for task in manifest.tasks:
-        asked = [task.name, task.hash, task.personas, task.limit, task.calibrated, task.heldout_only]
-        asked += [manifest.seed] if task.personas else []  # the seed samples the personas
-        given = answers[task.name]
-        probs = given.probs[0].astype(np.float32).ravel()
-        texts = np.array([_number(text) for text in given.texts or [""] * len(given.layout)])
-        yield _TaskAnswers(entry.name, json.dumps(asked), json.dumps(origin, sort_keys=True), probs, texts)
-
-
-def _number(text: str) -> int:
-    """Return a checksum of a text, 0 for a text of few words."""
-    words = text.split()
-    return zlib.crc32(" ".join(words).encode()) if len(words) >= LONG else 0
-
-
-def _copies(answered: list[_TaskAnswers]) -> Iterator[Problem]:
-    """Yield entries with the answers of an entry of another model or aligner."""
-    groups: dict[str, list[_TaskAnswers]] = defaultdict(list)
-    for one in answered:
-        groups[one.asked].append(one)
-    for group in groups.values():
-        probs, texts = np.stack([one.probs for one in group]), np.stack([one.texts for one in group])
-        for at in range(1, len(group)):
-            near = _near(probs[:at], probs[at]) | _alike(texts[:at], texts[at])
-            twin = next((group[i] for i in np.flatnonzero(near) if group[i].origin != group[at].origin), None)
-            if twin:
-                task = json.loads(twin.asked)[0]
-                text = f"its answers to {task} equal those of {twin.entry}, which names another model or aligner"
-                yield Problem(group[at].entry, text)
-
-
-def _near(others: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Return which rows of probabilities equal a row within ``NEAR``; none for zeros (unknown probabilities)."""
-    equal: np.ndarray = (np.abs(others - row).max(1) < NEAR) & bool(row.any())
-    return equal
-
-
-def _alike(others: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Return which rows share at least ``SAME`` of the long texts of a row; none if it has few long texts."""
-    long = row != 0
-    if long.sum() < MANY:
-        return np.zeros(len(others), dtype=bool)
-    equal: np.ndarray = (others[:, long] == row[long]).mean(1) >= SAME
-    return equal
-
-
-def _marks(board: Path, found: list[Found], before: Path | None) -> Iterator[Problem]:
-    """Yield marks without an entry, and marks that differ from the release."""
+def _marks(board: Path, answers: Set[str], before: Path | None) -> Iterator[Problem]:
+    """Yield marks without an entry of such answers (by hash), and marks that differ from the release."""
     try:
         marks = verified_marks(board)
     except InputError as error:
         yield Problem(VERIFIED, str(error))
         return
-    for key in sorted(marks.keys() - _answers(found)):
+    for key in sorted(marks.keys() - answers):
         yield Problem(VERIFIED, f"{key[:12]}: no entry has these answers; remove the mark")
     if before is not None:
         released = verified_marks(before)
@@ -263,9 +247,9 @@ def _answers(found: list[Found]) -> set[str]:
     return hashes
 
 
-def _gone(board: Path, before: Path) -> Iterator[Problem]:
+def _gone(board: Path, before: Path, unchanged: Container[str]) -> Iterator[Problem]:
     """Yield released entries that are missing or changed."""
-    for old in find(before, lambda text: None):
+    for old in find(before, lambda text: None, known=unchanged):
         if not (board / old.name).is_dir():
             yield Problem(old.name, "was released and is missing; restore it: released entries are permanent")
         else:

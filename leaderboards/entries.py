@@ -5,12 +5,14 @@ Submitted scores are compared with recomputed ones and never shown.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import math
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -95,6 +97,18 @@ class Found:
         return {f"{folders[path.parent.name]}/{path.name}": path for path in self.adapter}
 
 
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Pause the collection of cyclic garbage: it visits all entries again and again, half of the time with 10,000."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 @cache
 def judging_hash() -> str:
     """Return a sha256 over the code and reference data of scores and pages."""
@@ -107,19 +121,23 @@ def judging_hash() -> str:
 
 
 def find(
-    folder: Path, left_out: Callable[[str], None], passed_over: Callable[[str], None] = lambda name: None
+    folder: Path,
+    left_out: Callable[[str], None],
+    passed_over: Callable[[str], None] = lambda name: None,
+    known: Container[str] = (),
 ) -> list[Found]:
     """Return the submissions directly below a folder by name; unfinished runs are skipped.
 
     Args:
         left_out: called with one line for each refused submission.
         passed_over: called with each name that is no finished submission.
+        known: names to ignore.
 
     Raises:
         InputError: the folder cannot be read.
     """
     try:
-        names = sorted(entry.name for entry in os.scandir(folder))
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.name not in known)
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be read ({error.strerror}). Give a folder of runs or submissions."
@@ -148,15 +166,15 @@ def find_one(path: Path) -> Found | None:
         raise InputError(f"{shown}: a link. Put the folder itself here.")
     if kind != "folder" or path.name.startswith("."):
         return None
-    inner = path / SUBMISSION
-    if (kind := kind_of(inner)) == "link":
+    outer = kinds_in(path)
+    if outer.get(SUBMISSION) == "link":
         raise InputError(f"{shown}: {SUBMISSION} is a link. Put the folder itself here.")
-    home = inner if kind == "folder" else path
-    names = (MANIFEST, ANSWERS, COMPRESSED, JUDGE, VERDICTS)
-    wanted = (*(home / name for name in names), path / SCORES)
-    kinds = {file: kind for file in wanted if (kind := kind_of(file))}
-    unfinished = home == inner and path / SCORES not in kinds
-    if unfinished or home / MANIFEST not in kinds:
+    is_run = outer.get(SUBMISSION) == "folder"
+    home = path / SUBMISSION if is_run else path
+    inner = kinds_in(home) if is_run else outer
+    kinds = {home / name: inner[name] for name in (MANIFEST, ANSWERS, COMPRESSED, JUDGE, VERDICTS) if name in inner}
+    kinds |= {path / SCORES: outer[SCORES]} if SCORES in outer else {}
+    if MANIFEST not in inner or (is_run and SCORES not in outer):
         return None
     if not _NAME.fullmatch(path.name):
         raise InputError(f"{shown}: no name for a submission; letters, digits, dots, dashes, underscores, at most 100.")
@@ -166,7 +184,7 @@ def find_one(path: Path) -> Found | None:
         if kind != "file":
             raise InputError(f"{shown}: {file.name} is not a regular file.")
     try:
-        adapter = _adapter(path / ALIGNED)
+        adapter = _adapter(path / ALIGNED) if outer.get(ALIGNED) == "folder" else ()
         return Found(path.name, home, tuple(kinds), adapter, _key(path.name, (*kinds, *adapter)))
     except OSError as error:
         raise InputError(f"{shown}: cannot be read ({error.strerror}).") from None
@@ -175,9 +193,21 @@ def find_one(path: Path) -> Found | None:
 def kind_of(path: Path) -> str | None:
     """Return the kind of a path without following links: link, folder, file, large (oversized file), other."""
     try:
-        found = os.lstat(path)
+        return _kind(os.lstat(path))
     except OSError:
         return None
+
+
+def kinds_in(folder: str | Path) -> dict[str, str]:
+    """Return the kinds of what is in a folder by name; none if it cannot be read."""
+    try:
+        with os.scandir(folder) as inside:
+            return {one.name: _kind(one.stat(follow_symlinks=False)) for one in inside}
+    except OSError:
+        return {}
+
+
+def _kind(found: os.stat_result) -> str:
     if stat.S_ISREG(found.st_mode):
         return "large" if found.st_size > MOST_BYTES else "file"
     return "link" if stat.S_ISLNK(found.st_mode) else "folder" if stat.S_ISDIR(found.st_mode) else "other"
@@ -185,7 +215,7 @@ def kind_of(path: Path) -> str | None:
 
 def _adapter(folder: Path) -> tuple[Path, ...]:
     """Return the files of an adapter that may be published: none if there are links, special files or too much."""
-    if kind_of(folder) != "folder" or kind_of(folder / LORA) not in ("folder", None):
+    if kind_of(folder / LORA) not in ("folder", None):
         return ()
     kinds = {folder / name: kind for name in ADAPTER_FILES if (kind := kind_of(folder / name))}
     if any(kind != "file" for kind in kinds.values()):

@@ -107,8 +107,20 @@ def overview(found: Sequence[Board], shelf: TaskCache, countries: Collection[str
     boards: dict[Variant, list[Board]] = defaultdict(list)
     for board in found:
         if countries is None or board.key.country in countries:
-            boards[Variant(board.key.task, *board.key[2:])].append(board)
+            boards[_variant(board)].append(board)
     return _Builder(boards, shelf, countries is not None).overview()
+
+
+def is_over_all(table: Overview, found: Iterable[Board]) -> bool:
+    """Return whether every column is over all countries of its boards."""
+    countries: dict[Variant, set[str]] = defaultdict(set)
+    for board in found:
+        countries[_variant(board)].add(board.key.country)
+    return all(set(column.countries) == countries[column.variant] for column in table.columns)
+
+
+def _variant(board: Board) -> Variant:
+    return Variant(board.key.task, *board.key[2:])
 
 
 class _Builder:

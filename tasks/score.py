@@ -48,7 +48,8 @@ def place(score: Score) -> Place:
 
 def find(scores: Iterable[Score], where: Place) -> Score | None:
     """Find the first score of a metric, answer scoring and split; None if there is none."""
-    return next((score for score in scores if place(score) == where), None)
+    metric, scoring, split = where
+    return next((s for s in scores if s.metric == metric and s.split == split and s.scoring == scoring), None)
 
 
 @dataclass(frozen=True)

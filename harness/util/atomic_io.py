@@ -15,16 +15,21 @@ from ...errors import RunError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, flush: bool = True) -> Iterator[Path]:
     """Yield a temporary path that is renamed to ``path`` when the block succeeds and removed when it fails.
 
     The block may create a file or a folder; a folder replaces an existing one.
+
+    Args:
+        flush: write to disk before renaming, so that a power failure leaves either the old or the new files. Without
+            it, only a failure of the process does; for many files that are flushed together later (``os.sync``).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # as ``remove_temporaries`` knows them
     try:
         yield temporary
-        _to_disk(temporary)
+        if flush:
+            _to_disk(temporary)
         if temporary.is_dir() and path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
@@ -57,7 +62,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _to_disk(path: Path) -> None:
-    """Flush files to disk before they are renamed, so that a power failure leaves either the old or the new files."""
+    """Flush files to disk."""
     for file in path.rglob("*") if path.is_dir() else [path]:
         if file.is_file():
             descriptor = os.open(file, os.O_RDONLY)
@@ -89,13 +94,16 @@ def sha256(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(1 << 16):  # hashlib.file_digest takes 256 KB even for a small file
+            digest.update(block)
+    return digest.hexdigest()
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, as UTF-8."""
-    with replacing(path) as temporary:
+def write_text(path: Path, text: str, *, flush: bool = True) -> None:
+    """Write a text file atomically, as UTF-8; ``flush`` as in ``replacing``."""
+    with replacing(path, flush=flush) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 

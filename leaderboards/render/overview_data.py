@@ -13,7 +13,7 @@ from ...tasks.glossary import COLUMNS, MARKS, meaning
 from ..boards import Board
 from ..entries import Entry
 from ..overview import Overview, heading, places
-from ..overview_builder import overview, scopes
+from ..overview_builder import is_over_all, overview, scopes
 from ..overview_rows import R2, Column, Row
 from ..pooling import Cell
 from ..submission_page import number, visible
@@ -31,9 +31,8 @@ def overview_pages(boards: Sequence[Board], shelf: TaskCache, suite: Suite) -> I
     ``seeds-N`` the seeds that are folded into its rows.
     """
     usual, sets = overview(boards, shelf), scopes(boards)
-    whole = overview(boards, shelf, sets[0])
-    differs = [one.countries for one in usual.columns] != [one.countries for one in whole.columns]
-    tables = [usual, *([whole] if differs else []), *(overview(boards, shelf, countries) for countries in sets[1:])]
+    differs = not is_over_all(usual, boards)
+    tables = [usual, *(overview(boards, shelf, countries) for countries in sets[0 if differs else 1 :])]
     labels = [_label(one.countries, len(sets[0])) for one in tables]
     codes = [list(one.countries) for one in tables]
     if differs:

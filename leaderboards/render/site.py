@@ -1,7 +1,7 @@
 """Build a board as static pages that open from disk without a network; a second build updates changes only.
 
 Pages are templates; their data is in ``.js`` files: the overview, the boards, one for each submission. ``.build`` in
-the site stores entries with a key over their files and the code, so that only new submissions are read.
+the site keeps entries by a key over their files and the code (``kept.py``), so that only new submissions are read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -29,13 +29,15 @@ from .. import submission_page as detail
 from ..answer_reader import AnswerReader
 from ..boards import Against, Key, boards, scored_anew
 from ..country_sets import aligned_sets, rests_on
-from ..entries import Entry, Found, conclude, entry_of, find, judging_hash, marked, verified_marks
+from ..entries import Entry, Found, conclude, entry_of, find, judging_hash, marked, verified_marks, without_collection
 from ..metric_labels import board_metrics
 from ..suite import read_suite
 from .boards import board_data
+from .kept import Kept
 from .overview_data import cards_data, overview_pages
 
 KEPT, PAGES, FILES, DATA, ASSETS = ".build", "pages", "files", "data", "assets"
+RECORD, LIBRARIES = "kept", "libraries"  # files in KEPT
 TEMPLATES = Path(__file__).parent.parent / "templates"
 VENDOR = TEMPLATES.with_name("vendor")
 HTML = ("index.html", "board.html", "about.html", "submission.html")
@@ -68,27 +70,41 @@ def build(
         UnavailableError: plotly is not installed.
     """
     _claim(out)
+    with without_collection():
+        kept = Kept(out / KEPT / RECORD)
+        try:
+            return _build(folder, out, kept, warn, advance)
+        finally:
+            kept.write()
+
+
+def _build(
+    folder: Path, out: Path, kept: Kept, warn: Callable[[str], None], advance: Callable[[int, int], None]
+) -> Built:
     problems: list[str] = []
-    marks = verified_marks(folder)
-    found = find(folder, problems.append)
-    missing = [one for one in found if not _is_kept(out, one)]
-    kept = {one.name for one in found} - {one.name for one in missing}
-    problems += _renew(missing, out, advance)
-    entries = [marked(_kept(out, one), marks) for one in found if one.name in kept or _is_kept(out, one)]
+    marks, found = verified_marks(folder), find(folder, problems.append)
+    pages, files = _names(out / PAGES), _names(out / FILES)
+    missing = [
+        one for one in found if f"{one.name}.js" not in pages or one.name not in files or kept.get(one.key) is None
+    ]
+    if missing:
+        kept.expect_changes()
+        problems += _renew(missing, out, kept, advance)
+    entries = [_entry(data, one, marks) for one in found if (data := kept.get(one.key)) is not None]
     conclude(folder, bool(entries), problems, sum(entry.differs for entry in entries), warn)
     shelf, suite = TaskCache(), read_suite()
-    made = boards(entries, shelf, suite, _keeping(out, scored_anew(AnswerReader(shelf)), shelf))
+    made = boards(entries, shelf, suite, _keeping(kept, scored_anew(AnswerReader(shelf)), shelf))
     sets = aligned_sets(entries, shelf)
     _write(out / DATA / "boards.js", script("boards", board_data(made, sets, entries, suite)))
     items = {f"items-{number}": board for number, board in enumerate(made)}
     for file, board in items.items():
         _write(out / DATA / f"{file}.js", script("items", detail.items(board.spec, board.asked, shelf)))
-    files = {file: script(name, data) for file, name, data in overview_pages(made, shelf, suite)}
-    for file, text in files.items():
+    tables = {file: script(name, data) for file, name, data in overview_pages(made, shelf, suite)}
+    for file, text in tables.items():
         _write(out / DATA / f"{file}.js", text)
     _write(out / DATA / "cards.js", script("cards", cards_data(entries)))
     _write_assets(out, suite.version)
-    _sweep(out, {entry.name for entry in entries}, {"boards", "cards", *files, *items})
+    _sweep(out, {entry.name for entry in entries}, {"boards", "cards", *tables, *items})
     return Built(len(entries), len(made), len(missing))
 
 
@@ -105,29 +121,25 @@ def _claim(out: Path) -> None:
         raise UsageError(f"`out` {out}: has content that is not a board's site. Name an empty or new folder.")
 
 
-def _is_kept(out: Path, found: Found) -> bool:
-    try:
-        key = (out / KEPT / f"{found.name}.key").read_text(encoding="ascii")
-    except OSError:
-        return False
-    return key == found.key and _page(out, found.name).is_file()
+def _names(folder: Path) -> set[str]:
+    return set(os.listdir(folder)) if folder.is_dir() else set()
 
 
-def _kept(out: Path, found: Found) -> Entry:
-    entry = Entry.model_validate_json((out / KEPT / f"{found.name}.json").read_bytes())
-    return entry.model_copy(update={"folder": found.folder})
+def _entry(data: bytes, found: Found, marks: Mapping[str, Any]) -> Entry:
+    entry = Entry.model_validate_json(data)
+    return marked(entry, marks).model_copy(update={"folder": found.folder})
 
 
-def _keeping(out: Path, rescore: Against, shelf: TaskCache) -> Against:
+def _keeping(kept: Kept, rescore: Against, shelf: TaskCache) -> Against:
     """Return a function that scores a control for another country, stored between builds."""
 
     def against(entry: Entry, key: Key) -> list[Score]:
-        path = out / KEPT / "control" / f"{hashlib.sha256('/'.join((entry.key, *key)).encode()).hexdigest()}.json"
-        if path.is_file():
-            return _SCORES.validate_json(path.read_bytes())
+        name = hashlib.sha256("/".join((entry.key, *key)).encode()).hexdigest()
+        if (data := kept.get(name)) is not None:
+            return _SCORES.validate_json(data)
         shown = board_metrics(shelf.spec(key.task))
         scores = [score for score in rescore(entry, key) if score.metric in shown]
-        write_text(path, _SCORES.dump_json(scores).decode())
+        kept.put(name, _SCORES.dump_json(scores).decode())
         return scores
 
     return against
@@ -137,29 +149,42 @@ def _page(out: Path, name: str) -> Path:
     return out / PAGES / f"{name}.js"
 
 
-def _renew(missing: Sequence[Found], out: Path, advance: Callable[[int, int], None]) -> Iterator[str]:
-    """Read, score and write submissions, in several processes if faster; yield the problems of refused ones."""
+def _renew(missing: Sequence[Found], out: Path, kept: Kept, advance: Callable[[int, int], None]) -> list[str]:
+    """Read, score and write submissions, in several processes if faster; return the problems of refused ones."""
+    problems: list[str] = []
+    done = 0
+    for count, made, refused in _parts(missing, out):
+        for key, text in made.items():
+            kept.put(key, text)
+        problems += refused
+        done += count
+        advance(done, len(missing))
+    return problems
+
+
+def _parts(missing: Sequence[Found], out: Path) -> Iterator[tuple[int, dict[str, str], list[str]]]:
+    """Yield the number of submissions of each finished part, and what ``_make`` returns for it."""
     workers = min(os.cpu_count() or 1, len(missing) // SEVERAL)
     if workers < 2:
         shelf = TaskCache()
-        for number, one in enumerate(missing, start=1):
-            yield from _make([one], out, shelf)
-            advance(number, len(missing))
+        for one in missing:
+            yield 1, *_make([one], out, shelf)
         return
     size = max(1, min(SEVERAL, len(missing) // (4 * workers)))
     parts = [missing[start : start + size] for start in range(0, len(missing), size)]
-    done = 0
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         jobs = {pool.submit(_make, part, out): len(part) for part in parts}
         for job in as_completed(jobs):
-            yield from job.result()
-            done += jobs[job]
-            advance(done, len(missing))
+            yield jobs[job], *job.result()
 
 
-def _make(part: Sequence[Found], out: Path, shelf: TaskCache | None = None) -> list[str]:
-    """Score submissions and write their files of the site; return the problems of refused ones."""
-    shelf, problems = shelf or TaskCache(), []
+def _make(part: Sequence[Found], out: Path, shelf: TaskCache | None = None) -> tuple[dict[str, str], list[str]]:
+    """Score submissions and write their files of the site.
+
+    Returns:
+        What is kept of each entry as JSON by its key, and the problems of refused submissions.
+    """
+    shelf, made, problems = shelf or TaskCache(), {}, []
     for one in part:
         try:
             entry, submission = entry_of(one, shelf)
@@ -171,20 +196,19 @@ def _make(part: Sequence[Found], out: Path, shelf: TaskCache | None = None) -> l
         given = answers_file(one.folder)
         page = detail.page(entry, submission.answers, shelf) | {"file": given.name, "adapter": list(adapter)}
         _write(_page(out, one.name), script("page", page))
-        with replacing(out / FILES / one.name) as temporary:
+        with replacing(out / FILES / one.name, flush=False) as temporary:
             copy_into(temporary, {MANIFEST: one.folder / MANIFEST, given.name: given} | adapter)
         specs = {task.name: shelf.spec(task.name) for task in entry.manifest.tasks}
         shown = {name for spec in specs.values() for name in board_metrics(spec)}
         few = tuple(s for s in entry.scores if s.metric in shown or rests_on(s, specs[s.task]))
-        write_text(out / KEPT / f"{one.name}.json", entry.model_copy(update={"scores": few}).model_dump_json())
-        write_text(out / KEPT / f"{one.name}.key", one.key)  # last: it marks the submission as complete
-    return problems
+        made[one.key] = entry.model_copy(update={"scores": few}).model_dump_json(exclude_defaults=True)
+    return made, problems
 
 
 def _write(path: Path, text: str) -> None:
     """Write a file if its content differs or it does not exist."""
     if not path.is_file() or path.read_bytes() != text.encode():
-        write_text(path, text)
+        write_text(path, text, flush=False)
 
 
 def _write_assets(out: Path, suite: str) -> None:
@@ -196,7 +220,7 @@ def _write_assets(out: Path, suite: str) -> None:
         _write(out / name, pages.get_template(name).render(suite=suite))
     for path in (*(TEMPLATES / name for name in OWN), *(VENDOR / name for name in VENDORED)):
         _write(out / ASSETS / path.name, path.read_text(encoding="utf-8"))
-    stamp, current = out / KEPT / "libraries", judging_hash()
+    stamp, current = out / KEPT / LIBRARIES, judging_hash()
     if not stamp.is_file() or stamp.read_text(encoding="ascii") != current:
         _write(out / ASSETS / "plotly.min.js", _plotly())
         write_text(stamp, current)
@@ -213,13 +237,9 @@ def _plotly() -> str:
 
 
 def _sweep(out: Path, names: set[str], data: set[str]) -> None:
-    """Remove files of submissions, boards and sets of countries that no longer exist."""
-    for path in [*(out / PAGES).iterdir(), *(out / KEPT).glob("*.key"), *(out / KEPT).glob("*.json")]:
-        if path.stem not in names:
-            path.unlink()
-    for path in (out / FILES).iterdir():
-        if path.name not in names:
-            shutil.rmtree(path)
-    for path in (out / DATA).iterdir():
-        if path.stem not in data:
-            path.unlink()
+    """Remove files of submissions, boards and sets of countries that no longer exist, and of earlier versions."""
+    wanted = {PAGES: {f"{name}.js" for name in names}, FILES: names, KEPT: {RECORD, LIBRARIES}}
+    for folder, keep in (wanted | {DATA: {f"{name}.js" for name in data}}).items():
+        for name in _names(out / folder) - keep:
+            path = out / folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
