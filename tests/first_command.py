@@ -49,8 +49,10 @@ class FirstCommand(NamedTuple):
         return next((self.clone / "culteval-runs").glob("vsm13-SA-de-*"))
 
     @property
-    def scores(self) -> list[dict[str, Any]]:
-        return json.loads((self.run / "scores.json").read_text(encoding="utf-8"))
+    def compared(self) -> dict[str, list[dict[str, Any]]]:
+        """The scores of its run, and of the runs it is compared with, by folder."""
+        files = (self.clone / "culteval-runs").glob("vsm13-SA-*/scores.json")
+        return {file.parent.name: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
 def copy_of_the_tree(target: Path) -> Path:

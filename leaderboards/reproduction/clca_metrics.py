@@ -39,6 +39,7 @@ from ...tasks.schema import SplitName, Strict
 from .clca_tables import HABITS
 
 if TYPE_CHECKING:
+    from ...harness.engine.packed import Engine
     from ...harness.models.local import LanguageModel
 
 TASK, GENERAL = "wvs_text", "general"
@@ -103,8 +104,8 @@ def _asked(model: LanguageModel, prompts: Prompts, persona: str) -> Asked:
     # An option's tokens are the same after every opened answer.
     encoded = Encoded([model.chat.chat_ids(chat) for chat in chats], encode(model.chat, prompts).options)
     most = spec_of(TASK).most_tokens
-    if packs_text(model, None):
-        answers, texts = _read_once(model, encoded, prompts.layout, most)
+    if model.engine is not None and packs_text(model, None):
+        answers, texts = _read_once(model, model.engine, encoded, prompts.layout, most)
     else:
         writer = LocalWriter(model, batch=len(chats))
         answers, texts = model.weigh(encoded, prompts.layout), writer.write(chats, Style(most, top_p=0), 0)
@@ -116,13 +117,15 @@ def _asked(model: LanguageModel, prompts: Prompts, persona: str) -> Asked:
     )
 
 
-def _read_once(model: LanguageModel, encoded: Encoded, layout: Layout, most: int) -> tuple[Answers, list[str]]:
+def _read_once(
+    model: LanguageModel, engine: Engine, encoded: Encoded, layout: Layout, most: int
+) -> tuple[Answers, list[str]]:
     """Compute option probabilities and greedy texts of chats that are read once."""
     from ...harness.engine.generate import Sampling, generate_weighed
     from ...harness.models.local import as_answers
 
     with model.at_work():
-        written, logs = generate_weighed(model.engine, encoded, Sampling(most, ends=model.ends))
+        written, logs = generate_weighed(engine, encoded, Sampling(most, ends=model.ends))
     model.tokens += model.cost_of(encoded) + sum(map(len, written))
     texts = [model.tokenizer.decode(row, skip_special_tokens=True).strip() for row in written]
     return as_answers(layout, logs[None].cpu().double().numpy()), texts

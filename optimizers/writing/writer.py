@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ...harness.engine.chat import Message
 
 if TYPE_CHECKING:
-    from ...harness.engine.conversations import ConversationMemory
-    from ...harness.engine.generate import Row
+    from ...harness.engine.generate import ConversationMemory, Row
     from ...harness.models.local import LanguageModel
 
 
@@ -60,9 +59,10 @@ class LocalWriter:
     @contextmanager
     def remembering(self) -> Iterator[None]:
         """Remember what is read of chats, for models whose layers the engine supports."""
-        from ...harness.engine.conversations import ConversationMemory
+        from ...harness.engine.generate import ConversationMemory
 
-        self._memory = ConversationMemory(self.model.engine) if self.model.remembers else None
+        engine = self.model.engine
+        self._memory = ConversationMemory(engine) if engine is not None and engine.decoder is not None else None
         try:
             yield
         finally:

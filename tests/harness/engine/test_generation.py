@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from culteval.harness.engine import conversations
-from culteval.harness.engine.conversations import ConversationMemory
-from culteval.harness.engine.generate import Row, Sampling, _draw, generate, generate_weighed
+from culteval.harness.engine import generate as generation
+from culteval.harness.engine.generate import ConversationMemory, Row, Sampling, _draw, generate, generate_weighed
 from culteval.harness.engine.packed import PackedForward
 from culteval.harness.engine.tokenize import Encoded
 
@@ -55,7 +54,7 @@ def test_options_are_weighed_in_the_reading_that_text_goes_on_from(load, shape, 
 @pytest.mark.parametrize("most", [1 << 30, 9000, 0])
 def test_what_is_remembered_is_to_the_last_bit_what_is_read_again(load, monkeypatch, most):
     """Three turns of two conversations, in one memory and each in a new one; also where a memory has no more room."""
-    monkeypatch.setattr(conversations, "MOST_REMEMBERED", most)
+    monkeypatch.setattr(generation, "MOST_REMEMBERED", most)
     model, rng = load("qwen2"), np.random.default_rng(0)
     ids, marks = [rng.integers(5, 600, 70).tolist() for _ in range(2)], (20, 33, 60)
     memory, read = ConversationMemory(model.engine), []

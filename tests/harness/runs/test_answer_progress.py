@@ -35,7 +35,10 @@ def test_every_prompt_is_told_once(load):
     one.engine = None
     AlignedModel(one).answer(prompts, done=plain.append)
     assert len(plain) > 2 and sum(plain) == 96 and min(plain) >= 0
-    AlignedModel(load("llama", True)).answer(prompts.take(np.arange(40)), most_tokens=2, done=texts.append)
+    AlignedModel(load("llama", True)).answer(prompts, most_tokens=2, done=texts.append)
+    assert texts == [48, 48]
+    texts.clear()
+    AlignedModel(load("gpt2", True)).answer(prompts.take(np.arange(40)), most_tokens=2, done=texts.append)
     assert texts == [16, 16, 8]
 
 
