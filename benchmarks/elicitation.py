@@ -1,7 +1,8 @@
 """The study of ways of asking: which is nearest to a country's answers, beside the spread over paraphrases.
 
 culteval sweep benchmarks/elicitation.yaml
-python -m benchmarks.elicitation elicitation
+culteval leaderboard add elicitation/* --to benchmarks/results/elicitation
+python -m benchmarks.elicitation benchmarks/results/elicitation
 
 All ways are scored on the held-out paraphrases in natural order, which ``verbalized`` tasks have, too.
 """
@@ -15,11 +16,12 @@ from pathlib import Path
 
 import click
 import numpy as np
+from culteval.errors import InputError
 from culteval.harness.report.tables import markdown_table
-from culteval.harness.runs.folder import SCORES, read_result
 from culteval.harness.scoring.score import TaskCache
 from culteval.harness.scoring.submission import Submission, load_submission
 from culteval.harness.submissions.manifest import UsedAligner
+from culteval.leaderboards.entries import find
 from culteval.tasks.metrics.common import uniform_answers
 from culteval.tasks.score import Score
 from culteval.tasks.spec import TaskSpec
@@ -48,13 +50,20 @@ class Point:
 
 
 def read(folder: Path) -> list[Point]:
-    """Read every finished run of the sweep, and add the baselines of each survey and country."""
+    """Read every finished run or added submission of the sweep, and add baselines of each survey and country.
+
+    Raises:
+        InputError: a submission cannot be read.
+    """
     cache, points = TaskCache(), dict[tuple[str, str, str, str], Point]()
-    for path in sorted(folder.glob(f"*/{SCORES}")):
-        read_result(path.parent, reused=True)  # its files are as they were when it was finished
-        for point in _points(load_submission(path.parent), cache):
+    for found in find(folder, _refuse):
+        for point in _points(load_submission(found.folder), cache):
             points.setdefault((point.model, point.survey, point.way, point.country), point)
     return list(points.values())
+
+
+def _refuse(problem: str) -> None:
+    raise InputError(problem)
 
 
 def _points(submission: Submission, cache: TaskCache) -> Iterator[Point]:

@@ -6,6 +6,7 @@ aligned at their ends, so that a step reads keys and values in place, where tran
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -15,10 +16,11 @@ import torch
 from .packed import Engine, Readings
 from .prefix_tree import PrefixTree, build_trees
 from .tokenize import Encoded
-from .tree_attention import Heads, TreeAttention
+from .tree_attention import Heads, TreeAttention, attend
 
-NUCLEUS = 256  # most probable tokens that are searched for a nucleus first
+LEAST = (1e-3, 1e-4, 1e-5, 1e-6, 0.0)  # probability of the tokens that are searched for a nucleus, until they hold it
 MOST_REMEMBERED = 3 << 29  # bytes of conversations; what is read beyond is read again
+STRIDE = 64  # tokens; conversations that begin alike share what they read in pieces of this length
 
 
 class Sampling(NamedTuple):
@@ -59,8 +61,9 @@ class _Part(NamedTuple):
 class ConversationMemory:
     """Keys and values of conversations that an engine with a ``decoder`` has read, so that a turn reads what is new.
 
-    Each conversation is read alone, from mark to mark, whether its beginning is remembered or not. What is computed is
-    the same to the last bit, so that remembering, forgetting and resuming an interrupted run change no text.
+    Each conversation is read alone, up to its first mark in pieces of ``STRIDE`` tokens and then from mark to mark,
+    whether its beginning is remembered or not. What is computed is the same to the last bit, so that remembering,
+    forgetting and resuming an interrupted run change no text.
 
     ``tokens`` is the number of tokens read so far; remembered ones are not read.
     """
@@ -81,8 +84,8 @@ class ConversationMemory:
         """
         like = self._engine.embed.weight
         layers, start = self._engine.fused.memory(1, len(ids), like), 0
-        hidden = like.new_empty(0)
-        for end in [*(mark for mark in marks if mark < len(ids)), len(ids)]:
+        hidden, marks = like.new_empty(0), [*(mark for mark in marks if mark < len(ids)), len(ids)]
+        for end in [*range(STRIDE, marks[0], STRIDE), *marks]:
             beginning = tuple(ids[:end])
             part = self._parts.get(beginning)
             if part is None:
@@ -108,7 +111,7 @@ class _Causal:
     """Attention of the tokens from ``start`` to ``end`` to themselves and all before."""
 
     def __init__(self, start: int, end: int) -> None:
-        self._end, self._hidden = end, torch.ones(end - start, end, dtype=torch.bool).triu(start + 1)
+        self._end, self._mask = end, torch.full((end - start, end), -torch.inf).triu(start + 1)
 
     def __call__(self, queries: torch.Tensor, keys: torch.Tensor, heads: Heads) -> torch.Tensor:
         """Compute attended values (1, tokens, query heads x width), grouping the query heads that share a key head."""
@@ -118,10 +121,8 @@ class _Causal:
         )
         # Contiguous, so that the products do not depend on the length of the array.
         k, v = keys[0, : self._end].transpose(0, 1).contiguous().chunk(2)
-        mask = queries.new_zeros(self._hidden.shape).masked_fill(self._hidden.to(queries.device), -torch.inf)
-        mask = mask.repeat(heads.queries // heads.keys, 1)
-        scores = torch.baddbmm(mask, grouped, k.transpose(1, 2), alpha=heads.scaling)
-        seen = torch.bmm(scores.softmax(-1), v).view(heads.keys, -1, new, heads.width)
+        mask = self._mask.to(queries.device).repeat(heads.queries // heads.keys, 1)
+        seen = attend(grouped, k, v, mask, heads.scaling).view(heads.keys, -1, new, heads.width)
         return seen.permute(2, 0, 1, 3).reshape(1, new, -1)
 
 
@@ -232,9 +233,10 @@ def _path(tree: PrefixTree, leaf: int) -> np.ndarray:
 class _KVCache:
     """KV cache of growing rows, and the attention of each row's new token to that row.
 
-    Each layer has keys and values, (rows x key heads, slots, width) each; a row's tokens end at slot ``stop``. It is
-    called once per layer, in order, with the keys and values of the new token, and stores them. Free slots are read
-    too, and masked: products of whole contiguous arrays cost a tenth of products of their parts.
+    Each layer has keys, in float32 for ``attend``, and values, (rows x key heads, slots, width) each; a row's tokens
+    end at slot ``stop``. It is called once per layer, in order, with the keys and values of the new token, and stores
+    them. Free slots are read too, and masked: products of whole contiguous arrays cost a tenth of products of their
+    parts.
     """
 
     @classmethod
@@ -248,10 +250,10 @@ class _KVCache:
         self.stop, self.layer = int(lengths.max()), 0
         slots = torch.arange(self.stop + most, device=lengths.device)
         hidden = (slots < (self.stop - lengths)[:, None]) | (slots >= self.stop)
-        mask = like.new_zeros(hidden.shape).masked_fill(hidden, -torch.inf)
+        mask = torch.zeros(hidden.shape, device=like.device).masked_fill(hidden, -torch.inf)
         self.mask = mask.repeat_interleave(heads.keys, 0)[:, None]
         shape = (len(lengths) * heads.keys, len(slots), heads.width)
-        self.layers = [(like.new_zeros(shape), like.new_zeros(shape)) for _ in engine.fused.layers]
+        self.layers = [(like.new_zeros(shape, dtype=torch.float32), like.new_zeros(shape)) for _ in engine.fused.layers]
 
     def fill(self, row: int, memory: list[torch.Tensor], path: torch.Tensor) -> None:
         """Copy the keys and values of a row from the nodes ``path`` of a tree's KV cache."""
@@ -273,21 +275,29 @@ class _KVCache:
         k, v = cached
         grouped = queries.reshape(rows * heads.keys, -1, heads.width)
         mask = self.mask.expand(-1, grouped.shape[1], -1)
-        scores = torch.baddbmm(mask, grouped, k.transpose(1, 2), alpha=heads.scaling)
-        return torch.bmm(scores.softmax(-1), v).view(rows, 1, -1)
+        return attend(grouped, k, v, mask, heads.scaling).view(rows, 1, -1)
 
 
 def _draw(logs: torch.Tensor, top_p: float, rng: np.random.Generator) -> np.ndarray:
     """Draw one token per row, (rows,), from log-probabilities (rows, vocabulary)."""
     if not top_p:
         return logs.argmax(-1).cpu().numpy()
-    most, vocabulary = NUCLEUS, logs.shape[-1]
-    best, tokens = logs.topk(min(most, vocabulary))
-    while most < vocabulary and (best.exp().sum(-1) < top_p).any():
-        most *= 8
-        best, tokens = logs.topk(min(most, vocabulary))
-    mass = best.double().exp().cumsum(-1)
-    size = (mass < top_p).sum(-1, keepdim=True).clamp(max=mass.shape[-1] - 1)  # index of the last token of the nucleus
-    wanted = torch.from_numpy(rng.random((len(logs), 1))).to(mass) * mass.gather(1, size)
-    place = torch.searchsorted(mass, wanted, right=True).minimum(size)
-    return tokens.gather(1, place)[:, 0].cpu().numpy()
+    wanted = rng.random((len(logs), 1))[:, 0].tolist()
+    return np.array([_from_nucleus(row, top_p, part) for row, part in zip(logs, wanted, strict=True)])
+
+
+def _from_nucleus(logs: torch.Tensor, top_p: float, part: float) -> int:
+    """Return the token at ``part`` of the nucleus's mass, from log-probabilities (vocabulary,).
+
+    Only tokens above a threshold are sorted, in a hundredth of the time of all.
+    """
+    for least in LEAST:
+        tokens = (logs >= (math.log(least) if least else -torch.inf)).nonzero()[:, 0]
+        mass = logs[tokens].double().exp()
+        if mass.sum() >= top_p:
+            break
+    mass, order = mass.sort(descending=True, stable=True)
+    mass = mass.cumsum(0)
+    last = min(int((mass < top_p).sum()), len(mass) - 1)
+    place = int(torch.searchsorted(mass, part * mass[last], right=True))
+    return int(tokens[order[min(place, last)]])

@@ -26,6 +26,18 @@ class Heads:
     scaling: float
 
 
+def attend(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scaling: float
+) -> torch.Tensor:
+    """Compute attended values (products, queries, width) of (products, queries or keys, width) arrays.
+
+    ``mask`` (products, queries, keys) is in float32, and so are the scores: the 1.5B's reach 12,000, where neighbouring
+    bfloat16 numbers are 64 apart. On a CPU that is no slower.
+    """
+    scores = torch.baddbmm(mask, queries.float(), keys.float().transpose(1, 2), alpha=scaling)
+    return torch.bmm(scores.softmax(-1).to(values.dtype), values)
+
+
 class Attention(Protocol):
     """Function of queries, and keys with values, to attended values (population, rows, query heads x width)."""
 
@@ -119,7 +131,7 @@ class _Plan:
             place[candidate, at, head] = torch.arange(done, done + query.numel()).view(query.shape)
             done += query.numel()
             allowed = torch.from_numpy(group.allowed).to(queries.device)
-            mask = queries.new_zeros(allowed.shape).masked_fill(~allowed, -torch.inf)
+            mask = torch.zeros(allowed.shape, device=queries.device).masked_fill(~allowed, -torch.inf)
             mask = mask[:, None, None].expand(-1, population, heads.keys, -1, -1).flatten(0, 2)
             mask = mask.repeat(1, heads.queries // heads.keys, 1)
             query, key = query.flatten().to(queries.device), key.to(queries.device)
@@ -136,5 +148,4 @@ class _Plan:
         q = queries.index_select(0, part.query).view(products, many, -1)
         k = keys.index_select(0, part.key).view(products, most, -1)
         v = keys.index_select(0, part.value).view(products, most, -1)
-        scores = torch.baddbmm(part.mask, q, k.transpose(1, 2), alpha=self.heads.scaling)
-        return torch.bmm(scores.softmax(-1), v).view(-1, self.heads.width)
+        return attend(q, k, v, part.mask, self.heads.scaling).view(-1, self.heads.width)

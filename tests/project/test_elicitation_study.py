@@ -1,9 +1,11 @@
 """The study of ways of asking: its sweep is one, and its table says what runs on a tiny model scored."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from culteval.errors import InputError
 from culteval.harness.scoring.submission import load_submission
 from culteval.harness.sweeps.grid import cells, read_grid
 
@@ -57,6 +59,13 @@ def test_the_table_says_what_was_scored(study, tiny, tmp_path, monkeypatch):
         scores = {s.metric: s.value for s in submission.score() if (s.scoring, s.split) == ("expected", "heldout")}
         point = points[way, submission.manifest.country]
         assert (point.value, point.spread) == (scores["loss"], scores["loss_paraphrase_spread"])
+    invoked("leaderboard", "add", *map(str, Path("ways").glob("vsm13*")), "--to", "kept")
+    kept = {(p.way, p.country): p for p in study.read(Path("kept"))}
+    folder = next(iter(points.values())).model  # an added submission has the model's name without its folder
+    assert {key: repr(replace(p, model=folder)) for key, p in kept.items()} == {k: repr(p) for k, p in points.items()}
+    (Path("kept") / next(Path("kept").iterdir()).name / "manifest.json").write_text("{}")
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        study.read(Path("kept"))
     silent = points["none, shares stated", "US"]  # a random model states no shares
     assert silent.unread == 1 and silent.value != silent.value
     # The middle of the scale has all indices at their constants: the loss is the sum of squares of the published

@@ -71,6 +71,16 @@ def test_what_is_remembered_is_to_the_last_bit_what_is_read_again(load, monkeypa
     assert most != 9000 or 120 < memory.tokens < 226
 
 
+def test_conversations_that_begin_alike_are_read_once_up_to_there(load, monkeypatch):
+    """Two conversations that part within the first message, after 21 tokens: 16 are read once, in pieces of 8."""
+    monkeypatch.setattr(generation, "STRIDE", 8)
+    model, shared = load("llama"), list(range(100, 121))
+    rows = [Row([*shared, *range(200 + 10 * at, 206 + 10 * at)], (25,)) for at in range(3)]
+    memory = ConversationMemory(model.engine)
+    assert generate(model.engine, rows, Sampling(5), memory) == generate(model.engine, rows, Sampling(5))
+    assert memory.tokens == 16 + 3 * 11
+
+
 def test_a_text_ends_before_the_first_of_its_ends(load):
     model = load()
     whole = generate(model.engine, ROWS, Sampling(7))
@@ -104,3 +114,18 @@ def test_a_flat_distribution_is_drawn_from_all_over():
     logs = torch.full((2000, 1000), -np.log(1000.0))
     drawn = _draw(logs, 0.9, np.random.default_rng(0))
     assert len(set(drawn.tolist())) > 500
+
+
+def test_draws_are_those_of_all_tokens_in_order():
+    """From peaked to flat: the token at a share of the nucleus's mass, wherever the search for the nucleus ends."""
+    rng = np.random.default_rng(0)
+    for sharp in (0.1, 1.0, 3.0, 20.0):
+        for top_p in (1e-9, 0.5, 0.95, 1.0):
+            logs = torch.from_numpy(sharp * rng.normal(size=(8, 5000))).log_softmax(-1).float()
+            mass, order = logs.double().exp().sort(descending=True)
+            mass = mass.cumsum(-1).numpy()
+            nucleus = [min(np.searchsorted(row, top_p), 4999) for row in mass]  # the place of its last token
+            wanted = np.random.default_rng(1).random(8) * mass[np.arange(8), nucleus]
+            places = [min(*pair) for pair in zip(map(np.searchsorted, mass, wanted), nucleus, strict=True)]
+            expected = order.numpy()[np.arange(8), places]
+            assert _draw(logs, top_p, np.random.default_rng(1)).tolist() == expected.tolist()
