@@ -143,6 +143,8 @@ def first_problem(error: ValidationError) -> str:
     field = ".".join(str(part) for part in problem["loc"]) or "file"
     field = ascii(field)[1:-1][:100]  # it may be untrusted text
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if problem["type"] == "string_type" and isinstance(problem["input"], bool):
+        more = f" (YAML reads words such as NO and ON as {problem['input']!s}; put quotes around them){more}"
     return f"{field}: {problem['msg'].removeprefix('Value error, ')}{more}"
 
 

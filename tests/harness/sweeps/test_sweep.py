@@ -225,6 +225,7 @@ BROKEN = {
     "unknown option of an aligner": ("- naive", "- {name: naive, options: {fits: [vsm13]}}", "options.fits"),
     "an aligner's option of the file": ("- naive", "- {name: naive, options: {country: US}}", "options.country"),
     "unknown country": ("[US, SA]", "[US, Atlantis]", "Atlantis"),
+    "Norway": ("[US, SA]", "[US, NO]", "YAML reads words such as NO and ON as False; put quotes around them"),
     "unknown setting in a grid": ("settings: {tokens: 2}", "grid: {tokns: [2]}", "tokns"),
     "a value that does not fit": ("settings: {tokens: 2}", "grid: {tokens: [2, 0]}", "tokens"),
     "no list": ("settings: {tokens: 2}", "grid: {tokens: 2}", "aligners.1.grid.tokens"),

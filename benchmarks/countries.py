@@ -1,0 +1,74 @@
+"""What models know of countries by name: their answers for every country beside its published point on the map.
+
+culteval sweep benchmarks/countries.yaml
+python -m benchmarks.countries countries
+
+A correlation over countries asks for the direction only: it is the same however little a name moves the answers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+from culteval.errors import InputError
+from culteval.harness.report.tables import markdown_table
+from culteval.harness.scoring.score import TaskCache
+from culteval.harness.scoring.submission import load_submission
+from culteval.leaderboards.entries import find
+from culteval.tasks.metrics.map_projection import AXES
+from scipy.stats import pearsonr
+
+TASK = "iw_map"
+Places = dict[str, tuple[np.ndarray, np.ndarray]]
+"""By country, the point of the model's answers and the published one, (2,) each."""
+
+
+def read(folder: Path) -> dict[tuple[str, str], Places]:
+    """Read the points of all submissions to ``iw_map`` by model and way of asking; held-out expected answers.
+
+    Raises:
+        InputError: a submission cannot be read.
+    """
+    cache, places = TaskCache(), defaultdict[tuple[str, str], Places](dict)
+    for found in find(folder, _refuse):
+        submission = load_submission(found.folder)
+        manifest = submission.manifest
+        values = {
+            score.metric: score.value
+            for score in submission.score(task=TASK)
+            if (score.split, score.scoring) == ("heldout", "expected")
+        }
+        target = cache.measure(cache.spec(TASK), manifest.country, manifest.tasks[0].options).target
+        way = str(manifest.aligner.settings.get("elicitation", manifest.aligner.name))
+        places[manifest.model.name, way][manifest.country] = np.array([values[axis] for axis in AXES]), target
+    return dict(places)
+
+
+def _refuse(problem: str) -> None:
+    raise InputError(problem)
+
+
+def rows(places: dict[tuple[str, str], Places]) -> Iterator[list[str]]:
+    """Yield for each model, way and axis: countries, spread of both, correlation and its p."""
+    for (model, way), points in sorted(places.items()):
+        theirs, published = (np.array([pair[side] for pair in points.values()]) for side in (0, 1))
+        for axis, name in enumerate(AXES):
+            spreads = (f"{table[:, axis].std():.3f}" for table in (theirs, published))
+            test = pearsonr(theirs[:, axis], published[:, axis])
+            yield [model, way, name, str(len(points)), *spreads, f"{test.statistic:+.2f}", f"{test.pvalue:.2g}"]
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def main(folder: Path) -> None:
+    """Print how answers for countries and the countries' points correlate."""
+    head = ["model", "way", "axis", "countries", "spread of answers", "spread of countries", "r", "p"]
+    click.echo(markdown_table(head, list(rows(read(folder))), words=range(3)))
+
+
+if __name__ == "__main__":
+    main()
