@@ -160,8 +160,11 @@ PART = 40  # chats per progress report
 
 
 def in_parts(writer: Writer, chats: Sequence[Sequence[Message]], style: Style, seed: int, heard: Heard) -> list[str]:
-    """Write one text per chat, as ``Writer.write``, with progress reports; chats of similar length are batched."""
-    order = sorted(range(len(chats)), key=lambda i: sum(len(message["content"]) for message in chats[i]))
+    """Write one text per chat, as ``Writer.write``, with progress reports.
+
+    Chats that begin alike are batched: their beginning is read once.
+    """
+    order = sorted(range(len(chats)), key=lambda i: [message["content"] for message in chats[i]])
     texts = [""] * len(chats)
     for start in range(0, len(chats), PART):
         rows = order[start : start + PART]
