@@ -96,4 +96,4 @@ def test_half_the_memory_holds_it_in_bfloat16(model, tmp_path):
     result = answered(model, "bfloat16", tmp_path)
     assert result["kind"] == "fused"  # once rounding kept the 1.5B from it
     np.testing.assert_allclose(np.array(result["probs"])[[0, 9, 23]], EXPECTED[model], atol=0.05)
-    assert result["peak"] < {"qwen2.5-coder-0.5b": 3e9, "qwen2.5-coder-1.5b": 7.2e9}[model]
+    assert result["peak"] < {"qwen2.5-coder-0.5b": 3e9, "qwen2.5-coder-1.5b": 6.5e9}[model]
