@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from ..harness.submissions.reader import read_submission
 from ..harness.util.atomic_io import write_json
 from ..tasks.answers import Answers
 from ..tasks.chat_options import DEFAULT_CHAT
-from ..tasks.prompts import render_protocol
+from ..tasks.prompts import Prompts, render_protocol
 from .entries import VERIFIED, Found, find, verified_marks
 
 # Rounding of an option probability if the same prompt is in another batch or on another machine.
@@ -33,6 +34,9 @@ TOLERANCE = {"float32": 0.002, "float16": 0.02, "bfloat16": 0.06, "int8": 0.06}
 # of the text differs. Parsed options mostly depend on the first tokens; their least share is higher.
 SAME_TEXTS = {"float32": 0.9, "float16": 0.75, "bfloat16": 0.5, "int8": 0.5}
 SAME_CODES = 0.9
+# Largest root mean square of the errors, in roundings: that of the regenerated answers against the same in float32. Two
+# independent roundings are 1.4 apart. Searched prompts far from all words can multiply rounding.
+ROUNDINGS = 2
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Verdict:
     """The comparison of an entry: number of regenerated answers, largest error of an option probability, tolerance.
 
     ``texts`` and ``codes`` are the shares of identical texts and parsed options (1 if there are none); at least
-    ``least_texts`` and ``SAME_CODES`` are required.
+    ``least_texts`` and ``SAME_CODES`` are required. Where the largest error exceeds the tolerance, ``spread`` is the
+    root mean square of the errors and ``rounding`` that of rounding alone, if it is known.
     """
 
     entry: str
@@ -52,15 +57,21 @@ class Verdict:
     least_texts: float
     codes: float
     versions: dict[str, str]
+    spread: float = 0.0
+    rounding: float | None = None
 
     @property
     def holds(self) -> bool:
         """Return whether the entry may be marked as verified."""
         near = self.largest <= self.tolerance
+        if self.rounding is not None and self.rounding <= self.tolerance:
+            near = near or self.spread <= ROUNDINGS * self.rounding
         return near and self.texts >= self.least_texts and self.codes >= SAME_CODES
 
     def __str__(self) -> str:
         parts = [f"{self.compared} answers", f"largest probability error {self.largest:.4f}, allowed {self.tolerance}"]
+        if self.rounding is not None:
+            parts.append(f"root mean square {self.spread:.4f}, by rounding alone {self.rounding:.4f}")
         for name, share, least in (("texts", self.texts, self.least_texts), ("codes", self.codes, SAME_CODES)):
             parts += [f"{share:.0%} of {name} identical, {least:.0%} required"] if share < 1 else []
         return f"{self.entry}: {'matches' if self.holds else 'DIFFERS'}; {', '.join(parts)}"
@@ -84,35 +95,67 @@ def verify(
         InputError: a damaged entry or adapter. UnavailableError: the adapter is missing, or the model differs.
     """
     manifest, answers = read_submission(found.folder)
-    aligned = _aligned(found, manifest, model_of, adapters)
-    off: list[float] = []
-    same_text: list[bool] = []
-    same_code: list[bool] = []
-    compared = 0
+    aligned, dtype = _aligned(found, manifest, model_of, adapters), manifest.model.dtype
+    samples = list(_samples(manifest, answers, most, rng))
+    again = [aligned.answer(each.prompts, most_tokens=each.tokens) for each in samples]
+    off = _apart(again, [each.stored for each in samples])
+    tolerance, rounding = TOLERANCE.get(dtype, max(TOLERANCE.values())), None
+    if off.max() > tolerance and dtype in TOLERANCE and dtype != "float32":
+        exact = replace(aligned, model=model_of(_in_float32(manifest)))
+        rounding = _root_mean_square(_apart(again, [exact.answer(each.prompts) for each in samples]))
+    same = [_same(mine, each.stored) for mine, each in zip(again, samples, strict=True)]
+    texts, codes = (list(chain.from_iterable(some)) for some in zip(*same, strict=True))
+    return Verdict(
+        found.name,
+        manifest.answers.sha256,
+        sum(len(each.prompts) for each in samples),
+        float(off.max()),
+        tolerance,
+        float(np.mean(texts or [True])),
+        SAME_TEXTS.get(dtype, min(SAME_TEXTS.values())),
+        float(np.mean(codes or [True])),
+        versions(),
+        _root_mean_square(off),
+        rounding,
+    )
+
+
+class _Sampled(NamedTuple):
+    """Some prompts of a task, the most tokens of a text in answer, and the stored answers."""
+
+    prompts: Prompts
+    tokens: int
+    stored: Answers
+
+
+def _samples(
+    manifest: Manifest, answers: Mapping[str, Answers], most: int, rng: np.random.Generator
+) -> Iterator[_Sampled]:
+    """Sample ``most`` prompts, equally many of each task; more for generated text."""
     for task in manifest.tasks:
         spec = spec_of(task.name)
         prompts = render_protocol(spec, task.protocol(manifest.seed))
         tokens = spec.most_tokens if spec.output_type == "generate_until" else 0
         some = _sample(len(prompts), -(-most // len(manifest.tasks)), TOGETHER if tokens else 1, rng)
-        again, stored = aligned.answer(prompts.take(some), most_tokens=tokens), answers[task.name].take(some)
-        if answers[task.name].weighed:
-            off.append(float(np.abs(again.probs[0] - stored.probs[0, :, : again.probs.shape[2]]).max()))
-        texts, codes = _same(again, stored)
-        same_text += texts
-        same_code += codes
-        compared += len(some)
-    dtype = manifest.model.dtype
-    return Verdict(
-        found.name,
-        manifest.answers.sha256,
-        compared,
-        max(off, default=0.0),
-        TOLERANCE.get(dtype, max(TOLERANCE.values())),
-        float(np.mean(same_text or [True])),
-        SAME_TEXTS.get(dtype, min(SAME_TEXTS.values())),
-        float(np.mean(same_code or [True])),
-        versions(),
-    )
+        yield _Sampled(prompts.take(some), tokens, answers[task.name].take(some))
+
+
+def _apart(some: Sequence[Answers], others: Sequence[Answers]) -> np.ndarray:
+    """Compute the absolute differences of all option probabilities, in one dimension; 0 if there are none."""
+    parts = [np.zeros(1)]
+    for one, other in zip(some, others, strict=True):
+        if one.weighed and other.weighed:
+            options = min(one.probs.shape[2], other.probs.shape[2])
+            parts.append(np.abs(one.probs[0, :, :options] - other.probs[0, :, :options]).ravel())
+    return np.concatenate(parts)
+
+
+def _root_mean_square(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def _in_float32(manifest: Manifest) -> Manifest:
+    return manifest.model_copy(update={"model": manifest.model.model_copy(update={"dtype": "float32"})})
 
 
 def _aligned(

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from culteval.errors import CultevalError, InputError
 from culteval.harness.cli.main import cli
-from culteval.leaderboards.verify import _sample
+from culteval.leaderboards.verify import TOLERANCE, _sample
 
 from ..submission_files import bytes_of, rows_of, unpacked
 
@@ -379,6 +379,39 @@ def test_invented_answers_are_not_verified_and_lose_their_mark(board, tiny):
     assert sha not in json.loads((board / "verified.json").read_text())
     code, _, error = verify(tiny, board, name)
     assert code == 2 and "no entry" in error
+
+
+def test_what_rounding_alone_explains_is_verified(tiny, tmp_path, monkeypatch):
+    """Stored answers are those of float32: as far from bfloat16 as rounding. Then those of other prompts, farther."""
+    rows = {}
+    for dtype in ("bfloat16", "float32"):
+        words = ["--dtype", dtype, "--model", tiny(), "--aligner", "naive", "--out", tmp_path / dtype]
+        code, _, error = culteval(*BASE, *words)
+        assert code == 0, error
+        code, _, error = culteval(
+            "leaderboard", "add", *(tmp_path / dtype).iterdir(), "--to", tmp_path / f"{dtype}-board"
+        )
+        rows[dtype] = rows_of(next((tmp_path / f"{dtype}-board").glob("vsm13-*")))
+    board = tmp_path / "bfloat16-board"
+    code, out, _ = verify(tiny, board)
+    assert code == 0 and "by rounding alone" not in out
+    off = np.abs(np.subtract(*([row["probs"] for row in some] for some in rows.values()))).max()
+    monkeypatch.setitem(TOLERANCE, "bfloat16", 0.3 * off)
+
+    def exact(some):
+        for row, other in zip(some, rows["float32"], strict=True):
+            row["probs"] = other["probs"]
+
+    def shifted(some):
+        for row, other in zip(some, rows["float32"][1:] + rows["float32"][:1], strict=True):
+            row["probs"] = other["probs"]
+
+    for change, holds in ((exact, True), (shifted, False)):
+        rewrite(next(board.glob("vsm13-*")), change_answers=change)
+        code, out, error = verify(tiny, board, "--sample", 144, "--json")
+        (verdict,) = json.loads(out)["verdicts"]
+        assert (code == 0, verdict["holds"]) == (holds, holds), (verdict, error)
+        assert verdict["largest"] > verdict["tolerance"] >= verdict["rounding"] > 0
 
 
 def test_without_its_adapter_nobody_can_ask_again(board, tiny):
