@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ...errors import RunError
 from .packed import Engine, Readings
 from .prefix_tree import PrefixTree, build_trees
 from .tokenize import Encoded
@@ -282,22 +283,29 @@ def _draw(logs: torch.Tensor, top_p: float, rng: np.random.Generator) -> np.ndar
     """Draw one token per row, (rows,), from log-probabilities (rows, vocabulary)."""
     if not top_p:
         return logs.argmax(-1).cpu().numpy()
-    wanted = rng.random((len(logs), 1))[:, 0].tolist()
-    return np.array([_from_nucleus(row, top_p, part) for row, part in zip(logs, wanted, strict=True)])
+    wanted = rng.random(len(logs)).tolist()
+    rows = zip(logs.cpu().numpy(), wanted, strict=True)
+    return np.array([_from_nucleus(row, top_p, part) for row, part in rows])
 
 
-def _from_nucleus(logs: torch.Tensor, top_p: float, part: float) -> int:
+def _from_nucleus(logs: np.ndarray, top_p: float, part: float) -> int:
     """Return the token at ``part`` of the nucleus's mass, from log-probabilities (vocabulary,).
 
-    Only tokens above a threshold are sorted, in a hundredth of the time of all.
+    Only tokens above a threshold are sorted, and only their values: NumPy sorts those ten times as fast as PyTorch.
+
+    Raises:
+        RunError: no finite log-probability.
     """
     for least in LEAST:
-        tokens = (logs >= (math.log(least) if least else -torch.inf)).nonzero()[:, 0]
-        mass = logs[tokens].double().exp()
-        if mass.sum() >= top_p:
+        tokens = np.flatnonzero(logs >= (math.log(least) if least else -np.inf))
+        values = np.sort(logs[tokens])[::-1]
+        mass = np.exp(values.astype(np.float64)).cumsum()
+        if len(mass) and mass[-1] >= top_p:
             break
-    mass, order = mass.sort(descending=True, stable=True)
-    mass = mass.cumsum(0)
-    last = min(int((mass < top_p).sum()), len(mass) - 1)
-    place = int(torch.searchsorted(mass, part * mass[last], right=True))
-    return int(tokens[order[min(place, last)]])
+    else:
+        if not len(mass):
+            raise RunError("the model gave no finite probability for some token. Try `dtype` float32.")
+    last = min(int(np.searchsorted(mass, top_p)), len(mass) - 1)
+    place = min(int(np.searchsorted(mass, part * mass[last], side="right")), last)
+    equal = tokens[logs[tokens] == values[place]]
+    return int(equal[place - np.searchsorted(-values, -values[place])])

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from culteval.errors import RunError
 from culteval.harness.engine import generate as generation
 from culteval.harness.engine.generate import ConversationMemory, Row, Sampling, _draw, generate, generate_weighed
 from culteval.harness.engine.packed import PackedForward
@@ -129,3 +130,8 @@ def test_draws_are_those_of_all_tokens_in_order():
             places = [min(*pair) for pair in zip(map(np.searchsorted, mass, wanted), nucleus, strict=True)]
             expected = order.numpy()[np.arange(8), places]
             assert _draw(logs, top_p, np.random.default_rng(1)).tolist() == expected.tolist()
+
+
+def test_a_model_that_gives_nothing_finite_is_refused():
+    with pytest.raises(RunError, match="no finite probability for some token"):
+        _draw(torch.full((2, 50), float("nan")), 0.9, np.random.default_rng(0))
