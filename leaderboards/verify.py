@@ -44,8 +44,8 @@ class Verdict:
     """The comparison of an entry: number of regenerated answers, largest error of an option probability, tolerance.
 
     ``texts`` and ``codes`` are the shares of identical texts and parsed options (1 if there are none); at least
-    ``least_texts`` and ``SAME_CODES`` are required. Where the largest error exceeds the tolerance, ``spread`` is the
-    root mean square of the errors and ``rounding`` that of rounding alone, if it is known.
+    ``least_texts`` and ``SAME_CODES`` are required. ``spread`` is the root mean square of the errors and ``rounding``
+    that of rounding alone, measured where the largest error exceeds the tolerance.
     """
 
     entry: str
@@ -98,11 +98,11 @@ def verify(
     aligned, dtype = _aligned(found, manifest, model_of, adapters), manifest.model.dtype
     samples = list(_samples(manifest, answers, most, rng))
     again = [aligned.answer(each.prompts, most_tokens=each.tokens) for each in samples]
-    off = _apart(again, [each.stored for each in samples])
+    off = _apart(again, [each.stored for each in samples], samples)
     tolerance, rounding = TOLERANCE.get(dtype, max(TOLERANCE.values())), None
     if off.max() > tolerance and dtype in TOLERANCE and dtype != "float32":
         exact = replace(aligned, model=model_of(_in_float32(manifest)))
-        rounding = _root_mean_square(_apart(again, [exact.answer(each.prompts) for each in samples]))
+        rounding = _root_mean_square(_apart(again, [exact.answer(each.prompts) for each in samples], samples))
     same = [_same(mine, each.stored) for mine, each in zip(again, samples, strict=True)]
     texts, codes = (list(chain.from_iterable(some)) for some in zip(*same, strict=True))
     return Verdict(
@@ -121,11 +121,15 @@ def verify(
 
 
 class _Sampled(NamedTuple):
-    """Some prompts of a task, the most tokens of a text in answer, and the stored answers."""
+    """Some prompts of a task, the most tokens of a text in answer, and the stored answers.
+
+    ``weighed`` is whether any stored answer to the task has option probabilities.
+    """
 
     prompts: Prompts
     tokens: int
     stored: Answers
+    weighed: bool
 
 
 def _samples(
@@ -137,16 +141,16 @@ def _samples(
         prompts = render_protocol(spec, task.protocol(manifest.seed))
         tokens = spec.most_tokens if spec.output_type == "generate_until" else 0
         some = _sample(len(prompts), -(-most // len(manifest.tasks)), TOGETHER if tokens else 1, rng)
-        yield _Sampled(prompts.take(some), tokens, answers[task.name].take(some))
+        stored = answers[task.name]
+        yield _Sampled(prompts.take(some), tokens, stored.take(some), stored.weighed)
 
 
-def _apart(some: Sequence[Answers], others: Sequence[Answers]) -> np.ndarray:
-    """Compute the absolute differences of all option probabilities, in one dimension; 0 if there are none."""
+def _apart(again: Sequence[Answers], others: Sequence[Answers], samples: Sequence[_Sampled]) -> np.ndarray:
+    """Compute the absolute differences of option probabilities, in one dimension; 0 if no task has any."""
     parts = [np.zeros(1)]
-    for one, other in zip(some, others, strict=True):
-        if one.weighed and other.weighed:
-            options = min(one.probs.shape[2], other.probs.shape[2])
-            parts.append(np.abs(one.probs[0, :, :options] - other.probs[0, :, :options]).ravel())
+    for mine, other, sample in zip(again, others, samples, strict=True):
+        if sample.weighed:
+            parts.append(np.abs(mine.probs[0] - other.probs[0, :, : mine.probs.shape[2]]).ravel())
     return np.concatenate(parts)
 
 

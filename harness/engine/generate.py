@@ -19,7 +19,10 @@ from .prefix_tree import PrefixTree, build_trees
 from .tokenize import Encoded
 from .tree_attention import Heads, TreeAttention, attend
 
-LEAST = (1e-3, 1e-4, 1e-5, 1e-6, 0.0)  # probability of the tokens that are searched for a nucleus, until they hold it
+LEAST = (
+    *map(math.log, (1e-3, 1e-4, 1e-5, 1e-6)),
+    -math.inf,
+)  # probability of the tokens that are searched for a nucleus, until they hold it
 MOST_REMEMBERED = 3 << 29  # bytes of conversations; what is read beyond is read again
 STRIDE = 64  # tokens; conversations that begin alike share what they read in pieces of this length
 
@@ -297,14 +300,13 @@ def _from_nucleus(logs: np.ndarray, top_p: float, part: float) -> int:
         RunError: no finite log-probability.
     """
     for least in LEAST:
-        tokens = np.flatnonzero(logs >= (math.log(least) if least else -np.inf))
+        tokens = np.flatnonzero(logs >= least)
         values = np.sort(logs[tokens])[::-1]
         mass = np.exp(values.astype(np.float64)).cumsum()
         if len(mass) and mass[-1] >= top_p:
             break
-    else:
-        if not len(mass):
-            raise RunError("the model gave no finite probability for some token. Try `dtype` float32.")
+    if not len(mass):
+        raise RunError("the model gave no finite probability for some token. Try `dtype` float32.")
     last = min(int(np.searchsorted(mass, top_p)), len(mass) - 1)
     place = min(int(np.searchsorted(mass, part * mass[last], side="right")), last)
     equal = tokens[logs[tokens] == values[place]]
