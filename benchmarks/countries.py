@@ -14,13 +14,11 @@ from pathlib import Path
 
 import click
 import numpy as np
-from culteval.errors import InputError
 from culteval.harness.report.tables import markdown_table
-from culteval.harness.scoring.score import TaskCache
-from culteval.harness.scoring.submission import load_submission
-from culteval.leaderboards.entries import find
 from culteval.tasks.metrics.map_projection import AXES
 from scipy.stats import pearsonr
+
+from .elicitation import submissions, way_of
 
 TASK = "iw_map"
 Places = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -33,23 +31,18 @@ def read(folder: Path) -> dict[tuple[str, str], Places]:
     Raises:
         InputError: a submission cannot be read.
     """
-    cache, places = TaskCache(), defaultdict[tuple[str, str], Places](dict)
-    for found in find(folder, _refuse):
-        submission = load_submission(found.folder)
+    places = defaultdict[tuple[str, str], Places](dict)
+    for submission in submissions(folder):
         manifest = submission.manifest
         values = {
             score.metric: score.value
             for score in submission.score(task=TASK)
             if (score.split, score.scoring) == ("heldout", "expected")
         }
-        target = cache.measure(cache.spec(TASK), manifest.country, manifest.tasks[0].options).target
-        way = str(manifest.aligner.settings.get("elicitation", manifest.aligner.name))
-        places[manifest.model.name, way][manifest.country] = np.array([values[axis] for axis in AXES]), target
+        point = np.array([values[axis] for axis in AXES])
+        published = point - [values[f"{axis}_error"] for axis in AXES]
+        places[manifest.model.name, way_of(manifest.aligner)][manifest.country] = point, published
     return dict(places)
-
-
-def _refuse(problem: str) -> None:
-    raise InputError(problem)
 
 
 def rows(places: dict[tuple[str, str], Places]) -> Iterator[list[str]]:

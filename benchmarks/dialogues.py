@@ -43,10 +43,10 @@ def measure(settings: Settings, scenarios: int = 20, alone: int = 2, turns: int 
 def fitting(seconds: float, count: int, left: float, alone: int) -> int:
     """Return how many of ``count`` dialogues can be played in the time left, where one of few took ``seconds``.
 
-    A round plays them together, taken to be twice as fast as few, then once more with chats read as a whole, as fast as
-    few, and ``alone`` one at a time.
+    A round plays them together, then once more with chats read as a whole, each taken to be no slower than few are, and
+    ``alone`` one at a time.
     """
-    return max(2, min(count, int((left - alone * seconds) / (1.5 * seconds))))
+    return max(2, min(count, int((left - alone * seconds) / (2 * seconds))))
 
 
 def _rows(

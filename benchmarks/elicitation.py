@@ -18,6 +18,7 @@ import click
 import numpy as np
 from culteval.errors import InputError
 from culteval.harness.report.tables import markdown_table
+from culteval.harness.runs.folder import SCORES, read_result
 from culteval.harness.scoring.score import TaskCache
 from culteval.harness.scoring.submission import Submission, load_submission
 from culteval.harness.submissions.manifest import UsedAligner
@@ -56,10 +57,22 @@ def read(folder: Path) -> list[Point]:
         InputError: a submission cannot be read.
     """
     cache, points = TaskCache(), dict[tuple[str, str, str, str], Point]()
-    for found in find(folder, _refuse):
-        for point in _points(load_submission(found.folder), cache):
+    for submission in submissions(folder):
+        for point in _points(submission, cache):
             points.setdefault((point.model, point.survey, point.way, point.country), point)
     return list(points.values())
+
+
+def submissions(folder: Path) -> Iterator[Submission]:
+    """Yield every finished run or added submission of a folder, by name; files of a run are as they were then.
+
+    Raises:
+        InputError: a submission cannot be read.
+    """
+    for found in find(folder, _refuse):
+        if (run := folder / found.name / SCORES).is_file():
+            read_result(run.parent, reused=True)
+        yield load_submission(found.folder)
 
 
 def _refuse(problem: str) -> None:
@@ -71,7 +84,7 @@ def _points(submission: Submission, cache: TaskCache) -> Iterator[Point]:
     for asked in manifest.tasks:
         spec = cache.spec(asked.name)
         measure, scoring = cache.measure(spec, asked.country, asked.options), spec.default_scoring
-        way = _way(manifest.aligner, spec.verbalized)
+        way = way_of(manifest.aligner, spec.verbalized)
         held = next(row for row in submission.readings[asked.name] if row[:2] == ("heldout", scoring))[2]
         answers = held.take(held.layout.where(held.layout.asked_paraphrases, ("natural",)))
         given = {way: answers}
@@ -81,7 +94,8 @@ def _points(submission: Submission, cache: TaskCache) -> Iterator[Point]:
             yield _point((manifest.model.name, _survey(spec), name), spec, measure.score(each, "heldout", scoring))
 
 
-def _way(aligner: UsedAligner, verbalized: bool) -> str:
+def way_of(aligner: UsedAligner, verbalized: bool = False) -> str:
+    """Return the name of a way of asking."""
     if aligner.name == "naive":
         return "none, shares stated" if verbalized else "none"
     return str(aligner.settings.get("elicitation", "persona"))

@@ -128,7 +128,7 @@ def test_dialogues_are_as_many_as_the_time_allows(monkeypatch):
     from benchmarks.dialogues import fitting
 
     assert fitting(1, 40, 1000, alone=3) == 40
-    assert fitting(6, 40, 198, alone=3) == 20  # 18 s alone, 60 together, 120 with chats read as a whole
+    assert fitting(6, 40, 198, alone=3) == 15  # 18 s alone, 90 together, 90 with chats read as a whole
     assert fitting(6, 40, 1, alone=3) == 2
 
 

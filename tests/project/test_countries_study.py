@@ -42,6 +42,8 @@ def test_points_are_those_of_the_scores(study, tiny, tmp_path, monkeypatch):
     own, published = places["NO"]
     assert own.tolist() == [scores["traditional_secular"], scores["survival_selfexpression"]]
     np.testing.assert_allclose(own - published, [scores[f"{axis}_error"] for axis in study.AXES])
+    points = load_projection(ROOT / "tasks" / "iw_map" / "countries.csv").points
+    np.testing.assert_allclose(published, points["NO"])
 
 
 def test_the_direction_counts_not_the_distance(study):
