@@ -22,6 +22,7 @@ NAMES = (
     "gpu",
     "dialogues",
     "engines",
+    "map",
 )  # modules here, each with measure(settings) -> list[Row]
 DTYPES = ("float32", "bfloat16", "float16", "int8")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)

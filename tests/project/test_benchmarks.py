@@ -187,6 +187,11 @@ def test_startup(bench):
     assert all(row["floor_share"] < 1 for row in rows.values())
 
 
+def test_map(bench):
+    rows = bench("map")
+    assert list(rows) == ["map.png", "map.svg"] and all(row["seconds"] > 0 for row in rows.values())
+
+
 def test_memory_is_that_of_the_call_alone(bench):
     """Not what this process holds, which the operating system's own counter would start from."""
     from benchmarks.common import peak_of

@@ -80,12 +80,10 @@ print(rows, scores._repr_html_()[:6])
     assert done.returncode == 0 and done.stdout, done.stderr
 
 
-def test_importing_the_package_is_quick_and_light(runs):
+def test_importing_the_package_is_light(runs):
     program = """
-import sys, time
-started = time.process_time()
+import sys
 import culteval
-assert time.process_time() - started < 0.15
 assert not {"numpy", "pandas", "pydantic", "click", "rich", "yaml"} & {name.partition(".")[0] for name in sys.modules}
 """
     done = light(program, cwd=runs)

