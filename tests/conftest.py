@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+# Every command of a test is a process of its own, which would compile torch and transformers again: three seconds each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 os.environ["HF_HUB_OFFLINE"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process for every processor, so a thread for every process
     os.environ["OMP_NUM_THREADS"] = "1"
