@@ -17,11 +17,12 @@ import numpy as np
 from culteval.harness.report.plots import drawing
 from culteval.harness.report.tables import markdown_table
 from culteval.harness.runs.config import aligner_settings
-from culteval.harness.runs.folder import SCORES, read_result
-from culteval.harness.scoring.submission import load_submission
+from culteval.harness.scoring.submission import Submission
 from culteval.harness.submissions.manifest import UsedAligner
 from culteval.tasks.countries import name_of
 from culteval.tasks.score import Score, find
+
+from .stored import submissions
 
 OTHERS = ("US", "SA", "CN", "IN", "DE", "BR", "JP", "NG")  # the countries of the wrong-country comparison
 COLUMNS = (
@@ -60,12 +61,12 @@ class Point:
 
 
 def read(folder: Path) -> list[Point]:
-    """Read every finished run of the sweep."""
+    """Read every finished run or added submission of a study."""
     points = []
-    for path in sorted(folder.glob(f"*/{SCORES}")):
-        manifest = read_result(path.parent, reused=True).manifest
-        own = load_submission(path.parent).score(manifest.country)
-        skills = [_skill(path.parent, code) for code in OTHERS if code != manifest.country]
+    for submission in submissions(folder):
+        manifest = submission.manifest
+        own = submission.score(manifest.country)
+        skills = [_skill(submission, code) for code in OTHERS if code != manifest.country]
         wrong = float(np.mean(skills))
         allowed = round(manifest.budget.item_forwards_allowed / 24)
         cost = manifest.budget.seconds
@@ -73,8 +74,8 @@ def read(folder: Path) -> list[Point]:
     return points
 
 
-def _skill(submission: Path, country: str) -> float:
-    rows = load_submission(submission).score(country)
+def _skill(submission: Submission, country: str) -> float:
+    rows = submission.score(country)
     return next(r.value for r in rows if (r.metric, r.scoring, r.split) == ("skill", "expected", "heldout"))
 
 

@@ -18,7 +18,8 @@ from culteval.harness.report.tables import markdown_table
 from culteval.tasks.metrics.map_projection import AXES
 from scipy.stats import pearsonr
 
-from .elicitation import submissions, way_of
+from .elicitation import way_of
+from .stored import submissions
 
 TASK = "iw_map"
 Places = dict[str, tuple[np.ndarray, np.ndarray]]

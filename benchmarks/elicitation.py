@@ -16,16 +16,15 @@ from pathlib import Path
 
 import click
 import numpy as np
-from culteval.errors import InputError
 from culteval.harness.report.tables import markdown_table
-from culteval.harness.runs.folder import SCORES, read_result
 from culteval.harness.scoring.score import TaskCache
-from culteval.harness.scoring.submission import Submission, load_submission
+from culteval.harness.scoring.submission import Submission
 from culteval.harness.submissions.manifest import UsedAligner
-from culteval.leaderboards.entries import find
 from culteval.tasks.metrics.common import uniform_answers
 from culteval.tasks.score import Score
 from culteval.tasks.spec import TaskSpec
+
+from .stored import submissions
 
 CONSTANT, UNIFORM = "constant", "uniform"
 NULLS = (CONSTANT, UNIFORM)
@@ -61,22 +60,6 @@ def read(folder: Path) -> list[Point]:
         for point in _points(submission, cache):
             points.setdefault((point.model, point.survey, point.way, point.country), point)
     return list(points.values())
-
-
-def submissions(folder: Path) -> Iterator[Submission]:
-    """Yield every finished run or added submission of a folder, by name; files of a run are as they were then.
-
-    Raises:
-        InputError: a submission cannot be read.
-    """
-    for found in find(folder, _refuse):
-        if (run := folder / found.name / SCORES).is_file():
-            read_result(run.parent, reused=True)
-        yield load_submission(found.folder)
-
-
-def _refuse(problem: str) -> None:
-    raise InputError(problem)
 
 
 def _points(submission: Submission, cache: TaskCache) -> Iterator[Point]:
