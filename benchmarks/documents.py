@@ -1,4 +1,4 @@
-"""Keep figures of the published board and output of commands in README and docs up to date.
+"""Keep figures of the published board and of studies, and output of commands, in README and docs up to date.
 
 python -m benchmarks.documents            # renews README.md and docs/*.md
 python -m benchmarks.documents --check    # says which are out of date
@@ -8,6 +8,8 @@ A document holds a block between two comments, which Markdown does not show; the
 the command whose output it is. The commands of a document run in one new folder:
 
     <!-- board: overview -->
+    <!-- end -->
+    <!-- study: ways of asking -->
     <!-- end -->
     <!-- run: culteval ls tasks -->
     <!-- end -->
@@ -37,9 +39,12 @@ from culteval.leaderboards.overview import heading, headings, texts
 from culteval.leaderboards.render import between
 from culteval.tasks.countries import name_of
 
+from . import elicitation
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "leaderboards" / "results"
-BLOCK = re.compile(r"(<!-- board: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+STUDIED = ROOT / "benchmarks" / "results"
+BLOCK = re.compile(r"(<!-- (board|study): ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 RUN = re.compile(r"(<!-- run: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 WIDTH = 100  # characters of a line of output
 FEW = ("rank", "aligner", "evaluations")  # columns of the short table beside those of scores
@@ -99,6 +104,15 @@ BLOCKS: Mapping[str, Callable[[Leaderboard], str]] = {
 }
 
 
+def ways_of_asking() -> str:
+    """Return the study of ways of asking as Markdown: a table, and which way is nearest."""
+    points = elicitation.read(STUDIED / "elicitation")
+    return "\n".join([elicitation.means(points), *(f"- {line}" for line in elicitation.verdicts(points))])
+
+
+STUDIES: Mapping[str, Callable[[], str]] = {"ways of asking": ways_of_asking}
+
+
 def renewed(text: str, found: Leaderboard) -> str:
     """Return a document with its blocks made again.
 
@@ -107,9 +121,12 @@ def renewed(text: str, found: Leaderboard) -> str:
     """
 
     def block(match: re.Match[str]) -> str:
-        if match[2] not in BLOCKS:
-            raise InputError(f"board: {match[2]}: no such block. There are {', '.join(BLOCKS)}.")
-        return f"{match[1]}\n{BLOCKS[match[2]](found).rstrip()}\n\n{match[3]}"
+        begin, kind, name, end = match.groups()
+        known = BLOCKS if kind == "board" else STUDIES
+        if name not in known:
+            raise InputError(f"{kind}: {name}: no such block. There are {', '.join(known)}.")
+        made = BLOCKS[name](found) if kind == "board" else STUDIES[name]()
+        return f"{begin}\n{made.rstrip()}\n\n{end}"
 
     return BLOCK.sub(block, text)
 

@@ -28,6 +28,8 @@ from .stored import submissions
 
 CONSTANT, UNIFORM = "constant", "uniform"
 NULLS = (CONSTANT, UNIFORM)
+SURVEYS = ("vsm13", "wvs", "iw_map")
+SMALLEST = "smollm2"
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,35 @@ def table(points: Sequence[Point]) -> str:
     return markdown_table(["model", "survey", "way", *countries, "mean", "spread", "unread"], rows, words=range(3))
 
 
+def means(points: Sequence[Point]) -> str:
+    """Build a short Markdown table: a row for each way, a column for each survey and model, means over countries.
+
+    The nearest way of a column is bold. The last row is the spread over paraphrases, its mean over the ways that have
+    one.
+    """
+    grouped = _grouped(points)
+    order = sorted(grouped, key=lambda key: (SURVEYS.index(key[1]), key[0] != SMALLEST, key[0]))
+    groups = {key: grouped[key] for key in order}
+    columns: list[dict[str, float]] = []
+    spreads = []
+    for ways in groups.values():
+        shared = _shared(ways)
+        columns.append({way: _mean(found, shared, "value") for way, found in ways.items()})
+        asked = [way for way, value in columns[-1].items() if way not in NULLS and np.isfinite(value)]
+        spreads.append(float(np.mean([_mean(ways[way], shared, "spread") for way in asked])))
+    rows = []
+    for way in sorted(columns[0], key=lambda way: (way in NULLS, columns[0][way])):
+        cells = []
+        for (_, survey), column in zip(groups, columns, strict=True):
+            nearest = min((value for name, value in column.items() if name not in NULLS), default=np.inf)
+            text = _number(column.get(way, np.inf), survey)
+            cells.append(f"**{text}**" if way not in NULLS and column.get(way) == nearest else text)
+        rows.append([way.replace("_", " "), *cells])
+    last = [_number(value, survey) for (_, survey), value in zip(groups, spreads, strict=True)]
+    names = [f"{survey} {model}".replace("_", "\\_") for model, survey in groups]
+    return markdown_table(["before the question", *names], [*rows, ["*spread over paraphrases*", *last]], words=(0,))
+
+
 def verdicts(points: Sequence[Point]) -> Iterator[str]:
     """Yield a sentence for each model and survey: which way is nearest, and whether paraphrases vary less than that."""
     for (model, survey), ways in sorted(_grouped(points).items()):
@@ -155,7 +186,8 @@ def _shared(ways: Ways) -> list[str]:
 def _mean(found: Mapping[str, Point], shared: Sequence[str], name: str) -> float:
     """Compute the mean over the shared countries; infinite (sorted last) for a way without values."""
     values = [getattr(found[code], name) for code in shared if code in found]
-    return float(np.mean(values)) if values and len(values) == len(shared) else float("inf")
+    whole = bool(values) and len(values) == len(shared) and bool(np.isfinite(values).all())
+    return float(np.mean(values)) if whole else float("inf")
 
 
 def _cell(point: Point | None, survey: str) -> str:

@@ -52,17 +52,18 @@ def found(published):
 
 
 def test_the_documents_have_its_figures(documents, found):
-    """Every block of README and docs is what the board says today."""
+    """Every block of README and docs is what the board, or the submissions of a study, say today."""
     used = set()
     for path in documents.documents():
         text = path.read_text(encoding="utf-8")
-        blocks = [match[2] for match in documents.BLOCK.finditer(text)]
-        assert text.count("<!-- board: ") == len(blocks), f"{path.name}: a block has no end"
+        blocks = [match[3] for match in documents.BLOCK.finditer(text)]
+        begun = text.count("<!-- board: ") + text.count("<!-- study: ")
+        assert begun == len(blocks), f"{path.name}: a block has no end"
         assert not blocks or documents.renewed(text, found) == text, (
             f"python -m benchmarks.documents renews {path.name}"
         )
         used.update(blocks)
-    assert used == set(documents.BLOCKS)
+    assert used == {*documents.BLOCKS, *documents.STUDIES}
 
 
 def test_a_changed_figure_or_an_unknown_block_is_noticed(documents, found):
@@ -71,6 +72,8 @@ def test_a_changed_figure_or_an_unknown_block_is_noticed(documents, found):
     assert documents.renewed(whole.replace(f"{len(found.entries)} runs", "7 runs"), found) == whole
     with pytest.raises(InputError, match="no such block"):
         documents.renewed("<!-- board: fact -->\n<!-- end -->\n", found)
+    with pytest.raises(InputError, match="study: facts: no such block"):
+        documents.renewed("<!-- study: facts -->\n<!-- end -->\n", found)
     rows = [line for line in documents.short(found).splitlines() if re.search(r"\d\.\d", line)]
     assert {len(line.split("|")) for line in rows} == {9} and len(rows) > 8
 

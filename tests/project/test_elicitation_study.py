@@ -81,6 +81,26 @@ def test_the_table_says_what_was_scored(study, tiny, tmp_path, monkeypatch):
     assert f"{min(means, key=means.get)} is nearest ({min(means.values()):,.0f}, in" in verdict
 
 
+def test_the_short_table_has_a_column_for_each_survey_and_model(study):
+    def point(model, survey, way, value, spread=0.01, country="US"):
+        return study.Point(model, survey, way, country, value, spread, 0.0, False)
+
+    points = [point("smollm2", "iw_map", "none", 1.5), point("smollm2", "iw_map", "third_person", 1.25, 0.03),
+              point("large", "wvs", "none", 0.25), point("large", "wvs", "third_person", 0.5),
+              point("large", "wvs", "constant", 0.125, 0.0), point("smollm2", "wvs", "none", float("nan")),
+              point("smollm2", "wvs", "third_person", 0.375), point("smollm2", "wvs", "constant", 0.125, 0.0),
+              point("large", "wvs", "none", 0.75, country="DE"), point("large", "wvs", "third_person", 0.5, 0.04, "DE"),
+              point("large", "wvs", "constant", 0.125, 0.0, "DE")]  # fmt: skip
+    assert [[cell.strip() for cell in line.strip("|").split("|")] for line in study.means(points).splitlines()] == [
+        ["before the question", "wvs smollm2", "wvs large", "iw\\_map smollm2"],
+        ["---", "---:", "---:", "---:"],
+        ["third person", "**0.375**", "**0.500**", "**1.250**"],
+        ["none", "-", "**0.500**", "1.500"],
+        ["constant", "0.125", "0.125", "-"],
+        ["*spread over paraphrases*", "0.010", "0.018", "0.020"],
+    ]
+
+
 def test_a_difference_within_the_spread_is_said_to_be_less(study):
     def point(way, value, spread):
         return study.Point("m", "wvs", way, "US", value, spread, 0.0, False)
