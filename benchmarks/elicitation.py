@@ -26,8 +26,8 @@ from culteval.tasks.spec import TaskSpec
 
 from .stored import submissions
 
-CONSTANT, UNIFORM = "constant", "uniform"
-NULLS = (CONSTANT, UNIFORM)
+CONSTANT, UNIFORM, WORLD = "constant", "uniform", "world mean"
+NULLS = (CONSTANT, UNIFORM, WORLD)
 SURVEYS = ("vsm13", "wvs", "iw_map")
 SMALLEST = "smollm2"
 
@@ -75,6 +75,7 @@ def _points(submission: Submission, cache: TaskCache) -> Iterator[Point]:
         given = {way: answers}
         if not spec.verbalized:
             given |= {CONSTANT: measure.constant(answers.layout), UNIFORM: uniform_answers(answers.layout)}
+            given[WORLD] = measure.baselines(answers.layout)[WORLD]
         for name, each in given.items():
             yield _point((manifest.model.name, _survey(spec), name), spec, measure.score(each, "heldout", scoring))
 
@@ -163,7 +164,7 @@ def verdicts(points: Sequence[Point]) -> Iterator[str]:
         yield (
             f"{model}, {survey}: {first} is nearest ({_number(best, survey)}, in {nearest} of {len(shared)} "
             f"countries{flat}); {others[0]} is {_number(next_best - best, survey)} farther, {firm} than the spread "
-            f"over paraphrases ({_number(spread, survey)}). The better baseline has {_number(null, survey)}."
+            f"over paraphrases ({_number(spread, survey)}). The best baseline has {_number(null, survey)}."
         )
 
 

@@ -50,7 +50,7 @@ def test_the_table_says_what_was_scored(study, tiny, tmp_path, monkeypatch):
     invoked("sweep", "ways.yaml", "--workers", "1", "--quiet")
     points = {(p.way, p.country): p for p in study.read(Path("ways"))}
     assert {way for way, _ in points} == {
-        "none", "persona", "third_person", "none, shares stated", "constant", "uniform"
+        "none", "persona", "third_person", "none, shares stated", "constant", "uniform", "world mean"
     }  # fmt: skip
     for folder in Path("ways").glob("vsm13-*"):
         submission = load_submission(folder)
@@ -74,7 +74,7 @@ def test_the_table_says_what_was_scored(study, tiny, tmp_path, monkeypatch):
     assert points["constant", "US"].value == pytest.approx(points["uniform", "US"].value)
     text = study.table(list(points.values()))
     rows = [line for line in text.splitlines() if "| vsm13 |" in line]
-    assert len(rows) == 6 and rows[-1].split("|")[3].strip() == "none, shares stated" and "100%" in rows[-1]
+    assert len(rows) == 7 and rows[-1].split("|")[3].strip() == "none, shares stated" and "100%" in rows[-1]
     (verdict,) = study.verdicts(list(points.values()))
     ways = ("none", "persona", "third_person")
     means = {way: (points[way, "US"].value + points[way, "DE"].value) / 2 for way in ways}
@@ -108,7 +108,7 @@ def test_a_difference_within_the_spread_is_said_to_be_less(study):
     near = [point("persona", 0.30, 0.02), point("resident", 0.31, 0.01), point("constant", 0.25, 0.0)]
     assert list(study.verdicts(near)) == [
         "m, wvs: persona is nearest (0.300, in 1 of 1 countries); resident is 0.010 farther, less than the spread over "
-        "paraphrases (0.020). The better baseline has 0.250."
+        "paraphrases (0.020). The best baseline has 0.250."
     ]
     far = [point("persona", 0.30, 0.002), point("resident", 0.31, 0.001), point("constant", 0.25, 0.0)]
     assert "more than the spread" in next(study.verdicts(far))
