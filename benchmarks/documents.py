@@ -25,6 +25,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -120,13 +121,13 @@ def renewed(text: str, found: Leaderboard) -> str:
         InputError: a block has no such name.
     """
 
+    known = {"board": {name: partial(make, found) for name, make in BLOCKS.items()}, "study": STUDIES}
+
     def block(match: re.Match[str]) -> str:
         begin, kind, name, end = match.groups()
-        known = BLOCKS if kind == "board" else STUDIES
-        if name not in known:
-            raise InputError(f"{kind}: {name}: no such block. There are {', '.join(known)}.")
-        made = BLOCKS[name](found) if kind == "board" else STUDIES[name]()
-        return f"{begin}\n{made.rstrip()}\n\n{end}"
+        if name not in known[kind]:
+            raise InputError(f"{kind}: {name}: no such block. There are {', '.join(known[kind])}.")
+        return f"{begin}\n{known[kind][name]().rstrip()}\n\n{end}"
 
     return BLOCK.sub(block, text)
 

@@ -1,7 +1,7 @@
 """The study of ways of asking: which is nearest to a country's answers, beside the spread over paraphrases.
 
 culteval sweep benchmarks/elicitation.yaml
-culteval leaderboard add elicitation/* --to benchmarks/results/elicitation
+culteval leaderboard add elicitation/*-* --to benchmarks/results/elicitation
 python -m benchmarks.elicitation benchmarks/results/elicitation
 
 All ways are scored on the held-out paraphrases in natural order, which ``verbalized`` tasks have, too.
@@ -16,8 +16,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from culteval.harness.report.tables import markdown_table
-from culteval.harness.scoring.score import TaskCache
+from culteval.harness.report.tables import escape, markdown_table
 from culteval.harness.scoring.submission import Submission
 from culteval.harness.submissions.manifest import UsedAligner
 from culteval.tasks.metrics.common import uniform_answers
@@ -57,15 +56,15 @@ def read(folder: Path) -> list[Point]:
     Raises:
         InputError: a submission cannot be read.
     """
-    cache, points = TaskCache(), dict[tuple[str, str, str, str], Point]()
+    points: dict[tuple[str, str, str, str], Point] = {}
     for submission in submissions(folder):
-        for point in _points(submission, cache):
+        for point in _points(submission):
             points.setdefault((point.model, point.survey, point.way, point.country), point)
     return list(points.values())
 
 
-def _points(submission: Submission, cache: TaskCache) -> Iterator[Point]:
-    manifest = submission.manifest
+def _points(submission: Submission) -> Iterator[Point]:
+    manifest, cache = submission.manifest, submission.cache
     for asked in manifest.tasks:
         spec = cache.spec(asked.name)
         measure, scoring = cache.measure(spec, asked.country, asked.options), spec.default_scoring
@@ -125,25 +124,21 @@ def means(points: Sequence[Point]) -> str:
     """
     grouped = _grouped(points)
     order = sorted(grouped, key=lambda key: (SURVEYS.index(key[1]), key[0] != SMALLEST, key[0]))
-    groups = {key: grouped[key] for key in order}
-    columns: list[dict[str, float]] = []
-    spreads = []
-    for ways in groups.values():
-        shared = _shared(ways)
-        columns.append({way: _mean(found, shared, "value") for way, found in ways.items()})
-        asked = [way for way, value in columns[-1].items() if way not in NULLS and np.isfinite(value)]
-        spreads.append(float(np.mean([_mean(ways[way], shared, "spread") for way in asked])))
-    rows = []
-    for way in sorted(columns[0], key=lambda way: (way in NULLS, columns[0][way])):
-        cells = []
-        for (_, survey), column in zip(groups, columns, strict=True):
-            nearest = min((value for name, value in column.items() if name not in NULLS), default=np.inf)
-            text = _number(column.get(way, np.inf), survey)
-            cells.append(f"**{text}**" if way not in NULLS and column.get(way) == nearest else text)
-        rows.append([way.replace("_", " "), *cells])
-    last = [_number(value, survey) for (_, survey), value in zip(groups, spreads, strict=True)]
-    names = [f"{survey} {model}".replace("_", "\\_") for model, survey in groups]
-    return markdown_table(["before the question", *names], [*rows, ["*spread over paraphrases*", *last]], words=(0,))
+    every = {way: [] for key in order for way in grouped[key]}
+    names, last = [], []
+    for model, survey in order:
+        ways, shared = grouped[model, survey], _shared(grouped[model, survey])
+        values = {way: _mean(ways.get(way, {}), shared, "value") for way in every}
+        asked = {way: value for way, value in values.items() if way not in NULLS and np.isfinite(value)}
+        nearest = min(asked.values(), default=np.inf)
+        for way, value in values.items():
+            text = _number(value, survey)
+            every[way].append((value, f"**{text}**" if way in asked and value == nearest else text))
+        names.append(escape(f"{survey} {model}"))
+        last.append(_number(float(np.mean([_mean(ways[way], shared, "spread") for way in asked])), survey))
+    rows = sorted(every.items(), key=lambda row: (row[0] in NULLS, row[1][0][0]))
+    lines = [[way.replace("_", " "), *(text for _, text in cells)] for way, cells in rows]
+    return markdown_table(["before the question", *names], [*lines, ["*spread over paraphrases*", *last]], words=(0,))
 
 
 def verdicts(points: Sequence[Point]) -> Iterator[str]:

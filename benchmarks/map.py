@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,6 @@ def measure(settings: Settings) -> list[Row]:
     say(f"map: {MARKS} marks, {settings.repeats + 1} times each")
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("map.png", "map.svg")]
-        works = {file.name: (lambda file=file: write_map(file, projection, marks, "title", "note")) for file in files}
+        works = {file.name: partial(write_map, file, projection, marks, "title", "note") for file in files}
         times = alternate(works, settings.repeats)
     return [Row(name=name, seconds=statistics.median(seconds)) for name, seconds in times.items()]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...errors import InputError, UnavailableError, UsageError, did_you_mean
 from ..util.atomic_io import sha256, write_json
 from ..util.paths import cache_dir
-from .fetch_parts import child, reason
+from .fetch_parts import child, reason, sizes_below
 from .gguf import read_header, require_supported
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def cached_models() -> list[CachedModel]:
             origin = "not fetched whole yet" if unfinished else str(_manifest(folder)["name"])
         except (OSError, ValueError, KeyError, TypeError):
             origin = "unknown"
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        size = sum(size for _, size in sizes_below(folder))
         result.append(CachedModel(folder, origin, size))
     return result
 

