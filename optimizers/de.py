@@ -13,6 +13,7 @@ from .black_box import BlackBox, BlackBoxSettings
 from .search.de import DifferentialEvolution
 from .search.interface import Search
 from .search.screened_de import Breeding, ScreenedEvolution
+from .search.shade import SuccessHistoryEvolution
 from .soft_prompt import CONFIGS
 from .spaces import Space, first_vectors
 
@@ -24,17 +25,19 @@ class DESettings(BlackBoxSettings):
     """The settings of Differential Evolution, in addition to those of every search.
 
     The defaults, wide steps in a small subspace around the mean embedding, found the lowest losses within 300
-    evaluations; ``--config de-paper`` is the paper's form, in the full space around random tokens. ``mutation`` is F,
-    drawn in each generation between its two ends; ``recombination`` is CR. ``bound`` limits the coordinates of the
-    space to this number of its units. With ``screening`` above 1, so many trials of DE/best/1 are bred for each that is
-    evaluated, and a Gaussian process of the model's answers chooses among them; racing then has no effect.
+    evaluations; ``--config de-paper`` is the paper's form, in the full space around random tokens. ``strategy``:
+    DE/rand/1, DE/best/1, or ``shade``, which adapts F and CR itself and shrinks the population to four over the budget
+    (L-SHADE). ``mutation`` is F, drawn in each generation between its two ends; ``recombination`` is CR. ``bound``
+    limits the coordinates of the space to this number of its units. With ``screening`` above 1, so many trials of
+    DE/best/1 are bred for each that is evaluated, and a Gaussian process of the model's answers chooses among them;
+    racing then has no effect.
     """
 
     dimensions: int = Field(20, ge=1, le=5000)
     start: Literal["tokens", "persona", "mean"] = "mean"
     sigma: float = Field(4.0, gt=0, le=100)
     population: int = Field(10, ge=4, le=1000)
-    strategy: Literal["rand1bin", "best1bin"] = "best1bin"
+    strategy: Literal["rand1bin", "best1bin", "shade"] = "best1bin"
     mutation: tuple[float, float] = (0.5, 1.0)
     recombination: float = Field(0.9, ge=0, le=1)
     bound: float = Field(15.0, gt=0)
@@ -46,6 +49,10 @@ class DESettings(BlackBoxSettings):
             raise ValueError("mutation: two numbers from 0 to 2, the smaller first")
         if self.screening > 1 and self.strategy != "best1bin":
             raise ValueError("screening: trials of best1bin only; take strategy=best1bin or screening=1")
+        if self.strategy == "shade":
+            for name in ("mutation", "recombination"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name}: strategy=shade adapts it; leave it out, or take another strategy")
         return self
 
 
@@ -58,7 +65,10 @@ class DifferentialEvolutionPrompt(BlackBox):
     Settings: ClassVar = DESettings
     summary: ClassVar = "soft prompt by Differential Evolution, model frozen, no gradients"
     card: ClassVar = Card(
-        source="Storn & Price 1997; for soft prompts: Masoud et al. 2025, Algorithm 1 (arXiv 2503.16094)",
+        source=(
+            "Storn & Price 1997; `shade`: Tanabe & Fukunaga 2014; for soft prompts: Masoud et al. 2025, Algorithm 1 "
+            "(arXiv 2503.16094)"
+        ),
         needs="the country's figures on `fit` as a loss; forward passes, no gradients",
         cost=f"{CANDIDATE_COST}; racing spends less on `vsm13`",
         gives="soft prompt (PEFT prompt tuning)",
@@ -78,6 +88,8 @@ class DifferentialEvolutionPrompt(BlackBox):
         if settings.screening > 1:
             fields = {name: getattr(settings, name) for name in Breeding.__dataclass_fields__}
             return ScreenedEvolution(start, evaluator.objective.loss, Breeding(**fields), rng=rng)
+        if settings.strategy == "shade":
+            return SuccessHistoryEvolution(start, evaluator.affordable, rng=rng, bound=settings.bound)
         return DifferentialEvolution(
             start,
             rng=rng,
@@ -91,4 +103,6 @@ class DifferentialEvolutionPrompt(BlackBox):
         """Restore the search of a checkpoint."""
         if self.settings.screening > 1:
             return ScreenedEvolution.from_state(state, evaluator.objective.loss)
+        if self.settings.strategy == "shade":
+            return SuccessHistoryEvolution.from_state(state)
         return DifferentialEvolution.from_state(state)

@@ -47,6 +47,7 @@ VARIANTS = {
     "retold in one order": ("augmented", ["tokens=3", "orders=natural", "off_options=0", "averaged=1"]),
     "evolution in a subspace": ("de", ["tokens=3", "population=6", "space=random", "dimensions=8", "start=persona"]),
     "evolution begun anew": ("de", ["tokens=3", "population=5", "restart=1", "racing=false"]),
+    "evolution adapted": ("de", ["tokens=3", "population=6", "dimensions=8", "strategy=shade"]),
     "evolution screened": ("de", ["tokens=3", "population=6", "dimensions=8", "screening=20"]),
     "evolution in active directions": ("de", ["tokens=3", "population=4", "space=active", "dimensions=6"]),
     "swarm begun anew": ("pso", ["tokens=3", "population=4", "dimensions=6", "restart=1"]),

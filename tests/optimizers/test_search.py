@@ -1,11 +1,18 @@
 """Searches on known functions, without a model: they find minima, keep their state exactly, refuse what is wrong."""
 
+import doctest
+
 import numpy as np
 import pytest
+from culteval.optimizers.search import answer_model
+from culteval.optimizers.search import cma as cma_module
+from culteval.optimizers.search import pso as pso_module
+from culteval.optimizers.search import shade as shade_module
 from culteval.optimizers.search.cma import CovarianceAdaptation
 from culteval.optimizers.search.de import DifferentialEvolution
 from culteval.optimizers.search.pso import ParticleSwarm
 from culteval.optimizers.search.random import RandomDraws
+from culteval.optimizers.search.shade import SuccessHistoryEvolution
 
 DIM = 8
 
@@ -13,6 +20,11 @@ DIM = 8
 def de(seed):
     rng = np.random.default_rng(seed)
     return DifferentialEvolution(rng.uniform(-3, 3, (20, DIM)), rng=rng, mutation=(0.5, 1.0))
+
+
+def shade(seed):
+    rng = np.random.default_rng(seed)
+    return SuccessHistoryEvolution(rng.uniform(-3, 3, (20, DIM)), 4000, rng=rng, bound=5)
 
 
 def pso(seed):
@@ -34,7 +46,7 @@ def drawn(seed):
     return RandomDraws(uniform(rng, 20), uniform, rng=rng)
 
 
-SEARCHES = {"de": de, "pso": pso, "cma": cma, "separable": lambda seed: cma(seed, True)}
+SEARCHES = {"de": de, "shade": shade, "pso": pso, "cma": cma, "separable": lambda seed: cma(seed, True)}
 ALL = SEARCHES | {"random": drawn}  # which learns nothing, and keeps every other promise
 FUNCTIONS = {
     "sphere": lambda x: ((x - 1) ** 2).sum(1),
@@ -47,6 +59,12 @@ def run(search, function, generations):
     for _ in range(generations):
         search.tell(function(search.ask()))
     return search
+
+
+@pytest.mark.parametrize("module", [answer_model, cma_module, pso_module, shade_module], ids=lambda m: m.__name__)
+def test_docstring_examples_run(module):
+    result = doctest.testmod(module)
+    assert result.attempted >= 3 and result.failed == 0
 
 
 @pytest.mark.parametrize("kind", SEARCHES)
@@ -126,6 +144,35 @@ def test_random_draws_keep_the_best_of_what_their_generator_gives():
     np.testing.assert_array_equal(search.ask(), [uniform(rng, 20), uniform(rng, 20)][1])
 
 
+def test_the_population_of_shade_shrinks_with_the_evaluations():
+    rng, sizes = np.random.default_rng(0), []
+    search = SuccessHistoryEvolution(rng.uniform(-3, 3, (20, DIM)), 200, rng=rng, bound=3)
+    while search.evaluated < 230:
+        trials = search.ask()
+        assert (abs(trials) <= 3).all()
+        sizes.append(len(trials))
+        search.tell(FUNCTIONS["ellipsoid"](trials))
+    assert sizes[0] == 20 and sizes[-1] == 4 and sizes == sorted(sizes, reverse=True)
+    assert 11 <= sizes[np.searchsorted(np.cumsum(sizes), 100)] <= 13  # linear: 12 of 20 to 4 half the way
+
+
+def test_shade_is_nearer_than_plain_evolution_where_evaluations_are_few():
+    """The reason it is there: 150 evaluations in ten dimensions, median of twenty seeds."""
+
+    def after(make, seed):
+        rng = np.random.default_rng(seed)
+        search = make(np.clip(4 * rng.standard_normal((10, 10)), -15, 15), rng)
+        for _ in range(15):
+            search.tell(FUNCTIONS["sphere"](search.ask()))
+        return search.best[1]
+
+    plain = [
+        after(lambda x, r: DifferentialEvolution(x, rng=r, mutation=(0.5, 1.0), bounds=(-15, 15)), s) for s in range(20)
+    ]
+    own = [after(lambda x, r: SuccessHistoryEvolution(x, 150, rng=r, bound=15), s) for s in range(20)]
+    assert np.median(own) < np.median(plain)
+
+
 def test_cma_begins_anew_where_it_has_converged():
     search = run(cma(0), FUNCTIONS["sphere"], 900)
     assert search._restarts > 0 and search.best[1] < 1e-12
@@ -137,6 +184,9 @@ def test_cma_begins_anew_where_it_has_converged():
         lambda: CovarianceAdaptation(np.zeros((2, 2)), sigma=1, seed=0),
         lambda: CovarianceAdaptation(np.array([np.nan]), sigma=1, seed=0),
         lambda: CovarianceAdaptation(np.zeros(3), sigma=0, seed=0),
+        lambda: SuccessHistoryEvolution(np.zeros((3, 2)), 10, rng=np.random.default_rng(0), bound=1),
+        lambda: SuccessHistoryEvolution(np.full((4, 2), 2.0), 10, rng=np.random.default_rng(0), bound=1),
+        lambda: SuccessHistoryEvolution(np.full((4, 2), np.nan), 10, rng=np.random.default_rng(0), bound=1),
         lambda: ParticleSwarm(np.zeros((1, 3)), rng=np.random.default_rng(0)),
         lambda: ParticleSwarm(np.zeros(3), rng=np.random.default_rng(0)),
         lambda: ParticleSwarm(np.full((3, 3), np.inf), rng=np.random.default_rng(0)),

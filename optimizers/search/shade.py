@@ -1,0 +1,162 @@
+"""Differential evolution that adapts itself: L-SHADE (Tanabe & Fukunaga 2014, IEEE CEC, 1658-1665)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+
+from .interface import pack_rng, unpack_rng
+
+# Memory of H = 6 pairs, p = 0.11 and the spread of 0.1 as published. The archive is as large as the population (as in
+# JADE, Zhang & Sanderson 2009), not 2.6 times: a budget of some hundred evaluations does not fill more.
+_MEMORY, _GREEDY, _SPREAD, _SMALLEST = 6, 0.11, 0.1, 4
+_ARRAYS = ("population", "losses", "trials", "scales", "rates", "archive", "scale_memory", "rate_memory")
+_COUNTS = ("place", "told", "largest", "evaluations", "bound")
+
+
+class SuccessHistoryEvolution:
+    """Minimise by DE/current-to-pbest/1/bin; F and CR follow those that led to better members, the population shrinks.
+
+    Example:
+
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> de = SuccessHistoryEvolution(rng.uniform(-5, 5, (20, 3)), 1500, rng=rng, bound=5)
+        >>> while de.evaluated < 1500:
+        ...     de.tell(((de.ask() - 1.0) ** 2).sum(axis=1))
+        >>> bool(de.best[1] < 1e-6)
+        True
+
+    Args:
+        start: (n, dim) vectors within ``bound``, n >= 4; copied.
+        evaluations: after as many, the population has shrunk to 4; more are allowed.
+        rng: the only source of randomness; used, not copied.
+        bound: coordinates stay from ``-bound`` to ``bound``: beyond it they are put between it and the member's.
+
+    Raises ValueError for another start.
+    """
+
+    def __init__(self, start: np.ndarray, evaluations: int, *, rng: np.random.Generator, bound: float) -> None:
+        x = self._population = np.array(start, np.float64)
+        if x.ndim != 2 or len(x) < _SMALLEST or not x.shape[1] or not (abs(x) <= bound).all():
+            raise ValueError(f"start must be (n, dim) with n >= {_SMALLEST}, within {bound}; it has shape {x.shape}")
+        self._rng, self._bound, self._evaluations = rng, float(bound), evaluations
+        self._losses = np.full(len(x), np.inf)
+        self._trials = self._archive = x[:0].copy()
+        self._scales = self._rates = np.zeros(0)
+        self._scale_memory, self._rate_memory = np.full(_MEMORY, 0.5), np.full(_MEMORY, 0.5)
+        self._place = self._told = 0
+        self._largest = len(x)
+
+    @property
+    def evaluated(self) -> int:
+        """Return how many losses were told."""
+        return self._told
+
+    @property
+    def best(self) -> tuple[np.ndarray, float]:
+        """Return the (dim,) member of lowest loss, and that loss (+inf before any)."""
+        i = int(np.argmin(self._losses))
+        return self._population[i].copy(), float(self._losses[i])
+
+    @property
+    def limits(self) -> np.ndarray:
+        """Return the (n,) losses of the members, which their trials must not exceed to replace them."""
+        return self._losses.copy()
+
+    def ask(self) -> np.ndarray:
+        """Return (n, dim) trials, the start at first; the same ones until their losses are told."""
+        if not len(self._trials):
+            self._trials = self._breed() if self._told else self._population.copy()
+        return self._trials.copy()
+
+    def tell(self, losses: np.ndarray) -> None:
+        """Tell the losses (m,) of the first m trials; the other trials are dropped.
+
+        Raises ValueError for NaN and RuntimeError if no trials were asked for.
+        """
+        losses = np.asarray(losses, np.float64)
+        if not len(self._trials):
+            raise RuntimeError("no trials are pending: call ask first")
+        if np.isnan(losses).any() or losses.ndim != 1 or len(losses) > len(self._trials):
+            raise ValueError("losses must be numbers, at most one a trial")
+        before = self._losses[: len(losses)].copy()
+        better = np.flatnonzero(losses < before)
+        if self._told:
+            self._archive = np.concatenate([self._archive, self._population[better]])
+            self._learn(better, before[better] - losses[better])
+        won = np.flatnonzero(losses <= before)
+        self._population[won], self._losses[won] = self._trials[won], losses[won]
+        self._told += len(losses)
+        self._trials = self._trials[:0].copy()
+        self._shrink()
+
+    def _breed(self) -> np.ndarray:
+        """Return trials (n, dim), one a member; draws F and CR, the other members, then the crossover."""
+        x, rng, (n, dim) = self._population, self._rng, self._population.shape
+        which = rng.integers(_MEMORY, size=n)
+        rate = self._rate_memory[which]
+        # A memory without a value (below 0: all successful CR were 0) keeps CR at 0.
+        self._rates = np.where(rate < 0, 0, rng.normal(rate, _SPREAD)).clip(0, 1)
+        self._scales = self._drawn_scales(self._scale_memory[which])
+        greedy = np.argsort(self._losses, kind="stable")[: max(2, round(_GREEDY * n))]
+        towards = x[rng.choice(greedy, size=n)]
+        own = np.arange(n)
+        first = (own + rng.integers(1, n, size=n)) % n
+        union = np.concatenate([x, self._archive])
+        second = rng.integers(len(union), size=n)
+        while (taken := (second == own) | (second == first)).any():
+            second[taken] = rng.integers(len(union), size=int(taken.sum()))
+        mutants = x + self._scales[:, None] * (towards - x + x[first] - union[second])
+        keep = rng.random((n, dim)) > self._rates[:, None]
+        keep[own, rng.integers(dim, size=n)] = False
+        trials = np.where(keep, x, mutants)
+        trials = np.where(trials > self._bound, (self._bound + x) / 2, trials)
+        return np.where(trials < -self._bound, (x - self._bound) / 2, trials)
+
+    def _drawn_scales(self, centres: np.ndarray) -> np.ndarray:
+        """Draw F (n,) from Cauchy distributions: above 0, at most 1."""
+        drawn = np.zeros(len(centres))
+        while (left := drawn <= 0).any():
+            drawn[left] = centres[left] + _SPREAD * self._rng.standard_cauchy(int(left.sum()))
+        return drawn.clip(max=1)
+
+    def _learn(self, better: np.ndarray, gains: np.ndarray) -> None:
+        """Renew one place of the memory from the F and CR of the trials that were better than their members."""
+        if not len(better):
+            return
+        weights = gains / gains.sum() if np.isfinite(gains).all() else np.full(len(gains), 1 / len(gains))
+        scales, rates = self._scales[better], self._rates[better]
+        self._scale_memory[self._place] = (weights * scales**2).sum() / (weights * scales).sum()
+        none = self._rate_memory[self._place] < 0 or not rates.any()
+        self._rate_memory[self._place] = -1 if none else (weights * rates**2).sum() / (weights * rates).sum()
+        self._place = (self._place + 1) % _MEMORY
+
+    def _shrink(self) -> None:
+        """Drop the worst members so that the population decreases linearly with the losses told, and old archive."""
+        done = min(1.0, self._told / self._evaluations)
+        size = round(self._largest + (_SMALLEST - self._largest) * done)
+        kept = np.sort(np.argsort(self._losses, kind="stable")[:size])
+        self._population, self._losses = self._population[kept], self._losses[kept]
+        if len(self._archive) > size:
+            self._archive = self._archive[self._rng.choice(len(self._archive), size, replace=False)]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all arrays and the generator, pending trials included."""
+        arrays = {f"shade_{name}": getattr(self, f"_{name}").copy() for name in _ARRAYS}
+        counts = {f"shade_{name}": np.array(getattr(self, f"_{name}")) for name in _COUNTS}
+        return arrays | counts | {"shade_rng": pack_rng(self._rng)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
+        """Restore the search of ``state()``."""
+        bound, evaluations = float(state["shade_bound"]), int(state["shade_evaluations"])
+        search = cls(state["shade_population"], evaluations, rng=unpack_rng(state["shade_rng"]), bound=bound)
+        for name in _ARRAYS:
+            setattr(search, f"_{name}", np.array(state[f"shade_{name}"]))
+        search._place, search._told, search._largest = (
+            int(state[f"shade_{name}"]) for name in ("place", "told", "largest")
+        )
+        return search
