@@ -70,7 +70,7 @@ def read(folder: Path) -> list[Point]:
         wrong = float(np.mean(skills))
         allowed = round(manifest.budget.item_forwards_allowed / 24)
         cost = manifest.budget.seconds
-        points.append(Point(_label(manifest.aligner), manifest.country, manifest.seed, allowed, cost, own, wrong))
+        points.append(Point(label_of(manifest.aligner), manifest.country, manifest.seed, allowed, cost, own, wrong))
     return points
 
 
@@ -79,7 +79,7 @@ def _skill(submission: Submission, country: str) -> float:
     return next(r.value for r in rows if (r.metric, r.scoring, r.split) == ("skill", "expected", "heldout"))
 
 
-def _label(aligner: UsedAligner) -> str:
+def label_of(aligner: UsedAligner) -> str:
     """Return an aligner's name, and the settings that differ from its defaults (except population)."""
     usual = aligner_settings(aligner.name, ()).model_dump(mode="json")
     changed = [f"{k}={v}" for k, v in aligner.settings.items() if v != usual[k] and k != "population"]

@@ -220,11 +220,11 @@ def test_arms_of_the_study_are_told_apart_by_their_settings():
     from culteval.harness.runs.config import aligner_settings
     from culteval.harness.submissions.manifest import UsedAligner
 
-    from benchmarks.aligners import _label
+    from benchmarks.aligners import label_of
 
     def label(*given):
         settings = aligner_settings("de", given).model_dump(mode="json")
-        return _label(UsedAligner(name="de", settings=settings, adapter_sha256=None))
+        return label_of(UsedAligner(name="de", settings=settings, adapter_sha256=None))
 
     assert label() == label("population=20") == "de"
     assert label("space=full", "sigma=1") == "de (space=full, sigma=1.0)"

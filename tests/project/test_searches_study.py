@@ -1,0 +1,62 @@
+"""The study of searches: losses after each budget of a run's log, pairs below random search, held-out losses."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from culteval.harness.scoring.submission import load_submission
+
+from ..command import invoked
+
+ROOT = Path(__file__).parents[2]
+SWEEP = ROOT / "benchmarks" / "searches.yaml"
+
+
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import searches
+
+    return searches
+
+
+@pytest.fixture
+def folder(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    grid = yaml.safe_load(SWEEP.read_text()) | {"models": [str(tiny())], "countries": ["SA", "US"], "seeds": [0]}
+    grid["aligners"] = ["naive", "random", {"name": "de", "settings": {"strategy": "shade"}}]
+    grid["options"] |= {"dtype": "float32", "threads": 1}
+    Path("few.yaml").write_text(yaml.safe_dump(grid | {"budget": 60}))
+    invoked("sweep", "few.yaml", "--workers", "1", "--quiet")
+    return Path("few")
+
+
+def test_losses_are_those_of_log_and_submission(study, folder):
+    found = {(each.aligner, each.country): each for each in study.read(folder)}
+    assert {name for name, _ in found} == {"naive", "random", "de (strategy=shade)"}
+    run = next(folder.glob("vsm13-US-de-*"))
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    best = [each["best"] for each in events if each["event"] == "generation" and each["spent"] <= 50 * 24]
+    one = found["de (strategy=shade)", "US"]
+    assert one.after(50) == min(best) and one.after(300) <= one.after(50)
+    scores = load_submission(run / "submission").score()
+    held = {s.metric: s.value for s in scores if (s.split, s.scoring) == ("heldout", "argmax")}
+    assert one.heldout == held["loss"]
+    bare = found["naive", "US"]
+    assert bare.after(50) == bare.again and bare.heldout != one.heldout
+
+
+def test_rows_are_means_and_pairs(study, folder, tmp_path):
+    found = study.read(folder)
+    line = next(line for line in study.table(found).splitlines() if line.startswith("| de"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    own = [each for each in found if each.aligner.startswith("de")]
+    assert cells[1] == f"{np.mean([each.after(50) for each in own]):,.0f}" and cells[-1] == "2"
+    control = {each.country: each for each in found if each.aligner == "random"}
+    assert cells[5] == f"{sum(each.after300 < control[each.country].after300 for each in own)}/2"
+    study.save(found, tmp_path / "rows.csv")
+    rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
+    assert len(rows) == 6 and {row["country"] for row in rows} == {"SA", "US"}
