@@ -89,7 +89,8 @@ class DifferentialEvolutionPrompt(BlackBox):
             fields = {name: getattr(settings, name) for name in Breeding.__dataclass_fields__}
             return ScreenedEvolution(start, evaluator.objective.loss, Breeding(**fields), rng=rng)
         if settings.strategy == "shade":
-            return SuccessHistoryEvolution(start, evaluator.affordable, rng=rng, bound=settings.bound)
+            start = np.clip(start.astype(np.float64), -settings.bound, settings.bound)  # float32 may round it up
+            return SuccessHistoryEvolution(start, lambda: _spent(evaluator), rng=rng, bound=settings.bound)
         return DifferentialEvolution(
             start,
             rng=rng,
@@ -104,5 +105,10 @@ class DifferentialEvolutionPrompt(BlackBox):
         if self.settings.screening > 1:
             return ScreenedEvolution.from_state(state, evaluator.objective.loss)
         if self.settings.strategy == "shade":
-            return SuccessHistoryEvolution.from_state(state)
+            return SuccessHistoryEvolution.from_state(state, lambda: _spent(evaluator))
         return DifferentialEvolution.from_state(state)
+
+
+def _spent(evaluator: Evaluator) -> float:
+    """Return the share of the budget spent."""
+    return evaluator.budget.spent / evaluator.budget.total

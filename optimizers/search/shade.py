@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Self
 
 import numpy as np
 
 from .interface import pack_rng, unpack_rng
 
-# Memory of H = 6 pairs, p = 0.11 and the spread of 0.1 as published. The archive is as large as the population (as in
-# JADE, Zhang & Sanderson 2009), not 2.6 times: a budget of some hundred evaluations does not fill more.
-_MEMORY, _GREEDY, _SPREAD, _SMALLEST = 6, 0.11, 0.1, 4
+# As published: H = 6 pairs of F and CR in memory, p = 0.11, an archive of 2.6 times the population, at least 4 members.
+_MEMORY, _GREEDY, _ARCHIVED, _SPREAD, _SMALLEST = 6, 0.11, 2.6, 0.1, 4
 _ARRAYS = ("population", "losses", "trials", "scales", "rates", "archive", "scale_memory", "rate_memory")
-_COUNTS = ("place", "told", "largest", "evaluations", "bound")
+_NUMBERS = ("bound", "started", "place", "largest", "begun")
 
 
 class SuccessHistoryEvolution:
@@ -23,37 +22,37 @@ class SuccessHistoryEvolution:
 
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
-        >>> de = SuccessHistoryEvolution(rng.uniform(-5, 5, (20, 3)), 1500, rng=rng, bound=5)
-        >>> while de.evaluated < 1500:
-        ...     de.tell(((de.ask() - 1.0) ** 2).sum(axis=1))
+        >>> told = 0
+        >>> de = SuccessHistoryEvolution(rng.uniform(-5, 5, (20, 3)), lambda: told / 1500, rng=rng, bound=5)
+        >>> while told < 1500:
+        ...     trials = de.ask()
+        ...     told += len(trials)
+        ...     de.tell(((trials - 1.0) ** 2).sum(axis=1))
         >>> bool(de.best[1] < 1e-6)
         True
 
     Args:
         start: (n, dim) vectors within ``bound``, n >= 4; copied.
-        evaluations: after as many, the population has shrunk to 4; more are allowed.
+        spent: returns the share of the budget spent, 0 to 1; the population, published as 18 a dimension where there
+            are 10,000 evaluations a dimension, shrinks linearly to 4 at 1.
         rng: the only source of randomness; used, not copied.
         bound: coordinates stay from ``-bound`` to ``bound``: beyond it they are put between it and the member's.
 
     Raises ValueError for another start.
     """
 
-    def __init__(self, start: np.ndarray, evaluations: int, *, rng: np.random.Generator, bound: float) -> None:
+    def __init__(
+        self, start: np.ndarray, spent: Callable[[], float], *, rng: np.random.Generator, bound: float
+    ) -> None:
         x = self._population = np.array(start, np.float64)
         if x.ndim != 2 or len(x) < _SMALLEST or not x.shape[1] or not (abs(x) <= bound).all():
             raise ValueError(f"start must be (n, dim) with n >= {_SMALLEST}, within {bound}; it has shape {x.shape}")
-        self._rng, self._bound, self._evaluations = rng, float(bound), evaluations
+        self._rng, self._bound, self._spent, self._started = rng, float(bound), spent, spent()
         self._losses = np.full(len(x), np.inf)
         self._trials = self._archive = x[:0].copy()
         self._scales = self._rates = np.zeros(0)
         self._scale_memory, self._rate_memory = np.full(_MEMORY, 0.5), np.full(_MEMORY, 0.5)
-        self._place = self._told = 0
-        self._largest = len(x)
-
-    @property
-    def evaluated(self) -> int:
-        """Return how many losses were told."""
-        return self._told
+        self._place, self._largest, self._begun = 0, len(x), False
 
     @property
     def best(self) -> tuple[np.ndarray, float]:
@@ -69,7 +68,7 @@ class SuccessHistoryEvolution:
     def ask(self) -> np.ndarray:
         """Return (n, dim) trials, the start at first; the same ones until their losses are told."""
         if not len(self._trials):
-            self._trials = self._breed() if self._told else self._population.copy()
+            self._trials = self._breed() if self._begun else self._population.copy()
         return self._trials.copy()
 
     def tell(self, losses: np.ndarray) -> None:
@@ -84,13 +83,12 @@ class SuccessHistoryEvolution:
             raise ValueError("losses must be numbers, at most one a trial")
         before = self._losses[: len(losses)].copy()
         better = np.flatnonzero(losses < before)
-        if self._told:
+        if self._begun:
             self._archive = np.concatenate([self._archive, self._population[better]])
             self._learn(better, before[better] - losses[better])
         won = np.flatnonzero(losses <= before)
         self._population[won], self._losses[won] = self._trials[won], losses[won]
-        self._told += len(losses)
-        self._trials = self._trials[:0].copy()
+        self._trials, self._begun = self._trials[:0].copy(), True
         self._shrink()
 
     def _breed(self) -> np.ndarray:
@@ -135,28 +133,28 @@ class SuccessHistoryEvolution:
         self._place = (self._place + 1) % _MEMORY
 
     def _shrink(self) -> None:
-        """Drop the worst members so that the population decreases linearly with the losses told, and old archive."""
-        done = min(1.0, self._told / self._evaluations)
+        """Drop the worst members so that the population decreases linearly with the budget, and old archive."""
+        done = min(1.0, (self._spent() - self._started) / max(1 - self._started, 1e-9))
         size = round(self._largest + (_SMALLEST - self._largest) * done)
         kept = np.sort(np.argsort(self._losses, kind="stable")[:size])
         self._population, self._losses = self._population[kept], self._losses[kept]
-        if len(self._archive) > size:
-            self._archive = self._archive[self._rng.choice(len(self._archive), size, replace=False)]
+        most = round(_ARCHIVED * size)
+        if len(self._archive) > most:
+            self._archive = self._archive[self._rng.choice(len(self._archive), most, replace=False)]
 
     def state(self) -> dict[str, np.ndarray]:
         """Return all arrays and the generator, pending trials included."""
         arrays = {f"shade_{name}": getattr(self, f"_{name}").copy() for name in _ARRAYS}
-        counts = {f"shade_{name}": np.array(getattr(self, f"_{name}")) for name in _COUNTS}
-        return arrays | counts | {"shade_rng": pack_rng(self._rng)}
+        numbers = {f"shade_{name}": np.array(getattr(self, f"_{name}")) for name in _NUMBERS}
+        return arrays | numbers | {"shade_rng": pack_rng(self._rng)}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
-        """Restore the search of ``state()``."""
-        bound, evaluations = float(state["shade_bound"]), int(state["shade_evaluations"])
-        search = cls(state["shade_population"], evaluations, rng=unpack_rng(state["shade_rng"]), bound=bound)
+    def from_state(cls, state: Mapping[str, np.ndarray], spent: Callable[[], float]) -> Self:
+        """Restore the search of ``state()``; ``spent`` is passed again."""
+        rng, bound = unpack_rng(state["shade_rng"]), float(state["shade_bound"])
+        search = cls(state["shade_population"], spent, rng=rng, bound=bound)
         for name in _ARRAYS:
             setattr(search, f"_{name}", np.array(state[f"shade_{name}"]))
-        search._place, search._told, search._largest = (
-            int(state[f"shade_{name}"]) for name in ("place", "told", "largest")
-        )
+        for name in _NUMBERS:
+            setattr(search, f"_{name}", state[f"shade_{name}"].item())
         return search

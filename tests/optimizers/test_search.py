@@ -22,9 +22,13 @@ def de(seed):
     return DifferentialEvolution(rng.uniform(-3, 3, (20, DIM)), rng=rng, mutation=(0.5, 1.0))
 
 
+def nothing_spent():
+    return 0.0
+
+
 def shade(seed):
     rng = np.random.default_rng(seed)
-    return SuccessHistoryEvolution(rng.uniform(-3, 3, (20, DIM)), 4000, rng=rng, bound=5)
+    return SuccessHistoryEvolution(rng.uniform(-3, 3, (20, DIM)), nothing_spent, rng=rng, bound=5)
 
 
 def pso(seed):
@@ -85,7 +89,7 @@ def test_the_state_goes_on_exactly(kind, tmp_path):
             asked = search.ask()
         np.savez(tmp_path / "s.npz", **search.state())
         with np.load(tmp_path / "s.npz", allow_pickle=False) as file:
-            more = (uniform,) if kind == "random" else ()  # what draws is no array
+            more = {"random": (uniform,), "shade": (nothing_spent,)}.get(kind, ())  # functions are no arrays
             again = type(search).from_state({name: file[name] for name in file.files}, *more)
         if pending:
             np.testing.assert_array_equal(again.ask(), asked)
@@ -144,16 +148,19 @@ def test_random_draws_keep_the_best_of_what_their_generator_gives():
     np.testing.assert_array_equal(search.ask(), [uniform(rng, 20), uniform(rng, 20)][1])
 
 
-def test_the_population_of_shade_shrinks_with_the_evaluations():
-    rng, sizes = np.random.default_rng(0), []
-    search = SuccessHistoryEvolution(rng.uniform(-3, 3, (20, DIM)), 200, rng=rng, bound=3)
-    while search.evaluated < 230:
+def test_the_population_of_shade_shrinks_with_the_budget(tmp_path):
+    """Whatever a trial costs, and from the share at which the search began; a restored one goes on from there."""
+    rng, sizes, spent = np.random.default_rng(0), [], [0.2]
+    search = SuccessHistoryEvolution(rng.uniform(-3, 3, (20, DIM)), lambda: spent[0], rng=rng, bound=3)
+    while spent[0] < 1:
         trials = search.ask()
         assert (abs(trials) <= 3).all()
-        sizes.append(len(trials))
+        sizes.append((spent[0], len(trials)))
+        spent[0] += 0.001 * len(trials)
         search.tell(FUNCTIONS["ellipsoid"](trials))
-    assert sizes[0] == 20 and sizes[-1] == 4 and sizes == sorted(sizes, reverse=True)
-    assert 11 <= sizes[np.searchsorted(np.cumsum(sizes), 100)] <= 13  # linear: 12 of 20 to 4 half the way
+        search = SuccessHistoryEvolution.from_state(search.state(), lambda: spent[0])
+    assert all(size == round(20 - 16 * (share - 0.2) / 0.8) for share, size in sizes)
+    assert sizes[0][1] == 20 and len(search.ask()) == 4
 
 
 def test_shade_is_nearer_than_plain_evolution_where_evaluations_are_few():
@@ -169,7 +176,7 @@ def test_shade_is_nearer_than_plain_evolution_where_evaluations_are_few():
     plain = [
         after(lambda x, r: DifferentialEvolution(x, rng=r, mutation=(0.5, 1.0), bounds=(-15, 15)), s) for s in range(20)
     ]
-    own = [after(lambda x, r: SuccessHistoryEvolution(x, 150, rng=r, bound=15), s) for s in range(20)]
+    own = [after(lambda x, r: SuccessHistoryEvolution(x, nothing_spent, rng=r, bound=15), s) for s in range(20)]
     assert np.median(own) < np.median(plain)
 
 
@@ -184,9 +191,9 @@ def test_cma_begins_anew_where_it_has_converged():
         lambda: CovarianceAdaptation(np.zeros((2, 2)), sigma=1, seed=0),
         lambda: CovarianceAdaptation(np.array([np.nan]), sigma=1, seed=0),
         lambda: CovarianceAdaptation(np.zeros(3), sigma=0, seed=0),
-        lambda: SuccessHistoryEvolution(np.zeros((3, 2)), 10, rng=np.random.default_rng(0), bound=1),
-        lambda: SuccessHistoryEvolution(np.full((4, 2), 2.0), 10, rng=np.random.default_rng(0), bound=1),
-        lambda: SuccessHistoryEvolution(np.full((4, 2), np.nan), 10, rng=np.random.default_rng(0), bound=1),
+        lambda: SuccessHistoryEvolution(np.zeros((3, 2)), nothing_spent, rng=np.random.default_rng(0), bound=1),
+        lambda: SuccessHistoryEvolution(np.full((4, 2), 2.0), nothing_spent, rng=np.random.default_rng(0), bound=1),
+        lambda: SuccessHistoryEvolution(np.full((4, 2), np.nan), nothing_spent, rng=np.random.default_rng(0), bound=1),
         lambda: ParticleSwarm(np.zeros((1, 3)), rng=np.random.default_rng(0)),
         lambda: ParticleSwarm(np.zeros(3), rng=np.random.default_rng(0)),
         lambda: ParticleSwarm(np.full((3, 3), np.inf), rng=np.random.default_rng(0)),
