@@ -1,4 +1,4 @@
-"""The study of aligners: tables and curves from the folder of its sweep.
+"""The study of aligners on `vsm13`: tables and curves from the folder of its sweep.
 
 culteval sweep benchmarks/aligners.yaml --workers 2
 python -m benchmarks.aligners aligners --plot aligners.svg
@@ -20,9 +20,9 @@ from culteval.harness.runs.config import aligner_settings
 from culteval.harness.scoring.submission import Submission
 from culteval.harness.submissions.manifest import UsedAligner
 from culteval.tasks.countries import name_of
-from culteval.tasks.score import Score, find
+from culteval.tasks.score import Score
 
-from .stored import submissions
+from .stored import evaluations_allowed, submissions, value
 
 OTHERS = ("US", "SA", "CN", "IN", "DE", "BR", "JP", "NG")  # the countries of the wrong-country comparison
 COLUMNS = (
@@ -51,8 +51,7 @@ class Point:
 
     def value(self, metric: str, scoring: str, split: str) -> float:
         """Return a score, NaN if there is none."""
-        found = find(self.scores, (metric, scoring, split))
-        return float("nan") if found is None else found.value
+        return value(self.scores, metric, scoring, split)
 
     @property
     def collapsed(self) -> bool:
@@ -68,21 +67,20 @@ def read(folder: Path) -> list[Point]:
         own = submission.score(manifest.country)
         skills = [_skill(submission, code) for code in OTHERS if code != manifest.country]
         wrong = float(np.mean(skills))
-        allowed = round(manifest.budget.item_forwards_allowed / 24)
-        cost = manifest.budget.seconds
-        points.append(Point(label_of(manifest.aligner), manifest.country, manifest.seed, allowed, cost, own, wrong))
+        spent, label = manifest.budget, label_of(manifest.aligner)
+        allowed = evaluations_allowed(spent)
+        points.append(Point(label, manifest.country, manifest.seed, allowed, spent.seconds, own, wrong))
     return points
 
 
 def _skill(submission: Submission, country: str) -> float:
-    rows = submission.score(country)
-    return next(r.value for r in rows if (r.metric, r.scoring, r.split) == ("skill", "expected", "heldout"))
+    return value(submission.score(country), "skill", "expected", "heldout")
 
 
 def label_of(aligner: UsedAligner) -> str:
     """Return an aligner's name, and the settings that differ from its defaults (except population)."""
     usual = aligner_settings(aligner.name, ()).model_dump(mode="json")
-    changed = [f"{k}={v}" for k, v in aligner.settings.items() if v != usual[k] and k != "population"]
+    changed = [f"{k}={v}" for k, v in aligner.settings.items() if k != "population" and v != usual.get(k)]
     return f"{aligner.name} ({', '.join(changed)})" if changed else aligner.name
 
 

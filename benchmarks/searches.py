@@ -3,27 +3,29 @@
 culteval sweep benchmarks/searches.yaml
 python -m benchmarks.searches searches --csv docs/results-searches.csv
 
-A run's log has the lowest fitted loss after every generation, so that one run of 300 evaluations says what 50, 100 and
-200 of them found; held-out losses are those of its last prompt.
+A run's log has the lowest fitted loss after every generation, so that one run of 300 evaluations says what it had found
+after 50, 100 and 200, in whole generations. A search whose steps depend on the budget (``shade``) might find more with
+50 alone. Held-out losses are those of the prompt returned, the best of the run.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import click
 import numpy as np
+from culteval.errors import InputError
 from culteval.harness.report.tables import markdown_table
+from culteval.harness.scoring.baselines import constant_scores
 from culteval.harness.scoring.submission import Submission
 from culteval.harness.util.event_log import LOG
-from culteval.tasks.score import Score, find
 
 from .aligners import label_of
-from .stored import submissions
+from .stored import evaluations_allowed, submissions, value
 
 BUDGETS = (50, 100, 200, 300)  # survey evaluations
 BARE, CONTROL = "naive", "random"
@@ -31,13 +33,14 @@ BARE, CONTROL = "naive", "random"
 
 @dataclass(frozen=True)
 class Found:
-    """What one run found: its lowest fitted loss after 50 to 300 evaluations, and the losses of its last prompt.
+    """What one run found: its lowest fitted loss after 50 to 300 evaluations, and the losses of the prompt returned.
 
-    All losses are of argmax answers; ``again`` is the last prompt's fitted loss when all tasks were answered, in other
-    batches than in the search; ``constant`` the loss of one answer to all items.
+    All losses are of argmax answers; ``again`` is the fitted loss when all tasks were answered, in other batches
+    than in the search; ``constant`` the loss of one answer to all items. ``search`` is the aligner's name with its settings.
     """
 
     aligner: str
+    search: str
     country: str
     seed: int
     after50: float
@@ -59,73 +62,86 @@ def read(folder: Path) -> list[Found]:
     """Read every finished run of the sweep.
 
     Raises:
-        InputError: a submission cannot be read.
+        InputError: a submission or log cannot be read.
     """
-    return [_found(folder, each) for each in submissions(folder)]
+    return [_found(each) for each in submissions(folder)]
 
 
-def _found(folder: Path, submission: Submission) -> Found:
+def _found(submission: Submission) -> Found:
     manifest = submission.manifest
-    rows = submission.score(manifest.country)
-    fitted = _value(rows, "loss", "fit")
-    asked = manifest.tasks[0]
-    spec = submission.cache.spec(asked.name)
+    rows, asked = submission.score(manifest.country), manifest.tasks[0]
+    fitted = value(rows, "loss", "argmax", "fit")
     curve = [fitted] * len(BUDGETS)
-    if manifest.aligner.name != BARE:
-        spent = manifest.budget
-        curve = _curve(submission.folder.parent / LOG, spent.item_forwards / spent.survey_evaluations)
-    measure = submission.cache.measure(spec, asked.country, asked.options)
-    constant = measure.constant(submission.answers[asked.name].layout)
+    if allowed := evaluations_allowed(manifest.budget):
+        curve = _curve(submission.folder.parent / LOG, manifest.budget.item_forwards_allowed / allowed)
+    layout = submission.answers[asked.name].layout
+    constant = constant_scores(submission.cache.spec(asked.name), layout, asked.country, asked.options)
     return Found(
+        manifest.aligner.name,
         label_of(manifest.aligner),
         manifest.country,
         manifest.seed,
         *curve,
         fitted,
-        _value(rows, "loss", "heldout"),
-        _value(measure.score(constant, "heldout", "argmax"), "loss", "heldout"),
-        _value(rows, "collapsed", "heldout") == 1,
+        value(rows, "loss", "argmax", "heldout"),
+        value(constant, "loss", "argmax", "heldout"),
+        value(rows, "collapsed", "argmax", "heldout") == 1,
     )
-
-
-def _value(rows: Sequence[Score], metric: str, split: str) -> float:
-    found = find(rows, (metric, "argmax", split))
-    return float("nan") if found is None else found.value
 
 
 def _curve(log: Path, per_survey: float) -> list[float]:
     """Return the lowest losses after ``BUDGETS``, of a run's log."""
+    if not log.is_file():
+        raise InputError(f"{log}: not found; it has the losses after each budget. Give the folder of the sweep.")
     events = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     made = [(each["spent"] / per_survey, float(each["best"])) for each in events if each["event"] == "generation"]
     return [min((best for spent, best in made if spent <= budget), default=float("nan")) for budget in BUDGETS]
 
 
 def table(found: Sequence[Found]) -> str:
-    """Build a Markdown table, a row for each search: means over countries and seeds, and pairs below random search."""
-    countries = list(dict.fromkeys(each.country for each in found))
-    bare = {c: next(each for each in found if (each.aligner, each.country) == (BARE, c)) for c in countries}
+    """Build a Markdown table, a row for each search: means over countries and seeds, and pairs below random search.
+
+    ``of naive`` is the mean over countries of the held-out loss as a share of that of the model as it is.
+
+    Raises:
+        InputError: a country without a run of ``naive``.
+    """
+    bare = {each.country: each for each in found if each.aligner == BARE}
+    if missing := sorted({each.country for each in found} - set(bare)):
+        raise InputError(f"no run of {BARE} for {', '.join(missing)} in this study. Run its sweep to the end.")
     control = {(each.country, each.seed): each for each in found if each.aligner == CONTROL}
     names = ["search", *(f"fitted, {b}" for b in BUDGETS), "below random", "held out", "of naive", "collapsed", "runs"]
-    rows = []
-    for label in dict.fromkeys(each.aligner for each in found):
-        own = [each for each in found if each.aligner == label]
-        pairs = [(each, control[each.country, each.seed]) for each in own if (each.country, each.seed) in control]
-        below = sum(each.after300 < other.after300 for each, other in pairs)
-        share = np.mean([np.mean([e.heldout for e in own if e.country == c]) / bare[c].heldout for c in countries])
-        rows.append(
-            [
-                label,
-                *(f"{np.mean([each.after(b) for each in own]):,.0f}" for b in BUDGETS),
-                f"{below}/{len(pairs)}" if label not in (BARE, CONTROL) else "",
-                f"{np.mean([each.heldout for each in own]):,.0f}",
-                f"{share:.2f}",
-                str(sum(each.collapsed for each in own)),
-                str(len(own)),
-            ]
-        )
-    constant = f"{np.mean([bare[c].constant for c in countries]):,.0f}"
+    rows = [
+        [
+            label,
+            *(f"{np.mean([each.after(b) for each in own]):,.0f}" for b in BUDGETS),
+            _below(own, control),
+            f"{np.mean([each.heldout for each in own]):,.0f}",
+            f"{_share(own, bare):.2f}",
+            str(sum(each.collapsed for each in own)),
+            str(len(own)),
+        ]
+        for label in dict.fromkeys(each.search for each in found)
+        if (own := [each for each in found if each.search == label])
+    ]
+    constant = f"{np.mean([each.constant for each in bare.values()]):,.0f}"
     rows.append(["constant answer", *[constant] * len(BUDGETS), "", constant, "", "", ""])
     return markdown_table(names, rows, words=range(1))
+
+
+def _below(own: Sequence[Found], control: Mapping[tuple[str, int], Found]) -> str:
+    """Return in how many pairs of country and seed a search is below random search at the largest budget."""
+    if own[0].aligner in (BARE, CONTROL):
+        return ""
+    pairs = [(each, other) for each in own if (other := control.get((each.country, each.seed)))]
+    return f"{sum(each.after(BUDGETS[-1]) < other.after(BUDGETS[-1]) for each, other in pairs)}/{len(pairs)}"
+
+
+def _share(own: Sequence[Found], bare: Mapping[str, Found]) -> float:
+    """Return the mean over countries of the held-out loss as a share of that of the model as it is."""
+    countries = dict.fromkeys(each.country for each in own)
+    means = [np.mean([each.heldout for each in own if each.country == code]) / bare[code].heldout for code in countries]
+    return float(np.mean(means))
 
 
 def save(found: Sequence[Found], path: Path) -> None:

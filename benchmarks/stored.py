@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from culteval.errors import InputError
-from culteval.harness.runs.folder import SCORES, read_result
+from culteval.harness.runs.folder import SCORES, Checksums
 from culteval.harness.scoring.score import TaskCache
 from culteval.harness.scoring.submission import Submission, load_submission
+from culteval.harness.submissions.manifest import SUBMISSION, Spent
 from culteval.leaderboards.entries import find
+from culteval.tasks.score import Score
+from culteval.tasks.score import find as find_score
 
 
 def submissions(folder: Path) -> Iterator[Submission]:
@@ -23,8 +26,21 @@ def submissions(folder: Path) -> Iterator[Submission]:
     cache = TaskCache()
     for found in find(folder, _refuse):
         if (run := folder / found.name / SCORES).is_file():
-            read_result(run.parent, reused=True)
+            Checksums(run.parent).finished(SUBMISSION)
         yield load_submission(found.folder, cache)
+
+
+def value(scores: Iterable[Score], metric: str, scoring: str, split: str) -> float:
+    """Return a score, NaN if there is none."""
+    found = find_score(scores, (metric, scoring, split))
+    return float("nan") if found is None else found.value
+
+
+def evaluations_allowed(spent: Spent) -> int:
+    """Return the survey evaluations that a run's budget allowed, 0 if it had none."""
+    if not spent.item_forwards:
+        return 0
+    return round(spent.item_forwards_allowed * spent.survey_evaluations / spent.item_forwards)
 
 
 def _refuse(problem: str) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from culteval.errors import InputError
 from culteval.harness.scoring.submission import load_submission
 
 from ..command import invoked
 
 ROOT = Path(__file__).parents[2]
 SWEEP = ROOT / "benchmarks" / "searches.yaml"
+ARMS = {"random": {}, "de": {"strategy": "shade"}}
 
 
 @pytest.fixture
@@ -27,7 +29,8 @@ def study(monkeypatch):
 def folder(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     grid = yaml.safe_load(SWEEP.read_text()) | {"models": [str(tiny())], "countries": ["SA", "US"], "seeds": [0]}
-    grid["aligners"] = ["naive", "random", {"name": "de", "settings": {"strategy": "shade"}}]
+    random, shade = ({"name": name, "settings": {"sigma": 2} | own} for name, own in ARMS.items())
+    grid["aligners"] = ["naive", random, shade]
     grid["options"] |= {"dtype": "float32", "threads": 1}
     Path("few.yaml").write_text(yaml.safe_dump(grid | {"budget": 60}))
     invoked("sweep", "few.yaml", "--workers", "1", "--quiet")
@@ -36,11 +39,11 @@ def folder(tiny, tmp_path, monkeypatch):
 
 def test_losses_are_those_of_log_and_submission(study, folder):
     found = {(each.aligner, each.country): each for each in study.read(folder)}
-    assert {name for name, _ in found} == {"naive", "random", "de (strategy=shade)"}
+    assert {each.search for each in found.values()} == {"naive", "random (sigma=2.0)", "de (sigma=2.0, strategy=shade)"}
     run = next(folder.glob("vsm13-US-de-*"))
     events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     best = [each["best"] for each in events if each["event"] == "generation" and each["spent"] <= 50 * 24]
-    one = found["de (strategy=shade)", "US"]
+    one = found["de", "US"]
     assert one.after(50) == min(best) and one.after(300) <= one.after(50)
     scores = load_submission(run / "submission").score()
     held = {s.metric: s.value for s in scores if (s.split, s.scoring) == ("heldout", "argmax")}
@@ -60,3 +63,13 @@ def test_rows_are_means_and_pairs(study, folder, tmp_path):
     study.save(found, tmp_path / "rows.csv")
     rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
     assert len(rows) == 6 and {row["country"] for row in rows} == {"SA", "US"}
+
+
+def test_a_study_without_its_baseline_is_refused(study, folder):
+    found = [each for each in study.read(folder) if each.aligner != "naive"]
+    with pytest.raises(InputError, match="no run of naive for SA, US"):
+        study.table(found)
+    for log in folder.glob("*/log.jsonl"):
+        log.unlink()
+    with pytest.raises(InputError, match=r"log\.jsonl: not found"):
+        study.read(folder)
