@@ -36,7 +36,7 @@ class Found:
     """What one run found: its lowest fitted loss after 50 to 300 evaluations, and the losses of the prompt returned.
 
     All losses are of argmax answers; ``again`` is the fitted loss when all tasks were answered, in other batches
-    than in the search; ``constant`` the loss of one answer to all items. ``search`` is the aligner's name with its settings.
+    than in the search; ``constant`` the loss of one answer to all items. ``search``: the aligner with its settings.
     """
 
     aligner: str

@@ -136,7 +136,7 @@ class AugmentedPrompt(SoftPromptAligner):
         evaluator, moments = Evaluator(model, objective, budget), mean_and_scale(model)
         start = start_prompt(model, objective, self.settings, rng, moments)
         start = np.concatenate([start, *[start[len(start) - self.settings.own :]] * len(others)])
-        adam = SoftPromptAdam(model, start, self.settings.rate * moments[1], steps)
+        adam = SoftPromptAdam(model, start, self.settings.rate * moments[1])
         mean = np.zeros_like(start)
         if state := checkpoint.load():
             adam.restore(state)
@@ -145,8 +145,9 @@ class AugmentedPrompt(SoftPromptAligner):
             order = orders[adam.steps % len(orders)]
             paraphrase = objective.paraphrased(np.random.default_rng(rng.integers(1 << 62)), order)
             asked = [paraphrase, *map(paraphrase.for_country, others)]
+            step = partial(adam.step, done=adam.steps / steps)
             loss = evaluator.descend(
-                adam.step, paraphrase.prompts, partial(self._loss, asked), partial(self._prompts, len(asked))
+                step, paraphrase.prompts, partial(self._loss, asked), partial(self._prompts, len(asked))
             )
             if adam.steps > first:
                 mean += (adam.prompt - mean) / (adam.steps - first)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ..harness.models.local import LanguageModel
 
 
+EARLY = 8  # texts
+
+
 class BestOfNSettings(Settings):
     """Settings: ``n``, the largest number of preambles, None for as many as the budget allows.
 
@@ -99,6 +102,8 @@ class BestOfN(Aligner):
             judged, unread = judged + 1, min(unread, value.unread)
             numbers = {"judged": judged, "best": best, "loss": loss, "unread": unread}
             checkpoint.save({name: np.array(number) for name, number in numbers.items()}, loss)
+            if judged == EARLY:  # not only when the whole budget is spent on a model that never names an option
+                require_readable([unread] * judged, objective)
         require_readable([unread], objective)
         return AlignedModel(model, preamble=kept[best])
 

@@ -97,7 +97,6 @@ class SoftPromptAdam:
     Args:
         start: (T, width) float32.
         rate: of the first step, in the units of the embeddings.
-        steps: over which a cosine takes the rate to zero; None keeps it.
         beta2: the decay of the squared gradients' mean per step.
         clip: the largest norm of a gradient; longer ones are shortened to it.
     """
@@ -107,7 +106,6 @@ class SoftPromptAdam:
         model: LanguageModel,
         start: np.ndarray,
         rate: float,
-        steps: int | None,
         beta2: float = 0.999,
         clip: float | None = None,
     ) -> None:
@@ -116,20 +114,23 @@ class SoftPromptAdam:
         self.model = model
         self.soft = torch.nn.Parameter(torch.from_numpy(start)[None].to(model.model.device))
         self.adam = torch.optim.Adam([self.soft], lr=rate, betas=(0.9, beta2))
-        self.rate, self.planned, self.steps, self.clip = rate, steps, 0, clip
+        self.rate, self.steps, self.clip = rate, 0, clip
 
     @property
     def prompt(self) -> np.ndarray:
         """Return the current soft prompt, (T, width) float32."""
         return self.soft.detach()[0].float().cpu().numpy().copy()
 
-    def step(self, loss_of: Callable[[Any], Any]) -> None:
-        """Descend ``loss_of(soft)`` by one step, soft (1, T, width) with gradients."""
+    def step(self, loss_of: Callable[[Any], Any], done: float = 0.0) -> None:
+        """Descend ``loss_of(soft)`` by one step, soft (1, T, width) with gradients.
+
+        Args:
+            done: share of the descent that is behind, over which a cosine takes the rate to zero.
+        """
         import torch
 
-        if self.planned is not None:
-            for group in self.adam.param_groups:
-                group["lr"] = self.rate * (1 + np.cos(np.pi * min(1, self.steps / max(1, self.planned)))) / 2
+        for group in self.adam.param_groups:
+            group["lr"] = self.rate * (1 + np.cos(np.pi * done)) / 2
         with self.model.at_work():
             loss = loss_of(self.soft)
             self.adam.zero_grad(set_to_none=True)

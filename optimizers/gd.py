@@ -7,7 +7,7 @@ preferred options, and the expected-value answer scoring of a survey, whose indi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -134,9 +134,7 @@ class _Descent:
         self.turns: list[np.ndarray] = []  # the rows of the following steps
         moments = mean_and_scale(model)
         start = start_prompt(model, objective, settings, rng, moments)
-        steps = evaluator.budget.total // self.cost if settings.schedule == "cosine" else None
-        rate = settings.rate * moments[1]
-        self.adam = SoftPromptAdam(model, start, rate, steps, settings.beta2, settings.clip)
+        self.adam = SoftPromptAdam(model, start, settings.rate * moments[1], settings.beta2, settings.clip)
         self.best, self.best_loss, self.since = start, float("inf"), 0
         self._batch = lru_cache(maxsize=16)(self._batch_of)
 
@@ -164,7 +162,9 @@ class _Descent:
                 judged.append(float(loss_function(probs.detach().cpu().numpy())[0]))
             return cross_entropy(logs, places)
 
-        descended = self.evaluator.descend(self.adam.step, prompts, loss_of)
+        budget = self.evaluator.budget
+        done = budget.spent / budget.total if self.settings.schedule == "cosine" else 0.0
+        descended = self.evaluator.descend(partial(self.adam.step, done=done), prompts, loss_of)
         loss = judged[0] if judged else descended
         self.since += 1
         if loss < self.best_loss:
@@ -203,8 +203,13 @@ class _Descent:
 def _drawn(objective: Objective, settings: GradientSettings) -> tuple[list[np.ndarray], int]:
     """Return the parts that steps are drawn from, and the largest number of item forwards of one step."""
     parts = presentations(objective.prompts.layout) if settings.presentations else [np.arange(len(objective.prompts))]
-    sizes = sorted(min(len(part), settings.items or len(part)) for part in parts)
+    sizes = sorted(-(-len(part) // _turns(part, settings)) for part in parts)
     return parts, PASSES * sum(sizes[-(settings.presentations or 1) :])
+
+
+def _turns(part: np.ndarray, settings: GradientSettings) -> int:
+    """Return how many equal pieces a part is asked in, each of at most the settings' ``items``."""
+    return -(-len(part) // settings.items) if settings.items else 1
 
 
 def _epoch(parts: list[np.ndarray], settings: GradientSettings, rng: np.random.Generator) -> list[np.ndarray]:
@@ -213,7 +218,7 @@ def _epoch(parts: list[np.ndarray], settings: GradientSettings, rng: np.random.G
         turns = [parts[place] for place in rng.permutation(len(parts))]
     else:
         shuffled = [rng.permutation(part) for part in parts]
-        split = [np.array_split(part, -(-len(part) // settings.items)) for part in shuffled]
+        split = [np.array_split(part, _turns(part, settings)) for part in shuffled]
         turns = [some for several in zip_longest(*split) for some in several if some is not None]
     size = settings.presentations or 1
     return [np.sort(np.concatenate(turns[at : at + size])) for at in range(0, len(turns), size)]

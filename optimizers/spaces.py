@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 from pydantic import Field
 
+from ..errors import RunError
 from ..harness.alignment.evaluator import Evaluator
 from ..harness.models.base import PASSES
 from .embeddings import mean_and_scale, scatter
@@ -157,6 +158,8 @@ def _active(evaluator: Evaluator, centre: np.ndarray, dimensions: int) -> np.nda
 
     def differentiate(answer: Callable[[Tensor], Tensor]) -> None:
         (found,) = torch.autograd.grad(answer(soft), soft)
+        if not found.isfinite().all():
+            raise RunError("a gradient is not a number. Try `dtype` float32.")
         gradients.append(found.flatten().double().cpu().numpy())
 
     for item in np.unique(prompts.layout.item):

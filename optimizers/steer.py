@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FOLDER = "steering"
 STRENGTHS = (1.0, 2.0, 0.5, 4.0)  # of the grid, in differences of means; then steps around the best
-CANDIDATES = 5  # layers, evenly spaced over the middle of the model
+LAYERS = 5  # layers, evenly spaced over the middle of the model
 _READINGS = 2  # item forwards a prompt for the activations of both sides
 
 
@@ -116,7 +116,7 @@ class Steer(Aligner):
     def _layers(self, count: int) -> tuple[int, ...]:
         """Return the layers to try; the last one of a model is followed by its norm and not among them."""
         if self.settings.layers is None:
-            spaced = np.linspace(0.3, 0.8, CANDIDATES) * (count - 1)
+            spaced = np.linspace(0.3, 0.8, LAYERS) * (count - 1)
             return tuple(dict.fromkeys(int(place) for place in spaced))
         if wrong := [layer for layer in self.settings.layers if not 0 <= layer < count - 1]:
             raise UsageError(f"`set` layers: {wrong[0]}, but layers 0 to {count - 2} of this model can be steered.")

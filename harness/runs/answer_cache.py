@@ -34,9 +34,11 @@ DECIDING = (  # modules that decide answers
     "harness/adapters/*.py",
     "harness/models/*.py",
     "harness/model_info.py",
+    "tasks/answers.py",
     "tasks/chat_options.py",
     "tasks/cloze.py",
     "tasks/extraction.py",
+    "tasks/prompts.py",
     "tasks/verbalized.py",
 )
 MOST_BYTES = 1 << 30

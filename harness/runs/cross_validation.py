@@ -21,7 +21,7 @@ from ..alignment.checkpoint import Checkpoint
 from ..alignment.objective import TaskObjective
 from ..models.aligned import AlignedModel
 from ..report.plots import drawing
-from ..util.atomic_io import write_json
+from ..util.atomic_io import locked, write_json
 from ..util.display import Display
 from .config import RunConfig, aligner_settings, objective_of
 
@@ -119,7 +119,8 @@ def compare_lengths(
     config: RunConfig, lengths: Sequence[int], folds: int, folder: Path, model_of: Callable[[], Any], display: Display
 ) -> list[Fold]:
     """Cross-validate in a folder, draw both losses there, and return the results of these lengths and of no prompt."""
-    results = cross_validate(config, lengths, folds, folder / RESULTS, model_of, display)
+    with locked(folder):
+        results = cross_validate(config, lengths, folds, folder / RESULTS, model_of, display)
     shown = [fold for fold in results if fold.tokens in (0, *lengths)]
     draw(shown, "loss", folder / "loss.svg", "loss (expected values)")
     draw(shown, "argmax", folder / "argmax.svg", "loss of the most probable answers")

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from ...errors import CultevalError, InputError, did_you_mean
+from ...errors import CultevalError, InputError, UsageError, did_you_mean
+from ...tasks.countries import country as country_of
 from ...tasks.prompts import count_answers
 from ...tasks.schema import Strict
 from ...tasks.spec import parse, read_yaml
@@ -127,10 +128,11 @@ class Grid(Strict):
         seeds = dict.fromkeys(itertools.chain(self.seeds, *(arm.seeds or () for arm in self.aligners)))
         together = dict.fromkeys(itertools.chain(self.tasks, *(arm.tasks or () for arm in self.aligners)))
         arms = [(arm, *variant) for arm in self.aligners for variant in arm.variants()]
+        left_out = {_code(name): tasks for name, tasks in self.without.items()}
         for model, listed, country, seed, (arm, budget, varied) in itertools.product(
             self.models, together, countries, seeds, arms
         ):
-            tasks = tuple(task for task in listed if task not in self.without.get(country or "", ()))
+            tasks = tuple(task for task in listed if task not in left_out.get(_code(country), ()))
             wanted = listed in (arm.tasks or self.tasks) and country in (arm.countries or self.countries)
             if tasks and wanted and seed in (arm.seeds or self.seeds):
                 own = self.budget if budget is None else budget
@@ -187,8 +189,8 @@ def cells(grid: Grid, source: Path) -> list[Cell]:
     """List the runs of a grid, each configuration once, after all of them are checked.
 
     Raises:
-        InputError: an option that ``culteval.run`` does not have, a task in ``without`` that is not in the grid, or a
-            combination that cannot be run.
+        InputError: an option that ``culteval.run`` does not have, a task or country in ``without`` that is not in the
+            grid, or a combination that cannot be run.
     """
     options = set(RunRequest.model_fields) - _OWN
     given = set(grid.options).union(*(arm.options for arm in grid.aligners))
@@ -199,6 +201,7 @@ def cells(grid: Grid, source: Path) -> list[Cell]:
     if missing := [name for name in itertools.chain(*grid.without.values()) if name not in known]:
         hint = did_you_mean(missing[0], known)
         raise InputError(f"{source}: without: {missing[0]!r} is no task of the grid.{hint}")
+    _check_countries(grid, source)
     by_name: dict[str, Cell] = {}
     for one in grid.combinations():
         chosen = {name: getattr(one, name) for name in ("model", "tasks", "country", "seed", "budget")}
@@ -211,3 +214,19 @@ def cells(grid: Grid, source: Path) -> list[Cell]:
         varied = {key: config.settings.get(key, value) for key, value in one.varied.items()}  # icl leaves out a default
         by_name.setdefault(name := config.folder_name(), Cell(config, name, varied))
     return list(by_name.values())
+
+
+def _check_countries(grid: Grid, source: Path) -> None:
+    """Raise InputError where ``without`` names a country that the grid lacks."""
+    of_arms = itertools.chain(*(arm.countries or () for arm in grid.aligners))
+    own = {_code(name) for name in itertools.chain(grid.countries, of_arms)}
+    if missing := [name for name in grid.without if _code(name) not in own]:
+        raise InputError(f"{source}: without: {missing[0]!r} is no country of the grid. Correct or drop it.")
+
+
+def _code(name: str | None) -> str | None:
+    """Return a country's code, and a name that is no country's as it is: planning its run refuses it."""
+    try:
+        return country_of(name).code if name else None
+    except UsageError:
+        return name

@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("culteval", "torch", "transformers", "numpy", "cmaes")
+PACKAGES = ("culteval", "torch", "transformers", "numpy", "cmaes", "peft")
 
 
 def versions() -> dict[str, str]:

@@ -112,10 +112,11 @@ class Tuned(Aligner):
             shutil.rmtree(folder, ignore_errors=True)
         elif int(state["step"]) == steps and (folder / LORA).is_dir():
             return AlignedModel(model, preamble=preamble, lora=folder / LORA)
-        with model.at_work(), seeded(int(rng.integers(1 << 31))):
+        seed = int(rng.integers(1 << 31))
+        with model.at_work(), seeded(seed):
             tuned = adapter.attached(model.fresh(), self.settings)
             size = examples.in_one_pass(drawn, self.settings.batch)
-            common = self._arguments(folder / CHECKPOINTS, size, steps, model.model.device.type)
+            common = self._arguments(folder / CHECKPOINTS, size, steps, model.model.device.type) | {"seed": seed}
             tokenizer = copy.deepcopy(model.tokenizer)
             trainer = examples.trainer(drawn, common, model=tuned, processing_class=tokenizer)
             tokens = [examples.tokens(drawn[start : start + size]) for start in range(0, len(drawn), size)]
@@ -213,6 +214,10 @@ class SupervisedTuning(Tuned):
         """Return the sentence that names the country, or nothing."""
         elicitation = self.settings.elicitation
         return "" if elicitation == "none" else sentence(objective, elicitation) + "\n\n"
+
+    def longest_preamble(self, objective: Objective) -> str:
+        """Return the sentence that names the country, or nothing."""
+        return self.preamble(objective)
 
     def examples(self, model: LanguageModel, shown: Sequence[Presentation]) -> Examples:
         """Return labels, or soft labels for the objective ``distribution``."""

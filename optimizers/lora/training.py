@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 # Tokens of one forward and backward pass, which bound the memory; a batch is divided into several. On a processor two
 # padded examples at once take longer than one after the other.
@@ -54,10 +57,18 @@ def progress(tell: Tell) -> Any:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's own generator within a block, restore it afterwards, and suppress libraries' warnings."""
+    """Seed torch's own generator within a block, and suppress libraries' warnings.
+
+    Afterwards the generators of torch, NumPy and Python, which a Trainer seeds all, are as they were.
+    """
     import torch
 
+    of_python, of_numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the libraries, about each other
         torch.manual_seed(seed)
-        yield
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)

@@ -194,10 +194,30 @@ def test_labels_are_learned_some_items_a_step(load):
     assert right.mean() > max(0.6, before.mean() + 0.2)
 
 
+@pytest.mark.parametrize("items", [10, 12, 23])
+def test_the_rate_falls_over_the_whole_budget_whatever_a_step_costs(load, items, monkeypatch):
+    rates, step = [], SoftPromptAdam.step
+
+    def noted(self, *args, **given):
+        step(self, *args, **given)
+        rates.append(self.adam.param_groups[0]["lr"] / self.rate)
+
+    monkeypatch.setattr(SoftPromptAdam, "step", noted)
+    model, (objective, per_survey) = load("llama", True), objective_of(scoring="argmax")
+    flags = ["tokens=2", "target=labels", "presentations=1", f"items={items}"]
+    budget = Budget(24 * 3 * 10, per_survey)
+    find("aligners", "gd")(aligner_settings("gd", flags)).align(
+        model, objective, budget, np.random.default_rng(0), Memory(budget)
+    )
+    count = 10 * -(-24 // items)
+    assert budget.spent == budget.total and len(rates) == count
+    np.testing.assert_allclose(rates, (1 + np.cos(np.pi * np.arange(count) / count)) / 2, atol=1e-9)
+
+
 def test_beta2_says_how_soon_a_large_gradient_is_forgotten(load):
     model, moved = load("llama", True), {}
     for beta2 in (0.999, 0.95):
-        adam = SoftPromptAdam(model, np.zeros((2, model.dim), np.float32), 0.1, None, beta2)
+        adam = SoftPromptAdam(model, np.zeros((2, model.dim), np.float32), 0.1, beta2)
         for weight in (100.0, *[1.0] * 60):
             adam.step(lambda soft, weight=weight: weight * soft.sum())
         before = adam.prompt
@@ -210,7 +230,7 @@ def test_beta2_says_how_soon_a_large_gradient_is_forgotten(load):
 def test_clipped_gradients_have_a_norm_of_their_own_or_less(load):
     model = load("llama", True)
     for clip, weight, norm in ((None, 100.0, 100.0), (1.0, 100.0, 1.0), (1.0, 0.5, 0.5)):
-        adam = SoftPromptAdam(model, np.zeros((2, model.dim), np.float32), 0.1, None, clip=clip)
+        adam = SoftPromptAdam(model, np.zeros((2, model.dim), np.float32), 0.1, clip=clip)
         adam.step(lambda soft, weight=weight: weight * soft[0, 0, 0])
         assert float(adam.soft.grad.norm()) == pytest.approx(norm)
     assert aligner_settings("gd", ["clip=1"]).clip == 1

@@ -74,7 +74,13 @@ def test_a_grid_is_every_combination_checked_first(file):
     assert {(c.config.country, c.config.tasks) for c in grid if "vsm13_text" in c.config.tasks} == {
         ("US", ("vsm13", "vsm13_text"))
     }
-    file.write_text(file.read_text().replace("without: {SA: [vsm13_text]", "without: {SA: [vsm13_test]"))
+    file.write_text(file.read_text().replace("without: {SA: [vsm13_text]", "without: {Saudi Arabia: [vsm13_text]"))
+    assert [cell.name for cell in cells(read_grid(file), file)] == [cell.name for cell in grid]
+    wrong = Path(f"{file}.wrong")
+    wrong.write_text(file.read_text().replace("Saudi Arabia: [vsm13_text]", "Germany: [vsm13_text]"))
+    with pytest.raises(InputError, match="without: 'Germany' is no country of the grid"):
+        cells(read_grid(wrong), wrong)
+    file.write_text(file.read_text().replace("Saudi Arabia: [vsm13_text]", "SA: [vsm13_test]"))
     with pytest.raises(InputError, match=r"'vsm13_test' is no task of the grid.*'vsm13_text'"):
         cells(read_grid(file), file)
 
