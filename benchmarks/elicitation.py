@@ -135,10 +135,13 @@ def means(points: Sequence[Point]) -> str:
             text = _number(value, survey)
             every[way].append((value, f"**{text}**" if way in asked and value == nearest else text))
         names.append(escape(f"{survey} {model}"))
-        last.append(_number(float(np.mean([_mean(ways[way], shared, "spread") for way in asked])), survey))
+        spreads = [spread for way in asked if np.isfinite(spread := _mean(ways[way], shared, "spread"))]
+        last.append(_number(float(np.mean(spreads)) if spreads else np.inf, survey))
     rows = sorted(every.items(), key=lambda row: (row[0] in NULLS, row[1][0][0]))
     lines = [[way.replace("_", " "), *(text for _, text in cells)] for way, cells in rows]
-    return markdown_table(["before the question", *names], [*lines, ["*spread over paraphrases*", *last]], words=(0,))
+    return markdown_table(
+        ["before the question", *names], [*lines, ["*spread over paraphrases, mean of all ways*", *last]], words=(0,)
+    )
 
 
 def verdicts(points: Sequence[Point]) -> Iterator[str]:
@@ -155,12 +158,19 @@ def verdicts(points: Sequence[Point]) -> Iterator[str]:
         nearest = sum(first == min(asked, key=lambda way: asked[way][code].value) for code in shared)
         collapsed = sum(asked[first][code].collapsed for code in shared)
         flat = f", collapsed in {collapsed}" if collapsed else ""
-        firm = "more" if next_best - best > spread else "less"
         yield (
             f"{model}, {survey}: {first} is nearest ({_number(best, survey)}, in {nearest} of {len(shared)} "
-            f"countries{flat}); {others[0]} is {_number(next_best - best, survey)} farther, {firm} than the spread "
-            f"over paraphrases ({_number(spread, survey)}). The best baseline has {_number(null, survey)}."
+            f"countries{flat}); {others[0]} is {_number(next_best - best, survey)} farther"
+            f"{_beside(next_best - best, spread, survey)}. The best baseline has {_number(null, survey)}."
         )
+
+
+def _beside(gap: float, spread: float, survey: str) -> str:
+    """Compare a gap with the larger spread of its two ways, if they have one."""
+    if not np.isfinite(spread):
+        return ""
+    more = "more" if gap > spread else "less"
+    return f", {more} than the larger of their spreads over paraphrases ({_number(spread, survey)})"
 
 
 Ways = Mapping[str, Mapping[str, Point]]

@@ -29,10 +29,7 @@ def smollm2(settings: Settings, dtype: torch.dtype) -> tuple[Any, Any]:
 
 
 def llama_8b(settings: Settings, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Build random weights of Llama-3-8B's shape (Dubey et al.
-
-    2024, arXiv 2407.21783, table 3), with the embedded tokenizer.
-    """
+    """Build random weights of the shape of Llama-3-8B (arXiv 2407.21783, table 3), with the embedded tokenizer."""
     from transformers import AutoTokenizer, LlamaConfig
 
     shape = LlamaConfig(

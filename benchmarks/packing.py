@@ -1,7 +1,4 @@
-"""A candidate's answers to VSM13.
-
-One packed forward pass against stock lm-eval with the soft prompt as a PEFT adapter.
-"""
+"""A candidate's answers to VSM13: one packed pass against stock lm-eval with the soft prompt as a PEFT adapter."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from ..harness.alignment.objective import Objective
 from ..harness.models.aligned import AlignedModel
 from ..harness.models.base import PASSES
 from ..harness.models.context import require_room
-from ..tasks.countries import Country, country
+from ..tasks.countries import country, others
 from ..tasks.schema import Order
 from .descent import (
     DescentSettings,
@@ -98,19 +98,15 @@ class AugmentedPrompt(SoftPromptAligner):
 
     def check(self, objective: Objective, budget: Budget) -> None:
         """Raise UsageError if the scoring has no gradient, a country has no figures, or the budget is too small."""
-        for other in self._others(objective):
+        for other in others(self.settings.countries, objective.country):
             objective.for_country(other)
         require_gradient(objective, budget, self._cost(objective), self.settings.target)
-
-    def _others(self, objective: Objective) -> list[Country]:
-        named = {each.code: each for each in map(country, self.settings.countries)}
-        return [each for code, each in named.items() if code != objective.country.code]
 
     def _cost(self, objective: Objective) -> int:
         """Compute the item forwards of one step."""
         return (
             PASSES
-            * (1 + len(self._others(objective)))
+            * (1 + len(others(self.settings.countries, objective.country)))
             * objective.paraphrased(np.random.default_rng(0), "natural").cost
         )
 
@@ -129,13 +125,13 @@ class AugmentedPrompt(SoftPromptAligner):
         """
         self.check(objective, budget)
         _require_room(model, objective, self.settings.tokens)
-        others, cost = self._others(objective), self._cost(objective)
+        further, cost = others(self.settings.countries, objective.country), self._cost(objective)
         orders: tuple[Order, ...] = ("natural", "reversed") if self.settings.orders == "both" else ("natural",)
         steps = budget.total // cost
         first = min(int(steps * (1 - self.settings.averaged)), steps - 1)  # the last step always counts
         evaluator, moments = Evaluator(model, objective, budget), mean_and_scale(model)
         start = start_prompt(model, objective, self.settings, rng, moments)
-        start = np.concatenate([start, *[start[len(start) - self.settings.own :]] * len(others)])
+        start = np.concatenate([start, *[start[len(start) - self.settings.own :]] * len(further)])
         adam = SoftPromptAdam(model, start, self.settings.rate * moments[1])
         mean = np.zeros_like(start)
         if state := checkpoint.load():
@@ -144,7 +140,7 @@ class AugmentedPrompt(SoftPromptAligner):
         while budget.affordable(cost):
             order = orders[adam.steps % len(orders)]
             paraphrase = objective.paraphrased(np.random.default_rng(rng.integers(1 << 62)), order)
-            asked = [paraphrase, *map(paraphrase.for_country, others)]
+            asked = [paraphrase, *map(paraphrase.for_country, further)]
             step = partial(adam.step, done=adam.steps / steps)
             loss = evaluator.descend(
                 step, paraphrase.prompts, partial(self._loss, asked), partial(self._prompts, len(asked))

@@ -56,6 +56,12 @@ def country(text: str, known: Iterable[str] = ()) -> Country:
     return Country(found.alpha_2, getattr(found, "common_name", found.name))
 
 
+def others(names: Iterable[str], own: Country) -> list[Country]:
+    """Return the countries of these names or codes, each once, without ``own``; UsageError for an unknown one."""
+    named = {each.code: each for each in map(country, names)}
+    return [each for code, each in named.items() if code != own.code]
+
+
 @cache
 def _names() -> dict[str, str]:
     """Return codes by names as ``_plain`` writes them: ISO's names, inverted names, and unambiguous short names."""

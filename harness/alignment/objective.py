@@ -100,7 +100,7 @@ class TaskObjective:
 
     @cached_property
     def null_loss(self) -> float:
-        """Return the loss of answers without information (all options equally probable), or 1 where that is 0."""
+        """Return the loss of answers without information (all options equally probable), 1 if that is 0 or infinite."""
         inside = self.prompts.layout.inside
         loss = float(np.asarray(self.loss((inside / inside.sum(1, keepdims=True))[None]))[0])
         return loss if np.isfinite(loss) and loss > 0 else 1.0

@@ -89,22 +89,23 @@ def cross_validate(
         path: the file of results, rewritten after every fit.
 
     Raises:
-        UsageError: the task's loss needs all its items, or too many folds. InputError: a damaged file.
+        UsageError: the task's loss needs all its items, or too many folds. InputError: a damaged file. RunError:
+            another process works in the folder.
     """
     objective = objective_of(config)
     assert isinstance(objective, TaskObjective), "one `fit`"
     parts = divide(objective.groups, count, np.random.default_rng(config.seed))
     objective.take(parts[0])  # raises now where the loss needs all items
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folds = read_folds(path)
-    done = {(fold.tokens, fold.fold) for fold in folds}
-    for tokens in (0, *lengths):
-        for number, rows in enumerate(parts):
-            if (tokens, number) in done:
-                continue
-            label = f"{tokens} tokens, fold {number + 1} of {count}"
-            folds.append(_fold(config, objective, rows, tokens, number, model_of(), display, label))
-            write_json(path, [fold.model_dump() for fold in folds])
+    with locked(path.parent):
+        folds = read_folds(path)
+        done = {(fold.tokens, fold.fold) for fold in folds}
+        for tokens in (0, *lengths):
+            for number, rows in enumerate(parts):
+                if (tokens, number) in done:
+                    continue
+                label = f"{tokens} tokens, fold {number + 1} of {count}"
+                folds.append(_fold(config, objective, rows, tokens, number, model_of(), display, label))
+                write_json(path, [fold.model_dump() for fold in folds])
     return sorted(folds, key=lambda fold: (fold.tokens, fold.fold))
 
 
@@ -119,8 +120,7 @@ def compare_lengths(
     config: RunConfig, lengths: Sequence[int], folds: int, folder: Path, model_of: Callable[[], Any], display: Display
 ) -> list[Fold]:
     """Cross-validate in a folder, draw both losses there, and return the results of these lengths and of no prompt."""
-    with locked(folder):
-        results = cross_validate(config, lengths, folds, folder / RESULTS, model_of, display)
+    results = cross_validate(config, lengths, folds, folder / RESULTS, model_of, display)
     shown = [fold for fold in results if fold.tokens in (0, *lengths)]
     draw(shown, "loss", folder / "loss.svg", "loss (expected values)")
     draw(shown, "argmax", folder / "argmax.svg", "loss of the most probable answers")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from ...harness.alignment.objective import Objective
 from ...harness.models.aligned import AlignedModel
 from ...harness.registry import spec_of
 from ...tasks.metrics.reference import scores_of
+from ..lora.training import Tell
 from ..writing.teacher import writer_of
 from ..writing.writer import Writer
 from .culture import in_words
@@ -35,6 +37,30 @@ def culture_of(code: str) -> str:
     """Return a country's culture in words; UsageError if it has no figures or no scenes."""
     place_of(code)
     return in_words(scores_of(spec_of("vsm13"), "extended"), code)
+
+
+def pipeline_of(
+    folder: Path,
+    country: str,
+    settings: CLCASettings,
+    seed: int,
+    model_of: Callable[[], LanguageModel],
+    teacher_of: Callable[[], Any],
+    tell: Tell,
+) -> Pipeline:
+    """Return the pipeline of a country, or of the settings' own; ``seed`` is that of the run.
+
+    ``teacher_of`` plays, judges and names intents.
+
+    Raises:
+        UsageError: as ``culture_of``.
+    """
+    code = settings.country(country)
+
+    def writer(replies: Path) -> Writer:
+        return writer_of(teacher_of(), replies, tell)
+
+    return Pipeline(folder, code, culture_of(code), settings, seed, model_of, writer, tell)
 
 
 class CLCA(Aligner):
@@ -79,17 +105,10 @@ class CLCA(Aligner):
         """
         if model.info.adapter_sha256:
             raise UsageError("`adapter`: clca trains an adapter of its own; run it without `adapter`.")
-        folder, code = Path(checkpoint.folder) / FOLDER, self.settings.country(objective.country.code)
-        teacher = self.settings.teacher
+        folder, teacher = Path(checkpoint.folder) / FOLDER, self.settings.teacher
         teacher_of = cache(lambda: checkpoint.other_model(teacher) if teacher else model)
-
-        def writer(replies: Path) -> Writer:
-            return writer_of(teacher_of(), replies, checkpoint.progress)
-
-        seed = int(rng.integers(1 << 31))
-        pipeline = Pipeline(
-            folder, code, culture_of(code), self.settings, seed, lambda: model, writer, checkpoint.progress
-        )
+        code, seed = objective.country.code, int(rng.integers(1 << 31))
+        pipeline = pipeline_of(folder, code, self.settings, seed, lambda: model, teacher_of, checkpoint.progress)
         pipeline.run()
         budget.tokens = int(sum(cost["tokens"] for cost in pipeline.spent().values()))
         budget.seconds = sum(cost["seconds"] for cost in pipeline.spent().values())

@@ -22,9 +22,7 @@ from ...harness.runs.folder import same_model
 from ...harness.runs.load_model import load_other
 from ...harness.runs.plan import RunRequest, plan
 from ...harness.util.atomic_io import locked, write_json
-from ..writing.teacher import writer_of
-from ..writing.writer import Writer
-from .aligner import culture_of
+from .aligner import pipeline_of
 from .pipeline import STAGES, Pipeline
 from .settings import CLCASettings
 
@@ -111,14 +109,8 @@ class Workspace:
 
     def pipeline(self, country: str, folder: Path) -> Pipeline:
         """Return a country's pipeline in a folder."""
-        code = self.settings.country(country)
         seed = int(np.random.default_rng(self.config.seed).integers(1 << 31))
-        culture = culture_of(code)
-
-        def writer(replies: Path) -> Writer:
-            return writer_of(self.teacher_of(), replies, self.tell)
-
-        return Pipeline(folder, code, culture, self.settings, seed, self.model_of, writer, self.tell)
+        return pipeline_of(folder, country, self.settings, seed, self.model_of, self.teacher_of, self.tell)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from ...harness.alignment.evaluator import require_budget
 from ...harness.alignment.objective import Objective
 from ...harness.models.aligned import AlignedModel
 from ...harness.models.base import PASSES
-from ...tasks.countries import country
+from ...tasks.countries import country, others
 from ...tasks.schema import Order
 from ..preferences import preference_pairs
 from ..texts import sentence
@@ -207,8 +207,8 @@ class SupervisedTuning(Tuned):
 
     def countries(self, objective: Objective) -> list[Objective]:
         """Return the objectives of the run's own country and of the settings' others."""
-        others = {country(name).code: country(name) for name in self.settings.countries}
-        return [objective, *(objective.for_country(others[code]) for code in others if code != objective.country.code)]
+        further = others(self.settings.countries, objective.country)
+        return [objective, *map(objective.for_country, further)]
 
     def preamble(self, objective: Objective) -> str:
         """Return the sentence that names the country, or nothing."""

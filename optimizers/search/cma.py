@@ -7,6 +7,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from .interface import checked
+
 MOST_TRIALS = 10_000  # a generation in a saved state
 
 
@@ -79,11 +81,7 @@ class CovarianceAdaptation:
 
         Raises ValueError for NaN and RuntimeError if no trials were asked for.
         """
-        losses = np.asarray(losses, dtype=np.float64)
-        if not len(self._trials):
-            raise RuntimeError("no trials are pending: call ask first")
-        if np.isnan(losses).any() or len(losses) > len(self._trials):
-            raise ValueError("losses must be numbers, at most one a trial")
+        losses = checked(losses, len(self._trials))
         self._told.append(losses)
         if len(losses) and losses.min() < self._loss:
             self._best, self._loss = self._trials[losses.argmin()].copy(), float(losses.min())

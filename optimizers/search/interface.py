@@ -41,6 +41,20 @@ class AnswerSearch(Search, Protocol):
         """Tell option probabilities (m, prompts, options) and losses (m,) of the first m <= n trials."""
 
 
+def checked(losses: np.ndarray, pending: int) -> np.ndarray:
+    """Return the losses told for the first of ``pending`` trials as (m,) float64.
+
+    Raises:
+        RuntimeError: no trials are pending. ValueError: NaN, another shape, or more losses than trials.
+    """
+    if not pending:
+        raise RuntimeError("no trials are pending: call ask first")
+    losses = np.asarray(losses, dtype=np.float64)
+    if losses.ndim != 1 or np.isnan(losses).any() or len(losses) > pending:
+        raise ValueError("losses must be numbers, at most one a trial")
+    return losses
+
+
 def pack_rng(rng: np.random.Generator) -> np.ndarray:
     """Encode a generator's state as bytes (uint8)."""
     return np.frombuffer(json.dumps(rng.bit_generator.state, default=np.ndarray.tolist).encode(), np.uint8)

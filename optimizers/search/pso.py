@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from .interface import pack_rng, unpack_rng
+from .interface import checked, pack_rng, unpack_rng
 
 # Clerc & Kennedy 2002, IEEE Trans. Evol. Comput. 6:58-73: phi = 4.1 gives chi = 0.7298 and both weights chi * 2.05.
 INERTIA, COGNITIVE, SOCIAL = 0.7298, 1.49618, 1.49618
@@ -73,11 +73,7 @@ class ParticleSwarm:
 
         Raises ValueError for NaN and RuntimeError if no positions were asked for.
         """
-        losses = np.asarray(losses, dtype=np.float64)
-        if not len(self._trials):
-            raise RuntimeError("no trials are pending: call ask first")
-        if np.isnan(losses).any() or losses.ndim != 1 or len(losses) > len(self._trials):
-            raise ValueError("losses must be numbers, at most one a trial")
+        losses = checked(losses, len(self._trials))
         better = np.flatnonzero(losses < self._losses[: len(losses)])
         self._own[better], self._losses[better] = self._trials[better], losses[better]
         self._trials = self._trials[:0].copy()

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from .interface import pack_rng, unpack_rng
+from .interface import checked, pack_rng, unpack_rng
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 """Draw a number of vectors (n, dim) from a generator."""
@@ -55,13 +55,10 @@ class RandomDraws:
 
     def tell(self, losses: np.ndarray) -> None:
         """Tell the losses (m,) of the first m draws. ValueError for NaN, RuntimeError if no draws were asked for."""
-        losses = np.asarray(losses, dtype=np.float64)
-        if self._trials is None:
-            raise RuntimeError("no trials are pending: call ask first")
-        if np.isnan(losses).any() or losses.ndim != 1 or len(losses) > len(self._trials):
-            raise ValueError("losses must be numbers, at most one a trial")
-        if len(losses) and losses.min() < self._loss:
-            self._best, self._loss = self._trials[losses.argmin()].copy(), float(losses.min())
+        trials = self._trials
+        losses = checked(losses, 0 if trials is None else len(trials))
+        if trials is not None and len(losses) and losses.min() < self._loss:
+            self._best, self._loss = trials[losses.argmin()].copy(), float(losses.min())
         self._trials = None
 
     def state(self) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from .interface import pack_rng, unpack_rng
+from .interface import checked, pack_rng, unpack_rng
 
 # As published: H = 6 pairs of F and CR in memory, p = 0.11, an archive of 2.6 times the population, at least 4 members.
 _MEMORY, _GREEDY, _ARCHIVED, _SPREAD, _SMALLEST = 6, 0.11, 2.6, 0.1, 4
@@ -76,11 +76,7 @@ class SuccessHistoryEvolution:
 
         Raises ValueError for NaN and RuntimeError if no trials were asked for.
         """
-        losses = np.asarray(losses, np.float64)
-        if not len(self._trials):
-            raise RuntimeError("no trials are pending: call ask first")
-        if np.isnan(losses).any() or losses.ndim != 1 or len(losses) > len(self._trials):
-            raise ValueError("losses must be numbers, at most one a trial")
+        losses = checked(losses, len(self._trials))
         before = self._losses[: len(losses)].copy()
         better = np.flatnonzero(losses < before)
         if self._begun:

@@ -141,3 +141,26 @@ def test_what_cannot_be_trained_is_refused(load, objective, tmp_path):
     kind = find("aligners", "sft")
     with pytest.raises(UsageError, match="one step costs 1 survey"):
         kind(kind.Settings(batch=8)).check(objective, Budget(23, 24))
+
+
+def test_the_run_s_seed_is_the_trainer_s_and_no_generator_of_others_moves(load, objective, tmp_path, monkeypatch):
+    import random
+
+    import transformers.trainer
+
+    seeds, seed = [], transformers.trainer.set_seed
+    monkeypatch.setattr(
+        transformers.trainer, "set_seed", lambda given, *rest: seeds.append(given) or seed(given, *rest)
+    )
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    train("sft", load("llama", True), objective, tmp_path, steps=1)
+    drawn = np.random.default_rng(3)
+    in_batches(len(objective.prompts), 4, drawn)
+    assert seeds[0] == int(drawn.integers(1 << 31))
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+
+
+def test_the_sentence_before_prompts_is_checked_against_the_context(objective):
+    kind = find("aligners", "sft")
+    assert "United States" in kind(kind.Settings(elicitation="resident")).longest_preamble(objective)
+    assert kind(kind.Settings()).longest_preamble(objective) == ""

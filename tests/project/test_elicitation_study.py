@@ -97,7 +97,7 @@ def test_the_short_table_has_a_column_for_each_survey_and_model(study):
         ["third person", "**0.375**", "**0.500**", "**1.250**"],
         ["none", "-", "**0.500**", "1.500"],
         ["constant", "0.125", "0.125", "-"],
-        ["*spread over paraphrases*", "0.010", "0.018", "0.020"],
+        ["*spread over paraphrases, mean of all ways*", "0.010", "0.018", "0.020"],
     ]
 
 
@@ -107,8 +107,10 @@ def test_a_difference_within_the_spread_is_said_to_be_less(study):
 
     near = [point("persona", 0.30, 0.02), point("resident", 0.31, 0.01), point("constant", 0.25, 0.0)]
     assert list(study.verdicts(near)) == [
-        "m, wvs: persona is nearest (0.300, in 1 of 1 countries); resident is 0.010 farther, less than the spread over "
-        "paraphrases (0.020). The best baseline has 0.250."
+        "m, wvs: persona is nearest (0.300, in 1 of 1 countries); resident is 0.010 farther, less than the larger of "
+        "their spreads over paraphrases (0.020). The best baseline has 0.250."
     ]
     far = [point("persona", 0.30, 0.002), point("resident", 0.31, 0.001), point("constant", 0.25, 0.0)]
-    assert "more than the spread" in next(study.verdicts(far))
+    assert "more than the larger of their spreads" in next(study.verdicts(far))
+    one = [point("persona", 0.30, float("nan")), point("resident", 0.31, float("nan")), point("constant", 0.25, 0.0)]
+    assert "spread" not in next(study.verdicts(one))  # a single paraphrase

@@ -380,3 +380,28 @@ def test_a_bare_import_is_bare():
 def test_listing_aligners_and_settings_needs_no_torch():
     names, text = loaded_by(MAIN, "ls", "aligners", "--json")
     assert "torch" not in names and {"naive", "de"} <= {row["aligner"] for row in json.loads(text)}
+
+
+def test_every_module_that_decides_an_answer_is_in_the_key_of_the_cache():
+    """Of what a local model leads to; the others make prompts, which are in the key as they are, or only look on."""
+    from culteval.harness.runs.answer_cache import DECIDING
+
+    seen, todo = set(), [ROOT / "harness" / "models" / name for name in ("local.py", "aligned.py")]
+    while todo:
+        path = todo.pop()
+        if path not in seen:
+            seen.add(path)
+            todo += [file for name in imported(path) if (file := file_of(name))]
+    names = {str(path.relative_to(ROOT)) for path in seen}
+    without = {name for name in names if not any(fnmatch.fnmatch(name, pattern) for pattern in DECIDING)}
+    util = {"errors.py", *(f"harness/util/{name}.py" for name in ("at_work", "atomic_io", "display"))}
+    prompts = ("countries", "file_kinds", "imported", "items", "personas", "reading", "rows", "schema", "spec")
+    assert without == util | {f"tasks/{name}.py" for name in (*prompts, "templated_items")}
+
+
+def file_of(name):
+    """The file of a dotted name of this package, or of what it is imported from; None for other packages."""
+    parts = name.split(".")
+    ends = (len(parts), len(parts) - 1) if parts[0] == "culteval" else ()
+    files = (ROOT.joinpath(*parts[1:end]).with_suffix(".py") for end in ends)
+    return next((file for file in files if file.is_file()), None)

@@ -133,6 +133,13 @@ def test_a_search_without_a_single_readable_answer_ends_with_a_remedy(tmp_path):
             Says(lambda item, number: "Well..."), objective, checkpoint.budget, np.random.default_rng(0), checkpoint
         )
 
+    checkpoint = Memory(Budget(100 * objective.cost, 24))  # it ends early, before the rest is spent
+    with pytest.raises(UnreadableError, match="no answer of 8 texts"):
+        BestOfN(BestOfNSettings()).align(
+            Says(lambda item, number: "Well..."), objective, checkpoint.budget, np.random.default_rng(0), checkpoint
+        )
+    assert checkpoint.budget.spent == 8 * objective.cost
+
 
 def test_best_of_n_needs_text_alone():
     objective, checkpoint = objective_of(), Memory(Budget(4 * 48, 24))

@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from culteval.errors import InputError, UsageError
+from culteval.errors import InputError, RunError, UsageError
 from culteval.harness.alignment.objective import fit_objective
 from culteval.harness.cli import cross_validate as crossval
 from culteval.harness.cli.main import cli
 from culteval.harness.registry import spec_of
 from culteval.harness.runs import cross_validation as folds
+from culteval.harness.util.atomic_io import locked
 from culteval.tasks.countries import country
 from culteval.tasks.measure import MeasureOptions
 from hypothesis import given
@@ -71,7 +72,7 @@ def test_the_command_tables_draws_and_keeps(command, tmp_path):
     assert all(row["train_loss"] < start[row["fold"]] for row in fitted)
     assert all(0 <= row["validation_argmax"] <= 1 for row in fitted)
     [folder] = (tmp_path / "folds").iterdir()
-    assert {path.name for path in folder.iterdir()} == {"folds.json", "loss.svg", "argmax.svg"}
+    assert {path.name for path in folder.iterdir()} == {".lock", "folds.json", "loss.svg", "argmax.svg"}
     again = command(*ARGUMENTS, "--json")
     assert json.loads(again.stdout) == found and len(command.loads) == 1
 
@@ -88,6 +89,13 @@ def test_lengths_are_added_to_what_is_there(command, tmp_path):
         assert {**row, "seconds": 0} == {**before, "seconds": 0}
     more = json.loads(command(*ARGUMENTS[:4], "2,3,4", *ARGUMENTS[5:], "--json").stdout)
     assert {row["tokens"] for row in more["folds"]} == {0, 2, 3, 4} and len(more["folds"]) == 12
+
+
+def test_two_processes_do_not_write_one_file(command, tmp_path):
+    command(*ARGUMENTS)
+    [path] = (tmp_path / "folds").glob("*/folds.json")
+    with locked(path.parent), pytest.raises(RunError, match="another process"):
+        command(*ARGUMENTS)
 
 
 @pytest.mark.parametrize(
