@@ -1,4 +1,4 @@
-"""Keep figures of the published board and of studies, and output of commands, in README and docs up to date.
+"""Keep numbers and plots of the published board and of studies, and output of commands, in README and docs up to date.
 
 python -m benchmarks.documents            # renews README.md and docs/*.md
 python -m benchmarks.documents --check    # says which are out of date
@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -114,6 +115,14 @@ def ways_of_asking() -> str:
 STUDIES: Mapping[str, Callable[[], str]] = {"ways of asking": ways_of_asking}
 
 
+def sizes(path: Path) -> None:
+    """Draw the distances of the study of ways of asking against the size of the model."""
+    elicitation.draw_sizes(elicitation.read(STUDIED / "elicitation"), path)
+
+
+FIGURES: Mapping[str, Callable[[Path], None]] = {"docs/sizes.svg": sizes}
+
+
 def renewed(text: str, found: Leaderboard) -> str:
     """Return a document with its blocks made again.
 
@@ -184,6 +193,14 @@ def main(check: bool, run: bool) -> None:
             late.append(path)
             if not check:
                 write_text(path, new)
+    for name, draw in FIGURES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            drawn = Path(folder) / Path(name).name
+            draw(drawn)
+            if not (ROOT / name).is_file() or (ROOT / name).read_bytes() != drawn.read_bytes():
+                late.append(ROOT / name)
+                if not check:
+                    shutil.copyfile(drawn, ROOT / name)
     for path in late:
         click.echo(f"{path.relative_to(ROOT)}: {'out of date' if check else 'renewed'}")
     sys.exit(1 if check and late else 0)

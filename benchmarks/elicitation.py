@@ -16,6 +16,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+from culteval.harness.models.embedded import EMBEDDED
+from culteval.harness.report.plots import drawing
 from culteval.harness.report.tables import escape, markdown_table
 from culteval.harness.scoring.submission import Submission
 from culteval.harness.submissions.manifest import UsedAligner
@@ -165,6 +167,57 @@ def verdicts(points: Sequence[Point]) -> Iterator[str]:
         )
 
 
+DRAWN = {
+    "none": "unaligned",
+    "persona": "persona",
+    "third_person": "third person",
+    "demonstrations": "answered examples",
+}
+UNITS = {"vsm13": "loss (squared index points)", "wvs": "Wasserstein-1", "iw_map": "map units"}
+
+
+def draw_sizes(points: Sequence[Point], path: Path) -> None:
+    """Draw the distance to the country's answers against the size of the model: a panel for each survey.
+
+    Lines are ways of asking, means over countries, with the spread over paraphrases as bars; dotted lines are the world's
+    mean and equal shares, which need no model.
+    """
+    grouped = _grouped(points)
+    with drawing(path, 9, 3.4, (1, len(SURVEYS))) as panels:
+        for axes, survey in zip(panels, SURVEYS, strict=True):
+            models = sorted({model for model, name in grouped if name == survey}, key=_parameters)
+            for place, (way, name) in enumerate(DRAWN.items()):
+                found = {model: grouped[model, survey] for model in models}
+                value, spread = (
+                    [_mean(ways[way], _shared(ways), what) for ways in found.values()] for what in ("value", "spread")
+                )
+                at = [_parameters(model) * (0.94 + 0.04 * place) for model in models]  # beside each other
+                bars = np.array(spread) / 2
+                axes.errorbar(at, value, bars, label=name, color=f"C{place}", marker="o", ms=4, lw=1.2, elinewidth=0.8)
+            for null, style in ((WORLD, ":"), (UNIFORM, "--")):
+                ways = grouped[models[-1], survey]
+                axes.axhline(_mean(ways[null], _shared(ways), "value"), color="#666666", ls=style, lw=1, label=null)
+            axes.set_xscale("log")
+            axes.set_xticks([_parameters(model) for model in models], [_short(model) for model in models])
+            axes.set_xticks([], minor=True)
+            axes.set_ylim(bottom=0)
+            axes.set_title(survey, loc="left", fontsize=10)
+            axes.set_ylabel(UNITS[survey], fontsize=9)
+            axes.spines[["top", "right"]].set_visible(False)
+        panels[0].figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=8
+        )
+
+
+def _parameters(model: str) -> int:
+    return EMBEDDED[model].parameters
+
+
+def _short(model: str) -> str:
+    """Return the size in a model's name, such as 0.5B."""
+    return EMBEDDED[model].name.split("-")[-2]
+
+
 def _beside(gap: float, spread: float, survey: str) -> str:
     """Compare a gap with the larger spread of its two ways, if they have one."""
     if not np.isfinite(spread):
@@ -210,9 +263,12 @@ def _number(value: float, survey: str) -> str:
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def main(folder: Path) -> None:
+@click.option("--plot", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Distance by size, .svg.")
+def main(folder: Path, picture: Path | None) -> None:
     """Print the table and which way is nearest; \\* marks answers that are in effect one."""
     points = read(folder)
+    if picture:
+        draw_sizes(points, picture)
     click.echo(table(points))
     for line in verdicts(points):
         click.echo(f"- {line}")
