@@ -179,8 +179,8 @@ UNITS = {"vsm13": "loss (squared index points)", "wvs": "Wasserstein-1", "iw_map
 def draw_sizes(points: Sequence[Point], path: Path) -> None:
     """Draw the distance to the country's answers against the size of the model: a panel for each survey.
 
-    Lines are ways of asking, means over countries, with the spread over paraphrases as bars; dotted lines are the world's
-    mean and equal shares, which need no model.
+    Lines are ways of asking, means over countries, with the spread over paraphrases as bars; the dotted and the dashed
+    line are the world's mean and equal shares, which need no model.
     """
     grouped = _grouped(points)
     with drawing(path, 9, 3.4, (1, len(SURVEYS))) as panels:

@@ -114,3 +114,31 @@ def test_a_difference_within_the_spread_is_said_to_be_less(study):
     assert "more than the larger of their spreads" in next(study.verdicts(far))
     one = [point("persona", 0.30, float("nan")), point("resident", 0.31, float("nan")), point("constant", 0.25, 0.0)]
     assert "spread" not in next(study.verdicts(one))  # a single paraphrase
+
+
+def test_sizes_are_drawn_for_every_survey(study, tmp_path):
+    values = {
+        "none": 0.4,
+        "persona": 0.3,
+        "third_person": 0.35,
+        "demonstrations": 0.2,
+        "world mean": 0.1,
+        "uniform": 0.5,
+    }
+    points = [
+        study.Point(model, survey, way, "US", value, 0.1, 0.0, False)
+        for model in ("smollm2", "qwen2.5-coder-0.5b")
+        for survey in study.SURVEYS
+        for way, value in values.items()
+    ]
+    study.draw_sizes(points, tmp_path / "sizes.svg")
+    text = (tmp_path / "sizes.svg").read_text()
+    assert all(f">{name}<" in text for name in ("135M", "0.5B", *study.SURVEYS, *study.DRAWN.values(), "world mean"))
+
+
+def test_figures_of_the_documents_are_shown_there(study):
+    from benchmarks.documents import FIGURES, ROOT, documents
+
+    shown = "".join(path.read_text() for path in documents())
+    for name in FIGURES:
+        assert (ROOT / name).is_file() and f"({Path(name).name})" in shown
