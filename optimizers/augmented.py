@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from ..errors import UsageError
 from ..harness.alignment.aligner import Card
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.checkpoint import Checkpoint
@@ -98,6 +99,8 @@ class AugmentedPrompt(SoftPromptAligner):
 
     def check(self, objective: Objective, budget: Budget) -> None:
         """Raise UsageError if the scoring has no gradient, a country has no figures, or the budget is too small."""
+        if objective.kind == "worst_paraphrase":
+            raise UsageError("`objective` worst_paraphrase: augmented asks one a step. Use `objective` task.")
         for other in others(self.settings.countries, objective.country):
             objective.for_country(other)
         require_gradient(objective, budget, self._cost(objective), self.settings.target)

@@ -11,7 +11,7 @@ SplitName = Literal["fit", "heldout", "control"]
 Scoring = Literal[
     "expected", "argmax", "text", "cloze", "verbalized", "expected_calibrated", "argmax_calibrated", "cloze_pmi"
 ]
-FitObjective = Literal["task", "distribution"]
+FitObjective = Literal["task", "distribution", "worst_paraphrase"]
 """What a fit minimises: the task's own loss, or the divergence from the people's answer distributions."""
 OWN_SCORINGS = ("expected", "argmax", "text", "cloze", "verbalized")  # a spec may name them; others follow from answers
 ALONE = ("cloze", "verbalized")  # they need prompts of their own, so that a spec with one of them has no other

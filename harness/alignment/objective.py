@@ -16,6 +16,7 @@ from ...tasks.measure import DistributionMeasure, LossFunction, Measure, Measure
 from ...tasks.prompts import Prompts, ProtocolOptions, render, split_items
 from ...tasks.schema import FitObjective, Order, Scoring, Split, Splits
 from ...tasks.spec import TaskSpec
+from .worst_paraphrase import worst_paraphrase
 
 if TYPE_CHECKING:
     from ...tasks.metrics.target_distributions import TargetDistributions
@@ -28,9 +29,9 @@ class Objective(Protocol):
     is better, differentiable where ``scoring`` is ``expected``. ``null_loss`` is the loss of answers without
     information, ``demonstrations`` the reference codes (prompts,) of the country, ``cost`` the item forwards of one
     candidate. ``language`` is that of the prompts. ``most_tokens`` is the length of an answer in text, 0 where option
-    probabilities are fitted. ``kind`` says whether the loss is the task's own or the divergence from the people's
-    answer distributions, which are ``distributions`` (UsageError for a task without them). An aligner receives nothing
-    else about the task.
+    probabilities are fitted. ``kind`` says whether the loss is the task's own, that of its worst fitted paraphrase, or
+    the divergence from the people's answer distributions, which are ``distributions`` (UsageError for a task without
+    them). An aligner receives nothing else about the task.
     """
 
     @property
@@ -210,6 +211,8 @@ def _loss(kind: FitObjective, measure: Measure, task: str, layout: Layout, scori
     """
     if kind == "task":
         return measure.loss_function(layout, scoring)
+    if kind == "worst_paraphrase":
+        return worst_paraphrase(measure, layout, scoring)
     if scoring != "expected":
         raise UsageError(f"`objective` distribution: `scoring` {scoring} leaves one answer of each. Use expected.")
     target = _distributions(measure, task, layout)

@@ -62,7 +62,13 @@ _RUNS = "Folder of runs [default: culteval-runs]."
     "--fit", multiple=True, metavar="TASK[:COUNTRY]", group=_ALIGN, help="Task to fit [default: --task]; repeatable."
 )
 @option("--scoring", default="expected", metavar="NAME", group=_ALIGN, help="Answers to fit: expected, argmax or text.")
-@option("--objective", default="task", metavar="NAME", group=_ALIGN, help="Loss to fit: task's own, or distribution.")
+@option(
+    "--objective",
+    default="task",
+    metavar="NAME",
+    group=_ALIGN,
+    help="task, distribution or worst_paraphrase.",
+)
 @option("--norm", metavar="NAME", group=_ALIGN, help="Norm of the fitted loss: sse, l2 or l1.")
 @option("--set", "assignments", multiple=True, metavar="KEY=VALUE", group=_ALIGN, help="A setting of the aligner.")
 @option("--config", metavar="FILE|NAME", group=_ALIGN, help="Settings: a YAML file, or a shipped name.")

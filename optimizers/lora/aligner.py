@@ -201,7 +201,9 @@ class SupervisedTuning(Tuned):
     per_prompt: ClassVar = PASSES
 
     def check(self, objective: Objective, budget: Budget) -> None:
-        """Raise UsageError for a country without figures, or a budget that does not pay for one step."""
+        """Raise UsageError for another objective, a country without figures, or a budget too small for one step."""
+        if objective.kind == "worst_paraphrase":
+            raise UsageError("`objective` worst_paraphrase: sft learns every prompt by itself. Use `objective` task.")
         self.countries(objective)
         super().check(objective, budget)
 
