@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from pydantic import Field
@@ -27,12 +27,22 @@ class BlackBoxSettings(SpaceSettings):
 
     ``racing`` drops a trial as soon as the known part of its loss exceeds the loss it must improve on, if the search
     and the loss support it; the budget then allows more trials. ``restart`` starts again from another point after this
-    number of generations without a better prompt. ``generations`` ends a run before its budget is used up.
+    number of generations without a better prompt. ``generations`` ends a run before its budget is used up. The last
+    share ``refine`` of the budget is spent near the best prompt: a space is laid around it, in which the search begins
+    with steps of ``refine_sigma`` (at a prompt that was found, answers change at much shorter steps than at the start).
     """
 
     racing: bool = True
     restart: int | None = Field(None, ge=1)
     generations: int | None = Field(None, ge=1)
+    refine: float = Field(0.0, ge=0, lt=1)
+    refine_sigma: float = Field(0.02, gt=0, le=100)
+
+    @property
+    def near(self) -> Self:
+        """Return the settings of the search near the best prompt."""
+        # In the full space around random tokens, candidates would be other tokens, and not near.
+        return self.model_copy(update={"sigma": self.refine_sigma, "start": "mean"})
 
 
 class BlackBox(SoftPromptAligner):
@@ -88,6 +98,8 @@ class _Loop:
         self.best, self.loss = np.zeros((self.settings.tokens, self.model.dim), dtype=np.float32), np.inf
         self.since = self.generation = 0
         self.search: Search | None = None
+        self.near = type(aligner)(aligner.settings.near)
+        self.refining = False
 
     @property
     def goes_on(self) -> bool:
@@ -96,18 +108,41 @@ class _Loop:
         return self.evaluator.affordable > 0 and (most is None or self.generation < most)
 
     @property
-    def _restarts(self) -> bool:
-        """Return whether a restart is due, and the budget pays for its space and a candidate."""
-        objective, due = self.evaluator.objective, self.settings.restart
-        cost = space_cost(objective, self.settings) + objective.cost
-        return due is not None and self.since >= due and self.evaluator.budget.affordable(cost) > 0
+    def _due(self) -> bool:
+        """Return whether the search begins anew: at first, near the best prompt, or on stagnation.
+
+        The last two need a budget that pays for the space and a candidate.
+        """
+        objective, budget, restart = self.evaluator.objective, self.evaluator.budget, self.settings.restart
+        if self.search is None:
+            return True
+        turn = self._turns or (restart is not None and self.since >= restart)
+        return turn and budget.affordable(space_cost(objective, self.settings) + objective.cost) > 0
+
+    @property
+    def _turns(self) -> bool:
+        """Return whether the share of the budget begins that is spent near the best prompt."""
+        budget = self.evaluator.budget
+        begins = budget.spent >= (1 - self.settings.refine) * budget.total
+        return self.settings.refine > 0 and not self.refining and begins
+
+    @property
+    def _searching(self) -> BlackBox:
+        """Return the aligner whose search runs: with the settings near the best prompt, or its own."""
+        return self.near if self.refining else self.aligner
+
+    def _begin(self) -> None:
+        self.refining = self.refining or self._turns
+        centre = self.best if self.refining else None
+        self.space = lay_space(self.evaluator, self._searching.settings, self.rng, centre)
+        own = np.random.default_rng(self.rng.integers(1 << 63))
+        self.search, self.since = self._searching.begin(self.evaluator, self.space, own), 0
 
     def step(self) -> None:
         """Run one generation."""
-        if self.search is None or self._restarts:
-            self.space = lay_space(self.evaluator, self.settings, self.rng)
-            own = np.random.default_rng(self.rng.integers(1 << 63))
-            self.search, self.since = self.aligner.begin(self.evaluator, self.space, own), 0
+        if self._due:
+            self._begin()
+        assert self.search is not None, "just begun"
         trials = self.space.prompts(self.search.ask())
         if isinstance(self.search, AnswerSearch):
             self.search.tell_answers(*self.evaluator.answers(trials))
@@ -122,7 +157,7 @@ class _Loop:
         """Return plain arrays for a checkpoint."""
         assert self.search is not None, "a state exists after the first step"
         own = {"best": self.best, "loss": np.array(self.loss), "rng": pack_rng(self.rng)}
-        own |= {"since": np.array(self.since), "generation": np.array(self.generation)}
+        own |= {name: np.array(getattr(self, name)) for name in ("since", "generation", "refining")}
         parts = {f"search_{key}": value for key, value in self.search.state().items()}
         return own | self.space.state() | parts | self.evaluator.state()
 
@@ -130,6 +165,7 @@ class _Loop:
         """Continue from a checkpoint."""
         self.best, self.loss, self.rng = np.array(state["best"]), float(state["loss"]), unpack_rng(state["rng"])
         self.since, self.generation = int(state["since"]), int(state["generation"])
+        self.refining = bool(state["refining"])
         self.space = Space.from_state(state)
-        self.search = self.aligner.restore(self.evaluator, self.space, Part(state, "search_"))
+        self.search = self._searching.restore(self.evaluator, self.space, Part(state, "search_"))
         self.evaluator.restore(state)

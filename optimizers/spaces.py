@@ -88,19 +88,25 @@ def space_cost(objective: Objective, settings: SpaceSettings) -> int:
     return PASSES * objective.cost if settings.space == "active" else 0
 
 
-def lay_space(evaluator: Evaluator, settings: SpaceSettings, rng: np.random.Generator) -> Space:
+def lay_space(
+    evaluator: Evaluator, settings: SpaceSettings, rng: np.random.Generator, centre: np.ndarray | None = None
+) -> Space:
     """Build the space of the settings; draws the centre first, then the basis, and pays ``space_cost``.
+
+    Args:
+        centre: the prompt (T, width) at the origin, instead of that of the settings.
 
     Raises:
         RunError: too little budget for an active space, or its gradients are not numbers.
     """
     model = evaluator.model
     mean, scale = mean_and_scale(model)
-    centre = {
-        "tokens": lambda: draw_prompts(model, rng, 1, settings.tokens)[0],
-        "persona": lambda: text_prompt(model, persona(evaluator.objective), settings.tokens),
-        "mean": lambda: np.tile(mean, (settings.tokens, 1)),
-    }[settings.start]()
+    if centre is None:
+        centre = {
+            "tokens": lambda: draw_prompts(model, rng, 1, settings.tokens)[0],
+            "persona": lambda: text_prompt(model, persona(evaluator.objective), settings.tokens),
+            "mean": lambda: np.tile(mean, (settings.tokens, 1)),
+        }[settings.start]()
     if settings.space == "active":
         return Space(centre, scale, _active(evaluator, centre, settings.dimensions))
     return Space(centre, scale, _basis(model, mean, settings, rng))

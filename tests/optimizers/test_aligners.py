@@ -48,6 +48,8 @@ VARIANTS = {
     "evolution in a subspace": ("de", ["tokens=3", "population=6", "space=random", "dimensions=8", "start=persona"]),
     "evolution begun anew": ("de", ["tokens=3", "population=5", "restart=1", "racing=false"]),
     "evolution adapted": ("de", ["tokens=3", "population=6", "dimensions=8", "strategy=shade"]),
+    "evolution refined": ("de", ["tokens=3", "population=5", "dimensions=6", "refine=0.5"]),
+    "full space refined": ("de", ["tokens=3", "population=5", "space=full", "start=tokens", "refine=0.4"]),
     "evolution screened": ("de", ["tokens=3", "population=6", "dimensions=8", "screening=20"]),
     "evolution in active directions": ("de", ["tokens=3", "population=4", "space=active", "dimensions=6"]),
     "swarm begun anew": ("pso", ["tokens=3", "population=4", "dimensions=6", "restart=1"]),
@@ -347,6 +349,38 @@ def test_an_active_space_is_paid_from_the_budget(name, load):
     budget = Budget(9 * items, items)
     aligner.align(model, objective, budget, np.random.default_rng(0), Memory(budget))
     assert 7 * items < budget.spent <= 9 * items
+
+
+@pytest.mark.parametrize("strategy", ["best1bin", "shade"])
+def test_the_last_share_of_the_budget_is_spent_near_the_best_prompt(load, strategy, monkeypatch):
+    model, (objective, items) = load("llama", True), objective_of()
+    flags = [
+        "tokens=3",
+        "population=5",
+        "dimensions=6",
+        "space=active",
+        "sigma=2",
+        "refine=0.5",
+        f"strategy={strategy}",
+    ]
+    asked, answers = [], Evaluator.answers
+
+    def noted(self, soft):
+        asked.append((self.budget.spent / items, soft))
+        return answers(self, soft)
+
+    monkeypatch.setattr(Evaluator, "answers", noted)
+    budget = Budget(100 * items, items)
+    checkpoint = Memory(budget)
+    aligner = find("aligners", "de")(aligner_settings("de", [*flags, "racing=false"]))
+    best = aligner.align(model, objective, budget, np.random.default_rng(0), checkpoint).soft
+    wide, near = ([soft for spent, soft in asked if (spent > 50) == late] for late in (False, True))
+    assert len(wide) > 3 and len(near) > 3
+    first = near[0][0]  # the best prompt of the first half, and others around it
+    assert any(np.array_equal(first, one) for soft in wide for one in soft)
+    assert max(abs(soft - first).max() for soft in near) < 0.2 * max(abs(soft - wide[0][0]).max() for soft in wide)
+    assert abs(best - first).max() < 0.2 * max(abs(soft - wide[0][0]).max() for soft in wide)
+    assert checkpoint.best[-1] <= min(checkpoint.best)
 
 
 def test_a_search_restarts_only_where_the_budget_pays_for_its_space(load):
