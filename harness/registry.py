@@ -58,7 +58,7 @@ _OWN = {
                 "vsm13_official",
             ),
             "culturebench": ("culture_core", "culture_core_cloze", "culturalbench_easy", "culturalbench_hard"),
-            "wvs": ("wvs", "wvs_text", "wvs_cloze", "wvs_verbalized", "wvs_themes"),
+            "wvs": ("wvs", "wvs_text", "wvs_cloze", "wvs_verbalized", "wvs_themes", "wvs_training"),
             "iw_map": (
                 "iw_map",
                 "iw_map_text",
