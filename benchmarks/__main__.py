@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from culteval.errors import CultevalError
 from culteval.harness.models.load import default_dtype
 
-from .common import Row, Settings, say
+from .common import Command, Row, Settings, say
 
 NAMES = (
     "packing",
@@ -28,7 +27,7 @@ DTYPES = ("float32", "bfloat16", "float16", "int8")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("name", type=click.Choice(NAMES))
 @click.option("--json", "as_json", is_flag=True, help="Rows as JSON on standard output.")
 @click.option("--model", default="smollm2", show_default=True, help="A registered model or a folder.")
@@ -56,10 +55,7 @@ def main(name: str, as_json: bool, **given: Any) -> None:
         raise click.UsageError("--llama and --gguf go together, and with packing.")
     given["dtypes"] = given["dtypes"] or tuple(dict.fromkeys(("float32", default_dtype(given["device"], say))))
     settings = Settings(**given)
-    try:
-        rows = importlib.import_module(f".{name}", __package__).measure(settings)
-    except CultevalError as error:
-        raise click.ClickException(str(error)) from error
+    rows = importlib.import_module(f".{name}", __package__).measure(settings)
     if as_json:
         click.echo(json.dumps([row.model_dump() for row in rows], indent=2))
     else:

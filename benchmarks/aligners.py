@@ -22,6 +22,7 @@ from culteval.harness.submissions.manifest import UsedAligner
 from culteval.tasks.countries import name_of
 from culteval.tasks.score import Score
 
+from .common import Command
 from .stored import evaluations_allowed, submissions, value
 
 OTHERS = ("US", "SA", "CN", "IN", "DE", "BR", "JP", "NG")  # the countries of the wrong-country comparison
@@ -148,7 +149,7 @@ def _panel(axes, points: Sequence[Point], searched: Sequence[str], split: str) -
     axes.spines[["top", "right"]].set_visible(False)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False))
 @click.option("--seeds", is_flag=True, help="A row a seed instead of means.")
 @click.option("--plot", "picture", type=click.Path(dir_okay=False), help="Curves, .svg.")

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 import numpy as np
-from culteval.errors import CultevalError
 from culteval.harness.adapters.peft_files import carried_hash, read_lora_config
 from culteval.harness.util.atomic_io import write_json, write_text
 from culteval.leaderboards.reproduction import clca_tables as tables
@@ -18,18 +17,7 @@ from culteval.optimizers.clca.training.train import LORA
 from culteval.tasks.countries import country as resolve
 from rich.console import Console
 
-
-class Command(click.Command):
-    """A command that prints an error of culteval in a line, with its exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, and convert culteval's errors to click's."""
-        try:
-            return super().invoke(ctx)
-        except CultevalError as error:
-            shown = click.ClickException(str(error))
-            shown.exit_code = error.exit_code
-            raise shown from None
+from .common import Command
 
 
 @click.command(cls=Command)

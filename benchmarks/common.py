@@ -14,8 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import click
+from culteval.errors import CultevalError
 from culteval.harness.registry import find, table
 from pydantic import BaseModel, ConfigDict
+
+
+class Command(click.Command):
+    """A command that prints an error of culteval in a line, with its exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and convert culteval's errors to click's."""
+        try:
+            return super().invoke(ctx)
+        except CultevalError as error:
+            shown = click.ClickException(str(error))
+            shown.exit_code = error.exit_code
+            raise shown from None
 
 
 @dataclass(frozen=True)

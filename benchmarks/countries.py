@@ -18,6 +18,7 @@ from culteval.harness.report.tables import markdown_table
 from culteval.tasks.metrics.map_projection import AXES
 from scipy.stats import pearsonr
 
+from .common import Command
 from .elicitation import way_of
 from .stored import submissions
 
@@ -56,7 +57,7 @@ def rows(places: dict[tuple[str, str], Places]) -> Iterator[list[str]]:
             yield [model, way, name, str(len(points)), *spreads, f"{test.statistic:+.2f}", f"{test.pvalue:.2g}"]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(folder: Path) -> None:
     """Print how answers for countries and the countries' points correlate."""

@@ -25,6 +25,7 @@ from culteval.tasks.metrics.common import uniform_answers
 from culteval.tasks.score import Score
 from culteval.tasks.spec import TaskSpec
 
+from .common import Command
 from .stored import submissions
 
 CONSTANT, UNIFORM, WORLD = "constant", "uniform", "world mean"
@@ -261,7 +262,7 @@ def _number(value: float, survey: str) -> str:
     return f"{value:,.0f}" if survey == "vsm13" else f"{value:.3f}"
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--plot", "picture", type=click.Path(dir_okay=False, path_type=Path), help="Distance by size, .svg.")
 def main(folder: Path, picture: Path | None) -> None:

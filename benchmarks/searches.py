@@ -25,6 +25,7 @@ from culteval.harness.scoring.submission import Submission
 from culteval.harness.util.event_log import LOG
 
 from .aligners import label_of
+from .common import Command
 from .stored import evaluations_allowed, submissions, value
 
 BUDGETS = (50, 100, 200, 300)  # survey evaluations
@@ -153,7 +154,7 @@ def save(found: Sequence[Found], path: Path) -> None:
         writer.writerows([getattr(each, name) for name in names] for each in found)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--csv", "rows", type=click.Path(dir_okay=False, path_type=Path), help="A row for each run, .csv.")
 def main(folder: Path, rows: Path | None) -> None:

@@ -213,7 +213,7 @@ def test_wrong_usage_is_told(bench):
         result = CliRunner().invoke(main, flags)
         assert result.exit_code == 2 and text in result.output
     result = CliRunner().invoke(main, ["packing", "--model", "/no/such/folder", "--dtype", "float32"])
-    assert result.exit_code == 1 and "/no/such/folder" in result.output
+    assert result.exit_code == 4 and "/no/such/folder" in result.output
 
 
 def test_arms_of_the_study_are_told_apart_by_their_settings():

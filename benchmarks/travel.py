@@ -1,0 +1,124 @@
+"""The study of travel: does what was fitted on one instrument reach others, and the right country more than wrong ones?
+
+culteval sweep benchmarks/travel.yaml
+culteval leaderboard add travel/*-* --to benchmarks/results/travel
+python -m benchmarks.travel benchmarks/results/travel
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from culteval.errors import InputError
+from culteval.harness.analysis.identification import LEAST_COUNTRIES, MEASURES, distances, identification
+from culteval.harness.report.tables import markdown_table
+from culteval.harness.scoring.baselines import CONTROL
+from culteval.harness.scoring.submission import Submission
+
+from .common import Command
+from .stored import submissions
+
+BARE = "naive"
+COLUMNS = (
+    *("aligner", "fitted to", "answers", "own country", "bare, own", "wrong countries", "bare, wrong"),
+    *("nearer than bare", "than random prefixes", "mean rank", "p"),
+)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One submission's held-out distances to every country, by task; ``country`` is the one it was fitted to."""
+
+    aligner: str
+    fitted: str
+    country: str
+    distances: Mapping[str, Mapping[str, float]]
+
+
+def read(folder: Path) -> list[Answered]:
+    """Read every finished run or added submission of the study.
+
+    Raises:
+        InputError: a submission cannot be read.
+    """
+    return [_answered(each) for each in submissions(folder)]
+
+
+def _answered(submission: Submission) -> Answered:
+    manifest, found = submission.manifest, {}
+    for task in manifest.tasks:
+        spec = submission.cache.spec(task.name)
+        if spec.metadata.measure in MEASURES:
+            answers = submission.answers[task.name]
+            found[task.name] = distances(spec, answers, "expected", task.options, manifest.country)
+    fitted = manifest.fitted
+    learned = fitted is not None and manifest.aligner.name not in (BARE, CONTROL)
+    return Answered(manifest.aligner.name, " + ".join(fitted.tasks) if learned else "", manifest.country, found)
+
+
+def rows(answered: Sequence[Answered]) -> Iterator[list[str]]:
+    """Yield a row for each aligner and fit, and each task that it answered: means over its countries.
+
+    Distances are those to the country fitted to, and the mean of those to the other countries of the set; beside both,
+    those of the bare model. Then in how many countries it is nearer than the bare model, and than random prefixes by
+    two standard deviations; and whether the countries are identified.
+
+    Raises:
+        InputError: no run of the bare model.
+    """
+    bare = next((each for each in answered if each.aligner == BARE), None)
+    if bare is None:
+        raise InputError(f"no run of {BARE} in this study. Run its sweep to the end.")
+    controls = [each for each in answered if each.aligner == CONTROL]
+    sets: dict[tuple[str, str], dict[str, Answered]] = defaultdict(dict)
+    for each in answered:
+        if each.fitted:
+            sets[each.aligner, each.fitted][each.country] = each
+    for (aligner, fitted), by_country in sets.items():
+        for task in bare.distances:
+            known = sorted(code for code in by_country if code in bare.distances[task])
+            table = {code: by_country[code].distances[task] for code in known}
+            yield [aligner, fitted, task, *_summary(table, bare.distances[task], controls, task)]
+
+
+def _summary(
+    table: Mapping[str, Mapping[str, float]], bare: Mapping[str, float], controls: Sequence[Answered], task: str
+) -> list[str]:
+    codes, own, bare_own = list(table), [table[code][code] for code in table], [bare[code] for code in table]
+    wrong = [table[code][other] for code in codes for other in codes if other != code]
+    bare_wrong = [bare[other] for code in codes for other in codes if other != code]
+    means = [_number(values, task) for values in (own, bare_own, wrong, bare_wrong)]
+    nearer = sum(mine < theirs for mine, theirs in zip(own, bare_own, strict=True))
+    beyond = "-"
+    if len(controls) > 1:
+        drawn = {code: [each.distances[task][code] for each in controls] for code in codes}
+        limits = [np.mean(drawn[code]) - 2 * np.std(drawn[code], ddof=1) for code in codes]
+        beyond = f"{sum(mine < limit for mine, limit in zip(own, limits, strict=True))}/{len(codes)}"
+    found = identification(table, np.random.default_rng(0)) if len(codes) >= LEAST_COUNTRIES else None
+    tested = ["-", "-"] if found is None else [f"{found.mean_rank:.2f}", f"{found.p:.4f}"]
+    return [*means, f"{nearer}/{len(codes)}", beyond, *tested]
+
+
+def _number(values: Sequence[float], task: str) -> str:
+    return f"{np.mean(values):,.{0 if task == 'vsm13' else 3}f}" if len(values) else "-"
+
+
+def table(answered: Sequence[Answered]) -> str:
+    """Build the Markdown table of ``rows``."""
+    return markdown_table(COLUMNS, list(rows(answered)), words=range(3))
+
+
+@click.command(cls=Command)
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def main(folder: Path) -> None:
+    """Print the table."""
+    click.echo(table(read(folder)), nl=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The study of travel: distances to own and wrong countries, pairs nearer than the bare model and random prefixes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from culteval.harness.scoring.submission import load_submission
+
+from ..command import invoked
+
+ROOT = Path(__file__).parents[2]
+SWEEP = ROOT / "benchmarks" / "travel.yaml"
+
+
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import travel
+
+    return travel
+
+
+@pytest.fixture
+def folder(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    grid = yaml.safe_load(SWEEP.read_text()) | {"models": [str(tiny())], "countries": ["US", "CN"]}
+    for arm in grid["aligners"]:
+        if isinstance(arm, dict) and arm["name"] == "sft":
+            arm |= {"budget": 2, "settings": arm["settings"] | {"paraphrases": 2}, "countries": ["US", "CN"]}
+    grid["options"] = {"dtype": "float32", "threads": 1, "limit": 1}
+    grid["tasks"] = [["wvs", "vsm13"]]
+    Path("few.yaml").write_text(yaml.safe_dump(grid))
+    invoked("sweep", "few.yaml", "--workers", "1", "--quiet")
+    return Path("few")
+
+
+def test_distances_are_those_of_the_scores(study, folder):
+    read = study.read(folder)
+    assert {each.fitted for each in read} == {"", "wvs", "wvs + wvs_training"}
+    one = next(each for each in read if each.fitted == "wvs" and each.country == "CN")
+    run = next(
+        path for path in folder.glob("wvs-CN-sft-*") if '"wvs_training"' not in (path / "config.json").read_text()
+    )
+    for code in ("CN", "US"):
+        scores = load_submission(run / "submission").score(code)
+        rows = {(s.task, s.metric): s.value for s in scores if (s.split, s.scoring) == ("heldout", "expected")}
+        assert one.distances["wvs"][code] == pytest.approx(rows["wvs", "w1"])
+        assert one.distances["vsm13"][code] == pytest.approx(rows["vsm13", "loss"])
+    row = next(row for row in study.rows(read) if row[1:3] == ["wvs", "vsm13"])
+    bare = next(each for each in read if each.aligner == "naive").distances["vsm13"]
+    fitted = {each.country: each.distances["vsm13"] for each in read if each.fitted == "wvs"}
+    assert row[3] == f"{np.mean([fitted[code][code] for code in fitted]):,.0f}"
+    assert row[4] == row[6] == f"{(bare['CN'] + bare['US']) / 2:,.0f}"
+    assert row[5] == f"{(fitted['CN']['US'] + fitted['US']['CN']) / 2:,.0f}"
+    assert row[7] == f"{sum(fitted[code][code] < bare[code] for code in fitted)}/2" and row[9:] == ["-", "-"]
+
+
+def test_six_countries_are_tested_and_prefixes_compared(study):
+    codes = ("US", "CN", "IN", "BR", "DE", "NG")
+
+    def answered(aligner, fitted, country, shift):
+        return study.Answered(aligner, fitted, country, {"wvs": {c: 1 - shift * (c == country) for c in codes}})
+
+    found = [answered("naive", "", "US", 0), *(answered("random_prefix", "", "US", 0.01 * n) for n in (0, 1))]
+    found += [answered("sft", "wvs", code, 0.5) for code in codes]
+    (row,) = study.rows(found)
+    assert row[3:9] == ["0.500", "1.000", "1.000", "1.000", "6/6", "6/6"] and row[9:] == ["1.00", "0.0014"]
+
+
+def test_a_study_without_the_bare_model_is_told(study, tmp_path):
+    result = CliRunner().invoke(study.main, [str(tmp_path)])
+    assert result.exit_code and "no run of naive" in result.output and "Traceback" not in result.output
