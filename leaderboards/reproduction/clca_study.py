@@ -38,7 +38,7 @@ class Arm(NamedTuple):
 
 NAIVE, WHOLE, CONTROL, WRONG, PUBLISHED = "naive", "whole", "unrelated text", "wrong country", "published LoRA"
 CLEAR = 2  # standard errors of a significant difference
-# A hundredth of a step of bfloat16. Adapters of 2e-6 differed by up to five standard errors (docs/results.md).
+# A hundredth of a step of bfloat16. Adapters of 2e-6 differed by up to five standard errors (docs/results-clca.md).
 FAINT = 4e-5
 COMPARED = ("kl", "js", "accuracy", *WEIGHED)  # the tested metrics, beside general ability
 # The most informative arms come first, so that a study that is stopped early is of use.
