@@ -41,7 +41,7 @@ from culteval.leaderboards.overview import heading, headings, texts
 from culteval.leaderboards.render import between
 from culteval.tasks.countries import name_of
 
-from . import elicitation
+from . import elicitation, travel
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "leaderboards" / "results"
@@ -112,7 +112,12 @@ def ways_of_asking() -> str:
     return "\n".join([elicitation.means(points), *(f"- {line}" for line in elicitation.verdicts(points))])
 
 
-STUDIES: Mapping[str, Callable[[], str]] = {"ways of asking": ways_of_asking}
+def travelled() -> str:
+    """Return the study of travel as Markdown."""
+    return travel.table(travel.read(STUDIED / "travel"))
+
+
+STUDIES: Mapping[str, Callable[[], str]] = {"ways of asking": ways_of_asking, "travel": travelled}
 
 
 def sizes(path: Path) -> None:

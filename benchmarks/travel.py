@@ -15,29 +15,33 @@ from pathlib import Path
 import click
 import numpy as np
 from culteval.errors import InputError
-from culteval.harness.analysis.identification import LEAST_COUNTRIES, MEASURES, distances, identification
+from culteval.harness.analysis.identification import LEAST_COUNTRIES, MEASURES, distances, heldout, identification
 from culteval.harness.report.tables import markdown_table
 from culteval.harness.scoring.baselines import CONTROL
 from culteval.harness.scoring.submission import Submission
 
 from .common import Command
-from .stored import submissions
+from .stored import submissions, value
 
-BARE = "naive"
+BARE, WORLD = "naive", "world mean"
 COLUMNS = (
     *("aligner", "fitted to", "answers", "own country", "bare, own", "wrong countries", "bare, wrong"),
-    *("nearer than bare", "than random prefixes", "mean rank", "p"),
+    *("nearer than bare", "than random prefixes", "mean rank", "p", "world mean"),
 )
 
 
 @dataclass(frozen=True)
 class Answered:
-    """One submission's held-out distances to every country, by task; ``country`` is the one it was fitted to."""
+    """One submission's held-out distances to every country, by task; ``country`` is the one it was fitted to.
+
+    ``world`` is by task the distance of the other countries' mean answers from that country.
+    """
 
     aligner: str
     fitted: str
     country: str
     distances: Mapping[str, Mapping[str, float]]
+    world: Mapping[str, float]
 
 
 def read(folder: Path) -> list[Answered]:
@@ -50,15 +54,18 @@ def read(folder: Path) -> list[Answered]:
 
 
 def _answered(submission: Submission) -> Answered:
-    manifest, found = submission.manifest, {}
+    manifest, cache, found, world = submission.manifest, submission.cache, {}, {}
     for task in manifest.tasks:
-        spec = submission.cache.spec(task.name)
+        spec = cache.spec(task.name)
         if spec.metadata.measure in MEASURES:
             answers = submission.answers[task.name]
             found[task.name] = distances(spec, answers, "expected", task.options, manifest.country)
+            measure, held_out = cache.measure(spec, manifest.country, task.options), heldout(spec, answers)
+            others = measure.score(measure.baselines(held_out.layout)[WORLD], "heldout", "expected")
+            world[task.name] = value(others, spec.metadata.headline.metric, "expected", "heldout")
     fitted = manifest.fitted
     learned = fitted is not None and manifest.aligner.name not in (BARE, CONTROL)
-    return Answered(manifest.aligner.name, " + ".join(fitted.tasks) if learned else "", manifest.country, found)
+    return Answered(manifest.aligner.name, " + ".join(fitted.tasks) if learned else "", manifest.country, found, world)
 
 
 def rows(answered: Sequence[Answered]) -> Iterator[list[str]]:
@@ -66,7 +73,7 @@ def rows(answered: Sequence[Answered]) -> Iterator[list[str]]:
 
     Distances are those to the country fitted to, and the mean of those to the other countries of the set; beside both,
     those of the bare model. Then in how many countries it is nearer than the bare model, and than random prefixes by
-    two standard deviations; and whether the countries are identified.
+    two standard deviations; whether the countries are identified; and the distance of other countries' mean answers.
 
     Raises:
         InputError: no run of the bare model.
@@ -83,7 +90,8 @@ def rows(answered: Sequence[Answered]) -> Iterator[list[str]]:
         for task in bare.distances:
             known = sorted(code for code in by_country if code in bare.distances[task])
             table = {code: by_country[code].distances[task] for code in known}
-            yield [aligner, fitted, task, *_summary(table, bare.distances[task], controls, task)]
+            world = _number([by_country[code].world[task] for code in known], task)
+            yield [aligner, fitted, task, *_summary(table, bare.distances[task], controls, task), world]
 
 
 def _summary(

@@ -54,19 +54,20 @@ def test_distances_are_those_of_the_scores(study, folder):
     assert row[3] == f"{np.mean([fitted[code][code] for code in fitted]):,.0f}"
     assert row[4] == row[6] == f"{(bare['CN'] + bare['US']) / 2:,.0f}"
     assert row[5] == f"{(fitted['CN']['US'] + fitted['US']['CN']) / 2:,.0f}"
-    assert row[7] == f"{sum(fitted[code][code] < bare[code] for code in fitted)}/2" and row[9:] == ["-", "-"]
+    assert row[7] == f"{sum(fitted[code][code] < bare[code] for code in fitted)}/2" and row[9:11] == ["-", "-"]
 
 
 def test_six_countries_are_tested_and_prefixes_compared(study):
     codes = ("US", "CN", "IN", "BR", "DE", "NG")
 
     def answered(aligner, fitted, country, shift):
-        return study.Answered(aligner, fitted, country, {"wvs": {c: 1 - shift * (c == country) for c in codes}})
+        distances = {code: 1 - shift * (code == country) for code in codes}
+        return study.Answered(aligner, fitted, country, {"wvs": distances}, {"wvs": 0.25})
 
     found = [answered("naive", "", "US", 0), *(answered("random_prefix", "", "US", 0.01 * n) for n in (0, 1))]
     found += [answered("sft", "wvs", code, 0.5) for code in codes]
     (row,) = study.rows(found)
-    assert row[3:9] == ["0.500", "1.000", "1.000", "1.000", "6/6", "6/6"] and row[9:] == ["1.00", "0.0014"]
+    assert row[3:9] == ["0.500", "1.000", "1.000", "1.000", "6/6", "6/6"] and row[9:] == ["1.00", "0.0014", "0.250"]
 
 
 def test_a_study_without_the_bare_model_is_told(study, tmp_path):
