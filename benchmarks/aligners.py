@@ -69,7 +69,7 @@ def read(folder: Path) -> list[Point]:
         skills = [_skill(submission, code) for code in OTHERS if code != manifest.country]
         wrong = float(np.mean(skills))
         spent, label = manifest.budget, label_of(manifest.aligner)
-        allowed = evaluations_allowed(spent)
+        allowed = evaluations_allowed(submission)
         points.append(Point(label, manifest.country, manifest.seed, allowed, spent.seconds, own, wrong))
     return points
 

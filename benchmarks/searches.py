@@ -73,7 +73,7 @@ def _found(submission: Submission) -> Found:
     rows, asked = submission.score(manifest.country), manifest.tasks[0]
     fitted = value(rows, "loss", "argmax", "fit")
     curve = [fitted] * len(BUDGETS)
-    if allowed := evaluations_allowed(manifest.budget):
+    if allowed := evaluations_allowed(submission):
         curve = _curve(submission.folder.parent / LOG, manifest.budget.item_forwards_allowed / allowed)
     layout = submission.answers[asked.name].layout
     constant = constant_scores(submission.cache.spec(asked.name), layout, asked.country, asked.options)

@@ -9,8 +9,9 @@ from culteval.errors import InputError
 from culteval.harness.runs.folder import SCORES, Checksums
 from culteval.harness.scoring.score import TaskCache
 from culteval.harness.scoring.submission import Submission, load_submission
-from culteval.harness.submissions.manifest import SUBMISSION, Spent
+from culteval.harness.submissions.manifest import SUBMISSION
 from culteval.leaderboards.entries import find
+from culteval.tasks.prompts import ProtocolOptions, split_items
 from culteval.tasks.score import Score
 from culteval.tasks.score import find as find_score
 
@@ -36,11 +37,12 @@ def value(scores: Iterable[Score], metric: str, scoring: str, split: str) -> flo
     return float("nan") if found is None else found.value
 
 
-def evaluations_allowed(spent: Spent) -> int:
-    """Return the survey evaluations that a run's budget allowed, 0 if it had none."""
-    if not spent.item_forwards:
-        return 0
-    return round(spent.item_forwards_allowed * spent.survey_evaluations / spent.item_forwards)
+def evaluations_allowed(submission: Submission) -> int:
+    """Return the survey evaluations that a run's budget allowed, 0 if it fitted nothing."""
+    fitted = submission.manifest.fitted
+    specs = [submission.cache.spec(name) for name in fitted.tasks] if fitted else []
+    items = sum(len(split_items(spec, "fit", ProtocolOptions())) for spec in specs)
+    return round(submission.manifest.budget.item_forwards_allowed / items) if items else 0
 
 
 def _refuse(problem: str) -> None:

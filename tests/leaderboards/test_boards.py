@@ -150,7 +150,7 @@ def test_the_table_and_its_forms(folder, monkeypatch):
              for form in ("terminal", "md", "json")}  # fmt: skip
     assert {done.exit_code for done in shown.values()} == {0}
     text = shown["terminal"].output
-    assert "random prefix (5)" in text and " ± " in text and "than the random prefixes by two" in text
+    assert "random prefix (5)" in text and " ± " in text and "than the random prefixes by two" in " ".join(text.split())
     assert "between-country R2: needs 6 countries, at most 2 here" in text
     assert "other protocol" in text and "14,497" in text and "arXiv:2503.16094" in text
     first, _, boards_of = shown["md"].output.partition("### vsm13")
