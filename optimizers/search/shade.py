@@ -100,7 +100,7 @@ class SuccessHistoryEvolution:
         own = np.arange(n)
         first = (own + rng.integers(1, n, size=n)) % n
         union = np.concatenate([x, self._archive])
-        second: np.ndarray = rng.integers(len(union), size=n)
+        second = np.array(rng.integers(len(union), size=n))
         while (taken := (second == own) | (second == first)).any():
             second[taken] = rng.integers(len(union), size=int(taken.sum()))
         mutants = x + self._scales[:, None] * (towards - x + x[first] - union[second])
