@@ -26,7 +26,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import click
@@ -106,9 +106,15 @@ BLOCKS: Mapping[str, Callable[[Leaderboard], str]] = {
 }
 
 
+@cache
+def asked() -> Sequence[elicitation.Point]:
+    """Read the study of ways of asking, once for table and plot."""
+    return elicitation.read(STUDIED / "elicitation")
+
+
 def ways_of_asking() -> str:
     """Return the study of ways of asking as Markdown: a table, and which way is nearest."""
-    points = elicitation.read(STUDIED / "elicitation")
+    points = asked()
     return "\n".join([elicitation.means(points), *(f"- {line}" for line in elicitation.verdicts(points))])
 
 
@@ -122,7 +128,7 @@ STUDIES: Mapping[str, Callable[[], str]] = {"ways of asking": ways_of_asking, "t
 
 def sizes(path: Path) -> None:
     """Draw the distances of the study of ways of asking against the size of the model."""
-    elicitation.draw_sizes(elicitation.read(STUDIED / "elicitation"), path)
+    elicitation.draw_sizes(asked(), path)
 
 
 FIGURES: Mapping[str, Callable[[Path], None]] = {"docs/sizes.svg": sizes}

@@ -90,7 +90,7 @@ class DifferentialEvolutionPrompt(BlackBox):
             return ScreenedEvolution(start, evaluator.objective.loss, Breeding(**fields), rng=rng)
         if settings.strategy == "shade":
             start = np.clip(start.astype(np.float64), -settings.bound, settings.bound)  # float32 may round it up
-            return SuccessHistoryEvolution(start, lambda: _spent(evaluator), rng=rng, bound=settings.bound)
+            return SuccessHistoryEvolution(start, lambda: evaluator.budget.share, rng=rng, bound=settings.bound)
         return DifferentialEvolution(
             start,
             rng=rng,
@@ -105,10 +105,5 @@ class DifferentialEvolutionPrompt(BlackBox):
         if self.settings.screening > 1:
             return ScreenedEvolution.from_state(state, evaluator.objective.loss)
         if self.settings.strategy == "shade":
-            return SuccessHistoryEvolution.from_state(state, lambda: _spent(evaluator))
+            return SuccessHistoryEvolution.from_state(state, lambda: evaluator.budget.share)
         return DifferentialEvolution.from_state(state)
-
-
-def _spent(evaluator: Evaluator) -> float:
-    """Return the share of the budget spent."""
-    return evaluator.budget.spent / evaluator.budget.total

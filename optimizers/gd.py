@@ -162,8 +162,7 @@ class _Descent:
                 judged.append(float(loss_function(probs.detach().cpu().numpy())[0]))
             return cross_entropy(logs, places)
 
-        budget = self.evaluator.budget
-        done = budget.spent / budget.total if self.settings.schedule == "cosine" else 0.0
+        done = self.evaluator.budget.share if self.settings.schedule == "cosine" else 0.0
         descended = self.evaluator.descend(partial(self.adam.step, done=done), prompts, loss_of)
         loss = judged[0] if judged else descended
         self.since += 1

@@ -29,6 +29,11 @@ class Budget:
         return self.total - self.spent
 
     @property
+    def share(self) -> float:
+        """Return the share of the budget spent, 0 to 1."""
+        return self.spent / self.total
+
+    @property
     def evaluations(self) -> float:
         """Return the survey evaluations spent."""
         return self.spent / self.per_survey
