@@ -56,6 +56,7 @@ _OWN = {
                 "vsm13_hi",
                 "vsm13_zh",
                 "vsm13_official",
+                "vsm13_training",
             ),
             "culturebench": ("culture_core", "culture_core_cloze", "culturalbench_easy", "culturalbench_hard"),
             "wvs": ("wvs", "wvs_text", "wvs_cloze", "wvs_verbalized", "wvs_themes", "wvs_training"),

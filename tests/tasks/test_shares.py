@@ -400,15 +400,3 @@ def test_scoring_a_protocol_and_lm_evals_hooks_agree():
     for metric in ("w1", "js", "tv", "accuracy_sampled"):
         records = [cell[metric] for cell in cells][::-1]  # in any order
         assert getattr(hooks, metric)(records) == pytest.approx(wanted[metric], abs=1e-9)
-
-
-def test_training_wordings_are_none_of_the_scored_ones():
-    scored, training = shipped("wvs").items, shipped("wvs_training").items
-    assert set(training.items) == set(scored.items) and training.codes_of_scales == scored.codes_of_scales
-    assert all(training.items[name].dimension == scored.items[name].dimension for name in scored.items)
-    known = {scored.asked(item, words).lower() for words in scored.paraphrases.values() for item in scored.items}
-    new = [training.asked(item, words) for words in training.paraphrases.values() for item in training.items]
-    assert len(set(new)) == 5 * 44 and not {text.lower() for text in new} & known
-    labels = {tuple(words.scales[scale]) for words in scored.paraphrases.values() for scale in words.scales}
-    own = [tuple(words.scales[scale]) for words in training.paraphrases.values() for scale in words.scales]
-    assert len(set(own)) == 5 * 6 and not set(own) & labels
