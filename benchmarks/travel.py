@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -19,11 +19,14 @@ from culteval.harness.analysis.identification import LEAST_COUNTRIES, MEASURES, 
 from culteval.harness.report.tables import markdown_table
 from culteval.harness.scoring.baselines import CONTROL
 from culteval.harness.scoring.submission import Submission
+from culteval.tasks.answers import Answers
 
 from .common import Command
 from .stored import submissions, value
 
 BARE, WORLD = "naive", "world mean"
+SHARED = {"iw_map": ("E018", "A029", "A039", "A040", "A042")}  # what wvs asks, too, in other words
+UNSHARED = "{}, only questions that wvs does not ask"
 COLUMNS = (
     *("aligner", "fitted to", "answers", "own country", "bare, own", "wrong countries", "bare, wrong"),
     *("nearer than bare", "than random prefixes", "mean rank", "p", "world mean"),
@@ -47,13 +50,20 @@ class Answered:
 def read(folder: Path) -> list[Answered]:
     """Read every finished run or added submission of the study.
 
+    The map is scored a second time with the bare model's answers to the questions that ``wvs`` asks, too: what is
+    gained then is gained on questions that were not fitted.
+
     Raises:
-        InputError: a submission cannot be read.
+        InputError: a submission cannot be read, or no run of the bare model.
     """
-    return [_answered(each) for each in submissions(folder)]
+    found = list(submissions(folder))
+    bare = next((each for each in found if each.manifest.aligner.name == BARE), None)
+    if bare is None:
+        raise InputError(f"{folder}: no run of {BARE}. Run the sweep of the study to the end.")
+    return [_answered(each, bare.answers) for each in found]
 
 
-def _answered(submission: Submission) -> Answered:
+def _answered(submission: Submission, bare: Mapping[str, Answers]) -> Answered:
     manifest, cache, found, world = submission.manifest, submission.cache, {}, {}
     for task in manifest.tasks:
         spec = cache.spec(task.name)
@@ -63,9 +73,20 @@ def _answered(submission: Submission) -> Answered:
             measure, held_out = cache.measure(spec, manifest.country, task.options), heldout(spec, answers)
             others = measure.score(measure.baselines(held_out.layout)[WORLD], "heldout", "expected")
             world[task.name] = value(others, spec.metadata.headline.metric, "expected", "heldout")
+            if shared := SHARED.get(task.name):
+                mixed = _with(answers, bare[task.name], shared)
+                name = UNSHARED.format(task.name)
+                found[name] = distances(spec, mixed, "expected", task.options, manifest.country)
     fitted = manifest.fitted
     learned = fitted is not None and manifest.aligner.name not in (BARE, CONTROL)
     return Answered(manifest.aligner.name, " + ".join(fitted.tasks) if learned else "", manifest.country, found, world)
+
+
+def _with(answers: Answers, others: Answers, items: Sequence[str]) -> Answers:
+    """Return answers with those of others to some items."""
+    rows = np.isin(np.array(answers.layout.items)[answers.layout.item], items)
+    probs = np.where(rows[:, None], others.probs, answers.probs)
+    return replace(answers, probs=probs, off_options=np.where(rows, others.off_options, answers.off_options))
 
 
 def rows(answered: Sequence[Answered]) -> Iterator[list[str]]:
@@ -74,13 +95,8 @@ def rows(answered: Sequence[Answered]) -> Iterator[list[str]]:
     Distances are those to the country fitted to, and the mean of those to the other countries of the set; beside both,
     those of the bare model. Then in how many countries it is nearer than the bare model, and than random prefixes by
     two standard deviations; whether the countries are identified; and the distance of other countries' mean answers.
-
-    Raises:
-        InputError: no run of the bare model.
     """
-    bare = next((each for each in answered if each.aligner == BARE), None)
-    if bare is None:
-        raise InputError(f"no run of {BARE} in this study. Run its sweep to the end.")
+    bare = next(each for each in answered if each.aligner == BARE)
     controls = [each for each in answered if each.aligner == CONTROL]
     sets: dict[tuple[str, str], dict[str, Answered]] = defaultdict(dict)
     for each in answered:
@@ -90,7 +106,7 @@ def rows(answered: Sequence[Answered]) -> Iterator[list[str]]:
         for task in bare.distances:
             known = sorted(code for code in by_country if code in bare.distances[task])
             table = {code: by_country[code].distances[task] for code in known}
-            world = _number([by_country[code].world[task] for code in known], task)
+            world = _number([by_country[code].world[task] for code in known if task in by_country[code].world], task)
             yield [aligner, fitted, task, *_summary(table, bare.distances[task], controls, task), world]
 
 

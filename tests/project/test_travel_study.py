@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from culteval.harness.registry import spec_of
 from culteval.harness.scoring.submission import load_submission
+from culteval.tasks.answers import Answers
+from culteval.tasks.prompts import ProtocolOptions, layout_of
 
 from ..command import invoked
 
@@ -30,7 +33,7 @@ def folder(tiny, tmp_path, monkeypatch):
         if isinstance(arm, dict) and arm["name"] == "sft":
             arm |= {"budget": 2, "settings": arm["settings"] | {"paraphrases": 2}, "countries": ["US", "CN"]}
     grid["options"] = {"dtype": "float32", "threads": 1, "limit": 1}
-    grid["tasks"] = [["wvs", "vsm13"]]
+    grid["tasks"] = [["wvs", "vsm13", "iw_map"]]
     Path("few.yaml").write_text(yaml.safe_dump(grid))
     invoked("sweep", "few.yaml", "--workers", "1", "--quiet")
     return Path("few")
@@ -48,6 +51,7 @@ def test_distances_are_those_of_the_scores(study, folder):
         rows = {(s.task, s.metric): s.value for s in scores if (s.split, s.scoring) == ("heldout", "expected")}
         assert one.distances["wvs"][code] == pytest.approx(rows["wvs", "w1"])
         assert one.distances["vsm13"][code] == pytest.approx(rows["vsm13", "loss"])
+    assert one.distances["iw_map"] != one.distances[study.UNSHARED.format("iw_map")]
     row = next(row for row in study.rows(read) if row[1:3] == ["wvs", "vsm13"])
     bare = next(each for each in read if each.aligner == "naive").distances["vsm13"]
     fitted = {each.country: each.distances["vsm13"] for each in read if each.fitted == "wvs"}
@@ -55,6 +59,19 @@ def test_distances_are_those_of_the_scores(study, folder):
     assert row[4] == row[6] == f"{(bare['CN'] + bare['US']) / 2:,.0f}"
     assert row[5] == f"{(fitted['CN']['US'] + fitted['US']['CN']) / 2:,.0f}"
     assert row[7] == f"{sum(fitted[code][code] < bare[code] for code in fitted)}/2" and row[9:11] == ["-", "-"]
+
+
+def test_questions_of_the_fitted_survey_are_those_of_the_bare_model(study):
+    spec = spec_of("iw_map")
+    layout = layout_of(spec, ProtocolOptions())
+    shares = layout.inside / layout.inside.sum(1, keepdims=True)
+    bare, fitted = (Answers(layout, shares[None] * scale, np.full((1, len(layout)), 1 - scale)) for scale in (1, 0.5))
+    mixed = study._with(fitted, bare, study.SHARED["iw_map"])
+    shared = np.isin([layout.items[at] for at in layout.item], study.SHARED["iw_map"])
+    assert len(set(study.SHARED["iw_map"]) & set(layout.items)) == 5 and not shared.all()
+    assert np.array_equal(mixed.probs[0, shared], bare.probs[0, shared])
+    assert np.array_equal(mixed.probs[0, ~shared], fitted.probs[0, ~shared])
+    assert np.array_equal(mixed.off_options[0], np.where(shared, 0, 0.5))
 
 
 def test_six_countries_are_tested_and_prefixes_compared(study):
