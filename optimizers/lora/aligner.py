@@ -223,9 +223,7 @@ class SupervisedTuning(Tuned):
 
     def examples(self, model: LanguageModel, shown: Sequence[Presentation]) -> Examples:
         """Return labels, or soft labels for the objective ``distribution``."""
-        if shown[0].objective.kind == "distribution":
-            return SoftLabels(model, shown)
-        return Labels([pair for each in shown for pair in preference_pairs(model, *each)])
+        return (SoftLabels if shown[0].objective.kind == "distribution" else Labels)(model, shown)
 
 
 class PreferenceSettings(TuningSettings):

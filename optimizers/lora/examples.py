@@ -1,7 +1,7 @@
 """What LoRA is trained on: the prompts of an objective with the options to learn, and trl's trainer of each kind.
 
-An example is a fitted prompt. Labels are its option nearest to the country's figure, soft labels the people's answer
-distribution over all options, preferences its nearest above its farthest option.
+An example is a fitted prompt. A label is its option nearest to the country's figure, soft labels are the people's
+answer distribution over all options, preferences its nearest above its farthest option.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from ...harness.alignment.objective import Objective
 from ...harness.engine.tokenize import Encoded
 from ...harness.models.base import PASSES
-from ..preferences import Pair, in_batches
+from ..preferences import Pair, in_batches, nearest_and_farthest
 from .training import MICRO_TOKENS, micro_batch
 
 if TYPE_CHECKING:
@@ -64,10 +64,11 @@ class Examples(ABC):
 
 
 @dataclass(frozen=True)
-class _Paired(Examples):
-    """Examples of the nearest and the farthest option of every prompt."""
+class Preferences(Examples):
+    """The nearest option above the farthest one; ``beta`` is the weight of staying near the model as it was."""
 
     pairs: list[Pair]
+    beta: float
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -76,32 +77,6 @@ class _Paired(Examples):
         """Return as many as ``MICRO_TOKENS`` permit."""
         pairs = [self.pairs[number] for number in drawn]
         return micro_batch(batch, max(len(one.prompt) + max(len(one.chosen), len(one.rejected)) for one in pairs))
-
-
-class Labels(_Paired):
-    """The nearest option; the loss is the cross-entropy of its tokens."""
-
-    def tokens(self, examples: Sequence[int]) -> int:
-        """Return the tokens of prompts and options, three times."""
-        return PASSES * sum(len(one.prompt) + len(one.chosen) for one in (self.pairs[number] for number in examples))
-
-    def trainer(self, drawn: Sequence[int], common: dict[str, Any], **given: Any) -> Any:
-        """Return trl's ``SFTTrainer``."""
-        from datasets import Dataset
-        from trl import SFTConfig, SFTTrainer
-
-        pairs = [self.pairs[number] for number in drawn]
-        rows = [
-            {"input_ids": one.prompt + one.chosen, "labels": [-100] * len(one.prompt) + one.chosen} for one in pairs
-        ]
-        return SFTTrainer(args=SFTConfig(**common), train_dataset=Dataset.from_list(rows), **given)
-
-
-@dataclass(frozen=True)
-class Preferences(_Paired):
-    """The nearest option above the farthest one; ``beta`` is the weight of staying near the model as it was."""
-
-    beta: float
 
     def tokens(self, examples: Sequence[int]) -> int:
         """Return the tokens of both texts, each read four times."""
@@ -125,11 +100,9 @@ class Preferences(_Paired):
         return TokenisedDPOTrainer(args=args, train_dataset=Dataset.from_list(rows), **given)
 
 
-class SoftLabels(Examples):
-    """The people's answer distributions over the options.
+class Packed(Examples):
+    """Examples read in packed passes; subclasses have the loss.
 
-    The loss is the divergence of the option probabilities that answers hold (``TargetDistributions.divergence``), which
-    has the gradient of the cross-entropy of soft labels. Questions that were not asked in the country are left out.
     Prompts of one presentation are drawn together, up to ``TOGETHER``: a packed pass reads what they share once.
 
     Args:
@@ -137,9 +110,11 @@ class SoftLabels(Examples):
         shown: whose prompts are numbered in turn.
     """
 
+    part: ClassVar[type[Part]]
+
     def __init__(self, model: LanguageModel, shown: Sequence[Presentation]) -> None:
         self.model = model
-        self._parts = [_Distributed.of(model, each) for each in shown]
+        self._parts = [self.part.of(model, each) for each in shown]
         self._places = [(at, row) for at, part in enumerate(self._parts) for row in range(len(part.prompts))]
 
     def __len__(self) -> int:
@@ -170,11 +145,11 @@ class SoftLabels(Examples):
         return PASSES * sum(self.model.cost_of(part.encoded(rows)) for part, rows in self._by_part(examples))
 
     def loss(self, learner: LanguageModel, examples: Sequence[int]) -> Any:
-        """Compute the mean divergence of the examples, a scalar with its graph."""
-        parts = self._by_part(examples)
-        return sum(_divergence(learner, part, rows) for part, rows in parts) / len(examples)
+        """Compute the mean loss of the examples, a scalar with its graph."""
+        read = [(part, rows, learner.logprobs_of(part.encoded(rows))) for part, rows in self._by_part(examples)]
+        return sum(part.losses(np.array(rows), logs).sum() for part, rows, logs in read) / len(examples)
 
-    def _by_part(self, examples: Sequence[int]) -> list[tuple[_Distributed, list[int]]]:
+    def _by_part(self, examples: Sequence[int]) -> list[tuple[Part, list[int]]]:
         rows: dict[int, list[int]] = {}
         for example in examples:
             at, row = self._places[example]
@@ -189,7 +164,7 @@ class SoftLabels(Examples):
 
         examples, learner = self, self.model.learner(given["model"])
 
-        class SoftLabelTrainer(SFTTrainer):
+        class PackedTrainer(SFTTrainer):
             """A trainer whose rows are the numbers of examples."""
 
             def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
@@ -200,7 +175,7 @@ class SoftLabels(Examples):
             ) -> Any:
                 return examples.loss(learner, inputs["example"].tolist())
 
-        return SoftLabelTrainer(
+        return PackedTrainer(
             args=SFTConfig(remove_unused_columns=False, **common),
             train_dataset=Dataset.from_dict({"example": list(map(int, drawn))}),
             data_collator=lambda rows: {"example": torch.tensor([row["example"] for row in rows])},
@@ -209,11 +184,43 @@ class SoftLabels(Examples):
 
 
 @dataclass(frozen=True, eq=False)
-class _Distributed:
-    """Prompts with their tokens and the people's answers to them."""
+class Part(ABC):
+    """The prompts of a presentation with their tokens and what is to be learned."""
 
     prompts: Prompts
     tokenised: Encoded
+
+    @classmethod
+    @abstractmethod
+    def of(cls, model: LanguageModel, shown: Presentation) -> Part:
+        """Return the prompts of a presentation that something is known of."""
+
+    @abstractmethod
+    def losses(self, rows: np.ndarray, logs: Any) -> Any:
+        """Compute the losses (1, prompts) of some prompts, from the model's log-probabilities of their options."""
+
+    def encoded(self, rows: Sequence[int]) -> Encoded:
+        """Return the tokens of some prompts."""
+        whole = self.tokenised
+        return Encoded([whole.contexts[row] for row in rows], [whole.options[row] for row in rows])
+
+
+@dataclass(frozen=True, eq=False)
+class _Labelled(Part):
+    places: np.ndarray  # (prompts,) of the nearest option among the prompt's options
+
+    @classmethod
+    def of(cls, model: LanguageModel, shown: Presentation) -> _Labelled:
+        prompts = shown.objective.prompts
+        return cls(prompts, model.tokenised(prompts, shown.preamble), nearest_and_farthest(shown.objective)[0])
+
+    def losses(self, rows: np.ndarray, logs: Any) -> Any:
+        read = self.prompts.take(rows).read_logs(logs)
+        return -read[:, np.arange(len(rows)), self.places[rows]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Distributed(Part):
     target: TargetDistributions
 
     @classmethod
@@ -222,17 +229,25 @@ class _Distributed:
         prompts = shown.objective.prompts.take(distributions.known)
         return cls(prompts, model.tokenised(prompts, shown.preamble), distributions.take(distributions.known))
 
-    def encoded(self, rows: Sequence[int]) -> Encoded:
-        """Return the tokens of some prompts."""
-        whole = self.tokenised
-        return Encoded([whole.contexts[row] for row in rows], [whole.options[row] for row in rows])
+    def losses(self, rows: np.ndarray, logs: Any) -> Any:
+        read = self.prompts.take(rows).read_logs(logs)
+        return self.target.take(rows).divergence(read.softmax(-1).double())
 
 
-def _divergence(learner: LanguageModel, part: _Distributed, rows: list[int]) -> Any:
-    """Compute the sum of the divergences of some prompts of a part."""
-    taken = np.array(rows)
-    logs = part.prompts.take(taken).read_logs(learner.logprobs_of(part.encoded(rows)))
-    return part.target.take(taken).divergence(logs.softmax(-1).double()).sum()
+class Labels(Packed):
+    """The nearest option; the loss is the cross-entropy of its tokens."""
+
+    part: ClassVar = _Labelled
+
+
+class SoftLabels(Packed):
+    """The people's answer distributions over the options.
+
+    The loss is the divergence of the option probabilities that answers hold (``TargetDistributions.divergence``), which
+    has the gradient of the cross-entropy of soft labels. Questions that were not asked in the country are left out.
+    """
+
+    part: ClassVar = _Distributed
 
 
 def _together(batch: int) -> int:

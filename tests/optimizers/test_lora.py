@@ -9,6 +9,7 @@ from culteval.errors import CheckpointError, RunError, UsageError
 from culteval.harness.alignment.budget import Budget
 from culteval.harness.alignment.objective import fit_objective
 from culteval.harness.registry import find, spec_of
+from culteval.optimizers.lora.examples import Labels, Presentation
 from culteval.optimizers.preferences import in_batches, nearest_and_farthest
 from culteval.tasks.countries import country
 from culteval.tasks.measure import MeasureOptions
@@ -39,9 +40,13 @@ def weights(aligned):
     return (aligned.lora / "adapter_model.safetensors").read_bytes()
 
 
-def first_rows(objective, count):
-    """The prompts of the first step, as the aligner draws them."""
-    return in_batches(len(objective.prompts), count, np.random.default_rng(3))
+def passes(name, model, objective, steps):
+    """The prompts of each pass, as the aligner draws them."""
+    if name == "dpo":
+        return [in_batches(len(objective.prompts), 4 * steps, np.random.default_rng(3))]
+    examples = Labels(model, [Presentation(objective)])
+    drawn = examples.draw(steps, 4, np.random.default_rng(3))
+    return np.reshape(drawn, (-1, examples.in_one_pass(drawn, 4)))
 
 
 @BOTH
@@ -63,10 +68,15 @@ def test_what_is_trained_becomes_likelier_at_the_cost_of_the_budget(name, load, 
     ratio = np.log(after[rows, near] / after[rows, far]) - np.log(before[rows, near] / before[rows, far])
     assert ratio.mean() > 0.1
     assert checkpoint.budget.spent == 12 * 4 * STEP[name] and checkpoint.budget.left == 1
-    encoded, drawn = model.tokenised(objective.prompts), first_rows(objective, 48)
-    chosen = sum(len(encoded.contexts[row]) + len(encoded.options[row][near[row]]) for row in drawn)
-    rejected = sum(len(encoded.contexts[row]) + len(encoded.options[row][far[row]]) for row in drawn)
-    assert checkpoint.budget.tokens == (3 * chosen if name == "sft" else 4 * (chosen + rejected))
+    encoded, tokens = model.tokenised(objective.prompts), 0
+    for drawn in passes(name, model, objective, 12):
+        if name == "dpo":
+            both = [encoded.contexts[row] + encoded.options[row][at[row]] for row in drawn for at in (near, far)]
+            tokens += 4 * sum(map(len, both))
+        else:  # a pass reads a beginning once, and no last token of an option
+            asked = [encoded.contexts[row] + option[:-1] for row in drawn for option in encoded.options[row]]
+            tokens += 3 * len({tuple(text[:end]) for text in asked for end in range(1, len(text) + 1)})
+    assert checkpoint.budget.tokens == tokens
     assert sorted(path.name for path in aligned.lora.iterdir() if path.is_dir()) == []
 
 
@@ -82,12 +92,12 @@ def test_the_first_loss_is_the_published_one(name, load, tiny, objective, tmp_pa
         return
     theirs, encoded = AutoModelForCausalLM.from_pretrained(tiny()).eval(), model.tokenised(objective.prompts)
     near, logs = nearest_and_farthest(objective)[0], []
-    for row in first_rows(objective, 4):
+    for row in passes(name, model, objective, 1).ravel():
         context, option = encoded.contexts[row], encoded.options[row][near[row]]
         with torch.no_grad():
             predicted = theirs(torch.tensor([context + option])).logits[0].log_softmax(-1)
         logs += [float(predicted[len(context) - 1 + place, token]) for place, token in enumerate(option)]
-    assert checkpoint.best == [pytest.approx(-np.mean(logs), rel=1e-4)]
+    assert checkpoint.best == [pytest.approx(-np.sum(logs) / 4, rel=1e-4)]
 
 
 @BOTH
