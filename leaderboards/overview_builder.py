@@ -248,12 +248,13 @@ class _Builder:
 
     def _unaligned(self, who: Configuration) -> Configuration | None:
         """Return the row of the unaligned model of a row, the one with most runs; None for an unaligned one."""
-        same = [
-            one for one in self.runs if one.aligner == UNALIGNED and (one.model, one.build) == (who.model, who.build)
-        ]
-        if who.aligner == UNALIGNED or not same:
-            return None
-        return max(same, key=lambda one: (len(self.runs[one].entries), one))
+        return None if who.aligner == UNALIGNED else self._bare.get((who.model, who.build))
+
+    @cached_property
+    def _bare(self) -> dict[tuple[str, str], Configuration]:
+        """Return the row of each unaligned model with most runs."""
+        rows = sorted((len(runs.entries), who) for who, runs in self.runs.items() if who.aligner == UNALIGNED)
+        return {(who.model, who.build): who for _, who in rows}
 
     def _of_unaligned(self, base: Configuration, own: Cell, column: Column, cell: Cell) -> Cell:
         if column.metric == R2 or own.countries == cell.countries:
@@ -363,16 +364,20 @@ def _titles(boards: Mapping[Variant, Sequence[Board]]) -> dict[Variant, str]:
 
 def _names(runs: Iterable[Configuration]) -> dict[Configuration, tuple[str, str]]:
     """Return name and detail of rows: the aligner, and the model if there are several; differing budget, settings."""
-    runs = list(runs)
-    several = len({who.model for who in runs}) > 1
-    names = {}
+    groups: dict[tuple[str, str], list[Configuration]] = defaultdict(list)
     for who in runs:
-        same = [one for one in runs if (one.aligner, one.model) == (who.aligner, who.model)]
-        parts = [f"{who.allowed:,} item forwards"] if len({one.allowed for one in same}) > 1 else []
-        settings, own = [_settings(one) for one in same], _settings(who)
-        differing = [key for key in own if any(other.get(key) != own[key] for other in settings)]
-        parts += [f"{key}={own[key]}" for key in differing]
-        names[who] = (f"{who.aligner} {who.model}" if several else who.aligner, ", ".join(parts))
+        groups[who.aligner, who.model].append(who)
+    several = len({model for _, model in groups}) > 1
+    names = {}
+    for (aligner, model), members in groups.items():
+        settings = {who: _settings(who) for who in members}
+        first, known = settings[members[0]], {key for own in settings.values() for key in own}
+        differing = {key for key in known if any(own.get(key) != first.get(key) for own in settings.values())}
+        budgets = len({who.allowed for who in members}) > 1
+        for who, own in settings.items():
+            parts = [f"{who.allowed:,} item forwards"] if budgets else []
+            parts += [f"{key}={value}" for key, value in own.items() if key in differing]
+            names[who] = (f"{aligner} {model}" if several else aligner, ", ".join(parts))
     return names
 
 
