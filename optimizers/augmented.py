@@ -30,8 +30,8 @@ from ..tasks.schema import Order
 from .descent import (
     DescentSettings,
     SoftPromptAdam,
-    cross_entropy,
     label_places,
+    penalised,
     require_gradient,
     start_prompt,
 )
@@ -162,16 +162,9 @@ class AugmentedPrompt(SoftPromptAligner):
         """
         total = logs.new_zeros(())
         for row, objective in enumerate(asked):
-            own = logs[row : row + 1]
-            off_options = (1 - own.exp().sum(-1)).mean()
-            total = total + self._country_loss(objective, own) + self.settings.off_options * off_options
+            places = label_places(objective) if self.settings.target == "labels" else None
+            total = total + penalised(objective, logs[row : row + 1], self.settings.off_options, places)
         return total / len(asked)
-
-    def _country_loss(self, objective: Objective, logs: Tensor) -> Tensor:
-        """Compute the loss of one country."""
-        if self.settings.target == "labels":
-            return cross_entropy(logs, label_places(objective))
-        return objective.loss(logs.softmax(-1).double())[0] / objective.null_loss
 
     def _prompts(self, count: int, soft: Tensor) -> Tensor:
         """Build the countries' prompts (count, tokens, width): the common tokens, then each country's own.

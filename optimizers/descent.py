@@ -91,6 +91,20 @@ def cross_entropy(logs: Any, places: np.ndarray) -> Any:
     return -logs.log_softmax(-1)[0, np.arange(len(places)), places].mean()
 
 
+def penalised(objective: Objective, logs: Any, off_options: float, places: np.ndarray | None = None) -> Any:
+    """Compute the loss of log-probabilities in units of ``null_loss``, plus the probability off the options.
+
+    Args:
+        logs: log-probabilities (1, prompts, options).
+        off_options: weight of the probability off the options.
+        places: labelled options, whose cross-entropy is then the loss.
+    """
+    off = (1 - logs.exp().sum(-1)).mean()
+    if places is not None:
+        return cross_entropy(logs, places) + off_options * off
+    return objective.loss(logs.softmax(-1).double())[0] / objective.null_loss + off_options * off
+
+
 class SoftPromptAdam:
     """A soft prompt and the moments of Adam (Kingma & Ba 2015).
 

@@ -23,10 +23,11 @@ from ...harness.models.aligned import AlignedModel
 from ...harness.models.base import PASSES
 from ...tasks.countries import country, others
 from ...tasks.schema import Order
+from ..descent import require_gradient
 from ..preferences import preference_pairs
 from ..texts import sentence
 from . import adapter
-from .examples import Examples, Labels, Preferences, Presentation, SoftLabels
+from .examples import Examples, Labels, Preferences, Presentation, SoftLabels, Whole
 from .training import last_whole, progress, seeded
 
 if TYPE_CHECKING:
@@ -77,13 +78,17 @@ class Tuned(Aligner):
     def examples(self, model: LanguageModel, shown: Sequence[Presentation]) -> Examples:
         """Return what is trained on."""
 
-    @property
-    def _step(self) -> int:
+    def batch(self) -> int:
+        """Return the number of examples in a step."""
+        return self.settings.batch
+
+    def step(self, objective: Objective) -> int:
+        """Return the item forwards of a step."""
         return self.per_prompt * self.settings.batch
 
     def check(self, objective: Objective, budget: Budget) -> None:
         """Raise UsageError unless the budget pays for one step."""
-        require_budget(self._step, "step", budget)
+        require_budget(self.step(objective), "step", budget)
 
     def align(
         self,
@@ -104,9 +109,10 @@ class Tuned(Aligner):
         self.check(objective, budget)
         if model.info.adapter_sha256:
             raise UsageError("`adapter`: this aligner trains an adapter of its own; run it without `adapter`.")
-        folder, steps = Path(checkpoint.folder) / FOLDER, budget.total // self._step
+        folder, cost, batch = Path(checkpoint.folder) / FOLDER, self.step(objective), self.batch()
+        steps = budget.total // cost
         preamble, examples = self.preamble(objective), self.examples(model, self._shown(objective, rng))
-        drawn = examples.draw(steps, self.settings.batch, rng)
+        drawn = examples.draw(steps, batch, rng)
         state = checkpoint.load()
         if state is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -115,12 +121,12 @@ class Tuned(Aligner):
         seed = int(rng.integers(1 << 31))
         with model.at_work(), seeded(seed):
             tuned = adapter.attached(model.fresh(), self.settings)
-            size = examples.in_one_pass(drawn, self.settings.batch)
+            size = examples.in_one_pass(drawn, batch)
             common = self._arguments(folder / CHECKPOINTS, size, steps, model.model.device.type) | {"seed": seed}
             tokenizer = copy.deepcopy(model.tokenizer)
             trainer = examples.trainer(drawn, common, model=tuned, processing_class=tokenizer)
             tokens = [examples.tokens(drawn[start : start + size]) for start in range(0, len(drawn), size)]
-            meter = _Meter(budget, checkpoint, tokens, self.settings.batch // size, self._step)
+            meter = _Meter(budget, checkpoint, tokens, batch // size, cost)
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(meter.callback())
             trainer.add_callback(progress(checkpoint.progress))
@@ -132,8 +138,7 @@ class Tuned(Aligner):
 
     def _shown(self, objective: Objective, rng: np.random.Generator) -> list[Presentation]:
         """Return every country's prompts in the paraphrases of ``fit``, or in random ones and both orders."""
-        orders: tuple[Order, Order] = ("natural", "reversed")
-        drawn = [objective.paraphrased(rng, orders[at % 2]) for at in range(self.settings.paraphrases)]
+        drawn = _drawn(objective, self.settings.paraphrases, rng)
         several = [each for one in drawn or [objective] for each in self.countries(one)]
         return [Presentation(each, self.preamble(each)) for each in several]
 
@@ -141,7 +146,7 @@ class Tuned(Aligner):
         return {
             "output_dir": str(folder),
             "per_device_train_batch_size": in_one_pass,
-            "gradient_accumulation_steps": self.settings.batch // in_one_pass,
+            "gradient_accumulation_steps": self.batch() // in_one_pass,
             "max_steps": steps,
             "learning_rate": self.settings.rate,
             "train_sampling_strategy": "sequential",  # rows are drawn already
@@ -160,12 +165,17 @@ class Tuned(Aligner):
 
 
 class SupervisedSettings(TuningSettings):
-    """The settings of ``TuningSettings``, and how countries are named.
+    """The settings of ``TuningSettings``, what is learned, and how countries are named.
 
-    ``elicitation`` puts a sentence that names the country before every prompt, while learning and while answering, as
-    ``icl`` does. ``countries`` are learned together with the run's own, each by its sentence.
+    ``target``: ``labels`` by the prompt (soft ones for the objective ``distribution``), or the loss of the
+    ``objective`` on whole paraphrases, one a step whatever ``batch``, plus ``off_options`` times the probability off
+    the options, as ``augmented`` has it. ``elicitation`` puts a sentence that names the country before every prompt,
+    while learning and while answering, as ``icl`` does. ``countries`` are learned together with the run's own, each by
+    its sentence.
     """
 
+    target: Literal["labels", "objective"] = "labels"
+    off_options: float = Field(0.1, ge=0, le=100)
     elicitation: Literal["none", "persona", "resident", "third_person"] = "none"
     countries: tuple[str, ...] = Field((), max_length=200)
 
@@ -205,7 +215,19 @@ class SupervisedTuning(Tuned):
         if objective.kind == "worst_paraphrase":
             raise UsageError("`objective` worst_paraphrase: sft learns every prompt by itself. Use `objective` task.")
         self.countries(objective)
+        if self.settings.target == "objective":
+            require_gradient(objective, budget, self.step(objective), self.settings.target)
         super().check(objective, budget)
+
+    def batch(self) -> int:
+        """Return 1 where the examples are whole paraphrases."""
+        return 1 if self.settings.target == "objective" else super().batch()
+
+    def step(self, objective: Objective) -> int:
+        """Return the item forwards of a step: of a batch of prompts, or of a paraphrase."""
+        if self.settings.target == "labels":
+            return super().step(objective)
+        return PASSES * (_drawn(objective, 1)[0] if self.settings.paraphrases else objective).cost
 
     def countries(self, objective: Objective) -> list[Objective]:
         """Return the objectives of the run's own country and of the settings' others."""
@@ -222,7 +244,9 @@ class SupervisedTuning(Tuned):
         return self.preamble(objective)
 
     def examples(self, model: LanguageModel, shown: Sequence[Presentation]) -> Examples:
-        """Return labels, or soft labels for the objective ``distribution``."""
+        """Return labels, soft labels for the objective ``distribution``, or whole paraphrases."""
+        if self.settings.target == "objective":
+            return Whole(model, shown, self.settings.off_options)
         return (SoftLabels if shown[0].objective.kind == "distribution" else Labels)(model, shown)
 
 
@@ -262,6 +286,13 @@ class PreferenceTuning(Tuned):
         """Return preference pairs."""
         pairs = [pair for each in shown for pair in preference_pairs(model, *each)]
         return Preferences(pairs, self.settings.beta)
+
+
+def _drawn(objective: Objective, count: int, rng: np.random.Generator | None = None) -> list[Objective]:
+    """Return the objective in random paraphrases, in both orders alternately."""
+    rng = rng or np.random.default_rng(0)
+    orders: tuple[Order, Order] = ("natural", "reversed")
+    return [objective.paraphrased(rng, orders[at % 2]) for at in range(count)]
 
 
 class _Meter:

@@ -16,6 +16,7 @@ import numpy as np
 from ...harness.alignment.objective import Objective
 from ...harness.engine.tokenize import Encoded
 from ...harness.models.base import PASSES
+from ..descent import penalised
 from ..preferences import Pair, in_batches, nearest_and_farthest
 from .training import MICRO_TOKENS, micro_batch
 
@@ -101,7 +102,43 @@ class Preferences(Examples):
 
 
 class Packed(Examples):
-    """Examples read in packed passes; subclasses have the loss.
+    """Examples read in packed passes; subclasses have the loss."""
+
+    model: LanguageModel
+
+    @abstractmethod
+    def loss(self, learner: LanguageModel, examples: Sequence[int]) -> Any:
+        """Compute the mean loss of the examples of one pass, a scalar with its graph."""
+
+    def trainer(self, drawn: Sequence[int], common: dict[str, Any], **given: Any) -> Any:
+        """Return trl's ``SFTTrainer`` with this loss."""
+        import torch
+        from datasets import Dataset
+        from trl import SFTConfig, SFTTrainer
+
+        examples, learner = self, self.model.learner(given["model"])
+
+        class PackedTrainer(SFTTrainer):
+            """A trainer whose rows are the numbers of examples."""
+
+            def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+                return dataset
+
+            def compute_loss(
+                self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+            ) -> Any:
+                return examples.loss(learner, inputs["example"].tolist())
+
+        return PackedTrainer(
+            args=SFTConfig(remove_unused_columns=False, **common),
+            train_dataset=Dataset.from_dict({"example": list(map(int, drawn))}),
+            data_collator=lambda rows: {"example": torch.tensor([row["example"] for row in rows])},
+            **given,
+        )
+
+
+class Prompted(Packed):
+    """Examples that are prompts.
 
     Prompts of one presentation are drawn together, up to ``TOGETHER``: a packed pass reads what they share once.
 
@@ -156,32 +193,6 @@ class Packed(Examples):
             rows.setdefault(at, []).append(row)
         return [(self._parts[at], of_part) for at, of_part in rows.items()]
 
-    def trainer(self, drawn: Sequence[int], common: dict[str, Any], **given: Any) -> Any:
-        """Return trl's ``SFTTrainer`` with this loss."""
-        import torch
-        from datasets import Dataset
-        from trl import SFTConfig, SFTTrainer
-
-        examples, learner = self, self.model.learner(given["model"])
-
-        class PackedTrainer(SFTTrainer):
-            """A trainer whose rows are the numbers of examples."""
-
-            def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
-                return dataset
-
-            def compute_loss(
-                self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-            ) -> Any:
-                return examples.loss(learner, inputs["example"].tolist())
-
-        return PackedTrainer(
-            args=SFTConfig(remove_unused_columns=False, **common),
-            train_dataset=Dataset.from_dict({"example": list(map(int, drawn))}),
-            data_collator=lambda rows: {"example": torch.tensor([row["example"] for row in rows])},
-            **given,
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class Part(ABC):
@@ -234,13 +245,13 @@ class _Distributed(Part):
         return self.target.take(rows).divergence(read.softmax(-1).double())
 
 
-class Labels(Packed):
+class Labels(Prompted):
     """The nearest option; the loss is the cross-entropy of its tokens."""
 
     part: ClassVar = _Labelled
 
 
-class SoftLabels(Packed):
+class SoftLabels(Prompted):
     """The people's answer distributions over the options.
 
     The loss is the divergence of the option probabilities that answers hold (``TargetDistributions.divergence``), which
@@ -248,6 +259,39 @@ class SoftLabels(Packed):
     """
 
     part: ClassVar = _Distributed
+
+
+class Whole(Packed):
+    """Examples that are whole presentations; the loss is that of the objective, as for a soft prompt (``penalised``).
+
+    Args:
+        model: tokenises and reads the prompts.
+        shown: the presentations.
+        off_options: weight of the probability off the options.
+    """
+
+    def __init__(self, model: LanguageModel, shown: Sequence[Presentation], off_options: float) -> None:
+        self.model, self._off_options = model, off_options
+        self._shown = [(one.objective, model.tokenised(one.objective.prompts, one.preamble)) for one in shown]
+
+    def __len__(self) -> int:
+        return len(self._shown)
+
+    def in_one_pass(self, drawn: Sequence[int], batch: int) -> int:
+        """Return 1."""
+        return 1
+
+    def tokens(self, examples: Sequence[int]) -> int:
+        """Return the tokens of the packed passes, three times."""
+        return PASSES * sum(self.model.cost_of(self._shown[at][1]) for at in examples)
+
+    def loss(self, learner: LanguageModel, examples: Sequence[int]) -> Any:
+        """Compute the mean loss of the presentations, a scalar with its graph."""
+        losses = []
+        for objective, tokenised in (self._shown[at] for at in examples):
+            logs = objective.prompts.read_logs(learner.logprobs_of(tokenised))
+            losses.append(penalised(objective, logs, self._off_options))
+        return sum(losses) / len(losses)
 
 
 def _together(batch: int) -> int:

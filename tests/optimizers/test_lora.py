@@ -100,28 +100,26 @@ def test_the_first_loss_is_the_published_one(name, load, tiny, objective, tmp_pa
     assert checkpoint.best == [pytest.approx(-np.sum(logs) / 4, rel=1e-4)]
 
 
-@BOTH
-def test_stopped_anywhere_it_ends_the_same(name, load, objective, tmp_path):
-    model = load("llama", True)
-    whole, plain = train(name, model, objective, tmp_path / "whole", steps=8, dropout=0.1)
+@pytest.mark.parametrize(("name", "given"), [("sft", {}), ("dpo", {}), ("sft", {"target": "objective", "batch": 48})])
+def test_stopped_anywhere_it_ends_the_same(name, given, load, objective, tmp_path):
+    model, given = load("llama", True), {"batch": 4, "dropout": 0.1} | given
+    whole, plain = train(name, model, objective, tmp_path / "whole", steps=8, **given)
     for stop in (1, 3):
         folder = tmp_path / str(stop)
         kept = Memory(None, stop=stop)
         with pytest.raises(KeyboardInterrupt):
-            kept = Memory(Budget(8 * 4 * STEP[name] + 1, 24), stop=stop)
+            kept = Memory(Budget(8 * given["batch"] * STEP[name] + 1, 24), stop=stop)
             kept.folder = folder
             kind = find("aligners", name)
-            kind(kind.Settings(batch=4, rate=0.02, dropout=0.1)).align(
-                model, objective, kept.budget, np.random.default_rng(3), kept
-            )
-        resumed, again = train(name, model, objective, folder, steps=8, kept=kept.kept, dropout=0.1)
+            kind(kind.Settings(rate=0.02, **given)).align(model, objective, kept.budget, np.random.default_rng(3), kept)
+        resumed, again = train(name, model, objective, folder, steps=8, kept=kept.kept, **given)
         assert weights(resumed) == weights(whole)
         assert (again.budget.spent, again.budget.tokens) == (plain.budget.spent, plain.budget.tokens)
-    again, checkpoint = train(name, model, objective, tmp_path / "whole", steps=8, kept=plain.kept, dropout=0.1)
+    again, checkpoint = train(name, model, objective, tmp_path / "whole", steps=8, kept=plain.kept, **given)
     assert weights(again) == weights(whole) and checkpoint.saves == 0  # ended before: nothing is trained again
     ahead = ({"step": np.array(1)}, plain.kept[1])
     with pytest.raises(CheckpointError, match="does not match its budget"):
-        train(name, model, objective, tmp_path / "new", steps=8, kept=ahead)
+        train(name, model, objective, tmp_path / "new", steps=8, kept=ahead, **given)
 
 
 def test_stock_peft_gives_the_same_answers(load, tiny, objective, tmp_path):
@@ -174,3 +172,24 @@ def test_the_sentence_before_prompts_is_checked_against_the_context(objective):
     kind = find("aligners", "sft")
     assert "United States" in kind(kind.Settings(elicitation="resident")).longest_preamble(objective)
     assert kind(kind.Settings()).longest_preamble(objective) == ""
+
+
+def test_the_objective_is_descended_on_whole_paraphrases(load, objective, tmp_path):
+    model, whole = load("llama", True), {"target": "objective", "batch": 48}
+    answers = model.answer(objective.prompts)
+    before = objective.loss(answers.probs)[0]
+    _, checkpoint = train("sft", model, objective, tmp_path / "one", steps=1, **whole, off_options=2)
+    first = before / objective.null_loss + 2 * answers.off_options.mean()
+    assert checkpoint.best == [pytest.approx(first, rel=1e-4)]
+    aligned, checkpoint = train("sft", model, objective, tmp_path / "all", steps=12, **whole)
+    assert checkpoint.budget.spent == 12 * 3 * len(objective.prompts)
+    assert objective.loss(aligned.answer(objective.prompts).probs)[0] < before / 2
+
+
+def test_a_paraphrase_a_step_costs_its_prompts(load, objective, tmp_path):
+    cost, settings = 3 * 24, {"target": "objective", "paraphrases": 3, "batch": 8}
+    _, checkpoint = train("sft", load("llama", True), objective, tmp_path, steps=9, **settings)
+    assert checkpoint.budget.spent == 3 * cost  # 9 x 8 x 3 item forwards pay for three
+    argmax = fit_objective(spec_of("vsm13"), country("US"), "argmax", MeasureOptions(), 0, 0)
+    with pytest.raises(UsageError, match="argmax: it has no gradient"):
+        train("sft", load("llama", True), argmax, tmp_path, steps=9, **settings)
