@@ -118,12 +118,27 @@ def ways_of_asking() -> str:
     return "\n".join([elicitation.means(points), *(f"- {line}" for line in elicitation.verdicts(points))])
 
 
+@cache
+def fitted_once() -> Sequence[travel.Answered]:
+    """Read the study of travel, once for its two tables."""
+    return travel.read(STUDIED / "travel")
+
+
 def travelled() -> str:
     """Return the study of travel as Markdown."""
-    return travel.table(travel.read(STUDIED / "travel"))
+    return travel.table(fitted_once())
 
 
-STUDIES: Mapping[str, Callable[[], str]] = {"ways of asking": ways_of_asking, "travel": travelled}
+def learned() -> str:
+    """Return the aligner of the study of travel that learned from most wordings, in a short table."""
+    return travel.brief(fitted_once(), "sft", "wvs + wvs_training")
+
+
+STUDIES: Mapping[str, Callable[[], str]] = {
+    "ways of asking": ways_of_asking,
+    "travel": travelled,
+    "learned": learned,
+}
 
 
 def sizes(path: Path) -> None:

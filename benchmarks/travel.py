@@ -24,7 +24,7 @@ from culteval.tasks.answers import Answers
 from .common import Command
 from .stored import submissions, value
 
-BARE, WORLD = "naive", "world mean"
+BARE, WORLD, GENERAL = "naive", "world mean", "general"
 SHARED = {"iw_map": ("E018", "A029", "A039", "A040", "A042")}  # what wvs asks, too, in other words
 UNSHARED = "{}, only questions that wvs does not ask"
 COLUMNS = (
@@ -37,7 +37,8 @@ COLUMNS = (
 class Answered:
     """One submission's held-out distances to every country, by task; ``country`` is the one it was fitted to.
 
-    ``world`` is by task the distance of the other countries' mean answers from that country.
+    ``world`` is by task the distance of the other countries' mean answers from that country; ``general`` the accuracy
+    on ``general``.
     """
 
     aligner: str
@@ -45,6 +46,7 @@ class Answered:
     country: str
     distances: Mapping[str, Mapping[str, float]]
     world: Mapping[str, float]
+    general: float = float("nan")
 
 
 def read(folder: Path) -> list[Answered]:
@@ -79,7 +81,11 @@ def _answered(submission: Submission, bare: Mapping[str, Answers]) -> Answered:
                 found[name] = distances(spec, mixed, "expected", task.options, manifest.country)
     fitted = manifest.fitted
     learned = fitted is not None and manifest.aligner.name not in (BARE, CONTROL)
-    return Answered(manifest.aligner.name, " + ".join(fitted.tasks) if learned else "", manifest.country, found, world)
+    tasks = " + ".join(fitted.tasks) if fitted and learned else ""
+    general = float("nan")
+    if any(task.name == GENERAL for task in manifest.tasks):
+        general = value(submission.score(task=GENERAL), "accuracy", "expected", "heldout")
+    return Answered(manifest.aligner.name, tasks, manifest.country, found, world, general)
 
 
 def _with(answers: Answers, others: Answers, items: Sequence[str]) -> Answers:
@@ -89,13 +95,33 @@ def _with(answers: Answers, others: Answers, items: Sequence[str]) -> Answers:
     return replace(answers, probs=probs, off_options=np.where(rows, others.off_options, answers.off_options))
 
 
-def rows(answered: Sequence[Answered]) -> Iterator[list[str]]:
-    """Yield a row for each aligner and fit, and each task that it answered: means over its countries.
+@dataclass(frozen=True)
+class Summary:
+    """One aligner and fit on one task: mean distances over its countries.
 
-    Distances are those to the country fitted to, and the mean of those to the other countries of the set; beside both,
-    those of the bare model. Then in how many countries it is nearer than the bare model, and than random prefixes by
-    two standard deviations; whether the countries are identified; and the distance of other countries' mean answers.
+    ``own`` to the country fitted to, ``wrong`` to the other countries of the set, each beside that of the bare model;
+    ``world`` of the other countries' mean answers. ``nearer`` and ``beyond``: in how many countries it is nearer than
+    the bare model, and than random prefixes (``prefix``) by two standard deviations. NaN or None: not known.
     """
+
+    aligner: str
+    fitted: str
+    task: str
+    countries: tuple[str, ...]
+    own: float
+    bare_own: float
+    wrong: float
+    bare_wrong: float
+    nearer: int
+    beyond: int | None
+    prefix: float
+    mean_rank: float | None
+    p: float | None
+    world: float
+
+
+def summaries(answered: Sequence[Answered]) -> Iterator[Summary]:
+    """Yield a summary for each aligner and fit, and each task that it answered."""
     bare = next(each for each in answered if each.aligner == BARE)
     controls = [each for each in answered if each.aligner == CONTROL]
     sets: dict[tuple[str, str], dict[str, Answered]] = defaultdict(dict)
@@ -106,35 +132,82 @@ def rows(answered: Sequence[Answered]) -> Iterator[list[str]]:
         for task in bare.distances:
             known = sorted(code for code in by_country if code in bare.distances[task])
             table = {code: by_country[code].distances[task] for code in known}
-            world = _number([by_country[code].world[task] for code in known if task in by_country[code].world], task)
-            yield [aligner, fitted, task, *_summary(table, bare.distances[task], controls, task), world]
+            world = [by_country[code].world[task] for code in known if task in by_country[code].world]
+            yield _summary((aligner, fitted, task), table, bare.distances[task], controls, _mean(world))
 
 
 def _summary(
-    table: Mapping[str, Mapping[str, float]], bare: Mapping[str, float], controls: Sequence[Answered], task: str
-) -> list[str]:
-    codes, own, bare_own = list(table), [table[code][code] for code in table], [bare[code] for code in table]
-    wrong = [table[code][other] for code in codes for other in codes if other != code]
-    bare_wrong = [bare[other] for code in codes for other in codes if other != code]
-    means = [_number(values, task) for values in (own, bare_own, wrong, bare_wrong)]
-    nearer = sum(mine < theirs for mine, theirs in zip(own, bare_own, strict=True))
-    beyond = "-"
+    who: tuple[str, str, str],
+    table: Mapping[str, Mapping[str, float]],
+    bare: Mapping[str, float],
+    controls: Sequence[Answered],
+    world: float,
+) -> Summary:
+    codes, task = list(table), who[2]
+    pairs = [(code, other) for code in codes for other in codes if other != code]
+    own = [table[code][code] for code in codes]
+    beyond, drawn = None, np.array([[each.distances[task][code] for code in codes] for each in controls])
     if len(controls) > 1:
-        drawn = {code: [each.distances[task][code] for each in controls] for code in codes}
-        limits = [np.mean(drawn[code]) - 2 * np.std(drawn[code], ddof=1) for code in codes]
-        beyond = f"{sum(mine < limit for mine, limit in zip(own, limits, strict=True))}/{len(codes)}"
+        beyond = int((own < drawn.mean(0) - 2 * drawn.std(0, ddof=1)).sum())
     found = identification(table, np.random.default_rng(0)) if len(codes) >= LEAST_COUNTRIES else None
-    tested = ["-", "-"] if found is None else [f"{found.mean_rank:.2f}", f"{found.p:.4f}"]
-    return [*means, f"{nearer}/{len(codes)}", beyond, *tested]
+    return Summary(
+        *who,
+        tuple(codes),
+        _mean(own),
+        _mean([bare[code] for code in codes]),
+        _mean([table[code][other] for code, other in pairs]),
+        _mean([bare[other] for _, other in pairs]),
+        sum(table[code][code] < bare[code] for code in codes),
+        beyond,
+        _mean(drawn.ravel()),
+        None if found is None else found.mean_rank,
+        None if found is None else found.p,
+        world,
+    )
 
 
-def _number(values: Sequence[float], task: str) -> str:
-    return f"{np.mean(values):,.{0 if task == 'vsm13' else 3}f}" if len(values) else "-"
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
+def rows(answered: Sequence[Answered]) -> Iterator[list[str]]:
+    """Yield a row of text for each summary, with the columns ``COLUMNS``."""
+    for one in summaries(answered):
+        count = len(one.countries)
+        means = [_number(value, one.task) for value in (one.own, one.bare_own, one.wrong, one.bare_wrong)]
+        beyond = "-" if one.beyond is None else f"{one.beyond}/{count}"
+        tested = ["-", "-"] if one.p is None else [f"{one.mean_rank:.2f}", f"{one.p:.4f}"]
+        world = _number(one.world, one.task)
+        yield [one.aligner, one.fitted, one.task, *means, f"{one.nearer}/{count}", beyond, *tested, world]
+
+
+def _number(mean: float, task: str) -> str:
+    return "-" if np.isnan(mean) else f"{mean:,.{0 if task == 'vsm13' else 3}f}"
 
 
 def table(answered: Sequence[Answered]) -> str:
     """Build the Markdown table of ``rows``."""
     return markdown_table(COLUMNS, list(rows(answered)), words=range(3))
+
+
+BRIEF = (
+    *("", "unaligned", "aligned to the country"),
+    *("aligned to another", "mean of other countries", "random prefixes"),
+)
+
+
+def brief(answered: Sequence[Answered], aligner: str, fitted: str) -> str:
+    """Build a Markdown table of one aligner and fit: a row for each task in its own name, and one for ``general``."""
+    found = [one for one in summaries(answered) if (one.aligner, one.fitted) == (aligner, fitted)]
+    lines = []
+    for one in (one for one in found if one.task not in map(UNSHARED.format, SHARED)):
+        means = (one.bare_own, one.own, one.wrong, one.world, one.prefix)
+        how = "in other wordings" if one.task in fitted.split(" + ") else "not learned from"
+        lines.append([f"`{one.task}`, {how}: distance ↓", *(_number(mean, one.task) for mean in means)])
+    groups = ([BARE, ""], [aligner, fitted], [], [], [CONTROL, ""])
+    kept = [[each.general for each in answered if [each.aligner, each.fitted] == group] for group in groups]
+    lines.append([f"`{GENERAL}`, knowledge: accuracy ↑", *(_number(_mean(each), GENERAL) for each in kept)])
+    return markdown_table(BRIEF, lines, words=range(1))
 
 
 @click.command(cls=Command)
