@@ -92,7 +92,7 @@ class AugmentedPrompt(SoftPromptAligner):
         gives="soft prompt (PEFT prompt tuning)",
         limits=(
             "Measured on one model of 135 million parameters, two countries, five seeds each. Expected answers can be "
-            "near while argmax answers stay one answer; not for `--scoring argmax`."
+            "near while argmax answers stay one answer."
         ),
     )
     settings: AugmentedSettings

@@ -12,11 +12,16 @@ from ..errors import UsageError
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.evaluator import require_budget
 from ..harness.alignment.objective import Objective
+from ..harness.alignment.worst_paraphrase import sharpened
+from ..tasks.measure import LossFunction
 from .soft_prompt import SoftPromptSettings, draw_prompts, text_prompt
 from .texts import persona
 
 if TYPE_CHECKING:
     from ..harness.models.local import LanguageModel
+
+
+SHARING = 0.25  # temperature
 
 
 class DescentSettings(SoftPromptSettings):
@@ -62,7 +67,7 @@ def require_gradient(objective: Objective, budget: Budget, step: int, target: st
         step: item forwards of a step.
         target: the function to descend; ``labels`` have a gradient for every answer scoring.
     """
-    if objective.scoring != "expected" and target != "labels":
+    if objective.scoring not in ("expected", "argmax") and target != "labels":
         remedy = "Use `settings` target=labels, `scoring` expected, or a search."
         raise UsageError(f"`scoring` {objective.scoring}: it has no gradient. {remedy}")
     require_budget(step, "step", budget)
@@ -91,6 +96,17 @@ def cross_entropy(logs: Any, places: np.ndarray) -> Any:
     return -logs.log_softmax(-1)[0, np.arange(len(places)), places].mean()
 
 
+def smooth_loss(objective: Objective) -> LossFunction:
+    """Return the loss of an objective with a gradient: argmax answers are shared among near options.
+
+    The shares are the option probabilities at ``SHARING``; at lower temperatures few answers have a gradient.
+    """
+    if objective.scoring != "argmax":
+        return objective.loss
+    loss = objective.read_as("expected").loss
+    return lambda probs: loss(sharpened(probs, SHARING))
+
+
 def penalised(objective: Objective, logs: Any, off_options: float, places: np.ndarray | None = None) -> Any:
     """Compute the loss of log-probabilities in units of ``null_loss``, plus the probability off the options.
 
@@ -102,7 +118,7 @@ def penalised(objective: Objective, logs: Any, off_options: float, places: np.nd
     off = (1 - logs.exp().sum(-1)).mean()
     if places is not None:
         return cross_entropy(logs, places) + off_options * off
-    return objective.loss(logs.softmax(-1).double())[0] / objective.null_loss + off_options * off
+    return smooth_loss(objective)(logs.softmax(-1).double())[0] / objective.null_loss + off_options * off
 
 
 class SoftPromptAdam:

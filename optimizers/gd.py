@@ -1,7 +1,8 @@
 """Gradient descent on a soft prompt with the model frozen (prompt tuning, Lester et al. 2021; the seed paper's GD).
 
 Works on every objective whose loss has a gradient in the option probabilities: the cross-entropy of labels or of
-preferred options, and the expected-value answer scoring of a survey, whose indices are linear in its answers.
+preferred options, the expected-value answer scoring of a survey, whose indices are linear in its answers, and its
+argmax answers where near options share them (``smooth_loss``).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from .descent import (
     cross_entropy,
     label_places,
     require_gradient,
+    smooth_loss,
     start_prompt,
 )
 from .embeddings import mean_and_scale
@@ -86,7 +88,8 @@ class GradientPrompt(SoftPromptAligner):
         gives="soft prompt (PEFT prompt tuning)",
         limits=(
             "It learns the paraphrases it is given: the fitted loss falls by more than 99 %, and longer descents are "
-            "worse held out. Argmax answers have no gradient (`--config gd-labels`)."
+            "worse held out. Argmax answers have a gradient where two options are near; `--config gd-labels` learns "
+            "labels instead."
         ),
     )
     configs: ClassVar = {"gd-labels": CONFIGS / "gd-labels.yaml"}
@@ -156,11 +159,9 @@ class _Descent:
 
         def loss_of(logs: Tensor) -> Tensor:
             probs = logs.softmax(-1).double()
-            if places is None:
-                return loss_function(probs)[0]
             if self.whole:  # the loss of an objective needs every item, so it is computed for steps with all of them
-                judged.append(float(loss_function(probs.detach().cpu().numpy())[0]))
-            return cross_entropy(logs, places)
+                judged.append(float(self.objective.loss(probs.detach().cpu().numpy())[0]))
+            return loss_function(probs)[0] if places is None else cross_entropy(logs, places)
 
         done = self.evaluator.budget.share if self.settings.schedule == "cosine" else 0.0
         descended = self.evaluator.descend(partial(self.adam.step, done=done), prompts, loss_of)
@@ -175,7 +176,7 @@ class _Descent:
         if self.places is not None:
             return self.objective.prompts.take(rows), self.objective.loss, self.places[rows]
         part = self.objective if self.whole else self.objective.take(rows)
-        return part.prompts, part.loss, None
+        return part.prompts, smooth_loss(part), None
 
     def result(self) -> np.ndarray:
         """Return the soft prompt (T, width) float32 to keep."""

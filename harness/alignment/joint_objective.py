@@ -102,6 +102,10 @@ class JointObjective:
         """Return the objective of the same prompts for another country."""
         return self._each(lambda part: part.for_country(country))
 
+    def read_as(self, scoring: Scoring) -> JointObjective:
+        """Return the objective of the same prompts with the losses of another answer scoring."""
+        return self._each(lambda part: part.read_as(scoring))
+
     def paraphrased(self, rng: np.random.Generator, order: Order) -> JointObjective:
         """Return the objective with each part paraphrased."""
         return self._each(lambda part: part.paraphrased(rng, order))

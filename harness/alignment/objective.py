@@ -69,6 +69,9 @@ class Objective(Protocol):
 
     def loss(self, probs: Any, /) -> Any: ...
 
+    def read_as(self, scoring: Scoring) -> Objective:
+        """Return the objective of the same prompts with the loss of another answer scoring."""
+
     def take(self, rows: np.ndarray) -> Objective:
         """Return the objective over some of its prompts."""
 

@@ -70,9 +70,9 @@ def worst_paraphrase(measure: Measure, layout: Layout, scoring: Scoring) -> Loss
     return (SeparableWorstParaphrase if separable else WorstParaphrase)(rows, losses, sharp)
 
 
-def sharpened(probs: Any) -> Any:
-    """Return option probabilities at ``TEMPERATURE``, normalised; all zero where all are."""
-    powers = _normalised(probs) ** (1 / TEMPERATURE)
+def sharpened(probs: Any, temperature: float = TEMPERATURE) -> Any:
+    """Return option probabilities at a temperature, normalised; all zero where all are."""
+    powers = _normalised(probs) ** (1 / temperature)
     return _normalised(powers)
 
 

@@ -6,10 +6,12 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from culteval.errors import RunError, UsageError
 from culteval.harness.alignment.budget import Budget
 from culteval.harness.alignment.evaluator import Evaluator
+from culteval.harness.alignment.joint_objective import JointObjective
 from culteval.harness.alignment.objective import fit_objective
 from culteval.harness.cli.main import cli
 from culteval.harness.models.aligned import AlignedModel
@@ -17,7 +19,7 @@ from culteval.harness.registry import find, spec_of
 from culteval.harness.runs.checks import require_effect
 from culteval.harness.runs.config import aligner_settings
 from culteval.optimizers import embeddings
-from culteval.optimizers.descent import SoftPromptAdam, label_places
+from culteval.optimizers.descent import SoftPromptAdam, label_places, smooth_loss
 from culteval.optimizers.gd import presentations
 from culteval.optimizers.spaces import SpaceSettings, lay_space, space_cost
 from culteval.tasks.countries import country
@@ -252,11 +254,37 @@ def test_descent_has_patience_and_needs_a_gradient(load):
     settings = aligner_settings("gd", ["tokens=2", "rate=10", "patience=1", "schedule=constant"])
     find("aligners", "gd")(settings).align(model, objective, budget, np.random.default_rng(0), Memory(budget))
     assert budget.spent < budget.total
-    stiff, _ = objective_of(scoring="argmax")
+    stiff, _ = objective_of("vsm13_text", scoring="text")
     with pytest.raises(UsageError, match="no gradient"):
         align("gd", model, stiff, Budget(10**6, items))
     with pytest.raises(UsageError, match="one step costs 6"):
         align("gd", model, objective, Budget(5 * items, items))
+
+
+def test_argmax_answers_are_shared_where_they_are_descended():
+    """The loss of options at a quarter of the temperature; with joint objectives, too."""
+    stiff, _ = objective_of(scoring="argmax")
+    both = JointObjective((stiff, stiff))
+    logs = torch.randn(1, *stiff.prompts.layout.codes.shape, dtype=torch.float64, requires_grad=True)
+    shared = (logs.detach() * 4).softmax(-1).numpy()
+    wanted = float(stiff.read_as("expected").loss(shared)[0])
+    loss = smooth_loss(stiff)(logs.softmax(-1))[0]
+    assert loss.item() == pytest.approx(wanted) and wanted != pytest.approx(stiff.loss(shared)[0])
+    loss.backward()
+    assert float(logs.grad.abs().sum()) > 0
+    assert float(smooth_loss(both)(torch.cat([logs, logs], 1).softmax(-1))[0]) == pytest.approx(
+        wanted / stiff.null_loss
+    )
+
+
+@pytest.mark.parametrize("name", ["gd", "augmented"])
+def test_argmax_losses_fall_by_descent(name, load):
+    model, (objective, items) = load("llama", True), objective_of(scoring="argmax")
+    before = objective.loss(model.answer(objective.prompts).probs)[0]
+    budget = Budget(3 * objective.cost * 60, items)
+    settings = aligner_settings(name, ["tokens=4", "rate=1"])
+    aligned = find("aligners", name)(settings).align(model, objective, budget, np.random.default_rng(0), Memory(budget))
+    assert objective.loss(aligned.answer(objective.prompts).probs)[0] < before / 2
 
 
 def test_a_small_share_of_the_steps_averages_the_last(load):

@@ -190,6 +190,6 @@ def test_a_paraphrase_a_step_costs_its_prompts(load, objective, tmp_path):
     cost, settings = 3 * 24, {"target": "objective", "paraphrases": 3, "batch": 8}
     _, checkpoint = train("sft", load("llama", True), objective, tmp_path, steps=9, **settings)
     assert checkpoint.budget.spent == 3 * cost  # 9 x 8 x 3 item forwards pay for three
-    argmax = fit_objective(spec_of("vsm13"), country("US"), "argmax", MeasureOptions(), 0, 0)
-    with pytest.raises(UsageError, match="argmax: it has no gradient"):
-        train("sft", load("llama", True), argmax, tmp_path, steps=9, **settings)
+    read = fit_objective(spec_of("vsm13_text"), country("US"), "text", MeasureOptions(), 0, 0)
+    with pytest.raises(UsageError, match="text: it has no gradient"):
+        train("sft", load("llama", True), read, tmp_path, steps=9, **settings)
