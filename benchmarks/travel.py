@@ -27,6 +27,7 @@ from .stored import submissions, value
 BARE, WORLD, GENERAL = "naive", "world mean", "general"
 SHARED = {"iw_map": ("E018", "A029", "A039", "A040", "A042")}  # what wvs asks, too, in other words
 UNSHARED = "{}, only questions that wvs does not ask"
+ARGMAX, READ = "{}, most probable answers", ("vsm13",)  # tasks of which these are shown, too
 COLUMNS = (
     *("aligner", "fitted to", "answers", "own country", "bare, own", "wrong countries", "bare, wrong"),
     *("nearer than bare", "than random prefixes", "mean rank", "p", "world mean"),
@@ -79,9 +80,14 @@ def _answered(submission: Submission, bare: Mapping[str, Answers]) -> Answered:
                 mixed = _with(answers, bare[task.name], shared)
                 name = UNSHARED.format(task.name)
                 found[name] = distances(spec, mixed, "expected", task.options, manifest.country)
+            if task.name in READ:
+                name = ARGMAX.format(task.name)
+                found[name] = distances(spec, answers, "argmax", task.options, manifest.country)
     fitted = manifest.fitted
     learned = fitted is not None and manifest.aligner.name not in (BARE, CONTROL)
     tasks = " + ".join(fitted.tasks) if fitted and learned else ""
+    if fitted and learned and fitted.scoring != "expected":
+        tasks += f", {fitted.scoring}"
     general = float("nan")
     if any(task.name == GENERAL for task in manifest.tasks):
         general = value(submission.score(task=GENERAL), "accuracy", "expected", "heldout")
@@ -182,7 +188,7 @@ def rows(answered: Sequence[Answered]) -> Iterator[list[str]]:
 
 
 def _number(mean: float, task: str) -> str:
-    return "-" if np.isnan(mean) else f"{mean:,.{0 if task == 'vsm13' else 3}f}"
+    return "-" if np.isnan(mean) else f"{mean:,.{0 if task.startswith('vsm13') else 3}f}"
 
 
 def table(answered: Sequence[Answered]) -> str:
@@ -200,7 +206,7 @@ def brief(answered: Sequence[Answered], aligner: str, fitted: str) -> str:
     """Build a Markdown table of one aligner and fit: a row for each task in its own name, and one for ``general``."""
     found = [one for one in summaries(answered) if (one.aligner, one.fitted) == (aligner, fitted)]
     lines = []
-    for one in (one for one in found if one.task not in map(UNSHARED.format, SHARED)):
+    for one in (one for one in found if "," not in one.task):
         means = (one.bare_own, one.own, one.wrong, one.world, one.prefix)
         how = "in other wordings" if one.task in fitted.split(" + ") else "not learned from"
         lines.append([f"`{one.task}`, {how}: distance ↓", *(_number(mean, one.task) for mean in means)])

@@ -25,6 +25,7 @@ from ...tasks.countries import country, others
 from ...tasks.schema import Order
 from ..descent import require_gradient
 from ..preferences import preference_pairs
+from ..soft_prompt import CONFIGS
 from ..texts import sentence
 from . import adapter
 from .examples import Examples, Labels, Preferences, Presentation, SoftLabels, Whole
@@ -206,6 +207,7 @@ class SupervisedTuning(Tuned):
             "learns shares instead. Not for models in int8 or with an adapter."
         ),
     )
+    configs: ClassVar = {"many-wordings": CONFIGS / "many-wordings.yaml"}
     Settings: ClassVar = SupervisedSettings
     settings: SupervisedSettings
     per_prompt: ClassVar = PASSES

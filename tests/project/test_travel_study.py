@@ -29,11 +29,12 @@ def study(monkeypatch):
 def folder(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     grid = yaml.safe_load(SWEEP.read_text()) | {"models": [str(tiny())], "countries": ["US", "CN"]}
-    for arm in grid["aligners"]:
-        if isinstance(arm, dict) and arm["name"] == "sft":
-            arm |= {"budget": 2, "settings": arm["settings"] | {"paraphrases": 2}, "countries": ["US", "CN"]}
+    learning = [arm for arm in grid["aligners"] if isinstance(arm, dict) and arm["name"] == "sft"]
+    for arm in learning:
+        arm |= {"budget": 3, "settings": arm["settings"] | {"paraphrases": 2}}
+        arm |= {"countries": [code for code in arm.get("countries", ["US", "CN"]) if code != "IN"]}
     grid["options"] = {"dtype": "float32", "threads": 1, "limit": 1}
-    grid["tasks"] = [["wvs", "vsm13", "iw_map"]]
+    grid["tasks"] = [["wvs", "vsm13", "iw_map", "general"]]
     Path("few.yaml").write_text(yaml.safe_dump(grid))
     invoked("sweep", "few.yaml", "--workers", "1", "--quiet")
     return Path("few")
@@ -41,16 +42,19 @@ def folder(tiny, tmp_path, monkeypatch):
 
 def test_distances_are_those_of_the_scores(study, folder):
     read = study.read(folder)
-    assert {each.fitted for each in read} == {"", "wvs", "wvs + wvs_training"}
+    many = "vsm13 + vsm13_training, argmax"
+    assert {each.fitted for each in read} == {"", "wvs", "wvs + wvs_training", many}
+    assert {each.country for each in read if each.fitted == many} == {"US", "CN", "SA"}
+    assert [row[3] for row in study.rows(read) if row[1:3] == [many, "wvs"]] != []
     one = next(each for each in read if each.fitted == "wvs" and each.country == "CN")
-    run = next(
-        path for path in folder.glob("wvs-CN-sft-*") if '"wvs_training"' not in (path / "config.json").read_text()
-    )
+    run = next(path for path in folder.glob("wvs-CN-sft-*") if "_training" not in (path / "config.json").read_text())
     for code in ("CN", "US"):
         scores = load_submission(run / "submission").score(code)
         rows = {(s.task, s.metric): s.value for s in scores if (s.split, s.scoring) == ("heldout", "expected")}
         assert one.distances["wvs"][code] == pytest.approx(rows["wvs", "w1"])
         assert one.distances["vsm13"][code] == pytest.approx(rows["vsm13", "loss"])
+        probable = {(s.task, s.metric): s.value for s in scores if (s.split, s.scoring) == ("heldout", "argmax")}
+        assert one.distances[study.ARGMAX.format("vsm13")][code] == pytest.approx(probable["vsm13", "loss"])
     assert one.distances["iw_map"] != one.distances[study.UNSHARED.format("iw_map")]
     row = next(row for row in study.rows(read) if row[1:3] == ["wvs", "vsm13"])
     bare = next(each for each in read if each.aligner == "naive").distances["vsm13"]
@@ -85,6 +89,19 @@ def test_six_countries_are_tested_and_prefixes_compared(study):
     found += [answered("sft", "wvs", code, 0.5) for code in codes]
     (row,) = study.rows(found)
     assert row[3:9] == ["0.500", "1.000", "1.000", "1.000", "6/6", "6/6"] and row[9:] == ["1.00", "0.0014", "0.250"]
+
+
+def test_the_short_table_has_the_means_and_the_accuracy(study):
+    given = {"naive": (1.0, 0.25), "random_prefix": (0.9, 0.26), "sft": (0.5, 0.24)}
+    found = [
+        study.Answered(
+            name, "wvs" if name == "sft" else "", "US", {"wvs": {"US": own, "CN": 2}}, {"wvs": 0.7}, accuracy
+        )
+        for name, (own, accuracy) in given.items()
+    ]
+    lines = study.brief(found, "sft", "wvs").splitlines()
+    assert lines[2] == "| `wvs`, in other wordings: distance ↓ | 1.000 | 0.500 | - | 0.700 | 0.900 |"
+    assert lines[3] == "| `general`, knowledge: accuracy ↑ | 0.250 | 0.240 | - | - | 0.260 |"
 
 
 def test_a_study_without_the_bare_model_is_told(study, tmp_path):
