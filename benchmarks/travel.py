@@ -26,7 +26,7 @@ from .stored import submissions, value
 
 BARE, WORLD, GENERAL = "naive", "world mean", "general"
 SHARED = {"iw_map": ("E018", "A029", "A039", "A040", "A042")}  # what wvs asks, too, in other words
-UNSHARED = "{}, only questions that wvs does not ask"
+UNSHARED = "{}, questions that wvs does not ask"
 ARGMAX, READ = "{}, most probable answers", ("vsm13",)  # tasks of which these are shown, too
 COLUMNS = (
     *("aligner", "fitted to", "answers", "own country", "bare, own", "wrong countries", "bare, wrong"),
@@ -77,6 +77,8 @@ def _answered(submission: Submission, bare: Mapping[str, Answers]) -> Answered:
             others = measure.score(measure.baselines(held_out.layout)[WORLD], "heldout", "expected")
             world[task.name] = value(others, spec.metadata.headline.metric, "expected", "heldout")
             if shared := SHARED.get(task.name):
+                if task.name not in bare or len(bare[task.name].layout) != len(answers.layout):
+                    raise InputError(f"the first run of {BARE} has no such answers to {task.name}. Run its sweep anew.")
                 mixed = _with(answers, bare[task.name], shared)
                 name = UNSHARED.format(task.name)
                 found[name] = distances(spec, mixed, "expected", task.options, manifest.country)
@@ -127,13 +129,19 @@ class Summary:
 
 
 def summaries(answered: Sequence[Answered]) -> Iterator[Summary]:
-    """Yield a summary for each aligner and fit, and each task that it answered."""
+    """Yield a summary for each aligner and fit, and each task that it answered.
+
+    Raises:
+        InputError: several runs of one aligner and fit for one country.
+    """
     bare = next(each for each in answered if each.aligner == BARE)
     controls = [each for each in answered if each.aligner == CONTROL]
     sets: dict[tuple[str, str], dict[str, Answered]] = defaultdict(dict)
     for each in answered:
         if each.fitted:
-            sets[each.aligner, each.fitted][each.country] = each
+            if each.country in (own := sets[each.aligner, each.fitted]):
+                raise InputError(f"two runs of {each.aligner} fitted to {each.fitted} for {each.country}. Keep one.")
+            own[each.country] = each
     for (aligner, fitted), by_country in sets.items():
         for task in bare.distances:
             known = sorted(code for code in by_country if code in bare.distances[task])
@@ -197,22 +205,32 @@ def table(answered: Sequence[Answered]) -> str:
 
 
 BRIEF = (
-    *("", "unaligned", "aligned to the country"),
-    *("aligned to another", "mean of other countries", "random prefixes"),
+    *("distance to the country ↓", "unaligned", "aligned to it"),
+    *("aligned, to other countries", "mean of other countries", "random prefixes"),
 )
+UNITS = {"wvs": "share of a scale", "iw_map": "map units", "vsm13": "squared index points"}
 
 
 def brief(answered: Sequence[Answered], aligner: str, fitted: str) -> str:
-    """Build a Markdown table of one aligner and fit: a row for each task in its own name, and one for ``general``."""
+    """Build a Markdown table of one aligner and fit: a row for each task in its own name, and one for ``general``.
+
+    Raises:
+        InputError: no such run.
+    """
     found = [one for one in summaries(answered) if (one.aligner, one.fitted) == (aligner, fitted)]
-    lines = []
-    for one in (one for one in found if "," not in one.task):
+    if not found:
+        raise InputError(f"no run of {aligner} fitted to {fitted} in this study. Run its sweep to the end.")
+    learned, lines = fitted.partition(",")[0].split(" + "), []
+    for one in (one for one in found if one.task != ARGMAX.format("vsm13")):
         means = (one.bare_own, one.own, one.wrong, one.world, one.prefix)
-        how = "in other wordings" if one.task in fitted.split(" + ") else "not learned from"
-        lines.append([f"`{one.task}`, {how}: distance ↓", *(_number(mean, one.task) for mean in means)])
+        task, _, part = one.task.partition(", ")
+        seen = f"not learned but for {len(SHARED[task])} questions" if task in SHARED else "not learned"
+        what = part or ("learned, in new wordings" if task in learned else seen)
+        lines.append([f"`{task}`, {what} ({UNITS[task]})", *(_number(mean, task) for mean in means)])
     groups = ([BARE, ""], [aligner, fitted], [], [], [CONTROL, ""])
     kept = [[each.general for each in answered if [each.aligner, each.fitted] == group] for group in groups]
-    lines.append([f"`{GENERAL}`, knowledge: accuracy ↑", *(_number(_mean(each), GENERAL) for each in kept)])
+    accuracy = [_number(_mean(each), GENERAL) for each in kept]
+    lines.append([f"`{GENERAL}`: accuracy ↑ (chance 0.25)", *accuracy])
     return markdown_table(BRIEF, lines, words=range(1))
 
 

@@ -28,7 +28,7 @@ class DescentSettings(SoftPromptSettings):
     """The settings of every gradient descent.
 
     ``target``: the loss of the ``objective``, or the cross-entropy of ``labels``, the integer answers nearest to the
-    country's figures (for which ``--scoring argmax`` has a gradient too). ``start``: random ``tokens``, the embedded
+    country's figures. ``start``: random ``tokens``, the embedded
     ``persona`` sentence, the embeddings' ``mean`` with a tenth of their scale, or ``noise`` at their scale. ``rate``:
     Adam's step in standard deviations of the embeddings.
     """
@@ -96,19 +96,26 @@ def cross_entropy(logs: Any, places: np.ndarray) -> Any:
     return -logs.log_softmax(-1)[0, np.arange(len(places)), places].mean()
 
 
+def smooth(objective: Objective) -> Objective:
+    """Return the objective whose loss ``smooth_loss`` has, and which says what uninformative answers lose."""
+    return objective.read_as("expected") if _is_shared(objective) else objective
+
+
 def smooth_loss(objective: Objective) -> LossFunction:
     """Return the loss of an objective with a gradient: argmax answers are shared among near options.
 
     The shares are the option probabilities at ``SHARING``; at lower temperatures few answers have a gradient.
     """
-    if objective.scoring != "argmax":
-        return objective.loss
-    loss = objective.read_as("expected").loss
-    return lambda probs: loss(sharpened(probs, SHARING))
+    loss = smooth(objective).loss
+    return (lambda probs: loss(sharpened(probs, SHARING))) if _is_shared(objective) else loss
+
+
+def _is_shared(objective: Objective) -> bool:
+    return objective.scoring == "argmax" and objective.kind != "worst_paraphrase"  # which shares answers already
 
 
 def penalised(objective: Objective, logs: Any, off_options: float, places: np.ndarray | None = None) -> Any:
-    """Compute the loss of log-probabilities in units of ``null_loss``, plus the probability off the options.
+    """Compute the loss of log-probabilities, 1 for answers without information, plus the probability off the options.
 
     Args:
         logs: log-probabilities (1, prompts, options).
@@ -118,7 +125,8 @@ def penalised(objective: Objective, logs: Any, off_options: float, places: np.nd
     off = (1 - logs.exp().sum(-1)).mean()
     if places is not None:
         return cross_entropy(logs, places) + off_options * off
-    return smooth_loss(objective)(logs.softmax(-1).double())[0] / objective.null_loss + off_options * off
+    loss = smooth_loss(objective)(logs.softmax(-1).double())[0]
+    return loss / smooth(objective).null_loss + off_options * off
 
 
 class SoftPromptAdam:

@@ -169,10 +169,10 @@ class SupervisedSettings(TuningSettings):
     """The settings of ``TuningSettings``, what is learned, and how countries are named.
 
     ``target``: ``labels`` by the prompt (soft ones for the objective ``distribution``), or the loss of the
-    ``objective`` on whole paraphrases, one a step whatever ``batch``, plus ``off_options`` times the probability off
-    the options, as ``augmented`` has it. ``elicitation`` puts a sentence that names the country before every prompt,
-    while learning and while answering, as ``icl`` does. ``countries`` are learned together with the run's own, each by
-    its sentence.
+    ``objective`` on whole ``paraphrases``, one a step whatever ``batch``, plus ``off_options`` times the probability
+    off the options, as ``augmented`` has it. ``elicitation`` puts a sentence that names the country before every
+    prompt, while learning and while answering, as ``icl`` does. ``countries`` are learned together with the run's own,
+    each by its sentence.
     """
 
     target: Literal["labels", "objective"] = "labels"
@@ -186,6 +186,8 @@ class SupervisedSettings(TuningSettings):
             country(name)
         if self.countries and self.elicitation == "none":
             raise ValueError("countries: need an elicitation that names them, such as elicitation=resident")
+        if self.target == "objective" and not self.paraphrases:
+            raise ValueError("target: objective learns whole paraphrases; give their number, such as paraphrases=64")
         return self
 
 
@@ -215,11 +217,12 @@ class SupervisedTuning(Tuned):
     def check(self, objective: Objective, budget: Budget) -> None:
         """Raise UsageError for another objective, a country without figures, or a budget too small for one step."""
         if objective.kind == "worst_paraphrase":
-            raise UsageError("`objective` worst_paraphrase: sft learns every prompt by itself. Use `objective` task.")
+            raise UsageError("`objective` worst_paraphrase: sft does not fit it. Use `objective` task.")
         self.countries(objective)
         if self.settings.target == "objective":
             require_gradient(objective, budget, self.step(objective), self.settings.target)
-        super().check(objective, budget)
+        else:
+            super().check(objective, budget)
 
     def batch(self) -> int:
         """Return 1 where the examples are whole paraphrases."""
@@ -229,7 +232,7 @@ class SupervisedTuning(Tuned):
         """Return the item forwards of a step: of a batch of prompts, or of a paraphrase."""
         if self.settings.target == "labels":
             return super().step(objective)
-        return PASSES * (_drawn(objective, 1)[0] if self.settings.paraphrases else objective).cost
+        return PASSES * _drawn(objective, 1)[0].cost
 
     def countries(self, objective: Objective) -> list[Objective]:
         """Return the objectives of the run's own country and of the settings' others."""

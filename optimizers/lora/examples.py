@@ -1,7 +1,8 @@
 """What LoRA is trained on: the prompts of an objective with the options to learn, and trl's trainer of each kind.
 
-An example is a fitted prompt. A label is its option nearest to the country's figure, soft labels are the people's
-answer distribution over all options, preferences its nearest above its farthest option.
+An example is a fitted prompt, or a whole presentation of the questions. A label is a prompt's option nearest to the
+country's figure, soft labels are the people's answer distribution over all options, preferences its nearest above its
+farthest option.
 """
 
 from __future__ import annotations
@@ -226,8 +227,7 @@ class _Labelled(Part):
         return cls(prompts, model.tokenised(prompts, shown.preamble), nearest_and_farthest(shown.objective)[0])
 
     def losses(self, rows: np.ndarray, logs: Any) -> Any:
-        read = self.prompts.take(rows).read_logs(logs)
-        return -read[:, np.arange(len(rows)), self.places[rows]]
+        return -logs[:, np.arange(len(rows)), self.places[rows]]
 
 
 @dataclass(frozen=True, eq=False)

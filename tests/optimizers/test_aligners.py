@@ -19,7 +19,7 @@ from culteval.harness.registry import find, spec_of
 from culteval.harness.runs.checks import require_effect
 from culteval.harness.runs.config import aligner_settings
 from culteval.optimizers import embeddings
-from culteval.optimizers.descent import SoftPromptAdam, label_places, smooth_loss
+from culteval.optimizers.descent import SoftPromptAdam, label_places, penalised, smooth_loss
 from culteval.optimizers.gd import presentations
 from culteval.optimizers.spaces import SpaceSettings, lay_space, space_cost
 from culteval.tasks.countries import country
@@ -262,19 +262,27 @@ def test_descent_has_patience_and_needs_a_gradient(load):
 
 
 def test_argmax_answers_are_shared_where_they_are_descended():
-    """The loss of options at a quarter of the temperature; with joint objectives, too."""
-    stiff, _ = objective_of(scoring="argmax")
-    both = JointObjective((stiff, stiff))
-    logs = torch.randn(1, *stiff.prompts.layout.codes.shape, dtype=torch.float64, requires_grad=True)
-    shared = (logs.detach() * 4).softmax(-1).numpy()
-    wanted = float(stiff.read_as("expected").loss(shared)[0])
-    loss = smooth_loss(stiff)(logs.softmax(-1))[0]
-    assert loss.item() == pytest.approx(wanted) and wanted != pytest.approx(stiff.loss(shared)[0])
-    loss.backward()
-    assert float(logs.grad.abs().sum()) > 0
-    assert float(smooth_loss(both)(torch.cat([logs, logs], 1).softmax(-1))[0]) == pytest.approx(
-        wanted / stiff.null_loss
-    )
+    """The loss of options at a quarter of the temperature, 1 where options are equal; with joint objectives, too."""
+    parts = [objective_of(name, "argmax", "US")[0] for name in ("wvs", "iw_map")]
+    found = []
+    for stiff in (*parts, JointObjective(tuple(parts))):
+        logs = torch.randn(1, *stiff.prompts.layout.codes.shape, dtype=torch.float64, requires_grad=True)
+        shared = (logs.detach() * 4).masked_fill(~torch.tensor(stiff.prompts.layout.inside), -torch.inf).softmax(-1)
+        inside = logs.masked_fill(~torch.tensor(stiff.prompts.layout.inside), -torch.inf)
+        loss = smooth_loss(stiff)(inside.softmax(-1))[0]
+        assert loss.item() == pytest.approx(float(stiff.read_as("expected").loss(shared.numpy())[0]))
+        assert loss.item() != pytest.approx(stiff.loss(shared.numpy())[0])
+        loss.backward()
+        assert float(logs.grad.abs().sum()) > 0
+        equal = torch.tensor(np.where(stiff.prompts.layout.inside, 0.0, -np.inf))[None].log_softmax(-1)
+        found.append(float(penalised(stiff, equal, 0)))
+    assert found == pytest.approx([1, 1, 1])
+
+
+def test_the_worst_paraphrase_shares_answers_by_itself():
+    spec = spec_of("vsm13")
+    worst = fit_objective(spec, country("SA"), "argmax", MeasureOptions(), 0, 0, "worst_paraphrase")
+    assert smooth_loss(worst) is worst.loss
 
 
 @pytest.mark.parametrize("name", ["gd", "augmented"])

@@ -100,7 +100,9 @@ def test_the_first_loss_is_the_published_one(name, load, tiny, objective, tmp_pa
     assert checkpoint.best == [pytest.approx(-np.sum(logs) / 4, rel=1e-4)]
 
 
-@pytest.mark.parametrize(("name", "given"), [("sft", {}), ("dpo", {}), ("sft", {"target": "objective", "batch": 48})])
+@pytest.mark.parametrize(
+    ("name", "given"), [("sft", {}), ("dpo", {}), ("sft", {"target": "objective", "paraphrases": 3, "batch": 24})]
+)
 def test_stopped_anywhere_it_ends_the_same(name, given, load, objective, tmp_path):
     model, given = load("llama", True), {"batch": 4, "dropout": 0.1} | given
     whole, plain = train(name, model, objective, tmp_path / "whole", steps=8, **given)
@@ -175,15 +177,17 @@ def test_the_sentence_before_prompts_is_checked_against_the_context(objective):
 
 
 def test_the_objective_is_descended_on_whole_paraphrases(load, objective, tmp_path):
-    model, whole = load("llama", True), {"target": "objective", "batch": 48}
-    answers = model.answer(objective.prompts)
-    before = objective.loss(answers.probs)[0]
-    _, checkpoint = train("sft", model, objective, tmp_path / "one", steps=1, **whole, off_options=2)
-    first = before / objective.null_loss + 2 * answers.off_options.mean()
+    model, settings = load("llama", True), {"target": "objective", "batch": 24, "paraphrases": 4}
+    shown = objective.paraphrased(np.random.default_rng(3), "natural")  # the first of those drawn
+    answers = model.answer(shown.prompts)
+    one = settings | {"paraphrases": 1, "off_options": 2}
+    _, checkpoint = train("sft", model, objective, tmp_path / "one", steps=1, **one)
+    first = shown.loss(answers.probs)[0] / shown.null_loss + 2 * answers.off_options.mean()
     assert checkpoint.best == [pytest.approx(first, rel=1e-4)]
-    aligned, checkpoint = train("sft", model, objective, tmp_path / "all", steps=12, **whole)
-    assert checkpoint.budget.spent == 12 * 3 * len(objective.prompts)
-    assert objective.loss(aligned.answer(objective.prompts).probs)[0] < before / 2
+    aligned, checkpoint = train("sft", model, objective, tmp_path / "all", steps=16, **settings)
+    assert checkpoint.budget.spent == 16 * 3 * 24
+    before, after = (objective.loss(each.answer(objective.prompts).probs)[0] for each in (model, aligned))
+    assert after < before / 2
 
 
 def test_a_paraphrase_a_step_costs_its_prompts(load, objective, tmp_path):

@@ -100,8 +100,8 @@ def test_the_short_table_has_the_means_and_the_accuracy(study):
         for name, (own, accuracy) in given.items()
     ]
     lines = study.brief(found, "sft", "wvs").splitlines()
-    assert lines[2] == "| `wvs`, in other wordings: distance ↓ | 1.000 | 0.500 | - | 0.700 | 0.900 |"
-    assert lines[3] == "| `general`, knowledge: accuracy ↑ | 0.250 | 0.240 | - | - | 0.260 |"
+    assert lines[2] == "| `wvs`, learned, in new wordings (share of a scale) | 1.000 | 0.500 | - | 0.700 | 0.900 |"
+    assert lines[3] == "| `general`: accuracy ↑ (chance 0.25) | 0.250 | 0.240 | - | - | 0.260 |"
 
 
 def test_a_study_without_the_bare_model_is_told(study, tmp_path):

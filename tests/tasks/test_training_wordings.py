@@ -16,6 +16,8 @@ def test_training_wordings_are_none_of_the_scored_ones(task, wordings):
     known = {scored.asked(item, words).lower() for words in scored.paraphrases.values() for item in scored.items}
     new = [training.asked(item, words).lower() for words in training.paraphrases.values() for item in training.items]
     assert len(set(new)) == wordings * len(scored.items) and not set(new) & known
+    words = list(training.paraphrases.values())
+    assert all(len({tuple(one.scales[scale]) for one in words}) == wordings for scale in words[0].scales)
     labels = {tuple(words.scales[scale]) for words in scored.paraphrases.values() for scale in words.scales}
     assert not labels & {
         tuple(words.scales[scale]) for words in training.paraphrases.values() for scale in words.scales
