@@ -27,7 +27,7 @@ from .stored import submissions, value
 BARE, WORLD, GENERAL = "naive", "world mean", "general"
 SHARED = {"iw_map": ("E018", "A029", "A039", "A040", "A042")}  # what wvs asks, too, in other words
 UNSHARED = "{}, questions that wvs does not ask"
-ARGMAX, READ = "{}, most probable answers", ("vsm13",)  # tasks of which these are shown, too
+ARGMAX, READ = "{}, most probable answers", ("vsm13",)  # tasks of which fits to these answers show them, too
 COLUMNS = (
     *("aligner", "fitted to", "answers", "own country", "bare, own", "wrong countries", "bare, wrong"),
     *("nearer than bare", "than random prefixes", "mean rank", "p", "world mean"),
@@ -144,6 +144,8 @@ def summaries(answered: Sequence[Answered]) -> Iterator[Summary]:
             own[each.country] = each
     for (aligner, fitted), by_country in sets.items():
         for task in bare.distances:
+            if task in map(ARGMAX.format, READ) and not fitted.endswith("argmax"):
+                continue
             known = sorted(code for code in by_country if code in bare.distances[task])
             table = {code: by_country[code].distances[task] for code in known}
             world = [by_country[code].world[task] for code in known if task in by_country[code].world]
@@ -221,7 +223,7 @@ def brief(answered: Sequence[Answered], aligner: str, fitted: str) -> str:
     if not found:
         raise InputError(f"no run of {aligner} fitted to {fitted} in this study. Run its sweep to the end.")
     learned, lines = fitted.partition(",")[0].split(" + "), []
-    for one in (one for one in found if one.task != ARGMAX.format("vsm13")):
+    for one in found:
         means = (one.bare_own, one.own, one.wrong, one.world, one.prefix)
         task, _, part = one.task.partition(", ")
         seen = f"not learned but for {len(SHARED[task])} questions" if task in SHARED else "not learned"
