@@ -96,22 +96,20 @@ def cross_entropy(logs: Any, places: np.ndarray) -> Any:
     return -logs.log_softmax(-1)[0, np.arange(len(places)), places].mean()
 
 
-def smooth(objective: Objective) -> Objective:
-    """Return the objective whose loss ``smooth_loss`` has, and which says what uninformative answers lose."""
-    return objective.read_as("expected") if _is_shared(objective) else objective
-
-
 def smooth_loss(objective: Objective) -> LossFunction:
     """Return the loss of an objective with a gradient: argmax answers are shared among near options.
 
     The shares are the option probabilities at ``SHARING``; at lower temperatures few answers have a gradient.
     """
-    loss = smooth(objective).loss
-    return (lambda probs: loss(sharpened(probs, SHARING))) if _is_shared(objective) else loss
+    return _smooth(objective)[1]
 
 
-def _is_shared(objective: Objective) -> bool:
-    return objective.scoring == "argmax" and objective.kind != "worst_paraphrase"  # which shares answers already
+def _smooth(objective: Objective) -> tuple[Objective, LossFunction]:
+    """Return the objective that says what uninformative answers lose, and the loss with a gradient."""
+    if objective.scoring != "argmax" or objective.kind == "worst_paraphrase":  # which shares answers already
+        return objective, objective.loss
+    read = objective.read_as("expected")
+    return read, lambda probs: read.loss(sharpened(probs, SHARING))
 
 
 def penalised(objective: Objective, logs: Any, off_options: float, places: np.ndarray | None = None) -> Any:
@@ -125,8 +123,8 @@ def penalised(objective: Objective, logs: Any, off_options: float, places: np.nd
     off = (1 - logs.exp().sum(-1)).mean()
     if places is not None:
         return cross_entropy(logs, places) + off_options * off
-    loss = smooth_loss(objective)(logs.softmax(-1).double())[0]
-    return loss / smooth(objective).null_loss + off_options * off
+    read, loss = _smooth(objective)
+    return loss(logs.softmax(-1).double())[0] / read.null_loss + off_options * off
 
 
 class SoftPromptAdam:

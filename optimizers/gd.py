@@ -166,7 +166,7 @@ class _Descent:
             probs = logs.softmax(-1).double()
             if self.whole and self.is_judged:  # it needs every item, so it is computed for steps with all of them
                 judged.append(float(self.objective.loss(probs.detach().cpu().numpy())[0]))
-            return cross_entropy(logs, places) if loss_function is None else loss_function(probs)[0]
+            return loss_function(probs)[0] if places is None else cross_entropy(logs, places)
 
         done = self.evaluator.budget.share if self.settings.schedule == "cosine" else 0.0
         descended = self.evaluator.descend(partial(self.adam.step, done=done), prompts, loss_of)
@@ -175,11 +175,11 @@ class _Descent:
         if loss < self.best_loss:
             self.best, self.best_loss, self.since = before, loss, 0
 
-    def _batch_of(self, chosen: tuple[int, ...]) -> tuple[Prompts, LossFunction | None, np.ndarray | None]:
+    def _batch_of(self, chosen: tuple[int, ...]) -> tuple[Prompts, LossFunction, np.ndarray | None]:
         """Return prompts of some rows, and their loss or labelled options."""
         rows = np.array(chosen)
         if self.places is not None:
-            return self.objective.prompts.take(rows), None, self.places[rows]
+            return self.objective.prompts.take(rows), self.objective.loss, self.places[rows]
         part = self.objective if self.whole else self.objective.take(rows)
         return part.prompts, smooth_loss(part), None
 
