@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from ..harness.models.local import LanguageModel
 
 
-SHARING = 0.25  # temperature
-
-
 class DescentSettings(SoftPromptSettings):
     """The settings of every gradient descent.
 
@@ -99,7 +96,7 @@ def cross_entropy(logs: Any, places: np.ndarray) -> Any:
 def smooth_loss(objective: Objective) -> LossFunction:
     """Return the loss of an objective with a gradient: argmax answers are shared among near options.
 
-    The shares are the option probabilities at ``SHARING``; at lower temperatures few answers have a gradient.
+    The shares are the option probabilities at a low temperature, so that few answers have no gradient.
     """
     return _smooth(objective)[1]
 
@@ -109,7 +106,7 @@ def _smooth(objective: Objective) -> tuple[Objective, LossFunction]:
     if objective.scoring != "argmax" or objective.kind == "worst_paraphrase":  # which shares answers already
         return objective, objective.loss
     read = objective.read_as("expected")
-    return read, lambda probs: read.loss(sharpened(probs, SHARING))
+    return read, lambda probs: read.loss(sharpened(probs))
 
 
 def penalised(objective: Objective, logs: Any, off_options: float, places: np.ndarray | None = None) -> Any:

@@ -230,7 +230,7 @@ SCORINGS = {
 OBJECTIVES = {
     "task": "the task's own loss",
     "distribution": "mean Kullback-Leibler divergence from the people's answer distribution to the model's, over items",
-    "worst_paraphrase": "the task's loss in the fitted paraphrase that is farthest off; near ties share an argmax",
+    "worst_paraphrase": "the task's loss in the fitted paraphrase that is farthest off; of drawn answers for argmax",
 }
 MARKS = {
     "verified": "the board's maintainers regenerated a sample of the answers from model and adapter, and it matched "

@@ -57,6 +57,17 @@ class SeparableLoss(Protocol):
         """Compute the loss (population,) from terms; with some of them zero, a lower bound of the loss."""
 
 
+@runtime_checkable
+class DrawnLoss(Protocol):
+    """A loss function of probability-weighted answers that also knows the loss to expect of drawn ones."""
+
+    def of_drawn(self) -> LossFunction:
+        """Return the loss to expect where every answer is drawn from its option probabilities, by itself.
+
+        It is exact for squared distances, and the root of the mean square for other ones.
+        """
+
+
 class MeasureOptions(Strict):
     """The options that identify a metric: edition of the reference, constants, and norm of the objective."""
 

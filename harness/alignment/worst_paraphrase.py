@@ -1,6 +1,8 @@
 """The loss of the paraphrase that is fitted worst, so that each is fitted by itself and none makes up for another.
 
-Group distributionally robust optimisation with paraphrases as groups (Sagawa et al. 2020, arXiv 1911.08731).
+Group distributionally robust optimisation with paraphrases as groups (Sagawa et al. 2020, arXiv 1911.08731). Argmax
+answers are drawn, by probabilities at a low temperature, and the loss is the expected one: other words turn over near
+ties, and a search for the loss of argmax answers alone ends in many of them.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ...tasks.answers import Layout
-from ...tasks.measure import LossFunction, Measure, SeparableLoss
+from ...tasks.measure import DrawnLoss, LossFunction, Measure, SeparableLoss
 from ...tasks.schema import Scoring
 
-TEMPERATURE = 0.1  # options whose log-probabilities differ by less share an argmax answer: other words turn it over
+TEMPERATURE = 0.25  # options whose log-probabilities differ by less are drawn about equally often
 _LEAST = 1e-300
 
 
@@ -24,8 +26,7 @@ _LEAST = 1e-300
 class WorstParaphrase:
     """Compute the largest of the losses (population,) of each paraphrase's prompts.
 
-    ``rows`` are the prompts of each paraphrase, ``losses`` their losses; ``sharp`` weighs options by their sharpened
-    probabilities, as argmax answers in which near ties count as such.
+    ``rows`` are the prompts of each paraphrase, ``losses`` their losses; ``sharp``: of sharpened probabilities.
     """
 
     rows: tuple[np.ndarray, ...]
@@ -66,8 +67,15 @@ def worst_paraphrase(measure: Measure, layout: Layout, scoring: Scoring) -> Loss
     rows = tuple(np.flatnonzero(layout.paraphrase == number) for number in np.unique(layout.paraphrase))
     sharp = scoring == "argmax"
     losses = tuple(measure.loss_function(layout.take(own), "expected" if sharp else scoring) for own in rows)
+    if sharp:
+        losses = tuple(drawn(loss) for loss in losses)
     separable = all(isinstance(loss, SeparableLoss) for loss in losses)
     return (SeparableWorstParaphrase if separable else WorstParaphrase)(rows, losses, sharp)
+
+
+def drawn(loss: LossFunction) -> LossFunction:
+    """Return the loss to expect of drawn answers where the loss knows it, else the loss of their mean."""
+    return loss.of_drawn() if isinstance(loss, DrawnLoss) else loss
 
 
 def sharpened(probs: Any, temperature: float = TEMPERATURE) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,16 @@ class NoReference:
     def fields(self, answers: Answers, split: SplitName, scoring: Scoring, n: int) -> ScoreFields:
         """Build the common fields of a split's scores under one answer scoring."""
         return ScoreFields(self.spec.name, self.country, OWN_EDITION, split, scoring, answers.layout, n)
+
+
+def variance(probs: Any, values: Any) -> Any:
+    """Compute the variance (..., prompts) of answers drawn from option probabilities (..., prompts, options).
+
+    Args:
+        values: what the options count, (prompts, options); numpy arrays or torch tensors, as ``probs``.
+    """
+    means = (probs * values).sum(-1)
+    return (probs * (values - means[..., None]) ** 2).sum(-1)
 
 
 def middle_answers(layout: Layout) -> Answers:

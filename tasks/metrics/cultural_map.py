@@ -8,7 +8,7 @@ map units: the cultural distance of Tao et al. 2024 (PNAS Nexus 3(9), pgae346).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..sample import Metric, Sample, quotient, tally
 from ..schema import Scoring, SplitName
 from ..score import COLLAPSED, Score, ScoreFields
 from ..spec import TaskSpec
-from .common import agreement, middle_answers, spreads, unanswered
+from .common import agreement, middle_answers, spreads, unanswered, variance
 from .map_editions import projection_of
 from .map_projection import AXES, INDICATORS, Projection
 
@@ -55,19 +55,28 @@ class MapLoss:
     """Compute the distance (population,) of option probabilities (population, prompts, options); numpy or torch.
 
     ``values`` (prompts, options) are what options count, ``matrix`` (2, prompts) and ``offset`` (2,) give the
-    difference of the coordinates from the country's.
+    difference of the coordinates from the country's. ``is_drawn``: answers are drawn from the probabilities, so that
+    their variance counts.
     """
 
     values: np.ndarray
     matrix: np.ndarray
     offset: np.ndarray
     scoring: Scoring
+    is_drawn: bool = False
 
     def __call__(self, probs: Any) -> Any:
         like = getattr(probs, "new_tensor", np.asarray)  # torch keeps its graph, dtype and device
         answers = read(probs, like(self.values), self.scoring)
         error = answers @ like(self.matrix.T) + like(self.offset)
-        return ((error**2).sum(-1) + 1e-24) ** 0.5  # the root has a gradient at zero, too
+        square = error**2
+        if self.is_drawn:
+            square = square + variance(probs, like(self.values)) @ like(self.matrix.T) ** 2
+        return (square.sum(-1) + 1e-24) ** 0.5  # the root has a gradient at zero, too
+
+    def of_drawn(self) -> MapLoss:
+        """Return the loss to expect of drawn answers."""
+        return replace(self, is_drawn=True)
 
 
 class CulturalMap:

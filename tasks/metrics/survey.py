@@ -7,7 +7,7 @@ scores. The 24 items are fixed, so intervals come from personas and are given fo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..sample import Metric, Sample, quotient, tally
 from ..schema import Scoring, SplitName
 from ..score import COLLAPSED, Score
 from ..spec import TaskSpec
-from .common import agreement, middle_answers, missing
+from .common import agreement, middle_answers, missing, variance
 from .hofstede import CONSTANTS, ITEMS, NORMS, distance, inverse, is_collapsed, means_with, terms, total, weights
 from .reference import DIMENSIONS, scores_of
 
@@ -30,13 +30,17 @@ BIASED = "a squared distance: what varies only adds to it, so that resampling is
 
 @dataclass(frozen=True)
 class SurveyLoss:
-    """Compute the loss (population,) of option probabilities (population, prompts, options); numpy float64 or torch."""
+    """Compute the loss (population,) of option probabilities (population, prompts, options); numpy float64 or torch.
+
+    ``is_drawn``: answers are drawn from the probabilities, so that their variance counts.
+    """
 
     codes: np.ndarray
     matrix: np.ndarray
     offset: np.ndarray
     scoring: Scoring
     norm: str
+    is_drawn: bool = False
 
     def __call__(self, probs: Any) -> Any:
         return total(self.terms(probs), self.norm)
@@ -54,7 +58,15 @@ class SurveyLoss:
         """Compute each index's term of the loss, (population, 6)."""
         like = getattr(probs, "new_tensor", np.asarray)  # torch keeps its graph, dtype and device
         answers = read(probs, like(self.codes), self.scoring)
-        return terms(answers @ like(self.matrix.T) + like(self.offset), self.norm)
+        error = answers @ like(self.matrix.T) + like(self.offset)
+        if not self.is_drawn:
+            return terms(error, self.norm)
+        square = error**2 + variance(probs, like(self.codes)) @ like(self.matrix.T) ** 2
+        return square**0.5 if self.norm == "l1" else square
+
+    def of_drawn(self) -> SurveyLoss:
+        """Return the loss to expect of drawn answers."""
+        return replace(self, is_drawn=True)
 
 
 class HofstedeSurvey:

@@ -1,6 +1,7 @@
 """What the documents say is so: commands are run or parsed, links lead somewhere, and the site is built strictly."""
 
 import glob
+import importlib
 import json
 import os
 import re
@@ -42,6 +43,27 @@ def test_links_and_folders_exist(path):
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (path.parent / target).exists(), target
+
+
+def test_the_names_after_an_upgrade_are_names_of_today():
+    from culteval.harness.cli.run import run
+    from culteval.harness.registry import table
+    from culteval.harness.submissions.manifest import AnswerRow
+    from culteval.optimizers.clca.settings import CLCASettings
+    from culteval.tasks.schema import Metadata, Split
+
+    flags = {flag for option in run.params for flag in option.opts}
+    fields = {name for kind in (AnswerRow, Split, Metadata, CLCASettings) for name in kind.model_fields}
+    known = flags | fields | set(table("aligners"))
+    text = (ROOT / "docs" / "upgrading.md").read_text(encoding="utf-8")
+    rows = [row.split("|")[1:4] for row in text.partition("## Names")[2].splitlines() if row.startswith("| `")]
+    for old, new, where in rows:
+        for name in re.findall("`(?:--set )?([^`= ]+)[^`]*`", new):
+            module = re.search("`(culteval.+)`", where)
+            found = module and hasattr(importlib.import_module(module[1]), name)
+            assert name in known or found or importlib.import_module(name), name
+        assert not set(re.findall("`(--[a-z]+)[^`]*`", old)) & flags, old
+    assert len(rows) == 10
 
 
 def test_the_batch_script_is_one_and_its_command_parses():

@@ -7,6 +7,7 @@ from culteval.errors import UsageError
 from culteval.harness.alignment.budget import Budget
 from culteval.harness.alignment.evaluator import Evaluator
 from culteval.harness.alignment.objective import fit_objective
+from culteval.harness.alignment.worst_paraphrase import drawn as drawn_loss
 from culteval.harness.alignment.worst_paraphrase import sharpened
 from culteval.harness.registry import find, spec_of
 from culteval.harness.runs.config import aligner_settings
@@ -52,16 +53,54 @@ def test_one_paraphrase_cannot_make_up_for_the_other():
     assert worst.loss(wrong)[0] > 2 * worst.loss(right)[0]
 
 
-def test_confident_argmax_answers_count_whole_and_near_ties_half():
+def test_confident_argmax_answers_count_as_they_are():
     objective = objective_of(scoring="argmax")
     probs = random_answers(objective)
     sure = (probs == probs.max(-1, keepdims=True)).astype(float) * 0.97 + 0.006 * objective.prompts.layout.inside
     np.testing.assert_allclose(objective.loss(sure), paraphrase_losses(objective, sure).max(0), rtol=1e-6)
-    tied = np.array([[0.4, 0.4, 0.2], [0.42, 0.38, 0.2], [0.9, 0.1, 0.0], [0.0, 0.0, 0.0]])
+
+
+def test_probabilities_are_sharpened():
+    tied = np.array([[0.4, 0.4, 0.2], [0.42, 0.38, 0.2], [0.99, 0.01, 0.0], [0.0, 0.0, 0.0]])
     shares = sharpened(tied)
-    np.testing.assert_allclose(shares[0, :2], 0.5, atol=1e-3)
-    assert 0.5 < shares[1, 0] < 0.8 and shares[2, 0] > 1 - 1e-9 and not shares[3].any()
+    np.testing.assert_allclose(shares[:2, :2], [[16 / 33, 16 / 33], [42**4 / 5356832, 38**4 / 5356832]])
+    assert shares[2, 0] > 1 - 1e-7 and not shares[3].any()
     assert sharpened(torch.from_numpy(tied)).numpy() == pytest.approx(shares)
+
+
+@pytest.mark.parametrize(("name", "norm"), [("vsm13", "sse"), ("vsm13", "l2"), ("vsm13", "l1"), ("iw_map", "sse")])
+def test_the_loss_is_the_one_to_expect_of_drawn_answers(name, norm):
+    """Squared errors are averaged exactly: against 20,000 draws."""
+    task = fit_objective(spec_of(name), country("US"), "expected", MeasureOptions(norm=norm), 0, 0)
+    probs, rng = random_answers(task, count=2, power=3), np.random.default_rng(1)
+    drawn, loss = [], drawn_loss(task.loss)
+    matrix, values = loss.matrix, getattr(loss, "values", task.prompts.layout.codes)
+    for one in probs:
+        picked = (rng.random((20_000, len(one), 1)) > one.cumsum(-1)).sum(-1)
+        errors = np.take_along_axis(values[None], picked[..., None], -1)[..., 0] @ matrix.T + loss.offset
+        square = (errors**2).mean(0)
+        root = square**0.5 if norm == "l1" else square
+        power = 1 if norm == "l1" or (name, norm) == ("vsm13", "sse") else 0.5
+        drawn.append(root.sum() ** power)
+    np.testing.assert_allclose(loss(probs), drawn, rtol=0.02)
+    assert (loss(probs) > task.loss(probs)).all()
+    found = torch.from_numpy(probs).requires_grad_()
+    loss(found).sum().backward()
+    assert found.grad.isfinite().all() and found.grad.abs().sum() > 0
+
+
+def test_ties_around_the_right_answer_are_no_gain():
+    """Half of the answers on either side has the right mean, and no argmax answer does."""
+    objective = objective_of(scoring="argmax")
+    inside = objective.prompts.layout.inside
+    ends = (np.arange(5) == 0) | (np.arange(5) == 4)
+    middle, split = (np.where(inside, share, 0.0)[None] for share in (np.arange(5) == 2, ends / 2))
+    assert objective.loss(split)[0] > 5 * objective.loss(middle)[0]
+
+
+def test_losses_that_do_not_know_it_are_of_shared_answers():
+    loss = objective_of("wvs", kind="task").loss
+    assert drawn_loss(loss) is loss
 
 
 def test_candidates_are_raced_exactly(load):
