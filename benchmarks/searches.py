@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -36,12 +37,14 @@ BARE, CONTROL = "naive", "random"
 class Found:
     """What one run found: its lowest fitted loss after 50 to 300 evaluations, and the losses of the prompt returned.
 
-    All losses are of argmax answers; ``again`` is the fitted loss when all tasks were answered, in other batches
-    than in the search; ``constant`` the loss of one answer to all items. ``search``: the aligner with its settings.
+    All losses are of argmax answers; ``after50`` to ``after300`` are of the objective, which may be another one than
+    the task's. ``again`` is the fitted loss when all tasks were answered, in other batches than in the search;
+    ``constant`` the loss of one answer to all items. ``search``: the aligner with its settings.
     """
 
     aligner: str
     search: str
+    objective: str
     country: str
     seed: int
     after50: float
@@ -77,9 +80,11 @@ def _found(submission: Submission) -> Found:
         curve = _curve(submission.folder.parent / LOG, manifest.budget.item_forwards_allowed / allowed)
     layout = submission.answers[asked.name].layout
     constant = constant_scores(submission.cache.spec(asked.name), layout, asked.country, asked.options)
+    objective = manifest.fitted.objective if manifest.fitted else "task"
     return Found(
         manifest.aligner.name,
-        label_of(manifest.aligner),
+        label_of(manifest.aligner) + (f", {objective}" if objective != "task" else ""),
+        objective,
         manifest.country,
         manifest.seed,
         *curve,
@@ -102,7 +107,8 @@ def _curve(log: Path, per_survey: float) -> list[float]:
 def table(found: Sequence[Found]) -> str:
     """Build a Markdown table, a row for each search: means over countries and seeds, and pairs below random search.
 
-    ``of naive`` is the mean over countries of the held-out loss as a share of that of the model as it is.
+    ``fitted`` is of the answers that were scored. ``of naive`` is the mean over countries of a loss as a share of that
+    of the model as it is.
 
     Raises:
         InputError: a country without a run of ``naive``.
@@ -110,15 +116,16 @@ def table(found: Sequence[Found]) -> str:
     bare = {each.country: each for each in found if each.aligner == BARE}
     if missing := sorted({each.country for each in found} - set(bare)):
         raise InputError(f"no run of {BARE} for {', '.join(missing)} in this study. Run its sweep to the end.")
-    control = {(each.country, each.seed): each for each in found if each.aligner == CONTROL}
-    names = ["search", *(f"fitted, {b}" for b in BUDGETS), "below random", "held out", "of naive", "collapsed", "runs"]
+    control = {(each.objective, each.country, each.seed): each for each in found if each.aligner == CONTROL}
+    names = ["search", *(f"lowest, {b}" for b in BUDGETS), "below random"]
+    names += ["fitted", "of naive", "held out", "of naive", "collapsed", "runs"]
     rows = [
         [
             label,
             *(f"{np.mean([each.after(b) for each in own]):,.0f}" for b in BUDGETS),
             _below(own, control),
-            f"{np.mean([each.heldout for each in own]):,.0f}",
-            f"{_share(own, bare):.2f}",
+            *_losses("again", own, bare),
+            *_losses("heldout", own, bare),
             str(sum(each.collapsed for each in own)),
             str(len(own)),
         ]
@@ -126,23 +133,26 @@ def table(found: Sequence[Found]) -> str:
         if (own := [each for each in found if each.search == label])
     ]
     constant = f"{np.mean([each.constant for each in bare.values()]):,.0f}"
-    rows.append(["constant answer", *[constant] * len(BUDGETS), "", constant, "", "", ""])
+    rows.append(["constant answer", *[constant] * len(BUDGETS), "", constant, "", constant, "", "", ""])
     return markdown_table(names, rows, words=range(1))
 
 
-def _below(own: Sequence[Found], control: Mapping[tuple[str, int], Found]) -> str:
+def _below(own: Sequence[Found], control: Mapping[tuple[str, str, int], Found]) -> str:
     """Return in how many pairs of country and seed a search is below random search at the largest budget."""
     if own[0].aligner in (BARE, CONTROL):
         return ""
-    pairs = [(each, other) for each in own if (other := control.get((each.country, each.seed)))]
-    return f"{sum(each.after(BUDGETS[-1]) < other.after(BUDGETS[-1]) for each, other in pairs)}/{len(pairs)}"
+    pairs = [(each, other) for each in own if (other := control.get((each.objective, each.country, each.seed)))]
+    below = sum(each.after(BUDGETS[-1]) < other.after(BUDGETS[-1]) for each, other in pairs)
+    return f"{below}/{len(pairs)}" if pairs else ""
 
 
-def _share(own: Sequence[Found], bare: Mapping[str, Found]) -> float:
-    """Return the mean over countries of the held-out loss as a share of that of the model as it is."""
-    countries = dict.fromkeys(each.country for each in own)
-    means = [np.mean([each.heldout for each in own if each.country == code]) / bare[code].heldout for code in countries]
-    return float(np.mean(means))
+def _losses(name: str, own: Sequence[Found], bare: Mapping[str, Found]) -> tuple[str, str]:
+    """Return the mean of a loss, and the mean over countries of its share of that of the model as it is."""
+    losses: dict[str, list[float]] = defaultdict(list)
+    for each in own:
+        losses[each.country].append(getattr(each, name))
+    shares = [np.mean(values) / getattr(bare[code], name) for code, values in losses.items()]
+    return f"{np.mean([one for values in losses.values() for one in values]):,.0f}", f"{np.mean(shares):.2f}"
 
 
 def save(found: Sequence[Found], path: Path) -> None:

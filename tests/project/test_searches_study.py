@@ -15,7 +15,11 @@ from ..command import invoked
 
 ROOT = Path(__file__).parents[2]
 SWEEP = ROOT / "benchmarks" / "searches.yaml"
-ARMS = {"random": {}, "de": {"strategy": "shade"}}
+ARMS = [
+    {"name": "random"},
+    {"name": "de", "settings": {"strategy": "shade"}},
+    {"name": "de", "options": {"objective": "worst_paraphrase"}},
+]
 
 
 @pytest.fixture
@@ -30,8 +34,7 @@ def study(monkeypatch):
 def folder(tiny, tmp_path_factory):
     made = tmp_path_factory.mktemp("searches")
     grid = yaml.safe_load(SWEEP.read_text()) | {"models": [str(tiny())], "countries": ["SA", "US"], "seeds": [0]}
-    random, shade = ({"name": name, "settings": {"sigma": 2} | own} for name, own in ARMS.items())
-    grid["aligners"] = ["naive", random, shade]
+    grid["aligners"] = ["naive", *(arm | {"settings": {"sigma": 2} | arm.get("settings", {})} for arm in ARMS)]
     grid["options"] |= {"dtype": "float32", "threads": 1}
     (made / "few.yaml").write_text(yaml.safe_dump(grid | {"budget": 60}))
     invoked("sweep", made / "few.yaml", "--out", made / "few", "--workers", "1", "--quiet")
@@ -39,12 +42,13 @@ def folder(tiny, tmp_path_factory):
 
 
 def test_losses_are_those_of_log_and_submission(study, folder):
-    found = {(each.aligner, each.country): each for each in study.read(folder)}
-    assert {each.search for each in found.values()} == {"naive", "random (sigma=2.0)", "de (sigma=2.0, strategy=shade)"}
-    run = next(folder.glob("vsm13-US-de-*"))
+    found = {(each.search, each.country): each for each in study.read(folder)}
+    shade, worst = "de (sigma=2.0, strategy=shade)", "de (sigma=2.0), worst_paraphrase"
+    assert {each.search for each in found.values()} == {"naive", "random (sigma=2.0)", shade, worst}
+    run = next(run for run in folder.glob("vsm13-US-de-*") if "shade" in (run / "config.json").read_text())
     events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     best = [each["best"] for each in events if each["event"] == "generation" and each["spent"] <= 50 * 24]
-    one = found["de", "US"]
+    one = found[shade, "US"]
     assert one.after(50) == min(best) and one.after(300) <= one.after(50)
     scores = load_submission(run / "submission").score()
     held = {s.metric: s.value for s in scores if (s.split, s.scoring) == ("heldout", "argmax")}
@@ -55,15 +59,19 @@ def test_losses_are_those_of_log_and_submission(study, folder):
 
 def test_rows_are_means_and_pairs(study, folder, tmp_path):
     found = study.read(folder)
-    line = next(line for line in study.table(found).splitlines() if line.startswith("| de"))
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    own = [each for each in found if each.aligner.startswith("de")]
+    lines = {line.partition(" (")[2][:20]: line for line in study.table(found).splitlines() if line.startswith("| de")}
+    rows = {key: [cell.strip() for cell in line.strip("|").split("|")] for key, line in lines.items()}
+    cells, worst = (rows[next(key for key in rows if name in key)] for name in ("strategy", "worst"))
+    own = [each for each in found if "shade" in each.search]
     assert cells[1] == f"{np.mean([each.after(50) for each in own]):,.0f}" and cells[-1] == "2"
+    assert cells[6] == f"{np.mean([each.again for each in own]):,.0f}" and worst[5] == ""  # no control of its own
+    bare = {each.country: each for each in found if each.aligner == "naive"}
+    assert cells[9] == f"{np.mean([each.heldout / bare[each.country].heldout for each in own]):.2f}"
     control = {each.country: each for each in found if each.aligner == "random"}
     assert cells[5] == f"{sum(each.after300 < control[each.country].after300 for each in own)}/2"
     study.save(found, tmp_path / "rows.csv")
     rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
-    assert len(rows) == 6 and {row["country"] for row in rows} == {"SA", "US"}
+    assert len(rows) == 8 and {row["country"] for row in rows} == {"SA", "US"}
 
 
 def test_a_study_without_its_baseline_is_refused(study, folder, tmp_path):
