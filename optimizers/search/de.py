@@ -8,12 +8,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from .interface import pack_rng, unpack_rng
+from .interface import Population, pack_rng, unpack_rng
 
 _MIN_MEMBERS = {"rand1bin": 4, "best1bin": 3}  # so that r1, r2, r3 (r2, r3) can differ from one another and from i
 
 
-class DifferentialEvolution:
+class DifferentialEvolution(Population):
     """Minimise a function of ``dim`` real coordinates by DE/rand/1/bin or DE/best/1/bin.
 
     Example:
@@ -79,17 +79,6 @@ class DifferentialEvolution:
     def losses(self) -> np.ndarray:
         """Return an (n,) float64 copy of the members' losses; +inf for a member without a loss."""
         return self._losses.copy()
-
-    @property
-    def best(self) -> tuple[np.ndarray, float]:
-        """Return the (dim,) member of lowest loss, the first among equals, and that loss (+inf before any)."""
-        i = int(np.argmin(self._losses))
-        return self._population[i].copy(), float(self._losses[i])
-
-    @property
-    def limits(self) -> np.ndarray:
-        """Return the (n,) losses of the members, which their trials must not exceed to replace them."""
-        return self.losses
 
     def ask(self) -> np.ndarray:
         """Return (n, dim) trials to evaluate, the start population at first.

@@ -41,6 +41,24 @@ class AnswerSearch(Search, Protocol):
         """Tell option probabilities (m, prompts, options) and losses (m,) of the first m <= n trials."""
 
 
+class Population:
+    """The best member of a search that keeps vectors with their losses, and what its trials have to reach."""
+
+    _population: np.ndarray  # (n, dim)
+    _losses: np.ndarray  # (n,), +inf for a member without a loss
+
+    @property
+    def best(self) -> tuple[np.ndarray, float]:
+        """Return the (dim,) member of lowest loss, the first among equals, and that loss (+inf before any)."""
+        i = int(np.argmin(self._losses))
+        return self._population[i].copy(), float(self._losses[i])
+
+    @property
+    def limits(self) -> np.ndarray:
+        """Return the (n,) losses of the members, which their trials must not exceed to have an effect."""
+        return self._losses.copy()
+
+
 def checked(losses: np.ndarray, pending: int) -> np.ndarray:
     """Return the losses told for the first of ``pending`` trials as (m,) float64.
 

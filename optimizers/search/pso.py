@@ -7,14 +7,14 @@ from typing import Self
 
 import numpy as np
 
-from .interface import checked, pack_rng, unpack_rng
+from .interface import Population, checked, pack_rng, unpack_rng
 
 # Clerc & Kennedy 2002, IEEE Trans. Evol. Comput. 6:58-73: phi = 4.1 gives chi = 0.7298 and both weights chi * 2.05.
 INERTIA, COGNITIVE, SOCIAL = 0.7298, 1.49618, 1.49618
-_ARRAYS = ("position", "velocity", "own", "losses", "trials")
+_ARRAYS = ("position", "velocity", "population", "losses", "trials")
 
 
-class ParticleSwarm:
+class ParticleSwarm(Population):
     """Minimise with particles that move towards their own best position and the swarm's.
 
     Example:
@@ -38,20 +38,10 @@ class ParticleSwarm:
             raise ValueError(f"start must be finite, (n, dim) with n >= 2; it has shape {np.shape(start)}")
         self._rng = rng
         self._velocity = np.zeros_like(self._position)
-        self._own, self._losses = self._position.copy(), np.full(len(self._position), np.inf)
+        self._population = self._position.copy()  # the best position of each particle
+        self._losses = np.full(len(self._position), np.inf)
         self._trials = self._position[:0].copy()
         self._begun = False
-
-    @property
-    def best(self) -> tuple[np.ndarray, float]:
-        """Return the (dim,) position of lowest loss, and that loss."""
-        i = int(np.argmin(self._losses))
-        return self._own[i].copy(), float(self._losses[i])
-
-    @property
-    def limits(self) -> np.ndarray:
-        """Return the (n,) lowest losses of the particles: a worse position has no effect."""
-        return self._losses.copy()
 
     def ask(self) -> np.ndarray:
         """Return (n, dim) positions, the start at first; the same ones until their losses are told."""
@@ -63,7 +53,7 @@ class ParticleSwarm:
 
     def _move(self) -> None:
         shape = self._position.shape
-        to_own = self._rng.random(shape) * (self._own - self._position)
+        to_own = self._rng.random(shape) * (self._population - self._position)
         to_best = self._rng.random(shape) * (self.best[0] - self._position)
         self._velocity = INERTIA * self._velocity + COGNITIVE * to_own + SOCIAL * to_best
         self._position = self._position + self._velocity
@@ -75,7 +65,7 @@ class ParticleSwarm:
         """
         losses = checked(losses, len(self._trials))
         better = np.flatnonzero(losses < self._losses[: len(losses)])
-        self._own[better], self._losses[better] = self._trials[better], losses[better]
+        self._population[better], self._losses[better] = self._trials[better], losses[better]
         self._trials = self._trials[:0].copy()
         self._begun = True
 

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from .interface import checked, pack_rng, unpack_rng
+from .interface import Population, checked, pack_rng, unpack_rng
 
 # As published: H = 6 pairs of F and CR in memory, p = 0.11, an archive of 2.6 times the population, at least 4 members.
 _MEMORY, _GREEDY, _ARCHIVED, _SPREAD, _SMALLEST = 6, 0.11, 2.6, 0.1, 4
@@ -15,7 +15,7 @@ _ARRAYS = ("population", "losses", "trials", "scales", "rates", "archive", "scal
 _NUMBERS = ("bound", "started", "place", "largest", "begun")
 
 
-class SuccessHistoryEvolution:
+class SuccessHistoryEvolution(Population):
     """Minimise by DE/current-to-pbest/1/bin; F and CR follow those that led to better members, the population shrinks.
 
     Example:
@@ -53,17 +53,6 @@ class SuccessHistoryEvolution:
         self._scales = self._rates = np.zeros(0)
         self._scale_memory, self._rate_memory = np.full(_MEMORY, 0.5), np.full(_MEMORY, 0.5)
         self._place, self._largest, self._begun = 0, len(x), False
-
-    @property
-    def best(self) -> tuple[np.ndarray, float]:
-        """Return the (dim,) member of lowest loss, and that loss (+inf before any)."""
-        i = int(np.argmin(self._losses))
-        return self._population[i].copy(), float(self._losses[i])
-
-    @property
-    def limits(self) -> np.ndarray:
-        """Return the (n,) losses of the members, which their trials must not exceed to replace them."""
-        return self._losses.copy()
 
     def ask(self) -> np.ndarray:
         """Return (n, dim) trials, the start at first; the same ones until their losses are told."""

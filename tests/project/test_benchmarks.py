@@ -16,7 +16,6 @@ FIELDS = ["name", "dtype", "seconds", "seconds_peer", "ratio", "floor_share", "m
 @pytest.fixture
 def bench(tiny, monkeypatch):
     """``bench(name, *flags, chat=..., **less)``: rows of ``python -m benchmarks``, ``less`` given to ``measure``."""
-    monkeypatch.syspath_prepend(ROOT)
     from benchmarks.__main__ import main
 
     def run(name, *flags, chat=True, **less):
@@ -123,8 +122,7 @@ def test_dialogues(bench):
     assert rows["clock"]["seconds_peer"]
 
 
-def test_dialogues_are_as_many_as_the_time_allows(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
+def test_dialogues_are_as_many_as_the_time_allows():
     from benchmarks.dialogues import fitting
 
     assert fitting(1, 40, 1000, alone=3) == 40

@@ -3,24 +3,17 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import yaml
 from culteval.harness.scoring.submission import load_submission
 from culteval.harness.sweeps.grid import cells, read_grid
 from culteval.tasks.metrics.map_projection import load_projection
 
+from benchmarks import countries as study
+
 from ..command import invoked
 
 ROOT = Path(__file__).parents[2]
 SWEEP = ROOT / "benchmarks" / "countries.yaml"
-
-
-@pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
-    from benchmarks import countries
-
-    return countries
 
 
 def test_the_sweep_asks_for_every_country_of_the_map():
@@ -29,7 +22,7 @@ def test_the_sweep_asks_for_every_country_of_the_map():
     assert sorted(asked) == sorted([*points] * 3)
 
 
-def test_points_are_those_of_the_scores(study, tiny, tmp_path, monkeypatch):
+def test_points_are_those_of_the_scores(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     grid = yaml.safe_load(SWEEP.read_text()) | {"models": [str(tiny())], "countries": ["SE", "NO", "EG", "ZW"]}
     grid["options"] = {"dtype": "float32", "threads": 1, "limit": 1}
@@ -46,7 +39,7 @@ def test_points_are_those_of_the_scores(study, tiny, tmp_path, monkeypatch):
     np.testing.assert_allclose(published, points["NO"])
 
 
-def test_the_direction_counts_not_the_distance(study):
+def test_the_direction_counts_not_the_distance():
     rng = np.random.default_rng(0)
     points = {f"C{at}": rng.normal(size=2) for at in range(9)}
     near = {code: (0.01 * point * [1, -1] + 5, point) for code, point in points.items()}

@@ -196,7 +196,6 @@ def test_the_tutorial_s_commands_run_as_they_stand(tmp_path):
 def test_the_walk_through_shows_what_its_commands_print(tmp_path, monkeypatch):
     from culteval.harness.models.embedded import fetch
 
-    monkeypatch.syspath_prepend(ROOT)
     from benchmarks import documents
 
     (tmp_path / "cache").mkdir()
@@ -213,8 +212,7 @@ def words_of(text):
     return re.sub(r"[^A-Za-z]+", " ", re.sub(r"\b[0-9a-f]{10}\b", "", text)).split()
 
 
-def test_commands_of_a_document_run_in_one_folder(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
+def test_commands_of_a_document_run_in_one_folder():
     from benchmarks import documents
 
     made = documents.run_again(

@@ -9,19 +9,13 @@ from culteval.errors import InputError
 from culteval.harness.scoring.submission import load_submission
 from culteval.harness.sweeps.grid import cells, read_grid
 
+from benchmarks import elicitation as study
+
 from ..command import invoked
 
 ROOT = Path(__file__).parents[2]
 SWEEP = ROOT / "benchmarks" / "elicitation.yaml"
 WAYS = {"none", "persona", "resident", "third_person", "language", "demonstrations", "none, shares stated", "forecast"}
-
-
-@pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
-    from benchmarks import elicitation
-
-    return elicitation
 
 
 def test_the_sweep_asks_every_way_in_every_country_the_survey_has():
@@ -39,7 +33,7 @@ def test_the_sweep_asks_every_way_in_every_country_the_survey_has():
     assert {way for tasks, way in asked} == ways
 
 
-def test_the_table_says_what_was_scored(study, tiny, tmp_path, monkeypatch):
+def test_the_table_says_what_was_scored(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     grid = yaml.safe_load(SWEEP.read_text()) | {"models": [str(tiny())], "tasks": ["vsm13"], "countries": ["US", "DE"]}
     grid["options"] = {"dtype": "float32", "threads": 1}
@@ -81,7 +75,7 @@ def test_the_table_says_what_was_scored(study, tiny, tmp_path, monkeypatch):
     assert f"{min(means, key=means.get)} is nearest ({min(means.values()):,.0f}, in" in verdict
 
 
-def test_the_short_table_has_a_column_for_each_survey_and_model(study):
+def test_the_short_table_has_a_column_for_each_survey_and_model():
     def point(model, survey, way, value, spread=0.01, country="US"):
         return study.Point(model, survey, way, country, value, spread, 0.0, False)
 
@@ -101,7 +95,7 @@ def test_the_short_table_has_a_column_for_each_survey_and_model(study):
     ]
 
 
-def test_a_difference_within_the_spread_is_said_to_be_less(study):
+def test_a_difference_within_the_spread_is_said_to_be_less():
     def point(way, value, spread):
         return study.Point("m", "wvs", way, "US", value, spread, 0.0, False)
 
@@ -116,7 +110,7 @@ def test_a_difference_within_the_spread_is_said_to_be_less(study):
     assert "spread" not in next(study.verdicts(one))  # a single paraphrase
 
 
-def test_sizes_are_drawn_for_every_survey(study, tmp_path):
+def test_sizes_are_drawn_for_every_survey(tmp_path):
     values = {
         "none": 0.4,
         "persona": 0.3,
@@ -136,7 +130,7 @@ def test_sizes_are_drawn_for_every_survey(study, tmp_path):
     assert all(f">{name}<" in text for name in ("135M", "0.5B", *study.SURVEYS, *study.DRAWN.values(), "world mean"))
 
 
-def test_figures_of_the_documents_are_shown_there(study):
+def test_figures_of_the_documents_are_shown_there():
     from benchmarks.documents import FIGURES, ROOT, documents
 
     shown = "".join(path.read_text() for path in documents())

@@ -11,6 +11,8 @@ import yaml
 from culteval.errors import InputError
 from culteval.harness.scoring.submission import load_submission
 
+from benchmarks import searches as study
+
 from ..command import invoked
 
 ROOT = Path(__file__).parents[2]
@@ -20,14 +22,6 @@ ARMS = [
     {"name": "de", "settings": {"strategy": "shade"}},
     {"name": "de", "options": {"objective": "worst_paraphrase"}},
 ]
-
-
-@pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
-    from benchmarks import searches
-
-    return searches
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +35,7 @@ def folder(tiny, tmp_path_factory):
     return made / "few"
 
 
-def test_losses_are_those_of_log_and_submission(study, folder):
+def test_losses_are_those_of_log_and_submission(folder):
     found = {(each.search, each.country): each for each in study.read(folder)}
     shade, worst = "de (sigma=2.0, strategy=shade)", "de (sigma=2.0), worst_paraphrase"
     assert {each.search for each in found.values()} == {"naive", "random (sigma=2.0)", shade, worst}
@@ -57,7 +51,7 @@ def test_losses_are_those_of_log_and_submission(study, folder):
     assert bare.after(50) == bare.again and bare.heldout != one.heldout
 
 
-def test_rows_are_means_and_pairs(study, folder, tmp_path):
+def test_rows_are_means_and_pairs(folder, tmp_path):
     found = study.read(folder)
     lines = {line.partition(" (")[2][:20]: line for line in study.table(found).splitlines() if line.startswith("| de")}
     rows = {key: [cell.strip() for cell in line.strip("|").split("|")] for key, line in lines.items()}
@@ -74,7 +68,7 @@ def test_rows_are_means_and_pairs(study, folder, tmp_path):
     assert len(rows) == 8 and {row["country"] for row in rows} == {"SA", "US"}
 
 
-def test_a_study_without_its_baseline_is_refused(study, folder, tmp_path):
+def test_a_study_without_its_baseline_is_refused(folder, tmp_path):
     found = [each for each in study.read(folder) if each.aligner != "naive"]
     with pytest.raises(InputError, match="no run of naive for SA, US"):
         study.table(found)

@@ -11,18 +11,12 @@ from culteval.harness.scoring.submission import load_submission
 from culteval.tasks.answers import Answers
 from culteval.tasks.prompts import ProtocolOptions, layout_of
 
+from benchmarks import travel as study
+
 from ..command import invoked
 
 ROOT = Path(__file__).parents[2]
 SWEEP = ROOT / "benchmarks" / "travel.yaml"
-
-
-@pytest.fixture
-def study(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
-    from benchmarks import travel
-
-    return travel
 
 
 @pytest.fixture
@@ -40,7 +34,7 @@ def folder(tiny, tmp_path, monkeypatch):
     return Path("few")
 
 
-def test_distances_are_those_of_the_scores(study, folder):
+def test_distances_are_those_of_the_scores(folder):
     read = study.read(folder)
     many = "vsm13 + vsm13_training, argmax"
     assert {each.fitted for each in read} == {"", "wvs", "wvs + wvs_training", many}
@@ -65,7 +59,7 @@ def test_distances_are_those_of_the_scores(study, folder):
     assert row[7] == f"{sum(fitted[code][code] < bare[code] for code in fitted)}/2" and row[9:11] == ["-", "-"]
 
 
-def test_questions_of_the_fitted_survey_are_those_of_the_bare_model(study):
+def test_questions_of_the_fitted_survey_are_those_of_the_bare_model():
     spec = spec_of("iw_map")
     layout = layout_of(spec, ProtocolOptions())
     shares = layout.inside / layout.inside.sum(1, keepdims=True)
@@ -78,7 +72,7 @@ def test_questions_of_the_fitted_survey_are_those_of_the_bare_model(study):
     assert np.array_equal(mixed.off_options[0], np.where(shared, 0, 0.5))
 
 
-def test_six_countries_are_tested_and_prefixes_compared(study):
+def test_six_countries_are_tested_and_prefixes_compared():
     codes = ("US", "CN", "IN", "BR", "DE", "NG")
 
     def answered(aligner, fitted, country, shift):
@@ -91,7 +85,7 @@ def test_six_countries_are_tested_and_prefixes_compared(study):
     assert row[3:9] == ["0.500", "1.000", "1.000", "1.000", "6/6", "6/6"] and row[9:] == ["1.00", "0.0014", "0.250"]
 
 
-def test_the_short_table_has_the_means_and_the_accuracy(study):
+def test_the_short_table_has_the_means_and_the_accuracy():
     given = {"naive": (1.0, 0.25), "random_prefix": (0.9, 0.26), "sft": (0.5, 0.24)}
     found = [
         study.Answered(
@@ -104,6 +98,6 @@ def test_the_short_table_has_the_means_and_the_accuracy(study):
     assert lines[3] == "| `general`: accuracy ↑ (chance 0.25) | 0.250 | 0.240 | - | - | 0.260 |"
 
 
-def test_a_study_without_the_bare_model_is_told(study, tmp_path):
+def test_a_study_without_the_bare_model_is_told(tmp_path):
     result = CliRunner().invoke(study.main, [str(tmp_path)])
     assert result.exit_code and "no run of naive" in result.output and "Traceback" not in result.output
