@@ -16,6 +16,7 @@ import click
 import numpy as np
 from culteval.errors import InputError
 from culteval.harness.analysis.identification import LEAST_COUNTRIES, MEASURES, distances, heldout, identification
+from culteval.harness.analysis.significance import holm
 from culteval.harness.report.tables import markdown_table
 from culteval.harness.scoring.baselines import CONTROL
 from culteval.harness.scoring.submission import Submission
@@ -29,8 +30,8 @@ SHARED = {"iw_map": ("E018", "A029", "A039", "A040", "A042")}  # what wvs asks, 
 UNSHARED = "{}, questions that wvs does not ask"
 ARGMAX, READ = "{}, most probable answers", ("vsm13",)  # tasks of which fits to these answers show them, too
 COLUMNS = (
-    *("aligner", "fitted to", "answers", "own country", "bare, own", "wrong countries", "bare, wrong"),
-    *("nearer than bare", "than random prefixes", "mean rank", "p", "world mean"),
+    *("aligner", "fitted to", "answers", "own country", "unaligned, own", "wrong countries", "unaligned, wrong"),
+    *("nearer than unaligned", "than random prefixes", "mean rank", "p", "p after Holm", "world mean"),
 )
 
 
@@ -187,12 +188,13 @@ def _mean(values: Sequence[float] | np.ndarray) -> float:
 
 
 def rows(answered: Sequence[Answered]) -> Iterator[list[str]]:
-    """Yield a row of text for each summary, with the columns ``COLUMNS``."""
-    for one in summaries(answered):
+    """Yield a row of text for each summary, with the columns ``COLUMNS``; p is corrected for the number of rows."""
+    found = list(summaries(answered))
+    for one, adjusted in zip(found, holm([one.p for one in found]), strict=True):
         count = len(one.countries)
         means = [_number(value, one.task) for value in (one.own, one.bare_own, one.wrong, one.bare_wrong)]
         beyond = "-" if one.beyond is None else f"{one.beyond}/{count}"
-        tested = ["-", "-"] if one.p is None else [f"{one.mean_rank:.2f}", f"{one.p:.4f}"]
+        tested = ["-"] * 3 if one.p is None else [f"{one.mean_rank:.2f}", f"{one.p:.4f}", f"{adjusted:.3f}"]
         world = _number(one.world, one.task)
         yield [one.aligner, one.fitted, one.task, *means, f"{one.nearer}/{count}", beyond, *tested, world]
 

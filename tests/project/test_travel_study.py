@@ -82,7 +82,10 @@ def test_six_countries_are_tested_and_prefixes_compared():
     found = [answered("naive", "", "US", 0), *(answered("random_prefix", "", "US", 0.01 * n) for n in (0, 1))]
     found += [answered("sft", "wvs", code, 0.5) for code in codes]
     (row,) = study.rows(found)
-    assert row[3:9] == ["0.500", "1.000", "1.000", "1.000", "6/6", "6/6"] and row[9:] == ["1.00", "0.0014", "0.250"]
+    assert row[3:9] == ["0.500", "1.000", "1.000", "1.000", "6/6", "6/6"]
+    assert row[9:] == ["1.00", "0.0014", "0.001", "0.250"]
+    found += [answered("dpo", "wvs", code, 0.5) for code in codes]
+    assert [row[11] for row in study.rows(found)] == ["0.003", "0.003"]  # of two tests
 
 
 def test_the_short_table_has_the_means_and_the_accuracy():
