@@ -12,7 +12,7 @@ from ..errors import UsageError
 from ..harness.alignment.budget import Budget
 from ..harness.alignment.evaluator import require_budget
 from ..harness.alignment.objective import Objective
-from ..harness.alignment.worst_paraphrase import sharpened
+from ..harness.alignment.worst_paraphrase import TEMPERATURE, sharpened
 from ..tasks.measure import LossFunction
 from .soft_prompt import SoftPromptSettings, draw_prompts, text_prompt
 from .texts import persona
@@ -96,7 +96,7 @@ def cross_entropy(logs: Any, places: np.ndarray) -> Any:
 def smooth_loss(objective: Objective) -> LossFunction:
     """Return the loss of an objective with a gradient: argmax answers are shared among near options.
 
-    The shares are the option probabilities at a low temperature, so that few answers have no gradient.
+    The shares are the option probabilities at ``TEMPERATURE``; at lower ones few answers have a gradient.
     """
     return _smooth(objective)[1]
 
@@ -106,7 +106,7 @@ def _smooth(objective: Objective) -> tuple[Objective, LossFunction]:
     if objective.scoring != "argmax" or objective.kind == "worst_paraphrase":  # which shares answers already
         return objective, objective.loss
     read = objective.read_as("expected")
-    return read, lambda probs: read.loss(sharpened(probs))
+    return read, lambda probs: read.loss(sharpened(probs, TEMPERATURE))
 
 
 def penalised(objective: Objective, logs: Any, off_options: float, places: np.ndarray | None = None) -> Any:

@@ -62,7 +62,7 @@ class SurveyLoss:
         if not self.is_drawn:
             return terms(error, self.norm)
         square = error**2 + variance(probs, like(self.codes)) @ like(self.matrix.T) ** 2
-        return square**0.5 if self.norm == "l1" else square
+        return (square + 1e-24) ** 0.5 if self.norm == "l1" else square  # the root has a gradient at zero, too
 
     def of_drawn(self) -> SurveyLoss:
         """Return the loss to expect of drawn answers."""
