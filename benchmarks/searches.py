@@ -11,7 +11,6 @@ after 50, 100 and 200, in whole generations. A search whose steps depend on the 
 from __future__ import annotations
 
 import csv
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -19,7 +18,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-from culteval.errors import InputError
 from culteval.harness.report.tables import markdown_table
 from culteval.harness.scoring.baselines import constant_scores
 from culteval.harness.scoring.submission import Submission
@@ -27,10 +25,10 @@ from culteval.harness.util.event_log import LOG
 
 from .aligners import label_of
 from .common import Command
-from .stored import evaluations_allowed, submissions, value
+from .stored import UNALIGNED, evaluations_allowed, records, require_unaligned, submissions, value
 
 BUDGETS = (50, 100, 200, 300)  # survey evaluations
-BARE, CONTROL = "naive", "random"
+CONTROL = "random"
 
 
 @dataclass(frozen=True)
@@ -97,9 +95,7 @@ def _found(submission: Submission) -> Found:
 
 def _curve(log: Path, per_survey: float) -> list[float]:
     """Return the lowest losses after ``BUDGETS``, of a run's log."""
-    if not log.is_file():
-        raise InputError(f"{log}: not found; it has the losses after each budget. Give the folder of the sweep.")
-    events = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    events = records(log, "the losses after each budget")
     made = [(each["spent"] / per_survey, float(each["best"])) for each in events if each["event"] == "generation"]
     return [min((best for spent, best in made if spent <= budget), default=float("nan")) for budget in BUDGETS]
 
@@ -113,9 +109,8 @@ def table(found: Sequence[Found]) -> str:
     Raises:
         InputError: a country without a run of ``naive``.
     """
-    bare = {each.country: each for each in found if each.aligner == BARE}
-    if missing := sorted({each.country for each in found} - set(bare)):
-        raise InputError(f"no run of {BARE} for {', '.join(missing)} in this study. Run its sweep to the end.")
+    bare = {each.country: each for each in found if each.aligner == UNALIGNED}
+    require_unaligned((each.country for each in found), bare)
     control = {(each.objective, each.country, each.seed): each for each in found if each.aligner == CONTROL}
     names = ["search", *(f"lowest, {b}" for b in BUDGETS), "below random"]
     names += ["fitted", "of naive", "held out", "of naive", "collapsed", "runs"]
@@ -139,7 +134,7 @@ def table(found: Sequence[Found]) -> str:
 
 def _below(own: Sequence[Found], control: Mapping[tuple[str, str, int], Found]) -> str:
     """Return in how many pairs of country and seed a search is below random search at the largest budget."""
-    if own[0].aligner in (BARE, CONTROL):
+    if own[0].aligner in (UNALIGNED, CONTROL):
         return ""
     pairs = [(each, other) for each in own if (other := control.get((each.objective, each.country, each.seed)))]
     below = sum(each.after(BUDGETS[-1]) < other.after(BUDGETS[-1]) for each, other in pairs)

@@ -9,22 +9,20 @@ ones are the persona sentence and shipped preambles, as ``best_of_n`` draws them
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from culteval.errors import InputError
 from culteval.harness.report.tables import markdown_table
 from culteval.harness.scoring.submission import Submission
 from culteval.optimizers.evo_prompt import FOLDER, TEXTS
 from culteval.tasks.countries import name_of
 
 from .common import Command
-from .stored import submissions, value
+from .stored import UNALIGNED, records, require_unaligned, submissions, value
 
-BARE, OURS = "naive", "evo_prompt"
+OURS = "evo_prompt"
 COLUMNS = ("country", "texts", "shipped", "found", "ratio", "at text", "held out", "unaligned, held out")
 
 
@@ -57,20 +55,17 @@ def read(folder: Path) -> tuple[list[Course], dict[str, float]]:
     courses, bare = [], {}
     for one in submissions(folder):
         heldout = value(one.score(), "loss", "text", "heldout")
-        if one.manifest.aligner.name == BARE:
+        if one.manifest.aligner.name == UNALIGNED:
             bare[one.manifest.country] = heldout
         elif one.manifest.aligner.name == OURS:
             courses.append(_course(one, heldout))
-    if missing := sorted({each.country for each in courses} - set(bare)):
-        raise InputError(f"no run of {BARE} for {', '.join(missing)} in this study. Run its sweep to the end.")
+    require_unaligned((each.country for each in courses), bare)
     return courses, bare
 
 
 def _course(submission: Submission, heldout: float) -> Course:
-    path = submission.folder.parent / FOLDER / TEXTS
-    if not path.is_file():
-        raise InputError(f"{path}: not found; it has the texts. Give the folder of the sweep.")
-    losses = tuple(float(json.loads(line)["loss"]) for line in path.read_text(encoding="utf-8").splitlines())
+    texts = records(submission.folder.parent / FOLDER / TEXTS, "the texts")
+    losses = tuple(float(text["loss"]) for text in texts)
     manifest = submission.manifest
     return Course(manifest.country, losses, int(manifest.aligner.settings["population"]), heldout)
 

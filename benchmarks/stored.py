@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from culteval.errors import InputError
 from culteval.harness.runs.folder import SCORES, Checksums
@@ -14,6 +16,8 @@ from culteval.leaderboards.entries import find
 from culteval.tasks.prompts import ProtocolOptions, split_items
 from culteval.tasks.score import Score
 from culteval.tasks.score import find as find_score
+
+UNALIGNED = "naive"
 
 
 def submissions(folder: Path) -> Iterator[Submission]:
@@ -43,6 +47,23 @@ def evaluations_allowed(submission: Submission) -> int:
     specs = [submission.cache.spec(name) for name in fitted.tasks] if fitted else []
     items = sum(len(split_items(spec, "fit", ProtocolOptions())) for spec in specs)
     return round(submission.manifest.budget.item_forwards_allowed / items) if items else 0
+
+
+def require_unaligned(countries: Iterable[str], known: Iterable[str]) -> None:
+    """Raise InputError where a country of a study is not among those with a run of the unaligned model."""
+    if missing := sorted(set(countries) - set(known)):
+        raise InputError(f"no run of {UNALIGNED} for {', '.join(missing)} in this study. Run its sweep to the end.")
+
+
+def records(path: Path, content: str) -> list[dict[str, Any]]:
+    """Read the JSON lines of a run's file, which submissions added to a board do not have.
+
+    Raises:
+        InputError: the file is not there; the message says what ``content`` it has.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: not found; it has {content}. Give the folder of the sweep.")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _refuse(problem: str) -> None:
