@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from ..harness.alignment.aligner import CANDIDATE_COST, Card
 from .black_box import BlackBox, BlackBoxSettings
+from .random_search import begin_draws, restore_draws
 from .search.de import DifferentialEvolution
 from .search.interface import Search
 from .search.screened_de import Breeding, ScreenedEvolution
 from .search.shade import SuccessHistoryEvolution
 from .soft_prompt import CONFIGS
-from .spaces import Space, first_vectors
+from .spaces import Space, Start, first_vectors
 
 if TYPE_CHECKING:
     from ..harness.alignment.evaluator import Evaluator
@@ -30,11 +31,12 @@ class DESettings(BlackBoxSettings):
     (L-SHADE). ``mutation`` is F, drawn in each generation between its two ends; ``recombination`` is CR. ``bound``
     limits the coordinates of the space to this number of its units. With ``screening`` above 1, so many trials of
     DE/best/1 are bred for each that is evaluated, and a Gaussian process of the model's answers chooses among them;
-    racing then has no effect.
+    racing then has no effect. With ``first`` ``draw``, independent draws, which racing makes cheap, take the place of
+    generations until ``refine`` begins, and the population starts around the best of them.
     """
 
     dimensions: int = Field(20, ge=1, le=5000)
-    start: Literal["tokens", "persona", "mean"] = "mean"
+    start: Start = "mean"
     sigma: float = Field(4.0, gt=0, le=100)
     population: int = Field(10, ge=4, le=1000)
     strategy: Literal["rand1bin", "best1bin", "shade"] = "best1bin"
@@ -42,6 +44,12 @@ class DESettings(BlackBoxSettings):
     recombination: float = Field(0.9, ge=0, le=1)
     bound: float = Field(15.0, gt=0)
     screening: int = Field(1, ge=1, le=1000)
+    first: Literal["evolve", "draw"] = "evolve"
+
+    @property
+    def near(self) -> Self:
+        """Return the settings of the search near the best prompt."""
+        return super().near.model_copy(update={"first": "evolve"})
 
     @model_validator(mode="after")
     def _fits_together(self) -> DESettings:
@@ -49,6 +57,8 @@ class DESettings(BlackBoxSettings):
             raise ValueError("mutation: two numbers from 0 to 2, the smaller first")
         if self.screening > 1 and self.strategy != "best1bin":
             raise ValueError("screening: trials of best1bin only; take strategy=best1bin or screening=1")
+        if self.first == "draw" and not self.refine:
+            raise ValueError("first: draws alone are random search; add refine=0.5, or take --aligner random")
         if self.strategy == "shade":
             for name in ("mutation", "recombination"):
                 if getattr(self, name) != type(self).model_fields[name].default:
@@ -81,8 +91,10 @@ class DifferentialEvolutionPrompt(BlackBox):
     settings: DESettings
 
     def begin(self, evaluator: Evaluator, space: Space, rng: np.random.Generator) -> Search:
-        """Start a population around the space's first prompt, which is a member."""
+        """Start a population around the space's first prompt, which is a member, or draws that begin with it."""
         settings = self.settings
+        if settings.first == "draw":
+            return begin_draws(evaluator.model, space, settings, rng)
         start = first_vectors(evaluator.model, space, settings, rng, settings.population)
         start = np.clip(start, -settings.bound, settings.bound)
         if settings.screening > 1:
@@ -102,6 +114,8 @@ class DifferentialEvolutionPrompt(BlackBox):
 
     def restore(self, evaluator: Evaluator, space: Space, state: Mapping[str, np.ndarray]) -> Search:
         """Restore the search of a checkpoint."""
+        if self.settings.first == "draw":
+            return restore_draws(evaluator.model, space, self.settings, state)
         if self.settings.screening > 1:
             return ScreenedEvolution.from_state(state, evaluator.objective.loss)
         if self.settings.strategy == "shade":

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from ..errors import RunError
+from ..errors import RunError, UsageError
 from ..harness.alignment.evaluator import Evaluator
 from ..harness.models.base import PASSES
 from .embeddings import mean_and_scale, scatter
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 SpaceName = Literal["full", "random", "embeddings", "active"]
+Start = Literal["tokens", "persona", "mean", "text"]
 
 
 class SpaceSettings(SoftPromptSettings):
@@ -36,14 +37,22 @@ class SpaceSettings(SoftPromptSettings):
     tokens of them per token, at least one) or ``active`` (the directions in which the items' expected answers change
     most at the start, Constantine et al. 2014: one gradient of each item, whatever the answer scoring, paid once from
     the budget; at most ``dimensions`` and one an item). ``start``: the prompt at the space's origin: random ``tokens``,
-    the embedded ``persona`` sentence, or the embeddings' ``mean``. ``sigma``: the first step, in standard deviations of
+    the embedded ``persona`` sentence, the embeddings' ``mean``, or the embedded ``text`` of the setting of that name,
+    such as one that ``evo_prompt`` found. ``sigma``: the first step, in standard deviations of
     the embeddings; in the full space around random tokens, first candidates are other random tokens instead.
     """
 
     space: SpaceName = "random"
     dimensions: int = Field(100, ge=1, le=5000)
-    start: Literal["tokens", "persona", "mean"] = "tokens"
+    start: Start = "tokens"
     sigma: float = Field(1.0, gt=0, le=100)
+    text: str = Field("", max_length=2000)
+
+    @model_validator(mode="after")
+    def _text_is_the_start(self) -> Self:
+        if (self.start == "text") != bool(self.text.strip()):
+            raise ValueError("text: the sentence to start from; give it with start=text, and only then")
+        return self
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,7 @@ def lay_space(
 
     Raises:
         RunError: too little budget for an active space, or its gradients are not numbers.
+        UsageError: the text to start from is longer than the prompt.
     """
     model = evaluator.model
     mean, scale = mean_and_scale(model)
@@ -106,6 +116,7 @@ def lay_space(
             "tokens": lambda: draw_prompts(model, rng, 1, settings.tokens)[0],
             "persona": lambda: text_prompt(model, persona(evaluator.objective), settings.tokens),
             "mean": lambda: np.tile(mean, (settings.tokens, 1)),
+            "text": lambda: _embedded(model, settings.text, settings.tokens),
         }[settings.start]()
     if settings.space == "active":
         return Space(centre, scale, _active(evaluator, centre, settings.dimensions))
@@ -131,6 +142,14 @@ def draw_vectors(
     if settings.space == "full" and settings.start == "tokens":
         return ((draw_prompts(model, rng, count, settings.tokens) - space.centre) / space.scale).reshape(count, -1)
     return settings.sigma * rng.standard_normal((count, space.dim))
+
+
+def _embedded(model: LanguageModel, text: str, tokens: int) -> np.ndarray:
+    """Embed a text as a soft prompt (tokens, width) that holds all of it."""
+    length = len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+    if length > tokens:
+        raise UsageError(f"`settings` text: has {length} tokens for a prompt of {tokens}. Add tokens={length}.")
+    return text_prompt(model, text, tokens)
 
 
 def _basis(

@@ -51,6 +51,7 @@ VARIANTS = {
     "evolution begun anew": ("de", ["tokens=3", "population=5", "restart=1", "racing=false"]),
     "evolution adapted": ("de", ["tokens=3", "population=6", "dimensions=8", "strategy=shade"]),
     "evolution refined": ("de", ["tokens=3", "population=5", "dimensions=6", "refine=0.5"]),
+    "evolution around the best draw": ("de", ["tokens=3", "population=5", "dimensions=6", "first=draw", "refine=0.5"]),
     "full space refined": ("de", ["tokens=3", "population=5", "space=full", "start=tokens", "refine=0.4"]),
     "evolution screened": ("de", ["tokens=3", "population=6", "dimensions=8", "screening=20"]),
     "evolution in active directions": ("de", ["tokens=3", "population=4", "space=active", "dimensions=6"]),
@@ -113,7 +114,8 @@ def test_stopped_anywhere_it_ends_the_same(case, load):
         again = Budget(26 * items, items)
         resumed = align(case, model, objective, again, Memory(again, checkpoint.kept))
         assert made(resumed) == made(whole)
-        assert again.spent > first.spent or CASES[case][0] == "random"  # ten candidates a save end its budget in two
+        draws = "draw" in case or CASES[case][0] == "random"  # ten candidates a save end its budget in two
+        assert again.spent > first.spent or draws
 
 
 @pytest.mark.parametrize("task", ["wvs", "cdeval_core", "culture_core", "synthetic_survey", "probes"])
@@ -417,6 +419,49 @@ def test_the_last_share_of_the_budget_is_spent_near_the_best_prompt(load, strate
     assert max(abs(soft - first).max() for soft in near) < 0.2 * max(abs(soft - wide[0][0]).max() for soft in wide)
     assert abs(best - first).max() < 0.2 * max(abs(soft - wide[0][0]).max() for soft in wide)
     assert checkpoint.best[-1] <= min(checkpoint.best)
+
+
+def test_evolution_draws_first_what_random_search_draws(load):
+    model, (objective, items) = load("llama", True), objective_of()
+    space = ["tokens=3", "dimensions=6", "space=active", "start=mean", "sigma=2"]
+
+    def lowest(name, *flags):
+        budget = Budget(120 * items, items)
+        checkpoint = Memory(budget)
+        aligner = find("aligners", name)(aligner_settings(name, [*space, *flags]))
+        aligner.align(model, objective, budget, np.random.default_rng(0), checkpoint)
+        return checkpoint.best
+
+    drawn, evolved = lowest("random"), lowest("de", "first=draw", "refine=0.5", "screening=8")
+    both = next(i for i, (one, other) in enumerate(zip(drawn, evolved, strict=False)) if one != other)
+    assert both >= 2 and len(evolved) - both >= 3  # generations until refining, and of refining
+    assert evolved[-1] < min(evolved[:both])
+
+
+@pytest.mark.parametrize("name", ["random", "de", "cma", "pso"])
+def test_a_search_starts_from_a_text(load, name):
+    model, (objective, items) = load("llama", True), objective_of()
+    text, space = "You live in Saudi Arabia.", ["start=text", "space=random", "dimensions=4", "sigma=0.001"]
+    length = len(model.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def aligned(tokens, *flags):
+        budget = Budget(8 * objective.cost, items)
+        aligner = find("aligners", name)(aligner_settings(name, [*space, f"tokens={tokens}", *flags]))
+        return aligner.align(model, objective, budget, np.random.default_rng(0), Memory(budget)).soft[0]
+
+    ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    found, embedded = aligned(length, f"text={text}"), model.token_vectors(np.array(ids))
+    assert abs(found - embedded).max() < 0.02 * embedded.std()
+    with pytest.raises(UsageError, match=f"text: has {length} tokens for a prompt of 3. Add tokens={length}"):
+        aligned(3, f"text={text}")
+    for wrong in ([], ["start=mean", "text=x"]):
+        with pytest.raises(UsageError, match="text: the sentence to start from"):
+            aligned(length, *wrong)
+
+
+def test_draws_need_a_share_of_the_budget_to_end_at():
+    with pytest.raises(UsageError, match="first: draws alone are random search; add refine"):
+        aligner_settings("de", ["first=draw"])
 
 
 def test_a_search_restarts_only_where_the_budget_pays_for_its_space(load):

@@ -284,7 +284,7 @@ def answers_of(root):
 
 
 def test_ray_with_a_worker_killed_gives_what_an_undisturbed_local_sweep_gives(file, tiny):
-    file.write_text(GRID.format(model=tiny(), budget=300))
+    file.write_text(GRID.format(model=tiny(), budget=150))
     other = file.parent / "b"
     local = sweep(file, "--out", other)
     process = sweep(file, "--executor", "ray", "--workers", "2", "--retries", "2", "--out", "a")
