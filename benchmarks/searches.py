@@ -54,6 +54,11 @@ class Found:
     constant: float
     collapsed: bool
 
+    @property
+    def is_control(self) -> bool:
+        """Return whether it is random search from the first draw to the last."""
+        return self.aligner == CONTROL and "refine" not in self.search
+
     def after(self, budget: int) -> float:
         """Return the lowest fitted loss after one of ``BUDGETS``."""
         loss: float = getattr(self, f"after{budget}")
@@ -103,17 +108,17 @@ def _curve(log: Path, per_survey: float) -> list[float]:
 def table(found: Sequence[Found]) -> str:
     """Build a Markdown table, a row for each search: means over countries and seeds, and pairs below random search.
 
-    ``fitted`` is of the answers that were scored. ``of naive`` is the mean over countries of a loss as a share of that
-    of the model as it is.
+    ``fitted`` is of the answers that were scored. ``... of naive`` is the mean over countries of a loss as a share of
+    that of the model as it is.
 
     Raises:
         InputError: a country without a run of ``naive``.
     """
     bare = {each.country: each for each in found if each.aligner == UNALIGNED}
     require_unaligned((each.country for each in found), bare)
-    control = {(each.objective, each.country, each.seed): each for each in found if each.aligner == CONTROL}
+    control = {(each.objective, each.country, each.seed): each for each in found if each.is_control}
     names = ["search", *(f"lowest, {b}" for b in BUDGETS), "below random"]
-    names += ["fitted", "of naive", "held out", "of naive", "collapsed", "runs"]
+    names += ["fitted", "fitted of naive", "held out", "held out of naive", "collapsed", "runs"]
     rows = [
         [
             label,
@@ -134,7 +139,7 @@ def table(found: Sequence[Found]) -> str:
 
 def _below(own: Sequence[Found], control: Mapping[tuple[str, str, int], Found]) -> str:
     """Return in how many pairs of country and seed a search is below random search at the largest budget."""
-    if own[0].aligner in (UNALIGNED, CONTROL):
+    if own[0].aligner == UNALIGNED or own[0].is_control:
         return ""
     pairs = [(each, other) for each in own if (other := control.get((each.objective, each.country, each.seed)))]
     below = sum(each.after(BUDGETS[-1]) < other.after(BUDGETS[-1]) for each, other in pairs)

@@ -16,7 +16,7 @@ from .search.interface import Search
 from .search.screened_de import Breeding, ScreenedEvolution
 from .search.shade import SuccessHistoryEvolution
 from .soft_prompt import CONFIGS
-from .spaces import Space, Start, first_vectors
+from .spaces import Space, SpaceName, Start, first_vectors
 
 if TYPE_CHECKING:
     from ..harness.alignment.evaluator import Evaluator
@@ -25,26 +25,30 @@ if TYPE_CHECKING:
 class DESettings(BlackBoxSettings):
     """The settings of Differential Evolution, in addition to those of every search.
 
-    The defaults, wide steps in a small subspace around the mean embedding, found the lowest losses within 300
-    evaluations; ``--config de-paper`` is the paper's form, in the full space around random tokens. ``strategy``:
-    DE/rand/1, DE/best/1, or ``shade``, which adapts F and CR itself and shrinks the population to four over the budget
-    (L-SHADE). ``mutation`` is F, drawn in each generation between its two ends; ``recombination`` is CR. ``bound``
-    limits the coordinates of the space to this number of its units. With ``screening`` above 1, so many trials of
-    DE/best/1 are bred for each that is evaluated, and a Gaussian process of the model's answers chooses among them;
-    racing then has no effect. With ``first`` ``draw``, independent draws, which racing makes cheap, take the place of
-    generations until ``refine`` begins, and the population starts around the best of them.
+    By default it has two parts. For half of the budget, independent draws with wide steps, in the directions in which
+    the items' expected answers change most; racing pays for many of them (``first``). Then a population around the best
+    draw (``refine``), where ``screening`` trials of DE/best/1 are bred for each that is evaluated: a Gaussian process
+    of the model's answers chooses among them, and racing has no effect. Of the forms that were compared it had the
+    lowest losses. With ``first`` ``evolve`` the population evolves from the beginning. ``--config de-paper`` is the
+    paper's form, in the full space around random tokens; a model without gradients takes ``space`` ``random``.
+
+    ``strategy``: DE/rand/1, DE/best/1, or ``shade``, which adapts F and CR itself and shrinks the population to four
+    over the budget (L-SHADE). ``mutation`` is F, drawn in each generation between its two ends; ``recombination`` is
+    CR. ``bound`` limits the coordinates of the space to this number of its units.
     """
 
-    dimensions: int = Field(20, ge=1, le=5000)
+    space: SpaceName = "active"
+    dimensions: int = Field(10, ge=1, le=5000)
     start: Start = "mean"
     sigma: float = Field(4.0, gt=0, le=100)
+    first: Literal["draw", "evolve"] = "draw"
+    refine: float = Field(0.5, ge=0, lt=1)
     population: int = Field(10, ge=4, le=1000)
     strategy: Literal["rand1bin", "best1bin", "shade"] = "best1bin"
     mutation: tuple[float, float] = (0.5, 1.0)
     recombination: float = Field(0.9, ge=0, le=1)
     bound: float = Field(15.0, gt=0)
-    screening: int = Field(1, ge=1, le=1000)
-    first: Literal["evolve", "draw"] = "evolve"
+    screening: int = Field(80, ge=1, le=1000)
 
     @property
     def near(self) -> Self:
@@ -56,9 +60,9 @@ class DESettings(BlackBoxSettings):
         if not 0 <= self.mutation[0] <= self.mutation[1] <= 2:
             raise ValueError("mutation: two numbers from 0 to 2, the smaller first")
         if self.screening > 1 and self.strategy != "best1bin":
-            raise ValueError("screening: trials of best1bin only; take strategy=best1bin or screening=1")
+            raise ValueError("screening: trials of best1bin only; add screening=1")
         if self.first == "draw" and not self.refine:
-            raise ValueError("first: draws alone are random search; add refine=0.5, or take --aligner random")
+            raise ValueError("first: draws alone are random search; add refine=0.5 or first=evolve")
         if self.strategy == "shade":
             for name in ("mutation", "recombination"):
                 if getattr(self, name) != type(self).model_fields[name].default:
@@ -73,14 +77,20 @@ class DifferentialEvolutionPrompt(BlackBox):
     """
 
     Settings: ClassVar = DESettings
-    summary: ClassVar = "soft prompt by Differential Evolution, model frozen, no gradients"
+    summary: ClassVar = "soft prompt by Differential Evolution, model frozen, loss without gradients"
     card: ClassVar = Card(
         source=(
             "Storn & Price 1997; `shade`: Tanabe & Fukunaga 2014; for soft prompts: Masoud et al. 2025, Algorithm 1 "
             "(arXiv 2503.16094)"
         ),
-        needs="the country's figures on `fit` as a loss; forward passes, no gradients",
-        cost=f"{CANDIDATE_COST}; racing spends less on `vsm13`",
+        needs=(
+            "the country's figures on `fit` as a loss; forward passes, and for `space=active` one gradient of each "
+            "item's expected answer, not of the loss"
+        ),
+        cost=(
+            f"{CANDIDATE_COST}; racing spends less on `vsm13`. Gradients, at the start and for refining, cost as much "
+            "as three candidates each time"
+        ),
         gives="soft prompt (PEFT prompt tuning)",
         limits=(
             "24 answers and six targets are fitted easily: compare `heldout` with the random-prefix control. An argmax"

@@ -192,7 +192,7 @@ def _active(evaluator: Evaluator, centre: np.ndarray, dimensions: int) -> np.nda
         codes = torch.from_numpy(np.where(asked.layout.inside, asked.layout.codes, 0)).to(soft)
 
         def expected(logs: Tensor, codes: Tensor = codes) -> Tensor:
-            return (logs.softmax(-1)[0] * codes).sum(-1).mean()
+            return (logs.softmax(-1)[0] * codes[:, : logs.shape[-1]]).sum(-1).mean()  # logs end with the item's options
 
         evaluator.descend(differentiate, asked, expected)
     _, sizes, directions = np.linalg.svd(np.stack(gradients), full_matrices=False)

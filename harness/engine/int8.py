@@ -85,7 +85,9 @@ class Int8Linear(torch.nn.Module):
         """Compute the product, scaled and changed in place, some rows at a time."""
         if isinstance(x, torch.Tensor):
             if torch.is_grad_enabled() and x.requires_grad:
-                raise UsageError("`dtype` int8 has no gradients. Use float32 or bfloat16 for this aligner.")
+                raise UsageError(
+                    "`dtype` int8 has no gradients. Use float32 or bfloat16; or, for a search, `settings` space=random."
+                )
             x = self.quantise(x)
         sums = torch._int_mm(x.numbers, self.numbers)
         out = sums.view(torch.float32)  # in the same memory

@@ -49,7 +49,7 @@ def made(tiny, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         here = Measured(dtype="float32", threads=1, processor="", seconds=2.0, memory=1)
         patch.setattr(soft_prompt, "measured", lambda: {str(tiny()): here})
-        words = ["--model", tiny(), "--dtype", "float32", "--threads", 1, "--out", out, "--budget", 6]
+        words = ["--model", tiny(), "--dtype", "float32", "--threads", 1, "--out", out, "--budget", 9]
         words += ["--country", "Saudi Arabia", "--workers", 1]
         for part in ("pairs", "survey", "follow-up", "questions"):
             words += ["--table", part]
@@ -260,9 +260,9 @@ def test_the_same_command_goes_on_and_a_damaged_run_is_told(made, tiny):
 
 def test_the_time_is_estimated_from_what_the_runs_may_spend(made):
     words, out, _ = made
-    told = reproduced(*words[:4], "--out", out / "none", "--table", "pairs", "--budget", 6, "--dry-run").stdout
-    # 4 fits of 36 pairs six times, and six runs of 2 x (72 + 52) answers; 2 s for 48 answers
-    forwards = 4 * 36 * 6 + 6 * 2 * (72 + 52)
+    told = reproduced(*words[:4], "--out", out / "none", "--table", "pairs", "--budget", 9, "--dry-run").stdout
+    # 4 fits of 36 pairs nine times, and six runs of 2 x (72 + 52) answers; 2 s for 48 answers
+    forwards = 4 * 36 * 9 + 6 * 2 * (72 + 52)
     assert f"about {forwards * 2 / 48 / 60:.0f} min ({forwards:,} item forwards" in told and "6 waiting" in told
     assert not (out / "none").exists()
 

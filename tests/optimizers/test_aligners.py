@@ -38,6 +38,13 @@ SMALL = {
     "best_of_n": ["middles=3"],
 }
 DESCENTS = ("gd", "augmented")
+EVOLVED = (
+    "tokens=3",
+    "first=evolve",
+    "refine=0",
+    "screening=1",
+    "space=random",
+)  # from the first generation to the last
 VARIANTS = {
     "separable": ("cma", ["tokens=3", "population=6", "space=full", "separable=true"]),
     "embeddings": ("cma", ["tokens=3", "population=4", "space=embeddings", "dimensions=12", "start=persona"]),
@@ -47,14 +54,14 @@ VARIANTS = {
     "labels": ("gd", ["tokens=3", "target=labels"]),
     "five labels of one paraphrase a step": ("gd", ["tokens=3", "target=labels", "presentations=1", "items=5"]),
     "retold in one order": ("augmented", ["tokens=3", "orders=natural", "off_options=0", "averaged=1"]),
-    "evolution in a subspace": ("de", ["tokens=3", "population=6", "space=random", "dimensions=8", "start=persona"]),
-    "evolution begun anew": ("de", ["tokens=3", "population=5", "restart=1", "racing=false"]),
-    "evolution adapted": ("de", ["tokens=3", "population=6", "dimensions=8", "strategy=shade"]),
-    "evolution refined": ("de", ["tokens=3", "population=5", "dimensions=6", "refine=0.5"]),
-    "evolution around the best draw": ("de", ["tokens=3", "population=5", "dimensions=6", "first=draw", "refine=0.5"]),
-    "full space refined": ("de", ["tokens=3", "population=5", "space=full", "start=tokens", "refine=0.4"]),
-    "evolution screened": ("de", ["tokens=3", "population=6", "dimensions=8", "screening=20"]),
-    "evolution in active directions": ("de", ["tokens=3", "population=4", "space=active", "dimensions=6"]),
+    "evolution in a subspace": ("de", [*EVOLVED, "population=6", "dimensions=8", "start=persona"]),
+    "evolution begun anew": ("de", [*EVOLVED, "population=5", "restart=1", "racing=false"]),
+    "evolution adapted": ("de", [*EVOLVED, "population=6", "dimensions=8", "strategy=shade"]),
+    "evolution refined": ("de", [*EVOLVED, "population=5", "dimensions=6", "refine=0.5"]),
+    "evolution around the best draw": ("de", [*EVOLVED, "population=5", "dimensions=6", "first=draw", "refine=0.5"]),
+    "full space refined": ("de", [*EVOLVED, "population=5", "space=full", "start=tokens", "refine=0.4"]),
+    "evolution screened": ("de", [*EVOLVED, "population=6", "dimensions=8", "screening=20"]),
+    "evolution in active directions": ("de", [*EVOLVED, "population=4", "space=active", "dimensions=6"]),
     "swarm begun anew": ("pso", ["tokens=3", "population=4", "dimensions=6", "restart=1"]),
     "random in a subspace": ("random", ["tokens=3", "space=embeddings", "dimensions=6", "racing=false"]),
     "orders in turn": ("augmented", ["tokens=3", "own=1", "countries=[US]"]),
@@ -105,13 +112,14 @@ def test_budget_seed_and_gain(case, load):
 @pytest.mark.parametrize("case", CASES)
 def test_stopped_anywhere_it_ends_the_same(case, load):
     model, (objective, items) = load("llama", True), objective_of()
-    whole = align(case, model, objective, Budget(26 * items, items))
-    for stop in (1, 2):
-        first = Budget(26 * items, items)
+    enough = 80 if case == "de" else 26  # draws and refining
+    whole = align(case, model, objective, Budget(enough * items, items))
+    for stop in (1, 2, *((3, 4) if case == "de" else ())):
+        first = Budget(enough * items, items)
         checkpoint = Memory(first, stop=stop)
         with pytest.raises(KeyboardInterrupt):
             align(case, model, objective, first, checkpoint)
-        again = Budget(26 * items, items)
+        again = Budget(enough * items, items)
         resumed = align(case, model, objective, again, Memory(again, checkpoint.kept))
         assert made(resumed) == made(whole)
         draws = "draw" in case or CASES[case][0] == "random"  # ten candidates a save end its budget in two
@@ -393,7 +401,7 @@ def test_an_active_space_is_paid_from_the_budget(name, load):
 def test_the_last_share_of_the_budget_is_spent_near_the_best_prompt(load, strategy, monkeypatch):
     model, (objective, items) = load("llama", True), objective_of()
     flags = [
-        "tokens=3",
+        *EVOLVED,
         "population=5",
         "dimensions=6",
         "space=active",
@@ -432,7 +440,7 @@ def test_evolution_draws_first_what_random_search_draws(load):
         aligner.align(model, objective, budget, np.random.default_rng(0), checkpoint)
         return checkpoint.best
 
-    drawn, evolved = lowest("random"), lowest("de", "first=draw", "refine=0.5", "screening=8")
+    drawn, evolved = lowest("random"), lowest("de", "screening=8")
     both = next(i for i, (one, other) in enumerate(zip(drawn, evolved, strict=False)) if one != other)
     assert both >= 2 and len(evolved) - both >= 3  # generations until refining, and of refining
     assert evolved[-1] < min(evolved[:both])
@@ -461,7 +469,7 @@ def test_a_search_starts_from_a_text(load, name):
 
 def test_draws_need_a_share_of_the_budget_to_end_at():
     with pytest.raises(UsageError, match="first: draws alone are random search; add refine"):
-        aligner_settings("de", ["first=draw"])
+        aligner_settings("de", ["refine=0"])
 
 
 def test_a_search_restarts_only_where_the_budget_pays_for_its_space(load):

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[2]
 SWEEP = ROOT / "benchmarks" / "searches.yaml"
 ARMS = [
     {"name": "random"},
-    {"name": "de", "settings": {"strategy": "shade"}},
+    {"name": "random", "settings": {"refine": 0.5}},
+    {"name": "de", "settings": {"strategy": "shade", "screening": 1}},
     {"name": "de", "options": {"objective": "worst_paraphrase"}},
 ]
 
@@ -37,8 +38,9 @@ def folder(tiny, tmp_path_factory):
 
 def test_losses_are_those_of_log_and_submission(folder):
     found = {(each.search, each.country): each for each in study.read(folder)}
-    shade, worst = "de (sigma=2.0, strategy=shade)", "de (sigma=2.0), worst_paraphrase"
-    assert {each.search for each in found.values()} == {"naive", "random (sigma=2.0)", shade, worst}
+    shade, worst = "de (sigma=2.0, strategy=shade, screening=1)", "de (sigma=2.0), worst_paraphrase"
+    draws, refined = "random (sigma=2.0)", "random (sigma=2.0, refine=0.5)"
+    assert {each.search for each in found.values()} == {"naive", draws, refined, shade, worst}
     run = next(run for run in folder.glob("vsm13-US-de-*") if "shade" in (run / "config.json").read_text())
     events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     best = [each["best"] for each in events if each["event"] == "generation" and each["spent"] <= 50 * 24]
@@ -61,11 +63,11 @@ def test_rows_are_means_and_pairs(folder, tmp_path):
     assert cells[6] == f"{np.mean([each.again for each in own]):,.0f}" and worst[5] == ""  # no control of its own
     bare = {each.country: each for each in found if each.aligner == "naive"}
     assert cells[9] == f"{np.mean([each.heldout / bare[each.country].heldout for each in own]):.2f}"
-    control = {each.country: each for each in found if each.aligner == "random"}
+    control = {each.country: each for each in found if each.search == "random (sigma=2.0)"}
     assert cells[5] == f"{sum(each.after300 < control[each.country].after300 for each in own)}/2"
     study.save(found, tmp_path / "rows.csv")
     rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
-    assert len(rows) == 8 and {row["country"] for row in rows} == {"SA", "US"}
+    assert len(rows) == 10 and {row["country"] for row in rows} == {"SA", "US"}
 
 
 def test_a_study_without_its_baseline_is_refused(folder, tmp_path):

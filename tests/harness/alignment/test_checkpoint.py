@@ -64,7 +64,7 @@ def stopped(request, load, tmp_path_factory):
     model, (objective, items) = load("llama", True), objective_of()
 
     def resume(place, kind=RunCheckpoint):
-        budget = Budget(26 * items, items)
+        budget = Budget(40 * items, items)
         return align(name, model, objective, budget, checkpoint(place, budget, kind))
 
     with pytest.raises(KeyboardInterrupt):
@@ -111,7 +111,7 @@ def test_an_array_that_an_aligner_misses_is_damage(stopped, tmp_path):
         arrays = {name: file[name] for name in file.files if name not in ("_budget", "_sha256")}
         spent = json.loads(bytes(file["_budget"]))
     for name in arrays:
-        budget = Budget(26 * 24, 24)
+        budget = Budget(40 * 24, 24)
         budget.restore(spent)
         checkpoint(tmp_path, budget).save({key: value for key, value in arrays.items() if key != name}, 0.0)
         with pytest.raises(CheckpointError, match=f"damaged checkpoint .no '{name}'"):

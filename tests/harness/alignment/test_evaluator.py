@@ -18,6 +18,8 @@ from culteval.tasks.measure import MeasureOptions
 
 from ...conftest import SHAPES
 
+EVOLVED = {"space": "random", "first": "evolve", "refine": 0, "screening": 1}  # raced in every generation
+
 
 def objective_of(scoring="expected", norm="sse", country="SA"):
     return fit_objective(spec_of("vsm13"), country_of(country), scoring, MeasureOptions(norm=norm), 1, 0)
@@ -90,7 +92,7 @@ def test_raced_losses_are_those_of_whole_passes(load, shape):
 def aligned(model, objective, budget, race, monkeypatch, **settings):
     monkeypatch.setattr("culteval.optimizers.black_box.Evaluator", race)
     checkpoint = Memory()
-    search = DifferentialEvolutionPrompt(DESettings(tokens=3, population=6, generations=8, **settings))
+    search = DifferentialEvolutionPrompt(DESettings(tokens=3, population=6, generations=8, **EVOLVED, **settings))
     found = search.align(model, objective, budget, np.random.default_rng(3), checkpoint)
     return found, checkpoint
 
@@ -130,7 +132,7 @@ def test_budget_is_kept_to_the_unit_and_buys_more_trials(load):
     model, objective = load("llama", True), objective_of()
     budget = Budget(40 * 48 + 7, 24)
     checkpoint = Memory()
-    search = DifferentialEvolutionPrompt(DESettings(tokens=3, population=6))
+    search = DifferentialEvolutionPrompt(DESettings(tokens=3, population=6, **EVOLVED))
     search.align(model, objective, budget, np.random.default_rng(3), checkpoint)
     assert budget.total - 48 < budget.spent <= budget.total
     assert checkpoint.states[-1]["race_begun"] > 40  # trials begun, with what 40 whole ones cost
@@ -176,7 +178,7 @@ def test_objectives_whose_loss_has_no_terms_are_not_raced(load):
     objective = replace(objective_of(), loss=lambda probs: probs.sum((1, 2)))
     assert RaceSchedule.of(objective.loss) is None
     budget = Budget(2 * 6 * 48, 24)
-    search = DifferentialEvolutionPrompt(DESettings(tokens=2, population=6))
+    search = DifferentialEvolutionPrompt(DESettings(tokens=2, population=6, **EVOLVED))
     search.align(load("llama", True), objective, budget, np.random.default_rng(0), Memory())
     assert budget.spent == budget.total
 

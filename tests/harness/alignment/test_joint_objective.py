@@ -182,8 +182,10 @@ def test_fit_names_tasks_and_one_country():
 
 def test_the_least_budget_is_that_of_all_tasks_together():
     with pytest.raises(UsageError, match="Give at least 2"):
-        planned(fit=("vsm13", "cdeval_core"), country="US", budget=1)
-    assert planned(fit=("vsm13", "cdeval_core"), country="US", budget=2).budget == 2
+        planned(aligner="random", fit=("vsm13", "cdeval_core"), country="US", budget=1)
+    with pytest.raises(UsageError, match="Give at least 8"):
+        planned(fit=("vsm13", "cdeval_core"), country="US", budget=2)
+    assert planned(aligner="random", fit=("vsm13", "cdeval_core"), country="US", budget=2).budget == 2
 
 
 def test_one_country_by_two_names_is_one_country():
