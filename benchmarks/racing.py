@@ -91,7 +91,7 @@ def _search(
     name = "raced" if racing else "not raced"
     say(f"racing, {model.info.dtype}: {name}")
     budget = Budget(evaluations * 24, 24)
-    evolved: Any = {"space": "full", "start": "tokens", "sigma": 1, "first": "evolve", "refine": 0, "screening": 1}
+    evolved: Any = {"space": "full", "start": "tokens", "sigma": 1, "refine": 0, "screening": 1}
     settings = DESettings(tokens=VIRTUAL, population=population, racing=racing, **evolved)
     clock = _Clock(peer)
     DifferentialEvolutionPrompt(settings).align(model, objective, budget, np.random.default_rng(0), clock)

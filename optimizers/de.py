@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from ..harness.alignment.aligner import CANDIDATE_COST, Card
 from .black_box import BlackBox, BlackBoxSettings
-from .random_search import begin_draws, restore_draws
 from .search.de import DifferentialEvolution
 from .search.interface import Search
 from .search.screened_de import Breeding, ScreenedEvolution
@@ -25,12 +24,11 @@ if TYPE_CHECKING:
 class DESettings(BlackBoxSettings):
     """The settings of Differential Evolution, in addition to those of every search.
 
-    By default it has two parts. For half of the budget, independent draws with wide steps, in the directions in which
-    the items' expected answers change most; racing pays for many of them (``first``). Then a population around the best
-    draw (``refine``), where ``screening`` trials of DE/best/1 are bred for each that is evaluated: a Gaussian process
-    of the model's answers chooses among them, and racing has no effect. Of the forms that were compared it had the
-    lowest losses. With ``first`` ``evolve`` the population evolves from the beginning. ``--config de-paper`` is the
-    paper's form, in the full space around random tokens; a model without gradients takes ``space`` ``random``.
+    By default ``screening`` trials are bred for each that is evaluated, in the directions in which the items' expected
+    answers change most: a third by DE/best/1, a third near the best vector, a third anywhere. A Gaussian process of the
+    model's answers chooses among them; racing then has no effect. Of the forms that were compared it found the lowest
+    losses. ``--config de-paper`` is the paper's form, in the full space around random tokens; a model without
+    gradients takes ``space`` ``random``.
 
     ``strategy``: DE/rand/1, DE/best/1, or ``shade``, which adapts F and CR itself and shrinks the population to four
     over the budget (L-SHADE). ``mutation`` is F, drawn in each generation between its two ends; ``recombination`` is
@@ -41,8 +39,7 @@ class DESettings(BlackBoxSettings):
     dimensions: int = Field(10, ge=1, le=5000)
     start: Start = "mean"
     sigma: float = Field(4.0, gt=0, le=100)
-    first: Literal["draw", "evolve"] = "draw"
-    refine: float = Field(0.5, ge=0, lt=1)
+    refine: float = Field(0.3, ge=0, lt=1)
     population: int = Field(10, ge=4, le=1000)
     strategy: Literal["rand1bin", "best1bin", "shade"] = "best1bin"
     mutation: tuple[float, float] = (0.5, 1.0)
@@ -50,19 +47,12 @@ class DESettings(BlackBoxSettings):
     bound: float = Field(15.0, gt=0)
     screening: int = Field(80, ge=1, le=1000)
 
-    @property
-    def near(self) -> Self:
-        """Return the settings of the search near the best prompt."""
-        return super().near.model_copy(update={"first": "evolve"})
-
     @model_validator(mode="after")
     def _fits_together(self) -> DESettings:
         if not 0 <= self.mutation[0] <= self.mutation[1] <= 2:
             raise ValueError("mutation: two numbers from 0 to 2, the smaller first")
         if self.screening > 1 and self.strategy != "best1bin":
             raise ValueError("screening: trials of best1bin only; add screening=1")
-        if self.first == "draw" and not self.refine:
-            raise ValueError("first: draws alone are random search; add refine=0.5 or first=evolve")
         if self.strategy == "shade":
             for name in ("mutation", "recombination"):
                 if getattr(self, name) != type(self).model_fields[name].default:
@@ -101,10 +91,8 @@ class DifferentialEvolutionPrompt(BlackBox):
     settings: DESettings
 
     def begin(self, evaluator: Evaluator, space: Space, rng: np.random.Generator) -> Search:
-        """Start a population around the space's first prompt, which is a member, or draws that begin with it."""
+        """Start a population around the space's first prompt, which is a member."""
         settings = self.settings
-        if settings.first == "draw":
-            return begin_draws(evaluator.model, space, settings, rng)
         start = first_vectors(evaluator.model, space, settings, rng, settings.population)
         start = np.clip(start, -settings.bound, settings.bound)
         if settings.screening > 1:
@@ -124,8 +112,6 @@ class DifferentialEvolutionPrompt(BlackBox):
 
     def restore(self, evaluator: Evaluator, space: Space, state: Mapping[str, np.ndarray]) -> Search:
         """Restore the search of a checkpoint."""
-        if self.settings.first == "draw":
-            return restore_draws(evaluator.model, space, self.settings, state)
         if self.settings.screening > 1:
             return ScreenedEvolution.from_state(state, evaluator.objective.loss)
         if self.settings.strategy == "shade":

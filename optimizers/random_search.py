@@ -10,7 +10,7 @@ import numpy as np
 from ..harness.alignment.aligner import CANDIDATE_COST, Card
 from .black_box import BlackBox, BlackBoxSettings
 from .search.random import Draw, RandomDraws
-from .spaces import Space, SpaceName, SpaceSettings, draw_vectors, first_vectors
+from .spaces import Space, SpaceName, draw_vectors, first_vectors
 
 if TYPE_CHECKING:
     from ..harness.alignment.evaluator import Evaluator
@@ -49,24 +49,15 @@ class RandomSearch(BlackBox):
 
     def begin(self, evaluator: Evaluator, space: Space, rng: np.random.Generator) -> RandomDraws:
         """Start with the first prompt, followed by others drawn around it."""
-        return begin_draws(evaluator.model, space, self.settings, rng)
+        return RandomDraws(
+            first_vectors(evaluator.model, space, self.settings, rng, BATCH),
+            self._draw(evaluator.model, space),
+            rng=rng,
+        )
 
     def restore(self, evaluator: Evaluator, space: Space, state: Mapping[str, np.ndarray]) -> RandomDraws:
         """Restore the search of a checkpoint."""
-        return restore_draws(evaluator.model, space, self.settings, state)
+        return RandomDraws.from_state(state, self._draw(evaluator.model, space))
 
-
-def begin_draws(model: LanguageModel, space: Space, settings: SpaceSettings, rng: np.random.Generator) -> RandomDraws:
-    """Return independent draws that begin with the first prompt of a space; ``rng`` is their own to keep."""
-    return RandomDraws(first_vectors(model, space, settings, rng, BATCH), _draw(model, space, settings), rng=rng)
-
-
-def restore_draws(
-    model: LanguageModel, space: Space, settings: SpaceSettings, state: Mapping[str, np.ndarray]
-) -> RandomDraws:
-    """Return the independent draws that gave this state."""
-    return RandomDraws.from_state(state, _draw(model, space, settings))
-
-
-def _draw(model: LanguageModel, space: Space, settings: SpaceSettings) -> Draw:
-    return lambda rng, count: draw_vectors(model, space, settings, rng, count)
+    def _draw(self, model: LanguageModel, space: Space) -> Draw:
+        return lambda rng, count: draw_vectors(model, space, self.settings, rng, count)

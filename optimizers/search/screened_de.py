@@ -46,8 +46,9 @@ class ScreenedEvolution:
 
     The scheme of Liu, Zhang & Gielen 2014 (IEEE Trans. Evol. Comput. 18(2):180-192, "GPEME"): parents are the best of
     all vectors evaluated; a Gaussian process orders their trials; the first are evaluated. It is fitted to the answers,
-    and trials are ordered by expected improvement over the best loss, averaged over drawn answers. Half of the trials
-    are normal steps around the best vector.
+    and trials are ordered by expected improvement over the best loss, averaged over drawn answers. A third of the
+    trials are normal steps around the best vector, and a third are drawn as at the start: in a wide space, much of what
+    is better is far from it.
 
     Args:
         start: (n, dim) vectors, the first generation.
@@ -133,18 +134,19 @@ class ScreenedEvolution:
         return trials[kept]
 
     def _bred(self) -> np.ndarray:
-        """Return trials (n, dim): half by DE/best/1/bin from the best vectors so far, half by steps around the best."""
+        """Return trials (n, dim): by DE/best/1/bin from the best vectors, near the best, and drawn; a third each."""
         how, rng = self._breeding, self._rng
         parents = self._vectors[np.argsort(self._losses, kind="stable")[: how.population]]
-        count, dim = EVALUATED * how.screening // 2, parents.shape[1]
+        count, dim = -(-EVALUATED * how.screening // 3), parents.shape[1]
         first, second = rng.integers(len(parents), size=(2, count))
         mutants = parents[0] + rng.uniform(*how.mutation, (count, 1)) * (parents[first] - parents[second])
         keep = rng.random((count, dim)) >= how.recombination
         keep[np.arange(count), rng.integers(dim, size=count)] = False
         bred = np.where(keep, parents[rng.integers(len(parents), size=count)], mutants)
         scale = how.sigma * rng.choice([0.1, 0.3, 0.6], (count, 1))
-        around = parents[0] + scale * rng.standard_normal((count, dim))
-        return np.concatenate([bred, around]).clip(-how.bound, how.bound)
+        near = parents[0] + scale * rng.standard_normal((count, dim))
+        drawn = how.sigma * rng.standard_normal((count, dim))
+        return np.concatenate([bred, near, drawn]).clip(-how.bound, how.bound)
 
     def _gains(self, answers: AnswerModel, trials: np.ndarray) -> np.ndarray:
         """Return the expected improvement (n,) of trials over the best loss; ties go to the lower expected loss."""

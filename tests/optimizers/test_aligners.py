@@ -40,7 +40,6 @@ SMALL = {
 DESCENTS = ("gd", "augmented")
 EVOLVED = (
     "tokens=3",
-    "first=evolve",
     "refine=0",
     "screening=1",
     "space=random",
@@ -58,7 +57,6 @@ VARIANTS = {
     "evolution begun anew": ("de", [*EVOLVED, "population=5", "restart=1", "racing=false"]),
     "evolution adapted": ("de", [*EVOLVED, "population=6", "dimensions=8", "strategy=shade"]),
     "evolution refined": ("de", [*EVOLVED, "population=5", "dimensions=6", "refine=0.5"]),
-    "evolution around the best draw": ("de", [*EVOLVED, "population=5", "dimensions=6", "first=draw", "refine=0.5"]),
     "full space refined": ("de", [*EVOLVED, "population=5", "space=full", "start=tokens", "refine=0.4"]),
     "evolution screened": ("de", [*EVOLVED, "population=6", "dimensions=8", "screening=20"]),
     "evolution in active directions": ("de", [*EVOLVED, "population=4", "space=active", "dimensions=6"]),
@@ -112,7 +110,7 @@ def test_budget_seed_and_gain(case, load):
 @pytest.mark.parametrize("case", CASES)
 def test_stopped_anywhere_it_ends_the_same(case, load):
     model, (objective, items) = load("llama", True), objective_of()
-    enough = 80 if case == "de" else 26  # draws and refining
+    enough = 80 if case == "de" else 26  # the wide search and refining
     whole = align(case, model, objective, Budget(enough * items, items))
     for stop in (1, 2, *((3, 4) if case == "de" else ())):
         first = Budget(enough * items, items)
@@ -122,8 +120,7 @@ def test_stopped_anywhere_it_ends_the_same(case, load):
         again = Budget(enough * items, items)
         resumed = align(case, model, objective, again, Memory(again, checkpoint.kept))
         assert made(resumed) == made(whole)
-        draws = "draw" in case or CASES[case][0] == "random"  # ten candidates a save end its budget in two
-        assert again.spent > first.spent or draws
+        assert again.spent > first.spent or CASES[case][0] == "random"  # ten candidates a save end its budget in two
 
 
 @pytest.mark.parametrize("task", ["wvs", "cdeval_core", "culture_core", "synthetic_survey", "probes"])
@@ -429,23 +426,6 @@ def test_the_last_share_of_the_budget_is_spent_near_the_best_prompt(load, strate
     assert checkpoint.best[-1] <= min(checkpoint.best)
 
 
-def test_evolution_draws_first_what_random_search_draws(load):
-    model, (objective, items) = load("llama", True), objective_of()
-    space = ["tokens=3", "dimensions=6", "space=active", "start=mean", "sigma=2"]
-
-    def lowest(name, *flags):
-        budget = Budget(120 * items, items)
-        checkpoint = Memory(budget)
-        aligner = find("aligners", name)(aligner_settings(name, [*space, *flags]))
-        aligner.align(model, objective, budget, np.random.default_rng(0), checkpoint)
-        return checkpoint.best
-
-    drawn, evolved = lowest("random"), lowest("de", "screening=8")
-    both = next(i for i, (one, other) in enumerate(zip(drawn, evolved, strict=False)) if one != other)
-    assert both >= 2 and len(evolved) - both >= 3  # generations until refining, and of refining
-    assert evolved[-1] < min(evolved[:both])
-
-
 @pytest.mark.parametrize("name", ["random", "de", "cma", "pso"])
 def test_a_search_starts_from_a_text(load, name):
     model, (objective, items) = load("llama", True), objective_of()
@@ -465,11 +445,6 @@ def test_a_search_starts_from_a_text(load, name):
     for wrong in ([], ["start=mean", "text=x"]):
         with pytest.raises(UsageError, match="text: the sentence to start from"):
             aligned(length, *wrong)
-
-
-def test_draws_need_a_share_of_the_budget_to_end_at():
-    with pytest.raises(UsageError, match="first: draws alone are random search; add refine"):
-        aligner_settings("de", ["refine=0"])
 
 
 def test_a_search_restarts_only_where_the_budget_pays_for_its_space(load):

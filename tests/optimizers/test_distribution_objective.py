@@ -30,7 +30,7 @@ WEIGHTS = "adapter_model.safetensors"
 BATCH, FORWARDS = 6, 3  # prompts a step of sft, item forwards of each
 SMALL = {
     "random": ["tokens=3"],
-    "de": ["tokens=3", "population=4", "first=evolve", "screening=1"],
+    "de": ["tokens=3", "population=4", "screening=1"],
     "cma": ["tokens=3", "population=4", "dimensions=12"],
     "pso": ["tokens=3", "population=4", "dimensions=12"],
     "gd": ["tokens=3", "rate=0.3"],

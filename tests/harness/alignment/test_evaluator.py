@@ -18,7 +18,7 @@ from culteval.tasks.measure import MeasureOptions
 
 from ...conftest import SHAPES
 
-EVOLVED = {"space": "random", "first": "evolve", "refine": 0, "screening": 1}  # raced in every generation
+EVOLVED = {"space": "random", "refine": 0, "screening": 1}  # raced in every generation
 
 
 def objective_of(scoring="expected", norm="sse", country="SA"):
