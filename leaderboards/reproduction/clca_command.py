@@ -20,8 +20,9 @@ from ...optimizers.clca.settings import CLCASettings
 from ...tasks.countries import country as resolve
 from ..literature import reported_for
 from . import clca_tables as tables
+from .clca_dialogues import dialogues_table, quality_table, samples
 from .clca_metrics import TASK, Country
-from .clca_published import dialogues_table, metrics_table
+from .clca_published import metrics_table
 from .clca_study import ARMS, Arm, Study, missing, require_same_study, verdicts
 from .results import Table
 
@@ -63,8 +64,8 @@ def clca(
 ) -> None:
     """Reproduce Liu et al. 2025 (CLCA): learned from simulated social interactions, with ablations and controls.
 
-    Every country is simulated once. Tables are written as soon as there is a control and updated after every arm; the
-    same command resumes. Two countries or more give the arm "wrong country".
+    Every country is simulated once. Tables and a page of sample dialogues are written as soon as there is a control and
+    updated after every arm; the same command resumes. Two countries or more give the arm "wrong country".
     """
     codes = tuple(dict.fromkeys(resolve(name).code for name in countries))
     given = (*SETTINGS, *((f"teacher={teacher}",) if teacher else ()), *flags.pop("assignments"))
@@ -83,10 +84,12 @@ def clca(
             lines += [line for code in codes for line in verdicts(rows, code)]
             if waiting := missing(rows, arms):
                 lines.append(f"Not done yet: {', '.join(waiting)}.")
-            made = [metrics_table(rows, codes), dialogues_table([study.whole(code) for code in codes])]
+            played = [study.whole(code) for code in codes]
+            made = [metrics_table(rows, codes), dialogues_table(played), quality_table(played)]
             write_json(folder / "clca.json", {"settings": work.settings.own(), "personas": personas, "rows": rows})
             text = _markdown(made, rows, lines)
             write_text(folder / "clca.md", text)
+            write_text(folder / "dialogues.md", samples(played, configs[0].seed))
         usage = work.usage()
     if as_json:
         result = {"folder": str(folder), "personas": personas, "tables": [table.record() for table in made]}

@@ -1,4 +1,4 @@
-"""Tables of CLCA in the paper's form: metrics before and after with published figures, and the dialogues kept."""
+"""The table of CLCA's metrics in the paper's form: before and after, with published figures."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...optimizers.clca.dialogues.dialogue import Dialogue, read_dialogues
-from ...optimizers.clca.pipeline import Pipeline
 from ..literature import reported_for
 from .clca_metrics import GENERAL, TASK
 from .clca_study import CLEAR, CONTROL, NAIVE, PUBLISHED, WHOLE
@@ -22,13 +20,6 @@ METRICS = {  # metric -> heading, words of its published figure
 }
 METHODS = {NAIVE: "no training", WHOLE: "CLCA", PUBLISHED: "CLCA, LoRA as published", CONTROL: CONTROL}
 MODELS = ("Qwen2.5-0.5B", "Llama-3.1-8B")  # those with published figures
-KEPT = {  # Liu et al. 2025: ranges over the cultures CN, DE, GB, MX, JP
-    "country": "published",
-    "dialogues": "about 200",
-    "kept": "69 to 143",
-    "turns": "5.4 to 7.0",
-    "words a turn": "75 to 79",
-}
 
 
 def metrics_table(rows: Sequence[Mapping[str, Any]], countries: Sequence[str]) -> Table:
@@ -73,23 +64,3 @@ def _clear_note(
         f"Two standard errors or more below the unrelated text in {' or '.join(metrics)}: {', '.join(best) or 'none'}; "
         f"{len(best)} of {len(known)}."
     )
-
-
-def dialogues_table(pipelines: Sequence[Pipeline]) -> Table:
-    """Make the table of simulated dialogues, as in the paper: how many were kept, their turns and words."""
-    rows: list[dict[str, Value]] = []
-    for pipeline in pipelines:
-        if pipeline.done("filter"):
-            whole, kept = read_dialogues(pipeline.folder / "dialogues.jsonl"), pipeline.kept()
-            row: dict[str, Value] = {"country": pipeline.country, "dialogues": len(whole), "kept": len(kept)}
-            rows.append(row | _size(kept))
-    note = "All dialogues that were not malformed; of those that the filter kept, mean turns and words a spoken turn."
-    return Table("dialogues", "Dialogues", list(KEPT), [*rows, dict(KEPT)], form=".1f", notes=[note])
-
-
-def _size(kept: Sequence[Dialogue]) -> dict[str, Value]:
-    words = [len(turn.text.split()) for each in kept for turn in each.turns if turn.kind == "speak"]
-    return {
-        "turns": statistics.fmean(len(each.turns) for each in kept) if kept else None,
-        "words a turn": statistics.fmean(words) if words else None,
-    }

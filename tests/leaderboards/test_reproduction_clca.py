@@ -68,6 +68,32 @@ def test_the_dialogues_table_counts_the_files(made):
     assert published["kept"] == "69 to 143" and published["turns"] == "5.4 to 7.0"
 
 
+def test_the_quality_table_counts_the_files(made):
+    _, out, told = made
+    (found,) = [each for each in told["tables"] if each["table"] == "quality"]
+    (row,) = found["rows"]
+    folder = out / "US" / "whole"
+    played = [json.loads(line) for line in (folder / "playing.jsonl").read_text().splitlines()]
+    again, turns = sum(each["malformed"] for each in played), [turn for each in played for turn in each["turns"]]
+    assert row["answers"] == again + len(turns) and row["malformed"] == again / row["answers"]
+    whole = [each for each in played if each["ended"] != "malformed"]
+    spoken = [[turn for turn in each["turns"] if turn["kind"] == "speak"] for each in whole]
+    assert row["spoken turns"] == sum(map(len, spoken)) / sum(len(each["turns"]) for each in whole)
+    assert row["both speak"] == sum(len({turn["speaker"] for turn in each}) == 2 for each in spoken) / len(whole)
+    assert 0 <= row["repeated words"] < 1 and 0 <= row["country named"] <= 1 and 0 <= row["other language"] <= 1
+    assert "## Quality of the dialogues" in (out / "clca.md").read_text()
+
+
+def test_a_page_shows_dialogues_and_what_the_filter_said(made):
+    out = made[1]
+    text = (out / "dialogues.md").read_text()
+    whole = [json.loads(line) for line in (out / "US" / "whole" / "dialogues.jsonl").read_text().splitlines()]
+    shown = [each for each in whole if f"### {each['episode_id']}".replace("_", "\\_") in text]
+    assert text.startswith("# Dialogues") and "## United States" in text
+    assert len(shown) == min(len(whole), 3) == text.count("\nThe filter: ")
+    assert all("<" not in line.replace("&lt;", "") for line in text.splitlines())
+
+
 def test_the_metrics_table_has_the_published_figures_beside_the_study_s(made):
     told = made[2]
     (found,) = [each for each in told["tables"] if each["table"] == "metrics"]
