@@ -45,7 +45,7 @@ class DESettings(BlackBoxSettings):
     mutation: tuple[float, float] = (0.5, 1.0)
     recombination: float = Field(0.9, ge=0, le=1)
     bound: float = Field(15.0, gt=0)
-    screening: int = Field(80, ge=1, le=1000)
+    screening: int = Field(400, ge=1, le=10_000)
 
     @model_validator(mode="after")
     def _fits_together(self) -> DESettings:

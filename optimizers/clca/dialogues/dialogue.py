@@ -158,7 +158,7 @@ def _turn(text: str, people: Sequence[str]) -> Turn:
 
 
 def read_dialogues(path: Path) -> list[Dialogue]:
-    """Read the dialogues of a file of JSON lines, or of one JSON array: episodes or chats.
+    """Read the dialogues of a file of JSON lines, plain or ``.zst``, or of one JSON array: episodes or chats.
 
     Raises:
         InputError: too large, no dialogue, or an invalid line; names the line.
@@ -189,7 +189,10 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
             for number, record in elements(read_bytes(path, MOST_BYTES).decode("utf-8-sig")):
                 yield number, record
             return
+        size = 0  # of the text: a compressed file is smaller
         for number, line in enumerate(read_lines(path, MOST_LINE), start=1):
+            if (size := size + len(line)) > MOST_BYTES:
+                raise InputError(f"{path}: more than {MOST_BYTES} bytes of text. Split the file.")
             if text := (line.removeprefix(BOM_UTF8) if number == 1 else line).strip():
                 yield number, json.loads(text)
     except OSError as error:

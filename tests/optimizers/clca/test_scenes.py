@@ -337,6 +337,19 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         read_dialogues(tmp_path / "none.jsonl")
 
 
+def test_a_compressed_file_is_read_and_bounded_by_its_text(tmp_path, monkeypatch):
+    import pyarrow as pa
+
+    plain, packed = tmp_path / "some.jsonl", tmp_path / "some.jsonl.zst"
+    write_dialogues(plain, [dialogue(), dialogue(id="other")])
+    with pa.output_stream(str(packed), compression="zstd") as stream:
+        stream.write(plain.read_bytes() + b"\n" * 100_000)
+    assert read_dialogues(packed) == [dialogue(), dialogue(id="other")]
+    monkeypatch.setattr("culteval.optimizers.clca.dialogues.dialogue.MOST_BYTES", 50_000)
+    with pytest.raises(InputError, match="more than 50000 bytes of text"):
+        read_dialogues(packed)
+
+
 @given(st.binary(max_size=200))
 def test_whatever_the_bytes_a_file_is_read_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("any") / "any.jsonl"
