@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from ..errors import RunError, UsageError
 from ..harness.alignment.evaluator import Evaluator
 from ..harness.models.base import PASSES
+from ..tasks.answers import item_means
 from .embeddings import mean_and_scale, scatter
 from .soft_prompt import SoftPromptSettings, draw_prompts, text_prompt
 from .texts import persona
@@ -187,15 +188,16 @@ def _active(evaluator: Evaluator, centre: np.ndarray, dimensions: int) -> np.nda
             raise RunError("a gradient is not a number. Try `dtype` float32.")
         gradients.append(found.flatten().double().cpu().numpy())
 
-    for item in np.unique(prompts.layout.item):
-        asked = prompts.take(np.flatnonzero(prompts.layout.item == item))
+    for row in range(len(prompts)):  # one by one: a gradient's memory grows with the prompts of a pass
+        asked = prompts.take(np.array([row]))
         codes = torch.from_numpy(np.where(asked.layout.inside, asked.layout.codes, 0)).to(soft)
 
         def expected(logs: Tensor, codes: Tensor = codes) -> Tensor:
             return (logs.softmax(-1)[0] * codes[:, : logs.shape[-1]]).sum(-1).mean()  # logs end with the item's options
 
         evaluator.descend(differentiate, asked, expected)
-    _, sizes, directions = np.linalg.svd(np.stack(gradients), full_matrices=False)
+    items = item_means(prompts.layout) @ np.stack(gradients)
+    _, sizes, directions = np.linalg.svd(items, full_matrices=False)
     kept = directions[: max(1, min(dimensions, int((sizes > 1e-6 * sizes[0]).sum())))]
     active: np.ndarray = kept * (centre.size / len(kept)) ** 0.5
     return active

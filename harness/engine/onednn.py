@@ -78,7 +78,7 @@ class _Differentiable(torch.autograd.Function):
 
 
 class MappedHead(torch.nn.Module):
-    """Output matrix without bias, in float32, of which one block is in memory at a time unless gradients are needed.
+    """Output matrix without bias, in float32, of which one block is in memory at a time.
 
     Args:
         weight: (vocabulary, dim), mapped from a file for this object alone.
@@ -90,16 +90,45 @@ class MappedHead(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., dim) to (..., vocabulary)."""
-        blocks = self.weight.split(max(1, HEAD_BLOCK // (4 * self.weight.shape[1])))
         if torch.is_grad_enabled() and x.requires_grad:
-            return torch.cat([_Differentiable.apply(x, _Plain(block)) for block in blocks], -1)
+            found: torch.Tensor = _MappedProduct.apply(x, self)
+            return found
+        return self.product(x)
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the product without a gradient."""
         rows = x.reshape(-1, x.shape[-1])
         trim()  # of what the layers left
         out = x.new_empty(len(rows), len(self.weight))
-        for block, part in zip(blocks, out.split([len(block) for block in blocks], dim=1), strict=True):
+        for block, part in self._blocks(out):
             part.copy_(_Plain(block).then(rows, "none"))
             _drop(block)
         return out.view(*x.shape[:-1], -1)
+
+    def gradient(self, grad: torch.Tensor) -> torch.Tensor:
+        """Compute the gradient (..., dim) of the input from that of the product, (..., vocabulary)."""
+        rows = grad.reshape(-1, grad.shape[-1])
+        out = rows.new_zeros(len(rows), self.weight.shape[1])
+        for block, part in self._blocks(rows):
+            out.addmm_(part, block)
+            _drop(block)
+        return out.view(*grad.shape[:-1], -1)
+
+    def _blocks(self, logits: torch.Tensor) -> zip[tuple[torch.Tensor, torch.Tensor]]:
+        """Pair blocks of the matrix with their part of logits (rows, vocabulary)."""
+        blocks = self.weight.split(max(1, HEAD_BLOCK // (4 * self.weight.shape[1])))
+        return zip(blocks, logits.split([len(block) for block in blocks], dim=1), strict=True)
+
+
+class _MappedProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, head: MappedHead) -> torch.Tensor:
+        ctx.head = head
+        return head.product(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return ctx.head.gradient(grad), None
 
 
 def silu(layer: Any, x: torch.Tensor) -> torch.Tensor:

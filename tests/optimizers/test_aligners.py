@@ -30,7 +30,7 @@ from ..memory_checkpoint import Memory
 
 SMALL = {
     "random": ["tokens=3"],
-    "de": ["tokens=3", "population=6"],
+    "de": ["tokens=3", "population=6", "screening=20"],
     "cma": ["tokens=3", "population=6", "dimensions=12"],
     "pso": ["tokens=3", "population=6", "dimensions=12"],
     "gd": ["tokens=3"],

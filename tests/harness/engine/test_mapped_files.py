@@ -78,6 +78,10 @@ def test_one_block_of_a_large_head_is_in_memory(mapped):
             assert torch.allclose(head(x).double(), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
         assert resident() - before < 2 * HEAD_BLOCK < weight.nbytes // 1.5
     x.requires_grad_()
+    (2 * head(x)[..., :99]).sum().backward()
+    assert resident() - before < 2 * HEAD_BLOCK
+    x.grad, expected = None, x.grad
+    assert torch.allclose(expected.double(), 2 * weight[:99].double().sum(0).expand(2, 3, -1), rtol=1e-4, atol=1e-6)
     head(x).sum().backward()
     assert torch.allclose(x.grad.double(), weight.double().sum(0).expand(2, 3, -1), rtol=1e-4)
 
