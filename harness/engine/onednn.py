@@ -45,7 +45,15 @@ class PackedLinear(torch.nn.Module):
         """Map (..., in) to (..., out)."""
         if torch.is_grad_enabled() and x.requires_grad:
             return _Differentiable.apply(x, self)
+        return self.product(x)
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the product without a gradient."""
         return self.then(x, "none")
+
+    def gradient(self, grad: torch.Tensor) -> torch.Tensor:
+        """Compute the gradient (..., in) of the input from that of the product, (..., out)."""
+        return grad @ self.weight
 
     def then(self, x: torch.Tensor, activation: str) -> torch.Tensor:
         """Compute the product fused with oneDNN's ``activation``."""
@@ -56,25 +64,15 @@ class PackedLinear(torch.nn.Module):
         return torch.ops.mkldnn._linear_pointwise.binary(x, other, self.packed, self.bias, operation)
 
 
-class _Plain(NamedTuple):
-    """A product with weights (out, in) in PyTorch's layout: faster than MKL's, slower than a packed one."""
-
-    weight: torch.Tensor
-
-    def then(self, x: torch.Tensor, activation: str) -> torch.Tensor:
-        """Compute the product fused with oneDNN's ``activation``."""
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, None, activation, [], "")
-
-
 class _Differentiable(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, layer: PackedLinear | _Plain) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, layer: PackedLinear | MappedHead) -> torch.Tensor:
         ctx.layer = layer
-        return layer.then(x, "none")
+        return layer.product(x)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return grad @ ctx.layer.weight, None
+        return ctx.layer.gradient(grad), None
 
 
 class MappedHead(torch.nn.Module):
@@ -91,8 +89,7 @@ class MappedHead(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., dim) to (..., vocabulary)."""
         if torch.is_grad_enabled() and x.requires_grad:
-            found: torch.Tensor = _MappedProduct.apply(x, self)
-            return found
+            return _Differentiable.apply(x, self)
         return self.product(x)
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
@@ -101,7 +98,8 @@ class MappedHead(torch.nn.Module):
         trim()  # of what the layers left
         out = x.new_empty(len(rows), len(self.weight))
         for block, part in self._blocks(out):
-            part.copy_(_Plain(block).then(rows, "none"))
+            # With weights in PyTorch's layout: faster than MKL's product, slower than one of packed weights.
+            part.copy_(torch.ops.mkldnn._linear_pointwise(rows, block, None, "none", [], ""))
             _drop(block)
         return out.view(*x.shape[:-1], -1)
 
@@ -118,17 +116,6 @@ class MappedHead(torch.nn.Module):
         """Pair blocks of the matrix with their part of logits (rows, vocabulary)."""
         blocks = self.weight.split(max(1, HEAD_BLOCK // (4 * self.weight.shape[1])))
         return zip(blocks, logits.split([len(block) for block in blocks], dim=1), strict=True)
-
-
-class _MappedProduct(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, head: MappedHead) -> torch.Tensor:
-        ctx.head = head
-        return head.product(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return ctx.head.gradient(grad), None
 
 
 def silu(layer: Any, x: torch.Tensor) -> torch.Tensor:

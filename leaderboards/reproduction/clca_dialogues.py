@@ -9,8 +9,7 @@ import numpy as np
 
 from ...harness.report.tables import escape
 from ...optimizers.clca.dialogues.dialogue import Dialogue, read_dialogues
-from ...optimizers.clca.dialogues.dialogue_filter import Decision, names_culture, repeated, said, split_words
-from ...optimizers.clca.dialogues.language import ENGLISH, not_in
+from ...optimizers.clca.dialogues.dialogue_filter import Decision, check, repeated, said, split_words
 from ...optimizers.clca.dialogues.scenarios import place_of
 from ...optimizers.clca.dialogues.simulate import Playing
 from ...optimizers.clca.pipeline import Pipeline
@@ -73,6 +72,7 @@ def quality_table(pipelines: Sequence[Pipeline]) -> Table:
 def _quality(pipeline: Pipeline) -> dict[str, Value]:
     dialogues, place = read_dialogues(pipeline.folder / "dialogues.jsonl"), place_of(pipeline.country)
     turns = [turn for each in dialogues for turn in each.turns]
+    failed = [{problem.partition(":")[0] for problem in check(each, place)} for each in dialogues]
     row: dict[str, Value] = {"country": pipeline.country, "answers": None, "malformed": None}
     if (path := pipeline.folder / "playing.jsonl").exists():  # not for dialogues from elsewhere
         played = read_rows(path, Playing)
@@ -81,10 +81,10 @@ def _quality(pipeline: Pipeline) -> dict[str, Value]:
         row |= {"answers": answers, "malformed": again / answers if answers else None}
     return row | {
         "spoken turns": _share(turn.kind == "speak" for turn in turns),
-        "both speak": _share(len({t.speaker for t in each.turns if t.kind == "speak"}) == 2 for each in dialogues),
+        "both speak": _share("both spoke" not in each for each in failed),
         "repeated words": statistics.fmean(repeated(split_words(said(each).lower())) for each in dialogues),
-        "other language": _share(bool(not_in(ENGLISH, said(each))) for each in dialogues),
-        "country named": _share(names_culture(each, place) for each in dialogues),
+        "other language": _share("language" in each for each in failed),
+        "country named": _share("culture words" not in each for each in failed),
     }
 
 

@@ -38,12 +38,7 @@ SMALL = {
     "best_of_n": ["middles=3"],
 }
 DESCENTS = ("gd", "augmented")
-EVOLVED = (
-    "tokens=3",
-    "refine=0",
-    "screening=1",
-    "space=random",
-)  # from the first generation to the last
+EVOLVED = ("tokens=3", "refine=0", "screening=1", "space=random")  # DE alone, as it was by default
 VARIANTS = {
     "separable": ("cma", ["tokens=3", "population=6", "space=full", "separable=true"]),
     "embeddings": ("cma", ["tokens=3", "population=4", "space=embeddings", "dimensions=12", "start=persona"]),
