@@ -3,6 +3,8 @@
 culteval sweep benchmarks/searches.yaml
 python -m benchmarks.searches searches --csv docs/results-searches.csv
 
+The runs may be made in pieces, on several machines: the file keeps the rows of runs that are not in the folder.
+
 A run's log has the lowest fitted loss after every generation, so that one run of 300 evaluations says what it had found
 after 50, 100 and 200, in whole generations. A search whose steps depend on the budget (``shade``) might find more with
 50 alone. Held-out losses are those of the prompt returned, the best of the run.
@@ -11,17 +13,22 @@ after 50, 100 and 200, in whole generations. A search whose steps depend on the 
 from __future__ import annotations
 
 import csv
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import click
 import numpy as np
+from culteval.errors import InputError
 from culteval.harness.report.tables import markdown_table
 from culteval.harness.scoring.baselines import constant_scores
 from culteval.harness.scoring.submission import Submission
+from culteval.harness.submissions.manifest import UsedAligner
 from culteval.harness.util.event_log import LOG
+from culteval.tasks.spec import first_problem
+from pydantic import TypeAdapter, ValidationError
 
 from .aligners import label_of
 from .common import Command
@@ -37,11 +44,11 @@ class Found:
 
     All losses are of argmax answers; ``after50`` to ``after300`` are of the objective, which may be another one than
     the task's. ``again`` is the fitted loss when all tasks were answered, in other batches than in the search;
-    ``constant`` the loss of one answer to all items. ``search``: the aligner with its settings.
+    ``constant`` the loss of one answer to all items. ``settings``: of the aligner, all of them, as JSON.
     """
 
     aligner: str
-    search: str
+    settings: str
     objective: str
     country: str
     seed: int
@@ -55,9 +62,15 @@ class Found:
     collapsed: bool
 
     @property
+    def search(self) -> str:
+        """Return the aligner with the settings that are not today's defaults."""
+        label = label_of(UsedAligner(name=self.aligner, settings=json.loads(self.settings), adapter_sha256=None))
+        return label + (f", {self.objective}" if self.objective != "task" else "")
+
+    @property
     def is_control(self) -> bool:
         """Return whether it is random search from the first draw to the last."""
-        return self.aligner == CONTROL and "refine" not in self.search
+        return self.aligner == CONTROL and not json.loads(self.settings)["refine"]
 
     def after(self, budget: int) -> float:
         """Return the lowest fitted loss after one of ``BUDGETS``."""
@@ -86,7 +99,7 @@ def _found(submission: Submission) -> Found:
     objective = manifest.fitted.objective if manifest.fitted else "task"
     return Found(
         manifest.aligner.name,
-        label_of(manifest.aligner) + (f", {objective}" if objective != "task" else ""),
+        json.dumps(manifest.aligner.settings),
         objective,
         manifest.country,
         manifest.seed,
@@ -157,19 +170,47 @@ def _losses(name: str, own: Sequence[Found], bare: Mapping[str, Found]) -> tuple
 
 def save(found: Sequence[Found], path: Path) -> None:
     """Write a row for each run."""
-    names = [field.name for field in fields(Found)]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([getattr(each, name) for name in names] for each in found)
+        writer.writerow(field.name for field in fields(Found))
+        writer.writerows(astuple(each) for each in found)
+
+
+def saved(path: Path) -> list[Found]:
+    """Read the rows of ``save``; none if there is no file.
+
+    Raises:
+        InputError: a column is missing, or a value is of another kind; names the line.
+    """
+    if not path.exists():
+        return []
+    kind, found = TypeAdapter(Found), []
+    with path.open(encoding="utf-8", newline="") as file:
+        for line, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                found.append(kind.validate_python(row))
+            except ValidationError as error:
+                raise InputError(f"{path}:{line}: {first_problem(error)}.") from None
+    return found
+
+
+def merged(before: Sequence[Found], found: Sequence[Found]) -> list[Found]:
+    """Return the runs of both, those of ``found`` where a run is in both."""
+    rows = {(each.aligner, each.settings, each.objective, each.country, each.seed): each for each in (*before, *found)}
+    return list(rows.values())
 
 
 @click.command(cls=Command)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--csv", "rows", type=click.Path(dir_okay=False, path_type=Path), help="A row for each run, .csv.")
+@click.option(
+    "--csv",
+    "rows",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A row for each run, .csv; rows of other runs are kept.",
+)
 def main(folder: Path, rows: Path | None) -> None:
-    """Print the table; write the runs."""
-    found = read(folder)
+    """Print the table of the folder's runs, and of others in the file; write them there."""
+    found = merged(saved(rows) if rows else [], read(folder))
     click.echo(table(found), nl=False)
     if rows:
         save(found, rows)

@@ -1,13 +1,14 @@
 """The study of searches: losses after each budget of a run's log, pairs below random search, held-out losses."""
 
-import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 from culteval.errors import InputError
 from culteval.harness.scoring.submission import load_submission
 
@@ -65,9 +66,21 @@ def test_rows_are_means_and_pairs(folder, tmp_path):
     assert cells[9] == f"{np.mean([each.heldout / bare[each.country].heldout for each in own]):.2f}"
     control = {each.country: each for each in found if each.search == "random (sigma=2.0)"}
     assert cells[5] == f"{sum(each.after300 < control[each.country].after300 for each in own)}/2"
-    study.save(found, tmp_path / "rows.csv")
-    rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
-    assert len(rows) == 10 and {row["country"] for row in rows} == {"SA", "US"}
+
+
+def test_pieces_of_it_add_up_in_one_file(folder, tmp_path):
+    rows, found = tmp_path / "rows.csv", study.read(folder)
+    first = CliRunner().invoke(study.main, [str(folder), "--csv", str(rows)])
+    assert study.saved(rows) == found and len(found) == 10
+    part = tmp_path / "part"
+    for run in folder.glob("vsm13-SA-*"):
+        shutil.copytree(run, part / run.name)
+    again = CliRunner().invoke(study.main, [str(part), "--csv", str(rows)])
+    assert first.exit_code == again.exit_code == 0 and first.output == again.output
+    assert study.saved(rows) == found
+    rows.write_text(rows.read_text().replace("US,0,", "US,none,", 1))
+    refused = CliRunner().invoke(study.main, [str(part), "--csv", str(rows)])
+    assert refused.exit_code == InputError.exit_code and re.search(r"rows\.csv:\d+: seed", refused.stderr)
 
 
 def test_a_study_without_its_baseline_is_refused(folder, tmp_path):
