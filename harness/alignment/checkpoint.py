@@ -29,8 +29,8 @@ class Checkpoint:
 
     folder: Path
 
-    def other_model(self, name: str) -> Any:
-        """Load another model by name, such as a teacher, under the options of the run's own model."""
+    def other_model(self, name: str, dtype: str | None = None) -> Any:
+        """Load another model by name, such as a teacher, under the options of the run's own but for a given dtype."""
         raise NotImplementedError
 
     def load(self) -> Mapping[str, np.ndarray] | None:
@@ -84,16 +84,16 @@ class RunCheckpoint(Checkpoint):
     """Checkpoint and log of a run, with the aligner's state and the budget."""
 
     def __init__(
-        self, folder: Path, budget: Budget, display: Display, label: str, other: Callable[[str], Any] | None = None
+        self, folder: Path, budget: Budget, display: Display, label: str, other: Callable[..., Any] | None = None
     ) -> None:
-        """Set up the checkpoint of a run in ``folder``; ``other`` loads another model by name."""
+        """Set up the checkpoint of a run in ``folder``; ``other`` loads another model by name and dtype."""
         self.folder, self._other = folder, other
         self.path, self.budget, self.log = folder / CHECKPOINT, budget, RunLog(folder).event
         self.display, self.label = display, label
 
-    def other_model(self, name: str) -> Any:
+    def other_model(self, name: str, dtype: str | None = None) -> Any:
         """Load another model by name; see ``Checkpoint``."""
-        return super().other_model(name) if self._other is None else self._other(name)
+        return super().other_model(name, dtype) if self._other is None else self._other(name, dtype)
 
     def load(self) -> State | None:
         """Restore the budget and return the last saved state; see ``Checkpoint``."""

@@ -126,10 +126,8 @@ def _main() -> None:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.Abort:
-        _fail("interrupted. `culteval resume RUN` continues.", 130)
-    except KeyboardInterrupt:
-        _fail("interrupted. `culteval resume RUN` continues.", 130)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted. The same command continues; a run also by `culteval resume RUN`.", 130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

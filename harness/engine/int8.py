@@ -5,6 +5,9 @@ Dettmers et al. 2022, arXiv 2208.07339, section 2), so that a token's numbers do
 Both are rotated before rounding by the same Hadamard matrix, which leaves the product as it is and spreads the few
 large inputs of language models over many (QuaRot, Ashkboos et al. 2024, arXiv 2404.00456). Sums are exact, in int32:
 where a processor's instructions would saturate, weights have seven bits.
+
+``torch._int_mm`` is fast on processors with VNNI only; on others (AVX2) it is a hundred times slower than oneDNN's
+product of unsigned inputs, which is used there.
 """
 
 from __future__ import annotations
@@ -24,13 +27,17 @@ from .onednn import replace_linears
 LARGEST = 127
 LARGEST_WEIGHT = 64  # where pairs of products of unsigned inputs and weights are added in 16 bits: 2 x 255 x 64 < 2^15
 MOST_ROTATED = 64  # neighbouring inputs: more cost more than they gain
+UNSIGNED = 128  # is added to inputs to make them unsigned
 ROWS = 512  # rounded at once: what lies between input and output stays in the cache
 CHANGED = 64  # outputs of a product, at once
 
 
 @dataclass(frozen=True, eq=False)
 class Quantised:
-    """The rotated input of a layer: ``numbers`` (rows, in) int8 times ``scale`` (rows, 1); ``shape`` as given."""
+    """The rotated input of a layer: ``numbers`` (rows, in) times ``scale`` (rows, 1); ``shape`` as given.
+
+    Numbers are int8, or uint8 and greater by ``UNSIGNED``.
+    """
 
     numbers: torch.Tensor
     scale: torch.Tensor
@@ -44,19 +51,23 @@ class Int8Linear(torch.nn.Module):
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self.rotation = _rotation(self.in_features)
-        given = self.quantise(weight.detach().float(), largest_weight())
-        self.numbers, self.scale = given.numbers.t(), given.scale.t()
+        given = self._rounded(weight.detach().float(), largest_weight(), 0)
+        self.numbers, self.scale = _packed(given.numbers), given.scale.t()
         self.bias = None if bias is None else bias.detach().float()
 
-    def quantise(self, x: torch.Tensor, most: int = LARGEST) -> Quantised:
-        """Rotate an input (..., in) and round it to ``most`` at most; layers of equal width may share the result."""
+    def quantise(self, x: torch.Tensor) -> Quantised:
+        """Rotate an input (..., in) and round it; layers of equal width may share the result."""
+        return self._rounded(x, LARGEST, 0 if _has_vnni() else UNSIGNED)
+
+    def _rounded(self, x: torch.Tensor, most: int, offset: int) -> Quantised:
+        """Rotate and round to ``most`` at most, and add ``offset``."""
         rows = x.reshape(-1, self.in_features)
-        numbers = torch.empty(rows.shape, dtype=torch.int8)
+        numbers = torch.empty(rows.shape, dtype=torch.uint8 if offset else torch.int8)
         scale = rows.new_empty(len(rows), 1)
         for part, rounded, unit in zip(rows.split(ROWS), numbers.split(ROWS), scale.split(ROWS), strict=True):
             turned = (part.reshape(-1, len(self.rotation)) @ self.rotation).view(part.shape)
             unit.copy_((turned.abs().amax(1, keepdim=True) / most).clamp_(min=torch.finfo(rows.dtype).tiny))
-            rounded.copy_(turned.div_(unit).round_())
+            rounded.copy_(turned.div_(unit).round_().add_(offset))
         return Quantised(numbers, scale, x.shape)
 
     def forward(self, x: torch.Tensor | Quantised) -> torch.Tensor:
@@ -89,7 +100,7 @@ class Int8Linear(torch.nn.Module):
                     "`dtype` int8 has no gradients. Use float32 or bfloat16; or, for a search, `settings` space=random."
                 )
             x = self.quantise(x)
-        sums = torch._int_mm(x.numbers, self.numbers)
+        sums = _product(x.numbers, self.numbers)
         out = sums.view(torch.float32)  # in the same memory
         for start in range(0, len(out), CHANGED):
             at = slice(start, start + CHANGED)
@@ -113,14 +124,37 @@ def largest_weight() -> int:
         UnavailableError: torch has no exact product at all.
     """
     for most in (LARGEST, LARGEST_WEIGHT):
-        inputs, weights = (torch.full((256, 256), value, dtype=torch.int8) for value in (LARGEST, most))
+        weights = torch.full((256, 256), most, dtype=torch.int8)
+        signed = torch.full((256, 256), LARGEST, dtype=torch.int8)
+        inputs = signed if _has_vnni() else (signed.int() + UNSIGNED).to(torch.uint8)
         try:
-            product = torch._int_mm(inputs, weights.t())
+            product = _product(inputs, _packed(weights))
+            opposite = _product(inputs, _packed(-weights))
         except (AttributeError, NotImplementedError, RuntimeError):
             break
-        if (product == 256 * LARGEST * most).all() and (torch._int_mm(inputs, -weights.t()) == -product).all():
+        if (product == 256 * LARGEST * most).all() and (opposite == -product).all():
             return most
     raise UnavailableError(f"`dtype` int8: torch {torch.__version__} has no exact int8 product here. Use float32.")
+
+
+@cache
+def _has_vnni() -> bool:
+    return bool(torch.cpu._is_vnni_supported())
+
+
+def _packed(numbers: torch.Tensor) -> torch.Tensor:
+    """Bring a layer's numbers (out, in) into the form that ``_product`` takes."""
+    return numbers.t() if _has_vnni() else torch.ops.onednn.qlinear_prepack(numbers, None)
+
+
+def _product(inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Multiply inputs (rows, in), int8 or uint8, by packed numbers: sums (rows, out), int32 or float32."""
+    if inputs.dtype == torch.int8:
+        return torch._int_mm(inputs, weights)
+    scale, zero = torch.ones(1), torch.zeros(1, dtype=torch.int64)
+    return torch.ops.onednn.qlinear_pointwise(
+        inputs, 1.0, UNSIGNED, weights, scale, zero, None, 1.0, 0, torch.float32, "none", [], ""
+    )
 
 
 def quantise_linears(model: Any) -> None:

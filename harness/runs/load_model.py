@@ -65,7 +65,10 @@ def load(config: RunConfig, say: Callable[[str], None]) -> Model:
     return adapted
 
 
-def load_other(config: RunConfig, name: str, say: Callable[[str], None]) -> Model:
-    """Load another model under the same options, without the revision, adapter and chat of the run's own model."""
+def load_other(config: RunConfig, name: str, dtype: str | None, say: Callable[[str], None]) -> Model:
+    """Load another model under the same options, without the revision, adapter and chat of the run's own model.
+
+    ``dtype`` is another one than the run's, if given.
+    """
     own = dict.fromkeys(("revision", "adapter", "adapter_sha256", "chat"))
-    return load(config.model_copy(update={"model": name, **own}), say)
+    return load(config.model_copy(update={"model": name, "dtype": dtype or config.dtype, **own}), say)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -18,11 +17,12 @@ from ...harness.models.aligned import AlignedModel
 from ...harness.registry import spec_of
 from ...tasks.metrics.reference import scores_of
 from ..lora.training import Tell
-from ..writing.teacher import writer_of
+from ..writing.teacher import Teacher, writer_of
 from ..writing.writer import Writer
 from .culture import in_words
 from .dialogues.dialogue import read_dialogues
 from .dialogues.scenarios import place_of
+from .dialogues.shipped import file_of
 from .pipeline import Pipeline
 from .settings import CLCASettings
 from .training.train import LORA
@@ -45,12 +45,12 @@ def pipeline_of(
     settings: CLCASettings,
     seed: int,
     model_of: Callable[[], LanguageModel],
-    teacher_of: Callable[[], Any],
+    teacher: Teacher,
     tell: Tell,
 ) -> Pipeline:
     """Return the pipeline of a country, or of the settings' own; ``seed`` is that of the run.
 
-    ``teacher_of`` plays, judges and names intents.
+    ``teacher`` plays, judges and names intents.
 
     Raises:
         UsageError: as ``culture_of``.
@@ -58,9 +58,9 @@ def pipeline_of(
     code = settings.country(country)
 
     def writer(replies: Path) -> Writer:
-        return writer_of(teacher_of(), replies, tell)
+        return writer_of(teacher(), replies, tell)
 
-    return Pipeline(folder, code, culture_of(code), settings, seed, model_of, writer, tell)
+    return Pipeline(folder, code, culture_of(code), settings, seed, model_of, writer, tell, teacher.release)
 
 
 class CLCA(Aligner):
@@ -85,10 +85,11 @@ class CLCA(Aligner):
     settings: CLCASettings
 
     def check(self, objective: Objective, budget: Budget) -> None:
-        """Raise UsageError for a country without figures or scenes, InputError for a bad file of dialogues."""
-        culture_of(self.settings.country(objective.country.code))
+        """Raise UsageError for a country without figures, scenes or shipped dialogues, InputError for a bad file."""
+        code = self.settings.country(objective.country.code)
+        culture_of(code)
         if self.settings.dialogues:
-            read_dialogues(Path(self.settings.dialogues))
+            read_dialogues(file_of(self.settings.dialogues, code))
 
     def align(
         self,
@@ -105,10 +106,10 @@ class CLCA(Aligner):
         """
         if model.info.adapter_sha256:
             raise UsageError("`adapter`: clca trains an adapter of its own; run it without `adapter`.")
-        folder, teacher = Path(checkpoint.folder) / FOLDER, self.settings.teacher
-        teacher_of = cache(lambda: checkpoint.other_model(teacher) if teacher else model)
+        folder, name, dtype = Path(checkpoint.folder) / FOLDER, self.settings.teacher, self.settings.teacher_dtype
+        teacher = Teacher(lambda: checkpoint.other_model(name, dtype) if name else model)
         code, seed = objective.country.code, int(rng.integers(1 << 31))
-        pipeline = pipeline_of(folder, code, self.settings, seed, lambda: model, teacher_of, checkpoint.progress)
+        pipeline = pipeline_of(folder, code, self.settings, seed, lambda: model, teacher, checkpoint.progress)
         pipeline.run()
         budget.tokens = int(sum(cost["tokens"] for cost in pipeline.spent().values()))
         budget.seconds = sum(cost["seconds"] for cost in pipeline.spent().values())

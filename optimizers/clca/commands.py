@@ -22,6 +22,7 @@ from ...harness.runs.folder import same_model
 from ...harness.runs.load_model import load_other
 from ...harness.runs.plan import RunRequest, plan
 from ...harness.util.atomic_io import locked, write_json
+from ..writing.teacher import Teacher
 from .aligner import pipeline_of
 from .pipeline import STAGES, Pipeline
 from .settings import CLCASettings
@@ -81,13 +82,13 @@ class Workspace:
     def __init__(self, config: RunConfig, folder: Path, display: Any) -> None:
         self.config, self.folder, self.display = config, folder, display
         self.settings = CLCASettings.model_validate(config.settings)
-        self.model_of, self.teacher_of = cache(self._load), cache(self._load_teacher)
+        self.model_of, self.teacher = cache(self._load), Teacher(self._load_teacher)
 
     def _load_teacher(self) -> Any:
         teacher = self.settings.teacher
         if not teacher:
             return self.model_of()
-        return load_other(self.config, teacher, self.display.say)
+        return load_other(self.config, teacher, self.settings.teacher_dtype, self.display.say)
 
     def _load(self) -> Any:
         model = load(self.config, self.display.say)
@@ -110,7 +111,7 @@ class Workspace:
     def pipeline(self, country: str, folder: Path) -> Pipeline:
         """Return a country's pipeline in a folder."""
         seed = int(np.random.default_rng(self.config.seed).integers(1 << 31))
-        return pipeline_of(folder, country, self.settings, seed, self.model_of, self.teacher_of, self.tell)
+        return pipeline_of(folder, country, self.settings, seed, self.model_of, self.teacher, self.tell)
 
 
 @contextmanager

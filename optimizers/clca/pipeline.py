@@ -24,10 +24,11 @@ from ..lora.training import Tell
 from ..writing.writer import Style, Writer
 from .dialogues.dialogue import Dialogue, read_dialogues, save_dataset, write_dialogues
 from .dialogues.dialogue_filter import Decision, check, decide, judge, said, tally
-from .dialogues.intents import with_intents
+from .dialogues.intents import with_intents, without_intent
 from .dialogues.language import ENGLISH, language_of
 from .dialogues.rewriting import TEXTS, rewrite
 from .dialogues.scenarios import Scenario, adapted, place_of
+from .dialogues.shipped import file_of
 from .dialogues.simulate import Playing, begin, play_round, round_seeds
 from .rows import read_rows, write_rows
 from .settings import CLCASettings
@@ -55,7 +56,7 @@ class Pipeline:
     """A run of CLCA in a folder, for one country; ``culture`` describes that country in words.
 
     ``model_of`` and ``writer_of`` load models on first use; the writer plays the agents and the judge, and may keep
-    replies in the folder that it receives.
+    replies in the folder that it receives. ``release`` lets the writer's memory go before the model is trained.
     """
 
     folder: Path
@@ -66,6 +67,7 @@ class Pipeline:
     model_of: Callable[[], LanguageModel]
     writer_of: Callable[[Path], Writer]
     tell: Tell
+    release: Callable[[], None] = lambda: None
 
     def clear(self, first: str) -> None:
         """Remove the files of a stage and of those after it."""
@@ -128,7 +130,7 @@ class Pipeline:
         counts: dict[str, Any] = {"source": self.settings.dialogues or "simulated"}
         tokens = 0
         if self.settings.dialogues:
-            dialogues = read_dialogues(Path(self.settings.dialogues))
+            dialogues = read_dialogues(file_of(self.settings.dialogues, self.country))
             counts |= {"turns": sum(len(each.turns) for each in dialogues)}
             self.tell("reading dialogues", len(dialogues), len(dialogues))
         else:
@@ -203,7 +205,7 @@ class Pipeline:
 
     def _intents(self) -> int:
         dialogues, tokens = self.kept(), 0
-        if dialogues and "intent" in self.settings.parts:
+        if "intent" in self.settings.parts and any(map(without_intent, dialogues)):
             kept, heard = dialogues, partial(self.tell, "intents")
             dialogues, tokens = self._written("intents", lambda writer: with_intents(kept, writer, self.seed, heard))
         write_dialogues(self.folder / "intents.jsonl", dialogues)
@@ -216,6 +218,7 @@ class Pipeline:
     def _train(self) -> int:
         path = self.folder / "intents.jsonl"
         dialogues = read_dialogues(path) if path.stat().st_size else []
+        self.release()
         model = self.model_of()
         learned = examples(dialogues, model.chat, self.settings.parts, self.settings.length)
         if self.settings.unrelated:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from ...harness.alignment.aligner import Settings
+from ...harness.providers.settings import is_remote
 from ...tasks.countries import country
 from ..lora.adapter import ModuleName
 from .dialogues.dialogue_filter import CHECKS, Check
+from .dialogues.shipped import SHIPPED, hash_of
 from .training.examples import Part
 
 # The laptop's model cannot keep to a format and rarely names details of its scene. The paper: about 200 dialogues.
@@ -31,11 +31,12 @@ class CLCASettings(Settings):
     tokens, drawn with ``top_p``. With ``rewrite`` the writer rewrites setting, backgrounds and goals of the scenes,
     which data place in the country. ``actions``: the agents choose their actions in free text (``free``, as published),
     or the kind is drawn and they write the words (``drawn``), for models that cannot keep to a format. ``dialogues``: a
-    file of the user's own dialogues, instead of simulated ones; its hash is recorded. ``judge`` applies the three
-    judgements and the drop rule, ``checks`` are those that need no judge. ``teacher`` plays the agents, judges,
-    rewrites and names intents, in place of the model that is trained: a name, folder or hub id, or a model behind an
-    endpoint. ``parts``: the parts of the training data. For controls: ``culture`` is another country whose interactions
-    are learned, and ``unrelated`` trains on as much arithmetic instead.
+    file of the user's own dialogues instead of simulated ones, or ``shipped`` for those that come with culteval, which
+    need no judge; the file's hash is recorded. ``judge`` applies the three judgements and the drop rule, ``checks`` are
+    those that need no judge. ``teacher`` plays the agents, judges, rewrites and names intents, in place of the model
+    that is trained: a name, folder or hub id, or a model behind an endpoint; ``teacher_dtype`` is its own dtype, such
+    as int8, where it is not the run's. ``parts``: the parts of the training data. For controls: ``culture`` is another
+    country whose interactions are learned, and ``unrelated`` trains on as much arithmetic instead.
 
     Training: LoRA of ``rank`` and ``alpha`` with ``dropout`` on ``modules``, with ``save_embeddings`` the head and the
     embeddings in full too; ``epochs`` over batches of ``batch`` examples of at most ``length`` tokens at a learning
@@ -56,6 +57,7 @@ class CLCASettings(Settings):
     checks: tuple[Check, ...] = CHECKS
     judge: bool = True
     teacher: str | None = None
+    teacher_dtype: Literal["float32", "bfloat16", "float16", "int8"] | None = None
     parts: tuple[Part, ...] = Field(("dialogue", "intent"), min_length=1)
     culture: str | None = None
     unrelated: bool = False
@@ -78,13 +80,22 @@ class CLCASettings(Settings):
         if not isinstance(given, dict):
             return given
         sized = PRESETS.get(given.get("preset", "laptop"), {}) | given
-        path = given.get("dialogues")
-        if isinstance(path, str) and Path(path).is_file():
-            found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        source = given.get("dialogues")
+        if isinstance(source, str) and (found := hash_of(source)):
             if given.get("dialogues_sha256") not in (None, found):
-                raise ValueError(f"dialogues: {path} has changed since the start. Start over with `fresh`.")
+                raise ValueError(f"dialogues: {source} has changed since the start. Start over with `fresh`.")
             sized["dialogues_sha256"] = found
+        if source == SHIPPED:  # judged before they were shipped
+            sized = {"judge": False} | sized
         return sized
+
+    @model_validator(mode="after")
+    def _local(self) -> CLCASettings:
+        if self.teacher_dtype and (self.teacher is None or is_remote(self.teacher)):
+            raise ValueError(
+                "teacher_dtype: only of a teacher on this machine. Give one as `teacher`, or leave it out."
+            )
+        return self
 
     def country(self, own: str) -> str:
         """Return the code of the country whose interactions are learned, ``own`` unless another is set."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,23 @@ def chat_seed(seed: int, number: int) -> int:
     It is far from the seeds of other calls, so that a call with the next seed does not reuse replies of this one.
     """
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+class Teacher:
+    """A model that is loaded on first use, and again after ``release``, which lets its memory go."""
+
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self._load, self._model = load, None
+
+    def __call__(self) -> Any:
+        """Return the model."""
+        if self._model is None:
+            self._model = self._load()
+        return self._model
+
+    def release(self) -> None:
+        """Forget the model."""
+        self._model = None
 
 
 def writer_of(model: Any, folder: Path, tell: Tell) -> Writer:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from ....tasks.schema import Strict
 from ....tasks.spec import read_yaml
-from ...writing.writer import Heard, Style, Writer, in_parts
+from ...writing.writer import Heard, Message, Style, Writer
 from .dialogue import Dialogue
 from .language import ENGLISH, Language, not_in
 from .scenarios import Place
@@ -140,24 +140,28 @@ def _plain(text: str) -> str:
 def judge(
     dialogues: Sequence[Dialogue], culture: str, writer: Writer, seed: int, heard: Heard
 ) -> list[dict[str, Judgement]]:
-    """Ask three judgements per dialogue, question by question, with the most probable answers."""
-    texts, prompts = read_yaml(_TEXTS), [as_text(each) for each in dialogues]
+    """Ask three judgements per dialogue with the most probable answers; some dialogues at a time, each read once."""
+    texts, style = read_yaml(_TEXTS), Style(most=12, top_p=0)
     found: list[dict[str, Judgement]] = [{} for _ in dialogues]
-    for number, question in enumerate(QUESTIONS):
-        chats = []
-        for text, known in zip(prompts, found, strict=True):
-            words = {"dialogue": text, "culture": culture}
-            if question == "meta":
-                words |= {"quality": known["quality"].text(), "fit": known["culture"].text()}
-            chats.append([{"role": "user", "content": texts[question].format_map(words)}])
-
-        def heard_of(done: int, total: int, before: int = number * len(chats)) -> None:
-            heard(before + done, total * len(QUESTIONS))
-
-        replies = in_parts(writer, chats, Style(most=12, top_p=0), seed, heard_of)
-        for known, reply in zip(found, replies, strict=True):
-            known[question] = read_judgement(reply)
+    total = len(dialogues) * len(QUESTIONS)
+    for start in range(0, len(dialogues), writer.batch):
+        group = range(start, min(start + writer.batch, len(dialogues)))
+        with writer.remembering():
+            for number, question in enumerate(QUESTIONS):
+                heard(start * len(QUESTIONS) + number * len(group), total)
+                chats = [_question(texts[question], dialogues[i], culture, found[i]) for i in group]
+                for i, reply in zip(group, writer.write(chats, style, seed + start), strict=True):
+                    found[i][question] = read_judgement(reply)
+    if dialogues:
+        heard(total, total)
     return found
+
+
+def _question(text: str, dialogue: Dialogue, culture: str, known: Mapping[str, Judgement]) -> list[Message]:
+    """Build the chat of a question; ``known`` are the judgements of earlier ones."""
+    words = {"dialogue": as_text(dialogue), "culture": culture}
+    words |= {f"{question}_verdict": given.text() for question, given in known.items()}
+    return [{"role": "user", "content": text.format_map(words)}]
 
 
 def as_text(dialogue: Dialogue) -> str:

@@ -11,17 +11,24 @@ from .dialogue import Dialogue
 from .sentences import first_sentence
 
 MOST = 400  # characters of an intent
+# Turns before the one in question. Below it, all prompts of a dialogue begin alike, and are read once.
+BEFORE = 12
 _TEXTS = Path(__file__).with_name("agents.yaml")
 
 
+def without_intent(dialogue: Dialogue) -> list[int]:
+    """List the positions of turns with words and no intent."""
+    return [k for k, turn in enumerate(dialogue.turns) if turn.text and not turn.intent]
+
+
 def with_intents(dialogues: Sequence[Dialogue], writer: Writer, seed: int, heard: Heard) -> list[Dialogue]:
-    """Add an intent to every turn that has words, from the most probable answers."""
+    """Add an intent to every turn with words that has none, from the most probable answers."""
     ask = read_yaml(_TEXTS)["intent"]
-    places = [(i, k) for i, each in enumerate(dialogues) for k, turn in enumerate(each.turns) if turn.text]
+    places = [(i, k) for i, each in enumerate(dialogues) for k in without_intent(each)]
     chats = []
     for i, k in places:
         turns = dialogues[i].turns
-        so_far = "\n".join(turn.line() for turn in turns[max(0, k - 4) : k]) or "(nothing yet)"
+        so_far = "\n".join(turn.line() for turn in turns[max(0, k - BEFORE) : k]) or "(nothing yet)"
         words = {"scene": dialogues[i].scenario, "so_far": so_far, "turn": turns[k].line(), "speaker": turns[k].speaker}
         chats.append([{"role": "user", "content": ask.format_map(words)}])
     intents = [

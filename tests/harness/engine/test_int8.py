@@ -73,14 +73,26 @@ def test_the_largest_numbers_are_added_exactly():
     most = largest_weight()
     assert most in (127, 64)
     for width in (64, 896, 4864):
-        inputs = torch.full((130, width), 127, dtype=torch.int8)
-        product = torch._int_mm(inputs, torch.full((96, width), most, dtype=torch.int8).t())
+        weights = int8._packed(torch.full((96, width), most, dtype=torch.int8))
+        inputs = Int8Linear(torch.ones(96, width), None).quantise(torch.zeros(130, width)).numbers + 127
+        product = int8._product(inputs, weights)
         assert (product == 127 * most * width).all()
+
+
+def test_both_products_are_the_same(monkeypatch):
+    torch.manual_seed(0)
+    weight, bias, x = torch.randn(40, 192), torch.randn(40), torch.randn(70, 192)
+    monkeypatch.setattr(int8, "largest_weight", lambda: 64)
+    found = []
+    for vnni in (True, False):
+        monkeypatch.setattr(int8, "_has_vnni", lambda vnni=vnni: vnni)
+        found.append(Int8Linear(weight, bias)(x))
+    assert torch.equal(*found)
 
 
 def test_a_torch_without_exact_products_is_named(monkeypatch):
     largest_weight.cache_clear()
-    monkeypatch.setattr(torch, "_int_mm", lambda a, b: torch.zeros(len(a), b.shape[1], dtype=torch.int32))
+    monkeypatch.setattr(int8, "_product", lambda a, b: torch.zeros(len(a), b.shape[1], dtype=torch.int32))
     with pytest.raises(UnavailableError, match=r"int8.*no exact int8 product"):
         largest_weight()
     largest_weight.cache_clear()
@@ -94,9 +106,10 @@ def test_answers_are_close_to_those_in_float32_and_say_what_they_are(load, tiny,
     assert ("seven bits" in " ".join(notes)) == (largest_weight() < 127)
     assert not any(type(layer) is torch.nn.Linear for layer in model.model.base_model.modules())
     soft = model.token_vectors(np.array([[5, 6, 7]]))
+    most = 0.15 if largest_weight() == 127 else 0.3  # weights of seven bits round twice as much
     for given in (None, soft):
         one, other = model.answer(survey, given).probs, exact.answer(survey, given).probs
-        assert 0 < np.abs(one - other).max() < 0.15
+        assert 0 < np.abs(one - other).max() < most
         assert (one.argmax(-1) == other.argmax(-1)).mean() > 0.9
 
 

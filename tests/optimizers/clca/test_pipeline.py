@@ -176,7 +176,7 @@ def test_judges_and_intents_tell_how_far_they_are(load, tmp_path):
     heard = []
     one = replace(course(tmp_path, load, scenarios=25), tell=lambda *told: heard.append(told))
     one.run("intents")
-    assert ("judging", 50, 150) in heard and ("judging", 140, 150) in heard
+    assert ("judging", 40, 150) in heard and ("judging", 130, 150) in heard
     steps = {
         stage: [done for name, done, _ in heard if name == stage] for stage in ("simulating", "judging", "intents")
     }

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ from culteval.harness.providers.model import ApiModel
 from culteval.harness.providers.openai import Dialect
 from culteval.harness.providers.response_log import REPLIES, Ask
 from culteval.harness.providers.settings import EndpointSettings, address_of
-from culteval.optimizers.writing.teacher import ApiWriter
+from culteval.optimizers.writing.teacher import ApiWriter, Teacher
 from culteval.optimizers.writing.writer import Style
 
 from ... import api_client
 from ...api_client import model_at, some
 from ...api_server import status
+from ...clca_course import course
 from ...harness.runs.test_run import culteval
 
 quick, server = api_client.quick, api_client.server
@@ -206,13 +208,28 @@ def test_a_teacher_s_address_is_checked_first(server, tmp_path):
 def test_another_local_model_may_teach(tiny, tmp_path):
     sizes = [*CLCA, "--set", "words=8", "--set", "checks=[]", "--set", "judge=false", "--country", "US", "--json"]
     written = []
-    for teacher in ([], ["--set", f"teacher={tiny('gpt2')}"]):
+    rounded = ["--set", f"teacher={tiny()}", "--set", "teacher_dtype=int8"]
+    for teacher in ([], ["--set", f"teacher={tiny('gpt2')}"], rounded):
         done = culteval(
             "clca", "simulate", *sizes, "--model", tiny(), *teacher, "--out", tmp_path, "--dtype", "float32"
         )
         assert done.returncode == 0, done.stderr
         written.append((Path(json.loads(done.stdout)["folder"]) / "dialogues.jsonl").read_text())
-    assert written[0] != written[1]
+    assert len(set(written)) == 3
+    for wrong in (["--set", "teacher=openai-chat:tiny"], []):
+        done = culteval("clca", "simulate", *CLCA, *wrong, "--set", "teacher_dtype=int8", "--out", tmp_path)
+        assert done.returncode == 2 and "teacher_dtype: only for a `teacher` on this machine" in done.stderr
+
+
+def test_a_teacher_is_let_go_before_the_model_is_trained(load, tmp_path):
+    one, released = course(tmp_path, load), []
+    replace(one, release=lambda: released.append((one.done("intents"), one.done("train")))).run()
+    assert released == [(True, False)]
+    loaded = []
+    teacher = Teacher(lambda: loaded.append("again") or loaded)
+    assert teacher() is teacher() and loaded == ["again"]
+    teacher.release()
+    assert teacher() is loaded and len(loaded) == 2
 
 
 # A real server

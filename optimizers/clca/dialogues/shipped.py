@@ -1,0 +1,45 @@
+"""Dialogues that come with culteval (``shipped/``, CC-BY-4.0), so that training needs no simulation."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ....errors import UsageError
+from ....tasks.countries import name_of
+
+SHIPPED = "shipped"
+FOLDER = Path(__file__).with_name(SHIPPED)
+SUFFIX = ".jsonl.zst"
+
+
+def file_of(source: str, country: str) -> Path:
+    """Return the file of dialogues that a setting names: the country's own for ``shipped``, else the user's path.
+
+    Raises:
+        UsageError: no dialogues of the country are shipped.
+    """
+    if source != SHIPPED:
+        return Path(source)
+    path = FOLDER / f"{country}{SUFFIX}"
+    if not path.is_file():
+        known = ", ".join(each.name.removesuffix(SUFFIX) for each in shipped_files())
+        raise UsageError(
+            f"`dialogues=shipped`: no dialogues of {name_of(country)} ({country}) are shipped; there are {known}. "
+            "Leave out `dialogues` to simulate them."
+        )
+    return path
+
+
+def shipped_files() -> list[Path]:
+    """List the shipped files, by country code."""
+    return sorted(FOLDER.glob(f"*{SUFFIX}"))
+
+
+def hash_of(source: str) -> str | None:
+    """Return the SHA-256 of a user's file, or of all shipped ones in order; None if there is no such file."""
+    paths = shipped_files() if source == SHIPPED else [path for path in [Path(source)] if path.is_file()]
+    found = hashlib.sha256()
+    for path in paths:
+        found.update(path.read_bytes())
+    return found.hexdigest() if paths else None
