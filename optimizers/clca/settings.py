@@ -92,9 +92,7 @@ class CLCASettings(Settings):
     @model_validator(mode="after")
     def _local(self) -> CLCASettings:
         if self.teacher_dtype and (self.teacher is None or is_remote(self.teacher)):
-            raise ValueError(
-                "teacher_dtype: only of a teacher on this machine. Give one as `teacher`, or leave it out."
-            )
+            raise ValueError("teacher_dtype: only for a `teacher` on this machine. Give one, or leave it out.")
         return self
 
     def country(self, own: str) -> str:
