@@ -70,7 +70,7 @@ class Found:
     @property
     def is_control(self) -> bool:
         """Return whether it is random search from the first draw to the last."""
-        return self.aligner == CONTROL and not json.loads(self.settings)["refine"]
+        return self.aligner == CONTROL and not json.loads(self.settings).get("refine")
 
     def after(self, budget: int) -> float:
         """Return the lowest fitted loss after one of ``BUDGETS``."""
@@ -196,7 +196,7 @@ def saved(path: Path) -> list[Found]:
 
 def merged(before: Sequence[Found], found: Sequence[Found]) -> list[Found]:
     """Return the runs of both, those of ``found`` where a run is in both."""
-    rows = {(each.aligner, each.settings, each.objective, each.country, each.seed): each for each in (*before, *found)}
+    rows = {(each.search, each.country, each.seed): each for each in (*before, *found)}
     return list(rows.values())
 
 

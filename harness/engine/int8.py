@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from platform import machine
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ class Int8Linear(torch.nn.Module):
 
     def quantise(self, x: torch.Tensor) -> Quantised:
         """Rotate an input (..., in) and round it; layers of equal width may share the result."""
-        return self._rounded(x, LARGEST, 0 if _has_vnni() else UNSIGNED)
+        return self._rounded(x, LARGEST, UNSIGNED if _unsigned() else 0)
 
     def _rounded(self, x: torch.Tensor, most: int, offset: int) -> Quantised:
         """Rotate and round to ``most`` at most, and add ``offset``."""
@@ -67,7 +68,8 @@ class Int8Linear(torch.nn.Module):
         for part, rounded, unit in zip(rows.split(ROWS), numbers.split(ROWS), scale.split(ROWS), strict=True):
             turned = (part.reshape(-1, len(self.rotation)) @ self.rotation).view(part.shape)
             unit.copy_((turned.abs().amax(1, keepdim=True) / most).clamp_(min=torch.finfo(rows.dtype).tiny))
-            rounded.copy_(turned.div_(unit).round_().add_(offset))
+            turned.div_(unit).round_()
+            rounded.copy_(turned.add_(offset) if offset else turned)
         return Quantised(numbers, scale, x.shape)
 
     def forward(self, x: torch.Tensor | Quantised) -> torch.Tensor:
@@ -126,7 +128,7 @@ def largest_weight() -> int:
     for most in (LARGEST, LARGEST_WEIGHT):
         weights = torch.full((256, 256), most, dtype=torch.int8)
         signed = torch.full((256, 256), LARGEST, dtype=torch.int8)
-        inputs = signed if _has_vnni() else (signed.int() + UNSIGNED).to(torch.uint8)
+        inputs = (signed.int() + UNSIGNED).to(torch.uint8) if _unsigned() else signed
         try:
             product = _product(inputs, _packed(weights))
             opposite = _product(inputs, _packed(-weights))
@@ -138,13 +140,15 @@ def largest_weight() -> int:
 
 
 @cache
-def _has_vnni() -> bool:
-    return bool(torch.cpu._is_vnni_supported())
+def _unsigned() -> bool:
+    """Return whether oneDNN's product of unsigned inputs is used: on x86 without VNNI, where torch has it."""
+    vnni = getattr(torch.cpu, "_is_vnni_supported", lambda: True)
+    return machine() in ("x86_64", "AMD64") and not vnni() and hasattr(torch.ops.onednn, "qlinear_pointwise")
 
 
 def _packed(numbers: torch.Tensor) -> torch.Tensor:
     """Bring a layer's numbers (out, in) into the form that ``_product`` takes."""
-    return numbers.t() if _has_vnni() else torch.ops.onednn.qlinear_prepack(numbers, None)
+    return torch.ops.onednn.qlinear_prepack(numbers, None) if _unsigned() else numbers.t()
 
 
 def _product(inputs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -69,6 +69,12 @@ def load_other(config: RunConfig, name: str, dtype: str | None, say: Callable[[s
     """Load another model under the same options, without the revision, adapter and chat of the run's own model.
 
     ``dtype`` is another one than the run's, if given.
+
+    Raises:
+        UsageError: as ``load``; names the model.
     """
     own = dict.fromkeys(("revision", "adapter", "adapter_sha256", "chat"))
-    return load(config.model_copy(update={"model": name, "dtype": dtype or config.dtype, **own}), say)
+    try:
+        return load(config.model_copy(update={"model": name, "dtype": dtype or config.dtype, **own}), say)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error}") from None

@@ -32,11 +32,12 @@ class CLCASettings(Settings):
     which data place in the country. ``actions``: the agents choose their actions in free text (``free``, as published),
     or the kind is drawn and they write the words (``drawn``), for models that cannot keep to a format. ``dialogues``: a
     file of the user's own dialogues instead of simulated ones, or ``shipped`` for those that come with culteval, which
-    need no judge; the file's hash is recorded. ``judge`` applies the three judgements and the drop rule, ``checks`` are
-    those that need no judge. ``teacher`` plays the agents, judges, rewrites and names intents, in place of the model
-    that is trained: a name, folder or hub id, or a model behind an endpoint; ``teacher_dtype`` is its own dtype, such
-    as int8, where it is not the run's. ``parts``: the parts of the training data. For controls: ``culture`` is another
-    country whose interactions are learned, and ``unrelated`` trains on as much arithmetic instead.
+    need no judge; the hash of the file, or of all shipped ones, is recorded. ``judge`` applies the three judgements and
+    the drop rule, ``checks`` are those that need no judge. ``teacher`` plays the agents, judges, rewrites and names
+    intents, in place of the model that is trained: a name, folder or hub id, or a model behind an endpoint;
+    ``teacher_dtype`` is its own dtype, such as int8, where it is not the run's. ``parts``: the parts of the training
+    data. For controls: ``culture`` is another country whose interactions are learned, and ``unrelated`` trains on as
+    much arithmetic instead.
 
     Training: LoRA of ``rank`` and ``alpha`` with ``dropout`` on ``modules``, with ``save_embeddings`` the head and the
     embeddings in full too; ``epochs`` over batches of ``batch`` examples of at most ``length`` tokens at a learning
@@ -91,7 +92,7 @@ class CLCASettings(Settings):
 
     @model_validator(mode="after")
     def _local(self) -> CLCASettings:
-        if self.teacher_dtype and (self.teacher is None or is_remote(self.teacher)):
+        if self.teacher_dtype and (not self.teacher or is_remote(self.teacher)):
             raise ValueError("teacher_dtype: only for a `teacher` on this machine. Give one, or leave it out.")
         return self
 

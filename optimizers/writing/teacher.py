@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -64,8 +65,15 @@ class Teacher:
         return self._model
 
     def release(self) -> None:
-        """Forget the model."""
-        self._model = None
+        """Forget the model, and free its memory where nothing else holds it."""
+        if self._model is None:
+            return
+        local, self._model = self._model.has_weights, None
+        gc.collect()  # a model refers to itself
+        if local:
+            from ...harness.engine.onednn import trim
+
+            trim()
 
 
 def writer_of(model: Any, folder: Path, tell: Tell) -> Writer:

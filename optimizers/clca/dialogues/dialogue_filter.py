@@ -140,7 +140,10 @@ def _plain(text: str) -> str:
 def judge(
     dialogues: Sequence[Dialogue], culture: str, writer: Writer, seed: int, heard: Heard
 ) -> list[dict[str, Judgement]]:
-    """Ask three judgements per dialogue with the most probable answers; some dialogues at a time, each read once."""
+    """Ask three judgements per dialogue with the most probable answers; some dialogues at a time.
+
+    A local writer reads a dialogue once for all three, as far as its memory goes.
+    """
     texts, style = read_yaml(_TEXTS), Style(most=12, top_p=0)
     found: list[dict[str, Judgement]] = [{} for _ in dialogues]
     total = len(dialogues) * len(QUESTIONS)

@@ -11,8 +11,9 @@ from .dialogue import Dialogue
 from .sentences import first_sentence
 
 MOST = 400  # characters of an intent
-# Turns before the one in question. Below it, all prompts of a dialogue begin alike, and are read once.
-BEFORE = 12
+# A dialogue of so many turns is shown from its beginning, so that all its prompts begin alike; of longer ones, the last
+# turns are shown.
+SHORT, LAST = 12, 4
 _TEXTS = Path(__file__).with_name("agents.yaml")
 
 
@@ -28,7 +29,8 @@ def with_intents(dialogues: Sequence[Dialogue], writer: Writer, seed: int, heard
     chats = []
     for i, k in places:
         turns = dialogues[i].turns
-        so_far = "\n".join(turn.line() for turn in turns[max(0, k - BEFORE) : k]) or "(nothing yet)"
+        first = 0 if len(turns) <= SHORT else max(0, k - LAST)
+        so_far = "\n".join(turn.line() for turn in turns[first:k]) or "(nothing yet)"
         words = {"scene": dialogues[i].scenario, "so_far": so_far, "turn": turns[k].line(), "speaker": turns[k].speaker}
         chats.append([{"role": "user", "content": ask.format_map(words)}])
     intents = [

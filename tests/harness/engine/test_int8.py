@@ -72,7 +72,15 @@ def test_the_largest_numbers_are_added_exactly():
     """Without instructions for int8, a product of numbers as large as these would be wrong by any amount."""
     most = largest_weight()
     assert most in (127, 64)
+    rng = torch.Generator().manual_seed(0)
     for width in (64, 896, 4864):
+        numbers = torch.randint(most // 2, most + 1, (96, width), generator=rng, dtype=torch.int8)
+        given = torch.randint(60, 128, (130, width), generator=rng, dtype=torch.int8)
+        inputs = (given.int() + int8.UNSIGNED).to(torch.uint8) if int8._unsigned() else given
+        product = int8._product(inputs, int8._packed(numbers))
+        # What is returned as float32 may be rounded once.
+        exact = (given.long() @ numbers.long().t()).to(product.dtype)
+        assert torch.equal(product, exact)
         weights = int8._packed(torch.full((96, width), most, dtype=torch.int8))
         inputs = Int8Linear(torch.ones(96, width), None).quantise(torch.zeros(130, width)).numbers + 127
         product = int8._product(inputs, weights)
@@ -84,8 +92,8 @@ def test_both_products_are_the_same(monkeypatch):
     weight, bias, x = torch.randn(40, 192), torch.randn(40), torch.randn(70, 192)
     monkeypatch.setattr(int8, "largest_weight", lambda: 64)
     found = []
-    for vnni in (True, False):
-        monkeypatch.setattr(int8, "_has_vnni", lambda vnni=vnni: vnni)
+    for unsigned in (True, False):
+        monkeypatch.setattr(int8, "_unsigned", lambda unsigned=unsigned: unsigned)
         found.append(Int8Linear(weight, bias)(x))
     assert torch.equal(*found)
 

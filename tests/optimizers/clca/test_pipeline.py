@@ -2,14 +2,19 @@
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from culteval.errors import InputError, RunError
+from culteval.errors import InputError, RunError, UsageError
 from culteval.optimizers.clca import pipeline
+from culteval.optimizers.clca.dialogues import shipped
+from culteval.optimizers.clca.dialogues.dialogue import write_dialogues
+from culteval.optimizers.clca.dialogues.dialogue_filter import judge
 from culteval.optimizers.clca.dialogues.rewriting import rewrite
 from culteval.optimizers.clca.dialogues.scenarios import Scenario, adapted
 from culteval.optimizers.clca.rows import read_rows
+from culteval.optimizers.clca.settings import CLCASettings
 from culteval.optimizers.writing.writer import LocalWriter
 
 from ...clca_course import CULTURE, Script, course, scenes, talk, told
@@ -93,10 +98,8 @@ def test_stopped_in_any_stage_it_ends_the_same(load, tmp_path, monkeypatch):
 
         return tell
 
-    for after in (2, 4, 5, 6, 8, 11):  # in the rounds, before the judge, before intents, in training
+    for after in (2, 5, 6, 8, 10, 13):  # in the rounds, before and in the judge, before intents, in training
         folder = tmp_path / str(after)
-        from dataclasses import replace
-
         with pytest.raises(KeyboardInterrupt):
             replace(course(folder, load), tell=stopping(after)).run()
         course(folder, load).run()
@@ -105,7 +108,6 @@ def test_stopped_in_any_stage_it_ends_the_same(load, tmp_path, monkeypatch):
 
 def test_dialogues_are_the_same_with_and_without_memory_and_after_a_kill_within_a_group(load, tmp_path):
     """Eight dialogues in groups of three, by a model that reads what is new, or every chat as a whole."""
-    from dataclasses import replace
 
     def simulated(name, memory=True, stop=None, top_p=0.9):
         model = load("llama", True)
@@ -132,6 +134,21 @@ def test_dialogues_are_the_same_with_and_without_memory_and_after_a_kill_within_
         assert simulated(str(stop))[0] == whole
     greedy, plain = simulated("greedy", top_p=1e-9), simulated("plain", memory=False, top_p=1e-9)  # draws differ
     assert greedy[0] == plain[0] != whole and greedy[2] < 0.7 * plain[2]
+
+
+def test_judgements_are_the_same_with_and_without_memory(load):
+    def judged(memory):
+        model = load("llama", True)
+        writer, asked = LocalWriter(model, batch=2), []
+        if not memory:
+            writer.remembering = nullcontext
+        before = model.tokens
+        found = judge([told()] * 3, CULTURE, writer, 0, lambda *at: asked.append(at))
+        return found, model.tokens - before, asked
+
+    (found, tokens, asked), (plain, more, _) = judged(True), judged(False)
+    assert found == plain and tokens < 0.7 * more
+    assert asked == [(0, 9), (2, 9), (4, 9), (6, 9), (7, 9), (8, 9), (9, 9)]
 
 
 def test_killed_after_the_judgement_that_ends_training_it_ends_the_same(load, tmp_path, monkeypatch):
@@ -171,8 +188,6 @@ def test_what_every_stage_took_is_noted(load, tmp_path):
 
 
 def test_judges_and_intents_tell_how_far_they_are(load, tmp_path):
-    from dataclasses import replace
-
     heard = []
     one = replace(course(tmp_path, load, scenarios=25), tell=lambda *told: heard.append(told))
     one.run("intents")
@@ -194,8 +209,6 @@ def test_a_stage_done_anew_takes_later_ones_with_it(load, tmp_path):
 
 
 def test_people_s_own_dialogues_are_learned_without_agents(load, tmp_path):
-    from culteval.optimizers.clca.dialogues.dialogue import write_dialogues
-
     write_dialogues(tmp_path / "own.jsonl", [told(), told().model_copy(update={"id": "b"})])
     one = course(tmp_path / "run", load, dialogues=str(tmp_path / "own.jsonl"), checks=(), judge=False)
     one.run()
@@ -204,6 +217,21 @@ def test_people_s_own_dialogues_are_learned_without_agents(load, tmp_path):
         "dialogues": 2,
         "turns": 2 * len(told().turns),
     }
+
+
+def test_shipped_dialogues_need_no_other_model(load, tmp_path, monkeypatch):
+    wanted = tuple(each.model_copy(update={"intent": "Ann Lee wants in."}) for each in told().turns)
+    full = [told().model_copy(update={"turns": wanted, "id": name}) for name in "ab"]
+    write_dialogues(tmp_path / "intents.jsonl", full)
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    assert shipped.ship(tmp_path / "intents.jsonl") == tmp_path / "US.jsonl.zst"
+    one = course(tmp_path / "run", load, dialogues="shipped", checks=())
+    assert not one.settings.judge and len(one.settings.dialogues_sha256) == 64
+    replace(one, writer_of=lambda folder: pytest.fail("a writer was asked for")).run()
+    assert one.kept() == full and one.done("train")
+    assert CLCASettings(dialogues="shipped", judge=True).judge
+    with pytest.raises(UsageError, match=r"no dialogues of Japan \(JP\) are shipped; there are US"):
+        shipped.file_of("shipped", "JP")
 
 
 def test_nothing_kept_is_told(load, tmp_path):

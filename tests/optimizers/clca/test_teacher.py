@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from culteval.harness.providers.openai import Dialect
 from culteval.harness.providers.response_log import REPLIES, Ask
 from culteval.harness.providers.settings import EndpointSettings, address_of
 from culteval.optimizers.writing.teacher import ApiWriter, Teacher
-from culteval.optimizers.writing.writer import Style
+from culteval.optimizers.writing.writer import LocalWriter, Style
 
 from ... import api_client
 from ...api_client import model_at, some
@@ -225,11 +226,17 @@ def test_a_teacher_is_let_go_before_the_model_is_trained(load, tmp_path):
     one, released = course(tmp_path, load), []
     replace(one, release=lambda: released.append((one.done("intents"), one.done("train")))).run()
     assert released == [(True, False)]
-    loaded = []
-    teacher = Teacher(lambda: loaded.append("again") or loaded)
-    assert teacher() is teacher() and loaded == ["again"]
+
+
+def test_a_released_teacher_leaves_memory(tiny):
+    from culteval.harness.models.load import load_model
+
+    teacher = Teacher(lambda: load_model(str(tiny()), dtype="float32"))
+    assert teacher() is teacher()
+    LocalWriter(teacher()).write([[{"role": "user", "content": "Good day."}]], Style(4, 0), 0)
+    former = weakref.ref(teacher())
     teacher.release()
-    assert teacher() is loaded and len(loaded) == 2
+    assert former() is None and teacher() is not None
 
 
 # A real server

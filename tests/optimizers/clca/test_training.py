@@ -10,6 +10,7 @@ from culteval.optimizers.clca.training import examples as ex
 from culteval.optimizers.clca.training.train import divide, train
 
 from ...clca_course import Script, course, talk, told
+from .test_scenes import turn
 
 
 def test_both_perspectives_and_their_intent_copies():
@@ -98,10 +99,30 @@ def test_a_template_without_a_system_role_has_it_in_the_first_turn(load):
 
 
 def test_intents_are_one_sentence_a_turn_with_words():
-    writer = Script(talk)
-    [found] = with_intents([told()], writer, 0, heard=lambda *at: None)
+    writer, bare = Script(talk), told()
+    bare = bare.model_copy(update={"turns": tuple(t.model_copy(update={"intent": ""}) for t in bare.turns)})
+    [found] = with_intents([bare], writer, 0, heard=lambda *at: None)
     assert [t.intent for t in found.turns] == ["They want to settle it kindly."] * 3
     assert len(writer.shown) == 3 and "Ann Lee wants" in writer.shown[0][0]["content"]
+
+
+def test_given_intents_are_kept():
+    writer = Script(talk)
+    [found] = with_intents([told()], writer, 0, heard=lambda *at: None)
+    assert [t.intent for t in found.turns] == [
+        "Ann Lee wants in.",
+        "Ann wants quiet.",
+        "They want to settle it kindly.",
+    ]
+    assert len(writer.shown) == 1
+
+
+def test_a_short_dialogue_s_turns_are_asked_with_all_before_them():
+    writer, first = Script(talk), told()
+    for count, before in ((12, 11), (14, 4)):
+        turns = tuple(turn(("Ann Lee", "Ann")[i % 2], text=f"word{i}") for i in range(count))
+        with_intents([first.model_copy(update={"turns": turns})], writer, 0, heard=lambda *at: None)
+        assert max(chat[0]["content"].count("word") for chat in writer.shown[-count:]) == before + 1
 
 
 def test_a_dialogue_s_examples_stay_on_one_side():
