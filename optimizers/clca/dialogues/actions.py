@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .dialogue import Kind
+from .dialogue import Kind, Turn
 
 FORMAT = """Each of your answers is one line. It begins with SPEAK: and goes on with what you say, in your own words.
 In place of words it may be ACT: and a gesture, NONE to wait once, or LEAVE to end the scene. Answer what the other
 says, and move towards what you want."""
 MOST = 1200  # characters of one action
 _TAGS: dict[str, Kind] = {"speak": "speak", "act": "non-verbal", "none": "none", "leave": "leave"}
+_CLOSING: dict[Kind, str] = {"speak": '"', "non-verbal": ")"}
 _LINE = re.compile(r"\W*(speak|act|none|leave)\b\W*?(?::\s*(.*))?$", re.IGNORECASE)
 _JSON_KINDS: dict[str, Kind] = {
     "speak": "speak",
@@ -72,7 +73,29 @@ def written(action: Action) -> str:
     return f"{tag}: {action.text}" if action.text else tag
 
 
-def draw_openings(count: int, may_leave: bool, rng: np.random.Generator) -> list[str]:
-    """Draw the beginnings of actions: mostly speech, some gestures and, where leaving is allowed, some departures."""
+def draw_kinds(count: int, may_leave: bool, rng: np.random.Generator) -> list[Kind]:
+    """Draw the kinds of actions: mostly speech, some gestures and, where leaving is allowed, some departures."""
     weights = np.array([0.8, 0.1, 0.1 * may_leave])
-    return rng.choice(["SPEAK:", "ACT:", "LEAVE"], count, p=weights / weights.sum()).tolist()
+    return rng.choice(["speak", "non-verbal", "leave"], count, p=weights / weights.sum()).tolist()
+
+
+def opening(kind: Kind, name: str) -> str:
+    """Return how a line of a drawn kind begins, as in a play: the person speaks, or the line tells a gesture."""
+    return f'{name}: "' if kind == "speak" else f"{name} ("
+
+
+def line_of_play(turn: Turn) -> str:
+    """Format a turn of words as a line of a play; ``parse_line_of_play`` is the inverse."""
+    return f"{opening(turn.kind, turn.speaker)}{turn.text}{_CLOSING[turn.kind]}"
+
+
+def parse_line_of_play(written: str, kind: Kind, people: tuple[str, str], mover: int) -> Action | None:
+    """Parse the line that ``opening`` began for one of two persons.
+
+    None if it is malformed: without words, or with the other's words.
+    """
+    line = next((line.strip() for line in written.split("\n") if line.strip()), "")
+    words = line.removeprefix(opening(kind, people[mover])[:-1].rstrip()).lstrip(' "“(')
+    words = re.split(r"[\"”]" if kind == "speak" else r"\)", words)[0]
+    speaks = re.compile(rf"(?:{'|'.join(re.escape(part) for name in people for part in (name, name.split()[0]))}) *:")
+    return None if speaks.match(words) else _checked(kind, words)

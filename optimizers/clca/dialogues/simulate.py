@@ -12,7 +12,16 @@ from pydantic import Field
 from ....tasks.schema import Strict
 from ....tasks.spec import read_yaml
 from ...writing.writer import Message, Style, Writer, merged
-from .actions import FORMAT, Action, draw_openings, parse_action, written
+from .actions import (
+    FORMAT,
+    Action,
+    draw_kinds,
+    line_of_play,
+    opening,
+    parse_action,
+    parse_line_of_play,
+    written,
+)
 from .dialogue import Dialogue, Turn
 from .scenarios import Scenario
 from .sentences import whole_sentences
@@ -75,6 +84,23 @@ def chat_of(playing: Playing, culture: str) -> list[Message]:
     return merged(messages)
 
 
+def chat_of_play(playing: Playing, culture: str) -> list[Message]:
+    """Build the chat of the person to act where kinds are drawn: the lines of both as those of a play."""
+    texts, scene = read_yaml(_TEXTS), playing.scenario
+    me, other = scene.people[playing.mover], scene.people[1 - playing.mover]
+    system = texts["drawn"].format(
+        example=texts["example"], culture=culture, setting=scene.setting, customs=" ".join(scene.customs),
+        me=me.profile, other=other.profile, name=me.name, other_name=other.name, goal=me.goal, secret=me.secret,
+    )  # fmt: skip
+    messages = [{"role": "system", "content": system}]
+    if not playing.turns or playing.turns[0].speaker == me.name:
+        messages.append({"role": "user", "content": texts["drawn_begin"].format(other_name=other.name)})
+    for turn in playing.turns:
+        role = "assistant" if turn.speaker == me.name else "user"
+        messages.append({"role": role, "content": line_of_play(turn)})
+    return merged(messages)
+
+
 def play_round(
     playing: Sequence[Playing], culture: str, writer: Writer, style: Style, turns: int, seed: int, drawn: bool = False
 ) -> list[Playing]:
@@ -83,27 +109,49 @@ def play_round(
     Args:
         turns: the number after which a dialogue is over.
         seed: of this round.
-        drawn: whether the kind of each action is drawn, so that the agent writes only the words.
+        drawn: whether the kind of each action is drawn, so that the agent writes only the words, as in a play.
     """
     now, waiting = list(playing), [i for i, each in enumerate(playing) if not each.ended]
     for attempt in range(TRIES):
-        begun = [""] * len(waiting)
-        if drawn and waiting:
-            rng = np.random.default_rng([seed, attempt])
-            begun = draw_openings(len(waiting), len(now[waiting[0]].turns) >= LEAST_STAY, rng)
-        asked = [k for k, start in enumerate(begun) if start != "LEAVE"]  # a person who leaves says nothing
-        chats = [chat_of(now[waiting[k]], culture) for k in asked]
-        replies = ["LEAVE"] * len(waiting)
-        texts = writer.write(chats, style, seed + attempt, [begun[k] for k in asked]) if chats else []
-        for k, text in zip(asked, texts, strict=True):
-            replies[k] = text
-        actions = [parse_action(text) for text in replies]
+        some = [now[i] for i in waiting]
+        act = _drawn_actions if drawn else _free_actions
+        actions = act(some, culture, writer, style, seed, attempt) if some else []
         for i, action in zip(waiting, actions, strict=True):
             now[i] = _after(now[i], action, turns)
         waiting = [i for i, action in zip(waiting, actions, strict=True) if action is None]
     for i in waiting:
         now[i] = now[i].model_copy(update={"ended": "malformed"})
     return now
+
+
+def _free_actions(
+    playing: Sequence[Playing], culture: str, writer: Writer, style: Style, seed: int, attempt: int
+) -> list[Action | None]:
+    """Ask for an action in each dialogue; None where the answer is malformed."""
+    texts = writer.write([chat_of(each, culture) for each in playing], style, seed + attempt)
+    return [parse_action(text) for text in texts]
+
+
+def _drawn_actions(
+    playing: Sequence[Playing], culture: str, writer: Writer, style: Style, seed: int, attempt: int
+) -> list[Action | None]:
+    """Draw the kind of an action in each dialogue, and ask for its words; a person who leaves says nothing.
+
+    None where the answer is malformed, or says again what was said.
+    """
+    rng = np.random.default_rng([seed, attempt])
+    kinds = draw_kinds(len(playing), len(playing[0].turns) >= LEAST_STAY, rng)
+    found: list[Action | None] = [Action("leave", "")] * len(playing)
+    asked = [k for k, kind in enumerate(kinds) if kind != "leave"]
+    people = [tuple(one.name for one in each.scenario.people) for each in playing]
+    begun = [opening(kinds[k], people[k][playing[k].mover]) for k in asked]
+    chats = [chat_of_play(playing[k], culture) for k in asked]
+    texts = writer.write(chats, style, seed + attempt, begun) if chats else []
+    for k, text in zip(asked, texts, strict=True):
+        action = parse_line_of_play(text, kinds[k], people[k], playing[k].mover)
+        said = {turn.text for turn in playing[k].turns}
+        found[k] = None if action is None or whole_sentences(action.text) in said else action
+    return found
 
 
 def _after(playing: Playing, action: Action | None, turns: int) -> Playing:

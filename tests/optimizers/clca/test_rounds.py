@@ -67,6 +67,35 @@ def test_kinds_may_be_drawn_and_words_found(load):
     assert all(len(each.turns) > 4 for each in playing if each.ended == "left")
 
 
+def drawn(say, count=6, turns=6):
+    writer, playing, number = Script(say), simulate.begin(scenes(count), 1), 0
+    while any(not each.ended for each in playing):
+        playing = simulate.play_round(playing, CULTURE, writer, Style(10, 0.7), turns, 10 * number, drawn=True)
+        number += 1
+    return playing, writer
+
+
+def test_drawn_kinds_are_played_as_lines_of_a_play():
+    playing, writer = drawn(lambda chat, seed: f'Well, number {seed}." and more')
+    assert {t.text for each in playing for t in each.turns if t.text} >= {"Well, number 0.", "Well, number 10."}
+    assert not any(each.malformed for each in playing)
+    for chat in writer.shown:
+        one = next(s for s in scenes(6) if s.setting in chat[0]["content"])
+        me, other = sorted(one.people, key=lambda p: f"You are {p.name}" not in chat[0]["content"])
+        assert CULTURE in chat[0]["content"] and me.secret in chat[0]["content"]
+        assert other.secret not in chat[0]["content"] and other.goal not in chat[0]["content"]
+        for message in chat[1:]:
+            who = me.name if message["role"] == "assistant" else other.name
+            assert message["content"].startswith((f'{who}: "Well', f"{who} (Well", f"({who} looks at you.)"))
+
+
+def test_words_of_the_other_and_words_said_before_are_malformed():
+    other, _ = drawn(lambda chat, seed: chat[0]["content"].split("The user is ")[1].split(" (")[0] + ": Hi.")
+    assert {each.ended for each in other} == {"malformed"} and {each.malformed for each in other} == {3}
+    echo, _ = drawn(lambda chat, seed: "As I said.")
+    assert {(each.ended, len(each.turns)) for each in echo} == {("malformed", 1)}
+
+
 def test_many_dialogues_are_written_together(load):
     """A batch gives every chat what it alone would get, where the likeliest token is taken."""
     model = load("llama", True)
@@ -98,7 +127,7 @@ def test_a_chat_longer_than_the_context_loses_its_oldest_turns(load):
 
 
 def test_whoever_is_drawn_to_leave_is_not_asked():
-    writer = Script(lambda chat, seed: "SPEAK: I stay here")
+    writer = Script(lambda chat, seed: f"I stay here, {len(chat)} and {seed}.")
     playing, number = simulate.begin(scenes(20), 1), 0
     while any(not each.ended for each in playing):
         playing = simulate.play_round(playing, CULTURE, writer, Style(6, 0.7), 9, number, drawn=True)

@@ -9,7 +9,14 @@ from culteval.errors import InputError, UsageError
 from culteval.harness.registry import spec_of
 from culteval.optimizers.clca.culture import CUTS, in_words, level, values_map
 from culteval.optimizers.clca.dialogues import dialogue_filter as judging
-from culteval.optimizers.clca.dialogues.actions import Action, parse_action, written
+from culteval.optimizers.clca.dialogues.actions import (
+    Action,
+    line_of_play,
+    opening,
+    parse_action,
+    parse_line_of_play,
+    written,
+)
 from culteval.optimizers.clca.dialogues.dialogue import (
     Dialogue,
     Turn,
@@ -148,6 +155,28 @@ def test_actions_are_read_back(kind, text):
     words = " ".join(words.split()).strip('"“”* ')
     if words and words == words.strip():
         assert parse_action(written(Action(kind, words))) == Action(kind, words)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "words"),
+    [
+        ("speak", 'Ann Lee: " Hello there. Yes" and he', "Hello there. Yes"),
+        ("speak", "“Hi there.” she said", "Hi there."),
+        ("speak", "\n\nAnn Lee: Good day\nBo Xi: Good day", "Good day"),
+        ("speak", 'Ann Lee: " Bo: hi', None),
+        ("speak", 'Ann Lee: "Ann Lee: hi"', None),
+        ("speak", 'Ann Lee: "', None),
+        ("non-verbal", 'Ann Lee ( nods slowly) "x', "nods slowly"),
+        ("non-verbal", "Ann Lee (", None),
+    ],
+)
+def test_a_line_of_a_play_is_one_person_s_words_or_gesture(kind, text, words):
+    found = parse_line_of_play(text, kind, ("Ann Lee", "Bo Xi"), 0)
+    assert found == (None if words is None else Action(kind, words))
+    if words:
+        line = line_of_play(turn("Ann Lee", kind, words))
+        assert line.startswith(opening(kind, "Ann Lee"))
+        assert parse_line_of_play(line, kind, ("Ann Lee", "Bo Xi"), 0) == found
 
 
 # the file

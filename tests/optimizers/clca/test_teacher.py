@@ -1,10 +1,12 @@
 """Models of lm-eval, teachers of CLCA and a real server, where an API is asked as they ask it."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 import weakref
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,7 +107,7 @@ CLCA = ["--set", "scenarios=2", "--set", "turns=4"]
 
 
 def speak(text):
-    return "SPEAK: Good morning, how are you today? It is a fine day in town."
+    return f"Good morning, how are you today? It is a fine day in town, {zlib.crc32(text.encode())}."
 
 
 def stage(server, out, name, *more, as_json=True):
@@ -123,8 +125,8 @@ def test_a_teacher_behind_an_api_plays_judges_and_names_intents(server, tmp_path
     assert "fine day" in (folder / "dialogues.jsonl").read_text()
     seeds = [body["seed"] for body in server.bodies]
     assert len(set(seeds)) > len(seeds) / 3 and all(body["model"] == "tiny" for body in server.bodies)
-    assert any("Begin your answer with: SPEAK:" in body["messages"][-1]["content"] for body in server.bodies)
-    assert "SPEAK: SPEAK" not in (folder / "replies" / "simulate" / REPLIES).read_text()
+    asked = [body["messages"][-1]["content"] for body in server.bodies]
+    assert any(re.search(r'Begin your answer with: [^\n]+: "$', text) for text in asked)
     used = report["usage"]["clca"]
     assert used["requests"] == len(server.bodies) and used["cost"] is None
     assert json.loads((folder / "usage.json").read_text()) == used
