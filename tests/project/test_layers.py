@@ -5,9 +5,7 @@ import configparser
 import fnmatch
 import functools
 import json
-import os
 import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -325,11 +323,10 @@ MAIN = "from culteval.harness.cli.main import main; main()"
 
 
 @pytest.mark.parametrize("flags", [["--help"], ["-h"], ["--version"]])
-def test_help_loads_nothing_heavy(flags):
+def test_help_loads_click_alone(flags):
     names, text = loaded_by(MAIN, *flags)
-    assert "click" in names and text
-    heavy = {"torch", "transformers", "lm_eval", "pydantic", "numpy", "scipy", "rich", "yaml", "pycountry", "py3langid"}
-    assert not names & heavy
+    installing = {name for name in names if name.startswith(("__editable__", "_distutils_hack", "_virtualenv"))}
+    assert names - sys.stdlib_module_names - installing == {"__main__", "click", "culteval"} and text
 
 
 def test_help_documents_the_exit_codes():
@@ -339,19 +336,6 @@ def test_help_documents_the_exit_codes():
         assert code in text
     for command in ("run", "resume", "score", "ls", "task", "leaderboard"):
         assert f" {command} " in text
-
-
-def test_help_is_quick():
-    """Under 0.3 s of processor time, the best of three."""
-    times = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [sys.executable, "-c", MAIN, "--help"], stdout=subprocess.DEVNULL, check=True, env=dict(os.environ)
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert 0 < min(times) < 0.3, times
 
 
 @pytest.mark.parametrize(
