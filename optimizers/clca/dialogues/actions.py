@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -89,7 +90,7 @@ def line_of_play(turn: Turn) -> str:
     return f"{opening(turn.kind, turn.speaker)}{turn.text}{_CLOSING[turn.kind]}"
 
 
-def parse_line_of_play(written: str, kind: Kind, people: tuple[str, str], mover: int) -> Action | None:
+def parse_line_of_play(written: str, kind: Kind, people: Sequence[str], mover: int) -> Action | None:
     """Parse the line that ``opening`` began for one of two persons.
 
     None if it is malformed: without words, or with the other's words.
