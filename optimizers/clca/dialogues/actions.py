@@ -16,7 +16,7 @@ In place of words it may be ACT: and a gesture, NONE to wait once, or LEAVE to e
 says, and move towards what you want."""
 MOST = 1200  # characters of one action
 _TAGS: dict[str, Kind] = {"speak": "speak", "act": "non-verbal", "none": "none", "leave": "leave"}
-_CLOSING: dict[Kind, str] = {"speak": '"', "non-verbal": ")"}
+_CLOSING: dict[Kind, str] = {"speak": '"', "non-verbal": "]"}
 _LINE = re.compile(r"\W*(speak|act|none|leave)\b\W*?(?::\s*(.*))?$", re.IGNORECASE)
 _JSON_KINDS: dict[str, Kind] = {
     "speak": "speak",
@@ -82,7 +82,7 @@ def draw_kinds(count: int, may_leave: bool, rng: np.random.Generator) -> list[Ki
 
 def opening(kind: Kind, name: str) -> str:
     """Return how a line of a drawn kind begins, as in a play: the person speaks, or the line tells a gesture."""
-    return f'{name}: "' if kind == "speak" else f"{name} ("
+    return f'{name}: "' if kind == "speak" else f"{name} ["
 
 
 def line_of_play(turn: Turn) -> str:
@@ -96,7 +96,7 @@ def parse_line_of_play(written: str, kind: Kind, people: Sequence[str], mover: i
     None if it is malformed: without words, or with the other's words.
     """
     line = next((line.strip() for line in written.split("\n") if line.strip()), "")
-    words = line.removeprefix(opening(kind, people[mover])[:-1].rstrip()).lstrip(' "“(')
-    words = re.split(r"[\"”]" if kind == "speak" else r"\)", words)[0]
+    words = line.removeprefix(opening(kind, people[mover])[:-1].rstrip()).lstrip(' "“[')
+    words = re.split(r"[\"”]" if kind == "speak" else r"\]", words)[0]
     speaks = re.compile(rf"(?:{'|'.join(re.escape(part) for name in people for part in (name, name.split()[0]))}) *:")
     return None if speaks.match(words) else _checked(kind, words)

@@ -29,7 +29,7 @@ def file_of(source: str, country: str) -> Path:
         return Path(source)
     path = FOLDER / f"{country}{SUFFIX}"
     if not path.is_file():
-        known = ", ".join(each.name.removesuffix(SUFFIX) for each in shipped_files())
+        known = ", ".join(each.name.removesuffix(SUFFIX) for each in shipped_files()) or "none yet"
         raise UsageError(
             f"`dialogues=shipped`: no dialogues of {name_of(country)} ({country}) are shipped; there are {known}. "
             "Leave out `dialogues` to simulate them."

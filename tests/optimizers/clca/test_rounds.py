@@ -86,7 +86,7 @@ def test_drawn_kinds_are_played_as_lines_of_a_play():
         assert other.secret not in chat[0]["content"] and other.goal not in chat[0]["content"]
         for message in chat[1:]:
             who = me.name if message["role"] == "assistant" else other.name
-            assert message["content"].startswith((f'{who}: "Well', f"{who} (Well", f"({who} looks at you. "))
+            assert message["content"].startswith((f'{who}: "Well', f"{who} [Well", f"({who} looks at you. "))
 
 
 def test_words_of_the_other_and_words_said_before_are_malformed():

@@ -166,8 +166,8 @@ def test_actions_are_read_back(kind, text):
         ("speak", 'Ann Lee: " Bo: hi', None),
         ("speak", 'Ann Lee: "Ann Lee: hi"', None),
         ("speak", 'Ann Lee: "', None),
-        ("non-verbal", 'Ann Lee ( nods slowly) "x', "nods slowly"),
-        ("non-verbal", "Ann Lee (", None),
+        ("non-verbal", 'Ann Lee [ nods slowly] "x', "nods slowly"),
+        ("non-verbal", "Ann Lee [", None),
     ],
 )
 def test_a_line_of_a_play_is_one_person_s_words_or_gesture(kind, text, words):
