@@ -84,7 +84,12 @@ class RunCheckpoint(Checkpoint):
     """Checkpoint and log of a run, with the aligner's state and the budget."""
 
     def __init__(
-        self, folder: Path, budget: Budget, display: Display, label: str, other: Callable[..., Any] | None = None
+        self,
+        folder: Path,
+        budget: Budget,
+        display: Display,
+        label: str,
+        other: Callable[[str, str | None], Any] | None = None,
     ) -> None:
         """Set up the checkpoint of a run in ``folder``; ``other`` loads another model by name and dtype."""
         self.folder, self._other = folder, other

@@ -6,8 +6,8 @@ Both are rotated before rounding by the same Hadamard matrix, which leaves the p
 large inputs of language models over many (QuaRot, Ashkboos et al. 2024, arXiv 2404.00456). Sums are exact, in int32:
 where a processor's instructions would saturate, weights have seven bits.
 
-``torch._int_mm`` is fast on processors with VNNI only; on others (AVX2) it is a hundred times slower than oneDNN's
-product of unsigned inputs, which is used there.
+``torch._int_mm`` is fast on processors with VNNI only; on others (AVX2) oneDNN's product of unsigned inputs is used,
+which was 30 to 52 times as fast for 40 to 1,024 rows (1,536 x 8,960, two threads).
 """
 
 from __future__ import annotations

@@ -73,15 +73,7 @@ def chat_of(playing: Playing, culture: str) -> list[Message]:
         format=FORMAT, culture=culture, setting=scene.setting, customs=" ".join(scene.customs),
         people="\n".join(p.profile for p in scene.people), name=me.name, goal=me.goal, secret=me.secret,
     )  # fmt: skip
-    messages = [{"role": "system", "content": system}]
-    if not playing.turns or playing.turns[0].speaker == me.name:
-        messages.append({"role": "user", "content": texts["begin"]})
-    for turn in playing.turns:
-        if turn.speaker == me.name:
-            messages.append({"role": "assistant", "content": written(Action(turn.kind, turn.text))})
-        else:
-            messages.append({"role": "user", "content": turn.line()})
-    return merged(messages)
+    return _chat(playing, system, texts["begin"], lambda turn: written(Action(turn.kind, turn.text)), Turn.line)
 
 
 def chat_of_play(playing: Playing, culture: str) -> list[Message]:
@@ -92,12 +84,21 @@ def chat_of_play(playing: Playing, culture: str) -> list[Message]:
         example=texts["example"], culture=culture, setting=scene.setting, customs=" ".join(scene.customs),
         me=me.profile, other=other.profile, name=me.name, other_name=other.name, goal=me.goal, secret=me.secret,
     )  # fmt: skip
+    opening_words = texts["drawn_begin"].format(other_name=other.name)
+    return _chat(playing, system, opening_words, line_of_play, line_of_play)
+
+
+def _chat(
+    playing: Playing, system: str, begin: str, own: Callable[[Turn], str], others: Callable[[Turn], str]
+) -> list[Message]:
+    """Build the mover's chat: own turns as the assistant's, the other's as the user's, ``begin`` if nobody else did."""
+    me = playing.scenario.people[playing.mover].name
     messages = [{"role": "system", "content": system}]
-    if not playing.turns or playing.turns[0].speaker == me.name:
-        messages.append({"role": "user", "content": texts["drawn_begin"].format(other_name=other.name)})
+    if not playing.turns or playing.turns[0].speaker == me:
+        messages.append({"role": "user", "content": begin})
     for turn in playing.turns:
-        role = "assistant" if turn.speaker == me.name else "user"
-        messages.append({"role": role, "content": line_of_play(turn)})
+        mine = turn.speaker == me
+        messages.append({"role": "assistant" if mine else "user", "content": (own if mine else others)(turn)})
     return merged(messages)
 
 
