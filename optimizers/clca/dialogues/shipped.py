@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from ....errors import UsageError
-from ....harness.util.atomic_io import replacing
+from ....harness.util.atomic_io import replacing, sha256
 from ....tasks.countries import name_of
 from .dialogue import read_dialogues
 
@@ -43,12 +43,12 @@ def shipped_files() -> list[Path]:
 
 
 def hash_of(source: str) -> str | None:
-    """Return the SHA-256 of a user's file, or of all shipped ones in order; None if there is no such file."""
-    paths = shipped_files() if source == SHIPPED else [path for path in [Path(source)] if path.is_file()]
-    found = hashlib.sha256()
-    for path in paths:
-        found.update(path.read_bytes())
-    return found.hexdigest() if paths else None
+    """Return the SHA-256 of a user's file, or one over those of all shipped files; None if there is no file."""
+    if source != SHIPPED:
+        path = Path(source)
+        return sha256(path) if path.is_file() else None
+    paths = shipped_files()
+    return hashlib.sha256("".join(map(sha256, paths)).encode()).hexdigest() if paths else None
 
 
 def ship(dialogues: Path) -> Path:
