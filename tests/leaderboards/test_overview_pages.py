@@ -121,8 +121,9 @@ def test_seeds_unfold_by_keyboard_and_lead_to_submissions_tasks_and_countries(vi
     assert not page.locator("td.folded").count()
     page.keyboard.press("Enter")
     page.get_by_role("link", name="Germany").click()
+    page.locator("h1", has_text="Germany").wait_for()
     page.wait_for_selector("#table tbody tr td")
-    assert "Germany" in page.locator("h1").inner_text() and page.input_value("#aligner") == "icl"
+    assert page.input_value("#aligner") == "icl"
     page.go_back()
     page.wait_for_selector("td.main a")
     page.locator("td.main a").first.click()
@@ -134,6 +135,7 @@ def test_seeds_unfold_by_keyboard_and_lead_to_submissions_tasks_and_countries(vi
 def test_pages_of_models_and_aligners(visit, made, board):
     page = visit("index.html", home=made / "out")
     page.get_by_role("link", name="icl", exact=True).first.click()
+    page.locator("#title", has_text="icl").wait_for()
     page.wait_for_selector("#table tbody tr")
     text = page.locator("main").inner_text()
     for part in ("weights", "limits", "Where it helps", "Where it costs", "10 survey evaluations", OTHER):
@@ -142,7 +144,7 @@ def test_pages_of_models_and_aligners(visit, made, board):
                if row.configuration.aligner == "icl" for at in range(len(row.cells))}  # fmt: skip
     assert ("Nowhere beyond its range" in page.locator("#helps").inner_text()) == ("helps" not in effects)
     page.get_by_role("link", name="tiny-8B float32").first.click()
-    page.wait_for_function("() => document.querySelector('#title').textContent === 'tiny-8B float32'")
+    page.locator("#title", has_text="tiny-8B float32").wait_for()
     page.wait_for_selector("#table tbody tr")
     text = page.locator("main").inner_text()
     assert "8B" in text and "r1" in text and EVIL in text and "naive" in text
@@ -158,6 +160,7 @@ def test_hostile_names_stay_text(visit, made):
     row.locator("button.fold").click()
     page.wait_for_selector("td.folded")
     row.get_by_role("link", name=EVIL).click()
+    page.locator("#title").wait_for()
     page.wait_for_selector("#table tbody tr")
     assert page.locator("h1").inner_text() == EVIL and "no method card" in page.locator("#what").inner_text()
     assert page.evaluate("window.hit") is None and page.locator("main img").count() == 0
