@@ -31,13 +31,15 @@ class Sampling(NamedTuple):
     """How continuations are drawn: at most ``most`` tokens, without the end token.
 
     ``top_p`` is the mass of the nucleus that tokens are drawn from (Holtzman et al. 2020); 0 takes the most probable
-    token. ``ends`` are the end tokens. Greedy decoding ignores ``seed``.
+    token. ``ends`` are the end tokens, which are left out; the first of ``until`` is the last token of its row. Greedy
+    decoding ignores ``seed``.
     """
 
     most: int
     top_p: float = 0
     ends: Collection[int] = ()
     seed: int = 0
+    until: Collection[int] = ()
 
 
 class Row(NamedTuple):
@@ -169,19 +171,24 @@ def _continue(
     lengths = torch.tensor([len(row.ids) for row in rows], device=device)
     first = torch.zeros(1, dtype=torch.int64, device=device)
     generated: list[list[int]] = [[] for _ in rows]
-    ended = np.zeros(len(rows), dtype=bool)
+    left, ended = np.arange(len(rows)), np.zeros(len(rows), dtype=bool)
     for step in range(_steps(rows, sampling)):
         tokens = _draw(engine.log_softmax(hidden), sampling.top_p, rng)
         for at in np.flatnonzero(~ended).tolist():
-            if step < len(rows[at].forced):
-                tokens[at] = rows[at].forced[step]
+            row, text = rows[left[at]], generated[left[at]]
+            if step < len(row.forced):
+                tokens[at] = row.forced[step]
             elif tokens[at] in sampling.ends:
                 ended[at] = True
             else:
-                generated[at].append(int(tokens[at]))
-                ended[at] = len(generated[at]) == sampling.most
+                text.append(int(tokens[at]))
+                ended[at] = len(text) == sampling.most or tokens[at] in sampling.until
         if ended.all():
             break
+        if ended.sum() * 2 >= len(left):  # half of them, since the others are copied
+            kept = torch.from_numpy(np.flatnonzero(~ended)).to(device)
+            cache.keep(kept)
+            lengths, tokens, left, ended = lengths[kept], tokens[~ended], left[~ended], ended[~ended]
         embeds = engine.embed(torch.from_numpy(tokens).to(device))[:, None]
         hidden = engine.fused(embeds, (lengths + step)[:, None], cache, first)[:, 0]
     return generated
@@ -251,7 +258,7 @@ class _KVCache:
 
     def __init__(self, engine: Engine, lengths: torch.Tensor, most: int) -> None:
         heads, like = engine.fused.heads, engine.embed.weight
-        self.stop, self.layer = int(lengths.max()), 0
+        self.stop, self.layer, self.heads = int(lengths.max()), 0, heads.keys
         slots = torch.arange(self.stop + most, device=lengths.device)
         hidden = (slots < (self.stop - lengths)[:, None]) | (slots >= self.stop)
         mask = torch.zeros(hidden.shape, device=like.device).masked_fill(hidden, -torch.inf)
@@ -265,6 +272,12 @@ class _KVCache:
         for cached, read in zip(self.layers, memory, strict=True):
             for part, own in zip(cached, read[0, path].transpose(0, 1).chunk(2), strict=True):
                 part[row * len(own) : (row + 1) * len(own), start : self.stop] = own
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Forget all rows but some."""
+        parts = (rows[:, None] * self.heads + torch.arange(self.heads, device=rows.device)).flatten()
+        self.mask = self.mask[parts]
+        self.layers = [(keys[parts], values[parts]) for keys, values in self.layers]
 
     def __call__(self, queries: torch.Tensor, keys: torch.Tensor, heads: Heads) -> torch.Tensor:
         """Compute attended values (rows, 1, query heads x width), grouping the query heads that share a key head."""

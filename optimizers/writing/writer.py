@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 
 class Style(NamedTuple):
-    """Sampling of text: at most ``most`` tokens per text; with ``top_p`` 0 always the most probable token."""
+    """Sampling of text: at most ``most`` tokens per text; with ``top_p`` 0 always the most probable token.
+
+    A text may end with the first token that has one of the characters ``until``; a writer need not stop there.
+    """
 
     most: int
     top_p: float
+    until: str = ""
 
 
 class Writer(Protocol):
@@ -55,6 +59,7 @@ class LocalWriter:
     def __init__(self, model: LanguageModel, batch: int = 40) -> None:
         self.model, self.batch, self.name, self.tokens = model, batch, model.info.name, 0
         self._memory: ConversationMemory | None = None
+        self._until: dict[str, frozenset[int]] = {}
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
@@ -103,6 +108,15 @@ class LocalWriter:
         beginnings = [self.model.chat.chat_ids(chat[:end]) for end in ends]
         return tuple(len(one) for one in beginnings if ids[: len(one)] == one)
 
+    def _ending(self, until: str) -> frozenset[int]:
+        """Return the tokens that have one of some characters."""
+        if until and until not in self._until:
+            texts = enumerate(
+                self.model.tokenizer.batch_decode([[token] for token in range(len(self.model.tokenizer))])
+            )
+            self._until[until] = frozenset(token for token, text in texts if any(sign in text for sign in until))
+        return self._until.get(until, frozenset())
+
     def _batch(self, rows: Sequence[Row], style: Style, seed: int) -> list[str]:
         from ...harness.engine.generate import Sampling, generate
 
@@ -110,7 +124,7 @@ class LocalWriter:
         read = memory.tokens if memory else 0
         with self.model.at_work():
             if engine is not None and engine.decoder is not None:
-                sampling = Sampling(style.most, style.top_p, self.model.ends, seed)
+                sampling = Sampling(style.most, style.top_p, self.model.ends, seed, self._ending(style.until))
                 new = generate(engine, rows, sampling, memory)
             else:
                 new = self._by_transformers([row.ids for row in rows], style, seed)

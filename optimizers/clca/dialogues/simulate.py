@@ -14,6 +14,7 @@ from ....tasks.spec import read_yaml
 from ...writing.writer import Message, Style, Writer, merged
 from .actions import (
     FORMAT,
+    LINE_ENDS,
     Action,
     draw_kinds,
     line_of_play,
@@ -81,11 +82,13 @@ def chat_of_play(playing: Playing, culture: str) -> list[Message]:
     texts, scene = read_yaml(_TEXTS), playing.scenario
     me, other = scene.people[playing.mover], scene.people[1 - playing.mover]
     system = texts["drawn"].format(
-        example=texts["example"], culture=culture, setting=scene.setting, customs=" ".join(scene.customs),
+        culture=culture, setting=scene.setting, customs=" ".join(scene.customs),
         me=me.profile, other=other.profile, name=me.name, other_name=other.name, goal=me.goal, secret=me.secret,
     )  # fmt: skip
-    opening_words = texts["drawn_begin"].format(other_name=other.name)
-    return _chat(playing, system, opening_words, line_of_play, line_of_play)
+    chat = _chat(playing, system, texts["drawn_begin"].format(other_name=other.name), line_of_play, line_of_play)
+    if len(playing.turns) < 2:
+        chat.append({"role": "user", "content": texts["drawn_reminder"].format(name=me.name, goal=me.goal)})
+    return merged(chat)
 
 
 def _chat(
@@ -147,7 +150,7 @@ def _drawn_actions(
     people = [tuple(one.name for one in each.scenario.people) for each in playing]
     begun = [opening(kinds[k], people[k][playing[k].mover]) for k in asked]
     chats = [chat_of_play(playing[k], culture) for k in asked]
-    texts = writer.write(chats, style, seed + attempt, begun) if chats else []
+    texts = writer.write(chats, style._replace(until=LINE_ENDS), seed + attempt, begun) if chats else []
     for k, text in zip(asked, texts, strict=True):
         action = parse_line_of_play(text, kinds[k], people[k], playing[k].mover)
         said = {turn.text for turn in playing[k].turns}

@@ -91,6 +91,21 @@ def test_a_text_ends_before_the_first_of_its_ends(load):
         assert mine == all_of_it[: len(mine)]
 
 
+def test_a_text_ends_with_a_token_and_others_go_on(load):
+    """Rows that have ended are dropped once they are half of all; the others keep their own keys and values."""
+    model = load()
+    whole = generate(model.engine, ROWS, Sampling(7))
+    for tokens in (
+        (whole[0][1],),
+        (whole[0][0], whole[1][2], whole[3][1], whole[4][0]),
+        {t for row in whole for t in row},
+    ):
+        found = generate(model.engine, ROWS, Sampling(7, until=tokens))
+        for mine, all_of_it in zip(found, whole, strict=True):
+            last = next((at for at, token in enumerate(all_of_it) if token in tokens), len(all_of_it))
+            assert mine == all_of_it[: last + 1]
+
+
 def test_the_same_seed_draws_the_same_text(load):
     model = load()
     one, same, other = (generate(model.engine, ROWS, Sampling(7, 0.9, seed=seed)) for seed in (1, 1, 2))

@@ -87,6 +87,8 @@ def test_drawn_kinds_are_played_as_lines_of_a_play():
         for message in chat[1:]:
             who = me.name if message["role"] == "assistant" else other.name
             assert message["content"].startswith((f'{who}: "Well', f"{who} [Well", f"({who} looks at you. "))
+        reminded = chat[-1]["content"].endswith(f"\n({me.name}, come to the point. {me.goal})")
+        assert reminded == (sum(message["content"].count("Well, number") for message in chat) < 2), "at the first turn"
 
 
 def test_words_of_the_other_and_words_said_before_are_malformed():
@@ -115,6 +117,15 @@ def test_the_same_seed_writes_the_same_and_another_does_not(load):
     first, again, other = (LocalWriter(model).write(chats, Style(12, 0.9), seed) for seed in (5, 5, 6))
     assert first == again != other
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_text_may_end_with_a_character(load):
+    chats = [[{"role": "user", "content": f"Say {n}"}] for n in range(4)]
+    writer, until = LocalWriter(load("llama", True)), "eo"
+    whole, cut = (writer.write(chats, Style(12, 0, signs), 0) for signs in ("", until))
+    for text, part in zip(whole, cut, strict=True):
+        assert text.startswith(part) and (part == text or set(part) & set(until)), (text, part)
+    assert cut != whole and any(set(part) & set(until) for part in cut)
 
 
 def test_a_chat_longer_than_the_context_loses_its_oldest_turns(load):
