@@ -7,6 +7,7 @@ aligned at their ends, so that a step reads keys and values in place, where tran
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -31,8 +32,9 @@ class Sampling(NamedTuple):
     """How continuations are drawn: at most ``most`` tokens, without the end token.
 
     ``top_p`` is the mass of the nucleus that tokens are drawn from (Holtzman et al. 2020); 0 takes the most probable
-    token. ``ends`` are the end tokens, which are left out; the first of ``until`` is the last token of its row. Greedy
-    decoding ignores ``seed``.
+    token. ``ends`` are the end tokens, which are left out; the first of ``until`` is the last token of its row. With
+    ``no_repeat``, no so many tokens in succession are generated that the row has already. Greedy decoding ignores
+    ``seed``.
     """
 
     most: int
@@ -40,6 +42,7 @@ class Sampling(NamedTuple):
     ends: Collection[int] = ()
     seed: int = 0
     until: Collection[int] = ()
+    no_repeat: int = 0
 
 
 class Row(NamedTuple):
@@ -172,8 +175,12 @@ def _continue(
     first = torch.zeros(1, dtype=torch.int64, device=device)
     generated: list[list[int]] = [[] for _ in rows]
     left, ended = np.arange(len(rows)), np.zeros(len(rows), dtype=bool)
+    seen = [_Successions(row, sampling.no_repeat) for row in rows] if sampling.no_repeat else []
     for step in range(_steps(rows, sampling)):
-        tokens = _draw(engine.log_softmax(hidden), sampling.top_p, rng)
+        logs = engine.log_softmax(hidden)
+        for at, row in enumerate(left.tolist() if seen else ()):
+            logs[at, seen[row].banned()] = -math.inf
+        tokens = _draw(logs, sampling.top_p, rng)
         for at in np.flatnonzero(~ended).tolist():
             row, text = rows[left[at]], generated[left[at]]
             if step < len(row.forced):
@@ -182,6 +189,8 @@ def _continue(
                 ended[at] = True
             else:
                 text.append(int(tokens[at]))
+                if seen:
+                    seen[left[at]].add(text[-1])
                 ended[at] = len(text) == sampling.most or tokens[at] in sampling.until
         if ended.all():
             break
@@ -192,6 +201,25 @@ def _continue(
         embeds = engine.embed(torch.from_numpy(tokens).to(device))[:, None]
         hidden = engine.fused(embeds, (lengths + step)[:, None], cache, first)[:, 0]
     return generated
+
+
+class _Successions:
+    """The successions of ``size`` tokens that a row has."""
+
+    def __init__(self, row: Row, size: int) -> None:
+        self._next: dict[tuple[int, ...], list[int]] = {}
+        self._last: deque[int] = deque(maxlen=size - 1)
+        for token in (*row.ids, *row.forced):
+            self.add(token)
+
+    def add(self, token: int) -> None:
+        """Add the next token."""
+        self._next.setdefault(tuple(self._last), []).append(token)
+        self._last.append(token)
+
+    def banned(self) -> list[int]:
+        """Return the tokens that would complete one of them again."""
+        return self._next.get(tuple(self._last), [])
 
 
 def _steps(rows: Sequence[Row], sampling: Sampling) -> int:

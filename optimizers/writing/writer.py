@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 class Style(NamedTuple):
     """Sampling of text: at most ``most`` tokens per text; with ``top_p`` 0 always the most probable token.
 
-    A text may end with the first token that has one of the characters ``until``; a writer need not stop there.
+    A text may end with the first token that has one of the characters ``until``, and has with ``no_repeat`` no so many
+    tokens in succession that are in its chat; a model behind an endpoint does neither.
     """
 
     most: int
     top_p: float
     until: str = ""
+    no_repeat: int = 0
 
 
 class Writer(Protocol):
@@ -124,7 +126,8 @@ class LocalWriter:
         read = memory.tokens if memory else 0
         with self.model.at_work():
             if engine is not None and engine.decoder is not None:
-                sampling = Sampling(style.most, style.top_p, self.model.ends, seed, self._ending(style.until))
+                until = self._ending(style.until)
+                sampling = Sampling(style.most, style.top_p, self.model.ends, seed, until, style.no_repeat)
                 new = generate(engine, rows, sampling, memory)
             else:
                 new = self._by_transformers([row.ids for row in rows], style, seed)

@@ -29,6 +29,7 @@ from .sentences import whole_sentences
 
 LEAST_STAY = 4  # turns before a departure may be drawn
 TRIES = 3  # at one turn, before a dialogue is dropped as malformed
+NO_REPEAT = 6  # tokens, a name and more: small models echo, and recite what they are told
 _TEXTS = Path(__file__).with_name("agents.yaml")
 
 
@@ -150,7 +151,8 @@ def _drawn_actions(
     people = [tuple(one.name for one in each.scenario.people) for each in playing]
     begun = [opening(kinds[k], people[k][playing[k].mover]) for k in asked]
     chats = [chat_of_play(playing[k], culture) for k in asked]
-    texts = writer.write(chats, style._replace(until=LINE_ENDS), seed + attempt, begun) if chats else []
+    style = style._replace(until=LINE_ENDS, no_repeat=NO_REPEAT)
+    texts = writer.write(chats, style, seed + attempt, begun) if chats else []
     for k, text in zip(asked, texts, strict=True):
         action = parse_line_of_play(text, kinds[k], people[k], playing[k].mover)
         said = {turn.text for turn in playing[k].turns}

@@ -106,6 +106,25 @@ def test_a_text_ends_with_a_token_and_others_go_on(load):
             assert mine == all_of_it[: last + 1]
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_no_succession_of_tokens_is_repeated(load, size):
+    """As transformers does it: neither of the prompt nor of the text."""
+    model = load()
+    rows = [Row([7, 8, 9, 7, 8], forced=(9, 7)), Row([5, 6, 7] * 4)]
+    free, found = (generate(model.engine, rows, Sampling(12, no_repeat=n)) for n in (0, size))
+    for row, text in zip(rows, found, strict=True):
+        whole = [*row.ids, *row.forced]
+        for token in text:
+            before = whole[len(whole) - size + 1 :]
+            assert [*before, token] not in [whole[at : at + size] for at in range(len(whole) - size + 1)]
+            whole.append(token)
+    assert len(found[0]) == 12 and (size > 1 or found != free)
+    [expected] = model.model.generate(
+        torch.tensor([rows[1].ids]), max_new_tokens=12, do_sample=False, no_repeat_ngram_size=size, eos_token_id=None
+    )[:, 12:].tolist()
+    assert found[1] == expected
+
+
 def test_the_same_seed_draws_the_same_text(load):
     model = load()
     one, same, other = (generate(model.engine, ROWS, Sampling(7, 0.9, seed=seed)) for seed in (1, 1, 2))
