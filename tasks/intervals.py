@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from scipy.special import ndtri, stdtrit  # not scipy.stats, which takes a second to load
-
 LEAST_UNITS = 20  # the manual's minimum for a group of respondents; a variance estimate from fewer is unreliable
 LEAST_DIFFERING = 5  # units that differ from the majority; docs/statistics.md has the simulation
 
@@ -31,11 +29,15 @@ def wilson_of_mean(share: float, error: float, n: int) -> tuple[float, float]:
     """
     if n < LEAST_UNITS or error <= 0 or not 0 < share < 1:
         return wilson(share, n)
+    from scipy.special import ndtri, stdtrit  # here: a third of a command's start
+
     narrowing = (ndtri(0.975) / stdtrit(n - 1, 0.975)) ** 2
     return wilson(share, share * (1 - share) / error**2 * narrowing)
 
 
 def student(mean: float, error: float, n: int) -> tuple[float, float]:
     """Compute Student's 95 % interval of a mean over ``n`` units, two or more, with standard error ``error``."""
+    from scipy.special import stdtrit
+
     half = float(stdtrit(n - 1, 0.975)) * error
     return mean - half, mean + half

@@ -85,7 +85,7 @@ _Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=MOST_TOKEN)]], Field(max_
 class _LoraFields(BaseModel):
     """The fields of peft's ``LoraConfig`` that determine an adapter's numbers, with their bounds."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, defer_build=True)
 
     r: _Rank
     lora_alpha: _Alpha
@@ -132,7 +132,7 @@ _HASHED = {"r", "lora_alpha", "target_modules", "modules_to_save", "bias", "fan_
 class _PromptFields(BaseModel):
     """The fields of peft's ``PromptTuningConfig`` that must have valid values in a saved soft prompt."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, defer_build=True)
 
     num_virtual_tokens: Annotated[int, Field(ge=1)] | None = None
     num_transformer_submodules: Literal[1] | None = None

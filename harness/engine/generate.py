@@ -32,17 +32,15 @@ class Sampling(NamedTuple):
     """How continuations are drawn: at most ``most`` tokens, without the end token.
 
     ``top_p`` is the mass of the nucleus that tokens are drawn from (Holtzman et al. 2020); 0 takes the most probable
-    token. ``ends`` are the end tokens, which are left out; the first of ``until`` is the last token of its row. With
-    ``no_repeat``, no so many tokens in succession are generated that the row has already. Greedy decoding ignores
-    ``seed``.
+    token. ``ends`` are the end tokens. Greedy decoding ignores ``seed``. With ``no_repeat_ngram``, no n-gram of so many
+    tokens is generated that occurs before in the prompt or the text.
     """
 
     most: int
     top_p: float = 0
     ends: Collection[int] = ()
     seed: int = 0
-    until: Collection[int] = ()
-    no_repeat: int = 0
+    no_repeat_ngram: int = 0
 
 
 class Row(NamedTuple):
@@ -175,12 +173,14 @@ def _continue(
     first = torch.zeros(1, dtype=torch.int64, device=device)
     generated: list[list[int]] = [[] for _ in rows]
     left, ended = np.arange(len(rows)), np.zeros(len(rows), dtype=bool)
-    seen = [_Successions(row, sampling.no_repeat) for row in rows] if sampling.no_repeat else []
+    ngrams = [_NGrams(row, sampling.no_repeat_ngram) for row in rows] if sampling.no_repeat_ngram else None
     for step in range(_steps(rows, sampling)):
         logs = engine.log_softmax(hidden)
-        for at, row in enumerate(left.tolist() if seen else ()):
-            logs[at, seen[row].banned()] = -math.inf
-        tokens = _draw(logs, sampling.top_p, rng)
+        if ngrams is not None:
+            for at, row in enumerate(left.tolist()):
+                logs[at, ngrams[row].banned()] = -math.inf
+            logs = logs.log_softmax(-1)
+        tokens = _draw(logs, sampling.top_p, rng.random(len(rows))[left])
         for at in np.flatnonzero(~ended).tolist():
             row, text = rows[left[at]], generated[left[at]]
             if step < len(row.forced):
@@ -189,12 +189,12 @@ def _continue(
                 ended[at] = True
             else:
                 text.append(int(tokens[at]))
-                if seen:
-                    seen[left[at]].add(text[-1])
-                ended[at] = len(text) == sampling.most or tokens[at] in sampling.until
+                if ngrams is not None:
+                    ngrams[left[at]].add(text[-1])
+                ended[at] = len(text) == sampling.most
         if ended.all():
             break
-        if ended.sum() * 2 >= len(left):  # half of them, since the others are copied
+        if ended.sum() * 2 >= len(left):  # not earlier, since the cache of the others is copied
             kept = torch.from_numpy(np.flatnonzero(~ended)).to(device)
             cache.keep(kept)
             lengths, tokens, left, ended = lengths[kept], tokens[~ended], left[~ended], ended[~ended]
@@ -203,22 +203,24 @@ def _continue(
     return generated
 
 
-class _Successions:
-    """The successions of ``size`` tokens that a row has."""
+class _NGrams:
+    """The n-grams of a row's prompt and text; those that its text begins after the prompt."""
 
-    def __init__(self, row: Row, size: int) -> None:
+    def __init__(self, row: Row, n: int) -> None:
         self._next: dict[tuple[int, ...], list[int]] = {}
-        self._last: deque[int] = deque(maxlen=size - 1)
+        self._last: deque[int] = deque(maxlen=n - 1)
         for token in (*row.ids, *row.forced):
             self.add(token)
+        self._last.clear()  # otherwise two texts with the same given beginning could not go on alike
 
     def add(self, token: int) -> None:
         """Add the next token."""
-        self._next.setdefault(tuple(self._last), []).append(token)
+        if len(self._last) == self._last.maxlen:
+            self._next.setdefault(tuple(self._last), []).append(token)
         self._last.append(token)
 
     def banned(self) -> list[int]:
-        """Return the tokens that would complete one of them again."""
+        """Return the tokens that would complete an n-gram again."""
         return self._next.get(tuple(self._last), [])
 
 
@@ -323,13 +325,11 @@ class _KVCache:
         return attend(grouped, k, v, mask, heads.scaling).view(rows, 1, -1)
 
 
-def _draw(logs: torch.Tensor, top_p: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw one token per row, (rows,), from log-probabilities (rows, vocabulary)."""
+def _draw(logs: torch.Tensor, top_p: float, parts: np.ndarray) -> np.ndarray:
+    """Draw one token per row, (rows,), from log-probabilities (rows, vocabulary) by uniform numbers (rows,)."""
     if not top_p:
         return logs.argmax(-1).cpu().numpy()
-    wanted = rng.random(len(logs)).tolist()
-    rows = zip(logs.cpu().numpy(), wanted, strict=True)
-    return np.array([_from_nucleus(row, top_p, part) for row, part in rows])
+    return np.array([_from_nucleus(row, top_p, part) for row, part in zip(logs.cpu().numpy(), parts, strict=True)])
 
 
 def _from_nucleus(logs: np.ndarray, top_p: float, part: float) -> int:

@@ -17,14 +17,12 @@ if TYPE_CHECKING:
 class Style(NamedTuple):
     """Sampling of text: at most ``most`` tokens per text; with ``top_p`` 0 always the most probable token.
 
-    A text may end with the first token that has one of the characters ``until``, and has with ``no_repeat`` no so many
-    tokens in succession that are in its chat; a model behind an endpoint does neither.
+    With ``no_repeat_ngram``, a local model writes no n-gram of so many tokens that the chat or the text has already.
     """
 
     most: int
     top_p: float
-    until: str = ""
-    no_repeat: int = 0
+    no_repeat_ngram: int = 0
 
 
 class Writer(Protocol):
@@ -61,7 +59,6 @@ class LocalWriter:
     def __init__(self, model: LanguageModel, batch: int = 40) -> None:
         self.model, self.batch, self.name, self.tokens = model, batch, model.info.name, 0
         self._memory: ConversationMemory | None = None
-        self._until: dict[str, frozenset[int]] = {}
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
@@ -110,15 +107,6 @@ class LocalWriter:
         beginnings = [self.model.chat.chat_ids(chat[:end]) for end in ends]
         return tuple(len(one) for one in beginnings if ids[: len(one)] == one)
 
-    def _ending(self, until: str) -> frozenset[int]:
-        """Return the tokens that have one of some characters."""
-        if until and until not in self._until:
-            texts = enumerate(
-                self.model.tokenizer.batch_decode([[token] for token in range(len(self.model.tokenizer))])
-            )
-            self._until[until] = frozenset(token for token, text in texts if any(sign in text for sign in until))
-        return self._until.get(until, frozenset())
-
     def _batch(self, rows: Sequence[Row], style: Style, seed: int) -> list[str]:
         from ...harness.engine.generate import Sampling, generate
 
@@ -126,8 +114,7 @@ class LocalWriter:
         read = memory.tokens if memory else 0
         with self.model.at_work():
             if engine is not None and engine.decoder is not None:
-                until = self._ending(style.until)
-                sampling = Sampling(style.most, style.top_p, self.model.ends, seed, until, style.no_repeat)
+                sampling = Sampling(style.most, style.top_p, self.model.ends, seed, style.no_repeat_ngram)
                 new = generate(engine, rows, sampling, memory)
             else:
                 new = self._by_transformers([row.ids for row in rows], style, seed)
@@ -155,6 +142,7 @@ class LocalWriter:
                 max_new_tokens=style.most,
                 pad_token_id=pad,
                 eos_token_id=list(self.model.ends),
+                no_repeat_ngram_size=style.no_repeat_ngram,
                 **drawn,
             )
         return [list(takewhile(lambda token: token not in self.model.ends, row)) for row in out[:, width:].tolist()]

@@ -15,7 +15,6 @@ FORMAT = """Each of your answers is one line. It begins with SPEAK: and goes on 
 In place of words it may be ACT: and a gesture, NONE to wait once, or LEAVE to end the scene. Answer what the other
 says, and move towards what you want."""
 MOST = 1200  # characters of one action
-LINE_ENDS = '"”]\n'  # of a line of a play
 _TAGS: dict[str, Kind] = {"speak": "speak", "act": "non-verbal", "none": "none", "leave": "leave"}
 _CLOSING: dict[Kind, str] = {"speak": '"', "non-verbal": "]"}
 _LINE = re.compile(r"\W*(speak|act|none|leave)\b\W*?(?::\s*(.*))?$", re.IGNORECASE)

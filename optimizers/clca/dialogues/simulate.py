@@ -14,7 +14,6 @@ from ....tasks.spec import read_yaml
 from ...writing.writer import Message, Style, Writer, merged
 from .actions import (
     FORMAT,
-    LINE_ENDS,
     Action,
     draw_kinds,
     line_of_play,
@@ -29,7 +28,7 @@ from .sentences import whole_sentences
 
 LEAST_STAY = 4  # turns before a departure may be drawn
 TRIES = 3  # at one turn, before a dialogue is dropped as malformed
-NO_REPEAT = 6  # tokens, a name and more: small models echo, and recite what they are told
+NO_REPEAT_NGRAM = 10  # longer than any name or place; small models echo the other person and recite their instructions
 _TEXTS = Path(__file__).with_name("agents.yaml")
 
 
@@ -79,23 +78,33 @@ def chat_of(playing: Playing, culture: str) -> list[Message]:
 
 
 def chat_of_play(playing: Playing, culture: str) -> list[Message]:
-    """Build the chat of the person to act where kinds are drawn: the lines of both as those of a play."""
+    """Build the chat of the person to act where kinds are drawn: the lines of both as those of a play.
+
+    At each person's first turn it ends with a reminder of the goal.
+    """
     texts, scene = read_yaml(_TEXTS), playing.scenario
     me, other = scene.people[playing.mover], scene.people[1 - playing.mover]
     system = texts["drawn"].format(
         culture=culture, setting=scene.setting, customs=" ".join(scene.customs),
         me=me.profile, other=other.profile, name=me.name, other_name=other.name, goal=me.goal, secret=me.secret,
     )  # fmt: skip
-    chat = _chat(playing, system, texts["drawn_begin"].format(other_name=other.name), line_of_play, line_of_play)
-    if len(playing.turns) < 2:
-        chat.append({"role": "user", "content": texts["drawn_reminder"].format(name=me.name, goal=me.goal)})
-    return merged(chat)
+    begin = texts["drawn_begin"].format(other_name=other.name)
+    last = texts["drawn_reminder"].format(name=me.name, goal=me.goal) if len(playing.turns) < 2 else ""
+    return _chat(playing, system, begin, line_of_play, line_of_play, last)
 
 
 def _chat(
-    playing: Playing, system: str, begin: str, own: Callable[[Turn], str], others: Callable[[Turn], str]
+    playing: Playing,
+    system: str,
+    begin: str,
+    own: Callable[[Turn], str],
+    others: Callable[[Turn], str],
+    last: str = "",
 ) -> list[Message]:
-    """Build the mover's chat: own turns as the assistant's, the other's as the user's, ``begin`` if nobody else did."""
+    """Build the mover's chat: own turns as the assistant's, the other's as the user's, and ``last``.
+
+    The user says ``begin`` where the other person has not begun.
+    """
     me = playing.scenario.people[playing.mover].name
     messages = [{"role": "system", "content": system}]
     if not playing.turns or playing.turns[0].speaker == me:
@@ -103,7 +112,7 @@ def _chat(
     for turn in playing.turns:
         mine = turn.speaker == me
         messages.append({"role": "assistant" if mine else "user", "content": (own if mine else others)(turn)})
-    return merged(messages)
+    return merged([*messages, *([{"role": "user", "content": last}] if last else [])])
 
 
 def play_round(
@@ -151,7 +160,7 @@ def _drawn_actions(
     people = [tuple(one.name for one in each.scenario.people) for each in playing]
     begun = [opening(kinds[k], people[k][playing[k].mover]) for k in asked]
     chats = [chat_of_play(playing[k], culture) for k in asked]
-    style = style._replace(until=LINE_ENDS, no_repeat=NO_REPEAT)
+    style = style._replace(no_repeat_ngram=NO_REPEAT_NGRAM)
     texts = writer.write(chats, style, seed + attempt, begun) if chats else []
     for k, text in zip(asked, texts, strict=True):
         action = parse_line_of_play(text, kinds[k], people[k], playing[k].mover)

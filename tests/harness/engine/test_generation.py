@@ -1,5 +1,7 @@
 """Text of many rows at once: the tokens that transformers would write one row at a time, and sound draws."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -91,38 +93,55 @@ def test_a_text_ends_before_the_first_of_its_ends(load):
         assert mine == all_of_it[: len(mine)]
 
 
-def test_a_text_ends_with_a_token_and_others_go_on(load):
-    """Rows that have ended are dropped once they are half of all; the others keep their own keys and values."""
-    model = load()
-    whole = generate(model.engine, ROWS, Sampling(7))
-    for tokens in (
-        (whole[0][1],),
-        (whole[0][0], whole[1][2], whole[3][1], whole[4][0]),
-        {t for row in whole for t in row},
-    ):
-        found = generate(model.engine, ROWS, Sampling(7, until=tokens))
-        for mine, all_of_it in zip(found, whole, strict=True):
-            last = next((at for at, token in enumerate(all_of_it) if token in tokens), len(all_of_it))
-            assert mine == all_of_it[: last + 1]
+@pytest.mark.parametrize("top_p", [0, 0.9])
+def test_rows_that_have_ended_leave_the_batch(load, monkeypatch, top_p):
+    """Once they are half of it; the others go on with their own keys, values and random numbers."""
+    model, kept = load(), []
+    keep = generation._KVCache.keep
+    monkeypatch.setattr(
+        generation._KVCache, "keep", lambda cache, rows: kept.append(rows.tolist()) or keep(cache, rows)
+    )
+    whole = generate(model.engine, ROWS, Sampling(7, top_p, seed=2))
+    assert not kept
+    ends = {row[1] for row in whole[: len(ROWS) // 2]} | {whole[-1][3]}
+    found = generate(model.engine, ROWS, Sampling(7, top_p, ends, seed=2))
+    assert kept and len(kept[0]) <= len(ROWS) / 2
+    for mine, all_of_it in zip(found, whole, strict=True):
+        last = next((at for at, token in enumerate(all_of_it) if token in ends), len(all_of_it))
+        assert mine == all_of_it[:last]
+    assert max(map(len, found)) > 3
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_no_succession_of_tokens_is_repeated(load, size):
-    """As transformers does it: neither of the prompt nor of the text."""
+def test_no_ngram_occurs_twice(load):
+    """Neither of the prompt nor of the text; what a text begins with counts as prompt."""
     model = load()
-    rows = [Row([7, 8, 9, 7, 8], forced=(9, 7)), Row([5, 6, 7] * 4)]
-    free, found = (generate(model.engine, rows, Sampling(12, no_repeat=n)) for n in (0, size))
-    for row, text in zip(rows, found, strict=True):
-        whole = [*row.ids, *row.forced]
-        for token in text:
-            before = whole[len(whole) - size + 1 :]
-            assert [*before, token] not in [whole[at : at + size] for at in range(len(whole) - size + 1)]
-            whole.append(token)
-    assert len(found[0]) == 12 and (size > 1 or found != free)
-    [expected] = model.model.generate(
-        torch.tensor([rows[1].ids]), max_new_tokens=12, do_sample=False, no_repeat_ngram_size=size, eos_token_id=None
-    )[:, 12:].tolist()
-    assert found[1] == expected
+    rows = [Row([7, 8, 9, 7, 8, 9]), Row([7, 8], forced=(9,)), Row([5, 6, 7] * 4)]
+    free = generate(model.engine, rows, Sampling(80))
+    for n, top_p in product((1, 2, 3), (0, 0.9)):
+        found = generate(model.engine, rows, Sampling(80, top_p, no_repeat_ngram=n))
+        for row, text in zip(rows, found, strict=True):
+            given, made = [*row.ids, *row.forced], []
+            seen = {tuple(given[at : at + n]) for at in range(len(given) - n + 1)}
+            for token in text:
+                made.append(token)
+                if len(made) >= n:
+                    assert tuple(made[-n:]) not in seen
+                    seen.add(tuple(made[-n:]))
+        assert [len(text) for text in found] == [80] * 3
+        assert top_p or found != free
+
+
+def test_a_nucleus_is_of_what_may_be_said(load, monkeypatch):
+    """The likeliest token is banned: without it, the next likeliest one has the mass of a small nucleus."""
+    model, row = load(), Row([7, 8, 9])
+    (likeliest, *_), *_ = generate(model.engine, [row], Sampling(1))
+    row = Row([*row.ids, likeliest, *row.ids])
+    logs = []
+    draw = generation._draw
+    monkeypatch.setattr(generation, "_draw", lambda *given: logs.append(given[0].exp().sum(-1)) or draw(*given))
+    narrow = generate(model.engine, [row], Sampling(5, 1e-9, no_repeat_ngram=1))
+    assert narrow == generate(model.engine, [row], Sampling(5, no_repeat_ngram=1))
+    np.testing.assert_allclose(torch.cat(logs), 1, rtol=1e-5)
 
 
 def test_the_same_seed_draws_the_same_text(load):
@@ -140,14 +159,14 @@ def test_draws_have_the_nucleus_shares(size):
     probs = np.concatenate([[0.4, 0.25, 0.2], np.full(size - 3, 0.15 / (size - 3))])
     rank = rng.permutation(size)  # of each token
     logs = torch.from_numpy(np.log(probs[rank])).float().expand(4_000, -1)
-    shares = np.bincount(rank[_draw(logs, 0.6, rng)], minlength=size) / 4_000
+    shares = np.bincount(rank[_draw(logs, 0.6, rng.random(len(logs)))], minlength=size) / 4_000
     assert shares[2:].sum() == 0
     np.testing.assert_allclose(shares[:2], [0.4 / 0.65, 0.25 / 0.65], atol=0.03)
 
 
 def test_a_flat_distribution_is_drawn_from_all_over():
     logs = torch.full((2000, 1000), -np.log(1000.0))
-    drawn = _draw(logs, 0.9, np.random.default_rng(0))
+    drawn = _draw(logs, 0.9, np.random.default_rng(0).random(len(logs)))
     assert len(set(drawn.tolist())) > 500
 
 
@@ -163,9 +182,9 @@ def test_draws_are_those_of_all_tokens_in_order():
             wanted = np.random.default_rng(1).random(8) * mass[np.arange(8), nucleus]
             places = [min(*pair) for pair in zip(map(np.searchsorted, mass, wanted), nucleus, strict=True)]
             expected = order.numpy()[np.arange(8), places]
-            assert _draw(logs, top_p, np.random.default_rng(1)).tolist() == expected.tolist()
+            assert _draw(logs, top_p, np.random.default_rng(1).random(len(logs))).tolist() == expected.tolist()
 
 
 def test_a_model_that_gives_nothing_finite_is_refused():
     with pytest.raises(RunError, match="no finite probability for some token"):
-        _draw(torch.full((2, 50), float("nan")), 0.9, np.random.default_rng(0))
+        _draw(torch.full((2, 50), float("nan")), 0.9, np.array([0.2, 0.7]))
