@@ -11,9 +11,11 @@ from ...harness.report.tables import escape
 from ...optimizers.clca.dialogues.dialogue import Dialogue, read_dialogues
 from ...optimizers.clca.dialogues.dialogue_filter import Decision, check, repeated, said, split_words
 from ...optimizers.clca.dialogues.scenarios import place_of
-from ...optimizers.clca.dialogues.simulate import Playing
+from ...optimizers.clca.dialogues.shipped import shipped_files
+from ...optimizers.clca.dialogues.simulate import Playing, count_answers
 from ...optimizers.clca.pipeline import Pipeline
 from ...optimizers.clca.rows import read_rows
+from ...optimizers.clca.shipping import Provenance, provenance_of
 from ...tasks.countries import name_of
 from .results import Table, Value
 
@@ -35,6 +37,19 @@ QUALITY = (
     "country named",
 )
 SAMPLES = 3  # dialogues of a country
+SHIPPED_INTRODUCTION = f"""# Dialogues that come with culteval
+
+Simulated for [CLCA](clca.md) by a model of 1.5 billion parameters, so that training can be repeated without simulating:
+`--set dialogues=shipped`. Persons and scenes are invented. {SAMPLES} dialogues of each country are shown, drawn at
+random. CC-BY-4.0.
+"""
+SHIPPED_COUNTS = ("country", "simulated", "kept", "turns", "words a turn", *QUALITY[1:])
+SHIPPED_NOTE = """\
+`answers`: what the agents were asked for, repetitions included; `malformed`: the share of answers that were asked for \
+again; `simulated`: all that were not malformed. The other columns are of the kept dialogues: mean turns and words a \
+spoken turn; and as shares turns with words, dialogues in which both speak, word triples that occur before in the \
+dialogue (mean), dialogues in another language than English, and those with a name, place or thing of the country."""
+NO_REASONS = ("kept", "judgements", "unreadable")  # of a filter's counts, beside the reasons for dropping
 
 
 def dialogues_table(pipelines: Sequence[Pipeline]) -> Table:
@@ -70,16 +85,21 @@ def quality_table(pipelines: Sequence[Pipeline]) -> Table:
 
 
 def _quality(pipeline: Pipeline) -> dict[str, Value]:
-    dialogues, place = read_dialogues(pipeline.folder / "dialogues.jsonl"), place_of(pipeline.country)
-    turns = [turn for each in dialogues for turn in each.turns]
-    failed = [{problem.partition(":")[0] for problem in check(each, place)} for each in dialogues]
     row: dict[str, Value] = {"country": pipeline.country, "answers": None, "malformed": None}
     if (path := pipeline.folder / "playing.jsonl").exists():  # not for dialogues from elsewhere
-        played = read_rows(path, Playing)
-        again = sum(each.malformed for each in played)
-        answers = again + sum(len(each.turns) for each in played)
-        row |= {"answers": answers, "malformed": again / answers if answers else None}
-    return row | {
+        row |= _asked(*count_answers(read_rows(path, Playing), pipeline.settings.actions == "drawn"))
+    return row | _counts(read_dialogues(pipeline.folder / "dialogues.jsonl"), pipeline.country)
+
+
+def _asked(answers: int, malformed: int) -> dict[str, Value]:
+    return {"answers": answers, "malformed": malformed / answers if answers else None}
+
+
+def _counts(dialogues: Sequence[Dialogue], country: str) -> dict[str, Value]:
+    """Return the shares that describe the quality of dialogues."""
+    turns = [turn for each in dialogues for turn in each.turns]
+    failed = [{problem.partition(":")[0] for problem in check(each, place_of(country))} for each in dialogues]
+    return {
         "spoken turns": _share(turn.kind == "speak" for turn in turns),
         "both speak": _share("both spoke" not in each for each in failed),
         "repeated words": statistics.fmean(repeated(split_words(said(each).lower())) for each in dialogues),
@@ -109,10 +129,48 @@ def samples(pipelines: Sequence[Pipeline], seed: int) -> str:
     return "\n".join(parts)
 
 
+def shipped_page() -> str:
+    """Write the page of the dialogues that come with culteval: how they were made, counts, and samples, in Markdown."""
+    rows, made, shown = [], [], []
+    for path in shipped_files():
+        how, dialogues = provenance_of(path), read_dialogues(path)
+        size = {"simulated": how.simulated, "kept": len(dialogues)} | _size(dialogues)
+        asked = _asked(how.answers, how.malformed)
+        rows.append({"country": how.country} | size | asked | _counts(dialogues, how.country))
+        made.append(f"- {name_of(how.country)}: {_how(how)}")
+        drawn = np.random.default_rng(how.seed).permutation(len(dialogues))[:SAMPLES]
+        shown += [f"## {name_of(how.country)}\n", *(_told(dialogues[at]) for at in sorted(drawn))]
+    table = Table("shipped", "Counts", SHIPPED_COUNTS, rows, form=".2f", notes=[SHIPPED_NOTE])
+    return "\n".join([SHIPPED_INTRODUCTION, "\n".join(made), "", table.markdown(), *shown]).rstrip("\n")
+
+
+def _how(how: Provenance) -> str:
+    settings = how.settings
+    teacher = f"`{settings['teacher']}`" + (f" in {settings['teacher_dtype']}" if settings["teacher_dtype"] else "")
+    dropped = ", ".join(f"{name} {count}" for name, count in sorted(how.filtered.items()) if name not in NO_REASONS)
+    return (
+        f"{settings['scenarios']} scenes, each played {settings['repeats']} times by {teacher}, seed {how.seed}; of "
+        f"{how.filtered.get('judgements', 0)} judgements {how.filtered.get('unreadable', 0)} could not be read; "
+        f"dropped: {dropped or 'none'}."
+    )
+
+
+def _told(dialogue: Dialogue) -> str:
+    """Write one dialogue; turns are a model's text, and all of it is escaped."""
+    lines = [f"### {escape(dialogue.id)}\n", f"Scene: {_line(dialogue.scenario)}\n"]
+    lines += [f"- {_line(who)}: {_line(goal)}" for who, goal in zip(dialogue.people, dialogue.goals, strict=True)]
+    return "\n".join([*lines, "", "\n>\n".join(f"> {_line(turn.line())}" for turn in dialogue.turns), ""])
+
+
+def _line(text: str) -> str:
+    return escape(" ".join(text.split()))
+
+
 def _sample(dialogue: Dialogue, decision: Decision) -> str:
-    """Write one dialogue; all of its text is a model's, and escaped."""
-    lines = [f"### {escape(dialogue.id)}\n", f"{escape(dialogue.scenario)}\n"]
-    lines += [f"- {escape(who)}: {escape(goal)}" for who, goal in zip(dialogue.people, dialogue.goals, strict=True)]
-    lines += ["", *(f"> {escape(' '.join(turn.line().split()))}\n>" for turn in dialogue.turns)]
+    """Write one dialogue, and what the filter said."""
     said_of_it = "kept" if decision.kept else f"dropped ({'; '.join(decision.reasons)})"
-    return "\n".join([*lines[:-1], lines[-1].removesuffix("\n>"), "", f"The filter: {escape(said_of_it)}.\n"])
+    return f"{_told(dialogue)}\nThe filter: {escape(said_of_it)}.\n"
+
+
+if __name__ == "__main__":
+    print(shipped_page())

@@ -1,18 +1,13 @@
-"""Dialogues that come with culteval (``shipped/``, CC-BY-4.0), so that training needs no simulation.
-
-``python -m culteval.optimizers.clca.dialogues.shipped FOLDER`` makes a file of the folder of ``clca intents``.
-"""
+"""Dialogues that come with culteval (``shipped/``, CC-BY-4.0), so that training needs no simulation."""
 
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 
 from ....errors import UsageError
-from ....harness.util.atomic_io import replacing, sha256
+from ....harness.util.atomic_io import sha256
 from ....tasks.countries import name_of
-from .dialogue import read_dialogues
 
 SHIPPED = "shipped"
 FOLDER = Path(__file__).with_name(SHIPPED)
@@ -49,25 +44,3 @@ def hash_of(source: str) -> str | None:
         return sha256(path) if path.is_file() else None
     paths = shipped_files()
     return hashlib.sha256("".join(map(sha256, paths)).encode()).hexdigest() if paths else None
-
-
-def ship(dialogues: Path) -> Path:
-    """Compress a file of dialogues of one country into that country's shipped file, and return its path.
-
-    Raises:
-        InputError: as ``read_dialogues``. UsageError: more than one country.
-    """
-    import pyarrow as pa
-
-    countries = {each.country for each in read_dialogues(dialogues)}
-    if len(countries) > 1:
-        raise UsageError(f"{dialogues}: dialogues of {len(countries)} countries. Give a file of one.")
-    target = FOLDER / f"{countries.pop()}{SUFFIX}"
-    codec = pa.Codec("zstd", compression_level=19)
-    with replacing(target) as temporary:
-        temporary.write_bytes(codec.compress(dialogues.read_bytes(), asbytes=True))
-    return target
-
-
-if __name__ == "__main__":
-    print(ship(Path(sys.argv[1], "intents.jsonl")))

@@ -178,6 +178,16 @@ def _after(playing: Playing, action: Action | None, turns: int) -> Playing:
     return playing.model_copy(update={"turns": played, "ended": ended})
 
 
+def count_answers(played: Sequence[Playing], drawn: bool) -> tuple[int, int]:
+    """Return how many answers agents were asked for, repetitions included, and how many of them were malformed.
+
+    Nobody is asked for a departure that was ``drawn``.
+    """
+    malformed = sum(each.malformed for each in played)
+    turns = [turn for each in played for turn in each.turns if not (drawn and turn.kind == "leave")]
+    return malformed + len(turns), malformed
+
+
 def round_seeds(seed: int) -> Callable[[int], int]:
     """Return the seed of a round by its number, far from those of other rounds."""
     return lambda number: int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from culteval.errors import InputError, RunError, UsageError
-from culteval.optimizers.clca import pipeline
+from culteval.optimizers.clca import pipeline, shipping
 from culteval.optimizers.clca.dialogues import shipped
-from culteval.optimizers.clca.dialogues.dialogue import write_dialogues
+from culteval.optimizers.clca.dialogues.dialogue import read_dialogues, write_dialogues
 from culteval.optimizers.clca.dialogues.dialogue_filter import judge
 from culteval.optimizers.clca.dialogues.rewriting import rewrite
 from culteval.optimizers.clca.dialogues.scenarios import Scenario, adapted
@@ -220,11 +220,17 @@ def test_people_s_own_dialogues_are_learned_without_agents(load, tmp_path):
 
 
 def test_shipped_dialogues_need_no_other_model(load, tmp_path, monkeypatch):
-    wanted = tuple(each.model_copy(update={"intent": "Ann Lee wants in."}) for each in told().turns)
-    full = [told().model_copy(update={"turns": wanted, "id": name}) for name in "ab"]
-    write_dialogues(tmp_path / "intents.jsonl", full)
-    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
-    assert shipped.ship(tmp_path / "intents.jsonl") == tmp_path / "US.jsonl.zst"
+    for module in (shipped, shipping):
+        monkeypatch.setattr(module, "FOLDER", tmp_path)
+    made = course(tmp_path / "made", load, writer=Script(talk), checks=())
+    made.run("intents")
+    full = read_dialogues(made.folder / "intents.jsonl")
+    config = {"country": "US", "seed": made.seed, "settings": made.settings.model_dump(mode="json")}
+    (made.folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert shipping.ship(made.folder) == tmp_path / "US.jsonl.zst" == shipped.shipped_files()[0]
+    how = shipping.provenance_of(tmp_path / "US.jsonl.zst")
+    assert (how.country, how.simulated, how.filtered["kept"], how.seed) == ("US", len(full), len(full), made.seed)
+    assert how.answers == sum(len(each.turns) for each in full) and not how.malformed
     one = course(tmp_path / "run", load, dialogues="shipped", checks=())
     assert not one.settings.judge and len(one.settings.dialogues_sha256) == 64
     replace(one, writer_of=lambda folder: pytest.fail("a writer was asked for")).run()
