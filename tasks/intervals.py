@@ -29,7 +29,7 @@ def wilson_of_mean(share: float, error: float, n: int) -> tuple[float, float]:
     """
     if n < LEAST_UNITS or error <= 0 or not 0 < share < 1:
         return wilson(share, n)
-    from scipy.special import ndtri, stdtrit  # on use: loading it is a third of a command's start
+    from scipy.special import ndtri, stdtrit  # on use: loading it is a quarter of a command's start
 
     narrowing = (ndtri(0.975) / stdtrit(n - 1, 0.975)) ** 2
     return wilson(share, share * (1 - share) / error**2 * narrowing)

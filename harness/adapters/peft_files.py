@@ -82,10 +82,14 @@ _Layer = Annotated[int, Field(ge=0, le=MOST_LAYERS)]
 _Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=MOST_TOKEN)]], Field(max_length=MOST_TOKEN)]
 
 
+# Built on first use: most commands read no adapter.
+_FIELDS = ConfigDict(extra="ignore", frozen=True, strict=True, defer_build=True)
+
+
 class _LoraFields(BaseModel):
     """The fields of peft's ``LoraConfig`` that determine an adapter's numbers, with their bounds."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, defer_build=True)
+    model_config = _FIELDS
 
     r: _Rank
     lora_alpha: _Alpha
@@ -132,7 +136,7 @@ _HASHED = {"r", "lora_alpha", "target_modules", "modules_to_save", "bias", "fan_
 class _PromptFields(BaseModel):
     """The fields of peft's ``PromptTuningConfig`` that must have valid values in a saved soft prompt."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, defer_build=True)
+    model_config = _FIELDS
 
     num_virtual_tokens: Annotated[int, Field(ge=1)] | None = None
     num_transformer_submodules: Literal[1] | None = None

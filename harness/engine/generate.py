@@ -178,8 +178,9 @@ def _continue(
         logs = engine.log_softmax(hidden)
         if ngrams is not None:
             for at, row in enumerate(left.tolist()):
-                logs[at, ngrams[row].banned()] = -math.inf
-            logs = logs.log_softmax(-1)
+                if banned := ngrams[row].banned():
+                    logs[at, banned] = -math.inf
+                    logs[at] = logs[at].log_softmax(-1)
         tokens = _draw(logs, sampling.top_p, rng.random(len(rows))[left])
         for at in np.flatnonzero(~ended).tolist():
             row, text = rows[left[at]], generated[left[at]]

@@ -44,11 +44,18 @@ Simulated for [CLCA](clca.md) by a model of 1.5 billion parameters, so that trai
 random. CC-BY-4.0.
 """
 SHIPPED_COUNTS = ("country", "simulated", "kept", "turns", "words a turn", *QUALITY[1:])
-SHIPPED_NOTE = """\
-`answers`: what the agents were asked for, repetitions included; `malformed`: the share of answers that were asked for \
-again; `simulated`: all that were not malformed. The other columns are of the kept dialogues: mean turns and words a \
-spoken turn; and as shares turns with words, dialogues in which both speak, word triples that occur before in the \
-dialogue (mean), dialogues in another language than English, and those with a name, place or thing of the country."""
+ANSWERS = (
+    "`answers`: what the agents were asked for, repetitions included; `malformed`: the share of answers that were "
+    "asked for again"
+)
+SHARES = (
+    "turns with words; dialogues in which both speak; word triples that occur before in the dialogue (mean); dialogues "
+    "in another language than English; dialogues that mention a name, place or thing of the country"
+)
+SHIPPED_NOTE = (
+    f"{ANSWERS}; `simulated`: all dialogues that were not malformed. The other columns are of the kept ones: mean "
+    f"turns and words a spoken turn; and as shares: {SHARES}."
+)
 NO_REASONS = ("kept", "judgements", "unreadable")  # of a filter's counts, beside the reasons for dropping
 
 
@@ -75,12 +82,7 @@ def _size(kept: Sequence[Dialogue]) -> dict[str, Value]:
 def quality_table(pipelines: Sequence[Pipeline]) -> Table:
     """Make the table of counts that say how well the dialogues are played, before the filter."""
     rows = [_quality(pipeline) for pipeline in pipelines if pipeline.done("simulate")]
-    notes = [
-        "`answers`: what the agents were asked for, repetitions included; `malformed`: the share of answers that were "
-        "asked for again. The other columns are of all dialogues, before the filter, as shares: turns with words; "
-        "dialogues in which both speak; word triples that occur before in the dialogue (mean); dialogues in another "
-        "language than English; dialogues that mention a name, place or thing of the country."
-    ]
+    notes = [f"{ANSWERS}. The other columns are of all dialogues, before the filter, as shares: {SHARES}."]
     return Table("quality", "Quality of the dialogues", QUALITY, rows, form=".2f", notes=notes)
 
 
@@ -123,9 +125,8 @@ def samples(pipelines: Sequence[Pipeline], seed: int) -> str:
     for pipeline in (each for each in pipelines if each.done("filter")):
         whole = read_dialogues(pipeline.folder / "dialogues.jsonl")
         decisions = {each.id: each for each in read_rows(pipeline.folder / "decisions.jsonl", Decision)}
-        drawn = np.random.default_rng(seed).permutation(len(whole))[:SAMPLES]
         parts.append(f"## {name_of(pipeline.country)}\n")
-        parts += [_sample(whole[at], decisions[whole[at].id]) for at in sorted(drawn)]
+        parts += [_sample(each, decisions[each.id]) for each in _drawn(whole, seed)]
     return "\n".join(parts)
 
 
@@ -138,10 +139,14 @@ def shipped_page() -> str:
         asked = _asked(how.answers, how.malformed)
         rows.append({"country": how.country} | size | asked | _counts(dialogues, how.country))
         made.append(f"- {name_of(how.country)}: {_how(how)}")
-        drawn = np.random.default_rng(how.seed).permutation(len(dialogues))[:SAMPLES]
-        shown += [f"## {name_of(how.country)}\n", *(_told(dialogues[at]) for at in sorted(drawn))]
+        shown += [f"## {name_of(how.country)}\n", *map(_told, _drawn(dialogues, how.seed))]
     table = Table("shipped", "Counts", SHIPPED_COUNTS, rows, form=".2f", notes=[SHIPPED_NOTE])
     return "\n".join([SHIPPED_INTRODUCTION, "\n".join(made), "", table.markdown(), *shown]).rstrip("\n")
+
+
+def _drawn(dialogues: Sequence[Dialogue], seed: int) -> list[Dialogue]:
+    drawn = np.random.default_rng(seed).permutation(len(dialogues))[:SAMPLES]
+    return [dialogues[at] for at in sorted(drawn)]
 
 
 def _how(how: Provenance) -> str:

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ...harness.runs.config import RunConfig
+from ...harness.runs.folder import read_record
 from ...harness.util.atomic_io import replacing, write_json
 from ...harness.util.environment import versions
 from ...tasks.schema import Strict
@@ -53,14 +54,14 @@ def ship(folder: Path) -> Path:
 
     kept, every = read_dialogues(folder / "intents.jsonl"), read_dialogues(folder / "dialogues.jsonl")
     played, decisions = read_rows(folder / "playing.jsonl", Playing), read_rows(folder / "decisions.jsonl", Decision)
-    config, countries = json.loads((folder / "config.json").read_bytes()), {each.country for each in every}
+    config, countries = read_record(folder / "config.json", RunConfig), {each.country for each in every}
     if len(countries) > 1:
         raise InputError(f"{folder}: dialogues of {len(countries)} countries. Give a folder of one.")
-    answers, malformed = count_answers(played, config["settings"]["actions"] == "drawn")
+    answers, malformed = count_answers(played, config.settings["actions"] == "drawn")
     made = Provenance(
         country=countries.pop(),
-        settings=config["settings"],
-        seed=config["seed"],
+        settings=config.settings,
+        seed=config.seed,
         versions=versions(),
         answers=answers,
         malformed=malformed,

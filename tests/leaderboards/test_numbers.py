@@ -9,7 +9,7 @@ all entries, scores against all countries, comparisons, identification and betwe
 answers in text, calibration, personas.
 A change that is to move a number writes the file anew and says so in its commit; any other change leaves it alone.
 
-Floats may differ by 1e-12 of their size, since a processor without AVX-512 adds in another order; differences of
+Floats may differ by 1e-13 of their size, since a processor without AVX-512 adds in another order; differences of
 comparisons, which may be close to zero, by 1e-13. Everything else is equal.
 """
 
@@ -136,7 +136,7 @@ def differing(old, new, place=""):
             yield from differing(one, other, f"{place}/{number}")
     elif isinstance(old, float) and isinstance(new, float):
         nothing = 1e-13 if place.startswith("/comparisons") else 1e-15
-        if not math.isclose(old, new, rel_tol=1e-12, abs_tol=nothing):
+        if not math.isclose(old, new, rel_tol=1e-13, abs_tol=nothing):
             yield place, old, new
     elif old != new:
         yield place, old, new

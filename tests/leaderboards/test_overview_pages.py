@@ -135,7 +135,7 @@ def test_seeds_unfold_by_keyboard_and_lead_to_submissions_tasks_and_countries(vi
 def test_pages_of_models_and_aligners(visit, made, board):
     page = visit("index.html", home=made / "out")
     page.get_by_role("link", name="icl", exact=True).first.click()
-    page.locator("#title", has_text="icl").wait_for()
+    page.get_by_role("heading", name="icl", exact=True, level=1).wait_for()
     page.wait_for_selector("#table tbody tr")
     text = page.locator("main").inner_text()
     for part in ("weights", "limits", "Where it helps", "Where it costs", "10 survey evaluations", OTHER):
@@ -144,7 +144,7 @@ def test_pages_of_models_and_aligners(visit, made, board):
                if row.configuration.aligner == "icl" for at in range(len(row.cells))}  # fmt: skip
     assert ("Nowhere beyond its range" in page.locator("#helps").inner_text()) == ("helps" not in effects)
     page.get_by_role("link", name="tiny-8B float32").first.click()
-    page.locator("#title", has_text="tiny-8B float32").wait_for()
+    page.get_by_role("heading", name="tiny-8B float32", exact=True, level=1).wait_for()
     page.wait_for_selector("#table tbody tr")
     text = page.locator("main").inner_text()
     assert "8B" in text and "r1" in text and EVIL in text and "naive" in text

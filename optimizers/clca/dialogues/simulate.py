@@ -74,7 +74,7 @@ def chat_of(playing: Playing, culture: str) -> list[Message]:
         format=FORMAT, culture=culture, setting=scene.setting, customs=" ".join(scene.customs),
         people="\n".join(p.profile for p in scene.people), name=me.name, goal=me.goal, secret=me.secret,
     )  # fmt: skip
-    return _chat(playing, system, texts["begin"], lambda turn: written(Action(turn.kind, turn.text)), Turn.line)
+    return merged(_chat(playing, system, texts["begin"], lambda turn: written(Action(turn.kind, turn.text)), Turn.line))
 
 
 def chat_of_play(playing: Playing, culture: str) -> list[Message]:
@@ -89,19 +89,16 @@ def chat_of_play(playing: Playing, culture: str) -> list[Message]:
         me=me.profile, other=other.profile, name=me.name, other_name=other.name, goal=me.goal, secret=me.secret,
     )  # fmt: skip
     begin = texts["drawn_begin"].format(other_name=other.name)
-    last = texts["drawn_reminder"].format(name=me.name, goal=me.goal) if len(playing.turns) < 2 else ""
-    return _chat(playing, system, begin, line_of_play, line_of_play, last)
+    chat = _chat(playing, system, begin, line_of_play, line_of_play)
+    if len(playing.turns) < 2:
+        chat.append({"role": "user", "content": texts["drawn_reminder"].format(name=me.name, goal=me.goal)})
+    return merged(chat)
 
 
 def _chat(
-    playing: Playing,
-    system: str,
-    begin: str,
-    own: Callable[[Turn], str],
-    others: Callable[[Turn], str],
-    last: str = "",
+    playing: Playing, system: str, begin: str, own: Callable[[Turn], str], others: Callable[[Turn], str]
 ) -> list[Message]:
-    """Build the mover's chat: own turns as the assistant's, the other's as the user's, and ``last``.
+    """Return the mover's messages: own turns as the assistant's, the other's as the user's.
 
     The user says ``begin`` where the other person has not begun.
     """
@@ -112,7 +109,7 @@ def _chat(
     for turn in playing.turns:
         mine = turn.speaker == me
         messages.append({"role": "assistant" if mine else "user", "content": (own if mine else others)(turn)})
-    return merged([*messages, *([{"role": "user", "content": last}] if last else [])])
+    return messages
 
 
 def play_round(

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from culteval.errors import InputError, RunError, UsageError
+from culteval.harness.util.atomic_io import write_json
 from culteval.optimizers.clca import pipeline, shipping
+from culteval.optimizers.clca.commands import planned
 from culteval.optimizers.clca.dialogues import shipped
 from culteval.optimizers.clca.dialogues.dialogue import read_dialogues, write_dialogues
 from culteval.optimizers.clca.dialogues.dialogue_filter import judge
@@ -225,8 +227,9 @@ def test_shipped_dialogues_need_no_other_model(load, tmp_path, monkeypatch):
     made = course(tmp_path / "made", load, writer=Script(talk), checks=())
     made.run("intents")
     full = read_dialogues(made.folder / "intents.jsonl")
-    config = {"country": "US", "seed": made.seed, "settings": made.settings.model_dump(mode="json")}
-    (made.folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    config = planned({"country": "US", "seed": made.seed})
+    config = config.model_copy(update={"settings": made.settings.model_dump(mode="json")})
+    write_json(made.folder / "config.json", config.model_dump(mode="json"))
     assert shipping.ship(made.folder) == tmp_path / "US.jsonl.zst" == shipped.shipped_files()[0]
     how = shipping.provenance_of(tmp_path / "US.jsonl.zst")
     assert (how.country, how.simulated, how.filtered["kept"], how.seed) == ("US", len(full), len(full), made.seed)
