@@ -39,8 +39,8 @@ COLUMNS = (
 class Answered:
     """One submission's held-out distances to every country, by task; ``country`` is the one it was fitted to.
 
-    ``world`` is by task the distance of the other countries' mean answers from that country; ``general`` the accuracy
-    on ``general``.
+    ``world`` is by task the distance of the baseline ``world mean`` from that country; ``general`` the accuracy of the
+    most probable answers to ``general``.
     """
 
     aligner: str
@@ -93,7 +93,7 @@ def _answered(submission: Submission, bare: Mapping[str, Answers]) -> Answered:
         tasks += f", {fitted.scoring}"
     general = float("nan")
     if any(task.name == GENERAL for task in manifest.tasks):
-        general = value(submission.score(task=GENERAL), "accuracy", "expected", "heldout")
+        general = value(submission.score(task=GENERAL), "accuracy", "argmax", "heldout")
     return Answered(manifest.aligner.name, tasks, manifest.country, found, world, general)
 
 
@@ -109,7 +109,7 @@ class Summary:
     """One aligner and fit on one task: mean distances over its countries.
 
     ``own`` to the country fitted to, ``wrong`` to the other countries of the set, each beside that of the bare model;
-    ``world`` of the other countries' mean answers. ``nearer`` and ``beyond``: in how many countries it is nearer than
+    ``world`` of the baseline ``world mean``. ``nearer`` and ``beyond``: in how many countries it is nearer than
     the bare model, and than random prefixes (``prefix``) by two standard deviations. NaN or None: not known.
     """
 
@@ -210,7 +210,7 @@ def table(answered: Sequence[Answered]) -> str:
 
 BRIEF = (
     *("distance to the country ↓", "unaligned", "aligned to it"),
-    *("aligned, to other countries", "mean of other countries", "random prefixes"),
+    *("the same models, to the other countries", "world mean", "random prefixes"),
 )
 UNITS = {"wvs": "share of a scale", "iw_map": "map units", "vsm13": "squared index points"}
 

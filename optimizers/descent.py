@@ -13,6 +13,7 @@ from ..harness.alignment.budget import Budget
 from ..harness.alignment.evaluator import require_budget
 from ..harness.alignment.objective import Objective
 from ..harness.alignment.worst_paraphrase import TEMPERATURE, sharpened
+from ..tasks.answers import UNPARSED
 from ..tasks.measure import LossFunction
 from .soft_prompt import SoftPromptSettings, draw_prompts, text_prompt
 from .texts import persona
@@ -73,24 +74,29 @@ def require_gradient(objective: Objective, budget: Budget, step: int, target: st
 def label_places(objective: Objective) -> np.ndarray:
     """Return the option (prompts,) of the reference answer: the index of the measure's code in code order.
 
+    ``UNPARSED`` for prompts without one, such as questions that were not asked in the country.
+
     Raises:
-        UsageError: some prompt has no such answer.
+        UsageError: no prompt has such an answer.
     """
     layout = objective.prompts.layout
     codes = objective.demonstrations
     matches = (layout.codes == codes[:, None]) & layout.inside
-    if not matches.any(1).all():
-        raise UsageError(f"`settings` target=labels: {objective.task} has prompts without labels.")
-    return matches.argmax(1)
+    if not (known := matches.any(1)).any():
+        raise UsageError(f"`settings` target=labels: {objective.task} has no labels of the country.")
+    return np.where(known, matches.argmax(1), UNPARSED)
 
 
 def cross_entropy(logs: Any, places: np.ndarray) -> Any:
     """Compute the mean -log share of the labelled options among all options, from logs (1, prompts, options).
 
+    Prompts without a label do not count; 0 if none has one.
+
     Probability off the options does not count: on a model that tends to write a sentence, nine tenths of the gradient
     would reduce that probability, without any change in which option is the most probable.
     """
-    return -logs.log_softmax(-1)[0, np.arange(len(places)), places].mean()
+    known = np.flatnonzero(places != UNPARSED)
+    return -logs.log_softmax(-1)[0, known, places[known]].sum() / max(len(known), 1)
 
 
 def smooth_loss(objective: Objective) -> LossFunction:

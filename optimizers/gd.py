@@ -218,15 +218,19 @@ def _turns(part: np.ndarray, settings: GradientSettings) -> int:
 
 
 def _epoch(parts: list[np.ndarray], settings: GradientSettings, rng: np.random.Generator) -> list[np.ndarray]:
-    """Draw the rows of each step of one epoch: presentations in random order, or some items of each in turn."""
-    if not settings.items:
-        turns = [parts[place] for place in rng.permutation(len(parts))]
+    """Draw the rows of each step of one epoch: presentations in random order, or some items of each in turn.
+
+    No step has two pieces of one presentation.
+    """
+    if settings.items:
+        pieces = [np.array_split(rng.permutation(part), _turns(part, settings)) for part in parts]
     else:
-        shuffled = [rng.permutation(part) for part in parts]
-        split = [np.array_split(part, _turns(part, settings)) for part in shuffled]
-        turns = [some for several in zip_longest(*split) for some in several if some is not None]
-    size = settings.presentations or 1
-    return [np.sort(np.concatenate(turns[at : at + size])) for at in range(0, len(turns), size)]
+        pieces = [[parts[place]] for place in rng.permutation(len(parts))]
+    size, steps = settings.presentations or 1, []
+    for turn in zip_longest(*pieces):
+        asked = [some for some in turn if some is not None]
+        steps += [np.sort(np.concatenate(asked[at : at + size])) for at in range(0, len(asked), size)]
+    return steps
 
 
 def presentations(layout: Layout) -> list[np.ndarray]:

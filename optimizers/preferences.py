@@ -1,4 +1,7 @@
-"""Training data from the prompts of an objective: the option nearest to the country's figure, and the farthest one."""
+"""Training data from the prompts of an objective: the option nearest to the country's figure, and the farthest one.
+
+Prompts without a figure of the country, such as questions that were not asked there, are left out.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..errors import UsageError
 from ..harness.alignment.objective import Objective
+from ..tasks.answers import UNPARSED
 
 if TYPE_CHECKING:
     from ..harness.models.local import LanguageModel
@@ -20,22 +25,42 @@ class Pair(NamedTuple):
     rejected: list[int]
 
 
-def nearest_and_farthest(objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-    """Return the options (prompts,) nearest to the country's figure and those farthest from it, as places in a row."""
-    layout = objective.prompts.layout
-    distance = np.abs(layout.codes - objective.demonstrations[:, None]).astype(float)
-    near = np.where(layout.inside, distance, np.inf).argmin(1)
-    far = np.where(layout.inside, distance, -np.inf).argmax(1)
-    return near, far
+class Known(NamedTuple):
+    """The rows (n,) of the prompts with a figure of the country; of each the nearest and the farthest option (n,)."""
+
+    rows: np.ndarray
+    near: np.ndarray
+    far: np.ndarray
+
+
+def nearest_and_farthest(objective: Objective) -> Known:
+    """Find the options nearest to the country's figures and farthest from them, as places in a row.
+
+    Of two ends that are equally far, the lower and the higher one take turns: with one of them always, a model would
+    learn about the end and not about the figure.
+
+    Raises:
+        UsageError: no prompt has a figure of the country.
+    """
+    layout, figures = objective.prompts.layout, objective.demonstrations
+    rows = np.flatnonzero(figures != UNPARSED)
+    if not len(rows):
+        raise UsageError(f"`fit` {objective.task}: none of these questions was asked in the country.")
+    inside = layout.inside[rows]
+    distance = np.abs(layout.codes[rows] - figures[rows, None]).astype(float)
+    near = np.where(inside, distance, np.inf).argmin(1)
+    farthest = inside & (distance == np.where(inside, distance, -np.inf).max(1, keepdims=True))
+    low, high = farthest.argmax(1), farthest.shape[1] - 1 - farthest[:, ::-1].argmax(1)
+    turn = np.cumsum(low != high) % 2 == 1
+    return Known(rows, near, np.where(turn, low, high))
 
 
 def preference_pairs(model: LanguageModel, objective: Objective, preamble: str = "") -> list[Pair]:
     """Return one pair a fitted prompt behind a preamble, tokenised as the prompts are when they are answered."""
     encoded = model.tokenised(objective.prompts, preamble)
-    near, far = nearest_and_farthest(objective)
     return [
-        Pair(context, options[good], options[bad])
-        for context, options, good, bad in zip(encoded.contexts, encoded.options, near, far, strict=True)
+        Pair(encoded.contexts[row], encoded.options[row][good], encoded.options[row][bad])
+        for row, good, bad in zip(*map(np.ndarray.tolist, nearest_and_farthest(objective)), strict=True)
     ]
 
 

@@ -72,7 +72,7 @@ class Steer(Aligner):
 
     def check(self, objective: Objective, budget: Budget) -> None:
         """Raise UsageError unless the budget pays for the activations and a candidate."""
-        require_budget(_READINGS * len(objective.prompts) + objective.cost, "difference and candidate", budget)
+        require_budget(self._reading(objective) + objective.cost, "difference and candidate", budget)
 
     def align(
         self,
@@ -93,12 +93,12 @@ class Steer(Aligner):
         losses: list[float] = []
         if state := checkpoint.load():
             means, losses = np.array(state["means"]), state["losses"].tolist()
-            expected = _READINGS * len(objective.prompts) + len(losses) * objective.cost
+            expected = self._reading(objective) + len(losses) * objective.cost
             if budget.spent != expected or not np.isfinite(means).all():
                 raise CheckpointError("the checkpoint's candidates do not match its budget. Start over with `fresh`.")
         else:
             started, tokens = time.perf_counter(), model.tokens
-            budget.spend(_READINGS * len(objective.prompts))
+            budget.spend(self._reading(objective))
             means = self._means(model, objective)
             budget.record(model.tokens - tokens, started)
         folder = Path(checkpoint.folder) / FOLDER
@@ -128,8 +128,14 @@ class Steer(Aligner):
         if self.settings.contrast == "persona":
             after = model.activations(prompts, preamble=persona(objective) + "\n\n")
             return (after - model.activations(prompts)).mean(1)
-        near, far = nearest_and_farthest(objective)
-        return (model.activations(prompts, options=near) - model.activations(prompts, options=far)).mean(1)
+        rows, near, far = nearest_and_farthest(objective)
+        asked = prompts.take(rows)
+        return (model.activations(asked, options=near) - model.activations(asked, options=far)).mean(1)
+
+    def _reading(self, objective: Objective) -> int:
+        """Compute the item forwards of the activations of both sides."""
+        whole = self.settings.contrast == "persona"
+        return _READINGS * (objective.cost if whole else len(nearest_and_farthest(objective).rows))
 
     def _vectors(self, means: np.ndarray, layer: int, strength: float) -> dict[int, np.ndarray]:
         last = min(layer + self.settings.span, len(means) - 1)

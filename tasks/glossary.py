@@ -262,7 +262,9 @@ COLUMNS = {
     "seed": Term("Seed", "the seed of the aligner's random numbers"),
     "model": Term("Model", "the model that answered, and its size if the name contains it"),
     "size": Term("Size", "number of parameters, if the model's name contains it"),
-    "range": Term("Range", "95 % interval, or (s) from the lowest to the highest seed, three or more"),
+    "range": Term(
+        "Range", "95 % interval, or (s) from the lowest to the highest seed: of three or more, in the overview of two"
+    ),
     "noise": Term(
         "Noise",
         "the headline on one axis: bar, its 95 % interval; thin bar, the range over seeds; dotted line, "

@@ -100,7 +100,7 @@ class Measure(Protocol):
         """Return the units (personas or questions) of one split's main metrics, for intervals and tests."""
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
-        """Return the reference option's code (prompts,) for the country, for in-context examples."""
+        """Return the reference option's code (prompts,) for the country; ``UNPARSED`` where there is none."""
 
     def constant(self, layout: Layout) -> Answers:
         """Return the answers of the baseline that gives the same answer to every question."""

@@ -42,7 +42,10 @@ class Checkpoint:
         return None
 
     def save(self, state: Mapping[str, np.ndarray], best: float) -> None:
-        """Save a state of plain arrays atomically and show the best loss so far."""
+        """Save a state of plain arrays atomically, and show a loss.
+
+        ``best`` is the lowest so far; where steps have different prompts, whose losses do not compare, the last one.
+        """
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """Show the progress of a stage without a search."""

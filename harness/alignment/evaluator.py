@@ -101,20 +101,30 @@ class Evaluator:
     def loss_of_text(self, preamble: str) -> TextLoss:
         """Return the loss of the model with a text before every prompt, and how many answers could not be read.
 
-        An answer that cannot be read counts as one without information (all options equally probable), and its share
-        of the prompts times ``null_loss`` is added, so that a text gains nothing by it.
+        An answer that cannot be read counts as the worst option for the loss, so that a text gains nothing by it.
 
         Raises:
             RunError: too little budget, or the loss is NaN.
         """
         with self._paying(self.objective.cost):
             probs, unread = self._read(preamble)
-            losses = self.objective.loss(probs)
-        extra = self.objective.null_loss * unread / self.objective.cost if unread else 0.0
-        return TextLoss(float(_numbers(losses)[0]) + extra, unread)
+            losses = self.objective.loss(self._worst(probs, unread)[None])
+        return TextLoss(float(_numbers(losses)[0]), len(unread))
 
-    def _read(self, preamble: str) -> tuple[np.ndarray, int]:
-        """Return option probabilities (1, prompts, options), uniform for answers that cannot be read, and their number.
+    def _worst(self, probs: np.ndarray, unread: np.ndarray) -> np.ndarray:
+        """Return option probabilities in which each unread answer is the worst option for the loss, one after another.
+
+        An answer without information would be a gain: it may lose far less than a wrong one.
+        """
+        for row in unread.tolist():
+            options = np.flatnonzero(self.objective.prompts.layout.inside[row])
+            tried = np.repeat(probs[None], len(options), axis=0)
+            tried[:, row] = np.eye(probs.shape[1])[options]
+            probs = tried[int(np.argmax(self.objective.loss(tried)))]
+        return probs
+
+    def _read(self, preamble: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return option probabilities (prompts, options), uniform for answers that cannot be read, and their rows.
 
         Every answer of a model in memory has option probabilities.
         """
@@ -127,12 +137,12 @@ class Evaluator:
             with suppress(UnreadableError):
                 answers = self.model.answer(prompts, None, preamble)
                 if self.model.has_weights:
-                    return answers.probs, 0
+                    return answers.probs[0], np.zeros(0, dtype=np.int64)
                 spread = answers.probs[0] * answers.stated[:, None]
         inside = prompts.layout.inside
         read = np.asarray(spread.any(1))
         probs: np.ndarray = np.where(read[:, None], spread, inside / inside.sum(1, keepdims=True))
-        return probs[None], int((~read).sum())
+        return probs, np.flatnonzero(~read)
 
     def descend(
         self,

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 class Objective(Protocol):
     """Objective of a fit: the country to align to, the prompts to fit, and the loss to minimise.
 
-    ``loss`` maps option probabilities (population, prompts, options) of ``prompts`` to losses (population,), lower
-    is better, differentiable where ``scoring`` is ``expected``. ``null_loss`` is the loss of answers without
-    information, ``demonstrations`` the reference codes (prompts,) of the country, ``cost`` the item forwards of one
-    candidate. ``language`` is that of the prompts. ``most_tokens`` is the length of an answer in text, 0 where option
-    probabilities are fitted. ``kind`` says whether the loss is the task's own, that of its worst fitted paraphrase, or
-    the divergence from the people's answer distributions, which are ``distributions`` (UsageError for a task without
-    them). An aligner receives nothing else about the task.
+    ``loss`` maps option probabilities (population, prompts, options) of ``prompts`` to losses (population,), lower is
+    better, differentiable where ``scoring`` is ``expected``. ``null_loss`` is the loss of answers without information,
+    ``demonstrations`` the reference codes (prompts,) of the country (``UNPARSED`` where there is none), ``cost`` the
+    item forwards of one candidate. ``language`` is that of the prompts. ``most_tokens`` is the length of an answer in
+    text, 0 where option probabilities are fitted. ``kind`` says whether the loss is the task's own, that of its worst
+    fitted paraphrase, or the divergence from the people's answer distributions, which are ``distributions`` (UsageError
+    for a task without them). An aligner receives nothing else about the task.
     """
 
     @property
@@ -111,7 +111,7 @@ class TaskObjective:
 
     @property
     def demonstrations(self) -> np.ndarray:
-        """Return the reference codes (prompts,) of the country, for few-shot examples."""
+        """Return the reference codes (prompts,) of the country, for examples; ``UNPARSED`` where there is none."""
         return self.measure.demonstrations(self.prompts.layout)
 
     @property

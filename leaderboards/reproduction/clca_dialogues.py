@@ -45,8 +45,8 @@ random. CC-BY-4.0.
 """
 SHIPPED_COUNTS = ("country", "simulated", "kept", "turns", "words a turn", *QUALITY[1:])
 ANSWERS = (
-    "`answers`: what the agents were asked for, repetitions included; `malformed`: the share of answers that were "
-    "asked for again"
+    "`answers`: the lines that agents were asked for, repetitions included; leaving may be drawn without asking. "
+    "`malformed`: the share of answers that were asked for again"
 )
 SHARES = (
     "turns with words; dialogues in which both speak; word triples that occur before in the dialogue (mean); dialogues "

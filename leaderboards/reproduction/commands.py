@@ -53,7 +53,7 @@ def reproduce() -> None:
     "--budget", type=click.IntRange(1), group="Tables", help="Survey evaluations a fit [default: the sweep file's]."
 )
 @option("--seeds", type=click.IntRange(1), default=1, show_default=True, group="Tables", help="Seeds of every run.")
-@option("--dry-run", is_flag=True, group="Execution", help="List the runs and estimate the time; nothing is run.")
+@option("--dry-run", is_flag=True, group="Execution", help="List the runs and estimate the time; nothing is fitted.")
 @option("--workers", type=click.IntRange(1), group="Execution", help="Runs at once [default: one for 8 processors].")
 @option(
     "--out",

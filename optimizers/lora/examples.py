@@ -223,8 +223,9 @@ class _Labelled(Part):
 
     @classmethod
     def of(cls, model: LanguageModel, shown: Presentation) -> _Labelled:
-        prompts = shown.objective.prompts
-        return cls(prompts, model.tokenised(prompts, shown.preamble), nearest_and_farthest(shown.objective)[0])
+        known = nearest_and_farthest(shown.objective)
+        prompts = shown.objective.prompts.take(known.rows)
+        return cls(prompts, model.tokenised(prompts, shown.preamble), known.near)
 
     def losses(self, rows: np.ndarray, logs: Any) -> Any:
         return -logs[:, np.arange(len(rows)), self.places[rows]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import takewhile
@@ -92,12 +93,20 @@ class LocalWriter:
     def _encode(self, chat: Sequence[Message], most: int, start: str = "") -> Row:
         from ...harness.engine.generate import Row
 
-        kept = list(chat)
         opened = self.model.tokenizer(start, add_special_tokens=False)["input_ids"] if start else []
         context = self.model.context_length or 1 << 30
-        while (too_long := len(ids := self.model.chat.chat_ids(kept)) + len(opened) + most > context) and len(kept) > 2:
-            del kept[1:3]
-        if self._memory is None or too_long:
+        room = context - most - len(opened)
+
+        def cut(pairs: int) -> list[Message]:
+            return [*chat[:1], *chat[1 + 2 * pairs :]]
+
+        kept, ids = list(chat), self.model.chat.chat_ids(chat)
+        if len(ids) > room:
+            pairs = range(1, (len(chat) + 1) // 2)
+            fewest = bisect_left(pairs, True, key=lambda pairs: len(self.model.chat.chat_ids(cut(pairs))) <= room) + 1
+            kept = cut(min(fewest, len(pairs)))
+            ids = self.model.chat.chat_ids(kept)
+        if self._memory is None or len(ids) > room:
             return Row((ids + opened)[-(context - most) :])
         return Row(ids, self._marks(kept, ids), tuple(opened))
 

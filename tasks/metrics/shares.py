@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError, UsageError
-from ..answers import Answers, Layout, chosen
+from ..answers import UNPARSED, Answers, Layout, chosen
 from ..items import Questions, Survey
 from ..measure import MeasureOptions
 from ..sample import SHARE, Metric, Sample, tally
@@ -196,14 +196,13 @@ class Shares:
         return TargetDistributions(shares[layout.item], counts_as[layout.item])
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
-        """Return the country's modal answer (prompts,); the middle of the scale for items not asked in the country."""
+        """Return the country's modal answer (prompts,); ``UNPARSED`` for items not asked in the country."""
         usual = {}
         for item in self.items:
             commonest = np.unique(self.codes[item])[self.target[item].argmax()]
             own = self.spec.items.codes(self.spec.items.ids[item])
             usual[item] = commonest if commonest in own else own[int(np.flatnonzero(self.codes[item] == commonest)[0])]
-        middle = layout.codes[np.arange(len(layout)), layout.widths // 2]
-        return np.array([usual.get(int(i), m) for i, m in zip(layout.item, middle, strict=True)]).astype(int)
+        return np.array([usual.get(item, UNPARSED) for item in layout.item.tolist()]).astype(int)
 
     def constant(self, layout: Layout) -> Answers:
         """Return the middle of the scale for all prompts."""

@@ -18,10 +18,11 @@ from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.registry import find, spec_of
 from culteval.harness.runs.checks import require_effect
 from culteval.harness.runs.config import aligner_settings
-from culteval.optimizers import embeddings
-from culteval.optimizers.descent import SoftPromptAdam, label_places, penalised, smooth_loss
+from culteval.optimizers import embeddings, gd
+from culteval.optimizers.descent import SoftPromptAdam, cross_entropy, label_places, penalised, smooth_loss
 from culteval.optimizers.gd import presentations
 from culteval.optimizers.spaces import SpaceSettings, lay_space, space_cost
+from culteval.tasks.answers import UNPARSED
 from culteval.tasks.countries import country
 from culteval.tasks.measure import MeasureOptions
 from safetensors.torch import load_file, save_file
@@ -248,6 +249,35 @@ def test_labels_are_the_country_s_answers(load):
     questions = {q.id: q for q in objective.spec.items.questions}
     layout = objective.prompts.layout
     assert all(p + 1 == questions[layout.items[i]].answer for p, i in zip(places, layout.item, strict=True))
+
+
+def test_prompts_without_a_label_do_not_count():
+    objective, _ = objective_of("wvs", code="EG")
+    places, items = label_places(objective), np.array(objective.prompts.layout.items)[objective.prompts.layout.item]
+    unasked = np.isin(items, ["Q25", "Q36"])
+    assert ((places == UNPARSED) == unasked).all()
+    logs = torch.log_softmax(torch.randn(1, len(places), 10, generator=torch.Generator().manual_seed(0)), -1)
+    asked = cross_entropy(logs[:, ~unasked], places[~unasked])
+    assert float(cross_entropy(logs, places)) == pytest.approx(float(asked))
+    assert float(cross_entropy(logs[:, unasked], places[unasked])) == 0
+
+
+@pytest.mark.parametrize("tasks", [("vsm13",), ("vsm13", "cdeval_idv")])
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_no_step_asks_more_than_was_said(load, tasks, count):
+    """Where a presentation has more items than a step may ask, pieces of different ones fill the steps."""
+    objective = JointObjective(tuple(objective_of(name)[0] for name in tasks)) if len(tasks) > 1 else objective_of()[0]
+    settings = aligner_settings("gd", ["tokens=2", "target=labels", f"presentations={count}", "items=20"])
+    parts, cost = gd._drawn(objective, settings)
+    steps = gd._epoch(parts, settings, np.random.default_rng(0))
+    assert sorted(np.concatenate(steps).tolist()) == list(range(len(objective.prompts)))
+    assert max(3 * len(rows) for rows in steps) <= cost
+    assert all(len(np.intersect1d(rows, part)) <= 20 for rows in steps for part in parts)
+    budget = Budget(cost, objective.cost)  # for one step
+    find("aligners", "gd")(settings).align(
+        load("llama", True), objective, budget, np.random.default_rng(0), Memory(budget)
+    )
+    assert 0 < budget.spent <= cost
 
 
 def test_descent_has_patience_and_needs_a_gradient(load):

@@ -10,7 +10,7 @@ from culteval.harness.alignment.budget import Budget
 from culteval.harness.alignment.objective import fit_objective
 from culteval.harness.registry import find, spec_of
 from culteval.optimizers.lora.examples import Labels, Presentation
-from culteval.optimizers.preferences import in_batches, nearest_and_farthest
+from culteval.optimizers.preferences import in_batches, nearest_and_farthest, preference_pairs
 from culteval.tasks.countries import country
 from culteval.tasks.measure import MeasureOptions
 
@@ -60,7 +60,7 @@ def test_modules_that_a_model_lacks_are_named_with_the_setting(name, load, objec
 def test_what_is_trained_becomes_likelier_at_the_cost_of_the_budget(name, load, objective, tmp_path):
     model = load("qwen2", True)
     aligned, checkpoint = train(name, model, objective, tmp_path, steps=12)
-    near, far = nearest_and_farthest(objective)
+    _, near, far = nearest_and_farthest(objective)
     rows = np.arange(len(near))
     before, after = (one.answer(objective.prompts).probs[0] for one in (model, aligned))
     if name == "sft":  # what preference optimisation raises is the ratio of the two
@@ -91,7 +91,7 @@ def test_the_first_loss_is_the_published_one(name, load, tiny, objective, tmp_pa
         assert checkpoint.best == [pytest.approx(math.log(2), abs=1e-5)]
         return
     theirs, encoded = AutoModelForCausalLM.from_pretrained(tiny()).eval(), model.tokenised(objective.prompts)
-    near, logs = nearest_and_farthest(objective)[0], []
+    near, logs = nearest_and_farthest(objective).near, []
     for row in passes(name, model, objective, 1).ravel():
         context, option = encoded.contexts[row], encoded.options[row][near[row]]
         with torch.no_grad():
@@ -137,6 +137,29 @@ def test_stock_peft_gives_the_same_answers(load, tiny, objective, tmp_path):
             logits = theirs(torch.tensor([encoded.contexts[row]])).logits[0, -1]
         wanted = logits[[ids[0] for ids in encoded.options[row]]].softmax(-1).numpy()
         np.testing.assert_allclose(probs[row][: len(wanted)], wanted, atol=1e-4)
+
+
+def test_what_a_country_was_not_asked_is_not_learned(load):
+    model, asked = load("llama", True), fit_objective(spec_of("wvs"), country("EG"), "expected", MeasureOptions(), 0, 0)
+    items = asked.prompts.layout.items
+    rows = [row for row, item in enumerate(asked.prompts.layout.item) if items[item] not in ("Q25", "Q36")]
+    assert len(rows) == len(asked.prompts) - 4
+    assert nearest_and_farthest(asked).rows.tolist() == rows
+    contexts = model.tokenised(asked.prompts).contexts
+    assert [pair.prompt for pair in preference_pairs(model, asked)] == [contexts[row] for row in rows]
+    assert len(Labels(model, [Presentation(asked)])) == len(rows)
+    unknown = asked.take(np.setdiff1d(np.arange(len(asked.prompts)), rows))
+    with pytest.raises(UsageError, match="none of these questions was asked"):
+        preference_pairs(model, unknown)
+
+
+@pytest.mark.parametrize("code", ["SA", "US", "CN"])
+def test_ends_of_the_scale_that_are_equally_far_take_turns(code):
+    """Otherwise the lowest code were the farthest option of most questions, whatever the country."""
+    asked = fit_objective(spec_of("vsm13"), country(code), "expected", MeasureOptions(), 0, 0)
+    _, _, far = nearest_and_farthest(asked)
+    middle = asked.demonstrations == 3
+    assert middle.sum() > 10 and abs((far[middle] == 0).sum() - (far[middle] == 4).sum()) <= 1
 
 
 def test_rows_are_drawn_without_repeats_in_a_round():

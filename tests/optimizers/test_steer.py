@@ -53,7 +53,7 @@ def test_the_best_vector_is_a_multiple_of_the_mean_difference(shape, load, tiny,
         checkpoint.budget.left < objective.cost
         and len(checkpoint.best) == (20 * items - 2 * len(objective.prompts)) // objective.cost
     )
-    near, far = nearest_and_farthest(objective)
+    _, near, far = nearest_and_farthest(objective)
     encoded = model.tokenised(objective.prompts, "")
     sides = [
         last_states(
@@ -117,7 +117,7 @@ def test_stopped_anywhere_it_ends_the_same(load, tmp_path):
 def test_poles_are_the_ends_of_the_scale_from_the_country():
     objective, _ = objective_of()
     layout = objective.prompts.layout
-    near, far = nearest_and_farthest(objective)
+    _, near, far = nearest_and_farthest(objective)
     for row, code in enumerate(objective.demonstrations):
         codes = layout.codes[row][layout.inside[row]]
         assert abs(codes[near[row]] - code) == min(abs(codes - code))

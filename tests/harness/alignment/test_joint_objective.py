@@ -14,7 +14,7 @@ from culteval.tasks.measure import MeasureOptions
 
 from ...optimizers.test_aligners import Memory, made
 
-TASKS = ("vsm13", "cdeval_core", "synthetic_survey")
+TASKS = ("vsm13", "cdeval_idv", "synthetic_survey")
 
 
 def objective_of(name, code="US", scoring="expected"):

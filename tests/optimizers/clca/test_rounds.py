@@ -137,8 +137,13 @@ def test_a_chat_longer_than_the_context_loses_its_oldest_turns(load):
     shown = [{"role": "system", "content": "rules"}]
     for number in range(400):
         shown.append({"role": ("user", "assistant")[number % 2], "content": f"turn number {number} of a long talk"})
-    [text] = LocalWriter(model).write([shown], Style(8, 0), 0)
-    assert isinstance(text, str) and len(LocalWriter(model)._encode(shown, 8)) + 8 <= model.context_length
+    ids, _, _ = LocalWriter(model)._encode(shown, 8)
+    turns = next(n for n in range(1, 200) if ids == model.chat.chat_ids([shown[0], *shown[-2 * n :]]))
+    longer = model.chat.chat_ids([shown[0], *shown[-2 * (turns + 1) :]])
+    assert len(ids) + 8 <= model.context_length < len(longer) + 8, "no turn more than needed"
+    whole = [{"role": "system", "content": "rules " * 2000}, *shown[1:3]]
+    ids, _, _ = LocalWriter(model)._encode(whole, 8)
+    assert ids == model.chat.chat_ids(whole[:1])[8 - model.context_length :], "a first message that is too long itself"
 
 
 def test_whoever_is_drawn_to_leave_is_not_asked():
