@@ -100,14 +100,15 @@ def test_the_metrics_table_has_the_published_figures_beside_the_study_s(made):
     (found,) = [each for each in told["tables"] if each["table"] == "metrics"]
     metrics = {row["arm"]: row["metrics"] for row in told["rows"]}
     cell = {(row["metric"], row["method"]): row for row in found["rows"]}
-    released = cell["KL as released", "no training"], cell["KL as released", "CLCA"]
-    assert [row["US"] for row in released] == [metrics[arm]["kl_clca"] for arm in (NAIVE, WHOLE)]
+    released = cell["KL as released", "no training"], cell["KL as released", "CLCA, LoRA as published"]
+    assert [row["US"] for row in released] == [metrics[arm]["kl_clca"] for arm in (NAIVE, PUBLISHED)]
     assert [row["Qwen2.5-0.5B, published"] for row in released] == [0.5748, 0.5317]
     assert [row["Llama-3.1-8B, published"] for row in released] == [0.6011, 0.5112]
-    assert cell["accuracy", "CLCA"]["Llama-3.1-8B, published"] == 0.3973
+    assert cell["accuracy", "CLCA, LoRA as published"]["Llama-3.1-8B, published"] == 0.3973
     assert cell["JS", "no training"]["Llama-3.1-8B, published"] == 0.5134
-    assert cell["JS", "CLCA, LoRA as published"]["US"] == metrics[PUBLISHED]["js"]
-    assert cell["KL", "CLCA"]["Qwen2.5-0.5B, published"] is None
+    ours = cell["KL as released", "CLCA, LoRA that learns"]
+    assert ours["US"] == metrics[WHOLE]["kl_clca"] and ours["Qwen2.5-0.5B, published"] is None, "other settings"
+    assert cell["KL", "CLCA, LoRA as published"]["Qwen2.5-0.5B, published"] is None
 
 
 def test_means_and_countries_clearly_below_the_control():
@@ -119,7 +120,7 @@ def test_means_and_countries_clearly_below_the_control():
     rows = [row(NAIVE, "US", 1.0), row(NAIVE, "CN", 3.0)]
     rows += [row(WHOLE, "US", 0.5, -0.2, 0.1), row(WHOLE, "CN", 0.5, -0.19, 0.1), row(WHOLE, "DE", 0.8, 0.3, 0.1)]
     found = metrics_table(rows, ("US", "CN", "DE"))
-    naive, whole = found.rows[:2]
+    naive, _, whole = found.rows[:3]
     assert (naive["US"], naive["CN"], naive["DE"], naive["mean"]) == (1.0, 3.0, None, None)
     assert whole["mean"] == pytest.approx((0.5 + 0.5 + 0.8) / 3)
     assert found.notes[1].endswith("in kl or js: US; 1 of 3.")
