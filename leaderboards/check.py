@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CultevalError, InputError
+from ..errors import MOST_SHOWN, CultevalError, InputError, shown
 from ..harness.models.aligned import ADAPTER_FILES, adapter_hash
 from ..harness.registry import find as registered
 from ..harness.registry import table
@@ -23,6 +23,7 @@ from ..harness.submissions.reader import COMPRESSED, answers_file, read_manifest
 from ..harness.util.atomic_io import sha256
 from ..tasks.prompts import ProtocolOptions, split_items
 from ..tasks.reading import read_lines
+from .check_texts import misread
 from .copies import Sieve, TaskAnswers, copies, task_answers
 from .entries import VERIFIED, Entry, Found, entry_of, find, kind_of, kinds_in, verified_marks, without_collection
 from .publish import MOST_KEPT, left_behind, published_name, without_places
@@ -47,9 +48,10 @@ def check(
 ) -> tuple[int, list[Problem]]:
     """Count the entries of a board's folder and collect all problems.
 
-    Each entry is read and scored again: name, stored scores, budget, adapter and suite must agree with its content, and
-    entries of different origin must not have equal answers. The folder may contain only entries and verification marks,
-    an entry only its own files, and each mark must belong to an entry.
+    Each entry is read and scored again: name, stored scores, budget, adapter and suite must agree with its content,
+    codes and shares with the texts that they are read from, and entries of different origin must not have equal
+    answers. The folder may contain only entries and verification marks, an entry only its own files, and each mark must
+    belong to an entry.
 
     Args:
         before: the folder as last released; its entries and marks must be present and unchanged. Entries of the same
@@ -57,7 +59,7 @@ def check(
         advance: called after each entry with the number of checked entries and their total.
 
     Returns:
-        The number of entries, and the problems by entry.
+        The number of entries, and the problems by entry, each in one printable line.
 
     Raises:
         InputError: the folder has no entries.
@@ -74,17 +76,25 @@ def check(
             _check_files(board / one.name)
             entry, submission = entry_of(one, shelf)
             problems += [Problem(one.name, text) for text in _of_entry(one, entry, suite, shelf)]
+            for task, given in submission.answers.items():
+                problems += [Problem(one.name, text) for text in misread(shelf.spec(task), given)]
             answered += task_answers(one.name, entry.manifest, submission.answers)
         except (CultevalError, OSError) as error:  # an adapter's files may be anything
             problems.append(Problem(one.name, str(error)))
         advance(number + 1, len(found))
     suspects = _suspects(board, released, Sieve(answered), shelf, problems)
     problems += [Problem(*copied) for copied in copies(answered, suspects)]
-    hashes = _answers(found) | {manifest.answers.sha256 for manifest in released.values()}
+    hashes = {one.manifest_sha256 for one in found} | {sha256(board / name / MANIFEST) for name in released}
     problems += _marks(board, hashes, before)
     if before is not None:
         problems += _gone(board, before, released)
+    problems = [Problem(problem.entry, _one_line(problem.text)) for problem in problems]
     return len(released) + len(found), sorted(problems, key=lambda problem: problem.entry)
+
+
+def _one_line(text: str) -> str:
+    """Return a text that may quote untrusted ones as one printable line; a line of its own may command a workflow."""
+    return shown(" ".join(text.split()))[:MOST_SHOWN]
 
 
 @without_collection()
@@ -177,7 +187,7 @@ def _of_entry(found: Found, entry: Entry, suite: Suite, shelf: TaskCache) -> Ite
     if entry.differs:
         yield f"{SCORES}: differs from the scores of its answers; remove the file, or add the run again"
     if entry.unfounded:
-        cells = ", ".join(entry.unfounded[:3])
+        cells = ", ".join(cell[:100] for cell in entry.unfounded[:3])
         yield f"{SCORES}: {len(entry.unfounded)} scores not from its answers ({cells}); remove it, or add the run again"
     if without_places(manifest) != manifest:
         yield f"{MANIFEST}: contains local paths; add the run with `leaderboard add`, which removes them"
@@ -222,29 +232,20 @@ def _odd_evaluations(manifest: Manifest, shelf: TaskCache) -> Iterator[str]:
         yield f"budget: {given}, not {spent.survey_evaluations:.2f}"
 
 
-def _marks(board: Path, answers: Set[str], before: Path | None) -> Iterator[Problem]:
-    """Yield marks without an entry of such answers (by hash), and marks that differ from the release."""
+def _marks(board: Path, manifests: Set[str], before: Path | None) -> Iterator[Problem]:
+    """Yield marks without an entry of such a manifest (by hash), and marks that differ from the release."""
     try:
         marks = verified_marks(board)
     except InputError as error:
         yield Problem(VERIFIED, str(error))
         return
-    for key in sorted(marks.keys() - answers):
-        yield Problem(VERIFIED, f"{key[:12]}: no entry has these answers; remove the mark")
+    for key in sorted(marks.keys() - manifests):
+        yield Problem(VERIFIED, f"{key[:12]}: no entry has this manifest; remove the mark, or verify the entry again")
     if before is not None:
         released = verified_marks(before)
         for key in sorted(marks.keys() | released.keys()):
             if (key in marks, marks.get(key)) != (key in released, released.get(key)):
                 yield Problem(VERIFIED, f"{key[:12]}: differs from the release; only maintainers change marks")
-
-
-def _answers(found: list[Found]) -> set[str]:
-    """Return the hashes of answers in manifests; ``entry_of`` compares each with its answers."""
-    hashes = set()
-    for one in found:
-        with suppress(CultevalError):
-            hashes.add(read_manifest(one.folder / MANIFEST).answers.sha256)
-    return hashes
 
 
 def _gone(board: Path, before: Path, unchanged: Container[str]) -> Iterator[Problem]:

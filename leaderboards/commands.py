@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -236,9 +237,9 @@ def check(context: click.Context, folder: Path, since: Path | None, as_json: boo
     help="Folder with adapters that entries do not contain, each under the name of its entry.",
 )
 @click.option(
-    "--sample", type=click.IntRange(1), default=24, show_default=True, help="Answers to regenerate per entry."
+    "--sample", type=click.IntRange(1), default=24, show_default=True, help="Answers to regenerate of each task."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the sample.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the sample [default: a new one, which is printed].")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 @click.pass_context
 def verify(
@@ -248,17 +249,20 @@ def verify(
     models: tuple[Path, ...],
     adapters: Path | None,
     sample: int,
-    seed: int,
+    seed: int | None,
     as_json: bool,
 ) -> None:
     """Regenerate a sample of each entry's answers with its model and adapter, and mark entries that match.
 
-    Random prefixes are generated from the seed. Marks are stored in verified.json. Exit code 3 if an entry differs.
+    Random prefixes are generated from the entry's seed. Marks are stored in verified.json, by manifest. Exit code 3 if
+    an entry differs.
     """
     from ..errors import InputError
     from ..harness.cli.options import terminal
     from .verify import Models, verify_all
 
+    if seed is None:  # a known one would tell submitters which answers are regenerated
+        seed = secrets.randbits(32)
     with terminal(as_json) as display:
         verdicts, refused = verify_all(folder, names, Models(models, display.say), sample, seed, display, adapters)
     if as_json:
@@ -266,6 +270,8 @@ def verify(
         click.echo(json.dumps({"verdicts": rows, "not_verified": refused}))
     for verdict in () if as_json else verdicts:
         click.echo(str(verdict))
+    if verdicts and not as_json:
+        click.echo(f"--sample {sample} --seed {seed} regenerates the same answers.")
     for text in () if as_json else refused:
         _note(f"not verified: {text}")
     if any(not verdict.holds for verdict in verdicts):

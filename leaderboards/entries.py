@@ -41,6 +41,7 @@ MOST_ADAPTER = 20 << 20  # bytes; boards are cloned
 MOST_SCORES, MOST_SCORES_BYTES = 20_000, 16 << 20
 TOLERANCE = 1e-6  # relative, between a submitted and a recomputed score
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "leaderboards" / "results"
 _PACKAGES = ("adapters", "analysis", "report", "scoring", "submissions", "util")
 _MODULES = ("registry.py", "engine/chat.py", "model_info.py", "providers/settings.py", "runs/config.py")
 DECIDING = (
@@ -80,14 +81,15 @@ class Found:
     """A folder with a submission, checked for links and sizes only.
 
     ``folder`` has manifest and answers; ``files`` are the files of the entry; ``adapter`` are the adapter's files if
-    they may be published. ``key`` is a sha256 over these files and ``judging_hash``: an entry with another key is made
-    again.
+    they may be published. ``manifest_sha256`` covers the answers, too: the manifest contains their hash. ``key`` is a
+    sha256 over these files and ``judging_hash``: an entry with another key is made again.
     """
 
     name: str
     folder: Path
     files: tuple[Path, ...]
     adapter: tuple[Path, ...]
+    manifest_sha256: str
     key: str
 
     @property
@@ -115,7 +117,7 @@ def judging_hash() -> str:
     digest = hashlib.sha256()
     named = [ROOT / name for name in DECIDING] + [data_dir()]
     for path in sorted(path for one in named for path in [one, *one.rglob("*")] if path.is_file()):
-        if path.suffix != ".pyc" and "results" not in path.parts:
+        if path.suffix != ".pyc" and not path.is_relative_to(RESULTS):
             digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
@@ -185,7 +187,8 @@ def find_one(path: Path) -> Found | None:
             raise InputError(f"{shown}: {file.name} is not a regular file.")
     try:
         adapter = _adapter(path / ALIGNED) if outer.get(ALIGNED) == "folder" else ()
-        return Found(path.name, home, tuple(kinds), adapter, _key(path.name, (*kinds, *adapter)))
+        hashes = {file: sha256(file) for file in (*kinds, *adapter)}
+        return Found(path.name, home, tuple(kinds), adapter, hashes[home / MANIFEST], _key(path.name, hashes))
     except OSError as error:
         raise InputError(f"{shown}: cannot be read ({error.strerror}).") from None
 
@@ -224,10 +227,10 @@ def _adapter(folder: Path) -> tuple[Path, ...]:
     return tuple(path for path in sizes if sizes[path]) if sum(sizes.values()) <= MOST_ADAPTER else ()
 
 
-def _key(name: str, files: Iterable[Path]) -> str:
+def _key(name: str, hashes: Mapping[Path, str]) -> str:
     digest = hashlib.sha256(f"{judging_hash()}\0{name}\0".encode())
-    for path in files:
-        digest.update(f"{path.parent.name}/{path.name}\0{sha256(path)}\0".encode())
+    for path, of_file in hashes.items():
+        digest.update(f"{path.parent.name}/{path.name}\0{of_file}\0".encode())
     return digest.hexdigest()
 
 
@@ -283,7 +286,7 @@ def entries(
             advance(number, len(all_found))
         hold(submission)
         any_good, changed = True, changed + entry.differs
-        yield marked(entry, marks)
+        yield marked(entry, found, marks)
     conclude(folder, any_good, problems, changed, warn)
 
 
@@ -300,13 +303,13 @@ def conclude(folder: Path, any_good: bool, problems: list[str], changed: int, wa
         warn(f"{changed}: submitted scores differ from recomputed ones; the recomputed ones are shown.")
 
 
-def marked(entry: Entry, marks: Mapping[str, Any]) -> Entry:
-    """Return the entry with ``verified`` set if ``verified_marks`` has its answers."""
-    return entry.model_copy(update={"verified": entry.manifest.answers.sha256 in marks})
+def marked(entry: Entry, found: Found, marks: Mapping[str, Any]) -> Entry:
+    """Return the entry with ``verified`` set if ``verified_marks`` has its manifest."""
+    return entry.model_copy(update={"verified": found.manifest_sha256 in marks})
 
 
 def verified_marks(folder: Path) -> dict[str, Any]:
-    """Read the verification marks of a board (``verified.json``), by sha256 of the answers.
+    """Read the verification marks of a board (``verified.json``), by sha256 of the manifest file.
 
     Raises:
         InputError: the file is a link or no mapping of hashes.
@@ -319,7 +322,7 @@ def verified_marks(folder: Path) -> dict[str, Any]:
     try:
         return _VERIFIED.validate_json(read_unmarked(path, MOST_SCORES_BYTES))
     except ValidationError as error:
-        raise InputError(f"{path}: {first_problem(error)}. Expected an object with sha256 hashes of answers.") from None
+        raise InputError(f"{path}: {first_problem(error)}. Expected an object with hashes of manifests.") from None
 
 
 def stored_scores(path: Path) -> list[Score]:

@@ -22,7 +22,7 @@ from ..harness.scoring.score import TaskCache
 from ..harness.submissions.manifest import ANSWERS, MANIFEST, MOST_MANIFEST_BYTES, SCHEMA, Manifest
 from ..harness.submissions.reader import COMPRESSED, answer_lines, answers_file
 from ..harness.submissions.writer import write_answers
-from ..harness.util.atomic_io import copy_into, json_text, replacing, write_json
+from ..harness.util.atomic_io import copy_into, json_text, replacing, sha256, write_json
 from ..tasks.reading import read_unmarked
 from ..tasks.spec import first_problem
 from .entries import VERIFIED, Entry, Found, entry_of, find, find_one, verified_marks
@@ -55,10 +55,10 @@ _SETTINGS = {"augmented": {"outside": "off_options"}}
 def migrate(board: Path, adapters: Path | None, say: Callable[[str], None]) -> int:
     """Migrate the entries of an earlier version in place; no score changes.
 
-    Fields of version 1 get their present names, and entries the folder names that follow from the new manifests;
-    marks of verification move with them. Answers are compressed, stored scores removed. Adapters that boards do not
-    keep (``left_behind``) are moved to ``adapters``/ENTRY for ``leaderboard verify --adapters``; without that folder
-    they remain.
+    Fields of version 1 get their present names, and entries the folder names that follow from the new manifests.
+    Marks of verification, by answers in earlier versions, become marks of the manifest of the entry that they name.
+    Answers are compressed, stored scores removed. Adapters that boards do not keep (``left_behind``) are moved to
+    ``adapters``/ENTRY for ``leaderboard verify --adapters``; without that folder they remain.
 
     Args:
         say: called with a line for each refused entry, and for adapters that remain.
@@ -83,6 +83,7 @@ def migrate(board: Path, adapters: Path | None, say: Callable[[str], None]) -> i
                 home = entry.folder
             else:
                 entry, _ = entry_of(found, shelf)
+                _move_mark(board, found, home)
         except CultevalError as error:
             say(f"not changed: {error}")
             continue
@@ -151,7 +152,7 @@ def _with_present_names(found: Found, board: Path, shelf: TaskCache) -> Entry:
     except CultevalError:
         shutil.rmtree(target)
         raise
-    _move_mark(board, found, file.sha256, target.name)
+    _move_mark(board, found, target)
     shutil.rmtree(found.folder)
     return entry
 
@@ -188,12 +189,15 @@ def _present_answers(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield (json.dumps(row, ensure_ascii=False) + "\n").encode()
 
 
-def _move_mark(board: Path, found: Found, answers_sha256: str, name: str) -> None:
-    """Move the mark of verification of an entry, if it has one, to the new hash and name."""
-    marks = verified_marks(board)
-    mark = marks.pop(_read(found.folder / MANIFEST)["answers"]["sha256"], None)
-    if mark is not None:
-        marks[answers_sha256] = mark | {"entry": name, "answers_sha256": answers_sha256}
+def _move_mark(board: Path, found: Found, home: Path) -> None:
+    """Replace a mark of the answers that names an entry by one of the manifest in ``home``, where the entry is now."""
+    marks, answers_sha256 = verified_marks(board), _read(found.folder / MANIFEST)["answers"]["sha256"]
+    mark = marks.get(answers_sha256)
+    if isinstance(mark, dict) and mark.get("entry") == found.name:  # other entries may have the same answers
+        kept = {key: value for key, value in mark.items() if key != "answers_sha256"}
+        manifest_sha256 = sha256(home / MANIFEST)
+        del marks[answers_sha256]
+        marks[manifest_sha256] = kept | {"entry": home.name, "manifest_sha256": manifest_sha256}
         write_json(board / VERIFIED, dict(sorted(marks.items())))
 
 

@@ -43,13 +43,16 @@ ROUNDINGS = 2
 class Verdict:
     """The comparison of an entry: number of regenerated answers, largest error of an option probability, tolerance.
 
-    ``texts`` and ``codes`` are the shares of identical texts and parsed options (1 if there are none); at least
-    ``least_texts`` and ``SAME_CODES`` are required. ``spread`` is the root mean square of the errors and ``rounding``
-    that of rounding alone, measured where the largest error exceeds the tolerance.
+    ``sample`` and ``seed`` give the same sample again. ``texts`` and ``codes`` are the shares of identical texts and
+    parsed options (1 if there are none); at least ``least_texts`` and ``SAME_CODES`` are required. ``spread`` is the
+    root mean square of the errors and ``rounding`` that of rounding alone, measured where the largest error exceeds the
+    tolerance.
     """
 
     entry: str
-    answers_sha256: str
+    manifest_sha256: str
+    sample: int
+    seed: int
     compared: int
     largest: float
     tolerance: float
@@ -80,15 +83,16 @@ class Verdict:
 def verify(
     found: Found,
     model_of: Callable[[Manifest], Any],
-    most: int,
-    rng: np.random.Generator,
+    sample: int,
+    seed: int,
     adapters: Path | None = None,
 ) -> Verdict:
-    """Regenerate a sample of an entry's answers, equally many of each task.
+    """Regenerate a sample of an entry's answers to each task.
 
     Args:
         model_of: returns the model of a manifest.
-        most: number of prompts, sampled by ``rng``; more for generated text, which is sampled in whole batches.
+        sample: number of prompts of each task; more for generated text, which is sampled in whole batches.
+        seed: seed of the sample.
         adapters: folder with adapters that entries do not contain, each under the name of its entry.
 
     Raises:
@@ -96,7 +100,7 @@ def verify(
     """
     manifest, answers = read_submission(found.folder)
     aligned, dtype = _aligned(found, manifest, model_of, adapters), manifest.model.dtype
-    samples = list(_samples(manifest, answers, most, rng))
+    samples = list(_samples(manifest, answers, sample, np.random.default_rng(seed)))
     again = [aligned.answer(each.prompts, most_tokens=each.tokens) for each in samples]
     off = _apart(again, [each.stored for each in samples], samples)
     tolerance, rounding = TOLERANCE.get(dtype, max(TOLERANCE.values())), None
@@ -107,7 +111,9 @@ def verify(
     texts, codes = (list(chain.from_iterable(some)) for some in zip(*same, strict=True))
     return Verdict(
         found.name,
-        manifest.answers.sha256,
+        found.manifest_sha256,
+        sample,
+        seed,
         sum(len(each.prompts) for each in samples),
         float(off.max()),
         tolerance,
@@ -133,14 +139,14 @@ class _Sampled(NamedTuple):
 
 
 def _samples(
-    manifest: Manifest, answers: Mapping[str, Answers], most: int, rng: np.random.Generator
+    manifest: Manifest, answers: Mapping[str, Answers], count: int, rng: np.random.Generator
 ) -> Iterator[_Sampled]:
-    """Sample ``most`` prompts, equally many of each task; more for generated text."""
+    """Sample ``count`` prompts of each task; more for generated text."""
     for task in manifest.tasks:
         spec = spec_of(task.name)
         prompts = render_protocol(spec, task.protocol(manifest.seed))
         tokens = spec.most_tokens if spec.output_type == "generate_until" else 0
-        some = _sample(len(prompts), -(-most // len(manifest.tasks)), TOGETHER if tokens else 1, rng)
+        some = _sample(len(prompts), count, TOGETHER if tokens else 1, rng)
         stored = answers[task.name]
         yield _Sampled(prompts.take(some), tokens, stored.take(some), stored.weighed)
 
@@ -232,11 +238,11 @@ def _same(again: Answers, stored: Answers) -> tuple[list[bool], list[bool]]:
 
 
 def record(board: Path, verdict: Verdict) -> None:
-    """Store a verdict in ``verified.json``; a failed one removes an earlier mark."""
+    """Store a verdict in ``verified.json``; a failed one removes an earlier mark of the same manifest."""
     kept = verified_marks(board)
-    kept.pop(verdict.answers_sha256, None)
+    kept.pop(verdict.manifest_sha256, None)
     if verdict.holds:
-        kept[verdict.answers_sha256] = asdict(verdict)
+        kept[verdict.manifest_sha256] = asdict(verdict)
     write_json(board / VERIFIED, dict(sorted(kept.items())))
 
 
@@ -244,7 +250,7 @@ def verify_all(
     board: Path,
     names: Sequence[str],
     model_of: Models,
-    most: int,
+    sample: int,
     seed: int,
     display: Any,
     adapters: Path | None = None,
@@ -253,7 +259,7 @@ def verify_all(
 
     Args:
         display: shows the number of finished entries.
-        adapters: as for ``verify``.
+        sample, seed, adapters: as for ``verify``.
 
     Returns:
         The verdicts, and the reason for each entry that could not be verified.
@@ -271,7 +277,7 @@ def verify_all(
     verdicts = []
     for number, one in enumerate(chosen):
         try:
-            verdicts.append(verify(one, model_of, most, np.random.default_rng(seed), adapters))
+            verdicts.append(verify(one, model_of, sample, seed, adapters))
             record(board, verdicts[-1])
         except CultevalError as error:
             refused.append(str(error))

@@ -134,11 +134,15 @@ def parse_code(text: str, choices: Sequence[str], codes: Sequence[int]) -> int:
     return UNPARSED if option is None else codes[choices.index(option)]
 
 
+def after_reasoning(text: str) -> str:
+    """Return the text after the last ``</think>``; without one, the text before unfinished reasoning."""
+    _, closed, behind = text.rpartition("</think>")
+    return behind if closed else text.partition("<think>")[0]
+
+
 def _folded(text: str) -> str:
     """Return the text after the reasoning with plain digits and letters, and a space where they meet another script."""
-    _, closed, behind = text.rpartition("</think>")
-    text = behind if closed else text.partition("<think>")[0]
-    text = _MEETING.sub(" ", "".join(map(_plain, text[:MOST_READ])))
+    text = _MEETING.sub(" ", "".join(map(_plain, after_reasoning(text)[:MOST_READ])))
     return re.sub(r" ?\n[ \n]*", "\n", re.sub(r"[^\S\n]+", " ", text))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .answers import UNPARSED, Answers, Layout
+from .extraction import after_reasoning
 
 MOST_READ = 4_000  # characters; later text is ignored
 LEAST_SUM, MOST_SUM = 90.0, 110.0  # of the shares, in per cent; within them they are normalised
@@ -30,11 +31,12 @@ def read_shares(text: str, codes: Sequence[int]) -> list[float] | None:
     """Read the share of each option, in code order; they sum to 1.
 
     Either every option is named once with its number ("1: 20, 2: 80"), or the text has nothing but one number for each.
+    Text inside ``<think>`` is ignored.
 
     Returns:
         None unless all numbers are 0 to 100 and sum to 90 to 110.
     """
-    text = text.strip()[:MOST_READ]
+    text = after_reasoning(text).strip()[:MOST_READ]
     pairs = [(int(found["option"]), _number(found["share"])) for found in _PAIR.finditer(text)]
     if pairs:
         named = dict(pairs)

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 from culteval.harness.registry import spec_of
-from culteval.harness.submissions.reader import read_submission
 from culteval.harness.submissions.writer import write_submission
+from culteval.harness.util.atomic_io import sha256
 from culteval.leaderboards import entries as collect
 from culteval.tasks.answers import Answers
 from culteval.tasks.prompts import ProtocolOptions, render_protocol
@@ -60,7 +60,7 @@ def fill(home):
         command="culteval run \u202e\u2028 javascript:alert(1) </script>",
         settings={"=HYPERLINK(1)": EVIL, "n": "${7*7}"},
     )  # fmt: skip
-    digest = read_submission(home / "de-1")[0].answers.sha256
+    digest = sha256(home / "de-1" / "manifest.json")
     (home / collect.VERIFIED).write_text(json.dumps({digest: {"by": "keepers"}}))
     return home
 

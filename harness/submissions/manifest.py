@@ -30,6 +30,7 @@ ANSWERS: Final = "answers.jsonl"
 DIGITS = 9  # decimals of a stored probability
 MOST_TEXT = 6_000  # characters kept of a generated answer: in any script they fit into MOST_LINE_BYTES
 MOST_MANIFEST_BYTES, MOST_LINE_BYTES, MOST_ANSWERS = 1 << 20, 1 << 15, 5_000_000
+MOST_SPENT = 1e12  # seconds, or survey evaluations: sums over many submissions remain finite
 
 Scalar = Annotated[str, Field(max_length=4000)] | int | float | bool | None
 Setting = Scalar | Annotated[list[Scalar], Field(max_length=1000)]
@@ -101,9 +102,9 @@ class Spent(Strict):
 
     item_forwards_allowed: Count
     item_forwards: Count
-    survey_evaluations: Annotated[float, Field(ge=0)]
+    survey_evaluations: Annotated[float, Field(ge=0, le=MOST_SPENT)]
     tokens: Count
-    seconds: Annotated[float, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0, le=MOST_SPENT)]
 
 
 class AnswersFile(Strict):

@@ -127,7 +127,7 @@ def _names(folder: Path) -> set[str]:
 
 def _entry(data: bytes, found: Found, marks: Mapping[str, Any]) -> Entry:
     entry = Entry.model_validate_json(data)
-    return marked(entry, marks).model_copy(update={"folder": found.folder})
+    return marked(entry, found, marks).model_copy(update={"folder": found.folder})
 
 
 def _keeping(kept: Kept, rescore: Against, shelf: TaskCache) -> Against:

@@ -21,6 +21,7 @@ from ..spec import first_problem
 
 Row = dict[str, object]
 Line = tuple[int, dict[str, str]]
+Asked = TypeVar("Asked")
 Kept = TypeVar("Kept")
 
 
@@ -68,14 +69,16 @@ def lines(rows: Sequence[Row]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def usable(
-    source: str, questions: Iterable[list[Line]], read: Callable[[list[Line]], Kept], tally: Tally
-) -> list[Kept]:
-    """Apply ``read`` to the rows of each question, and leave out or report those that cannot be used."""
+def usable(source: str, questions: Iterable[Asked], read: Callable[[Asked], Kept], tally: Tally) -> list[Kept]:
+    """Apply ``read`` to each question, such as its rows, and leave out or report those that cannot be used.
+
+    Raises:
+        InputError: a question cannot be used and none is to be left out, or none can be used.
+    """
     kept = []
-    for rows in questions:
+    for question in questions:
         try:
-            kept.append(read(rows))
+            kept.append(read(question))
         except Unusable as error:
             if not tally.skip:
                 remedy = "Correct it, or add --skip-bad-rows to leave such questions out."

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -39,14 +40,17 @@ def opinionqa(source: str, seed: int, tally: Tally, by: Sequence[str] = ()) -> t
     """Convert to questions and editions, each the text of a file of shares: all respondents, and the groups of ``by``.
 
     Raises:
-        InputError: no such folder, another table, or a question that cannot be used.
+        InputError: no such folder, another table, or a question that cannot be used, for example because an answer is
+            none of its ``references``.
     """
     rows: list[Row] = []
     editions: dict[str, list[str]] = {}
     for wave, folder in _waves(Path(source)):
         table = read_csv(folder / "info.csv", INFO)
-        found = usable(f"{folder / 'info.csv'}", one_by_one(table), _question, tally)
-        for group, answers in _groups(folder / "responses.csv", wave, found, by).items():
+        asked = usable(f"{folder / 'info.csv'}", one_by_one(table), _question, tally)
+        groups, unlisted = _groups(folder / "responses.csv", wave, asked, by)
+        found = usable(f"{folder / 'responses.csv'}", asked, partial(_answered, unlisted=unlisted), tally)
+        for group, answers in groups.items():
             editions.setdefault(group, []).extend(_shares(found, answers))
         rows += found
     head = "country,question,code,share,count\n"
@@ -74,6 +78,7 @@ def _question(rows: list[Line]) -> Row:
         places = literal(row["option_ordinal"], "option_ordinal")
     if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
         raise Unusable(line, "references", "no list of texts")
+    options = [option.strip() for option in options]  # as the answers
     if not isinstance(places, list) or not all(isinstance(place, int | float) for place in places):
         raise Unusable(line, "option_ordinal", "no list of numbers")
     if not 2 <= len(places) <= len(options):
@@ -83,19 +88,33 @@ def _question(rows: list[Line]) -> Row:
     if len(steps) > 1:
         raise Unusable(line, "option_ordinal", "positions that are not equally far apart")
     made: Row = {"id": row["key"].strip(), "question": row["question"].strip(), "options": listed}
-    return checked(line, "references", made | ({"ordered": False} if steps == {0} else {}))
+    if steps == {0}:
+        made["ordered"] = False
+    return checked(line, "references", made) | {"references": options}
 
 
-def _groups(path: Path, wave: str, asked: Sequence[Row], by: Sequence[str]) -> dict[str, dict[str, _Answers]]:
-    """Count the answers by edition and question."""
-    keys, weight = [str(row["id"]) for row in asked], f"WEIGHT_{wave}"
+def _groups(
+    path: Path, wave: str, asked: Sequence[Row], by: Sequence[str]
+) -> tuple[dict[str, dict[str, _Answers]], dict[str, tuple[int, str]]]:
+    """Count the answers by edition and question.
+
+    Returns:
+        The counts, and by question the line and text of the first answer that is none of its references; answers of
+        weight zero do not matter.
+    """
+    listed = {str(row["id"]): cast(list[str], row["references"]) for row in asked}
+    keys, weight = list(listed), f"WEIGHT_{wave}"
     found: dict[str, dict[str, _Answers]] = {}
+    unlisted: dict[str, tuple[int, str]] = {}
 
     def check(columns: Sequence[str], where: str) -> None:
         check_columns(columns, (weight, *keys, *by), where)
 
     for line, row in iter_csv(path, check, MOST_SHARES):
         share = _weight(row[weight], f"{path}:{line}: {weight}")
+        for key in keys if share > 0 else ():
+            if (text := row[key].strip()) and text not in listed[key]:
+                unlisted.setdefault(key, (line, text))
         groups = [OVERALL, *(_name(name, row[name]) for name in by if row[name].strip() not in ("", REFUSED))]
         for group in groups:
             answers = found.setdefault(group, {key: _Answers() for key in keys})
@@ -105,7 +124,15 @@ def _groups(path: Path, wave: str, asked: Sequence[Row], by: Sequence[str]) -> d
                     answers[key].counts[text] = answers[key].counts.get(text, 0) + 1
         if len(found) > MOST_GROUPS:
             raise InputError(f"{path}:{line}: more than {MOST_GROUPS} groups. Give --by an attribute with few values.")
-    return found
+    return found, unlisted
+
+
+def _answered(row: Row, unlisted: dict[str, tuple[int, str]]) -> Row:
+    """Return the row without its references if every answer is one of them."""
+    if answer := unlisted.get(str(row["id"])):
+        line, text = answer
+        raise Unusable(line, str(row["id"]), f"{text[:40]!r} is none of the references in info.csv")
+    return {name: value for name, value in row.items() if name != "references"}
 
 
 def _weight(text: str, where: str) -> float:

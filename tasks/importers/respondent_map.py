@@ -35,7 +35,8 @@ def indicators(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """Compute the ten items (respondents, 10) from columns (respondents,) by the names of trend files; NaN is missing.
 
     Codes outside ``CODES`` are missing. Trust is 1 or 0. Post-materialism and autonomy are taken from ``Y002`` and
-    ``Y003`` where these are valid, else from the two choices and the four qualities (1 is chosen or mentioned).
+    ``Y003`` where these are valid, the latter with the opposite sign, else from the two choices and the four qualities
+    (1 is chosen or mentioned).
 
     Raises:
         InputError: a column is missing.
@@ -45,6 +46,8 @@ def indicators(columns: Mapping[str, np.ndarray]) -> np.ndarray:
         raise InputError(
             f"no column {missing[0]!r} ({officials()[missing[0]].named['wave7']} in wave 7). The map needs ten items."
         )
+    if "Y003" in valid:
+        valid["Y003"] = -valid["Y003"]  # files count independence and determination minus faith and obedience
     for name, parts in (("Y002", ("E003", "E004")), ("Y003", ("A029", "A039", "A040", "A042"))):
         if name not in valid and (lacking := [part for part in parts if part not in valid]):
             raise InputError(f"no column {name!r}, and none {lacking[0]!r} to make it from. The map needs ten items.")

@@ -3,7 +3,8 @@
 The columns are those of the data card of ``pitehu/SimBench`` (Hu et al. 2025, arXiv 2510.17516): ``human_answer`` maps
 the labels of the options to shares or per cent, ``input_template`` ends in a line ``(A): text`` for each option,
 unless ``answer_options`` (in SimBenchGrouped.csv) gives the texts; the group is ``group_prompt_template`` with the
-values of ``group_prompt_variable_map`` in place of names in braces. Pickle files are not read: that would run code.
+values of ``group_prompt_variable_map`` in place of names in braces. A question to several groups is in one split.
+Pickle files are not read: that would run code.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def simbench(source: str, seed: int, tally: Tally) -> dict[str, list[Row]]:
 
 def _part(source: str, file: str | None, seed: int, tally: Tally) -> list[Row]:
     table = read_table(source, SIMBENCH, marks=MARKS, hub_file=file, most=MOST_SHARES)
-    return split(usable(source, one_by_one(table), _asked, tally), seed)
+    rows = split(usable(source, one_by_one(table), _asked, tally), seed, by="stem")
+    return [{key: value for key, value in row.items() if key != "stem"} for row in rows]
 
 
 def _asked(rows: list[Line]) -> Row:
@@ -68,7 +70,7 @@ def _asked(rows: list[Line]) -> Row:
         "ordered": False,
         SELECTIONS: {PEOPLE: shares},
     }
-    return checked(line, "input_template", made)
+    return checked(line, "input_template", made) | {"stem": (made["topic"], stem)}
 
 
 def _options(line: int, row: dict[str, str], labels: list[str]) -> tuple[str, list[str]]:

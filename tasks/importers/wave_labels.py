@@ -126,7 +126,7 @@ def by_labels(column: Column, phrases: Phrases, where: str) -> Column:
     An archive may number the same answers in another order, and a converter may number them from 1.
 
     Raises:
-        InputError: only some of the labels are known, so that the order of the others is unknown.
+        InputError: they differ, and a code has no label or an unknown one, so that its meaning is unknown.
     """
     said = {text: _meaning(label, phrases) for text, label in column.labels.items() if text in column.texts}
     answers = {text: code for text, code in said.items() if code != "" and not text.startswith("-")}
@@ -134,7 +134,9 @@ def by_labels(column: Column, phrases: Phrases, where: str) -> Column:
     differing = (text for text, code in answers.items() if code not in (None, text) and (text, code) not in same)
     other = next(differing, None)
     known_codes = [code for code in answers.values() if code is not None]
-    if other is not None and (len(known_codes) < len(answers) or len(set(known_codes)) < len(known_codes)):
+    unlabelled = [t for t in column.texts if t not in column.labels and not (is_empty(t) or t.startswith("-"))]
+    unclear = unlabelled or len(known_codes) < len(answers) or len(set(known_codes)) < len(known_codes)
+    if other is not None and unclear:
         label = column.labels[other][:40]
         raise InputError(f"{where}: code {other} is labelled {label!r}, unlike in the survey. Give the official file.")
     texts = tuple(text if (code := said.get(text)) is None else code for text in column.texts)

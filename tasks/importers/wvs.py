@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import InputError
+from ..metrics.share_reference import read_variants
 from ..schema import Strict
 from ..spec import load_spec
 from .official import FOLDER, officials, sources
@@ -55,8 +56,9 @@ def convert(source: Path, waves: Sequence[int] = ()) -> Edition:
     """Convert to lines of ``country,question,code,share,count``, of the same by ``cell``, and of correlations.
 
     Shares are weighted and sum to 1 over valid codes; ``count`` is the unweighted number of answers. Codes that no
-    scale has are missing (``variants.yaml`` says which and why). Respondents whose weight is missing or zero are left
-    out of both, and those of other than the last wave of their country, or than ``waves``.
+    scale has are missing, and so are the questions left out for a country (``variants.yaml`` says which and why).
+    Respondents whose weight is missing or zero are left out of both, and those of other than the last wave of their
+    country, or than ``waves``.
 
     Raises:
         InputError: not an official file; names column and remedy.
@@ -64,6 +66,7 @@ def convert(source: Path, waves: Sequence[int] = ()) -> Edition:
     people = read_people(source, _questions(), attributes=True)
     if not people.columns:
         raise InputError(f"{source}: none of the questions of the task. Give the whole file.")
+    _leave_out(people)
     asked = latest(people, waves)
     kept = asked & people.kept
     if not kept.any():
@@ -91,6 +94,14 @@ def _questions() -> dict[str, tuple[int, ...]]:
         items = load_spec(FOLDER / name).items
         valid |= {item: items.codes(item) for item in items.ids}
     return {item: codes for item, codes in valid.items() if item in officials()}
+
+
+def _leave_out(people: People) -> None:
+    """Replace the answers to the questions that ``variants.yaml`` leaves out for a country by NaN."""
+    left_out = read_variants(FOLDER / "variants.yaml").left_out
+    for place, country in enumerate(people.countries):
+        for question in people.columns.keys() & {*left_out.get(country, ())}:
+            people.columns[question][people.country == place] = np.nan
 
 
 def _waves(people: People, kept: np.ndarray, present: list[int]) -> dict[str, tuple[int, ...]]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
 
 from ...errors import InputError, UsageError, did_you_mean
 from ..countries import name_of
@@ -14,10 +17,14 @@ from .share_table import ShareTable, load_shares
 
 
 class Variants(Strict):
-    """``variants.yaml``: codes that count as another one (``merge``) for some items of some ``countries``."""
+    """``variants.yaml``: codes that count as another one (``merge``) for some items of some ``countries``.
+
+    ``left_out`` are the items that an import leaves out for a country.
+    """
 
     merge: dict[int, int]
     countries: dict[str, tuple[str, ...]]
+    left_out: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,5 +87,14 @@ def merges_of(spec: TaskSpec, country: str) -> dict[str, dict[int, int]]:
     path = spec.folder / "variants.yaml"
     if not path.is_file():
         return {}
-    variants = parse(Variants, read_yaml(path), path)
+    variants = read_variants(path)
     return {item: variants.merge for item in variants.countries.get(country, ())}
+
+
+def read_variants(path: Path) -> Variants:
+    """Read a ``variants.yaml``.
+
+    Raises:
+        InputError: malformed; names line and field.
+    """
+    return parse(Variants, read_yaml(path), path)

@@ -9,9 +9,13 @@ import pytest
 from click.testing import CliRunner
 from culteval.errors import CultevalError, InputError
 from culteval.harness.cli.main import cli
-from culteval.leaderboards.verify import TOLERANCE, _sample
+from culteval.harness.submissions.reader import read_submission
+from culteval.harness.submissions.writer import write_submission
+from culteval.harness.util.atomic_io import sha256
+from culteval.leaderboards.entries import entries
+from culteval.leaderboards.verify import TOLERANCE, _sample, _samples
 
-from ..submission_files import bytes_of, rows_of, unpacked
+from ..submission_files import answers_of, bytes_of, manifest_of, rows_of, unpacked
 
 BASE = ["run", "--task", "vsm13", "--country", "US", "--dtype", "float32", "--threads", 1, "--no-compare"]
 
@@ -44,9 +48,9 @@ def board(published, tmp_path):
     return tmp_path / "board"
 
 
-def verify(tiny, board, *arguments):
+def verify(tiny, board, *arguments, seed=("--seed", 0)):
     """The command, told where the entries' model lies: they call it by the last name of its folder."""
-    return culteval("leaderboard", "verify", board, *arguments, "--model", tiny())
+    return culteval("leaderboard", "verify", board, *arguments, "--model", tiny(), *seed)
 
 
 def entry(board, aligner):
@@ -136,7 +140,7 @@ def mark(board, *keys):
 
 
 def key_of(folder):
-    return json.loads((folder / "manifest.json").read_text())["answers"]["sha256"]
+    return sha256(folder / "manifest.json")
 
 
 def relink(file):
@@ -185,7 +189,7 @@ SPOILED = {
         "adapter_config.json",
     ),
     "a mark of its own": (lambda board: mark(board, key_of(entry(board, "naive"))), "differs from the release"),
-    "a mark of nothing": (lambda board: mark(board, "0" * 64), "no entry has these answers"),
+    "a mark of nothing": (lambda board: mark(board, "0" * 64), "no entry has this manifest"),
     "marks that cannot be read": (lambda board: (board / "verified.json").write_text("[]"), "verified.json"),
     "a page": (lambda board: (board / "evil.html").write_text("<b>"), "no entry"),
     "an empty folder": (lambda board: (board / "empty").mkdir(), "no entry"),
@@ -212,6 +216,18 @@ def test_what_is_spoiled_is_named(case, board, published):
     assert code == 3 and text in out and "1 problems" in error
     code, out, _ = culteval("leaderboard", "check", board, *since, "--json")
     assert code == 3 and text in json.loads(out)["problems"][0]["text"]
+
+
+def test_names_of_submitted_scores_are_shown_in_one_printable_line(board):
+    """A line that begins with ``::`` is a command to the workflow that runs the check."""
+    folder = entry(board, "naive")
+    scores = scored(folder)
+    evil = {"task": "\n::error file=x::", "metric": "\r\u2028##\u202e\x1b[2J" + "x" * 5000}
+    (folder / "scores.json").write_text(json.dumps([*scores, scores[0] | evil]))
+    code, out, _ = culteval("leaderboard", "check", board)
+    assert code == 3 and len(out.splitlines()) == 1 and out.strip().isprintable() and "::error file=x:: US ##" in out
+    assert out.startswith(folder.name) and out.endswith("xxx); remove it, or add the run again\n")
+    assert json.loads(culteval("leaderboard", "check", board, "--json")[1])["problems"][0]["text"] in out
 
 
 @pytest.mark.parametrize("noise", [0, 4e-4, 0.05])
@@ -358,8 +374,9 @@ def test_verify_marks_what_the_model_says_again(board, tiny):
     told = json.loads(out)
     assert [verdict["compared"] for verdict in told["verdicts"]] == [24] * 3 and not told["not_verified"]
     assert all(verdict["holds"] and verdict["largest"] < 1e-4 for verdict in told["verdicts"])
-    kept = json.loads((board / "verified.json").read_text())
-    assert set(kept) == {verdict["answers_sha256"] for verdict in told["verdicts"]}
+    kept = marks_of(board)
+    assert set(kept) == {key_of(folder) for folder in board.glob("vsm13-*")}
+    assert kept == {verdict["manifest_sha256"]: verdict for verdict in told["verdicts"] if verdict.pop("holds")}
 
 
 def test_invented_answers_are_not_verified_and_lose_their_mark(board, tiny):
@@ -373,12 +390,74 @@ def test_invented_answers_are_not_verified_and_lose_their_mark(board, tiny):
     code, out, _ = verify(tiny, board, folder.name)
     assert code == 3 and "DIFFERS" in out and len(json.loads((board / "verified.json").read_text())) == 3
     kept = json.loads((board / "verified.json").read_text())
-    sha = json.loads((folder / "manifest.json").read_text())["answers"]["sha256"]
+    sha = key_of(folder)
     (board / "verified.json").write_text(json.dumps(kept | {sha: {}}))  # a mark from elsewhere goes
     verify(tiny, board, folder.name)
     assert sha not in json.loads((board / "verified.json").read_text())
     code, _, error = verify(tiny, board, name)
     assert code == 2 and "no entry" in error
+
+
+def marks_of(board):
+    return json.loads((board / "verified.json").read_text())
+
+
+def test_a_mark_is_of_one_manifest(board, tiny):
+    """The same answers in an entry of another seed are not verified until its model is asked again, too."""
+    verify(tiny, board)
+    shutil.copytree(entry(board, "naive"), board / "vsm13-US-naive-copy")
+    copy = rewrite(board / "vsm13-US-naive-copy", lambda manifest: manifest.update(seed=6)).name
+    assert {one.name for one in entries(board, pytest.fail) if not one.verified} == {copy}
+    assert verify(tiny, board, copy)[0] == 0
+    assert all(one.verified for one in entries(board, pytest.fail)) and len(marks_of(board)) == 4
+
+
+def test_each_sample_is_another_and_can_be_drawn_again(board, tiny):
+    name = entry(board, "naive").name
+    seeds = []
+    for _ in range(2):
+        code, out, _ = verify(tiny, board, name, seed=())
+        (mark,) = marks_of(board).values()
+        seeds.append(mark["seed"])
+        assert code == 0 and out.splitlines()[1] == f"--sample 24 --seed {mark['seed']} regenerates the same answers."
+    assert seeds[0] != seeds[1]
+    verify(tiny, board, name, seed=("--seed", seeds[1]))
+    assert list(marks_of(board).values()) == [mark]
+
+
+def test_answers_that_are_honest_in_one_sample_only_are_not_verified(board, tiny):
+    honest = _sample(144, 24, 1, np.random.default_rng(0)).tolist()
+
+    def invent(rows):
+        for number, row in enumerate(rows):
+            if number not in honest:
+                row["probs"] = row["probs"][1:] + row["probs"][:1]
+
+    name = rewrite(entry(board, "naive"), change_answers=invent).name
+    assert verify(tiny, board, name, seed=("--seed", 0))[0] == 0
+    assert verify(tiny, board, name, seed=())[0] == 3
+
+
+def test_every_task_has_a_sample_of_its_own(tmp_path):
+    given = {"vsm13": answers_of(), "vsm13_text": answers_of("vsm13_text", texts=True)}
+    write_submission(tmp_path / "s", manifest_of(tuple(given)), given)
+    drawn = _samples(*read_submission(tmp_path / "s"), 24, np.random.default_rng(0))
+    assert [len(each.prompts) for each in drawn] == [24, 32]  # texts in whole batches of 16
+
+
+def test_marks_of_answers_become_marks_of_the_manifest_that_they_name(board):
+    """As they were in earlier versions; a mark that names another entry is not moved."""
+    shas = {name: json.loads((entry(board, name) / "manifest.json").read_text())["answers"]["sha256"]
+            for name in ("naive", "icl")}  # fmt: skip
+    name = entry(board, "naive").name
+    marks = {sha: {"entry": name, "answers_sha256": sha, "compared": 36} for sha in shas.values()}
+    (board / "verified.json").write_text(json.dumps(marks))
+    assert culteval("leaderboard", "migrate", board)[0] == 0
+    key = key_of(entry(board, "naive"))
+    moved = {"entry": name, "manifest_sha256": key, "compared": 36}
+    assert marks_of(board) == {key: moved, shas["icl"]: marks[shas["icl"]]}
+    code, out, _ = culteval("leaderboard", "check", board)
+    assert code == 3 and f"{shas['icl'][:12]}: no entry has this manifest" in out
 
 
 def test_what_rounding_alone_explains_is_verified(tiny, tmp_path, monkeypatch):
@@ -526,6 +605,21 @@ def test_written_answers_are_asked_again_too(case, probed, tmp_path, tiny):
     (verdict,) = json.loads(out)["verdicts"]
     assert (code == 0, verdict["holds"]) == (holds, holds), (verdict, error)
     assert verdict["largest"] < 1e-4 and verdict["compared"] == 26  # a batch, and the last one, which is smaller
+
+
+def test_codes_that_their_texts_do_not_give_are_named(probed, tmp_path):
+    """``consistency`` would go from 0 to 1, with texts as the model wrote them."""
+
+    def agree(rows):
+        for row in rows:
+            row["parsed"] = 1 if row["probs"] else row["parsed"]
+
+    board = tmp_path / "board"
+    shutil.copytree(probed, board)
+    folder = rewrite(next(board.iterdir()), change_answers=agree)
+    code, out, error = culteval("leaderboard", "check", board)
+    assert code == 3 and out.startswith(f"{folder.name}: probes: ") and "another `parsed` than their text" in out
+    assert "1 problems" in error
 
 
 def test_what_is_written_in_batches_is_asked_again_in_the_same_ones():

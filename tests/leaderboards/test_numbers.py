@@ -26,6 +26,7 @@ from culteval.harness.analysis.compare import compare, read_sides
 from culteval.harness.analysis.country_distance import distances_to_countries
 from culteval.harness.scoring.submission import load_submission
 from culteval.harness.submissions.reader import read_manifest
+from culteval.harness.util.atomic_io import sha256
 from culteval.leaderboards.migrate import migrate
 
 from ..published import RESULTS
@@ -170,6 +171,19 @@ def test_scores_of_small_submissions_are_as_they_were(tmp_path, name):
     }
     odd = list(differing(old, json.loads(json.dumps(rows(load_submission(entry).score())))))
     assert len(old) and not odd, (len(odd), odd[:5])
+
+
+def test_a_mark_moves_with_an_entry_of_version_1(tmp_path):
+    (tmp_path / "old").mkdir()
+    for file, text in read(SMALL)["text"]["files"].items():
+        (tmp_path / "old" / file).write_text(text, encoding="utf-8")
+    key = json.loads((tmp_path / "old" / "manifest.json").read_text())["answers"]["sha256"]
+    (tmp_path / "verified.json").write_text(json.dumps({key: {"entry": "old", "answers_sha256": key, "compared": 24}}))
+    assert migrate(tmp_path, None, pytest.fail) == 1
+    (entry,) = (path.parent for path in tmp_path.glob("*/manifest.json"))
+    key = sha256(entry / "manifest.json")
+    marks = {key: {"entry": entry.name, "manifest_sha256": key, "compared": 24}}
+    assert json.loads((tmp_path / "verified.json").read_text()) == marks
 
 
 def main():

@@ -186,6 +186,9 @@ PANEL = {
     "a word for a weight": (RESPONSES, cell(4, "WEIGHT_W26", "heavy"), ":4: WEIGHT_W26: 'heavy' is no weight"),
     "a negative weight": (RESPONSES, cell(5, "WEIGHT_W26", "-1"), ":5: WEIGHT_W26: '-1' is no weight"),
     "no number": (RESPONSES, cell(5, "WEIGHT_W26", "nan"), ":5: WEIGHT_W26: 'nan' is no weight"),
+    "an answer that is none of the options": (
+        RESPONSES, cell(4, "ITEM0_W26", "Never safe"), ":4: ITEM0_W26: 'Never safe' is none of the references"
+    ),
     "no responses": (RESPONSES, lambda rows: "", "empty"),
 }  # fmt: skip
 
@@ -217,6 +220,19 @@ def test_what_cannot_be_used_is_left_out_and_counted(home):
     (home / "table.csv").write_text(data_sets.table(rows))
     said = json.loads(invoked("data", "import", "globalopinionqa", "table.csv", "--skip-bad-rows", "--json").stdout)
     assert said["left_out"] == {"options": 1, "selections": 1} and said["imported"][0]["questions"] == 6
+
+
+def test_a_panel_question_with_an_unlisted_answer_is_left_out_and_counted(home):
+    """Not for a respondent of weight zero, and not for a refusal that is listed."""
+    data_sets.write(home, "opinionqa")
+    rows = data_sets.responses()
+    rows[0]["ITEM0_W26"], rows[1]["ITEM1_W26"] = "Never safe", "Never safe"
+    rows[1]["WEIGHT_W26"] = 0
+    (home / RESPONSES).write_text(data_sets.table(rows))
+    said = json.loads(invoked("data", "import", "opinionqa", "human_resp", "--skip-bad-rows", "--json").stdout)
+    assert said["left_out"] == {"ITEM0_W26": 1} and said["imported"][0]["questions"] == 7
+    text = (home / "data" / "opinionqa" / "overall.csv").read_text()
+    assert "ITEM1_W26" in text and "ITEM0_W26" not in text
 
 
 @pytest.mark.parametrize("words", ["pickle", "SimBench"])

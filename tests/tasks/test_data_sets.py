@@ -272,6 +272,21 @@ def test_the_grouped_part_takes_its_options_from_their_column(home):
     assert {question.options for question in spec_of("simbench_grouped").items.questions} == {("no", "yes")}
 
 
+def test_a_question_to_several_groups_is_in_one_split(home):
+    """Its source and its text are the question; another source's question of the same text is another one."""
+    groups = [{"group_prompt_variable_map": str({"country": name})} for name in ("Kenya", "Peru", "Chad", "Fiji")]
+    rows = [row | group for row in data_sets.simbench() for group in groups]
+    rows += [row | {"dataset_name": "Diaries"} for row in rows]
+    (home / "SimBenchGrouped.csv").write_text(data_sets.table(rows))
+    invoked("data", "import", "simbench", "SimBenchGrouped.csv")
+    splits = defaultdict(list)
+    for question in spec_of("simbench_grouped").items.questions:
+        splits[question.topic, question.question.partition("\n")[2]].append(question.split)
+    assert len(splits) == 16 and {len(found) for found in splits.values()} == {4}
+    assert all(len(set(found)) == 1 for found in splits.values())
+    assert sorted(found[0] for found in splits.values()) == ["fit"] * 8 + ["heldout"] * 8
+
+
 def weighted(rows, key, references, places, party=None):
     """Weighted shares without refusals, in the order of the authors' options (``extract_human_opinions``)."""
     sums = dict.fromkeys(references[: len(places)], 0.0)
@@ -303,6 +318,17 @@ def test_opinionqa_is_scored_as_published(home, edition, party):
     assert found["representativeness_split_half"].value > found["representativeness"].value
     editions = {path.stem for path in (home / "data" / "opinionqa").glob("*.csv")}
     assert editions == {"overall", "POLPARTY_Democrat", "POLPARTY_Republican"}
+
+
+def test_spaces_around_an_option_do_not_matter(home):
+    imported(home, "opinionqa")
+    files = [home / "data" / "opinionqa" / name for name in ("opinionqa.jsonl", "overall.csv")]
+    before = [file.read_bytes() for file in files]
+    info = data_sets.info()
+    info[1]["references"] = str([" Safer", "Less safe ", "No more or less safe", "Refused "])
+    (home / data_sets.WAVE / "info.csv").write_text(data_sets.table(info))
+    invoked("data", "import", "opinionqa", home / "human_resp")
+    assert [file.read_bytes() for file in files] == before
 
 
 def test_cdeval_is_scored_as_published(home):

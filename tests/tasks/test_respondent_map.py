@@ -75,13 +75,28 @@ def test_indices_in_the_file_are_used_and_rebuilt_where_missing():
     table, *_ = people(20)
     made = fit.indicators(table)
     given = {"Y002": np.full(100, 1.0), "Y003": np.full(100, -2.0)}
-    np.testing.assert_array_equal(fit.indicators(table | given)[:, 8:], np.tile([1.0, -2.0], (100, 1)))
+    np.testing.assert_array_equal(fit.indicators(table | given)[:, 8:], np.tile([1.0, 2.0], (100, 1)))
     for row, code in enumerate((-5, np.nan, 3.5)):
         given["Y003"][row], given["Y002"][row] = code, code
     both = fit.indicators(table | given)
     np.testing.assert_array_equal(both[:3, 8:], made[:3, 8:])
-    np.testing.assert_array_equal(both[3:, 8:], np.tile([1.0, -2.0], (97, 1)))
+    np.testing.assert_array_equal(both[3:, 8:], np.tile([1.0, 2.0], (97, 1)))
     assert set(made[:, 9]) <= {-2, -1, 0, 1, 2} and set(made[:, 8]) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("given", ["all", "every third", "all without qualities"])
+def test_the_surveys_own_autonomy_gives_the_same_projection(given, tmp_path):
+    """It is +2 where independence and determination are named, and not faith and obedience."""
+    names, head = {name: name for name in (*fit.ANSWERS, *fit.INDICES)}, ("COUNTRY_ALPHA", "S017")
+    table, country, weight = people(100)
+    made = fit.read_respondents(write(tmp_path / "without.csv", table, country, weight, names, head))
+    own = (table["A029"] + table["A039"]) - (table["A040"] + table["A042"])
+    if given == "every third":
+        own[np.arange(len(own)) % 3 > 0] = -5
+    table["Y003"] = own
+    if given == "all without qualities":
+        table = {name: values for name, values in table.items() if name not in ("A029", "A039", "A040", "A042")}
+    assert fit.read_respondents(write(tmp_path / "with.csv", table, country, weight, names, head)) == made
 
 
 def test_varimax_is_the_best_of_all_rotations():

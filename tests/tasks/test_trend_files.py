@@ -16,6 +16,7 @@ import pyreadstat
 import pytest
 from culteval.errors import CultevalError, UsageError
 from culteval.tasks.importers import stat_file, stat_worker
+from culteval.tasks.importers.official import officials
 from culteval.tasks.importers.people import read_people
 from culteval.tasks.importers.wvs import pairwise
 
@@ -47,13 +48,14 @@ TREND = pd.DataFrame(
         "X003": RNG.choice([-2, 15, 16, 24, 25, 44, 64, 65, 99], N).astype(float), "X025R": made(1, 3),
         "F025": made(0, 9), "X049": made(1, 8), "A001": made(1, 4), "A008": made(1, 4), "A029": made(0, 1),
         "A165": made(1, 2), "F051": made(0, 1), "E018": made(1, 3), "F063": made(1, 10), "G006": made(1, 5),
-        "F118": made(1, 10), "Y003": RNG.choice([-5, -2, -1, 0, 1, 2], N).astype(float), "E037": made(1, 10),
+        "F118": made(1, 10), "Y003": RNG.choice([-5, -2, -1, 0, 1, 2], N).astype(float), "E036": made(1, 10),
+        "E037": made(1, 10),
         "S007": np.arange(N).astype(float), "NOTE": RNG.choice(["a", "b"], N),
     }
 )  # fmt: skip
 NAMES = {"A001": "Q1", "A008": "Q46", "A029": "Q8", "A165": "Q57", "F051": "Q166", "E018": "Q45", "F063": "Q164",
-         "E037": "Q108"}  # fmt: skip
-ENDS = {"A001": (1, 4), "A008": (1, 4), "A165": (1, 2), "E018": (1, 3), "F063": (1, 10), "E037": (1, 10)}
+         "E036": "Q107"}  # fmt: skip
+ENDS = {"A001": (1, 4), "A008": (1, 4), "A165": (1, 2), "E018": (1, 3), "F063": (1, 10), "E036": (1, 10)}
 
 
 def by_hand(table, weight="S017", country="S003", names=NAMES, group=lambda row: None):
@@ -118,6 +120,20 @@ def test_a_trend_file_gives_each_countrys_last_wave(suffix, home):
     same(shares(home), by_hand(expected))
     source = json.loads((home / "data" / "wvs" / "weighted.source.json").read_text())
     assert source["waves"] == {"BR": [7], "DE": [6], "US": [7], "XI": [7]}
+
+
+@pytest.mark.parametrize("kind", ["trend", "joint"])
+def test_e037_is_not_q108(kind, home):
+    """People take more responsibility at its 1, the government at that of Q108 and of V98 in wave 6."""
+    table = TREND.assign(COUNTRY_ALPHA="DE")
+    if kind == "joint":
+        table = table.rename(columns={"COUNTRY_ALPHA": "cntry_AN", "S017": "gwght"})
+    write(table, home / "table.sav")
+    call("table.sav")
+    assert "Q108" not in {row["question"] for row in stored(home)}
+    with pytest.raises(UsageError, match="E037"):
+        read_people(home / "table.sav", ["E037"])
+    assert officials()["Q108"].named == {"wave7": "Q108", "wave6": "V98"}
 
 
 def test_a_zip_archive_as_it_is_downloaded(home):
@@ -285,6 +301,14 @@ def test_a_code_that_is_labelled_as_missing_is_no_answer(home):
     assert {key[2] for key in shares(home) if key[1] == "Q1"} == {1, 2, 4}
 
 
+def test_a_scale_labelled_in_the_other_direction_is_turned(home):
+    """As far as every code that is in the data has a label."""
+    labels = {1: "Not at all important", 2: "Not very important", 3: "Rather important", 4: "Very important"}
+    write(TREND, home / "turned.sav", variable_value_labels={"A001": labels})
+    call("turned.sav")
+    same(shares(home), by_hand(last_waves(TREND.assign(A001=np.where(TREND.A001 > 0, 5 - TREND.A001, -1)))))
+
+
 def test_nought_for_not_mentioned_is_no_contradiction(home):
     write(TREND, home / "trend.sav", variable_value_labels={"A029": {0: "Not mentioned", 1: "Important, mentioned"}})
     call("trend.sav")
@@ -423,6 +447,8 @@ REFUSED = {
                      "A001: code 1 is labelled 'Not at all important', unlike in the survey"),
     "ten points turned round": ("t.sav", labelled({"F063": {1: "Very important", 10: "Not at all important", 5: "5"}}),
                                 "F063: code 1 is labelled 'Very important'"),
+    "ends turned round": ("t.sav", labelled({"F063": {1: "Very important", 10: "Not at all important", -1: "DK"}}),
+                          "F063: code 1 is labelled 'Very important'"),
     "two codes of one answer": ("t.sav", labelled({"A165": {1: "Need to be very careful", 2: "Can't be too careful: "
                                 "very careful"}}), "A165: code 1 is labelled"),
     "EVS moved": ("t.sav", foreign({"v63": "how important is family (Q1B)"}), "V63 is labelled 'how important is fam"),
@@ -461,5 +487,5 @@ def test_there_are_twenty():
 def test_a_file_beyond_the_bounds(home, monkeypatch):
     write(TREND, home / "t.sav")
     monkeypatch.setattr(stat_file, "MOST_ROWS", 100)
-    with pytest.raises(CultevalError, match="400 rows and 21 columns; this is not the survey's file"):
+    with pytest.raises(CultevalError, match="400 rows and 22 columns; this is not the survey's file"):
         call("t.sav")

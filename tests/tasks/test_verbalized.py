@@ -34,6 +34,8 @@ READ = {
     "1: 12,5; 2: 12,5; 3: 75": (0.125, 0.125, 0.75),
     "1: 20, 2: 30, 3: 40": (2 / 9, 3 / 9, 4 / 9),  # 90 in all
     "1: 20, 2: 40, 3: 50": (2 / 11, 4 / 11, 5 / 11),  # 110 in all
+    "<think>1: 40, 2: 40, 3: 20? No.</think>\n1: 20, 2: 30, 3: 50": (0.2, 0.3, 0.5),
+    "<think>" + "So. " * MOST_READ + "</think>1: 20, 2: 30, 3: 50": (0.2, 0.3, 0.5),
 }
 UNREAD = (
     "",
@@ -50,6 +52,8 @@ UNREAD = (
     "20, 30, 50, 0",
     "About 20 people would say 1, 30 say 2 and 50 say 3",
     "Most would choose 3.",
+    "<think>1: 20, 2: 30, 3: 50",  # unfinished reasoning
+    "<think>1: 20, 2: 30, 3: 50</think>It depends.",
     "1: twenty, 2: thirty, 3: fifty",
     " " * MOST_READ + "x" * MOST_READ + "1: 20, 2: 30, 3: 50",
 )

@@ -196,6 +196,17 @@ def test_every_shape_gives_the_same_shares(shape, home):
     same(shares(home), by_hand(ROWS))
 
 
+def test_questions_without_their_middle_option_in_the_netherlands_are_left_out(home):
+    """As in ``shares_extended.csv``; elsewhere the same two questions are imported."""
+    rows = [row | {"B_COUNTRY_ALPHA": "NLD"} if row["B_COUNTRY_ALPHA"] == "KOR" else row for row in ROWS]
+    (home / "wave7.csv").write_text(text_of(rows))
+    assert "92 questions" in call("wave7.csv")
+    asked = defaultdict(set)
+    for country, question, _ in shares(home):
+        asked[country].add(question)
+    assert asked["NL"] == {*QUESTIONS} - {"Q122", "Q124"} and asked["US"] == {*QUESTIONS}
+
+
 WEIGHTS = {
     "empty": ["", "", ""],
     "NA": ["NA", "nan", "."],

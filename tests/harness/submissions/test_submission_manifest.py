@@ -50,6 +50,8 @@ MANIFEST_FIELDS = [
     ("budget.seconds", b"NaN", "budget.seconds"),
     ("budget.seconds", b"Infinity", "budget.seconds"),
     ("budget.seconds", -1, "budget.seconds"),
+    ("budget.seconds", 1.7e308, "budget.seconds"),
+    ("budget.survey_evaluations", 1.7e308, "budget.survey_evaluations"),
     ("budget.survey_evaluations", b"-Infinity", "budget.survey_evaluations"),
     ("budget.survey_evaluations", b"1e999", "budget.survey_evaluations"),
     ("budget.item_forwards", 10**30, "budget.item_forwards"),
