@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeVar
 
@@ -25,6 +25,9 @@ from ..tasks.score import COLLAPSED, Score
 from ..tasks.spec import OWN_EDITION, TaskSpec
 from .answer_reader import AnswerReader
 from .entries import Entry
+from .metric_labels import board_metrics
+from .row_names import Model, model_names, model_of
+from .submission_page import visible
 from .suite import Suite
 
 SEEDS = 3  # of one configuration; from this number on, their range measures the noise
@@ -75,7 +78,8 @@ class Standing:
 class Board:
     """Comparable rows, the best first, and the baselines.
 
-    ``variant`` describes edition, constants, personas and limit; ``notes`` name missing controls.
+    ``variant`` describes edition, constants, personas and limit; ``trivial`` are the baselines without a model,
+    ``controls`` the random-prefix controls of each model; ``notes`` name missing controls.
     """
 
     key: Key
@@ -85,8 +89,14 @@ class Board:
     caution: str | None
     in_suite: bool
     standings: tuple[Standing, ...]
-    baselines: tuple[Baseline, ...]
+    trivial: tuple[Baseline, ...]
+    controls: Mapping[Model, Sequence[Baseline]]
     notes: tuple[str, ...]
+
+    @property
+    def baselines(self) -> tuple[Baseline, ...]:
+        """Return all baselines, the controls last."""
+        return (*self.trivial, *(row for rows in self.controls.values() for row in rows))
 
     @property
     def title(self) -> str:
@@ -113,6 +123,17 @@ def key_of(task: AskedTask, spec: TaskSpec) -> Key:
     limit = f"limit {task.limit}" if task.limit else ""
     asked = ", ".join(part for part in (people, limit) if part)
     return Key(task.name, task.country, task.edition or spec.default_edition, task.constants, asked)
+
+
+def variant_of(key: Key, spec: TaskSpec) -> str:
+    """Describe edition, constants, personas and limit of a board."""
+    kind = f", {key.constants} constants" if spec.metadata.measure == "hofstede" else ""
+    return f"edition {key.edition}{kind}" + (f", {key.asked}" if key.asked else "")
+
+
+def is_usual(key: Key, spec: TaskSpec) -> bool:
+    """Return whether a board is of the whole task in its default edition, with ``world`` constants."""
+    return not key.asked and key.edition == spec.default_edition and key.constants == "world"
 
 
 def settings_of(entry: Entry) -> str:
@@ -161,28 +182,28 @@ def scored_anew(answers: AnswerReader) -> Against:
     return against
 
 
-def _controls(key: Key, runs: Iterable[Entry], against: Against) -> dict[tuple[str, str], list[Baseline]]:
-    """Return the random-prefix controls by model and dtype, one row for each setting.
+def _controls(key: Key, runs: Iterable[Entry], against: Against) -> dict[Model, list[Baseline]]:
+    """Return the random-prefix controls by model, one row for each setting.
 
     A random prefix depends on no country: runs for all countries are scored for this one; each seed counts once. The
     order of settings and seeds, not of names, decides the order of sums, so that no last digit depends on a name.
     """
-    sets: dict[tuple[str, str], dict[str, dict[int, Entry]]] = defaultdict(lambda: defaultdict(dict))
+    sets: dict[Model, dict[str, dict[int, Entry]]] = defaultdict(lambda: defaultdict(dict))
     for entry in sorted(
         runs, key=lambda entry: (settings_of(entry), entry.manifest.seed, entry.manifest.country != key.country)
     ):
-        model = (entry.manifest.model.name, entry.manifest.model.dtype)
-        sets[model][settings_of(entry)].setdefault(entry.manifest.seed, entry)
-    found: dict[tuple[str, str], list[Baseline]] = defaultdict(list)
+        sets[model_of(entry.manifest)][settings_of(entry)].setdefault(entry.manifest.seed, entry)
+    names = model_names(sets)
+    found: dict[Model, list[Baseline]] = defaultdict(list)
     for model, by_settings in sets.items():
         for settings, by_seed in by_settings.items():
             if len(by_seed) < 2:
                 continue
             row = random_prefix([_as_one_of(entry, key, against) for entry in by_seed.values()])
             given = [f"{name} {value}" for name, value in json.loads(settings).items()] if len(by_settings) > 1 else []
-            which = [" ".join(model)] if len(sets) > 1 else []
-            found[model].append(replace(row, name=", ".join([row.name, *which, *given])))
-    return found
+            which = [names[model]] if len(sets) > 1 else []
+            found[model].append(replace(row, name=", ".join([row.name, *which, *map(visible, given)])))
+    return dict(found)
 
 
 def _as_one_of(entry: Entry, key: Key, against: Against) -> Sequence[Score]:
@@ -194,38 +215,34 @@ def _as_one_of(entry: Entry, key: Key, against: Against) -> Sequence[Score]:
 def _board(
     key: Key,
     members: Sequence[Entry],
-    controls: dict[tuple[str, str], list[Baseline]],
+    controls: Mapping[Model, Sequence[Baseline]],
     shelf: TaskCache,
     suite: Suite,
 ) -> Board:
     spec, asked = shelf.spec(key.task), members[0].manifest.task(key.task)
     layout = layout_of(spec, asked.protocol(members[0].manifest.seed))
     trivial = baselines(spec, layout, key.country, asked.options)
-    kind = f", {key.constants} constants" if spec.metadata.measure == "hofstede" else ""
-    more = f", {key.asked}" if key.asked else ""
-    usual = not key.asked and key.edition == spec.default_edition and key.constants == "world"
     caution = shelf.measure(spec, key.country, asked.options).caution
-    own = [entry for entry in members if not (entry.manifest.aligner.name == CONTROL and _model(entry) in controls)]
+    own = [
+        entry for entry in members if entry.manifest.aligner.name != CONTROL or model_of(entry.manifest) not in controls
+    ]
     rows = [*trivial, *(row for each in controls.values() for row in each)]
     notes = [f"{row.name}: {row.note}" for row in rows if row.note] + _lacking(members, controls)
     return Board(
         key,
         asked,
-        f"edition {key.edition}{kind}{more}",
+        variant_of(key, spec),
         spec,
         caution,
-        usual and suite.holds(spec),
+        is_usual(key, spec) and suite.holds(spec),
         _ranked(own, spec, trivial, controls),
-        tuple(rows),
+        tuple(trivial),
+        controls,
         tuple(notes),
     )
 
 
-def _model(entry: Entry) -> tuple[str, str]:
-    return entry.manifest.model.name, entry.manifest.model.dtype
-
-
-def _lacking(members: Iterable[Entry], controls: dict[tuple[str, str], list[Baseline]]) -> list[str]:
+def _lacking(members: Iterable[Entry], controls: Mapping[Model, Sequence[Baseline]]) -> list[str]:
     """Return notes on missing controls: random search at the budget of each search, and random prefixes."""
     paid: dict[int, set[str]] = defaultdict(set)
     for entry in members:
@@ -236,8 +253,9 @@ def _lacking(members: Iterable[Entry], controls: dict[tuple[str, str], list[Base
         for allowed, names in sorted(paid.items())
         if "random" not in names
     ]
-    lacking = sorted({_model(entry) for entry in members} - set(controls))
-    which = ", ".join(" ".join(model) for model in lacking)
+    models = {model_of(entry.manifest) for entry in members}
+    names, lacking = model_names(sorted({*models, *controls})), sorted(models - set(controls))
+    which = ", ".join(names[model] for model in lacking)
     return [*notes, f"no random-prefix control of {which}: `{CONTROL}` with {PREFIXES} seeds"] if lacking else notes
 
 
@@ -245,11 +263,11 @@ def _ranked(
     members: Sequence[Entry],
     spec: TaskSpec,
     trivial: Sequence[Baseline],
-    controls: dict[tuple[str, str], list[Baseline]],
+    controls: Mapping[Model, Sequence[Baseline]],
 ) -> tuple[Standing, ...]:
     column, sign = headline_of(spec), 1 if spec.metadata.headline.higher_is_better else -1
     scores = {entry.name: column.find(entry.of(spec.name)) for entry in members}
-    bounds = _bounds(members, scores)
+    bounds = _bounds(members, scores, spec)
     ranks = ranks_of({name: (low, high) for name, (low, high, _) in bounds.items()}, sign > 0)
     beaten = max((sign * score.value for score in _references(trivial, column)), default=-np.inf)
     standings = []
@@ -260,7 +278,7 @@ def _ranked(
             continue
         low, high, basis = bounds[entry.name]
         might = min(sign * low, sign * high) > beaten and score.note != COLLAPSED
-        row = replace(row, improvement=_beyond(score, controls.get(_model(entry), ())) if might else False)
+        row = replace(row, improvement=_beyond(score, controls.get(model_of(entry.manifest), ())) if might else False)
         known: tuple[float | None, float | None] = (low, high) if basis else (None, None)
         standings.append(Standing(entry, row, ranks[entry.name], basis, *known))
     return tuple(sorted(standings, key=lambda one: (one.rank is None, badness(one.row.scores, spec), one.entry.name)))
@@ -287,15 +305,25 @@ def _beyond(score: Score, controls: Iterable[Baseline]) -> bool | None:
     return all(known) if known else None
 
 
-def _bounds(members: Sequence[Entry], scores: dict[str, Score | None]) -> dict[str, tuple[float, float, Basis]]:
+def answered(scores: Iterable[Score], metrics: Container[str]) -> Hashable:
+    """Return what tells apart answers to a task: all their scores in some metrics, those of a board.
+
+    The hash of the answers file also differs by the order of its lines and by answers to other tasks.
+    """
+    return tuple(score.value for score in scores if score.metric in metrics)
+
+
+def _bounds(
+    members: Sequence[Entry], scores: dict[str, Score | None], spec: TaskSpec
+) -> dict[str, tuple[float, float, Basis]]:
     """Return lower bound, upper bound and basis of each headline; the value itself if there is no basis."""
     seeds: dict[str, dict[int, float]] = defaultdict(dict)
-    answers: dict[str, set[str]] = defaultdict(set)  # equal answers of all seeds give no range
-    which = {entry.name: entry.manifest.configuration for entry in members}
+    answers: dict[str, set[Hashable]] = defaultdict(set)  # equal answers of all seeds give no range
+    which, metrics = {entry.name: entry.manifest.configuration for entry in members}, set(board_metrics(spec))
     for entry in members:
         if (score := scores[entry.name]) is not None:
             seeds[which[entry.name]][entry.manifest.seed] = score.value
-            answers[which[entry.name]].add(entry.manifest.answers.sha256)
+            answers[which[entry.name]].add(answered(entry.of(spec.name), metrics))
     bounds: dict[str, tuple[float, float, Basis]] = {}
     for name, score in scores.items():
         if score is None:

@@ -113,21 +113,41 @@ def _of_columns(found: Overview) -> dict[str, list[str]]:
 
 def _of_rows(found: Overview) -> dict[str, list[str]]:
     """Return the reasons for blank and unranked cells, each with the names of its rows."""
-    lines: dict[str, list[str]] = {}
-    for row in found.rows:
-        for reason in dict.fromkeys(cell.reason for cell in row.cells if row.submissions and cell.reason):
-            lines.setdefault(reason, []).append(title(row, found))
-    return lines
+    lines: dict[str, dict[str, None]] = {}
+    for row in (row for row in found.rows if row.submissions):
+        name, is_named = title(row, found), bool(_only(row, found))
+        for cell, column in zip(row.cells, found.columns, strict=True):
+            if cell.reason:
+                is_unranked = cell.value is not None and cell.rank is None
+                where = f"{name} in {column.title}" if is_unranked and not is_named else name
+                lines.setdefault(cell.reason, {})[where] = None
+    return {reason: list(names) for reason, names in lines.items()}
 
 
 def title(row: Row, found: Overview) -> str:
-    """Format the name of a row, with its differing settings, and its countries where a mean is over fewer."""
-    name = ", ".join(filter(None, (row.name, row.detail)))
-    partial = any(
-        cell.countries and not set(cell.countries) >= set(column.countries)
-        for cell, column in zip(row.cells, found.columns, strict=True)
-    )
-    return f"{name}, {' and '.join(row.countries)} only" if partial and row.submissions else name
+    """Format the name of a row, with its differing settings, and its countries where all its means are over fewer."""
+    name, only = ", ".join(filter(None, (row.name, row.detail))), _only(row, found)
+    return f"{name}, {' and '.join(only)} only" if only else name
+
+
+def _is_partial(cell: Cell, column: Column) -> bool:
+    return bool(cell.countries) and not set(cell.countries) >= set(column.countries)
+
+
+def _only(row: Row, found: Overview) -> tuple[str, ...]:
+    """Return the countries that a row of runs is named by: those of all its means if some column has more, else ()."""
+    over = {cell.countries for cell in row.cells if cell.countries}
+    partial = any(_is_partial(cell, column) for cell, column in zip(row.cells, found.columns, strict=True))
+    return over.pop() if row.submissions and partial and len(over) == 1 else ()
+
+
+def _fewer(cell: Cell, column: Column) -> str:
+    """Format the countries of a mean over fewer than its column's; "" for the others."""
+    if not _is_partial(cell, column):
+        return ""
+    if len(cell.countries) == 1:
+        return f", {cell.countries[0]} only"
+    return f", {len(set(cell.countries) & set(column.countries))} of {len(column.countries)} countries"
 
 
 def text(cell: Cell, decimals: int, whole: bool = True) -> str:
@@ -150,10 +170,14 @@ def headings(found: Overview) -> list[str]:
 
 
 def texts(found: Overview, whole: bool = True) -> list[list[str]]:
-    """Format the cells of each row; ``whole``: with ranges."""
+    """Format the cells of each row, with their countries where these are fewer; ``whole``: with ranges."""
     rows = []
     for row in found.rows:
-        cells = [text(cell, places(column), whole) for cell, column in zip(row.cells, found.columns, strict=True)]
+        is_named = bool(_only(row, found))
+        cells = [
+            text(cell, places(column), whole) + ("" if is_named else _fewer(cell, column))
+            for cell, column in zip(row.cells, found.columns, strict=True)
+        ]
         cost = [] if row.cost is None else [row.cost.survey_evaluations, row.cost.seconds, row.cost.tokens]
         shown = [f"{value:,.0f}" for value in cost] or ["", "", ""]
         rank = row.cells[found.main].place if row.submissions and row.cells else ""

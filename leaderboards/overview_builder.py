@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,24 +13,25 @@ from typing import Any
 import numpy as np
 
 from ..harness.analysis.between_countries import ALL, LEAST_COUNTRIES
-from ..harness.analysis.country_set import build_of
 from ..harness.report.map_figure import located
 from ..harness.report.tables import headline_of
-from ..harness.scoring.baselines import BAND
+from ..harness.scoring.baselines import BAND, Baseline
 from ..harness.scoring.score import TaskCache
 from ..tasks.measure import indices_of
 from ..tasks.score import place
 from ..tasks.spec import TaskSpec
-from .boards import Board, Standing, key_of, settings_of
+from .boards import Board, Standing, answered, key_of, settings_of
 from .country_sets import aligned_sets
 from .entries import Entry
+from .metric_labels import board_metrics
 from .overview import Overview
 from .overview_rows import R2, Column, Configuration, Cost, Point, Row, Variant
-from .pooling import Cell, Value, compared, pooled, pooled_sets, ranked, usual_countries
+from .pooling import Cell, SetValue, Value, compared, pooled, pooled_sets, ranked, usual_countries
 from .render.tables import columns
+from .row_names import differing, model_of
 
+TRIVIAL = ("constant", "uniform", "world mean")  # baselines with a row in the table, before the controls
 CONTROL_ROW = "random prefix"
-BASELINES = ("constant", "uniform", "world mean", CONTROL_ROW)  # with a row in the table
 UNALIGNED = "naive"
 MAP = "cultural_map"
 MOST_SCOPES = 8  # sets of countries to choose from, beside single countries
@@ -78,20 +78,21 @@ def scopes(found: Sequence[Board]) -> list[tuple[str, ...]]:
 def configuration_of(entry: Entry, board: Board) -> Configuration:
     """Return what the runs of an entry's row have in common.
 
-    Runs that were fitted to other tasks, by another loss or for another country than the board's are another row.
+    Runs that were fitted to other tasks, by another loss or for another country than the board's are another row; the
+    unaligned model is fitted to no task.
     """
     manifest, fit = entry.manifest, {}
     if manifest.aligned_to != board.key.country:
         fit["country"] = manifest.aligned_to
     if fitted := manifest.fitted:
         fit |= {"scoring": fitted.scoring, "norm": fitted.norm, "objective": fitted.objective}
-        if set(fitted.tasks) != {task.name for task in manifest.tasks}:
-            fit["tasks"] = " ".join(fitted.tasks)
-    model = manifest.model
+        if manifest.aligner.name != UNALIGNED:
+            fit["tasks"] = " ".join(sorted(fitted.tasks))
+    model = model_of(manifest)
     return Configuration(
         manifest.aligner.name,
-        f"{model.name} {model.dtype}",
-        build_of(model),
+        model.short,
+        model.build,
         settings_of(entry),
         manifest.budget.item_forwards_allowed,
         json.dumps(fit, sort_keys=True),
@@ -143,10 +144,11 @@ class _Builder:
             placed = ranked({who: each[at] for who, each in cells.items()}, column.countries, column.higher_is_better)
             for who, cell in placed.items():
                 cells[who][at] = cell
-        names = _names(self.runs)
+        controls = [who for who in self.baselines if who.aligner == CONTROL_ROW]
+        names = _names([*self.runs, *controls])
         rows = [self._row(who, self.runs[who], names[who], cells[who], None) for who in self._ordered(cells)]
-        for name in BASELINES:
-            rows += [self._baseline(who) for who in self.baselines if who.aligner == name]
+        rows += [self._baseline(who, (name, "")) for name in TRIVIAL if (who := Configuration(name)) in self.baselines]
+        rows += [self._baseline(who, names[who]) for who in controls]
         countries = sorted({board.key.country for members in self.boards.values() for board in members})
         return Overview(tuple(shown), tuple(rows), tuple(countries))
 
@@ -180,21 +182,27 @@ class _Builder:
     def _add(self, variant: Variant, board: Board) -> None:
         """Add the rows of a board."""
         column, country = columns(board)[0], board.key.country
+        metrics = set(board_metrics(board.spec))
         for standing in board.standings:
             entry, runs = standing.entry, self.runs[configuration_of(standing.entry, board)]
             runs.entries[entry.name] = entry
             runs.standings[variant].append((country, standing))
             if (score := column.find(standing.row.scores)) is not None:
-                who = country, entry.manifest.seed, entry.manifest.answers.sha256
+                who = country, entry.manifest.seed, answered(standing.row.scores, metrics)
                 runs.values[variant].append(Value(*who, score, standing.row.improvement))
-        for row in board.baselines:
+        for row in board.trivial:
             equal = row.note if row.note and row.note.startswith("also ") else ""  # on a board, equal rows are one
-            model = found[1] if (found := re.search(r", ([^,]+ b?float\d+)", row.name)) else ""  # if there are several
-            for name in (name for name in BASELINES if row.name.startswith(name) or name in equal):
-                if (score := column.find(row.scores)) is not None:
-                    runs = self.baselines[Configuration(name, model)]
-                    runs.values[variant].append(Value(country, 0, "", score))
-                    runs.spreads[variant] += [row.spread[place(score)]] if row.spread else []
+            for name in (name for name in TRIVIAL if row.name.startswith(name) or name in equal):
+                self._add_baseline(Configuration(name), variant, board, row)
+        for model, rows in board.controls.items():
+            for row in rows:
+                self._add_baseline(Configuration(CONTROL_ROW, model.short, model.build), variant, board, row)
+
+    def _add_baseline(self, who: Configuration, variant: Variant, board: Board, row: Baseline) -> None:
+        if (score := columns(board)[0].find(row.scores)) is not None:
+            runs = self.baselines[who]
+            runs.values[variant].append(Value(board.key.country, 0, "", score))
+            runs.spreads[variant] += [row.spread[place(score)]] if row.spread else []
 
     def _cells(self, runs: _Runs) -> list[Cell]:
         """Return a row's cells: over the column's countries where it has them all, else over its own."""
@@ -210,7 +218,7 @@ class _Builder:
         return made
 
     def _between(self, runs: _Runs, column: Column) -> Cell:
-        """Return the mean between-country R2 of a row's aligned sets over seeds."""
+        """Return the mean between-country R2 of a row's aligned sets."""
         variant, spec = column.variant, self._spec(column.variant)
         known = {code for code, _ in runs.standings[variant]}
         wanted = column.countries if known >= set(column.countries) else tuple(sorted(known))
@@ -221,10 +229,12 @@ class _Builder:
             for code, standing in runs.standings[variant]
             if code in wanted and key_of(standing.entry.manifest.task(variant.task), spec)[2:] == variant[1:]
         ]
-        found = [each for each in aligned_sets(members, self.shelf) if each.task == variant.task and each.centred]
-        values = {
-            each.seed: (each.centred.explained_variance[ALL], each.centred.countries) for each in found if each.centred
-        }
+        found = [each for each in aligned_sets(members, self.shelf) if each.task == variant.task]
+        values = [
+            SetValue(each.seed, each.centred.explained_variance[ALL], each.centred.countries)
+            for each in found
+            if each.centred
+        ]
         return pooled_sets(values, wanted)
 
     def _compared(self, cells: Mapping[Configuration, list[Cell]]) -> dict[Configuration, list[Cell]]:
@@ -240,7 +250,7 @@ class _Builder:
                     cell,
                     self._of_unaligned(base, cells[base][at], column, cell),
                     column.higher_is_better,
-                    self._noise(column, who.model),
+                    self._noise(column, who),
                 )
                 for at, (column, cell) in enumerate(zip(self.columns, each, strict=True))
             ]
@@ -261,12 +271,11 @@ class _Builder:
             return own
         return pooled(value for value in self.runs[base].values[column.variant] if value.country in cell.countries)
 
-    def _noise(self, column: Column, model: str) -> float:
-        """Return two standard deviations over random prefixes, as for improvements; zero without a control."""
-        named, only = Configuration(CONTROL_ROW, model), Configuration(CONTROL_ROW)  # named where there are several
-        runs = self.baselines.get(named) or self.baselines.get(only)
-        spreads = runs.spreads[column.variant] if runs and column.metric != R2 else []
-        return BAND * float(np.mean(spreads)) if spreads else 0.0
+    def _noise(self, column: Column, who: Configuration) -> float | None:
+        """Return two standard deviations over random prefixes of a row's model, as for improvements; None without."""
+        runs = self.baselines.get(Configuration(CONTROL_ROW, who.model, who.build))
+        spreads = runs.spreads.get(column.variant) if runs and column.metric != R2 else None
+        return BAND * float(np.mean(spreads)) if spreads else None
 
     def _ordered(self, cells: Mapping[Configuration, Sequence[Cell]]) -> list[Configuration]:
         """Order rows by the first task's column; rows over other countries come after the ranked ones."""
@@ -303,7 +312,7 @@ class _Builder:
             tuple(seeds),
         )
 
-    def _baseline(self, who: Configuration) -> Row:
+    def _baseline(self, who: Configuration, names: tuple[str, str]) -> Row:
         runs, cells = self.baselines[who], []
         for column in self.columns:
             values = runs.values.get(column.variant, [])
@@ -313,7 +322,7 @@ class _Builder:
             cell, spreads = _over(column.countries, values), runs.spreads[column.variant]
             spread = float(np.mean(spreads)) if spreads else None
             cells.append(Cell(cell.value, countries=cell.countries, spread=spread))
-        return Row(who, " ".join(filter(None, who[:2])), "", tuple(cells))
+        return Row(who, *names, tuple(cells))
 
     def _points(self, who: Configuration, runs: _Runs) -> tuple[Point, ...]:
         """Return the row's mean point on the first cultural map of the boards, by country."""
@@ -370,14 +379,11 @@ def _names(runs: Iterable[Configuration]) -> dict[Configuration, tuple[str, str]
     several = len({model for _, model in groups}) > 1
     names = {}
     for (aligner, model), members in groups.items():
-        settings = {who: _settings(who) for who in members}
-        first, known = settings[members[0]], {key for own in settings.values() for key in own}
-        differing = {key for key in known if any(own.get(key) != first.get(key) for own in settings.values())}
+        more = differing({who: _settings(who) for who in members})
         budgets = len({who.allowed for who in members}) > 1
-        for who, own in settings.items():
+        for who in members:
             parts = [f"{who.allowed:,} item forwards"] if budgets else []
-            parts += [f"{key}={value}" for key, value in own.items() if key in differing]
-            names[who] = (f"{aligner} {model}" if several else aligner, ", ".join(parts))
+            names[who] = (f"{aligner} {model}" if several else aligner, ", ".join([*parts, *more[who]]))
     return names
 
 

@@ -22,8 +22,8 @@ class Variant(NamedTuple):
 class Configuration(NamedTuple):
     """The common properties of the runs of one row: all but country and seed. A baseline has no settings.
 
-    ``build`` (revision, adapter and chat options of the model), ``settings``, and ``fitted`` (loss, and tasks and
-    country if not the answered ones) are JSON.
+    ``build`` (revision, adapter and chat options of the model), ``settings``, and ``fitted`` (tasks and loss, and the
+    country if not the board's) are JSON. A control has the model of its runs, other baselines have none.
     """
 
     aligner: str

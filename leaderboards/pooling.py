@@ -14,10 +14,10 @@ Every country counts alike: seeds are averaged within a country first. The range
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..tasks.score import COLLAPSED, Score
 from .boards import SEEDS, Basis, Name, ranks_of
@@ -27,13 +27,21 @@ Effect = Literal["helps", "costs"] | None
 
 @dataclass(frozen=True)
 class Value:
-    """The score of one run in one column; ``answers`` is the hash of all its answers, ``improvement`` its mark."""
+    """The score of one run in one column; ``answers`` tells them apart (``answered``), ``improvement`` is its mark."""
 
     country: str
     seed: int
-    answers: str
+    answers: Hashable
     score: Score
     improvement: bool | None = None
+
+
+class SetValue(NamedTuple):
+    """A figure of one aligned set, such as its between-country R2."""
+
+    seed: int
+    value: float
+    countries: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -120,22 +128,22 @@ def _range(countries: Sequence[Sequence[Value]]) -> tuple[float | None, float | 
     return None, None, None
 
 
-def pooled_sets(values: Mapping[int, tuple[float, tuple[str, ...]]], wanted: Collection[str]) -> Cell:
-    """Average a figure of whole sets of countries, such as the between-country R2, over seeds.
+def pooled_sets(values: Sequence[SetValue], wanted: Collection[str]) -> Cell:
+    """Average a figure of whole sets of countries, such as the between-country R2, over sets.
 
     Only sets over the same countries are averaged: over the wanted ones if there are any, else over the most common.
 
     Args:
-        values: figure and countries, by seed.
         wanted: the countries of the column.
     """
-    counted = Counter(countries for _, countries in values.values())
+    counted = Counter(one.countries for one in values)
     if not counted:
         return Cell(reason="between-country R2 needs one seed with all countries")
     same = tuple(sorted(wanted))
     countries = same if same in counted else max(counted, key=lambda one: (counted[one], len(one), one))
-    found = [value for value, over in values.values() if over == countries]
-    ranged = len(set(found)) >= SEEDS
+    found = [one.value for one in values if one.countries == countries]
+    seeds = len({one.seed for one in values if one.countries == countries})
+    ranged = min(len(set(found)), seeds) >= SEEDS
     return Cell(
         value=fmean(found),
         low=min(found) if ranged else None,
@@ -143,7 +151,7 @@ def pooled_sets(values: Mapping[int, tuple[float, tuple[str, ...]]], wanted: Col
         basis="seeds" if ranged else None,
         countries=countries,
         runs=len(found) * len(countries),
-        seeds=len(found),
+        seeds=seeds,
     )
 
 
@@ -174,19 +182,20 @@ def _unranked(cell: Cell) -> Cell:
     return replace(cell, reason=f"{reason}; {cell.reason}" if cell.reason else reason)
 
 
-def compared(cell: Cell, unaligned: Cell, higher_is_better: bool, noise: float = 0.0) -> Cell:
+def compared(cell: Cell, unaligned: Cell, higher_is_better: bool, noise: float | None = None) -> Cell:
     """Return the cell with the unaligned model's mean over the same countries, and whether it is beyond it.
 
     A point estimate has no effect: nothing is known about its noise.
 
     Args:
-        noise: the least difference of the means of an effect, such as two standard deviations over random prefixes.
+        noise: the least difference of the means of an effect, such as two standard deviations over random prefixes;
+            None where it is not known.
     """
     if cell.value is None or unaligned.value is None or cell.countries != unaligned.countries:
         return cell
     sign = 1 if higher_is_better else -1
     own, other = (sorted(sign * bound for bound in one.bounds) for one in (cell, unaligned))
     effect: Effect = None
-    if cell.basis is not None and abs(cell.value - unaligned.value) > noise:
+    if cell.basis is not None and (noise is None or abs(cell.value - unaligned.value) > noise):
         effect = "helps" if own[0] > other[1] else "costs" if own[1] < other[0] else None
     return replace(cell, unaligned=unaligned.value, effect=effect)

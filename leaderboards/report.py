@@ -30,6 +30,7 @@ from ..tasks.measure import measure_of
 from ..tasks.prompts import layout_of
 from ..tasks.score import COLLAPSED, Score, find
 from ..tasks.spec import TaskSpec
+from .boards import Key, is_usual, key_of, variant_of
 from .metric_labels import precision
 from .report_subgroups import subgroup_tables
 from .submission_page import command, item_answers, items, visible
@@ -57,8 +58,14 @@ class Part:
 
     @property
     def title(self) -> str:
-        """Return task and country."""
-        return f"{self.spec.name}, {name_of(self.asked.country)}"
+        """Return task and country; also edition, constants, personas and limit if they are not the usual ones."""
+        title = f"{self.spec.name}, {name_of(self.asked.country)}"
+        return title if is_usual(self.key, self.spec) else f"{title} ({variant_of(self.key, self.spec)})"
+
+    @property
+    def key(self) -> Key:
+        """Return the key of its board: only runs with the same one are compared."""
+        return key_of(self.asked, self.spec)
 
     @property
     def headline(self) -> Score | None:
@@ -153,12 +160,12 @@ def _interval(score: Score) -> str:
 
 
 def _results(parts: Sequence[Part]) -> list[dict[str, Any]]:
-    """Return the headline of each task and country by run, beside the baselines."""
-    groups: dict[str, list[Part]] = {}
+    """Return the headline of each board by run, beside the baselines."""
+    groups: dict[Key, list[Part]] = {}
     for part in parts:
-        groups.setdefault(part.title, []).append(part)
+        groups.setdefault(part.key, []).append(part)
     made = []
-    for title, group in groups.items():
+    for group in groups.values():
         place = headline_of(group[0].spec)
         nulls, floor = _nulls(group[0])
         rows = [
@@ -173,7 +180,7 @@ def _results(parts: Sequence[Part]) -> list[dict[str, Any]]:
         ]
         made.append(
             {
-                "title": title,
+                "title": group[0].title,
                 "survey": group[0].spec.metadata.measure in SURVEYS,
                 "metric": label(place.metric),
                 "meaning": meaning(place.metric),
@@ -226,13 +233,13 @@ def _map(submissions: Sequence[Submission]) -> dict[str, Any] | None:
 
 
 def _dimensions(parts: Sequence[Part]) -> list[dict[str, Any]]:
-    """Return the six indices of each run that has them, on one scale for each country."""
-    groups: dict[str, list[tuple[str, Mapping[str, tuple[float, float]]]]] = {}
+    """Return the six indices of each run that has them, on one scale for each board."""
+    groups: dict[Key, list[tuple[Part, Mapping[str, tuple[float, float]]]]] = {}
     for part in parts:
         rows = [score for score in part.scores if score.country == part.asked.country]
         if found := dimensions(rows, pictured(rows), "heldout"):
-            groups.setdefault(part.title, []).append((part.name, found))
-    return [_panel(title, runs) for title, runs in groups.items()]
+            groups.setdefault(part.key, []).append((part, found))
+    return [_panel(runs[0][0].title, [(part.name, found) for part, found in runs]) for runs in groups.values()]
 
 
 def _panel(title: str, runs: Sequence[tuple[str, Mapping[str, tuple[float, float]]]]) -> dict[str, Any]:

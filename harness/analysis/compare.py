@@ -12,6 +12,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ...tasks.answers import Answers, chosen
+from ...tasks.chat_options import DEFAULT_CHAT
 from ...tasks.countries import country as resolve
 from ...tasks.countries import name_of
 from ...tasks.items import Questions, Survey
@@ -20,6 +21,7 @@ from ...tasks.sample import Metric, Sample, average, quotient, tally
 from ...tasks.schema import Scoring
 from ...tasks.score import find
 from ...tasks.spec import TaskSpec
+from ..model_info import ModelInfo
 from ..registry import spec_of
 from ..scoring.score import readings
 from ..scoring.submission import Submission, as_submission
@@ -193,10 +195,26 @@ def _cautions(side: Manifest, base: Manifest, a: AskedTask, b: AskedTask, countr
     if side.country != base.country:
         names = f"{name_of(side.country)} and {name_of(base.country)}"
         cautions.append(f"aligned to {names}; both are scored here against {name_of(country)}")
-    if side.model.name != base.model.name or side.model.revision != base.model.revision:
-        cautions.append(f"different models: {side.model.name} and {base.model.name}")
-    elif side.model.dtype != base.model.dtype:
-        cautions.append(f"different precision: {side.model.dtype} and {base.model.dtype}")
+    return [*cautions, *_model_cautions(side.model, base.model)]
+
+
+def _model_cautions(a: ModelInfo, b: ModelInfo) -> list[str]:
+    """List the differences between two models. Other models have other chat templates; that is no further one."""
+    cautions, is_other = [], (a.name, a.revision) != (b.name, b.revision)
+    if is_other:
+        cautions.append(f"different models: {a.name} and {b.name}")
+    elif a.dtype != b.dtype:
+        cautions.append(f"different precision: {a.dtype} and {b.dtype}")
+    one, two = (each.chat or DEFAULT_CHAT for each in (a, b))
+    parts = {
+        "adapter": a.adapter_sha256 != b.adapter_sha256,
+        "chat template": not is_other and (a.chat_template, one.template) != (b.chat_template, two.template),
+        "system prompt": one.system != two.system,
+        "chat options": (one.arguments, one.date, one.thinking_tokens)
+        != (two.arguments, two.date, two.thinking_tokens),
+    }
+    if different := [name for name, is_different in parts.items() if is_different]:
+        cautions.append(f"the models differ in {', '.join(different)}")
     return cautions
 
 

@@ -210,7 +210,7 @@ def narrow_table(
         padding=(0, 1, 0, 0),
     )
     for at in shown:
-        result.add_column(names[at].replace(" ", "\n"), justify="right" if at else "left", no_wrap=True)
+        result.add_column(Text(names[at].replace(" ", "\n")), justify="right" if at else "left", no_wrap=True)
     for line in cells:
         result.add_row(*(Text(line[at]) for at in shown))
     return result
@@ -249,8 +249,8 @@ def caption(rows: Sequence[Row], spec: TaskSpec) -> str:
 
 
 def escape(text: str) -> str:
-    """Escape untrusted text for Markdown."""
-    return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(text, quote=False))
+    """Escape untrusted text for Markdown; line breaks, which could begin a heading or a row, become spaces."""
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(" ".join(text.splitlines()), quote=False))
 
 
 def markdown(rows: Iterable[Row], spec: TaskSpec) -> str:

@@ -17,12 +17,15 @@ from culteval.harness.scoring.submission import load_submission
 from culteval.leaderboards.boards import boards
 from culteval.leaderboards.country_sets import aligned_sets
 from culteval.leaderboards.entries import entries
+from culteval.leaderboards.leaderboard import leaderboard
 from culteval.leaderboards.literature import reported, reported_for
 from culteval.leaderboards.suite import read_suite
 from culteval.tasks.answers import Answers
 from culteval.tasks.metrics.hofstede import means_with
 from culteval.tasks.metrics.reference import scores_of
 from culteval.tasks.prompts import ProtocolOptions, render_protocol
+
+from ..submission_files import lines_of, reseal
 
 
 def saying(means):
@@ -142,6 +145,69 @@ def test_controls_of_two_lengths_must_both_be_beaten(folder, submit):
     rows = rows_of(by_country(folder)["US"])
     assert {"random prefix (5), tokens 10", "random prefix (4), tokens 40"} <= set(rows)
     assert not any(row.improvement for name, row in rows.items() if "prefix" not in name)
+
+
+def rebuilt(path, **fields):
+    """Give the model of a submission other fields."""
+    manifest = path / "submission" / "manifest.json"
+    data = json.loads(manifest.read_text())
+    data["model"] |= fields
+    manifest.write_text(json.dumps(data))
+
+
+BUILDS = {
+    "revision": {"revision": "s"},
+    "adapter": {"adapter_sha256": "ab" * 32},
+    "chat": {"chat": {"system": "Answer as they would.\n\u202e"}},
+}
+
+
+@pytest.mark.parametrize("part", BUILDS)
+def test_a_control_is_of_one_build_of_a_model(tmp_path, submit, part):
+    """Prefixes before other weights, another adapter or another system prompt are a control of their own."""
+    for seed in range(4):
+        submit(tmp_path / f"u{seed}", answers(seed, 0.1 if seed < 3 else 3.0), "US", "random_prefix", seed)
+    submit(tmp_path / "near", towards("US", 0.9), "US", "near")
+    assert "random prefix (4)" in rows_of(by_country(tmp_path)["US"])
+    rebuilt(tmp_path / "u3", **BUILDS[part])
+    rows = rows_of(by_country(tmp_path)["US"])
+    assert "random prefix (3), m float32" in " ".join(rows) and "random_prefix s3" in rows
+    rebuilt(tmp_path / "u2", **BUILDS[part])
+    board = by_country(tmp_path)["US"]
+    column, found = headline_of(board.spec), {row.name: row for row in board.baselines if row.spread}
+    assert len(found) == 2 and all(name.isprintable() for name in found)
+    for pair in ((0, 1), (2, 3)):
+        scores = [load_submission(tmp_path / f"u{seed}" / "submission").score() for seed in pair]
+        values = [column.find(each).value for each in scores]
+        assert fmean(values) in [pytest.approx(column.find(row.scores).value) for row in found.values()]
+    assert rows_of(board)["near s0"].improvement is True  # the other build's prefixes vary more
+    rebuilt(tmp_path / "near", **BUILDS[part])
+    assert rows_of(by_country(tmp_path)["US"])["near s0"].improvement is False
+    for seed in (2, 3):
+        (tmp_path / f"u{seed}" / "scores.json").unlink()
+    board = by_country(tmp_path)["US"]
+    assert rows_of(board)["near s0"].improvement is None
+    (note,) = (note for note in board.notes if note.startswith("no random-prefix control of m float32, "))
+    assert part in note and note.isprintable()
+
+
+def test_one_run_under_several_seeds_has_no_range(tmp_path, submit):
+    """Lines in another order are the same answers, and answers to another task are no noise of this one."""
+    given = towards("US", 0.9)
+    layout = render_protocol(spec_of("general"), ProtocolOptions()).layout
+    for seed in range(3):
+        probs = np.random.default_rng(seed).random(layout.codes.shape) * layout.inside
+        probs /= probs.sum(-1, keepdims=True)
+        given["general"] = Answers(layout, probs[None], np.zeros((1, len(layout))))
+        home = submit(tmp_path / f"s{seed}", given, "US", "near", seed) / "submission"
+        lines = lines_of(home)
+        reseal(home, [lines[at] for at in np.random.default_rng(seed).permutation(len(lines))])
+    found = leaderboard(tmp_path, warn=pytest.fail)
+    (board,), table = found.select("vsm13"), found.overview()
+    assert {(one.basis, one.place) for one in board.standings} == {(None, "(1)")}
+    (row,) = (row for row in table.rows if row.submissions)
+    cells = {column.metric: cell for cell, column in zip(row.cells, table.columns, strict=True)}
+    assert (cells["skill"].basis, cells["skill"].seeds) == (None, 3) and cells["accuracy"].basis == "interval"
 
 
 def test_the_table_and_its_forms(folder, monkeypatch):

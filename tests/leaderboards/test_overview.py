@@ -10,9 +10,11 @@ import pytest
 from click.testing import CliRunner
 from culteval.harness.cli.main import cli
 from culteval.harness.scoring.submission import score
+from culteval.harness.submissions.reader import read_submission
+from culteval.harness.submissions.writer import write_submission
 from culteval.leaderboards.leaderboard import leaderboard
 from culteval.leaderboards.overview_builder import overview, scopes
-from culteval.leaderboards.pooling import Cell, Value, compared, pooled, pooled_sets, ranked, usual_countries
+from culteval.leaderboards.pooling import Cell, SetValue, Value, compared, pooled, pooled_sets, ranked, usual_countries
 from culteval.leaderboards.render.overview_data import overview_pages
 from culteval.leaderboards.suite import read_suite
 from culteval.tasks.score import Score
@@ -110,11 +112,19 @@ def test_the_unaligned_model_is_compared_on_the_same_countries():
 
 def test_sets_over_other_countries_are_not_averaged():
     six, seven = tuple("ABCDEF"), tuple("ABCDEFG")
-    values = {0: (0.2, six), 1: (0.4, six), 2: (0.9, seven)}
+    values = [SetValue(0, 0.2, six), SetValue(1, 0.4, six), SetValue(2, 0.9, seven)]
     assert pooled_sets(values, six).value == pytest.approx(0.3) and pooled_sets(values, six).seeds == 2
     assert pooled_sets(values, seven).value == 0.9
     assert pooled_sets(values, tuple("ABCDEFX")).countries == six
-    assert pooled_sets({0: (0.1, six), 1: (0.2, six), 2: (0.6, six)}, six).bounds == (0.1, 0.6)
+    three = [SetValue(seed, value, six) for seed, value in enumerate((0.1, 0.2, 0.6))]
+    assert pooled_sets(three, six).bounds == (0.1, 0.6)
+
+
+def test_several_sets_of_one_seed_are_all_averaged():
+    six = tuple("ABCDEF")
+    cell = pooled_sets([SetValue(0, value, six) for value in (0.1, 0.2, 0.6)], six)
+    assert (cell.value, cell.seeds, cell.runs) == (pytest.approx(0.3), 1, 18)
+    assert cell.basis is None  # one seed has no range
 
 
 SIX, FOUR = tuple("ABCDEF"), tuple("ABCD")
@@ -176,8 +186,8 @@ def test_what_is_not_comparable_is_not_averaged(tmp_path):
         ("gd", "tiny-8B float32", "480 item forwards, tokens=20"): write(
             tmp_path, "e", aligner="gd", seed=4, settings={"tokens": 20}
         ),
-        ("icl", "tiny-8B float32", ""): write(tmp_path, "g", aligner="icl", seed=6),
-        ("icl", "tiny-8B float32", "fit country=US"): write(
+        ("icl", "tiny-8B float32", "fit tasks=vsm13"): write(tmp_path, "g", aligner="icl", seed=6),
+        ("icl", "tiny-8B float32", "fit country=US, fit tasks=vsm13"): write(
             tmp_path, "h", aligner="icl", seed=7, fitted=fitted | {"tasks": ["vsm13"], "country": "US"}
         ),
         ("icl", "tiny-8B float32", "fit tasks=wvs"): write(tmp_path, "i", aligner="icl", seed=8, fitted=fitted),
@@ -198,6 +208,48 @@ def test_what_is_not_comparable_is_not_averaged(tmp_path):
     assert len(titles) == 2 and any("2015" in title for title in titles)
 
 
+def together(home, name, *paths, **more):
+    """One submission with the answers of several to different tasks; ``more`` are fields of its manifest."""
+    read = [read_submission(path) for path in paths]
+    manifest = read[0][0].model_dump(mode="json", exclude={"answers"})
+    tasks = [task.model_dump(mode="json") for each, _ in read for task in each.tasks]
+    given = {task: answers for _, each in read for task, answers in each.items()}
+    write_submission(home / name, manifest | {"tasks": tasks} | more, given)
+
+
+def test_rows_are_told_apart_by_what_was_fitted_not_by_what_was_answered(tmp_path):
+    """Fitted to one questionnaire, whichever others were answered, is one row; fitted to two is another."""
+    parts, home = tmp_path / "parts", tmp_path / "board"
+    for seed in range(3):
+        for task in ("vsm13", "wvs"):
+            write(parts, f"{task}{seed}", task=task, country="US", seed=seed)
+    both = {"tasks": ["wvs", "vsm13"], "country": "US", "scoring": "expected", "norm": "sse"}
+    together(home, "one", parts / "vsm130")
+    together(home, "two", parts / "vsm131", parts / "wvs1")
+    together(home, "three", parts / "vsm132", parts / "wvs2", fitted=both)
+    rows = [row for row in leaderboard(home, warn=pytest.fail).overview().rows if row.submissions]
+    found = {row.detail: sorted(name for _, name in row.submissions) for row in rows}
+    assert found == {"fit tasks=vsm13": ["one", "two"], "fit tasks=vsm13 wvs": ["three"]}
+
+
+def test_the_unaligned_model_is_one_row_whatever_it_would_have_been_fitted_to(tmp_path):
+    """Six countries answered twice with one seed are two sets, and the row has the mean of both."""
+    from culteval.harness.analysis.between_countries import ALL
+
+    fitted = {"tasks": ["wvs"], "scoring": "expected", "norm": "sse"}
+    for tilt, code in enumerate(("US", "BR", "CN", "DE", "IN", "MX"), start=1):
+        own = {"country": code, "aligner": "naive"}
+        write(tmp_path, f"a{code}", tilt=tilt / 3, **own)
+        write(tmp_path, f"b{code}", tilt=2 / tilt, fitted=fitted | {"country": code}, **own)
+    board = leaderboard(tmp_path, warn=pytest.fail)
+    values = [each.centred.explained_variance[ALL] for each in board.sets]
+    assert len(set(values)) == 2
+    (row,) = (row for row in board.overview().rows if row.submissions)
+    (between,) = (cell for cell, column in zip(row.cells, board.overview().columns, strict=True)
+                  if column.metric == "between_country_r2")  # fmt: skip
+    assert between.value == pytest.approx(fmean(values)) and row.name == "naive" and len(row.submissions) == 12
+
+
 def test_a_row_with_fewer_countries_is_marked_unranked_and_beside_the_unaligned_model(tmp_path):
     for country in ("US", "BR"):
         write(tmp_path, f"naive{country}", country=country, aligner="naive", seed=len(country) + ord(country[0]))
@@ -212,6 +264,29 @@ def test_a_row_with_fewer_countries_is_marked_unranked_and_beside_the_unaligned_
     assert found["gd"]["unaligned"] == pytest.approx(value(tmp_path / "naiveUS"))
     blank = next(row for row in show(tmp_path) if row["metric"] == "between_country_r2" and row["aligner"] == "gd")
     assert blank["value"] is None and blank["note"] == "between-country R2 needs 6 countries, has 1"
+
+
+def test_a_mean_over_fewer_countries_in_one_column_says_so_in_its_cell(tmp_path, monkeypatch):
+    """A row that has all countries of the first questionnaire keeps its name."""
+    monkeypatch.setenv("COLUMNS", "200")
+    fitted = {"tasks": ["vsm13"], "scoring": "expected", "norm": "sse"}
+    for number, (aligner, asked) in enumerate({"naive": 4, "de": 4, "icl": 2, "gd": 1}.items()):
+        for place, code in enumerate(("US", "BR", "CN", "DE")):
+            for task in ("vsm13", "wvs") if place < asked else ("vsm13",):
+                own = {"country": code, "aligner": aligner, "seed": 4 * number + place}
+                write(tmp_path, f"{task}{aligner}{code}", task=task, fitted=fitted | {"country": code}, **own)
+    text = show(tmp_path, "md")
+    lines = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    columns = [next(at for at, name in enumerate(lines[0]) if name.startswith(begin)) for begin in ("vsm13: s", "wvs")]
+    cells = {line[1]: [line[at] for at in columns] for line in lines[1:]}
+    assert cells["gd"][1].endswith(", US only") and cells["icl"][1].endswith(", 2 of 4 countries")
+    for whole in (*cells["naive"], *cells["de"], cells["gd"][0], cells["icl"][0], *cells["constant"]):
+        assert " only" not in whole and "countries" not in whole
+    assert "gd in wvs: not ranked: mean over US  \n" in text
+    assert "icl in wvs: not ranked: mean over BR, US  \n" in text
+    latex = CliRunner().invoke(cli, ["leaderboard", "export", str(tmp_path), "--format", "latex"]).output
+    for shown in (show(tmp_path, "terminal"), latex):
+        assert ", US only " in shown and ", 2 of 4 countries " in shown
 
 
 def test_runs_without_a_score_are_counted(tmp_path, monkeypatch):
@@ -317,21 +392,56 @@ def test_between_country_r2_by_hand(tmp_path):
     assert f"{expected:.2f}" in text and "country-centred" in text
 
 
-def test_random_prefixes_of_two_models_are_two_rows(tmp_path):
-    """Each with the mean and the standard deviation of its own prefixes."""
+def changed(path, old, new):
+    """Put another text into a manifest."""
+    manifest = path / "manifest.json"
+    text = manifest.read_text()
+    assert old in text
+    manifest.write_text(text.replace(old, new))
+    return path
+
+
+def test_random_prefixes_of_several_models_are_several_rows(tmp_path):
+    """Each with the mean and the standard deviation of its own prefixes, whatever the precision is called."""
     import statistics
 
-    values = {}
-    for model, seeds in (("tiny-8B", (0, 1, 2)), ("my-tiny-8B", (3, 4, 5))):
-        made = [write(tmp_path, f"{model}{n}", aligner="random_prefix", model=model, seed=n) for n in seeds]
-        values[f"random prefix {model} float32"] = [value(path) for path in made]
-    write(tmp_path, "de", seed=9)
-    rows = [row for row in show(tmp_path) if row["metric"] == "skill" and "prefix" in row["aligner"]]
-    found = {f"{row['aligner']} {row['model']}": row for row in rows}
-    assert found.keys() == values.keys()
+    values, seeds = {}, iter(range(100))
+    for model in ("tiny-8B", "my-tiny-8B", "my, tiny-8B"):
+        for dtype in ("float32", "int8"):
+            made = [write(tmp_path, f"c{seed}", aligner="random_prefix", model=model, seed=seed)
+                    for seed in (next(seeds), next(seeds), next(seeds))]  # fmt: skip
+            values[f"{model} {dtype}"] = [value(changed(path, '"float32"', f'"{dtype}"')) for path in made]
+    write(tmp_path, "de", seed=90)
+    rows = [row for row in show(tmp_path) if row["metric"] == "skill" and row["aligner"] == "random prefix"]
+    found = {row["model"]: row for row in rows}
+    assert found.keys() == values.keys() and len(rows) == 6
     for name, each in values.items():
         assert found[name]["value"] == pytest.approx(statistics.mean(each))
         assert found[name]["spread"] == pytest.approx(statistics.stdev(each))
+
+
+@pytest.mark.parametrize("has_another", [False, True])
+def test_random_prefixes_say_nothing_of_another_model_nor_of_another_task(tmp_path, has_another):
+    """The difference lies within two standard deviations of the prefixes of one model; the other has none here."""
+    for model in ("tiny-8B", "my-tiny-8B"):
+        for seed in range(3):
+            wvs = {"task": "wvs", "country": "US", "model": model, "seed": seed}
+            write(tmp_path, f"naive {model} {seed}".replace(" ", "-"), aligner="naive", tilt=9, **wvs)
+            write(tmp_path, f"de {model} {seed}".replace(" ", "-"), tilt=0.2, **wvs)
+            if has_another:
+                write(tmp_path, f"other-{model}-{seed}", aligner="random_prefix", country="US", model=model, seed=seed)
+    for seed, tilt in enumerate((9, 0.02, 9, 0.02)):
+        write(tmp_path, f"wvs-{seed}", task="wvs", country="US", aligner="random_prefix", seed=seed, tilt=tilt)
+    table = leaderboard(tmp_path, warn=pytest.fail).overview()
+    (at,) = (at for at, column in enumerate(table.columns) if column.variant.task == "wvs")
+    cells = {row.configuration.model: row.cells[at] for row in table.rows if row.configuration.aligner == "de"}
+    assert {model: cell.effect for model, cell in cells.items()} == {
+        "tiny-8B float32": None,
+        "my-tiny-8B float32": "costs",
+    }
+    (control,) = (row for row in table.rows if row.configuration[:2] == ("random prefix", "tiny-8B float32"))
+    assert 0 < abs(cells["tiny-8B float32"].value - cells["tiny-8B float32"].unaligned) < 2 * control.cells[at].spread
+    assert control.name == "random prefix tiny-8B float32"
 
 
 def test_hostile_names_are_inert(tmp_path):
@@ -339,3 +449,20 @@ def test_hostile_names_are_inert(tmp_path):
     write(tmp_path, "x", aligner=name)
     assert name in show(tmp_path, "terminal").replace("\n", "")
     assert "<script>" not in show(tmp_path, "md") and r"a\|b" in show(tmp_path, "md")
+
+
+def test_settings_of_submissions_are_made_printable(tmp_path):
+    """They name rows of the table and of controls: no colour, no reversed text and no heading comes from them."""
+    evil = "\x1b[31m\u202ered\n# heading"
+    for seed, text in enumerate((evil, "plain")):
+        write(tmp_path, f"de{seed}", seed=seed, settings={"prefix": text})
+        for prefix in (0, 1):
+            write(tmp_path, f"c{seed}{prefix}", aligner="random_prefix", seed=prefix, settings={"prefix": text})
+    done = CliRunner().invoke(cli, ["leaderboard", "show", str(tmp_path), "--format", "md"])
+    assert r"de, prefix=\\u001b\[31m\\u202ered\\u000a# heading" in done.output
+    assert r"random prefix (2), prefix \\u001b\[31m" in done.output
+    shown = {form: show(tmp_path, form) for form in ("terminal", "md")} | {"boards": done.output}
+    for text in shown.values():
+        assert not set("\x1b\u202e").intersection(text) and "\n# heading" not in text
+    details = [row["detail"] for row in show(tmp_path) if row["aligner"] == "de"]
+    assert all(detail.isprintable() for detail in details) and "\\u202e" in "".join(details)

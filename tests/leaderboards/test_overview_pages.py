@@ -25,7 +25,7 @@ def made(tmp_path_factory):
             for seed in (0, 1):
                 for task in ("vsm13", "iw_map"):
                     name = f"{task}-{aligner.strip('<>')[:3]}-{len(model)}-{code}-{seed}"
-                    own = {"fitted": {"tasks": [task], "country": code, "scoring": "expected", "norm": "sse"}}
+                    own = {"fitted": {"tasks": ["vsm13"], "country": code, "scoring": "expected", "norm": "sse"}}
                     own |= {"budget": SPENT | {"seconds": 10.0 * seed}}
                     write(home / "in", name, task=task, country=code, aligner=aligner, seed=seed, model=model, **own)
     site.build(home / "in", home / "out", pytest.fail)

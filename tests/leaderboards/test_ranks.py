@@ -8,8 +8,8 @@ from culteval.leaderboards.suite import current, read_suite
 from ..board_files import data_of
 
 
-def fake(values, intervals=None, seeds=None, better=True, answers=None):
-    """Standings of made-up headlines on culture_core: (rank, basis) by name."""
+def fake(values, intervals=None, seeds=None, better=True, others=None):
+    """Standings of made-up headlines on culture_core, with ``others`` as another metric: (rank, basis) by name."""
     spec = spec_of("culture_core" if better else "vsm13")
     headline, entries = rank.headline_of(spec), []
     for number, value in enumerate(values):
@@ -18,15 +18,15 @@ def fake(values, intervals=None, seeds=None, better=True, answers=None):
                  "split": "heldout", "value": value, "low": low, "high": high, "n": 9, "edition": "e",
                  "higher_is_better": better, "paraphrases": ("A",), "orders": ("natural",)}  # fmt: skip
         group, seed = seeds[number] if seeds else (number, 0)
-        said = answers[number] if answers else number
+        scores = [score, score | {"metric": "off_options", "value": others[number] if others else 0.5}]
         manifest = {"tasks": [{"name": spec.name, "hash": "0" * 64, "country": "SA"}], "country": "SA", "seed": seed,
                     "model": {"name": "m", "revision": "r", "dtype": "d", "device": "c", "threads": 1,
                               "chat_template": None, "forward": "f"},
                     "aligner": {"name": f"a{group}", "settings": {}, "adapter_sha256": None}, "fitted": None,
-                    "versions": {}, "command": "", "answers": {"sha256": f"{said:064x}", "rows": 1},
+                    "versions": {}, "command": "", "answers": {"sha256": f"{number:064x}", "rows": 1},
                     "budget": {"item_forwards_allowed": 0, "item_forwards": 0, "survey_evaluations": 0, "tokens": 0,
                                "seconds": 0}}  # fmt: skip
-        entries.append(collect.Entry(name=f"n{number}", key="k", manifest=manifest, scores=(score,)))
+        entries.append(collect.Entry(name=f"n{number}", key="k", manifest=manifest, scores=scores))
     found = {one.entry.name: one for one in rank._ranked(entries, spec, [], {})}
     return [(found[f"n{number}"].rank, found[f"n{number}"].basis) for number in range(len(values))]
 
@@ -46,9 +46,10 @@ def test_three_seeds_stand_for_noise_two_do_not():
 
 
 def test_seeds_that_change_nothing_bound_nothing():
+    """Whatever the hashes of the files are; three seeds that differ elsewhere have a range of the headline."""
     seeds = [("x", 0), ("x", 1), ("x", 2)]
-    for answers in ([7, 7, 7], [7, 7, 8]):
-        assert {basis for _, basis in fake([1.0, 1.0, 1.0], seeds=seeds, answers=answers)} == {None}
+    for others, basis in (([0.7, 0.7, 0.7], None), ([0.7, 0.7, 0.8], None), ([0.7, 0.8, 0.9], "seeds")):
+        assert {found for _, found in fake([1.0, 1.0, 1.0], seeds=seeds, others=others)} == {basis}
 
 
 def test_same_seed_twice_is_one_seed():

@@ -1,7 +1,9 @@
 """``culteval report``: one page on one model that loads nothing, says what it cannot conclude, and believes no text."""
 
 import html
+import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -116,6 +118,29 @@ def test_runs_of_one_aligner_are_told_apart(tmp_path):
     text = text_of(report(runs))
     for name in ("de, tokens=10, seed 0", "de, tokens=10, seed 1", "de, tokens=20", "naive"):
         assert f" {name} " in text
+
+
+def test_runs_with_other_references_are_not_compared(tmp_path):
+    """Other constants and editions are other boards: here they have tables and panels of their own."""
+    usual = write(tmp_path, "usual", country="US", aligner="naive")
+    manifest = (usual / "manifest.json").read_text()
+    for name, task in {"zero": {"constants": "zero"}, "older": {"edition": "2015"}}.items():
+        data = json.loads(manifest)
+        data["tasks"][0] |= task
+        shutil.copytree(usual, tmp_path / name)
+        (tmp_path / name / "manifest.json").write_text(json.dumps(data))
+    page = report([tmp_path / name for name in ("usual", "zero", "older")])
+    titles = re.findall(r"<caption>(vsm13, United States.*?)<small>", page)
+    more = "vsm13, United States (edition {}, {} constants)".format
+    assert titles == ["vsm13, United States", more("extended", "zero"), more("2015", "world")]
+    tables = re.findall(r"<caption>vsm13, United States.*?</table>", page, flags=re.DOTALL)
+    for name, title, table in zip(("usual", "zero", "older"), titles, tables, strict=True):
+        scores = load_submission(tmp_path / name).score()
+        (loss,) = (s.value for s in scores if (s.metric, s.scoring, s.split) == ("loss", "expected", "heldout"))
+        assert table.count(">naive</th>") == 1 and f"<b>{loss:,.0f}</b>" in table
+        panel = page[page.index(f"<h3>{title}</h3>") :].partition("<h3>")[2].partition("<h3>")[0]
+        (index,) = (s.value for s in scores if (s.metric, s.scoring, s.split) == ("ivr", "expected", "heldout"))
+        assert panel.count("; naive ") == 6 and f"; naive {index:.0f}</div>" in panel
 
 
 def test_several_models_and_bad_submissions_are_refused(tmp_path):

@@ -145,6 +145,11 @@ CASES = {
     "country": ({}, {"country": "US"}, "United States"),
     "model": ({}, {"model": {"name": "other"}}, "other"),
     "dtype": ({}, {"model": {"dtype": "bfloat16"}}, "bfloat16"),
+    "adapter": ({}, {"model": {"adapter_sha256": "ab" * 32}}, "the models differ in adapter"),
+    "template": ({"model": {"chat_template": "t"}}, {"model": {"chat_template": "u"}}, "differ in chat template"),
+    "chat": ({}, {"model": {"chat": {"system": "You are.", "date": "2024-01-01"}}}, "in system prompt, chat options"),
+    "default": ({"model": {"chat": {}}}, {"model": {"adapter_sha256": "ab" * 32}}, "the models differ in adapter"),
+    "other": ({"model": {"chat_template": "t"}}, {"model": {"name": "other"}}, "different models: other and m"),
 }
 
 
