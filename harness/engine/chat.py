@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ...errors import UnavailableError, UsageError, did_you_mean
-from ...tasks.chat_options import DEFAULT_CHAT, THINKING_TOKENS, ChatOptions
+from ...tasks.chat_options import DEFAULT_CHAT, ChatOptions
 
 Message = dict[str, str]
 """``role`` (system, user or assistant) and ``content``, as chat templates and endpoints read them."""
@@ -97,8 +97,16 @@ class Chat:
     def recorded(self) -> ChatOptions | None:
         """The options that a submission records; None if all are at their default and the date has no effect."""
         reasons = any(block.start in self.template for block in BLOCKS)
-        options = self.options.model_copy(update={} if reasons else {"thinking_tokens": THINKING_TOKENS})
-        return None if options == DEFAULT_CHAT and not self._reads(_CLOCK) and not reasons else options
+        usual = self.options == DEFAULT_CHAT and not self._reads(_CLOCK) and not reasons
+        return None if usual else self.options
+
+    @cached_property
+    def most_thoughts(self) -> int:
+        """The most tokens of reasoning before an answer in text; 0 if the template has no block for it or closes it."""
+        if not any(block.start in self.template for block in BLOCKS):
+            return 0
+        end = self.render_prompt("a").rstrip()
+        return 0 if any(end.endswith(block.stop.strip()) for block in BLOCKS) else self.options.thinking_tokens
 
     def render(self, chat: Sequence[Message], opened: bool = True) -> str:
         """Render a chat with the template; ``opened``: end with the start of the assistant's turn.

@@ -43,6 +43,12 @@ def other_window(config: Any) -> str | None:
     return None
 
 
+def other_kind(config: Any) -> str | None:
+    """Return a kind of layer that is neither full nor sliding attention, such as a recurrence, None without such."""
+    kinds = getattr(config, "layer_types", None) or ()
+    return next((kind for kind in kinds if kind not in ("full_attention", "sliding_attention")), None)
+
+
 def logit_factor(config: Any) -> float:
     """Return the factor of the head's output: Granite divides the logits, Cohere multiplies them."""
     scale, scaling = getattr(config, "logit_scale", None), getattr(config, "logits_scaling", None)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .int8 import dtype_of
-from .model_config import other_window, reads_ids, sliding_window, text_config
+from .model_config import other_kind, other_window, reads_ids, sliding_window, text_config
 from .onednn import in_pieces
 from .packed import Engine, PackedForward
 from .padded import PlainForward
@@ -36,6 +36,8 @@ def engine_for(model: Any, tokenizer: Any) -> tuple[Engine | None, str]:
     config = text_config(model)
     if name := other_window(config):
         return None, f"its attention is limited by {name}, which accepts no custom mask"
+    if kind := other_kind(config):
+        return None, f"it has {kind} layers, which accept no custom mask"
     # Ordinary text without a chat template: text unlike the training data is too ill-conditioned to compare.
     yes, no = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("1", "2"))
     texts = [f"Reply with a number.\n1 = yes\n2 = no\n{question}" for question in ("Is it so?", "Or not?")]

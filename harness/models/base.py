@@ -38,8 +38,11 @@ class Model(Protocol):
     def context_length(self) -> int | None:
         """Context length in tokens; None if unknown."""
 
-    def longest(self, prompts: Prompts, preamble: str = "") -> int:
-        """Return the tokens of the longest prompt and option; called only if ``context_length`` is known."""
+    def longest(self, prompts: Prompts, preamble: str = "", most: int = 0) -> int:
+        """Return the tokens of the longest prompt and its longest answer; called only if ``context_length`` is known.
+
+        An answer is an option or, if ``most`` is above 0, a text of up to ``most`` tokens after its reasoning.
+        """
 
     def watched(self, done: Done) -> AbstractContextManager[None]:
         """Return a context inside which ``done`` is told of prompts as they are answered."""

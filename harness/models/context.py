@@ -14,14 +14,15 @@ from .base import Model
 LOOKED_AT = 512  # prompts of a set that are tokenised: those with most characters, which predict most tokens
 
 
-def refuse_long(longest: int, virtual: int, context: int | None, preamble: bool = False) -> None:
+def refuse_long(longest: int, virtual: int, context: int | None, preamble: bool = False, text: bool = False) -> None:
     """Raise UsageError if a prompt and its soft tokens are longer than the context.
 
     Args:
-        longest: tokens of the longest prompt.
+        longest: tokens of the longest prompt with its answer.
         virtual: soft tokens before it.
         context: context length in tokens, None if unknown.
         preamble: whether the prompt's tokens include a preamble.
+        text: whether they include an answer in text.
     """
     if context is None or longest + virtual <= context:
         return
@@ -29,9 +30,10 @@ def refuse_long(longest: int, virtual: int, context: int | None, preamble: bool 
         remedy = f"Give `settings` tokens={context - longest} at most"
     else:
         remedy = "Use a shorter preamble, fewer demonstrations" if preamble else "Use shorter prompts"
+    what = "the longest prompt with its answer in text" if text else "the longest prompt"
     raise UsageError(
-        f"the longest prompt has {longest} tokens and {virtual} soft tokens before it, but the model's context is "
-        f"{context}. {remedy}, or a model with a longer context."
+        f"{what} has {longest} tokens and {virtual} soft tokens "
+        f"before it, but the model's context is {context}. {remedy}, or a model with a longer context."
     )
 
 
@@ -48,11 +50,15 @@ def refuse_soft(model: str, config: Any) -> None:
         )
 
 
-def require_room(model: Model, prompts: Prompts, virtual: int = 0, preamble: str = "") -> None:
-    """Raise UsageError unless prompts with soft tokens and a preamble fit the context, if its length is known."""
+def require_room(model: Model, prompts: Prompts, virtual: int = 0, preamble: str = "", most: int = 0) -> None:
+    """Raise UsageError unless prompts with soft tokens, preamble and answers fit the context, if its length is known.
+
+    Args:
+        most: tokens of an answer in text; 0 where option probabilities are computed.
+    """
     if model.context_length is None:
         return
     if len(prompts) > LOOKED_AT:
         sizes = np.array([len(text) for text in prompts.texts])
         prompts = prompts.take(np.sort(np.argsort(-sizes, kind="stable")[:LOOKED_AT]))
-    refuse_long(model.longest(prompts, preamble), virtual, model.context_length, bool(preamble))
+    refuse_long(model.longest(prompts, preamble, most), virtual, model.context_length, bool(preamble), most > 0)

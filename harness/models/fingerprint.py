@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +97,22 @@ def weights_hash(model: Any) -> str:
     return digest.hexdigest()
 
 
-def memory_hash(weights: str, tokenizer: Any) -> str | None:
-    """Compute the sha256 of a weights hash and a tokenizer in memory; None if the tokenizer cannot be serialised."""
-    if not tokenizer.is_fast:
-        return None
-    parts = [weights, tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template, tokenizer.special_tokens_map]
+def memory_hash(weights: str, tokenizer: Any, ends: Sequence[int]) -> str | None:
+    """Compute the sha256 of a model in memory: a hash of its weights, its tokenizer, and the ids of its end tokens.
+
+    It is None for a slow tokenizer, which cannot be serialised.
+    """
+    return _spoken_hash(weights, tokenizer, ends, tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else None
+
+
+def vocabulary_hash(weights: str, tokenizer: Any, ends: Sequence[int]) -> str:
+    """Compute the same with a slow tokenizer's class and vocabulary, which tell less than all that it does.
+
+    That is enough to name a run, but not to reuse answers.
+    """
+    return _spoken_hash(weights, tokenizer, ends, [type(tokenizer).__name__, tokenizer.get_vocab()])
+
+
+def _spoken_hash(weights: str, tokenizer: Any, ends: Sequence[int], vocabulary: Any) -> str:
+    parts = [weights, vocabulary, tokenizer.chat_template, tokenizer.special_tokens_map, list(ends)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

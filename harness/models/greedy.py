@@ -73,6 +73,13 @@ def take_defaults(model: Any) -> dict[str, str]:
     return {name: str(value)[:200] for name, value in acting.items() if value not in (None, getattr(usual, name, None))}
 
 
+def end_tokens(model: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Return the ids of the end tokens of a transformers model and its tokenizer."""
+    given = getattr(model.generation_config, "eos_token_id", None)
+    own = given if isinstance(given, list) else [given]
+    return tuple(dict.fromkeys(i for i in (*own, tokenizer.eos_token_id) if i is not None))
+
+
 def write(
     model: TextModel, texts: Sequence[str], soft: np.ndarray | None, most: int, done: Done | None = None
 ) -> list[str]:

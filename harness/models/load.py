@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..registry import find, table
 from ..util.at_work import quiet, use_threads
 from .fingerprint import memory_hash, weights_hash
 from .gguf import is_gguf
+from .greedy import end_tokens
 from .local import LanguageModel
 from .pretrained import load, load_weights, source_of
 
@@ -113,7 +115,7 @@ def wrap_model(
 
     Model and tokenizer are not modified: the result shares the memory of the weights, not the modules. If the weights
     change later, wrap the model again: the recorded metadata would not describe them. The revision is a hash of
-    configuration and weights.
+    configuration and weights. Layers of a PEFT adapter are refused: which adapter is active is in neither.
 
     Args:
         name: the model's name in submissions; None: the name it was loaded by, or the name of its class.
@@ -122,7 +124,8 @@ def wrap_model(
         notify: as for ``load_model``.
 
     Raises:
-        UsageError: not a causal language model of transformers, or its chat template does not support the options.
+        UsageError: not a causal language model of transformers, one with an adapter, or its chat template does not
+            support the options.
     """
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -131,12 +134,15 @@ def wrap_model(
         raise UsageError(
             f"`model`: {kind} is not a causal language model of transformers. For a PEFT model pass merge_and_unload()."
         )
+    if _has_adapter(model):
+        kind = type(model).__name__
+        raise UsageError(f"`model`: {kind} has layers of a PEFT adapter. Pass merge_and_unload() of the PEFT model.")
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise UsageError(f"`tokenizer`: {type(tokenizer).__name__} is not a tokenizer of transformers.")
     name = name or model.name_or_path or type(model).__name__
     _require_name(name)
     revision = weights_hash(model)
-    content = memory_hash(revision, tokenizer)
+    content = memory_hash(revision, tokenizer, end_tokens(model, tokenizer))
 
     def load_again() -> Any:
         return copy.deepcopy(model).eval().requires_grad_(True)
@@ -146,6 +152,11 @@ def wrap_model(
         return LanguageModel(
             _twin(model).requires_grad_(False), model_chat, name, revision[:16], notify, load_again, content
         )
+
+
+def _has_adapter(model: Any) -> bool:
+    peft = sys.modules.get("peft.tuners.tuners_utils")  # there are such layers only where peft was imported
+    return peft is not None and any(isinstance(module, peft.BaseTunerLayer) for module in model.modules())
 
 
 def _twin(model: Any) -> Any:

@@ -33,7 +33,7 @@ from ..util.at_work import quiet, use_threads
 from ..util.display import Done
 from .base import PASSES
 from .context import refuse_long, refuse_soft
-from .greedy import take_defaults, write
+from .greedy import end_tokens, take_defaults, write
 
 
 class LanguageModel:
@@ -128,9 +128,7 @@ class LanguageModel:
     @property
     def ends(self) -> tuple[int, ...]:
         """Ids of the end tokens."""
-        given = getattr(self.model.generation_config, "eos_token_id", None)
-        own = given if isinstance(given, list) else [given]
-        return tuple(dict.fromkeys(i for i in (*own, self.tokenizer.eos_token_id) if i is not None))
+        return end_tokens(self.model, self.tokenizer)
 
     def adapted(self, lora: Path, carried: bool = False) -> LanguageModel:
         """Return the model with a PEFT LoRA adapter, unmerged: merging would lose precision in bfloat16.
@@ -181,9 +179,11 @@ class LanguageModel:
             return PlainForward(self.model, encoded, alone=True)
         return PackedForward(self.engine, encoded) if self.engine else PlainForward(self.model, encoded)
 
-    def longest(self, prompts: Prompts, preamble: str = "") -> int:
-        """Return the tokens of the longest prompt with its longest option, without soft tokens."""
-        return self.tokenised(prompts, preamble).longest
+    def longest(self, prompts: Prompts, preamble: str = "", most: int = 0) -> int:
+        """Return the tokens of the longest prompt and its longest answer, without soft tokens; see ``Model``."""
+        encoded = self.tokenised(prompts, preamble)
+        written = most + self.chat.most_thoughts if most else 0
+        return max(encoded.longest, max(map(len, encoded.contexts)) + written)
 
     def cost(self, prompts: Prompts, virtual: int = 0, preamble: str = "") -> int:
         """Return the number of tokens read to answer prompts once."""
@@ -208,6 +208,8 @@ class LanguageModel:
         with self.at_work():
             forward = self._encoded(prompts, preamble, virtual)
             logs = prompts.read_logs(forward.logprobs(soft, self._done))
+            absent = prompts.layout.codes.shape[1] - logs.shape[-1]  # options of wider prompts than these
+            logs = torch.nn.functional.pad(logs, (0, absent), value=-torch.inf)
         self.tokens += forward.tokens(virtual) * len(logs) * (PASSES if logs.requires_grad else 1)
         return logs
 
@@ -380,11 +382,12 @@ class Asked:
 
 
 def as_answers(layout: Layout, logs: np.ndarray) -> Answers:
-    """Return answers with log-probabilities (population, prompts, options).
+    """Return answers with log-probabilities (population, prompts, options), of as many options as some prompt has.
 
     Raises:
         RunError: a prompt has no finite one.
     """
+    logs = np.pad(logs, ((0, 0), (0, 0), (0, layout.codes.shape[1] - logs.shape[-1])), constant_values=-np.inf)
     top = logs.max(-1, keepdims=True)
     if not np.isfinite(top).all():
         raise RunError("the model gave no finite probability for some prompt. Try `dtype` float32.")

@@ -63,9 +63,9 @@ class PromptedModel:
         """Raise UsageError: a model with a soft prompt takes no second adapter."""
         raise UsageError("`adapter`: the model has a soft prompt, and takes no second adapter.")
 
-    def longest(self, prompts: Prompts, preamble: str = "") -> int:
-        """Return the tokens of the longest prompt with its longest option, virtual tokens included."""
-        return self._model.longest(prompts, preamble) + self._soft.shape[1]
+    def longest(self, prompts: Prompts, preamble: str = "", most: int = 0) -> int:
+        """Return the tokens of the longest prompt and its longest answer, virtual tokens included; see ``Model``."""
+        return self._model.longest(prompts, preamble, most) + self._soft.shape[1]
 
     def watched(self, done: Done | None) -> AbstractContextManager[None]:
         """Tell ``done`` of prompts as they are answered inside the context."""

@@ -81,7 +81,7 @@ class ApiModel:
             forward="api" if known.likeliest is None else f"{known.way}{without}",
         )
 
-    def longest(self, prompts: Prompts, preamble: str = "") -> int:
+    def longest(self, prompts: Prompts, preamble: str = "", most: int = 0) -> int:
         """Raise UnavailableError: the tokenizer of an endpoint is unknown."""
         raise UnavailableError(f"{self.address.name}: the number of tokens of a prompt is unknown for an endpoint.")
 

@@ -142,7 +142,7 @@ class OpenAISource:
         got: list[Reply] = []
         while True:
             try:
-                self.ask([ask], dialect, lambda _, reply: got.append(reply))
+                self._post([ask], dialect, lambda _, reply: got.append(reply), known=False)
             except RequestRejected as error:
                 sent = body_of(self.address, ask, dialect)
                 named = (name for name in _MAY_GO if name in sent and re.search(rf"\b{name}\b", str(error)))
@@ -163,9 +163,13 @@ class OpenAISource:
         Raises:
             UnavailableError, RunError: as ``Endpoint.post``.
         """
+        self._post(asks, dialect, got, known=True)
+
+    def _post(self, asks: Sequence[Ask], dialect: Dialect, got: Callable[[int, Reply], None], *, known: bool) -> None:
+        """Send requests as ``ask``; ``known``: the endpoint has given probabilities, if the dialect says so."""
 
         def read(number: int, reply: Any) -> None:
-            got(number, reply_of(reply, asks[number], dialect, self.address))
+            got(number, reply_of(reply, asks[number], dialect, self.address, known))
 
         def filtered(number: int, error: RequestRejected) -> bool:
             if error.code in _FILTERED:
@@ -215,8 +219,12 @@ def transcript(chat: Sequence[Message], begun: str = "") -> str:
     return f"{text} {begun}" if begun else text
 
 
-def reply_of(given: Any, ask: Ask, dialect: Dialect, address: Address) -> Reply:
+def reply_of(given: Any, ask: Ask, dialect: Dialect, address: Address, known: bool) -> Reply:
     """Parse and validate a reply.
+
+    Args:
+        known: the endpoint has given probabilities before: an empty, refused or filtered reply without them has no
+            information on the options, like a filtered prompt.
 
     Raises:
         InvalidResponse: it is not a completion. RunError: it lacks the requested probabilities.
@@ -231,7 +239,7 @@ def reply_of(given: Any, ask: Ask, dialect: Dialect, address: Address) -> Reply:
     logs = None
     if ask.options and dialect.probabilities:
         logs = _echoed(completion, ask) if dialect.echo else _first_token_logs(choice, ask.options)
-        if logs is None:
+        if logs is None and not (known and any(map(_is_silent, completion.choices))):
             raise _NoProbabilities(f"{address.host}: a reply lacks the probabilities that earlier ones had.")
     content = choice.message.content or choice.message.refusal if choice.message else choice.text
     text = "" if ask.options and dialect.echo else (content or "")[: 1 << 17]
@@ -244,6 +252,12 @@ def reply_of(given: Any, ask: Ask, dialect: Dialect, address: Address) -> Reply:
         tokens_in=used.prompt_tokens,
         tokens_out=used.completion_tokens,
     )
+
+
+def _is_silent(choice: _Choice) -> bool:
+    """Return whether a model gave no answer: nothing, a refusal, or one that was filtered."""
+    content = choice.message.content if choice.message else choice.text
+    return choice.finish_reason in _FILTERED or not (content or "").strip()
 
 
 def opened(text: str, begun: str) -> str:

@@ -174,7 +174,7 @@ def key_of(aligned: AlignedModel, adapter: str | None, prompts: Prompts, most_to
         "prompts": _prompts_hash(prompts),
         "most_tokens": most_tokens,
         "machine": _machine(info["device"]),
-        "software": [versions(), _code()],
+        "software": software(),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
@@ -194,6 +194,15 @@ def _machine(device: str) -> list[str]:
     if device.startswith("cuda"):
         return [torch.cuda.get_device_name(device), str(torch.version.cuda)]
     return [processor(), torch.backends.cpu.get_cpu_capability()]
+
+
+@lru_cache
+def software() -> tuple[dict[str, str], str]:
+    """Return the versions of packages and the hash of the modules that decide answers, read on the first call.
+
+    A run calls it when it begins: on disk both may change while the run works with what it has loaded.
+    """
+    return versions(), _code()
 
 
 @lru_cache

@@ -13,6 +13,7 @@ from ...errors import InputError, RunError, UsageError
 from ...tasks.answers import Answers
 from ...tasks.prompts import Prompts, render_protocol
 from ...tasks.reading import read_unmarked
+from ...tasks.spec import TaskSpec
 from ..alignment.objective import Objective
 from ..engine.model_config import context_of
 from ..models.base import Model
@@ -56,15 +57,20 @@ def require_room_of_run(
     *,
     fitted: bool = True,
 ) -> None:
-    """Raise UsageError unless all prompts of a run fit the context length: the objective's and each task's protocol.
+    """Raise UsageError unless all prompts of a run fit the context: the objective's and each task's, with answers.
 
     Args:
         fitted: whether the prompts of the objective are checked.
     """
     if fitted:
-        require_room(model, objective.prompts, soft_tokens, preamble)
-    for name in config.tasks:
-        require_room(model, render_protocol(spec_of(name), config.protocol()), soft_tokens, preamble)
+        require_room(model, objective.prompts, soft_tokens, preamble, objective.most_tokens)
+    for spec in map(spec_of, config.tasks):
+        require_room(model, render_protocol(spec, config.protocol()), soft_tokens, preamble, text_tokens(spec))
+
+
+def text_tokens(spec: TaskSpec) -> int:
+    """Return the largest number of tokens of an answer in text; 0 for a task of option probabilities alone."""
+    return spec.most_tokens if spec.output_type == "generate_until" else 0
 
 
 LOOKED_AT = 4  # prompts

@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,27 @@ from ...errors import InputError, UsageError, did_you_mean
 from ...tasks.chat_options import ChatOptions
 from ...tasks.countries import Country, name_of
 from ...tasks.measure import MeasureOptions
+from ...tasks.personas import OWN as PERSONAS
 from ...tasks.prompts import ProtocolOptions, split_items
-from ...tasks.reading import parse_yaml
+from ...tasks.reading import parse_yaml, read_text
 from ...tasks.schema import FitObjective, Scoring, Strict
-from ...tasks.spec import first_problem
+from ...tasks.spec import TaskSpec, first_problem
 from ..alignment.aligner import Settings, find_aligner
 from ..alignment.budget import Budget
 from ..alignment.joint_objective import JointObjective
 from ..alignment.objective import Objective, fit_objective
 from ..models.fingerprint import file_hash, folder_hash
 from ..models.gguf import is_gguf
-from ..providers.settings import EndpointSettings
+from ..providers.settings import EndpointSettings, is_remote
 from ..registry import spec_of, table
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b"  # the smallest embedded model whose answers depend on the question
 DEFAULT_BUDGET = 24
+# Distributed files as they were before digests held such files: with these, names of runs stay as they were.
+_FORMER = {
+    "variants.yaml": "6841ac2fd4a7426153f057572094be78b5be950d3210bf9db1b3af69febf08d7",  # of tasks/wvs
+    "personas.yaml": "b27243a4b7547a6e4e02288047430ee5783803693b3cf5962003dde20b5391fc",  # of tasks
+}
 
 
 class RunConfig(Strict):
@@ -71,16 +78,12 @@ class RunConfig(Strict):
 
     @property
     def model_content(self) -> str | None:
-        """Return the hash of a user's model, a folder or a GGUF file, whose content may change; else None."""
-        if self.model in table("models"):
-            return None
-        if is_gguf(self.model):
-            return file_hash(Path(self.model))
-        return folder_hash(Path(self.model)) if os.path.isdir(self.model) else None  # False also for an invalid path
+        """Return the hash of a user's model, whose content may change; None for other models (see ``content_of``)."""
+        return content_of(self.model)
 
     @property
     def digest(self) -> str:
-        """Return ten hexadecimal digits of a hash over this configuration, its task files and a local model's files."""
+        """Return ten hexadecimal digits of a hash over this configuration, its task files and local models' files."""
         specs = {name: spec_of(name) for name in (*self.fit, *self.tasks)}
         edition = self.options.edition
         tasks = {name: (spec.hash, spec.compared_with(edition)) for name, spec in specs.items()}
@@ -91,7 +94,10 @@ class RunConfig(Strict):
         if self.endpoint and self.endpoint.base_url:  # speed limits and prices of an endpoint do not affect results
             given["base_url"] = self.endpoint.base_url
         content = self.model_content
-        text = json.dumps([given, tasks, *([content] if content else [])], sort_keys=True)
+        files = {name: hashes for name, spec in specs.items() if (hashes := _beside(spec, self.personas))}
+        models = {key: content for key, value in self.settings.items() if (content := _content_in(value))}
+        more = [part for part in (content, files, models) if part]
+        text = json.dumps([given, tasks, *more], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     def folder_name(self) -> str:
@@ -104,6 +110,53 @@ class RunConfig(Strict):
         settings = aligner_settings(name, ()).model_dump(mode="json")
         budget = self.budget if aligner.budgeted else 0
         return self.model_copy(update={"aligner": name, "settings": settings, "budget": budget})
+
+
+def content_of(model: str) -> str | None:
+    """Return the hash of a user's model: a folder, a GGUF file, or the folders that a name of lm-eval holds; else None.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    if model in table("models"):
+        return None
+    if is_gguf(model):
+        return file_hash(Path(model))
+    if is_remote(model):
+        arguments = [part.partition("=")[::2] for part in model.split(",")]
+        folders = [place.strip() for key, place in arguments if key.strip() in ("pretrained", "peft")]
+        hashes = [folder_hash(Path(folder)) for folder in folders if os.path.isdir(folder)]
+        return hashlib.sha256(json.dumps(hashes).encode()).hexdigest() if hashes else None
+    return folder_hash(Path(model)) if os.path.isdir(model) else None  # False also for an invalid path
+
+
+def _content_in(value: Any) -> str | None:
+    """Return the hash of the model that a setting names, None where it names none with files of the user."""
+    if not isinstance(value, str) or (os.path.isdir(value) and not (Path(value) / "config.json").is_file()):
+        return None
+    return content_of(value)
+
+
+def _beside(spec: TaskSpec, personas: int) -> dict[str, str]:
+    """Return the hashes, by name, of files that decide targets and prompts but are in no hash of the spec."""
+    hashes = {}
+    if (variants := spec.folder / "variants.yaml").is_file():
+        hashes[variants] = _merges_hash(read_text(variants), str(variants))
+    own = spec.metadata.persona_file
+    people = spec.folder / own if own else PERSONAS
+    if personas and people not in spec.sources and people.is_file():
+        hashes[people] = file_hash(people)
+    former = {PERSONAS.parent / "wvs" / "variants.yaml", PERSONAS}
+    known = {path for path in former if hashes.get(path) == _FORMER[path.name]}
+    return {path.name: value for path, value in hashes.items() if path not in known}
+
+
+@lru_cache
+def _merges_hash(text: str, place: str) -> str:
+    """Return the hash of the options that are merged by country; the rest of the file concerns imports."""
+    given = parse_yaml(text, place)
+    merges = [given.get(field) for field in ("merge", "countries")] if isinstance(given, dict) else given
+    return hashlib.sha256(json.dumps(merges, default=str).encode()).hexdigest()
 
 
 def aligner_settings(name: str, assignments: Iterable[str], base: Mapping[str, Any] | None = None) -> Settings:

@@ -24,6 +24,7 @@ from ..report.plots import drawing
 from ..util.atomic_io import locked, write_json
 from ..util.display import Display
 from .config import RunConfig, aligner_settings, objective_of
+from .folder import MODEL, same_model
 
 RESULTS = "folds.json"
 
@@ -90,7 +91,7 @@ def cross_validate(
 
     Raises:
         UsageError: the task's loss needs all its items, or too many folds. InputError: a damaged file. RunError:
-            another process works in the folder.
+            another process works in the folder, or earlier fits were of another model.
     """
     objective = objective_of(config)
     assert isinstance(objective, TaskObjective), "one `fit`"
@@ -103,8 +104,10 @@ def cross_validate(
             for number, rows in enumerate(parts):
                 if (tokens, number) in done:
                     continue
+                model = model_of()
+                same_model(path.with_name(MODEL), model, f"Use another `out`, or delete {path.parent}.")
                 label = f"{tokens} tokens, fold {number + 1} of {count}"
-                folds.append(_fold(config, objective, rows, tokens, number, model_of(), display, label))
+                folds.append(_fold(config, objective, rows, tokens, number, model, display, label))
                 write_json(path, [fold.model_dump() for fold in folds])
     return sorted(folds, key=lambda fold: (fold.tokens, fold.fold))
 

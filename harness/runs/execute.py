@@ -30,8 +30,8 @@ from ..util.atomic_io import locked, remove_temporaries, write_json
 from ..util.display import Display
 from ..util.environment import versions
 from ..util.event_log import RunLog
-from .answer_cache import AnswerCache
-from .checks import require_effect, require_room_of_run
+from .answer_cache import AnswerCache, software
+from .checks import require_effect, require_room_of_run, text_tokens
 from .config import RunConfig, aligner_settings, budget_of, objective_of
 from .folder import (
     ALIGNED,
@@ -77,6 +77,8 @@ def execute(
     if not fresh and is_finished(folder):
         return read_result(folder, reused=True)
     try:
+        if cache is not None:
+            software()  # now, since it may change on disk while the run works
         model = model_of()  # before anything is written: a model that cannot be loaded leaves no folder
         with locked(folder):
             if fresh:
@@ -181,7 +183,7 @@ def _answers(
     progress = _Progress(f"{config.aligner} answering", sum(map(len, prompts.values())), display)
     answers, known = {}, list[str]()
     for name, spec in specs.items():
-        most = spec.most_tokens if spec.output_type == "generate_until" else 0
+        most = text_tokens(spec)
         if cache is None:
             answers[name] = aligned.answer(prompts[name], most_tokens=most, done=progress)
             continue

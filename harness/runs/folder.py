@@ -110,12 +110,12 @@ def is_finished(folder: Path) -> bool:
     )  # not every task has a figure
 
 
-def same_model(path: Path, model: Model) -> None:
+def same_model(path: Path, model: Model, remedy: str = "Start over with `fresh`.") -> None:
     """Record the model of a run; raise RunError where the run began with another one."""
     now = model.info
     if path.exists() and (before := read_record(path, type(now))) != now:
         changed = ", ".join(key for key, value in now if value != getattr(before, key))
-        raise RunError(f"{path.parent}: the run began with another model ({changed} differ). Start over with `fresh`.")
+        raise RunError(f"{path.parent}: the run began with another model ({changed} differ). {remedy}")
     write_json(path, now.model_dump(mode="json"))
 
 

@@ -58,9 +58,12 @@ def run(
     asked = RunRequest.of(aligner=aligner, tasks=tasks, model="in memory" if in_memory else str(model), **request)
     wrapped = _wrapped(model, asked) if in_memory else None
     if wrapped is not None:
-        info = {name: getattr(wrapped.info, name) for name in ("revision", "dtype", "device")}
-        asked = asked.model_copy(update={"model": wrapped.info.name, **info})
+        info = {name: getattr(wrapped.info, name) for name in ("dtype", "device")}
+        asked = asked.model_copy(update={"model": wrapped.info.name, "revision": _identity(wrapped), **info})
     config = plan(asked)
+    if wrapped is not None:
+        around = {name: getattr(wrapped.info, name) for name in ("adapter_sha256", "chat")}
+        config = config.model_copy(update=around)
     uses_cache = NO_CACHE not in os.environ if cache is None else cache
     answers = answers_folder() if uses_cache and not fresh else None
     with _display(progress) as display:
@@ -85,6 +88,18 @@ def _wrapped(model: Any, request: RunRequest) -> Model:
     from ..models.load import wrap_model
 
     return wrap_model(*model, threads=request.threads, chat=request.chat or DEFAULT_CHAT)
+
+
+def _identity(model: Model) -> str:
+    """Return a hash of a model in memory with its tokenizer and end tokens; the revision of one behind an endpoint."""
+    info = model.info
+    if model.has_weights and info.content_sha256 is None:
+        from ..models.fingerprint import vocabulary_hash
+        from ..models.local import LanguageModel
+
+        if isinstance(model, LanguageModel):
+            return vocabulary_hash(info.revision, model.tokenizer, model.ends)
+    return info.content_sha256 or info.revision
 
 
 def _display(progress: bool | Display) -> AbstractContextManager[Display]:

@@ -41,12 +41,11 @@ def run_cells(
     stored = read_rows(root)
     for cell in grid:
         if cell.name in stored:
-            cell.take(stored.pop(cell.name))
+            cell.take(stored[cell.name])
         look(cell, root)
-    others = [row.model_dump(mode="json") for row in stored.values()]
 
     def keep() -> None:
-        write_json(root / STATUS, [cell.record() for cell in grid] + others)
+        _store(grid, root)
         tell(grid)
 
     waiting = [cell for cell in grid if cell.state == "waiting"]
@@ -64,6 +63,21 @@ def run_cells(
             if _settle(cell, outcome, retries):
                 waiting.append(cell)
             keep()
+
+
+def _store(grid: Sequence[Cell], root: Path) -> None:
+    """Replace the rows of these cells in ``sweep.json``; those of other sweeps, which may be running, stay.
+
+    Raises:
+        InputError: a damaged ``sweep.json``.
+    """
+    from filelock import FileLock
+
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / f".{STATUS}.lock"):
+        own = {cell.name for cell in grid}
+        others = [row.model_dump(mode="json") for name, row in read_rows(root).items() if name not in own]
+        write_json(root / STATUS, [cell.record() for cell in grid] + others)
 
 
 def look(cell: Cell, root: Path) -> None:

@@ -155,6 +155,12 @@ def test_what_is_usual_is_not_recorded():
     assert spoken(TURNS + OPEN, system="Be brief.").recorded.system == "Be brief."
 
 
+@pytest.mark.parametrize("template", [TURNS + OPEN, None])
+def test_a_limit_of_thoughts_is_recorded_whatever_the_template_holds(template):
+    """A model may begin to reason by itself, up to this limit."""
+    assert spoken(template, thinking_tokens=7).recorded.thinking_tokens == 7
+
+
 # ---------------------------------------------------------------- thinking aloud
 
 
@@ -209,6 +215,19 @@ def test_text_is_read_behind_the_thoughts(model_with, survey, template, monkeypa
         ids += tokenizer("\n\n</think>\n\n", add_special_tokens=False)["input_ids"]
         new = greedily(model, ids, 4)[len(ids) :]
         assert texts[row] == tokenizer.decode(new, skip_special_tokens=True).lstrip().partition("\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("template", "arguments", "most"),
+    [(R1, {}, 9), (QWEN, {}, 0), (QWEN, {"enable_thinking": True}, 9), (TURNS + OPEN, {}, 0), (None, {}, 0)],
+)
+def test_thoughts_take_room_where_a_block_of_them_may_open(template, arguments, most):
+    assert spoken(template, arguments=arguments, thinking_tokens=9).most_thoughts == most
+
+
+def test_the_longest_answer_in_text_follows_its_thoughts(model_with, survey):
+    model = model_with(lambda tokenizer: setattr(tokenizer, "chat_template", R1), thinking_tokens=40)
+    assert model.longest(survey, "", 8) == max(map(len, model.tokenised(survey, "").contexts)) + 40 + 8
 
 
 def greedily(model, ids, most):

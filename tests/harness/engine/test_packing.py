@@ -10,6 +10,7 @@ from culteval.errors import UsageError
 from culteval.harness.engine.packed import PackedForward
 from culteval.harness.engine.padded import PlainForward
 from culteval.harness.engine.prefix_tree import build_trees
+from culteval.harness.engine.select import engine_for
 from culteval.harness.engine.tokenize import Encoded, encode
 from culteval.harness.models.load import load_model
 from culteval.harness.registry import spec_path
@@ -262,3 +263,11 @@ def test_the_head_is_given_no_slice_of_what_was_read(load):
     head.register_forward_hook(lambda _, given, out: whole.append(given[0].is_contiguous()))
     model.generate(free_prompts(["Short?", "Hm", "Well?"], [("1", "2")] * 3))
     assert len(whole) > 1 and all(whole)
+
+
+def test_layers_other_than_full_and_sliding_attention_are_not_packed(tiny):
+    """A recurrence over the tokens of a tree would run from one prompt into the next."""
+    model = AutoModelForCausalLM.from_pretrained(tiny(), dtype=torch.float32)
+    model.config.layer_types = ["full_attention", "linear_attention"]
+    engine, problem = engine_for(model, AutoTokenizer.from_pretrained(tiny()))
+    assert engine is None and "linear_attention layers" in problem

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import culteval
 import numpy as np
 import pytest
 import torch
@@ -312,3 +313,10 @@ def test_a_changed_adapter_is_another_run(tiny, lora, tmp_path):
     (folder / CONFIG).write_text(json.dumps(given | {"alpha_pattern": {"v_proj": 64}}))
     second, _ = answered(run(tiny(), tmp_path / "runs", folder))
     assert np.abs(first - second).max() > 0.01 and len(list((tmp_path / "runs").glob("vsm13*"))) == 2
+
+
+def test_a_model_in_memory_with_an_adapter_is_another_run(load, lora, tmp_path):
+    given, model = {"aligner": "naive", "tasks": "vsm13", "limit": 1, "progress": False, "out": tmp_path}, load()
+    culteval.run(model=model, **given)
+    adapted = model.adapted(lora(), carried=True)
+    assert not culteval.run(model=adapted, **given).reused and culteval.run(model=adapted, **given).reused

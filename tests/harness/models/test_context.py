@@ -78,6 +78,17 @@ def test_prompts_alone_may_be_too_long(load, narrow, tmp_path):
     assert "a longer context" in refused(tmp_path, narrow(asked - 1), "naive")
 
 
+def test_an_answer_in_text_counts_too(load, narrow, tmp_path):
+    model, spec = load(), spec_of("vsm13_text")
+    prompts = render_protocol(spec, ProtocolOptions())
+    whole = model.longest(prompts, "", spec.most_tokens)
+    assert whole == max(map(len, encode(model.chat, prompts).contexts)) + spec.most_tokens > model.longest(prompts)
+    told = refused(tmp_path, narrow(whole - 1), "naive", "--task", "vsm13_text")
+    assert f"the longest prompt with its answer in text has {whole} tokens" in told
+    model.context_length = whole
+    require_room(model, prompts, most=spec.most_tokens)
+
+
 def test_preambles_count_too(load, narrow, tmp_path):
     _, asked = sizes(load())
     told = refused(tmp_path / "icl", narrow(asked + 4), "icl")

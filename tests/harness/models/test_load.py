@@ -105,6 +105,18 @@ def test_what_is_no_model_is_refused(tiny):
         wrap_model(model, "tokenizer")
 
 
+def test_a_model_with_layers_of_an_adapter_is_refused(tiny):
+    """Neither weights nor configuration say which adapters are active."""
+    from peft import LoraConfig, get_peft_model
+
+    model, tokenizer = in_memory(tiny())
+    tuned = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
+    for one in (tuned, model):
+        with pytest.raises(UsageError, match=r"^`model`: .*[Pp]ass merge_and_unload\(\)"):
+            wrap_model(one, tokenizer)
+    wrap_model(tuned.merge_and_unload(), tokenizer)
+
+
 def test_a_process_stays_as_it_is(tiny):
     threads, stdout = torch.get_num_threads(), sys.stdout
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

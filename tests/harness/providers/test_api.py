@@ -226,6 +226,34 @@ def test_a_filtered_prompt_is_an_answer_without_words(server):
     assert [reply.text == "" for reply in model_at(server, concurrency=1).ask(asks)] == [False, False, True, False]
 
 
+SILENT = {
+    "empty": {"message": {"content": ""}, "finish_reason": "stop"},
+    "refused": {"message": {"content": None, "refusal": "I cannot say."}},
+    "filtered": {"message": {"content": "I"}, "finish_reason": "content_filter"},
+    "no text": {"text": "", "logprobs": None},
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_a_reply_without_an_answer_tells_nothing_of_its_options(server, name):
+    prompts, notes, kind = some(4), [], "openai" if "text" in SILENT[name] else "openai-chat"
+    server.plan = [None, api_server.raw(json.dumps({"choices": [SILENT[name]]}).encode())]
+    answers = model_at(server, kind=kind, notes=notes, concurrency=1).answer(prompts)
+    np.testing.assert_allclose(answers.off_options[0], [0.1, 1, 0.1, 0.1], atol=1e-9)
+    np.testing.assert_allclose(answers.probs[0, 1], 0.2)
+    assert any("1 of 4 prompts" in note for note in notes)
+
+
+def test_an_endpoint_that_gives_no_probabilities_with_its_answers_is_told(server):
+    bare = api_server.raw(json.dumps({"choices": [{"message": {"content": "1"}}]}).encode())
+    server.plan = [None, bare]
+    with pytest.raises(RunError, match="a reply lacks the probabilities"):
+        model_at(server, concurrency=1).answer(some(4))
+    server.always = api_server.raw(json.dumps({"choices": [SILENT["empty"]]}).encode())
+    with pytest.raises(UnavailableError, match="returns no option probabilities"):
+        model_at(server).answer(some(4))
+
+
 # Submissions without probabilities
 
 

@@ -15,7 +15,7 @@ from culteval.errors import CultevalError
 from culteval.harness.models import fingerprint as hashes
 from culteval.harness.models.aligned import AlignedModel, adapter_hash
 from culteval.harness.registry import spec_of
-from culteval.harness.runs import answer_cache
+from culteval.harness.runs import answer_cache, execute
 from culteval.harness.runs.answer_cache import AnswerCache, key_of
 from culteval.tasks.answers import Answers
 from culteval.tasks.prompts import ProtocolOptions, render_protocol
@@ -146,8 +146,8 @@ def test_everything_that_decides_an_answer_is_in_its_key(load, prompts, tmp_path
     for target, name, value in (
         (model, "info", model.info.model_copy(update={"content_sha256": "other"})),
         (answer_cache, "_machine", lambda device: ["another processor"]),
-        (answer_cache, "_code", lambda: "another commit"),
-        (answer_cache, "versions", lambda: {"torch": "0"}),
+        (answer_cache, "software", lambda: (answer_cache.versions(), "another commit")),
+        (answer_cache, "software", lambda: ({"torch": "0"}, answer_cache._code())),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, value)
@@ -158,6 +158,21 @@ def test_everything_that_decides_an_answer_is_in_its_key(load, prompts, tmp_path
         assert key() == keys[0]
         patch.setattr(model, "info", model.info.model_copy(update={"content_sha256": None}))
         assert key() is None
+
+
+def test_what_is_upgraded_during_a_run_is_not_in_its_key(tiny, place, monkeypatch):
+    """Answers come from what was loaded when the run began."""
+    run(tiny(), "a")
+    answer_cache.software.cache_clear()
+    align = execute._align
+
+    def with_an_upgrade(*given):
+        monkeypatch.setattr(answer_cache, "versions", lambda: {"torch": "0"})
+        monkeypatch.setattr(answer_cache, "_code", lambda: "another commit")
+        align(*given)
+
+    monkeypatch.setattr(execute, "_align", with_an_upgrade)
+    assert run(tiny(), "b")["cached"] == ["general"]
 
 
 def test_a_model_that_nobody_can_tell_from_another_is_asked_each_time(load, prompts, place, monkeypatch):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from culteval.errors import InputError, RunError, UsageError
 from culteval.harness.alignment.objective import fit_objective
@@ -72,7 +73,7 @@ def test_the_command_tables_draws_and_keeps(command, tmp_path):
     assert all(row["train_loss"] < start[row["fold"]] for row in fitted)
     assert all(0 <= row["validation_argmax"] <= 1 for row in fitted)
     [folder] = (tmp_path / "folds").iterdir()
-    assert {path.name for path in folder.iterdir()} == {".lock", "folds.json", "loss.svg", "argmax.svg"}
+    assert {path.name for path in folder.iterdir()} == {".lock", "folds.json", "model.json", "loss.svg", "argmax.svg"}
     again = command(*ARGUMENTS, "--json")
     assert json.loads(again.stdout) == found and len(command.loads) == 1
 
@@ -89,6 +90,29 @@ def test_lengths_are_added_to_what_is_there(command, tmp_path):
         assert {**row, "seconds": 0} == {**before, "seconds": 0}
     more = json.loads(command(*ARGUMENTS[:4], "2,3,4", *ARGUMENTS[5:], "--json").stdout)
     assert {row["tokens"] for row in more["folds"]} == {0, 2, 3, 4} and len(more["folds"]) == 12
+
+
+def test_lengths_of_another_model_are_not_compared(command, load, monkeypatch, tmp_path):
+    command(*ARGUMENTS)
+    other = load("qwen2", True)
+    monkeypatch.setattr(crossval, "load", lambda config, display: other)
+    with pytest.raises(RunError, match=r"another model \(name, revision.* differ\)\. Use another `?(--)?out"):
+        command(*ARGUMENTS[:4], "2,3,4", *ARGUMENTS[5:])
+
+
+def test_folds_of_narrow_scales_are_answered_as_wide_as_all(load):
+    survey = fit_objective(spec_of("wvs"), country("US"), "expected", MeasureOptions(), 0, 0)
+    widths, model = survey.prompts.layout.widths, load()
+    part = survey.take(np.flatnonzero(widths == widths.min())[:3])
+    assert widths.min() < widths.max() == part.prompts.layout.codes.shape[1]
+    soft = np.zeros((2, 2, model.dim), dtype=np.float32)
+    steps = model.stepwise(part.prompts, ((0,), (1, 2)), soft)
+    steps.advance()
+    for probs in (model.answer(part.prompts, soft).probs, steps.advance()):
+        assert np.isfinite(part.loss(probs)).all() and not probs[..., widths.min() :].any()
+    learned = torch.zeros(1, 2, model.dim, requires_grad=True)
+    part.loss(model.logprobs(part.prompts, learned).softmax(-1).double()).sum().backward()
+    assert learned.grad.isfinite().all() and learned.grad.any()
 
 
 def test_two_processes_do_not_write_one_file(command, tmp_path):

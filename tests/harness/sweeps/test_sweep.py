@@ -15,8 +15,10 @@ import pytest
 import yaml
 from culteval.errors import CultevalError, InputError
 from culteval.harness.runs.execute import SCORES
+from culteval.harness.sweeps.executors.base import Outcome
 from culteval.harness.sweeps.executors.worker import work
 from culteval.harness.sweeps.grid import cells, read_grid
+from culteval.harness.sweeps.scheduler import run_cells
 from culteval.harness.sweeps.status import STATUS
 
 from ...command import invoked
@@ -218,6 +220,30 @@ def test_a_killed_sweep_leaves_no_worker_and_goes_on_at_once(file, here):
         pytest.fail("the worker outlived its sweep")
     rows = json.loads(call("sweep", file, "--json", "--out", "a"))
     assert {row["state"] for row in rows} <= {"done", "skipped"} and not any(row["reasons"] for row in rows)
+
+
+def test_two_sweeps_in_one_folder_keep_each_other_s_rows(file, tmp_path):
+    grid = cells(read_grid(file), file)
+
+    class Fake:
+        workers = 1
+
+        def __init__(self, meanwhile=lambda: None):
+            self.meanwhile = meanwhile
+
+        def start(self, worker, job):
+            self.meanwhile()
+            self.ended = [(worker, Outcome(1.0, None, ()))]
+
+        def finished(self, seconds):
+            return self.ended
+
+    def sweep(part, executor):
+        run_cells(part, tmp_path / "both", executor, 0, lambda cells: None)
+
+    sweep(grid[:1], Fake(lambda: sweep(grid[1:3], Fake())))
+    rows = json.loads((tmp_path / "both" / STATUS).read_text())
+    assert {row["run"]: row["state"] for row in rows} == {cell.name: "done" for cell in grid[:3]}
 
 
 MANY = {key: list(range(9)) for key in "abcde"}
