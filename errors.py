@@ -17,6 +17,11 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def on_one_line(text: str) -> str:
+    """Return a text as ``shown``, with white space and line breaks as single spaces."""
+    return shown(" ".join(text.split()))
+
+
 class CultevalError(Exception):
     """Base of all errors shown without a traceback; ``exit_code`` is the exit code of the command line.
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import MOST_SHOWN, CultevalError, InputError, shown
+from ..errors import MOST_SHOWN, CultevalError, InputError, on_one_line
 from ..harness.models.aligned import ADAPTER_FILES, adapter_hash
 from ..harness.registry import find as registered
 from ..harness.registry import table
@@ -88,13 +88,9 @@ def check(
     problems += _marks(board, hashes, before)
     if before is not None:
         problems += _gone(board, before, released)
-    problems = [Problem(problem.entry, _one_line(problem.text)) for problem in problems]
+    # They may quote untrusted texts, and a line of its own may command a workflow.
+    problems = [Problem(problem.entry, on_one_line(problem.text)[:MOST_SHOWN]) for problem in problems]
     return len(released) + len(found), sorted(problems, key=lambda problem: problem.entry)
-
-
-def _one_line(text: str) -> str:
-    """Return a text that may quote untrusted ones as one printable line; a line of its own may command a workflow."""
-    return shown(" ".join(text.split()))[:MOST_SHOWN]
 
 
 @without_collection()

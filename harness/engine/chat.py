@@ -94,16 +94,20 @@ class Chat:
                 raise UsageError(f"`chat` {key}: the chat template of {self.name} does not read it.{hint}")
 
     @property
+    def _reasons(self) -> bool:
+        """Whether the template has a block of reasoning."""
+        return any(block.start in self.template for block in BLOCKS)
+
+    @property
     def recorded(self) -> ChatOptions | None:
         """The options that a submission records; None if all are at their default and the date has no effect."""
-        reasons = any(block.start in self.template for block in BLOCKS)
-        usual = self.options == DEFAULT_CHAT and not self._reads(_CLOCK) and not reasons
+        usual = self.options == DEFAULT_CHAT and not self._reads(_CLOCK) and not self._reasons
         return None if usual else self.options
 
     @cached_property
     def most_thoughts(self) -> int:
         """The most tokens of reasoning before an answer in text; 0 if the template has no block for it or closes it."""
-        if not any(block.start in self.template for block in BLOCKS):
+        if not self._reasons:
             return 0
         end = self.render_prompt("a").rstrip()
         return 0 if any(end.endswith(block.stop.strip()) for block in BLOCKS) else self.options.thinking_tokens

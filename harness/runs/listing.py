@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...errors import shown
+from ...errors import on_one_line
 from ...tasks.countries import name_of
 from ...tasks.measure import MeasureOptions, countries_of, measure_of
 from ...tasks.spec import NotImportedError
@@ -59,7 +59,7 @@ class Listing(Results[Mapping[str, Any]]):
 def _cell(value: Any) -> str:
     """Format a value as one bounded line, safe to print to a terminal."""
     text = ", ".join(value) if isinstance(value, tuple) else str(value)
-    return shown(" ".join(text.split()))[:MOST_CELL]
+    return on_one_line(text)[:MOST_CELL]
 
 
 def list_tasks() -> Listing:

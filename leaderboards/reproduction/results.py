@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ...errors import shown
+from ...errors import on_one_line
 from ...harness.report.tables import escape, markdown_table
 from ...harness.runs.config import RunConfig
 from ...harness.runs.folder import read_result
@@ -94,7 +94,7 @@ class Table:
 
     def _cell(self, value: Value) -> str:
         if isinstance(value, str):
-            return escape(shown(" ".join(value.split())))
+            return escape(on_one_line(value))
         return "-" if value is None else format(value, "," if isinstance(value, int) else self.form)
 
     def record(self) -> dict[str, Any]:
