@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,6 +77,20 @@ class AlignedModel:
             if most_tokens:
                 return self._answering.generate(prompts, self.soft, self.preamble, most_tokens)
             return self._answering.answer(prompts, self.soft, self.preamble)
+
+    def shortfalls(self, prompts: Prompts, texts: Sequence[str], most_tokens: int) -> np.ndarray:
+        """Compute how far texts are from those that ``answer`` generates, in nats; see ``near_greedy.shortfalls``.
+
+        Infinite for models that are not in memory.
+        """
+        if not self.model.has_weights:
+            return np.full(len(texts), np.inf)
+        from .near_greedy import shortfalls
+
+        model = cast("LanguageModel", self._answering)
+        with model.at_work():
+            rendered = [model.chat.render_prompt(f"{self.preamble}{text}") for text in prompts.texts]
+            return shortfalls(model, rendered, texts, self.soft, most_tokens, lines=bool(prompts.verbalized))
 
     def save(self, folder: Path) -> None:
         """Write the folder atomically: the preamble and, if present, the PEFT prompt-tuning and LoRA adapters."""

@@ -167,7 +167,7 @@ def _by_transformers(model: TextModel, rows: list[list[int]], soft: np.ndarray |
     head = model.model.get_output_embeddings()
     with (
         head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(),)),
-        _soft_prompt_after(model.model, soft, padding),
+        soft_prompt_after(model.model, soft, padding),
     ):
         out = model.model.generate(
             input_ids=ids,
@@ -182,7 +182,7 @@ def _by_transformers(model: TextModel, rows: list[list[int]], soft: np.ndarray |
 
 
 @contextmanager
-def _soft_prompt_after(model: Any, soft: np.ndarray | None, padding: Sequence[int]) -> Iterator[None]:
+def soft_prompt_after(model: Any, soft: np.ndarray | None, padding: Sequence[int]) -> Iterator[None]:
     """Insert a soft prompt (1, T, dim) after each row's padding, in place of T pad tokens, when whole prompts are read.
 
     All classes of transformers generate from ids, but not all from embeddings.

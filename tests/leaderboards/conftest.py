@@ -1,8 +1,11 @@
-"""Pages in Chromium, opened from disk without a network."""
+"""Pages in Chromium, opened from disk without a network, and boards of a few runs of a tiny model."""
+
+import shutil
 
 import pytest
 
 from ..browsing import CHROMIUM, FLAGS
+from ..kept_boards import BASE, culteval
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +39,33 @@ def visit(browser, board_pages):
         context.close()
     assert problems == []
     assert asked and all(url.startswith((*(f"file://{home}/" for home in homes), "data:")) for url in asked), asked
+
+
+@pytest.fixture(scope="session")
+def kept_board(tiny, tmp_path_factory):
+    """A board of three runs of one tiny model: left alone, behind a text, behind a soft prompt."""
+    home = tmp_path_factory.mktemp("kept")
+    for flags in (["naive"], ["icl"], ["random", "--set", "tokens=2", "--budget", 12]):
+        code, _, error = culteval(*BASE, "--model", tiny(), "--out", home / "runs", "--aligner", *flags)
+        assert code == 0, error
+    code, out, error = culteval("leaderboard", "add", *sorted((home / "runs").iterdir()), "--to", home / "board")
+    assert (code, len(out.split())) == (0, 3), error
+    return home / "board"
+
+
+@pytest.fixture
+def board(kept_board, tmp_path):
+    """A copy that a test may spoil."""
+    shutil.copytree(kept_board, tmp_path / "board")
+    return tmp_path / "board"
+
+
+@pytest.fixture(scope="session")
+def probed(tiny, tmp_path_factory):
+    """A board of one run of the open questions, whose answers are texts."""
+    home = tmp_path_factory.mktemp("probed")
+    flags = ["--model", tiny(), "--out", home / "runs", "--aligner", "icl"]
+    code, _, error = culteval("run", "--task", "probes", *BASE[3:], *flags)
+    assert code == 0, error
+    assert culteval("leaderboard", "add", *(home / "runs").iterdir(), "--to", home / "board")[0] == 0
+    return home / "board"
