@@ -81,13 +81,16 @@ class AlignedModel:
     def shortfalls(self, prompts: Prompts, texts: Sequence[str], most_tokens: int) -> np.ndarray:
         """Compute how far texts are from those that ``answer`` generates, in nats; see ``near_greedy.shortfalls``.
 
-        Infinite for models that are not in memory.
+        Infinite for models that are not in memory, and for those with a soft prompt of their own.
         """
         if not self.model.has_weights:
             return np.full(len(texts), np.inf)
+        from .local import LanguageModel
         from .near_greedy import shortfalls
 
-        model = cast("LanguageModel", self._answering)
+        model = self._answering
+        if not isinstance(model, LanguageModel):  # with a soft prompt of its own
+            return np.full(len(texts), np.inf)
         with model.at_work():
             rendered = [model.chat.render_prompt(f"{self.preamble}{text}") for text in prompts.texts]
             return shortfalls(model, rendered, texts, self.soft, most_tokens, lines=bool(prompts.verbalized))

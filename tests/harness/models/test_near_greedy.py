@@ -67,11 +67,69 @@ def test_another_text_falls_short_by_its_least_likely_token(aligned, prompts):
             logs = by_hand(aligned, prompt, tokens)
             given = [logs[at, token] for at, token in enumerate(tokens)]
             given.append(logs[-1, [*aligned.model.ends, *breaks(tokenizer)]].max())
-            assert len(tokens) < 20
             ways.append(max(float(row.max() - one) for row, one in zip(logs, given, strict=True)))
         wanted.append(min(ways))
     found = aligned.shortfalls(prompts.take(np.arange(2)), texts, 20)
     assert found == pytest.approx(wanted, abs=1e-4) and found.min() > 0.5
+
+
+def test_more_tokens_than_were_allowed_are_no_greedy_text(load, prompts):
+    aligned = AlignedModel(load())
+    texts = aligned.answer(prompts, most_tokens=MOST).texts
+    assert np.isinf(aligned.shortfalls(prompts, [f"{text} forged, forged" for text in texts], MOST)).all()
+
+
+def test_a_text_may_end_within_a_token(prompts, load):
+    """Tokens such as a full stop with a line break: the text ends with the full stop, and not before it."""
+    model = load()
+
+    class Logits:
+        """A model that writes "yes" and then the token of a full stop and a line break."""
+
+        device = "cpu"
+
+        def __init__(self, first, second):
+            self.first, self.second = first, second
+
+        def __call__(self, input_ids, use_cache):
+            logits = torch.zeros(1, input_ids.shape[1], 800)
+            logits[0, :, self.second] = 9.0
+            logits[0, len(row) - 1, self.first] = 20.0
+            return type("Output", (), {"logits": logits})
+
+        def get_input_embeddings(self):
+            return torch.nn.Embedding(1, 1)
+
+    class Writer:
+        ends, tokens, chat = (0,), 0, model.chat
+
+        class tokenizer:
+            words = ("<end>", "yes", ".", ".\n", "\n", "no", " ")
+
+            def __len__(self):
+                return len(self.words)
+
+            def batch_decode(self, rows):
+                return ["".join(self.words[i] for i in row) for row in rows]
+
+            def decode(self, row):
+                return self.batch_decode([row])[0]
+
+            def __call__(self, text, add_special_tokens):
+                ids = []
+                while text:
+                    ids.append(next(i for i in (1, 3, 2, 4, 5, 6) if text.startswith(self.words[i])))
+                    text = text[len(self.words[ids[-1]]) :]
+                return {"input_ids": ids}
+
+    writer = Writer()
+    writer.tokenizer, writer.model = Writer.tokenizer(), Logits(1, 3)
+    (row,) = model.chat.ids([prompts.texts[0]])
+
+    def short(text):
+        return shortfalls(writer, [prompts.texts[0]], [text], None, 8, False)[0]
+
+    assert short("yes.") == 0 and short("yes") == pytest.approx(9, abs=1e-4) and short("no.") > 10
 
 
 def test_a_text_that_ends_early_falls_short_by_its_end(load, prompts):
