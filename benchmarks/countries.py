@@ -14,6 +14,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+from culteval.errors import InputError
+from culteval.harness.analysis.significance import holm
 from culteval.harness.report.tables import markdown_table
 from culteval.tasks.metrics.map_projection import AXES
 from scipy.stats import pearsonr
@@ -31,7 +33,7 @@ def read(folder: Path) -> dict[tuple[str, str], Places]:
     """Read the points of all submissions to ``iw_map`` by model and way of asking; held-out expected answers.
 
     Raises:
-        InputError: a submission cannot be read.
+        InputError: a submission cannot be read; several runs of one model and way for one country.
     """
     places = defaultdict[tuple[str, str], Places](dict)
     for submission in submissions(folder):
@@ -43,25 +45,32 @@ def read(folder: Path) -> dict[tuple[str, str], Places]:
         }
         point = np.array([values[axis] for axis in AXES])
         published = point - [values[f"{axis}_error"] for axis in AXES]
-        places[manifest.model.name, way_of(manifest.aligner)][manifest.country] = point, published
+        own = places[manifest.model.name, way_of(manifest.aligner)]
+        if manifest.country in own:
+            raise InputError(f"two runs of {manifest.model.name} for {manifest.country} by one way. Keep one.")
+        own[manifest.country] = point, published
     return dict(places)
 
 
 def rows(places: dict[tuple[str, str], Places]) -> Iterator[list[str]]:
-    """Yield for each model, way and axis: countries, spread of both, correlation and its p."""
+    """Yield for each model, way and axis: countries, spread of both, correlation, its p and that after Holm."""
+    found, tests = [], []
     for (model, way), points in sorted(places.items()):
         theirs, published = (np.array([pair[side] for pair in points.values()]) for side in (0, 1))
         for axis, name in enumerate(AXES):
             spreads = (f"{table[:, axis].std():.3f}" for table in (theirs, published))
-            test = pearsonr(theirs[:, axis], published[:, axis])
-            yield [model, way, name, str(len(points)), *spreads, f"{test.statistic:+.2f}", f"{test.pvalue:.2g}"]
+            tests.append(pearsonr(theirs[:, axis], published[:, axis]))
+            found.append([model, way, name, str(len(points)), *spreads])
+    adjusted = holm([float(test.pvalue) for test in tests])
+    for cells, test, p in zip(found, tests, adjusted, strict=True):
+        yield [*cells, f"{test.statistic:+.2f}", f"{test.pvalue:.2g}", f"{p:.2g}"]
 
 
 @click.command(cls=Command)
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(folder: Path) -> None:
     """Print how answers for countries and the countries' points correlate."""
-    head = ["model", "way", "axis", "countries", "spread of answers", "spread of countries", "r", "p"]
+    head = ["model", "way", "axis", "countries", "spread of answers", "spread of countries", "r", "p", "p after Holm"]
     click.echo(markdown_table(head, list(rows(read(folder))), words=range(3)))
 
 

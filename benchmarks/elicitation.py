@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from culteval.errors import InputError
 from culteval.harness.models.embedded import EMBEDDED
 from culteval.harness.report.plots import drawing
 from culteval.harness.report.tables import escape, markdown_table
@@ -38,9 +39,9 @@ SMALLEST = "smollm2"
 class Point:
     """One way of asking one model for one country's answers to a survey, or a baseline.
 
-    ``value`` is the headline (lower is nearer), ``spread`` its largest minus its smallest value over paraphrases,
-    ``unread`` the share of texts without an answer, ``collapsed`` whether the answers are in effect one. NaN where the
-    answers that could be read give no value.
+    ``value`` is the headline (lower is nearer), ``least`` and ``most`` its smallest and its largest value over
+    paraphrases, ``unread`` the share of texts without an answer, ``collapsed`` whether the answers are in effect one.
+    NaN where the answers that could be read give no value.
     """
 
     model: str
@@ -48,9 +49,15 @@ class Point:
     way: str
     country: str
     value: float
-    spread: float
+    least: float
+    most: float
     unread: float
     collapsed: bool
+
+    @property
+    def spread(self) -> float:
+        """Return the range over paraphrases."""
+        return self.most - self.least
 
 
 def read(folder: Path) -> list[Point]:
@@ -79,13 +86,22 @@ def _points(submission: Submission) -> Iterator[Point]:
             given |= {CONSTANT: measure.constant(answers.layout), UNIFORM: uniform_answers(answers.layout)}
             given[WORLD] = measure.baselines(answers.layout)[WORLD]
         for name, each in given.items():
-            yield _point((manifest.model.name, _survey(spec), name), spec, measure.score(each, "heldout", scoring))
+            layout = each.layout
+            parts = [each.take(layout.where((one,), layout.asked_orders)) for one in layout.asked_paraphrases]
+            scores = [measure.score(part, "heldout", scoring) for part in (each, *parts)]
+            yield _point((manifest.model.name, _survey(spec), name), spec, *scores)
 
 
 def way_of(aligner: UsedAligner, verbalized: bool = False) -> str:
-    """Return the name of a way of asking."""
+    """Return the name of a way of asking.
+
+    Raises:
+        InputError: another aligner, which is no way of asking.
+    """
     if aligner.name == "naive":
         return "none, shares stated" if verbalized else "none"
+    if aligner.name != "icl":
+        raise InputError(f"a run of {aligner.name}: the study is of naive and icl. Keep only those.")
     return str(aligner.settings.get("elicitation", "persona"))
 
 
@@ -93,13 +109,14 @@ def _survey(spec: TaskSpec) -> str:
     return spec.folder.name
 
 
-def _point(key: tuple[str, str, str], spec: TaskSpec, scores: Sequence[Score]) -> Point:
-    """Take the headline, its spread over paraphrases and the share of unread texts from the scores of one reading."""
+def _point(key: tuple[str, str, str], spec: TaskSpec, scores: Sequence[Score], *parts: Sequence[Score]) -> Point:
+    """Take the headline and the share of unread texts from the scores of one reading, and of its paraphrases."""
     headline = spec.metadata.headline.metric
     values = {score.metric: score.value for score in scores}
-    nan = float("nan")
-    value, spread = values.get(headline, nan), values.get(f"{headline}_paraphrase_spread", nan)
-    return Point(*key, scores[0].country, value, spread, values.get("unparsed", 0.0), values.get("collapsed", 0.0) == 1)
+    each = [next((row.value for row in part if row.metric == headline), float("nan")) for part in parts]
+    ends = (float(np.min(each)), float(np.max(each))) if len(each) > 1 else (float("nan"), float("nan"))
+    value = values.get(headline, float("nan"))
+    return Point(*key, scores[0].country, value, *ends, values.get("unparsed", 0.0), values.get("collapsed", 0.0) == 1)
 
 
 def table(points: Sequence[Point]) -> str:
@@ -180,8 +197,8 @@ UNITS = {"vsm13": "loss (squared index points)", "wvs": "Wasserstein-1", "iw_map
 def draw_sizes(points: Sequence[Point], path: Path) -> None:
     """Draw the distance to the country's answers against the size of the model: a panel for each survey.
 
-    Lines are ways of asking, means over countries, with the spread over paraphrases as bars; the dotted and the dashed
-    line are the world's mean and equal shares, which need no model.
+    Lines are ways of asking, means over countries, with bars from the nearest to the farthest paraphrase; the dotted
+    and the dashed line are the world's mean and equal shares, which need no model.
     """
     grouped = _grouped(points)
     with drawing(path, 9, 3.4, (1, len(SURVEYS))) as panels:
@@ -189,11 +206,12 @@ def draw_sizes(points: Sequence[Point], path: Path) -> None:
             models = sorted({model for model, name in grouped if name == survey}, key=_parameters)
             for place, (way, name) in enumerate(DRAWN.items()):
                 found = {model: grouped[model, survey] for model in models}
-                value, spread = (
-                    [_mean(ways[way], _shared(ways), what) for ways in found.values()] for what in ("value", "spread")
+                value, least, most = (
+                    np.array([_mean(ways[way], _shared(ways), what) for ways in found.values()])
+                    for what in ("value", "least", "most")
                 )
                 at = [_parameters(model) * (0.94 + 0.04 * place) for model in models]  # beside each other
-                bars = np.array(spread) / 2
+                bars = np.maximum([value - least, most - value], 0)  # of pooled answers, which may be nearer than any
                 axes.errorbar(at, value, bars, label=name, color=f"C{place}", marker="o", ms=4, lw=1.2, elinewidth=0.8)
             for null, style in ((WORLD, ":"), (UNIFORM, "--")):
                 ways = grouped[models[-1], survey]

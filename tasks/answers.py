@@ -106,14 +106,15 @@ class Answers:
     def values(self, scoring: str) -> np.ndarray:
         """Return the answers as numbers on the scale, (population, prompts) float64.
 
-        NaN where a text could not be parsed.
+        NaN where a text could not be parsed, and for ``argmax`` where an endpoint told nothing.
         """
         if scoring == "text":
             if self.parsed is None:
                 raise ValueError("these answers hold no generated text")
             return np.where(self.parsed == UNPARSED, np.nan, self.parsed.astype(float))[None]
         values: np.ndarray = read(self.probs, self.layout.codes, scoring)
-        return np.where(self.stated, values, np.nan) if scoring == "verbalized" else values
+        known = {"verbalized": self.stated, "argmax": self.decided}.get(scoring)
+        return values if known is None else np.where(known, values, np.nan)
 
     @property
     def stated(self) -> np.ndarray:
@@ -124,6 +125,18 @@ class Answers:
         """
         stated: np.ndarray = self.off_options[0] < 1
         return stated
+
+    @property
+    def decided(self) -> np.ndarray:
+        """Return for which prompts the first candidate has a most probable option, boolean (prompts,).
+
+        There is none where all probability is off the options and they have equal shares: an endpoint told of none.
+        """
+        probs, inside = self.probs[0], self.layout.inside
+        most = np.where(inside, probs, 0).max(-1, initial=0)
+        equal = most == np.where(inside, probs, 1).min(-1, initial=1)
+        decided: np.ndarray = self.stated | ~equal
+        return decided
 
 
 def unweighed(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
@@ -166,8 +179,9 @@ def item_means(layout: Layout) -> np.ndarray:
 def chosen(answers: Answers, scoring: str) -> np.ndarray:
     """Compute how the first candidate's answers are distributed over the options, (prompts, options) in code order.
 
-    ``expected``, ``cloze``: the probabilities; ``argmax``: all mass on the most probable option; ``text``: all mass on
-    the option that was parsed, ``verbalized``: the shares that were parsed, zeros where none were.
+    ``expected``, ``cloze``: the probabilities; ``argmax``: all mass on the most probable option, zeros where none is
+    (``Answers.decided``); ``text``: all mass on the option that was parsed, ``verbalized``: the shares that were
+    parsed, zeros where none were.
     """
     codes, inside = answers.layout.codes, answers.layout.inside
     spread: np.ndarray = answers.probs[0]
@@ -178,5 +192,5 @@ def chosen(answers: Answers, scoring: str) -> np.ndarray:
     elif scoring == "verbalized":
         spread = spread * answers.stated[:, None]
     elif scoring not in BY_SHARES:
-        spread = (np.arange(codes.shape[1]) == spread.argmax(-1)[:, None]) & inside
+        spread = (np.arange(codes.shape[1]) == spread.argmax(-1)[:, None]) & inside & answers.decided[:, None]
     return spread

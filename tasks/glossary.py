@@ -87,9 +87,7 @@ METRICS: Mapping[str, Term] = {
     ),
     "l2": Term("L2", "root of the sum of squared errors of the six indices", POINTS, "lower"),
     "l1": Term("L1", "sum of absolute errors of the six indices", POINTS, "lower"),
-    "collapsed": Term(
-        "Collapsed", "1 where all answers lie within a quarter of a scale step, else 0", "0 or 1", "lower"
-    ),
+    "collapsed": Term("Collapsed", "1 where the answers to all items are nearly the same, else 0", "0 or 1", "lower"),
     "spread": Term("Spread of answers", "standard deviation of the item means over the items", "scale steps"),
     "distinct": Term("Distinct answers", "number of different rounded item means", "items"),
     "off_options": Term("Probability off the options", "probability on anything but an option", SHARE, "lower"),

@@ -37,7 +37,17 @@ def wilson_of_mean(share: float, error: float, n: int) -> tuple[float, float]:
 
 def student(mean: float, error: float, n: int) -> tuple[float, float]:
     """Compute Student's 95 % interval of a mean over ``n`` units, two or more, with standard error ``error``."""
+    half = _reach(n) * error
+    return mean - half, mean + half
+
+
+def error_of(low: float, high: float, n: int) -> float:
+    """Compute the standard error of a mean from its interval by ``student``."""
+    return (high - low) / 2 / _reach(n)
+
+
+def _reach(n: int) -> float:
+    """Return the standard errors from the middle of Student's 95 % interval to its ends."""
     from scipy.special import stdtrit
 
-    half = float(stdtrit(n - 1, 0.975)) * error
-    return mean - half, mean + half
+    return float(stdtrit(n - 1, 0.975))

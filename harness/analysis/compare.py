@@ -305,7 +305,7 @@ def _first_text(answers: Answers, item: int) -> str | None:
 
 
 def by_seed(sides: Sequence[Side]) -> list[SeedRange]:
-    """Compute the headline of submissions that differ in their seed alone, for groups of two or more."""
+    """Compute the headline of submissions that differ in their seed alone, for groups of two or more that have it."""
     groups: dict[str, list[Side]] = defaultdict(list)
     for side in sides:
         groups[side.manifest.configuration].append(side)
@@ -318,8 +318,11 @@ def by_seed(sides: Sequence[Side]) -> list[SeedRange]:
             spec = spec_of(asked.name)
             metric, scoring = spec.metadata.headline.metric, spec.default_scoring
             rows = [side.submission.score(task=spec.name) for side in group]
-            values = [row.value for scores in rows if (row := find(scores, (metric, scoring, "heldout")))]
-            seeds = tuple(side.manifest.seed for side in group)
+            found = [find(scores, (metric, scoring, "heldout")) for scores in rows]
+            values = {side.manifest.seed: row.value for side, row in zip(group, found, strict=True) if row}
+            if len(values) < 2:
+                continue
             name = f"{group[0].manifest.aligner.name} {group[0].manifest.country}"
-            ranges.append(SeedRange(spec.name, name, metric, scoring, seeds, Points(tuple(values))))
+            points = Points(tuple(values.values()))
+            ranges.append(SeedRange(spec.name, name, metric, scoring, tuple(values), points))
     return ranges

@@ -100,6 +100,8 @@ class CulturalMap:
         error = caution_of(self.projection)
         text = f"Edition {self.edition}, held-out answers, {self.scoring}. Hollow: unaligned model. "
         text += "Ellipse: 95 % region of personas and projection"
+        if any(each.manifest.aligner.name == CONTROL for each in self.points):
+            text += ", of random prefixes by their standard deviation"
         return f"{text};\n{error}" if error else text
 
     @property

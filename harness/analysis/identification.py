@@ -17,6 +17,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
@@ -25,6 +26,7 @@ from ...errors import InputError, UsageError
 from ...tasks.answers import Answers, chosen
 from ...tasks.calibration import is_free
 from ...tasks.measure import MeasureOptions, countries_of, measure_of
+from ...tasks.metrics.shares import Shares
 from ...tasks.prompts import of_split
 from ...tasks.schema import Scoring
 from ...tasks.score import Score
@@ -36,6 +38,7 @@ MEASURES = (
     "cultural_map",
 )  # measures whose headline is a distance of mean answers to the reference
 LEAST_COUNTRIES = 6
+ALIKE = 0.9  # least share of the items of a country that another one was asked, too
 MOST_EXACT = 8  # countries up to which all permutations are enumerated: 40,320
 PERMUTATIONS = 9_999
 
@@ -65,6 +68,9 @@ def distances(
 ) -> dict[str, float]:
     """Compute the held-out headline against every country of the reference, the nearest first.
 
+    Countries are compared on the same items: those that were asked in all of them. A country in which less than
+    ``ALIKE`` of the items of ``own`` were asked is left out.
+
     Args:
         own: a country of the reference; its score defines the paraphrases and orders that the headline uses.
 
@@ -80,11 +86,21 @@ def distances(
     if first is None:
         raise InputError(f"{spec.name}: no answer can be scored by {scoring}. Take another `scoring`.")
     mean = pooled(held_out.take(held_out.layout.where(first.paraphrases, first.orders)), scoring)
-    by_country = {}
-    for code in known:
-        loss = measure_of(spec, code, options).loss_function(mean.layout, "expected")
-        by_country[code] = float(loss(mean.probs)[0])
+    measures = {code: measure_of(spec, code, options) for code in known}
+    if isinstance(measure, Shares):
+        measures, items = _on_same_items(measures, own, mean.layout.item)
+        mean = mean.take(np.isin(mean.layout.item, items))
+    losses = {code: each.loss_function(mean.layout, "expected") for code, each in measures.items()}
+    by_country = {code: float(loss(mean.probs)[0]) for code, loss in losses.items()}
     return dict(sorted(by_country.items(), key=lambda pair: pair[1]))
+
+
+def _on_same_items(measures: Mapping[str, Any], own: str, answered: np.ndarray) -> tuple[dict[str, Any], list[int]]:
+    """Return the measures of the countries that can be compared with ``own``, and the items asked in all of them."""
+    asked = {code: set(each.items) & set(answered.tolist()) for code, each in measures.items()}
+    wanted = asked.get(own) or set.union(*asked.values())
+    kept = {code: each for code, each in measures.items() if len(asked[code] & wanted) >= ALIKE * len(wanted)}
+    return kept, sorted(set.intersection(wanted, *(asked[code] for code in kept)))
 
 
 def heldout(spec: TaskSpec, answers: Answers) -> Answers:
@@ -113,15 +129,16 @@ def identification(rows: Mapping[str, Mapping[str, float]], rng: np.random.Gener
     """Compute the identification ranks of an aligned set and their permutation test.
 
     Args:
-        rows: by the country that a submission is aligned to, its distances to at least the countries of the set.
+        rows: by the country that a submission is aligned to, its distances to other countries; a country to which
+            one of them has no distance is left out.
         rng: draws the permutations where there are too many to enumerate.
 
     Raises:
-        ValueError: fewer than two countries.
+        UsageError: fewer than two countries.
     """
-    countries = tuple(sorted(rows))
+    countries = tuple(sorted(code for code in rows if all(code in row for row in rows.values())))
     if len(countries) < 2:
-        raise ValueError("a set needs two countries")
+        raise UsageError("the countries of the set were asked too different questions to be compared.")
     table = np.array([[rows[i][j] for j in countries] for i in countries])
     centred = double_centred(table)
     ranks = rankdata(np.round(centred, 9), axis=1)  # differences by rounding are ties

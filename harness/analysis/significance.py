@@ -15,9 +15,10 @@ import numpy as np
 from scipy import stats
 
 from ...errors import UsageError
-from ...tasks.answers import Answers, Layout
+from ...tasks.answers import Answers, Layout, chosen
 from ...tasks.intervals import LEAST_DIFFERING, LEAST_UNITS, student
 from ...tasks.measure import MeasureOptions, measure_of
+from ...tasks.metrics.accuracy import Accuracy
 from ...tasks.prompts import ProtocolOptions, render
 from ...tasks.sample import Metric, Sample, differing, quotient, standard_error
 from ...tasks.schema import Scoring, SplitName
@@ -74,6 +75,9 @@ def differences(
 ) -> list[Difference]:
     """Compare every metric that a spec lists and that is a mean over units, on the prompts answered by both sides.
 
+    A prompt without a valid answer on one side is left out on both, except where no answer is a wrong one: else a side
+    would gain by not answering what it would be far off in. The notes say so.
+
     Args:
         scorings: the answer scorings to compare [default: the spec's, where both sides have them].
         paired: whether persona k is the same on both sides; without pairing, personas allow no test.
@@ -88,12 +92,44 @@ def differences(
     readings_b = {(split, scoring): answers for split, scoring, answers in readings(spec, b)}
     for split, scoring, answers_a in readings(spec, a):
         if split in splits and scoring in wanted and (answers_b := readings_b.get((split, scoring))) is not None:
+            left = 0
+            if not isinstance(measure, Accuracy):  # for which no answer is a wrong one
+                answers_a, answers_b, left = answered_by_both(answers_a, answers_b, plain(scoring), paired=paired)
+            if not len(answers_a.layout):
+                continue
             one, two = (_listed(spec, measure.sample(each, plain(scoring))) for each in (answers_a, answers_b))
             fields = compared(one, two, rng, paired=paired or one.unit == "questions")
             where: dict[str, Any] = {"task": spec.name, "country": country, "scoring": scoring, "split": split}
-            rows += [Difference(**where, adjusted=None, **row) for row in fields]
+            rows += [Difference(**where, adjusted=None, **_noted(row, left)) for row in fields]
     adjusted = holm([row.p for row in rows])
     return [replace(row, adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
+
+
+def answered_by_both(a: Answers, b: Answers, scoring: Scoring, *, paired: bool) -> tuple[Answers, Answers, int]:
+    """Return the answers to prompts that both sides answered, and the number of items with prompts left out.
+
+    Without ``paired``, prompts of other personas do not correspond, and whole items are kept or left out.
+    """
+    sides, names, valid = (a, b), [], []
+    for one in sides:
+        names.append(np.array(one.layout.items, dtype=object)[one.layout.item])
+        valid.append(chosen(one, scoring).any(-1) | (one.layout.widths == 0))
+    if paired:
+        valid = [valid[0] & valid[1]] * 2
+    else:
+        both = set(names[0][valid[0]]) & set(names[1][valid[1]])
+        valid = [np.array([name in both for name in each], dtype=bool) for each in names]
+    left = {name for each, kept in zip(names, valid, strict=True) for name in each[~kept]}
+    first, second = (one.take(kept) if left else one for one, kept in zip(sides, valid, strict=True))
+    return first, second, len(left)
+
+
+def _noted(row: dict[str, Any], left: int) -> dict[str, Any]:
+    """Add to a comparison's note on how many items prompts were left out."""
+    if not left:
+        return row
+    more = f"prompts of {left} {'items' if left > 1 else 'item'} left out: no valid answer on one side"
+    return row | {"note": f"{row['note']}; {more}" if row["note"] else more}
 
 
 def _listed(spec: TaskSpec, sample: Sample) -> Sample:

@@ -22,6 +22,7 @@ from ..scoring.submission import as_submission
 from .subgroups import asked_task, heldout_answers
 
 LEAST_PERSONAS = 20  # as for other statistics over personas
+SINGLE = 1e-9  # of the sum of squares, which rounding alone leaves
 
 
 @dataclass(frozen=True)
@@ -188,6 +189,7 @@ def _without_one(means: np.ndarray, first: np.ndarray, second: np.ndarray) -> np
     products, squares = (x.T @ x)[first, second], (x**2).sum(0)
     # Leaving out x_i moves the mean to -x_i / (n - 1), so that sums of squares about it fall by x_i^2 n / (n - 1).
     spread = squares - x**2 * n / (n - 1)
+    spread[spread < SINGLE * squares] = 0  # only rounding is left where one persona alone differs
     found = np.empty((n, len(first)))
     for i in range(n):
         with np.errstate(invalid="ignore", divide="ignore"):

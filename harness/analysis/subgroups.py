@@ -197,11 +197,17 @@ def _samples(
 ) -> tuple[dict[str, dict[SubgroupMetric, Sample]], dict[str, tuple[float, float]]]:
     """Return each group's personas with their accuracy and error by item, over the items that all groups have.
 
-    And by group accuracy and error of the country's modal answers.
+    A group that has fewer than half of the items of the one with most is left out, as if it had no people.
+
+    Returns:
+        Also by group accuracy and error of the country's modal answers.
     """
     names = {number: measure.spec.items.ids[number] for number in measure.items}
     groups = [name for name in cells if name in drawn]
-    items = [i for i, name in names.items() if all(cells[g].counts.get(name, 0) >= LEAST_PEOPLE for g in groups)]
+    many = {g: {i for i, name in names.items() if cells[g].counts.get(name, 0) >= LEAST_PEOPLE} for g in groups}
+    most = max(map(len, many.values()), default=0)
+    groups = [g for g in groups if most and len(many[g]) >= most / 2]
+    items = sorted(set.intersection(*(many[g] for g in groups))) if groups else []
     if not items:
         return {}, {}
     found: dict[str, dict[SubgroupMetric, Sample]] = {}

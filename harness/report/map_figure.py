@@ -11,6 +11,7 @@ import numpy as np
 
 from ...tasks.countries import name_of
 from ...tasks.glossary import label as label_of
+from ...tasks.intervals import error_of
 from ...tasks.metrics.map_projection import AXES, ZONES, Projection
 from ...tasks.score import Score
 from .label_places import place_labels
@@ -32,7 +33,6 @@ LONGEST = 40  # characters of a mark's name, which may be untrusted text
 FAR = tuple(np.arange(8.0, 400.0, 12.0))  # pixels between a marked point and its label
 NEAR, NEAR_RING = (5.0, 9.0), (11.0, 15.0)  # between a country and its name
 RADIUS = float(np.sqrt(5.991))  # of the 95 % region of two independent normal deviates, in standard deviations
-NORMAL = 1.96  # standard deviations from the middle of a 95 % interval to its ends
 SHORT = {
     "BA": "Bosnia",
     "CD": "DR Congo",
@@ -69,7 +69,7 @@ def located(
     if not {*AXES, "projection_error"} <= found.keys():
         return None
     rows = [found[name] for name in AXES]
-    people = [0.0 if row.low is None or row.high is None else (row.high - row.low) / 2 / NORMAL for row in rows]
+    people = [0.0 if row.low is None or row.high is None else error_of(row.low, row.high, row.n) for row in rows]
     first, second = (float(np.hypot(error, found["projection_error"].value)) for error in people)
     return (rows[0].value, rows[1].value), (first, second)
 

@@ -242,7 +242,7 @@ def caption(rows: Sequence[Row], spec: TaskSpec) -> str:
     if score and score.low is not None:
         text += f"{rows[-1].aligner}, heldout: {score.value:.3f}, 95 % interval {score.low:.3f} to {score.high:.3f}\n"
     if any("*" in cell for row in rows for cell in row.cells(columns)):
-        text += "* collapsed: all mean answers within a quarter of a scale step\n"
+        text += "* collapsed: nearly the same answer to every item\n"
     if any(row.rank for row in rows):
         text += "rank: 1 + the number of rows better by interval or seed range; (in brackets) point estimate only\n"
     return text.rstrip("\n")

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..answers import Answers, Layout
+from ..answers import Answers, Layout, chosen
 from ..schema import Scoring, SplitName
 from ..score import Score, ScoreFields
 from ..spec import OWN_EDITION, TaskSpec
+
+COLLAPSED_RANGE = 1 / 16  # of the scale: a quarter of a step of five options
 
 
 class NoReference:
@@ -89,12 +91,30 @@ def missing(answers: Answers, scoring: Scoring) -> dict[str, float]:
     return {"unparsed": float(np.isnan(answers.values(scoring)[0][asked]).mean()) if asked.any() else 0.0}
 
 
+def in_effect_one(answers: Answers, scoring: Scoring) -> bool:
+    """Return whether answers to several items are in effect one: the same place of every scale, or the same option.
+
+    The mean places of the items, from 0 to 1, lie within ``COLLAPSED_RANGE``, or their mean option numbers within as
+    much of the narrowest scale: then they say nothing of the country.
+    """
+    layout, spread = answers.layout, chosen(answers, scoring)
+    read = (spread.sum(-1) > 0) & (layout.widths > 1)
+    number = (spread * np.arange(spread.shape[1])).sum(-1)[read] / spread.sum(-1)[read]
+    steps = layout.widths[read] - 1
+    by_item = group_means(np.stack([number / steps, number], axis=1), layout.item[read], len(layout.items))
+    by_item = by_item[~np.isnan(by_item).any(-1)]
+    if len(by_item) < 2:
+        return False
+    place, option = np.ptp(by_item, axis=0)
+    return bool(place < COLLAPSED_RANGE or option < COLLAPSED_RANGE * steps.min())
+
+
 def agreement(answers: Answers) -> tuple[float, int] | None:
     """Compute the share of parsed texts whose code is the most probable option, and their number; None without both."""
     if answers.parsed is None or not answers.weighed:
         return None
     parsed, likeliest = answers.values("text")[0], answers.values("argmax")[0]
-    read = (answers.layout.widths > 0) & ~np.isnan(parsed)
+    read = (answers.layout.widths > 0) & ~np.isnan(parsed) & ~np.isnan(likeliest)
     return (float((parsed == likeliest)[read].mean()), int(read.sum())) if read.any() else None
 
 

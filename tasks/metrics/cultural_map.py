@@ -22,14 +22,13 @@ from ..sample import Metric, Sample, quotient, tally
 from ..schema import Scoring, SplitName
 from ..score import COLLAPSED, Score, ScoreFields
 from ..spec import TaskSpec
-from .common import agreement, middle_answers, spreads, unanswered, variance
+from .common import agreement, in_effect_one, middle_answers, spreads, unanswered, variance
 from .map_editions import projection_of
 from .map_projection import AXES, INDICATORS, Projection
 
 QUALITIES = {"A029": -1, "A039": -1, "A040": 1, "A042": 1}  # Y003 counts the traditional two minus the other two
 ITEMS = ("A008", "A165", "E018", "E025", "E003", "E004", "F063", "F118", "F120", "G006", *QUALITIES)
 BIASED = "a distance: what varies only adds to it, so that resampling is biased upward near zero"
-COLLAPSED_RANGE = 1 / 16  # of the scale: a quarter of a step of five options
 PRIOR = 0.02  # weight of the usual means in demonstrations, squared scale shares against squared map units
 
 
@@ -171,13 +170,12 @@ class CulturalMap:
         means = self.question_means(answers, scoring)
         if np.isnan(means).any():
             return rows  # an item without a single valid answer has no mean, so there is no point
-        rows += self._placed(fields, means, self.sample(answers, scoring))
+        note = COLLAPSED if in_effect_one(answers, scoring) else None
+        rows += self._placed(fields, means, self.sample(answers, scoring), note)
         return rows + list(spreads(fields, answers, "distance", partial(self._distance_of, scoring)))
 
-    def _placed(self, fields: ScoreFields, means: np.ndarray, sample: Sample) -> Iterator[Score]:
+    def _placed(self, fields: ScoreFields, means: np.ndarray, sample: Sample, note: str | None) -> Iterator[Score]:
         """Yield the scores of a point, with the intervals of its coordinates where they are valid."""
-        shares = (means - _least(self.spec)) / (_most(self.spec) - _least(self.spec))
-        note = COLLAPSED if np.ptp(shares) < COLLAPSED_RANGE else None
         matrix, constant = combination()
         point, by_country = self.coordinates(means), self.projection.nearest(self.coordinates(means))
         yield fields.row("distance", self._distance(means), False, note=note)

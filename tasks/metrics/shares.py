@@ -23,9 +23,18 @@ from ..items import Questions, Survey
 from ..measure import MeasureOptions
 from ..sample import SHARE, Metric, Sample, tally
 from ..schema import Scoring, SplitName
-from ..score import Score, ScoreFields
+from ..score import COLLAPSED, Score, ScoreFields
 from ..spec import TaskSpec
-from .common import agreement, certain_answers, group_means, middle_answers, spreads, unanswered, uniform_answers
+from .common import (
+    agreement,
+    certain_answers,
+    group_means,
+    in_effect_one,
+    middle_answers,
+    spreads,
+    unanswered,
+    uniform_answers,
+)
 from .distribution_distances import jensen_shannon, kl_clca, smoothed_kl, split_half, wasserstein
 from .share_reference import merges_of, reference_of, table_of
 from .target_distributions import TargetDistributions
@@ -254,12 +263,14 @@ class Shares:
         if not found:
             return rows
         compared = np.concatenate([alike.items for alike, _ in found])
+        note = COLLAPSED if in_effect_one(answers, scoring) else None
         sample = self.sample(answers, scoring)
         for metric in (*_DISTANCES, "w1", *self._similarities):
             values = _in_order(found, metric)
             if len(values):
                 low, high = (sample.interval(metric) if metric in sample.metrics else None) or (None, None)
-                rows.append(fields.row(metric, values.mean(), metric in _HIGHER, low=low, high=high))
+                rows.append(fields.row(metric, values.mean(), metric in _HIGHER, low=low, high=high, note=note))
+        rows.append(fields.row("collapsed", note is not None, False, note=note))
         rows += self._themes(fields, found)
         rows.append(fields.row("items", len(compared), None))
         if set(compared.tolist()) <= set(self.halves):  # the smallest distance that sampling noise permits

@@ -1,9 +1,13 @@
 """The study of what models know of countries by name: all countries of the map, and correlations of their points."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
+from culteval.errors import InputError
+from culteval.harness.analysis.significance import holm
 from culteval.harness.scoring.submission import load_submission
 from culteval.harness.sweeps.grid import cells, read_grid
 from culteval.tasks.metrics.map_projection import load_projection
@@ -35,6 +39,9 @@ def test_points_are_those_of_the_scores(tiny, tmp_path, monkeypatch):
     own, published = places["NO"]
     assert own.tolist() == [scores["traditional_secular"], scores["survival_selfexpression"]]
     np.testing.assert_allclose(own - published, [scores[f"{axis}_error"] for axis in study.AXES])
+    shutil.copytree(submission.folder.parent, Path("few") / "iw_map-NO-again")
+    with pytest.raises(InputError, match=r"two runs of .* for NO by one way"):
+        study.read(Path("few"))
     points = load_projection(ROOT / "tasks" / "iw_map" / "countries.csv").points
     np.testing.assert_allclose(published, points["NO"])
 
@@ -46,3 +53,7 @@ def test_the_direction_counts_not_the_distance():
     first, second = study.rows({("m", "third_person"): near})
     assert first[:4] == ["m", "third_person", "traditional_secular", "9"]
     assert (first[6], second[6]) == ("+1.00", "-1.00") and float(first[7]) < 1e-6
+    noise = {code: (rng.normal(size=2), point) for code, point in points.items()}
+    found = list(study.rows({("m", "third_person"): noise, ("n", "third_person"): near}))
+    p, adjusted = ([float(row[place]) for row in found] for place in (7, 8))
+    assert adjusted == pytest.approx(holm(p), rel=0.1) and adjusted[0] > p[0]

@@ -188,6 +188,20 @@ def test_nulls(country):
     assert found["uniform"]["distance"].note == "collapsed" and found["constant"]["distance"].value > 1
 
 
+@pytest.mark.parametrize("scoring", ["expected", "argmax"])
+@pytest.mark.parametrize("which", [0, 1, -1])
+def test_the_same_option_for_every_item_is_collapsed(which, scoring):
+    """Whatever it counts: the first option of trust is 1, of a scale its lowest end."""
+    layout = render(spec_of("iw_map"), "heldout").layout
+    place = layout.widths - 1 if which < 0 else np.minimum(which, layout.widths - 1)
+    probs = 0.99 * (np.arange(layout.codes.shape[1]) == place[:, None]) + 0.01 * layout.inside / layout.widths[:, None]
+    rows = rows_of(Answers(layout, probs[None], np.zeros((1, len(layout)))), scoring=scoring)
+    assert rows["collapsed"].value == 1 and rows["distance"].note == "collapsed"
+    probs[layout.item == 8] = layout.inside[layout.item == 8] / 10  # of one item the middle
+    rows = rows_of(Answers(layout, probs[None], np.zeros((1, len(layout)))), scoring="expected")
+    assert rows["collapsed"].value == 0 and rows["distance"].note is None
+
+
 def test_the_loss_is_the_headline_and_has_a_gradient():
     spec = spec_of("iw_map")
     layout = render(spec, "fit").layout

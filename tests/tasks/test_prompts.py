@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from culteval.tasks.answers import Answers, Layout, item_means, read
+from culteval.tasks.answers import Answers, Layout, chosen, item_means, read
 from culteval.tasks.personas import draw_personas
 from culteval.tasks.prompts import ORDERS, ProtocolOptions, _padded, join, render
 from culteval.tasks.schema import Split, Splits
@@ -237,6 +237,18 @@ def test_expected_is_the_probability_weighted_code():
 
 def test_argmax_is_the_code_of_the_likeliest_and_the_first_of_equals():
     assert read(PROBS, CODES, "argmax").tolist() == [3.0, 1.0, 4.0, 1.0, 3.0]
+
+
+def test_of_options_that_nobody_told_of_none_is_the_likeliest():
+    """An endpoint that lists no option: equal shares, all probability off the options. Else the first of equals is."""
+    layout = replace(small(), widths=np.array([2, 2, *[3] * 6], dtype=np.int32))
+    probs = (layout.inside / layout.widths[:, None])[None]
+    answers = Answers(layout, probs, np.array([[1.0, 1 - 1e-9, *[0.5] * 6]]))
+    values = answers.values("argmax")[0]
+    assert np.isnan(values[0]) and not np.isnan(values[1:]).any() and not np.isnan(answers.values("expected")).any()
+    assert chosen(answers, "argmax").sum(-1).tolist() == [0.0] + [1.0] * 7
+    rounded = replace(answers, probs=np.array([0.6, 0.4, 0.0]) * np.ones((1, 8, 1)), off_options=np.ones((1, 8)))
+    assert rounded.values("argmax").tolist() == [[1.0] * 8]
 
 
 def test_argmax_gives_codes_and_not_positions():

@@ -400,3 +400,14 @@ def test_scoring_a_protocol_and_lm_evals_hooks_agree():
     for metric in ("w1", "js", "tv", "accuracy_sampled"):
         records = [cell[metric] for cell in cells][::-1]  # in any order
         assert getattr(hooks, metric)(records) == pytest.approx(wanted[metric], abs=1e-9)
+
+
+def test_one_answer_to_every_item_is_collapsed():
+    """The lowest code of every scale, whatever its length; and no longer where one item has another answer."""
+    spec = shipped("wvs")
+    layout = render(spec, "heldout").layout
+    first = answer(layout, lambda item: [1.0])
+    rows = scored(spec, "US", first)
+    assert rows["collapsed"].value == 1 and rows["w1"].note == "collapsed"
+    rows = scored(spec, "US", answer(layout, lambda item: [0.0, 1.0] if item == spec.items.ids[0] else [1.0]))
+    assert rows["collapsed"].value == 0 and rows["w1"].note is None

@@ -13,7 +13,7 @@ from culteval.tasks.answers import Answers
 from culteval.tasks.prompts import ProtocolOptions, render_protocol
 from culteval.tasks.spec import OWN_EDITION
 
-from ...submission_files import rows_of
+from ...submission_files import reseal, rows_of
 
 HOSTILE = ("[/bold] [red]x[/red]", "[link=http://x]y", "<script>alert(1)</script>", "a|b", "\\[x]", ":smile:")
 
@@ -168,6 +168,19 @@ def test_alike_but_for_the_seed_are_points(tmp_path):
     (found,) = by_seed(read_sides(folders))
     assert found.seeds == (0, 1, 2) and len(found.points.values) == 3 and found.metric == "loss"
     assert not by_seed(read_sides([folders[0], write(tmp_path / "x", aligner="gd", seed=9)]))
+
+
+def test_seeds_without_a_headline_have_no_point(tmp_path):
+    """An item without a readable answer gives no index, and no value of the seed."""
+    folders = [write(tmp_path / str(k), ("vsm13_text",), seed=k, texts=True, answers=k) for k in range(3)]
+    rows = rows_of(folders[1])
+    for row in rows:
+        if row["item"] == "m01":
+            row.update(text="?", parsed=-1)
+    reseal(folders[1], [(json.dumps(row) + "\n").encode() for row in rows])
+    (found,) = by_seed(read_sides(folders))
+    assert found.seeds == (0, 2) and len(found.points.values) == 2
+    assert not by_seed(read_sides(folders[:2]))
 
 
 def test_tasks_that_both_answered(tmp_path, monkeypatch, capsys):

@@ -13,6 +13,7 @@ from culteval.harness.submissions.writer import write_submission
 from culteval.leaderboards.leaderboard import leaderboard
 from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.prompts import ProtocolOptions, render_protocol
+from scipy.special import stdtrit
 
 from ...command import invoked
 from ...submission_files import manifest_of
@@ -110,7 +111,7 @@ def test_personas_widen_the_standard_error(tmp_path):
     scores = json.loads(invoked("score", home, "--json").stdout)["scores"]
     found = {s["metric"]: s for s in scores if (s["split"], s["scoring"]) == ("heldout", "expected")}
     for axis in AXES:
-        half = (found[axis]["high"] - found[axis]["low"]) / 2 / 1.96
+        half = (found[axis]["high"] - found[axis]["low"]) / 2 / stdtrit(24, 0.975)
         assert half > 0 and row["standard_error"][axis] == pytest.approx(
             np.hypot(half, found["projection_error"]["value"])
         )

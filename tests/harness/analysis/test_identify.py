@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,9 +63,15 @@ def call(*words, code=0):
 @pytest.mark.parametrize("name, scoring", [("vsm13_text", r) for r in ("expected", "argmax", "text")] + [
     (name, r) for name in ("wvs_text", "iw_map_text") for r in ("expected", "argmax", "text")])  # fmt: skip
 def test_a_distance_is_the_headline_of_score(name, scoring, personas):
-    """What is pooled for speed gives what ``score --country all`` gives from all answers."""
+    """What is pooled for speed gives what ``score --country all`` gives from all answers to items asked everywhere."""
     spec, options = spec_of(name), MeasureOptions()
     answers = random_answers(name, personas, text=True, calibrate=name.startswith("wvs"))
+    if name == "wvs_text":
+        measures = [measure_of(spec, code, options) for code in countries_of(spec, None)]
+        everywhere = sorted(set.intersection(*(set(each.items) for each in measures)))
+        assert 35 < len(everywhere) < 44
+        free = answers.layout.item >= len(spec.items.ids)
+        answers = answers.take(np.isin(answers.layout.item, everywhere) | free)
     found = distances(spec, answers, scoring, options, "US")
     assert set(found) == set(countries_of(spec, None)) and list(found.values()) == sorted(found.values())
     for code in ("US", "BR", "CN"):  # BR and US have shortened scales
@@ -168,8 +175,35 @@ def test_p_needs_six_countries():
     assert identification(rows, np.random.default_rng(0)).p == pytest.approx(1 / 720)
     five = identification({i: rows[i] for i in SIX[:5]}, np.random.default_rng(0))
     assert five.p is None and five.permutations == 0 and five.mean_rank == 1
-    with pytest.raises(ValueError, match="two countries"):
+    with pytest.raises(UsageError, match="too different questions"):
         identification({"US": rows["US"]}, np.random.default_rng(0))
+
+
+def test_countries_are_compared_on_the_items_asked_in_all_of_them():
+    """Answers as those of Egypt's people; it was asked 42 of 44 items. A far item that Egypt lacks moves nobody."""
+    spec, options = spec_of("wvs"), MeasureOptions()
+    asked = set(measure_of(spec, "EG", options).items)
+    own = next(i for i in measure_of(spec, "US", options).items if i not in asked)
+    answers = random_answers("wvs", 0)
+    probs = answers.probs.copy()
+    probs[0, answers.layout.item == own] = np.eye(probs.shape[2])[0]
+    other = replace(answers, probs=probs)
+    one, two = (distances(spec, each, "expected", options, "US") for each in (answers, other))
+    assert "EG" in one and one == pytest.approx(two, rel=1e-12)
+
+
+def test_countries_that_were_asked_other_questions_are_not_compared(monkeypatch):
+    spec, options = spec_of("wvs"), MeasureOptions()
+    monkeypatch.setattr(nearest, "ALIKE", 0.96)
+    found = distances(spec, random_answers("wvs", 0), "expected", options, "US")
+    assert "EG" not in found and "CN" in found
+    assert "EG" in distances(spec, random_answers("wvs", 0), "expected", options, "EG")
+    rows = {
+        "US": {"US": 1.0, "CN": 2.0, "EG": 3.0},
+        "CN": {"US": 1.0, "CN": 2.0},
+        "EG": {"EG": 1.0, "US": 2.0, "CN": 2.0},
+    }
+    assert identification(rows, np.random.default_rng(0)).countries == ("CN", "US")
 
 
 def test_p_is_uniform_over_the_labellings():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from culteval.errors import InputError, UsageError
-from culteval.harness.analysis.structure import structure
+from culteval.harness.analysis import subgroups as people
+from culteval.harness.analysis.structure import _agreement, _without_one, structure
 from culteval.harness.analysis.subgroups import _gap, _sample, subgroups
 from culteval.harness.registry import spec_of
 from culteval.tasks.answers import Answers
@@ -211,6 +213,38 @@ def test_correlations_over_personas_and_people(run):
     halves = [[np.corrcoef(means[a][start::2], means[b][start::2])[0, 1] for a, b in pairs] for start in (0, 1)]
     half = np.corrcoef(*halves)[0, 1]
     assert alike.reliability == pytest.approx(2 * half / (1 + half), abs=1e-6)
+
+
+def test_one_persona_that_alone_differs_gives_no_interval():
+    """Without it the item does not vary; rounding is no variation."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        means = rng.uniform(1, 4, (30, 4))
+        means[:, 0] = rng.uniform(1, 4)
+        means[rng.integers(30), 0] += rng.uniform(0.1, 2)
+        first, second = np.triu_indices(4, 1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            left = _without_one(means, first, second)
+        assert (abs(left[np.isfinite(left)]) <= 1 + 1e-9).all()
+        assert _agreement(means, first, second, rng.uniform(-1, 1, 6)).low is None
+
+
+def test_a_group_of_few_people_takes_no_other_group_with_it(run, monkeypatch):
+    """Made of the men: a third group of 40 people, which one persona is in."""
+    whole = {row.group: row for row in subgroups(run[0]) if row.attribute == "gender"}
+    cells = people.cells_of(spec_of("wvs"), "weighted", "DE")
+    few = replace(cells["gender"]["man"], counts=dict.fromkeys(cells["gender"]["man"].counts, 40))
+    more = cells | {"gender": cells["gender"] | {"other": few}}
+    drawn = people.persona_cells
+
+    def with_another(*given):
+        found = drawn(*given)
+        return found | {"gender": ["other", *found["gender"][1:]]}
+
+    monkeypatch.setattr(people, "cells_of", lambda *given: more)
+    monkeypatch.setattr(people, "persona_cells", with_another)
+    found = {row.group: row for row in subgroups(run[0]) if row.attribute == "gender"}
+    assert found.keys() == whole.keys() == {"man", "woman"} and found["man"].items == whole["man"].items
 
 
 def test_commands_print_tables_json_and_figures(run, tmp_path):

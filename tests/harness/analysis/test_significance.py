@@ -92,7 +92,8 @@ def random_answers(task, people=0, seed=0, country=None, text=False):
     rng = np.random.default_rng(seed)
     probs = rng.random(layout.codes.shape) ** 3 * layout.inside
     probs = probs / np.maximum(probs.sum(-1, keepdims=True), 1e-300)
-    parsed = layout.codes[np.arange(len(layout)), rng.integers(0, layout.widths)].astype(int) if text else None
+    places = rng.integers(0, np.maximum(layout.widths, 1))
+    parsed = layout.codes[np.arange(len(layout)), places].astype(int) if text else None
     texts = tuple(map(str, parsed)) if text else None
     return spec, Answers(layout, probs[None], np.zeros((1, len(layout))), texts, parsed)
 
@@ -111,6 +112,42 @@ def test_personas_are_resampled_and_a_squared_loss_is_not_given_an_interval():
         assert by[name].p <= by[name].adjusted
     scores = {row.metric: row.value for row in measure_of(spec, "SA", OPTIONS).score(a, "heldout", "expected")}
     assert {name: row.a for name, row in by.items()} == pytest.approx({name: scores[name] for name in by})
+
+
+def silent(answers, rows):
+    """The same texts, but for some prompts nothing that can be read."""
+    return replace(answers, parsed=np.where(rows, UNPARSED, answers.parsed))
+
+
+@pytest.mark.parametrize("task", ["wvs_text", "probes"])
+@pytest.mark.parametrize("paired", [True, False])
+def test_not_answering_what_one_would_be_far_off_in_is_no_gain(task, paired):
+    """The same answers, but for the third of the items on which they are worst; by items where personas differ."""
+    spec, base = random_answers(task, 8, 1, text=True)
+    measure = measure_of(spec, "US", OPTIONS)
+    metric = "w1" if task == "wvs_text" else "pole_accuracy"
+    items = np.unique(base.layout.item[base.layout.widths > 0])
+    worst = sorted(items, key=lambda item: measure.sample(base.take(base.layout.item == item), "text").value(metric))
+    far = worst[-len(worst) // 3 :] if metric == "w1" else worst[: len(worst) // 3]
+    quiet = silent(base, np.isin(base.layout.item, far))
+    values = [measure.sample(each, "text").value(metric) for each in (base, quiet)]
+    assert abs(values[0] - values[1]) > 0.03
+    rows = differences(spec, quiet, base, "US", OPTIONS, np.random.default_rng(0), scorings=("text",), paired=paired)
+    row = next(row for row in rows if row.metric == metric)
+    assert row.difference == 0 and row.a == row.b == pytest.approx(values[1]) and row.p in (None, 1)
+    assert f"prompts of {len(far)} items left out: no valid answer on one side" in row.note
+
+
+def test_a_question_without_an_answer_is_wrong_and_stays():
+    """An endpoint that tells of no option: equal shares, all probability off the options."""
+    spec, base = random_answers("culture_core", 0, 1)
+    quiet = base.layout.item % 2 == 0
+    equal = base.layout.inside / base.layout.widths[:, None]
+    probs, outside = np.where(quiet[:, None], equal, base.probs), np.where(quiet, 1.0, base.off_options)
+    quiet = replace(base, probs=probs, off_options=outside)
+    rows = differences(spec, quiet, base, "SA", OPTIONS, np.random.default_rng(0), scorings=("argmax",))
+    row = next(row for row in rows if row.metric == "accuracy_all")
+    assert row.n == 160 and row.a < row.b and row.note is None
 
 
 @pytest.mark.parametrize(("people", "tested"), [(0, False), (LEAST_PAIRS - 1, False), (LEAST_PAIRS, True)])
