@@ -224,16 +224,24 @@ def lora_hash(folder: Path) -> bytes:
     return hashlib.sha256(config + b"\0" + _weights(folder)).digest()
 
 
+def peft_hash(folder: Path) -> bytes:
+    """Compute the sha256 of a soft prompt or LoRA adapter, without a tokenizer in its folder.
+
+    Raises:
+        InputError: the adapter is not supported.
+    """
+    if is_soft_prompt(folder):
+        return hashlib.sha256(PROMPT_TUNING.encode() + b"\0" + _weights(folder)).digest()
+    return lora_hash(folder)
+
+
 def carried_hash(folder: Path) -> str:
     """Compute the sha256, in hexadecimal digits, of all that ``adapter`` uses of a folder, tokenizer included.
 
     Raises:
         InputError: the adapter is not supported.
     """
-    if is_soft_prompt(folder):
-        digest = hashlib.sha256(PROMPT_TUNING.encode() + b"\0" + _weights(folder)).digest()
-    else:
-        digest = lora_hash(folder)
+    digest = peft_hash(folder)
     files = [[name, hashlib.sha256((folder / name).read_bytes()).hexdigest()] for name in own_tokenizer_files(folder)]
     return hashlib.sha256(digest + json.dumps(files).encode()).hexdigest() if files else digest.hex()
 

@@ -24,6 +24,7 @@ LEAST = (
     *map(math.log, (1e-3, 1e-4, 1e-5, 1e-6)),
     -math.inf,
 )  # probability of the tokens that are searched for a nucleus, until they hold it
+NOT_FINITE = "the model gave no finite probability for some token. Try `dtype` float32."
 MOST_REMEMBERED = 3 << 29  # bytes of conversations; what is read beyond is read again
 STRIDE = 64  # tokens; conversations that begin alike share what they read in pieces of this length
 
@@ -55,7 +56,7 @@ class Row(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Keys and values (tokens, 2 x key heads, width) per layer of the tokens up to a mark, last hidden state (dim,)."""
+    """Keys and values (tokens, 2 x key heads, width) per layer from a mark to the next, last hidden state (dim,)."""
 
     layers: list[torch.Tensor]
     hidden: torch.Tensor
@@ -76,7 +77,8 @@ class ConversationMemory:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine, self._parts = engine, dict[tuple[int, ...], _Part]()
+        self._engine = engine
+        self._parts = dict[tuple[int, tuple[int, ...]], _Part]()  # by start, and all tokens up to the end
         self._size = self.tokens = 0
 
     def read(self, ids: Sequence[int], marks: Sequence[int]) -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -93,12 +95,12 @@ class ConversationMemory:
         layers, start = self._engine.fused.memory(1, len(ids), like), 0
         hidden, marks = like.new_empty(0), [*(mark for mark in marks if mark < len(ids)), len(ids)]
         for end in [*range(STRIDE, marks[0], STRIDE), *marks]:
-            beginning = tuple(ids[:end])
-            part = self._parts.get(beginning)
+            place = start, tuple(ids[:end])
+            part = self._parts.get(place)
             if part is None:
                 part = self._read(ids, start, end, layers)
                 if self._size + part.size <= MOST_REMEMBERED:
-                    self._parts[beginning] = part
+                    self._parts[place] = part
                     self._size += part.size
             for layer, own in zip(layers, part.layers, strict=True):
                 layer[0, start:end] = own
@@ -329,8 +331,20 @@ class _KVCache:
 def _draw(logs: torch.Tensor, top_p: float, parts: np.ndarray) -> np.ndarray:
     """Draw one token per row, (rows,), from log-probabilities (rows, vocabulary) by uniform numbers (rows,)."""
     if not top_p:
-        return logs.argmax(-1).cpu().numpy()
+        return most_probable(logs).cpu().numpy()
     return np.array([_from_nucleus(row, top_p, part) for row, part in zip(logs.cpu().numpy(), parts, strict=True)])
+
+
+def most_probable(logs: torch.Tensor) -> torch.Tensor:
+    """Return the most probable token of each row, (rows,), by logits or log-probabilities (rows, vocabulary).
+
+    Raises:
+        RunError: a row has no finite one.
+    """
+    tokens = logs.argmax(-1)  # NaN counts as the largest
+    if not logs.gather(-1, tokens[:, None]).isfinite().all():
+        raise RunError(NOT_FINITE)
+    return tokens
 
 
 def _from_nucleus(logs: np.ndarray, top_p: float, part: float) -> int:
@@ -348,7 +362,7 @@ def _from_nucleus(logs: np.ndarray, top_p: float, part: float) -> int:
         if len(mass) and mass[-1] >= top_p:
             break
     if not len(mass):
-        raise RunError("the model gave no finite probability for some token. Try `dtype` float32.")
+        raise RunError(NOT_FINITE)
     last = min(int(np.searchsorted(mass, top_p)), len(mass) - 1)
     place = min(int(np.searchsorted(mass, part * mass[last], side="right")), last)
     equal = tokens[logs[tokens] == values[place]]

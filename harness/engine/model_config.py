@@ -67,10 +67,15 @@ def reads_ids(config: Any) -> bool:
 def steady_length(config: Any) -> int | None:
     """Return the length in tokens up to which rotary positions do not depend on prompt length; None if they never do.
 
-    LongRoPE (Ding et al. 2024, arXiv 2402.13753) rescales all positions of longer prompts.
+    LongRoPE (Ding et al. 2024, arXiv 2402.13753) and dynamic NTK scaling rescale all positions of longer prompts.
     """
-    given = getattr(config, "rope_parameters", None) or {}
+    # transformers 4 has ``rope_scaling``, its type by either name, and LongRoPE's length beside it.
+    given = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     for part in (given, *given.values()):
-        if isinstance(part, dict) and part.get("rope_type") == "longrope":
-            return part.get("original_max_position_embeddings")
+        kind = str(part.get("rope_type", part.get("type"))) if isinstance(part, dict) else ""
+        if kind == "longrope":
+            beside = getattr(config, "original_max_position_embeddings", None)
+            return part.get("original_max_position_embeddings") or beside or config.max_position_embeddings
+        if "dynamic" in kind:
+            return getattr(config, "max_position_embeddings", None)
     return None

@@ -24,6 +24,8 @@ TOLERANCE = {
 # Rounding may move the log-likelihood of one unlikely option by more. Then the tolerance is that of the root mean
 # square, and the shares of the options may differ by this at most.
 SHARES = {"float16": 0.02, "bfloat16": 0.06, "int8": 0.12}
+# Libraries whose hooks change no answer: they move tensors between devices, capture outputs, run quantised layers.
+LIBRARIES = ("accelerate", "compressed_tensors", "peft", "torch", "transformers")
 CHECKED_WINDOW = 8  # tokens, during the check: shorter than its prompts, which are short to be fast
 
 
@@ -70,6 +72,26 @@ def engine_for(model: Any, tokenizer: Any) -> tuple[Engine | None, str]:
             worst = float((torch.stack(packed) - torch.stack(plain)).abs().max())
             problem = f"packed and plain log-likelihoods differ by {worst:.1g}"
     return None, problem
+
+
+def hooked_module(model: Any) -> str | None:
+    """Return the name of a module with a forward hook or a replaced ``forward``, None without one.
+
+    Neither weights nor configuration tell of those, and fused layers do not run them. Those of libraries do not count.
+    """
+    for name, module in model.named_modules():
+        hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+        hooks += [own for own in (vars(module).get("forward"), getattr(module, "_hf_hook", None)) if own is not None]
+        if any(_origin(hook) not in LIBRARIES for hook in hooks):
+            return name or type(module).__name__
+    return None
+
+
+def _origin(hook: Any) -> str:
+    """Return the package of a hook: of a function that of its code, since a wrapper has the name of what it wraps."""
+    hook = getattr(hook, "func", hook)  # of a partial
+    module = getattr(hook, "__globals__", {}).get("__name__") or type(hook).__module__
+    return str(module).partition(".")[0]
 
 
 def _equal(packed: torch.Tensor, plain: torch.Tensor, dtype: str) -> bool:

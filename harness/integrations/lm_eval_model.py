@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from ..engine.model_config import steady_length, text_config
 from ..engine.packed import Engine, PackedForward
-from ..engine.select import engine_for
+from ..engine.select import engine_for, hooked_module
 from ..engine.soft_prompt import prepend
 from ..engine.tokenize import Encoded
 
@@ -73,6 +73,8 @@ class CultevalLM(HFLM):
             reason = f"its adapter is of kind {adapter.peft_type.value!s}"
         elif getattr(adapter, "alora_invocation_tokens", None):
             reason = "its adapter is activated by tokens"
+        elif hooked := hooked_module(self._base):
+            reason = f"{hooked} has a hook or a forward of its own"
         name = getattr(self._base, "name_or_path", "") or "the model"
         engine = None
         if not reason:
@@ -99,7 +101,8 @@ class CultevalLM(HFLM):
     def _fits(self, key: Any, context: list[int], continuation: list[int]) -> bool:
         # A request without a key is a window of a long text, all of whose tokens are scored: it shares nothing.
         # lm-eval truncates long requests from the left, and rejects empty ones.
-        steady = steady_length(text_config(self._base)) or MOST_NODES
+        length = steady_length(text_config(self._base))
+        steady = MOST_NODES if length is None else length - self._virtual
         limit = min(self.max_length + 1, MOST_NODES, steady)
         return key is not None and 0 < len(continuation) < len(context) + len(continuation) <= limit
 

@@ -22,9 +22,9 @@ from ...tasks.answers import Answers
 from ...tasks.countries import country as resolve
 from ...tasks.measure import MeasureOptions, measure_of
 from ...tasks.prompts import Prompts, ProtocolOptions, count_answers, render
-from ...tasks.reading import read_lines, read_unmarked
+from ...tasks.reading import read_lines, read_unmarked, read_yaml
 from ...tasks.spec import OWN_EDITION, TaskSpec, first_problem
-from ..adapters.peft_files import carried_hash
+from ..adapters.peft_files import peft_hash
 from ..model_info import Name
 from ..registry import spec_of
 from ..submissions.manifest import MOST_ANSWERS, AskedTask
@@ -32,6 +32,13 @@ from ..submissions.manifest import MOST_ANSWERS, AskedTask
 MOST_RESULTS, MOST_SAMPLE = 32 << 20, 1 << 20  # bytes of the results, and of one sample
 MOST_LOG = 1e-3  # a log-likelihood is at most zero, up to rounding
 SAME = 1e-6  # relative difference of a headline that is computed again
+# lm-eval's arguments of generated text where a task gives none.
+GREEDY = {"until": ["\n\n"], "do_sample": False, "temperature": 0, "max_gen_toks": 256}
+# Arguments of lm-eval's models that a manifest names, or that change no answer: place, memory, batches.
+NEUTRAL = {"attn_implementation", "base_url", "batch_size", "device", "device_map_option", "dtype", "logits_cache"}
+NEUTRAL |= {"max_batch_size", "max_cpu_memory", "max_memory_per_gpu", "max_retries", "model", "num_concurrent"}
+NEUTRAL |= {"offload_folder", "parallelize", "peft", "pretrained", "revision", "tp_plan", "trust_remote_code"}
+NEUTRAL |= {"data_parallel_size", "gpu_memory_utilization", "tensor_parallel_size", "timeout"}
 
 
 class _Part(BaseModel):
@@ -105,12 +112,13 @@ class LmEvalOutput:
 
 @dataclass
 class _Samples:
-    """The samples of one task in the order of its prompts."""
+    """The samples of one task in the order of its prompts; ``generation`` are its arguments of generated text."""
 
     spec: TaskSpec
     path: Path
     prompts: Prompts
     first: _Doc
+    generation: dict[str, Any]
     values: dict[int, Any] = field(default_factory=dict)
 
 
@@ -185,7 +193,7 @@ def _samples(spec: TaskSpec, file: Path, results: _Results) -> _Samples:
         where = f"{path}:{number}"
         samples = samples or _begun(spec, path, sample.doc, where)
         _check_prompt(sample, samples, results, where)
-        samples.values[sample.doc.row] = _value(sample, spec, where)
+        samples.values[sample.doc.row] = _value(sample, samples, where)
     if samples is None:
         raise InputError(f"{path}: empty. Run lm-eval again with --log_samples.")
     if missing := [row for row in range(len(samples.prompts)) if row not in samples.values]:
@@ -216,7 +224,14 @@ def _begun(spec: TaskSpec, path: Path, doc: _Doc, where: str) -> _Samples:
         measure_of(spec, resolve(doc.country).code, MeasureOptions(edition=edition, constants=doc.constants))
     except UsageError as error:
         raise InputError(f"{where}: {error}") from None
-    return _Samples(spec, path, render(spec, "heldout", protocol), doc)
+    generation = _generation(spec) if spec.output_type == "generate_until" else {}
+    return _Samples(spec, path, render(spec, "heldout", protocol), doc, generation)
+
+
+def _generation(spec: TaskSpec) -> dict[str, Any]:
+    """Return a task's arguments of generated text: those of the first file, of its own and the ones it includes."""
+    files = (read_yaml(file) for file in spec.sources if file.suffix in (".yaml", ".yml"))
+    return GREEDY | next((data["generation_kwargs"] for data in files if "generation_kwargs" in data), {})
 
 
 def _check_prompt(sample: _Sample, samples: _Samples, results: _Results, where: str) -> None:
@@ -246,10 +261,11 @@ def _check_prompt(sample: _Sample, samples: _Samples, results: _Results, where: 
         )
 
 
-def _value(sample: _Sample, spec: TaskSpec, where: str) -> list[float] | str:
+def _value(sample: _Sample, samples: _Samples, where: str) -> list[float] | str:
     """Return the option masses of a sample, or its generated text."""
-    given = sample.filtered_resps
+    given, spec = sample.filtered_resps, samples.spec
     if spec.output_type == "generate_until":
+        _check_generation(sample, samples, where)
         if len(given) != 1 or not isinstance(given[0], str):
             raise InputError(f"{where}: filtered_resps: not one text. Run lm-eval again without repeats or filters.")
         return given[0]
@@ -264,6 +280,16 @@ def _value(sample: _Sample, spec: TaskSpec, where: str) -> list[float] | str:
     return mass
 
 
+def _check_generation(sample: _Sample, samples: _Samples, where: str) -> None:
+    """Raise InputError unless a text was generated greedily, with the ends and the length of the task."""
+    for asked in (given.arg_1 for given in sample.arguments.values()):
+        if not isinstance(asked, dict) or GREEDY | asked != samples.generation:
+            raise InputError(
+                f"{where}: arguments: generated with {ascii(asked)[:100]}, not with those of {samples.spec.name}.yaml. "
+                "Run lm-eval again without --gen_kwargs."
+            )
+
+
 def _place(key: str) -> int:
     digits = key.rpartition("_")[2]
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 4 else 0
@@ -273,7 +299,7 @@ def _log(given: Any) -> float:
     """Return the log-likelihood of a reply (a number and whether it is greedy); infinite for anything else."""
     try:
         value = float(given[0])
-    except (TypeError, ValueError, IndexError, KeyError):
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError):
         return math.inf
     return value if math.isfinite(value) else math.inf
 
@@ -293,8 +319,7 @@ def _check_headline(samples: _Samples, answers: Answers, stated: Mapping[str, An
     measure = measure_of(spec, doc.country, MeasureOptions(edition=edition, constants=doc.constants))
     scores = measure.score(answers, "heldout", spec.default_scoring)
     ours = next((score.value for score in scores if score.metric == metric), math.nan)
-    theirs = next((value for key, value in stated.items() if key.partition(",")[0] == metric), None)
-    theirs = float(theirs) if isinstance(theirs, int | float) else math.nan
+    theirs = _number(next((value for key, value in stated.items() if key.partition(",")[0] == metric), None))
     if math.isnan(ours) != math.isnan(theirs) or not (math.isnan(ours) or math.isclose(ours, theirs, rel_tol=SAME)):
         raise InputError(
             f"{file}: results.{spec.name}.{metric}: {theirs:g}, but the samples give {ours:g}. "
@@ -302,9 +327,22 @@ def _check_headline(samples: _Samples, answers: Answers, stated: Mapping[str, An
         )
 
 
+def _number(given: Any) -> float:
+    """Return a number of a JSON file; NaN for anything else, infinite where it is too large."""
+    try:
+        return float(given) if isinstance(given, int | float) else math.nan
+    except OverflowError:
+        return math.inf
+
+
 def _manifest(results: _Results, file: Path, tasks: list[AskedTask], seed: int) -> dict[str, Any]:
     config = results.config
     arguments = config.model_args if isinstance(config.model_args, dict) else _pairs(config.model_args or "")
+    if unknown := sorted(key for key, value in arguments.items() if value is not None and key not in NEUTRAL):
+        raise InputError(
+            f"{file}: config.model_args: {ascii(unknown[0])[1:-1][:100]} may change answers, which no submission says. "
+            "Run lm-eval again without it."
+        )
     versions = {"lm_eval": results.lm_eval_version, "transformers": results.transformers_version}
     system = {"chat": {"system": results.system_instruction}} if results.system_instruction else {}
     name = results.model_name or str(arguments.get("pretrained") or arguments.get("model") or config.model)
@@ -332,11 +370,11 @@ def _manifest(results: _Results, file: Path, tasks: list[AskedTask], seed: int) 
 
 
 def _pairs(text: str) -> dict[str, str]:
-    return {key: value for key, _, value in (part.partition("=") for part in text.split(","))}
+    return {key.strip(): value for key, _, value in (part.partition("=") for part in text.split(",") if part)}
 
 
 def _adapter(given: Any, file: Path) -> str | None:
-    """Return the hash of the PEFT adapter that lm-eval was given."""
+    """Return the hash of the PEFT adapter that lm-eval was given, whose tokenizer it does not use."""
     if not given:
         return None
     if not Path(str(given)).is_dir():
@@ -344,4 +382,4 @@ def _adapter(given: Any, file: Path) -> str | None:
             f"{file}: config.model_args: peft: no folder {str(given)[:200]!r} here; its hash is part of a submission. "
             "Import where lm-eval ran."
         )
-    return carried_hash(Path(str(given)))
+    return peft_hash(Path(str(given))).hex()

@@ -79,14 +79,14 @@ class AlignedModel:
             return self._answering.answer(prompts, self.soft, self.preamble)
 
     def shortfalls(self, prompts: Prompts, texts: Sequence[str], most_tokens: int) -> np.ndarray:
-        """Compute how far texts are from those that ``answer`` generates, in nats; see ``near_greedy.shortfalls``.
+        """Compute how far texts are from those that ``answer`` generates, in nats; see ``greedy.shortfalls``.
 
         Infinite for models that are not in memory, and for those with a soft prompt of their own.
         """
         if not self.model.has_weights:
             return np.full(len(texts), np.inf)
+        from .greedy import shortfalls
         from .local import LanguageModel
-        from .near_greedy import shortfalls
 
         model = self._answering
         if not isinstance(model, LanguageModel):  # with a soft prompt of its own

@@ -101,7 +101,9 @@ def configuration(header: Header) -> Any:
         # The largest of each family divides by the width for each head (llama.cpp: gemma2.cpp, gemma3.cpp).
         largest = get("block_count") == {"gemma2": 46, "gemma3": 62}[architecture]
         given["query_pre_attn_scalar"] = get("embedding_length") // heads if largest else head_size(header)
-        given |= {key: get(key) or None for key in ("attn_logit_softcapping", "final_logit_softcapping")}
+        # Without the keys, as in the first files of Gemma 2, the architecture's own caps hold (llama.cpp: gemma2.cpp).
+        caps = ("attn_logit_softcapping", "final_logit_softcapping")
+        given |= {key: get(key) or None for key in caps if get(key) is not None}
     if scaling := _scaling(header):
         given["rope_scaling"] = scaling
     for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown")):

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..util.atomic_io import sha256, write_json
 from ..util.paths import cache_dir
+from .converted import MANIFEST
 
 _CACHE_FILE = "hashes.json"
 _LARGE = 1 << 20  # bytes; smaller files are read again each time
@@ -22,11 +23,35 @@ _DECIDING = {".json", ".safetensors", ".bin", ".gguf", ".model", ".txt", ".jinja
 def folder_hash(folder: Path) -> str:
     """Compute the sha256, 64 hexadecimal digits, of weights, configuration, tokenizer and templates in a folder.
 
+    Of a user's GGUF file that was converted, neither the file's name nor the version of transformers counts.
+
     Raises:
         OSError: a file cannot be read.
     """
     files = [path for path in sorted(folder.iterdir()) if path.suffix in _DECIDING and path.is_file()]
-    return hashlib.sha256(json.dumps([[path.name, file_hash(path)] for path in files]).encode()).hexdigest()
+    if _of_gguf(folder / MANIFEST):
+        hashes = [[path.name, _versionless_hash(path)] for path in files if path.name != MANIFEST]
+    else:
+        hashes = [[path.name, file_hash(path)] for path in files]
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+
+
+def _of_gguf(manifest: Path) -> bool:
+    """Return whether a manifest is of a user's GGUF file; those of embedded models, which are published, stay whole."""
+    try:
+        given = json.loads(manifest.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(given, dict) and "gguf_sha256" in given and "distribution" not in given
+
+
+def _versionless_hash(path: Path) -> str:
+    """Compute the sha256 of a file, of a configuration without the version of transformers that wrote it."""
+    if path.name not in ("config.json", "generation_config.json"):
+        return file_hash(path)
+    given = json.loads(path.read_bytes())
+    given.pop("transformers_version", None)
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
 
 def file_hash(path: Path) -> str:

@@ -187,7 +187,7 @@ class _Reader:
         for _ in range(tensors):
             name, rank = self.text(), self.number("I", 4)
             shape = tuple(self.number("Q", MOST_DIMENSION) for _ in range(rank))[::-1]
-            if name in entries or not prod(shape):
+            if name in entries or not shape or not prod(shape):
                 raise ValueError(f"tensor {name} is empty or there twice")
             entries[name] = (name, shape, self.number("I"), self.number("Q", 1 << 50))
         align = values.get("general.alignment", 32)

@@ -1,11 +1,12 @@
-"""Generate text greedily in batches of prompts.
+"""Generate text greedily in batches of prompts, and tell how far a given text is from that.
 
 The engine generates it where it runs the layers; with a soft prompt, and of other models, transformers does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from typing import Any, Protocol
@@ -14,13 +15,15 @@ import numpy as np
 import torch
 
 from ..engine.chat import BLOCKS, Block, Chat, opened_block
-from ..engine.generate import Row, Sampling, generate
+from ..engine.generate import Row, Sampling, generate, most_probable
 from ..engine.packed import Engine
 from ..engine.soft_prompt import prepend
 from ..util.display import Done
 
 TOGETHER = 16  # prompts per batch of transformers, which pads them, in order
 TOGETHER_PACKED = 48  # prompts per batch of the engine, which reads what they share once
+LEADS = ("", " ", "\n", "\n\n")  # white space that ``write`` removes in front of an answer
+LAST = 3  # tokens of a text that its end may be written with: ".\n" is one token in many vocabularies
 # Fields of a published generation configuration that change greedy text.
 _ACTING = (
     "bad_words_ids",
@@ -86,12 +89,16 @@ def write(
     """Generate answers to rendered prompts: at most ``most`` tokens each, without white space before them.
 
     A reasoning block has a separate budget (``ChatOptions.thinking_tokens``); a block that exceeds it is closed. The
-    answer is the text after the block.
+    answer is the text after the block. ``tokens`` counts each prompt whole, also where the engine reads a common
+    beginning once, so that it does not depend on batches.
 
     Args:
         soft: one soft prompt (1, T, dim) or None.
         most: maximum number of tokens per answer.
         done: is told the number of prompts of each batch, after it.
+
+    Raises:
+        RunError: the model gives no finite probability for some token.
     """
     together = TOGETHER if model.steady is None else 1  # a prompt's length would change the positions of others
     if packs_text(model, soft):
@@ -167,7 +174,7 @@ def _by_transformers(model: TextModel, rows: list[list[int]], soft: np.ndarray |
     head = model.model.get_output_embeddings()
     with (
         head.register_forward_pre_hook(lambda _, args: (args[0].contiguous(),)),
-        soft_prompt_after(model.model, soft, padding),
+        _soft_prompt_after(model.model, soft, padding),
     ):
         out = model.model.generate(
             input_ids=ids,
@@ -176,13 +183,26 @@ def _by_transformers(model: TextModel, rows: list[list[int]], soft: np.ndarray |
             do_sample=False,
             pad_token_id=pad,
             eos_token_id=list(ends) or None,
+            logits_processor=[_require_finite],
         )
-    model.tokens += int(real.sum()) + out[:, ids.shape[1] :].numel()
-    return out[:, ids.shape[1] :].tolist()
+    written = [_up_to_end(row, ends) for row in out[:, ids.shape[1] :].tolist()]
+    model.tokens += int(real.sum()) + sum(map(len, written))
+    return written
+
+
+def _require_finite(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Return the logits of the next tokens as they are; raises as ``most_probable``."""
+    most_probable(scores)
+    return scores
+
+
+def _up_to_end(row: list[int], ends: Sequence[int]) -> list[int]:
+    """Return a row up to its first end token, which is included; padding follows."""
+    return row[: next((at for at, token in enumerate(row, start=1) if token in ends), len(row))]
 
 
 @contextmanager
-def soft_prompt_after(model: Any, soft: np.ndarray | None, padding: Sequence[int]) -> Iterator[None]:
+def _soft_prompt_after(model: Any, soft: np.ndarray | None, padding: Sequence[int]) -> Iterator[None]:
     """Insert a soft prompt (1, T, dim) after each row's padding, in place of T pad tokens, when whole prompts are read.
 
     All classes of transformers generate from ids, but not all from embeddings.
@@ -202,3 +222,64 @@ def soft_prompt_after(model: Any, soft: np.ndarray | None, padding: Sequence[int
 
     with model.get_input_embeddings().register_forward_hook(put):
         yield
+
+
+def shortfalls(
+    model: TextModel, prompts: Sequence[str], answers: Sequence[str], soft: np.ndarray | None, most: int, lines: bool
+) -> np.ndarray:
+    """Compute for each answer to a rendered prompt how far it is from the greedy one, in nats.
+
+    The largest difference, over its tokens and its end, between the log-probability of the most probable token and that
+    of the given one: 0 for greedy text, unless the tokenizer would write it with other tokens; infinite for more tokens
+    than ``most``, and where reasoning that is not part of the text came before it.
+
+    Args:
+        soft: one soft prompt (1, T, dim) or None.
+        most: maximum number of tokens of an answer; a text of as many needs no end.
+        lines: whether a text may have several lines; else a line break is its end.
+    """
+    ends, found = _ends(model, lines), []
+    for prompt, row, answer in zip(prompts, model.chat.ids(prompts), answers, strict=True):
+        tried = set() if opened_block(prompt) else _ways(answer)
+        found.append(min((_shortfall(model, row, text, soft, most, ends) for text in tried), default=np.inf))
+    return np.array(found)
+
+
+def _ends(model: TextModel, lines: bool) -> Mapping[str, list[int]]:
+    """Return the tokens that end a text, by what of the text they write before its end."""
+    found = defaultdict(list, {"": list(model.ends)})
+    if not lines:
+        texts = model.tokenizer.batch_decode([[token] for token in range(len(model.tokenizer))])
+        for token, text in enumerate(texts):
+            before, line_break, _ = text.partition("\n")
+            if line_break:
+                found[before.rstrip()].append(token)
+    return dict(found)
+
+
+def _ways(answer: str) -> set[str]:
+    """Return the texts that give an answer: white space before it is removed, and after it may belong to its end."""
+    return {lead + text for text in (answer, answer.rstrip()) for lead in (LEADS if text else LEADS[:1])}
+
+
+@torch.no_grad()
+def _shortfall(
+    model: TextModel, row: list[int], text: str, soft: np.ndarray | None, most: int, ends: Mapping[str, list[int]]
+) -> float:
+    written = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    if len(written) > most:
+        return float("inf")
+    virtual = 0 if soft is None else soft.shape[1]
+    pad = [row[0]] * virtual  # in whose place the soft prompt is put
+    ids = torch.tensor([pad + row + written], device=model.model.device)
+    with _soft_prompt_after(model.model, soft, [0]):
+        logits = model.model(input_ids=ids, use_cache=False).logits[0, virtual + len(row) - 1 :]
+    model.tokens += ids.shape[1]
+    logs = logits.float().log_softmax(-1)
+    short = [float(logs[at].max() - logs[at, token]) for at, token in enumerate(written)]
+    found = [max(short, default=0.0)] if len(written) == most else []
+    for at in range(max(0, len(written) - LAST), min(len(written), most - 1) + 1):
+        before = model.tokenizer.decode(written[:at])
+        if text.startswith(before) and (tokens := ends.get(text[len(before) :].rstrip())):
+            found.append(max(*short[:at], float(logs[at].max() - logs[at, tokens].max()), 0.0))
+    return min(found, default=float("inf"))

@@ -17,6 +17,7 @@ from ..engine.chat import Chat
 from ..engine.int8 import largest_weight, quantise_linears
 from ..engine.model_config import text_config
 from ..engine.onednn import mark_shared
+from ..engine.select import hooked_module
 from ..model_info import MOST_NAME
 from ..registry import find, table
 from ..util.at_work import quiet, use_threads
@@ -115,7 +116,8 @@ def wrap_model(
 
     Model and tokenizer are not modified: the result shares the memory of the weights, not the modules. If the weights
     change later, wrap the model again: the recorded metadata would not describe them. The revision is a hash of
-    configuration and weights. Layers of a PEFT adapter are refused: which adapter is active is in neither.
+    configuration and weights. Layers of a PEFT adapter are refused: which adapter is active is in neither. Nor are
+    hooks, such as those of steering.
 
     Args:
         name: the model's name in submissions; None: the name it was loaded by, or the name of its class.
@@ -124,8 +126,8 @@ def wrap_model(
         notify: as for ``load_model``.
 
     Raises:
-        UsageError: not a causal language model of transformers, one with an adapter, or its chat template does not
-            support the options.
+        UsageError: not a causal language model of transformers, one with an adapter or hooks, or its chat template does
+            not support the options.
     """
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -137,6 +139,11 @@ def wrap_model(
     if _has_adapter(model):
         kind = type(model).__name__
         raise UsageError(f"`model`: {kind} has layers of a PEFT adapter. Pass merge_and_unload() of the PEFT model.")
+    if hooked := hooked_module(model):
+        raise UsageError(
+            f"`model`: {hooked} has a hook or a `forward` of its own, of which no revision would tell.\n"
+            "Remove it, or save it as a PEFT adapter (`lora_bias` adds a vector) and give its base and `adapter`."
+        )
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise UsageError(f"`tokenizer`: {type(tokenizer).__name__} is not a tokenizer of transformers.")
     name = name or model.name_or_path or type(model).__name__

@@ -1,10 +1,15 @@
-"""Distances between answer distributions: Wasserstein-1, Jensen-Shannon, Kullback-Leibler; and a split-half value."""
+"""Distances between answer distributions (Wasserstein-1, Jensen-Shannon, Kullback-Leibler), a split-half value, a loss."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr
+
+from ..schema import Scoring
 
 SMOOTHING = 0.01  # of the uniform distribution mixed into both sides of the Kullback-Leibler divergence
 
@@ -54,3 +59,29 @@ def kl_clca(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """
     soft = np.exp(p) / np.exp(p).sum(-1, keepdims=True)
     return rel_entr(q, soft).sum(-1)
+
+
+@dataclass(frozen=True)
+class DistanceLoss:
+    """Mean distance (population,) of probabilities (population, prompts, options) over items.
+
+    Normalised Wasserstein-1 if the options are a scale (``ordered``, (items,)), else total variation. ``prompts``
+    (items, most) are the prompts of an item and ``weight`` (items, most) averages them; ``target`` (items, options) are
+    shares, cumulative ones on a scale, and ``gaps`` (items, options) the weight of each step, zero where none counts.
+    """
+
+    prompts: np.ndarray
+    weight: np.ndarray
+    target: np.ndarray
+    gaps: np.ndarray
+    ordered: np.ndarray
+    scoring: Scoring
+
+    def __call__(self, probs: Any) -> Any:
+        like = getattr(probs, "new_tensor", np.asarray)
+        if self.scoring == "argmax":
+            probs = like((np.arange(probs.shape[-1]) == np.asarray(probs).argmax(-1)[..., None]).astype(float))
+        shares = (probs[:, self.prompts] * like(self.weight)[..., None]).sum(-2)
+        scale = like(self.ordered[:, None].astype(float))
+        reached = shares.cumsum(-1) * scale + shares * (1 - scale)
+        return (abs(reached - like(self.target)) * like(self.gaps)).sum(-1).mean(-1)

@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 
@@ -35,37 +34,11 @@ from .common import (
     unanswered,
     uniform_answers,
 )
-from .distribution_distances import jensen_shannon, kl_clca, smoothed_kl, split_half, wasserstein
+from .distribution_distances import DistanceLoss, jensen_shannon, kl_clca, smoothed_kl, split_half, wasserstein
 from .share_reference import merges_of, reference_of, table_of
 from .target_distributions import TargetDistributions
 
 BIASED = "a distance: what varies only adds to it, so that resampling is biased upward near zero"
-
-
-@dataclass(frozen=True)
-class DistanceLoss:
-    """Mean distance (population,) of probabilities (population, prompts, options) over items.
-
-    Normalised Wasserstein-1 if the options are a scale (``ordered``, (items,)), else total variation. ``prompts``
-    (items, most) are the prompts of an item and ``weight`` (items, most) averages them; ``target`` (items, options) are
-    shares, cumulative ones on a scale, and ``gaps`` (items, options) the weight of each step, zero where none counts.
-    """
-
-    prompts: np.ndarray
-    weight: np.ndarray
-    target: np.ndarray
-    gaps: np.ndarray
-    ordered: np.ndarray
-    scoring: Scoring
-
-    def __call__(self, probs: Any) -> Any:
-        like = getattr(probs, "new_tensor", np.asarray)
-        if self.scoring == "argmax":
-            probs = like((np.arange(probs.shape[-1]) == np.asarray(probs).argmax(-1)[..., None]).astype(float))
-        shares = (probs[:, self.prompts] * like(self.weight)[..., None]).sum(-2)
-        scale = like(self.ordered[:, None].astype(float))
-        reached = shares.cumsum(-1) * scale + shares * (1 - scale)
-        return (abs(reached - like(self.target)) * like(self.gaps)).sum(-1).mean(-1)
 
 
 @dataclass(frozen=True)

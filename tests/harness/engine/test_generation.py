@@ -84,6 +84,17 @@ def test_conversations_that_begin_alike_are_read_once_up_to_there(load, monkeypa
     assert memory.tokens == 16 + 3 * 11
 
 
+def test_a_part_is_remembered_from_its_start(load):
+    """Two conversations with the same beginning and other marks: the part up to 100 starts at 80 or 99, and at 90."""
+    model, ids = load("llama"), np.random.default_rng(0).integers(5, 600, 120).tolist()
+    for mark in (80, 99):
+        memory, new = ConversationMemory(model.engine), ConversationMemory(model.engine)
+        with torch.no_grad():
+            memory.read(ids[:100], (mark,))
+            for mine, expected in zip(memory.read(ids, (90, 100))[0], new.read(ids, (90, 100))[0], strict=True):
+                assert torch.equal(mine, expected)
+
+
 def test_a_text_ends_before_the_first_of_its_ends(load):
     model = load()
     whole = generate(model.engine, ROWS, Sampling(7))
@@ -185,6 +196,9 @@ def test_draws_are_those_of_all_tokens_in_order():
             assert _draw(logs, top_p, np.random.default_rng(1).random(len(logs))).tolist() == expected.tolist()
 
 
-def test_a_model_that_gives_nothing_finite_is_refused():
+@pytest.mark.parametrize("top_p, value", [(0, torch.nan), (0, -torch.inf), (0.9, torch.nan)])
+def test_a_model_that_gives_nothing_finite_is_refused(top_p, value):
+    logs = torch.zeros(2, 50)
+    logs[1] = value
     with pytest.raises(RunError, match="no finite probability for some token"):
-        _draw(torch.full((2, 50), float("nan")), 0.9, np.array([0.2, 0.7]))
+        _draw(logs, top_p, np.array([0.2, 0.7]))

@@ -2,11 +2,13 @@
 
 import shutil
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from culteval.errors import UsageError
+from culteval.harness.engine.model_config import steady_length
 from culteval.harness.engine.packed import PackedForward
 from culteval.harness.engine.padded import PlainForward
 from culteval.harness.engine.prefix_tree import build_trees
@@ -271,3 +273,26 @@ def test_layers_other_than_full_and_sliding_attention_are_not_packed(tiny):
     model.config.layer_types = ["full_attention", "linear_attention"]
     engine, problem = engine_for(model, AutoTokenizer.from_pretrained(tiny()))
     assert engine is None and "linear_attention layers" in problem
+
+
+LENGTHS = {"max_position_embeddings": 512}
+SHORT = LENGTHS | {"original_max_position_embeddings": 64}
+
+
+@pytest.mark.parametrize(
+    "config, length",
+    [
+        ({"rope_parameters": {"rope_type": "default"}} | LENGTHS, None),
+        ({"rope_parameters": None, "rope_scaling": None} | LENGTHS, None),
+        ({"rope_parameters": {"rope_type": "longrope", "original_max_position_embeddings": 64}} | LENGTHS, 64),
+        ({"rope_scaling": {"rope_type": "longrope"}} | SHORT, 64),  # of transformers 4
+        ({"rope_scaling": {"type": "longrope"}} | SHORT, 64),
+        ({"rope_scaling": {"type": "longrope"}} | LENGTHS, 512),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}} | LENGTHS, None),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 4.0}} | LENGTHS, 512),
+        ({"rope_parameters": {"sliding_attention": {"rope_type": "default"},
+                              "full_attention": {"rope_type": "dynamic"}}} | LENGTHS, 512),
+    ],
+)  # fmt: skip
+def test_positions_are_steady_up_to_the_length_that_a_configuration_gives(config, length):
+    assert steady_length(SimpleNamespace(**config)) == length

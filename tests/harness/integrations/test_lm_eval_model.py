@@ -413,6 +413,21 @@ def test_a_model_the_engine_cannot_pack_goes_lm_evals_way(lm, tiny, said, tmp_pa
     assert sum("packing is off" in line for line in said) == 1
 
 
+def test_a_model_with_hooks_goes_lm_evals_way(tiny, said):
+    """The fused layers would not run them, which no check would see in bfloat16 where they change little."""
+    from culteval.harness.integrations.lm_eval_model import CultevalLM
+    from lm_eval.models.huggingface import HFLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny("llama", False))
+    model = AutoModelForCausalLM.from_pretrained(tiny("llama", False), dtype=torch.bfloat16)
+    model.model.layers[0].mlp.register_forward_hook(lambda _, args, out: out + 0.02)
+    mine, hf = (sort(pretrained=model, tokenizer=tokenizer, batch_size=1) for sort in (CultevalLM, HFLM))
+    requests = texts(*((STORY, f" {option}") for option in ("yes", "no", "no one")))
+    same(mine.loglikelihood(requests), hf.loglikelihood(requests))
+    assert mine._engine is None and any("model.layers.0.mlp has a hook" in line for line in said)
+
+
 @pytest.mark.parametrize("name", ["gemma3_images", "mistral_window", "phi3_window", "phi3_longrope", "cohere2"])
 def test_windows_and_scales_are_those_of_hf(name, tiny, tmp_path):
     """Prompts longer than every window, and than the length at which LongRoPE changes."""
@@ -425,6 +440,37 @@ def test_windows_and_scales_are_those_of_hf(name, tiny, tmp_path):
     mine, hf = (sort(pretrained=str(folder), dtype="float32", device="cpu") for sort in (CultevalLM, HFLM))
     assert len(hf.tok_encode(STORY * 20)) > 150 and mine._engine.kind == "packed"
     same(mine.loglikelihood(requests), hf.loglikelihood(requests))
+
+
+LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4,
+            "long_factor": [3.0, 6.0, 9.0, 12.0], "original_max_position_embeddings": 64}  # fmt: skip
+DYNAMIC = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
+
+
+@pytest.mark.parametrize("rope, room, virtual", [(LONGROPE, 256, 0), (LONGROPE, 256, 10), (DYNAMIC, 64, 0)])
+def test_a_long_request_does_not_change_the_positions_of_others(tiny, rope, room, virtual):
+    """LongRoPE counts virtual tokens; dynamic scaling begins within the context that lm-eval is told of."""
+    from culteval.harness.integrations.lm_eval_model import CultevalLM
+    from peft import PromptTuningConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny("llama", False))
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        initializer_range=0.3, max_position_embeddings=room, rope_parameters=rope,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    if virtual:
+        model = get_peft_model(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=virtual)).eval()
+    mine = CultevalLM(pretrained=model, tokenizer=tokenizer, batch_size=1, max_length=200)
+    assert mine._engine is not None
+    ids = np.random.default_rng(1).integers(5, 600, 120).tolist()
+    requests = [((str(size), "b"), ids[:size], ids[-1:]) for size in (20, 62, 100)]
+    alone = [mine._loglikelihood_tokens([request], True)[0] for request in requests]
+    same(mine._loglikelihood_tokens(requests, True), alone)
+    mine._engine = None
+    same(mine._loglikelihood_tokens(requests, True), alone)
 
 
 def test_vsm13_gives_the_metrics_of_hf(lm, tiny, adapter):

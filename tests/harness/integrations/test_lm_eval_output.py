@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from culteval.errors import InputError, UsageError
+from culteval.harness.adapters.peft_files import CONFIG, WEIGHTS, carried_hash
 from culteval.harness.models.aligned import AlignedModel
 from culteval.harness.registry import spec_of, spec_path
 from culteval.harness.scoring.submission import load_submission
@@ -162,6 +163,15 @@ BROKEN = {
         "results.vsm13.loss: .* but the samples give"),
     "a changed headline": (
         lambda f, r, s: edited(r, ["results", "vsm13", "loss,none"], 12.0), "loss: 12, but the samples give"),
+    "a probability of 400 digits": (
+        lambda f, r, s: line(s, 3, lambda d: d["filtered_resps"].__setitem__(0, [-(10**400), True])),
+        ":4: filtered_resps"),
+    "a headline of 400 digits": (
+        lambda f, r, s: edited(r, ["results", "vsm13", "loss,none"], 10**400), "loss: inf, but the samples give"),
+    "weights of four bits": (
+        lambda f, r, s: edited(r, ["config", "model_args", "load_in_4bit"], True), "model_args: load_in_4bit may"),
+    "another tokenizer in a line": (
+        lambda f, r, s: edited(r, ["config", "model_args"], "pretrained=a,tokenizer=b"), "model_args: tokenizer may"),
     "an adapter elsewhere": (
         lambda f, r, s: edited(r, ["config", "model_args", "peft"], "/no/where"), "peft: no folder '/no/where'"),
     "far too many personas": (
@@ -179,6 +189,38 @@ def test_broken_output_is_refused_and_nothing_is_written(copy, tmp_path, name):
         invoked("data", "import", "lm-eval", folder, "--out", tmp_path / "s")
     assert len(str(caught.value).splitlines()) <= 2
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"batch_size": 8, "device": "cpu", "revision": "main", "parallelize": True, "delta": None},
+        "pretrained=a,dtype=float32,trust_remote_code=True",
+    ],
+)
+def test_arguments_of_the_model_that_change_no_answer_are_accepted(copy, tmp_path, more):
+    folder, results, _ = copy
+    given = json.loads(results.read_text())["config"]["model_args"]
+    edited(results, ["config", "model_args"], more if isinstance(more, str) else given | more)
+    invoked("data", "import", "lm-eval", folder, "--out", tmp_path / "s")
+    assert load_submission(tmp_path / "s").manifest.answers.rows == 96
+
+
+@pytest.mark.parametrize("kind", ["lora", "soft"])
+def test_of_an_adapter_s_folder_only_what_lm_eval_uses_is_hashed(copy, tmp_path, kind):
+    """Its tokenizer and template are not: lm-eval takes those of the base model."""
+    folder, results, _ = copy
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    config = {"lora": {"peft_type": "LORA", "r": 1, "lora_alpha": 1}, "soft": {"peft_type": "PROMPT_TUNING"}}[kind]
+    (adapter / CONFIG).write_text(json.dumps(config | {"task_type": "CAUSAL_LM"}))
+    (adapter / WEIGHTS).write_bytes(b"weights")
+    bare = carried_hash(adapter)
+    (adapter / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    assert carried_hash(adapter) != bare
+    edited(results, ["config", "model_args", "peft"], str(adapter))
+    invoked("data", "import", "lm-eval", folder, "--out", tmp_path / "s")
+    assert load_submission(tmp_path / "s").manifest.model.adapter_sha256 == bare
 
 
 def test_the_unbroken_copy_is_accepted(copy, tmp_path):
@@ -221,10 +263,8 @@ def test_generated_text_is_parsed_as_ours_is(copy, tmp_path):
     for row, (text, choices) in enumerate(zip(prompts.texts, prompts.choices, strict=True)):
         context = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
         given = {"doc": setting | {"text": text, "choices": choices, "row": row}, "filter": "none"}
-        given |= {
-            "arguments": {"gen_args_0": {"arg_0": context, "arg_1": {"until": []}}},
-            "filtered_resps": [said[row]],
-        }
+        asked = {"arg_0": context, "arg_1": {"until": [], "do_sample": False, "max_gen_toks": 96}}
+        given |= {"arguments": {"gen_args_0": asked}, "filtered_resps": [said[row]]}
         lines.append(json.dumps(given | {"prompt_hash": hashlib.sha256(context.encode()).hexdigest()}) + "\n")
     samples.with_name(samples.name.replace("vsm13", "vsm13_verbalized")).write_text("".join(lines))
     answers = stated_answers(prompts.layout, said)
@@ -237,3 +277,41 @@ def test_generated_text_is_parsed_as_ours_is(copy, tmp_path):
     invoked("data", "import", "lm-eval", results, "--out", tmp_path / "s")
     found = {s.metric: s.value for s in load_submission(tmp_path / "s").score()}
     assert found["loss"] == pytest.approx(scores["loss"]) and found["unparsed"] == pytest.approx(10 / 48)
+
+
+@pytest.fixture(scope="module")
+def written(tiny, tmp_path_factory):
+    """The folder of a run of stock lm-eval whose answers are text."""
+    out, task = tmp_path_factory.mktemp("text"), ["vsm13_text"]
+    return stock(spec_path("vsm13_text").parent, tiny("llama", True), task, out, chat=True, country="DE")
+
+
+def test_text_that_stock_lm_eval_generated_is_imported(written, load, tmp_path):
+    invoked("data", "import", "lm-eval", written, "--out", tmp_path / "s")
+    submission, prompts = load_submission(tmp_path / "s"), render(spec_of("vsm13_text"), "heldout")
+    ours = load("llama", True).generate(prompts, most=spec_of("vsm13_text").most_tokens)
+    np.testing.assert_array_equal(submission.answers["vsm13_text"].parsed, ours.parsed)
+
+
+@pytest.mark.parametrize(
+    "change, refused",
+    [
+        ({"temperature": 0.0}, False),
+        ({"do_sample": True, "temperature": 2.0}, True),
+        ({"do_sample": True}, True),
+        ({"temperature": 0.5}, True),
+        ({"max_gen_toks": 500}, True),
+        ({"until": []}, True),
+        ({"repetition_penalty": 2.0}, True),
+    ],
+)
+def test_text_that_was_generated_in_another_way_is_refused(written, tmp_path, change, refused):
+    """As by --gen_kwargs, which lm-eval writes into every sample."""
+    folder = shutil.copytree(next(written.iterdir()), tmp_path / "run")
+    (samples,) = folder.glob("samples_*.jsonl")
+    line(samples, 2, lambda data: data["arguments"]["gen_args_0"]["arg_1"].update(change))
+    if not refused:
+        invoked("data", "import", "lm-eval", folder, "--out", tmp_path / "s")
+        return
+    with pytest.raises(InputError, match=r":3: arguments: generated with .*vsm13_text\.yaml.*without --gen_kwargs"):
+        invoked("data", "import", "lm-eval", folder, "--out", tmp_path / "s")

@@ -67,6 +67,7 @@ SHAPES = {
         GEMMA | {"attn_logit_softcapping": 20.0, "final_logit_softcapping": 10.0},
         {"attn_logit_softcapping": 20.0, "final_logit_softcapping": 10.0},
     ),
+    "gemma2 before caps": ("gemma2", "Gemma2", GEMMA, {}),  # the first files have none; the architecture's hold
     "gemma3": ("gemma3", "Gemma3Text", GEMMA | {"num_hidden_layers": 7}, {"rope.freq_base": 1e6}),
     "phi3": ("phi3", "Phi3", {"sliding_window": 24}, {"attention.sliding_window": 24}),
 }
@@ -194,6 +195,29 @@ def test_it_is_converted_once_wherever_it_lies(tiny, tmp_path, cache, capsys):
         source_of(str(other), "main")
 
 
+def test_its_content_is_neither_its_name_nor_the_version_of_transformers(tiny, tmp_path, here, cache):
+    gguf_of(tiny, "llama", path := tmp_path / "a.gguf")
+    first = source_of(str(path), None).content
+    shutil.rmtree(cache / "models")
+    source = source_of(str(path.rename(tmp_path / "b.gguf")), None)
+    assert source.content == first
+
+    def changed(file, **fields):
+        text = (source.folder / file).read_text()
+        (source.folder / file).write_text(json.dumps(json.loads(text) | fields))
+        content = source.content
+        (source.folder / file).write_text(text)
+        return content
+
+    versions = [changed(file, transformers_version="9.9") for file in ("config.json", "generation_config.json")]
+    assert versions == [first] * 2
+    assert changed("config.json", rms_norm_eps=0.1) != first
+    embedded = json.loads((source.folder / "culteval.json").read_text()) | {"distribution": "a==1"}
+    (source.folder / "culteval.json").write_text(json.dumps(embedded))
+    whole = source.content  # of embedded models, which are published, all files count
+    assert whole not in (changed("config.json", transformers_version="9.9"), changed("culteval.json", name="c"))
+
+
 def test_a_run_names_the_file_without_its_folder_and_with_its_hash(tiny, tmp_path, here, monkeypatch):
     monkeypatch.chdir(tmp_path)
     gguf_of(tiny, "qwen2", path := tmp_path / "secret folder" / "tiny.gguf")
@@ -302,6 +326,7 @@ DAMAGED = {
     "an array of arrays": header_of(keys=1, rest=struct.pack("<Q1sIIQ", 1, b"k", 9, 9, 2)),
     "an unknown value": header_of(keys=1, rest=struct.pack("<Q1sI", 1, b"k", 99)),
     "a huge tensor": header_of(tensors=1, rest=struct.pack("<Q1sI2QIQ", 1, b"t", 2, 1 << 30, 1 << 30, 0, 0)),
+    "a tensor of no dimension": header_of(tensors=1, rest=struct.pack("<Q1sIIQ", 1, b"t", 0, 0, 0)),
     "a tensor of no type": header_of(tensors=1, rest=struct.pack("<Q1sI1QIQ", 1, b"t", 1, 32, 9999, 0)),
     "no utf-8": header_of(keys=1, rest=struct.pack("<Q1s", 1, b"\xff")),
 }

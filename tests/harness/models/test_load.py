@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import functools
 import sys
 import types
 
 import numpy as np
 import pytest
 import torch
-from culteval.errors import UsageError
+from culteval.errors import RunError, UsageError
 from culteval.harness.engine import onednn
+from culteval.harness.models import greedy
 from culteval.harness.models import load as loading
 from culteval.harness.models.load import load_model, wrap_model
 from culteval.harness.registry import spec_of
@@ -117,6 +119,57 @@ def test_a_model_with_layers_of_an_adapter_is_refused(tiny):
     wrap_model(tuned.merge_and_unload(), tokenizer)
 
 
+def added(_, args, out):
+    return out + 0.1
+
+
+class Adds:
+    def __call__(self, _, args):
+        return (args[0] + 0.1,)
+
+
+def patched(forward):
+    return lambda x: forward(x) + 0.1
+
+
+def replace_forward(module):
+    module.forward = functools.wraps(module.forward)(patched(module.forward))  # with the name of what it wraps
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda module: module.register_forward_hook(added),
+        lambda module: module.register_forward_hook(functools.partial(added)),
+        lambda module: module.register_forward_pre_hook(Adds()),
+        replace_forward,
+    ],
+)
+@pytest.mark.parametrize("place", ["model.layers.1.mlp", "model", "lm_head"])
+def test_a_model_with_hooks_is_refused(tiny, change, place):
+    """Two strengths of steering would have one revision, and fused layers would run neither."""
+    model, tokenizer = in_memory(tiny())
+    change(model.get_submodule(place))
+    with pytest.raises(UsageError, match=rf"^`model`: {place} has a hook or .*\n.*`lora_bias`.*`adapter`\.$"):
+        wrap_model(model, tokenizer)
+
+
+def test_hooks_of_libraries_change_nothing(tiny):
+    """Of training, of captured outputs, and of devices."""
+    from accelerate.hooks import AlignDevicesHook, add_hook_to_module
+
+    model, tokenizer = in_memory(tiny())
+    expected = wrap_model(model, tokenizer)
+    model.enable_input_require_grads()
+    model(torch.tensor([[5, 6]]), output_hidden_states=True)
+    for layer in model.model.layers:
+        add_hook_to_module(layer, AlignDevicesHook("cpu", io_same_device=True))
+    assert "forward" in vars(model.model.layers[0]) and model.model.layers[0]._forward_hooks
+    wrapped = wrap_model(model, tokenizer)
+    assert wrapped.info == expected.info
+    np.testing.assert_array_equal(wrapped.answer(PROMPTS).probs, expected.answer(PROMPTS).probs)
+
+
 def test_a_process_stays_as_it_is(tiny):
     threads, stdout = torch.get_num_threads(), sys.stdout
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -153,6 +206,41 @@ def test_tokens_are_counted_where_they_are_read(load):
     assert model.tokens - before == 2 * each
     model.logprobs(PROMPTS, soft.requires_grad_())
     assert model.tokens - before == 2 * each + 3 * 2 * each  # forward and backward
+
+
+@pytest.mark.parametrize("shape", ["llama", "gpt2"])
+def test_tokens_of_text_do_not_depend_on_batches(tiny, shape):
+    """Some rows end early; what transformers puts after their ends is not counted."""
+    model, most = loading.load_model(str(tiny(shape)), dtype="float32", threads=1), 12
+    soft = np.random.default_rng(0).normal(0, 0.3, (1, 3, model.dim)).astype(np.float32)
+    rows = model.chat.ids([model.chat.render_prompt(text) for text in PROMPTS.texts])
+    written = greedy._by_transformers(model, rows, soft, most)
+    end = next(row[2] for row in written if not all(row[2] in other for other in written))
+    model.model.generation_config.eos_token_id = [end]
+
+    def read(*batches):
+        before = model.tokens
+        texts = [text for batch in batches for text in greedy._by_transformers(model, batch, soft, most)]
+        return model.tokens - before, texts
+
+    cut = [row[: row.index(end) + 1] if end in row else row for row in written]
+    assert min(map(len, cut)) < max(map(len, cut)) == most
+    expected = sum(map(len, rows)) + 3 * len(rows) + sum(map(len, cut)), cut
+    assert read(rows) == read(*([row] for row in rows)) == expected
+
+
+@pytest.mark.parametrize("virtual", [0, 2])
+@pytest.mark.parametrize("shape", ["llama", "gpt2"])
+def test_text_of_a_model_that_gives_nothing_finite_is_refused(tiny, shape, virtual):
+    """The engine's text and that of transformers: no token is the most probable one."""
+    model, tokenizer = in_memory(tiny(shape))
+    model.get_input_embeddings().weight.data.fill_(torch.nan)
+    model = wrap_model(model, tokenizer)
+    soft = np.zeros((1, virtual, model.dim), np.float32) if virtual else None
+    stated = render(spec_of("vsm13_verbalized"), "fit").take(np.arange(2))
+    for prompts, weighed in ((stated, True), (PROMPTS, False)):
+        with pytest.raises(RunError, match="no finite probability for some token"):
+            model.generate(prompts, soft, most=4, weighed=weighed)
 
 
 # ---------------------------------------------------------------- a torch without its private functions

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 from culteval.harness.models.aligned import AlignedModel
-from culteval.harness.models.greedy import _generate
-from culteval.harness.models.near_greedy import LEADS, shortfalls
+from culteval.harness.models.greedy import LEADS, _generate, shortfalls
 from culteval.harness.registry import spec_of
 from culteval.tasks.prompts import ProtocolOptions, render_protocol
 
