@@ -20,7 +20,8 @@ from ...tasks.prompts import layout_of
 from ...tasks.score import Score
 from ...tasks.spec import TaskSpec
 from ..alignment.aligner import find_aligner
-from ..providers.settings import is_remote
+from ..providers.response_log import Usage
+from ..providers.settings import EndpointSettings, is_remote
 from ..registry import concrete, family, spec_of
 from ..report import tables as report
 from ..report.progress import verbosity
@@ -103,7 +104,7 @@ def run(**flags: Any) -> None:
                 for spec in (spec_of(asked.name) for asked in result.manifest.tasks):
                     display.say(report.line(_row(result, spec), spec))
             results.append(result)
-    _show(results, flags["as_json"], started)
+    _show(results, flags["as_json"], started, config.endpoint)
 
 
 def request_of(flags: Mapping[str, Any]) -> RunRequest:
@@ -144,7 +145,7 @@ def resume(folder: str, no_cache: bool, talk: str | None, as_json: bool) -> None
         result = execute(config, path.parent, lambda: load(config, display.say), display, cache=answers)
     if result.reused and not as_json and talk != "quiet":
         click.echo(f"{folder}: finished before.", err=True)
-    _show([result], as_json, started)
+    _show([result], as_json, started, config.endpoint)
 
 
 def _companions(config: RunConfig) -> list[str]:
@@ -156,11 +157,14 @@ def _companions(config: RunConfig) -> list[str]:
     return [name for name in order if name != config.aligner]
 
 
-def _show(results: list[Run], as_json: bool, started: float) -> None:
+def _show(results: list[Run], as_json: bool, started: float, endpoint: EndpointSettings | None) -> None:
     main = results[-1]
     constant = _constant_rows(main)
+    found = {result.manifest.aligner.name: read_usage(result.folder, endpoint) for result in results}
+    usage = {name: used for name, used in found.items() if used}
     if as_json:
-        click.echo(json.dumps(_as_json(results, constant, time.perf_counter() - started), indent=2, allow_nan=False))
+        seconds = time.perf_counter() - started
+        click.echo(json.dumps(_as_json(results, constant, seconds, usage), indent=2, allow_nan=False))
         return
     console = Console()
     country = name_of(main.manifest.country)
@@ -179,10 +183,8 @@ def _show(results: list[Run], as_json: bool, started: float) -> None:
     estimates = _estimates(main)
     if estimates:
         console.print(estimates, style="yellow", highlight=False)
-    for result in results:
-        if usage := read_usage(result.folder):
-            line = f"asked      {result.manifest.aligner.name}: {usage.summary()}"
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+    for name, used in usage.items():
+        console.print(f"asked      {name}: {used.summary()}", highlight=False, soft_wrap=True, markup=False)
     for label, path in (
         ("run", main.folder),
         ("submission", main.folder / SUBMISSION),
@@ -223,13 +225,12 @@ def _estimates(result: Run) -> str:
     return f"note: {measure.caution}" if measure.caution else ""
 
 
-def _as_json(results: list[Run], constant: list[Score], seconds: float) -> dict[str, Any]:
+def _as_json(results: list[Run], constant: list[Score], seconds: float, usage: Mapping[str, Usage]) -> dict[str, Any]:
     main = results[-1]
     budget = main.manifest.budget.model_dump()
     scores = [*main.scores, *(row for other in results[:-1] for row in other.scores), *constant]
-    by_aligner = {result.manifest.aligner.name: read_usage(result.folder) for result in results}
-    usage = {name: used.model_dump() for name, used in by_aligner.items() if used}
-    return ({"usage": usage} if usage else {}) | {
+    by_aligner = {name: used.model_dump() for name, used in usage.items()}
+    return ({"usage": by_aligner} if usage else {}) | {
         "run": str(main.folder),
         "submission": str(main.folder / SUBMISSION),
         "seconds": round(seconds, 3),

@@ -11,7 +11,8 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, NoReturn
@@ -27,17 +28,18 @@ from .settings import Address, EndpointSettings, key_for, one_line, redacted
 MOST_BODY = 4 << 20
 LONGEST_WAIT = 300.0  # seconds; a server that asks for more is an error
 FIRST_WAIT, LAST_WAIT = 0.5, 60.0  # seconds between tries, doubling
+MOST_MESSAGE = 4000  # characters of an error that are looked at
 _PASSING = {408, 409, 425, 429}
 
 Read = Callable[[int, Any], None]
 
 
 class RetryableError(Exception):
-    """A temporary failure; ``after`` is the delay in seconds that the server asks for, if any."""
+    """A temporary failure; ``reached`` is whether the server was there."""
 
-    def __init__(self, what: str, after: float | None = None, reached: bool = True) -> None:
+    def __init__(self, what: str, reached: bool = True) -> None:
         super().__init__(what)
-        self.after, self.reached = after, reached
+        self.reached = reached
 
 
 class InvalidResponse(RetryableError):
@@ -45,11 +47,15 @@ class InvalidResponse(RetryableError):
 
 
 class RequestRejected(RunError):
-    """A request that the endpoint rejects (400, 413, 422); ``code`` is the error code of the endpoint."""
+    """A request that the endpoint rejects (400, 413, 422).
 
-    def __init__(self, what: str, code: str = "") -> None:
+    ``code`` is the error code of the endpoint, ``message`` its text alone, and ``fields`` are the parameters of the
+    request that the error points to.
+    """
+
+    def __init__(self, what: str, code: str = "", message: str = "", fields: tuple[str, ...] = ()) -> None:
         super().__init__(what)
-        self.code = code
+        self.code, self.message, self.fields = code, message, fields
 
 
 Spared = Callable[[int, RequestRejected], bool]
@@ -74,7 +80,7 @@ class Endpoint:
             UnavailableError: the endpoint cannot be reached, denies access, or fails in every retry.
             RunError: replies are invalid. RequestRejected: a request is rejected.
         """
-        asyncio.run(self._post_all(bodies, read, spared))
+        _complete(self._post_all(bodies, read, spared))
 
     async def _post_all(self, bodies: Sequence[dict[str, Any]], read: Read, spared: Spared) -> None:
         failures: list[Exception] = []
@@ -150,7 +156,7 @@ class Endpoint:
             reason = (
                 os.strerror(error.errno) if error.errno else one_line(error.strerror or type(error.os_error).__name__)
             )
-            raise RetryableError(f"cannot be reached ({reason}); {self.address.remedy}", None, False) from None
+            raise RetryableError(f"cannot be reached ({reason}); {self.address.remedy}", False) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise RetryableError(f"the connection broke ({type(error).__name__})") from None
         reply = self._parsed(data)
@@ -171,7 +177,8 @@ class Endpoint:
     def _refuse(self, status: int, reply: Any, after: float | None) -> NoReturn:
         """Raise the error of a status and the body of its reply."""
         host, (message, code) = self.address.host, _message(reply)
-        detail = f": {message}" if message else ""
+        shown = one_line(message).rstrip(".")
+        detail = f": {shown}" if shown else ""
         if status in (401, 403):
             key = (
                 f"the key in {self.api.key_env} was refused" if self._key else f"it wants a key: set {self.api.key_env}"
@@ -184,9 +191,10 @@ class Endpoint:
                 raise UnavailableError(f"{host}: asks to wait {after:,.0f} seconds ({status}). Try again later.")
             if after:
                 self._hold(after, status)
-            raise RetryableError(f"status {status}{detail}", after)
+            raise RetryableError(f"status {status}{detail}")
         if status in (400, 413, 422):
-            raise RequestRejected(f"{host}: a request was rejected ({status}){detail}.", code)
+            what = f"{host}: a request was rejected ({status}){detail}."
+            raise RequestRejected(what, code, message, _fields(reply))
         if 300 <= status < 400:
             raise UnavailableError(f"{host}: redirects ({status}). Set `base_url` to its new address.")
         if self.address.kind == "ollama":
@@ -204,6 +212,22 @@ class Endpoint:
         if until > self._open_at + 1 and seconds >= 5:
             self.say(f"{self.address.host}: status {status}, waiting {seconds:.0f} seconds as it requests")
         self._open_at = max(self._open_at, until)
+
+
+def _complete(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end, in a thread of its own where this one runs an event loop, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+        return
+    with contextlib.closing(asyncio.new_event_loop()) as loop, ThreadPoolExecutor(1) as pool:
+        task = loop.create_task(work)
+        try:
+            pool.submit(loop.run_until_complete, task).result()
+        except KeyboardInterrupt:
+            loop.call_soon_threadsafe(task.cancel)
+            raise
 
 
 async def _bounded(response: aiohttp.ClientResponse) -> bytes:
@@ -229,12 +253,35 @@ def _retry_after(headers: Any) -> float | None:
 
 
 def _message(reply: Any) -> tuple[str, str]:
-    """Return message and code of an error's body, in the formats of OpenAI, vLLM and FastAPI."""
-    value = reply.get("error", reply.get("detail", reply.get("message", ""))) if isinstance(reply, dict) else ""
-    code = ""
+    """Return message and code of an error's body, in the formats of OpenAI, vLLM and FastAPI.
+
+    FastAPI repeats the request in its list of problems; the message has their texts only.
+    """
+    value, code = _error(reply), ""
     if isinstance(value, dict):
         code, value = value.get("code") or value.get("type") or "", value.get("message", "")
-    return one_line(value).rstrip("."), code if isinstance(code, str) else ""
+    elif isinstance(value, list) and all(isinstance(part, dict) for part in value):
+        value = "; ".join(": ".join([*map(str, _path(part)), str(part.get("msg", ""))]) for part in value)
+    return str(value)[:MOST_MESSAGE], code if isinstance(code, str) else ""
+
+
+def _fields(reply: Any) -> tuple[str, ...]:
+    """Return the parameters that an error's body points to: ``param`` of OpenAI, ``loc`` of FastAPI."""
+    value = _error(reply)
+    found = [part.get("param") for part in (reply, value) if isinstance(part, dict)]
+    for part in value if isinstance(value, list) else ():
+        found += _path(part) if isinstance(part, dict) else ()
+    return tuple(name for name in found if isinstance(name, str) and name)
+
+
+def _error(reply: Any) -> Any:
+    return reply.get("error", reply.get("detail", reply.get("message", ""))) if isinstance(reply, dict) else ""
+
+
+def _path(problem: dict[str, Any]) -> list[Any]:
+    """Return the place of one of FastAPI's problems within the body of the request."""
+    place = problem.get("loc")
+    return [step for step in place if step != "body"] if isinstance(place, list) else []
 
 
 def _cleaned(value: Any, clean: Callable[[str], str]) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -26,7 +27,7 @@ _SEEDED = (
 
 
 class _NoLikelihoods(RunError):
-    """A model that returned no log-likelihoods; many endpoints never return any."""
+    """A model that never returns log-likelihoods, as many behind an endpoint."""
 
 
 class LmEvalSource:
@@ -41,12 +42,12 @@ class LmEvalSource:
         import lm_eval.models  # noqa: F401  (registers lm-eval's own models)
         from lm_eval.api.registry import get_model
 
-        with self._quiet("cannot be loaded", UnavailableError):
+        with self._quiet("cannot be loaded", lambda error: UnavailableError):
             return get_model(self.kind).create_from_arg_string(self.arguments, {})
 
     @contextlib.contextmanager
-    def _quiet(self, failed: str, kind: type[Exception]) -> Iterator[None]:
-        """Silence lm-eval, which may log secrets in a server's reply, and raise ``kind`` with its last error."""
+    def _quiet(self, failed: str, kind_of: Callable[[Exception], type[Exception]]) -> Iterator[None]:
+        """Silence lm-eval, which may log secrets in a server's reply; raise its error as ``kind_of`` the error."""
         log = logging.getLogger("lm_eval")
         before, log.disabled = log.disabled, True
         level = logging.root.manager.disable
@@ -56,7 +57,7 @@ class LmEvalSource:
                 yield
         except Exception as error:  # a model of lm-eval may fail in any way
             text = str(error).strip().splitlines() or [type(error).__name__]
-            raise kind(f"lm-eval {self.kind}: {failed} ({one_line(redacted(text[0]))}).") from None
+            raise kind_of(error)(f"lm-eval {self.kind}: {failed} ({one_line(redacted(text[0]))}).") from None
         finally:
             logging.disable(level)
             log.disabled = before
@@ -117,8 +118,25 @@ class LmEvalSource:
         from lm_eval.api.instance import Instance
 
         model = self._model
-        with self._quiet("failed", _NoLikelihoods if method == "loglikelihood" else RunError):
+        lacking = method == "loglikelihood"
+        with self._quiet("failed", lambda error: _NoLikelihoods if lacking and _never(error) else RunError):
             return getattr(model, method)([Instance(method, {}, pair, i) for i, pair in enumerate(arguments)])
+
+
+def _never(error: Exception) -> bool:
+    """Return whether an error of lm-eval means that a model never returns log-likelihoods.
+
+    Its classes raise NotImplementedError, or fail to parse a reply without them; Watsonx has a message of its own. A
+    server that cannot repeat prompts rejects the request. Other errors, such as a time-out, say nothing of the model.
+    """
+    last = traceback.extract_tb(error.__traceback__)[-1].name
+    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    return (
+        isinstance(error, NotImplementedError)
+        or (isinstance(error, KeyError | TypeError) and last == "parse_logprobs")
+        or "does not return logprobs" in str(error)
+        or status in (400, 422)
+    )
 
 
 def _seeds(asks: Sequence[Ask]) -> Iterator[int]:

@@ -20,7 +20,7 @@ from ..util.atomic_io import write_json
 from ..util.display import Done
 from .openai import Dialect, OpenAISource
 from .response_log import REPLIES, Ask, Replies, Reply, key_of
-from .settings import Address, EndpointSettings, address_of
+from .settings import OPENAI, Address, EndpointSettings, address_of
 
 ENDPOINT = "endpoint.json"
 _TEXT_TASKS = "Use a task scored by text, such as vsm13_text or wvs_text, and `scoring` text for a search."
@@ -41,7 +41,8 @@ class Source(Protocol):
 class ApiModel:
     """A model behind an endpoint. ``at`` binds it to a run's folder, in which replies are stored as they arrive.
 
-    ``tokens`` is the number of tokens read and written in this process.
+    ``tokens`` is the number of tokens of the replies used in this process, stored ones included, so that a resumed run
+    counts what an uninterrupted one does.
     """
 
     has_weights = False
@@ -199,7 +200,7 @@ class ApiModel:
 
         def got(number: int, reply: Reply) -> None:
             key = missing[number][0]
-            self._keep(key, reply)
+            self._replies.add(key, reply)
             replies[key] = reply
             self._tell(len(replies), total)
 
@@ -208,6 +209,7 @@ class ApiModel:
                 self.source.ask([ask for _, ask in missing], self._dialect, got)
         except CultevalError as error:
             raise type(error)(f"{error}\n{self._storage_note(len(replies), total)}") from None
+        self.tokens += sum((reply.tokens_in or 0) + (reply.tokens_out or 0) for reply in replies.values())
         return [replies[key] for key in keys]
 
     def _storage_note(self, stored: int, total: int) -> str:
@@ -221,7 +223,8 @@ class ApiModel:
         if self._dialect.met and (self._dialect.likeliest is not None or not ask.options):
             return
         self._dialect, reply = self.source.contact(ask, self._dialect)
-        self._keep(self._key(ask), reply)
+        self._replies.add(self._key(ask), reply)
+        self._note_other_model()
         if self._replies.folder:
             record = {"model": self.address.name, "understands": self._dialect.model_dump(mode="json")}
             write_json(self._replies.folder / ENDPOINT, record)
@@ -241,9 +244,11 @@ class ApiModel:
             ask = ask._replace(most=1)  # the reply has no text, whatever its limit
         return key_of(self.address.name, ask, self._dialect.way if ask.options else "text")
 
-    def _keep(self, key: str, reply: Reply) -> None:
-        self.tokens += (reply.tokens_in or 0) + (reply.tokens_out or 0)
-        self._replies.add(key, reply)
+    def _note_other_model(self) -> None:
+        """Say so where a server answers with another model than the one asked for; OpenAI's reports a dated name."""
+        asked, found = self.address.model.lower(), self._dialect.model.lower()
+        if found and asked not in found and found not in asked and not self.address.url.startswith(f"{OPENAI}/"):
+            self.say(f"{self.address.host}: asked for {self.address.model}, answers as {self._dialect.model}")
 
 
 def _source(address: Address, api: EndpointSettings, say: Callable[[str], None]) -> Source:

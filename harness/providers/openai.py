@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -24,9 +24,23 @@ _LADDER = {
     False: ("echo", 20, 5, 0),
     True: (20, 5, 0),
 }  # by whether prompts are chats; servers differ in how many tokens they return
-_MAY_GO = ("max_tokens", "temperature", "top_p", "seed", "stop")
 _FILTERED = ("content_filter", "content_policy_violation")
+_FAILED = ("error", "abort", "cancelled", "canceled")  # reasons to finish that are failures of the server
+# A message rejects a parameter if it quotes the name, but not as a key of a repeated body, or has a refusal beside the
+# name. A name within a longer one, such as a model's or a host's, is none.
+_NAME = r"(?<![\w./@-])%s(?![\w/@-]|[.:]\w)"
+_QUOTED = r"""(['"`])%s\1(?!\s*[:=])"""
+_REFUSAL = (
+    r"\b(?:un(?:supported|known|recogni[sz]ed|expected)|invalid|forbidden|deprecated|does(?: not|n't) support|"
+    r"not (?:yet |currently )?(?:supported|permitted|allowed|recogni[sz]ed|implemented|available))\b"
+)
+_BETWEEN = (
+    r"(?:[\s:=,.\d'\"`()]|\b(?:the|is|are|for|request|input|inputs|body|extra|keyword|supplied|provided|value|field|"
+    r"(?:argument|parameter|option|property)s?)\b)*"
+)
+_REJECTIONS = (_QUOTED, _REFUSAL + _BETWEEN + _NAME, _NAME + _BETWEEN + _REFUSAL, _NAME + r" (?:must|should|cannot)\b")
 Parameter = Literal["max_tokens", "temperature", "top_p", "seed", "stop"]
+_MAY_GO: tuple[Parameter, ...] = get_args(Parameter)
 
 
 class Dialect(Strict):
@@ -93,6 +107,7 @@ class _Choice(_Loose):
     message: _Said | None = None
     logprobs: _Logprobs | None = None
     finish_reason: str | None = None
+    error: Any = None
 
 
 class _Used(_Loose):
@@ -138,24 +153,27 @@ class OpenAISource:
         raise AssertionError("the last step returns a reply or raises")
 
     def _on_step(self, ask: Ask, dialect: Dialect, last: bool) -> tuple[Dialect, Reply | None]:
-        """Send a request, dropping parameters that the endpoint rejects by name; no reply if it lacks probabilities."""
+        """Send a request, dropping parameters that the endpoint rejects by name; no reply if it lacks probabilities.
+
+        Parameters stay dropped only if the request without them is accepted.
+        """
         got: list[Reply] = []
+        tried = dialect
         while True:
             try:
-                self._post([ask], dialect, lambda _, reply: got.append(reply), known=False)
+                self._post([ask], tried, lambda _, reply: got.append(reply), known=False)
             except RequestRejected as error:
-                sent = body_of(self.address, ask, dialect)
-                named = (name for name in _MAY_GO if name in sent and re.search(rf"\b{name}\b", str(error)))
-                if parameter := next(named, None):
-                    self.say(f"{self.address.host}: rejects {parameter}; requests are sent without it")
-                    dialect = dialect.model_copy(update={"left_out": (*dialect.left_out, parameter)})
+                if parameter := _rejected(error, body_of(self.address, ask, tried)):
+                    tried = tried.model_copy(update={"left_out": (*tried.left_out, parameter)})
                     continue
                 if last:
                     raise
                 return dialect, None
             except _NoProbabilities:
-                return dialect, None
-            return dialect, got[0]
+                pass
+            for parameter in tried.left_out[len(dialect.left_out) :]:
+                self.say(f"{self.address.host}: rejects {parameter}; requests are sent without it")
+            return tried, next(iter(got), None)
 
     def ask(self, asks: Sequence[Ask], dialect: Dialect, got: Callable[[int, Reply], None]) -> None:
         """Send all requests; call ``got(number, reply)`` as each reply arrives.
@@ -181,6 +199,15 @@ class OpenAISource:
 
 class _NoProbabilities(RunError):
     """A reply without the requested probabilities."""
+
+
+def _rejected(error: RequestRejected, sent: Mapping[str, Any]) -> Parameter | None:
+    """Return a parameter of a request that an error names: in its fields if it has any, else in its message."""
+    for name in _MAY_GO:
+        named = (re.search(pattern % name, error.message, re.I) for pattern in _REJECTIONS)
+        if name in sent and (name in error.fields if error.fields else any(named)):
+            return name
+    return None
 
 
 def body_of(address: Address, ask: Ask, dialect: Dialect) -> dict[str, Any]:
@@ -227,13 +254,17 @@ def reply_of(given: Any, ask: Ask, dialect: Dialect, address: Address, known: bo
             information on the options, like a filtered prompt.
 
     Raises:
-        InvalidResponse: it is not a completion. RunError: it lacks the requested probabilities.
+        InvalidResponse: it is not a completion, or the server could not finish it. RunError: it lacks the requested
+            probabilities.
     """
     try:
         completion = _COMPLETION.validate_python(given)
     except ValidationError as error:
         raise InvalidResponse(f"a reply that is not a completion ({first_problem(error)[:150]})") from None
     used, choice = completion.usage or _Used(), completion.choices[0]
+    if failed := next((one for one in completion.choices if one.error or one.finish_reason in _FAILED), None):
+        reason = one_line(failed.error or failed.finish_reason, 100)
+        raise InvalidResponse(f"a reply that the server could not finish ({reason})")
     if choice.message is None and choice.text is None:
         raise InvalidResponse("a reply that is not a completion (choices.0: neither text nor message)")
     logs = None

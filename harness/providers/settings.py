@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -25,7 +25,14 @@ NOTES = {
     "lm-eval:KIND,ARGS": "any model of lm-eval, with plain text prompts",
     "lm-eval-chat:KIND,ARGS": "any model of lm-eval, with chat prompts",
 }
-_SECRET_ARGUMENT = re.compile(r"(^|,)\s*(\w*api_?key|auth|(auth|access)_token|secret|password|headers?)\s*=", re.I)
+_SECRET_NAME = re.compile(
+    r"api_?keys?$|(^|_)(key|access_key_id|token|auth|authorization|bearer|cookies?|credentials?|headers?|passwd|"
+    r"passwords?|secrets?)$",
+    re.I,
+)
+_VOCABULARY = re.compile(r"(^|_)(bos|eos|pad|unk|sep|cls|mask|start|end|prefix|image|stop)_token$", re.I)  # no secret
+_ARGUMENT = re.compile(r"((?:^|[,?&])\s*-*([\w-]+)\s*=)([^,&?]*)")  # key=value, of lm-eval or in a URL
+_PASSWORD = re.compile(r"://[^/,\s]*@")
 _SECRET_VARIABLE = re.compile(r"(_|^)(KEY|TOKEN|SECRET|PASSWORD)$", re.I)
 _LEAST_SECRET = 8  # characters; a shorter key, such as EMPTY, is not secret and may be a word of an answer
 
@@ -117,10 +124,7 @@ def address_of(name: str, api: EndpointSettings) -> Address:
     """
     kind, _, model = name.partition(":")
     if kind not in PATHS:
-        if _SECRET_ARGUMENT.search(model) or re.search(r"://[^/,]*@", model):
-            raise UsageError(
-                f"{kind}: a key or password does not belong on the command line. Set it in the environment."
-            )
+        refuse_secrets(kind, model)
         if api.base_url:
             raise UsageError(f"`base_url`: pass it to lm-eval as an argument: {kind}:KIND,base_url=...")
         if not re.fullmatch(r"[\w.-]+(,.*)?", model) or len(name) > 200 or not name.isprintable():
@@ -168,6 +172,32 @@ def key_for(address: Address, api: EndpointSettings) -> str:
             f"{address.host} needs a key. Set {api.key_env}, or use `base_url` for another endpoint."
         )
     return key
+
+
+def is_secret(name: str) -> bool:
+    """Return whether an argument or flag holds a key, token or password by its name."""
+    name = name.lstrip("-").replace("-", "_")
+    return bool(_SECRET_NAME.search(name)) and not _VOCABULARY.search(name)
+
+
+def refuse_secrets(what: str, arguments: str) -> None:
+    """Raise UsageError if ``key=value,...`` arguments hold a secret, which would be stored; it is not repeated."""
+    if _PASSWORD.search(arguments) or any(is_secret(found[2]) for found in _ARGUMENT.finditer(arguments)):
+        raise UsageError(f"{what}: a key or password does not belong on the command line. Set it in the environment.")
+
+
+def without_secrets(words: Sequence[str]) -> list[str]:
+    """Return the words of a command with ``[key]`` for secrets: values of flags and arguments, passwords of URLs."""
+    cleaned = []
+    for before, word in zip(("", *words), words, strict=False):
+        name, sign, _ = word.partition("=")
+        if before.startswith("--") and is_secret(before):
+            word = "[key]"
+        elif sign and is_secret(name):
+            word = f"{name}=[key]"
+        word = _ARGUMENT.sub(lambda found: f"{found[1]}[key]" if is_secret(found[2]) else found[0], word)
+        cleaned.append(redacted(_PASSWORD.sub("://[key]@", word)))
+    return cleaned
 
 
 def redacted(text: str, key: str = "") -> str:

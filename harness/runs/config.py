@@ -31,6 +31,7 @@ from ..models.fingerprint import file_hash, folder_hash
 from ..models.gguf import is_gguf
 from ..providers.settings import EndpointSettings, is_remote
 from ..registry import spec_of, table
+from ..submissions.manifest import MOST_TASKS, Limit, Seed, Surveys
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b"  # the smallest embedded model whose answers depend on the question
 DEFAULT_BUDGET = 24
@@ -59,18 +60,18 @@ class RunConfig(Strict):
     adapter_sha256: str | None = None
     chat: ChatOptions | None = None
     endpoint: EndpointSettings | None = None
-    fit: tuple[str, ...] = Field(min_length=1)
+    fit: tuple[str, ...] = Field(min_length=1, max_length=MOST_TASKS)
     fit_country: str
-    tasks: tuple[str, ...] = Field(min_length=1)
+    tasks: tuple[str, ...] = Field(min_length=1, max_length=MOST_TASKS)
     country: str
     options: MeasureOptions
     scoring: Scoring
     objective: FitObjective = "task"
     personas: int = Field(0, ge=0, le=100_000)
-    limit: int | None = Field(None, ge=1)
+    limit: Limit | None = None
     calibrate: bool = False
-    budget: int = Field(DEFAULT_BUDGET, ge=0)
-    seed: int = Field(0, ge=0)
+    budget: Surveys = DEFAULT_BUDGET
+    seed: Seed = 0
 
     def protocol(self) -> ProtocolOptions:
         """Return how much of each task's protocol is asked."""

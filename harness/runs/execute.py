@@ -21,6 +21,7 @@ from ...tasks.prompts import render_protocol
 from ..alignment.aligner import find_aligner
 from ..alignment.checkpoint import RunCheckpoint
 from ..providers.response_log import usage_of
+from ..providers.settings import without_secrets
 from ..registry import spec_of
 from ..scoring.scores import Scores
 from ..scoring.submission import Submission, load_submission
@@ -242,5 +243,13 @@ def _answer(
 
 
 def command_line() -> str:
-    """Return the command as typed, without the folder of the program."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:4000]
+    """Return culteval's command as typed, without secrets; of another program its file name alone.
+
+    That program's arguments are none of culteval's, and may be private.
+    """
+    program, *words = sys.argv or [""]
+    place, root = Path(program), Path(__file__).resolve().parents[2]
+    as_module = place.name == "__main__.py" and place.resolve().parent == root
+    if place.stem != "culteval" and not as_module:
+        return place.name
+    return " ".join(["culteval", *without_secrets(words)])[:4000]

@@ -16,7 +16,8 @@ from ...tasks.schema import Strict
 from ...tasks.spec import first_problem
 from ..alignment.budget import Budget
 from ..models.base import Model
-from ..providers.response_log import Usage
+from ..providers.response_log import Usage, usage_of
+from ..providers.settings import EndpointSettings
 from ..scoring.scores import Scores
 from ..scoring.submission import Submission, load_submission
 from ..submissions.manifest import SUBMISSION, Manifest, Spent
@@ -144,12 +145,17 @@ def read_result(folder: Path, *, reused: bool) -> Run:
     return Run(folder, submission, submission.score(), reused)
 
 
-def read_usage(folder: Path) -> Usage | None:
-    """Read the usage of endpoints in a finished run; return None where it used none.
+def read_usage(folder: Path, endpoint: EndpointSettings | None) -> Usage | None:
+    """Return the usage of endpoints in a finished run, None where it used none.
+
+    It is computed anew where ``endpoint`` has prices; else read as it was when the run finished.
 
     Raises:
         InputError: a damaged file.
     """
+    priced = endpoint is not None and (endpoint.price_in, endpoint.price_out) != (None, None)
+    if priced and (usage := usage_of(folder, endpoint)):
+        return usage
     path = folder / USAGE
     return read_record(path, Usage) if path.exists() else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,7 +20,7 @@ from ..adapters.peft_files import carried_hash, is_soft_prompt
 from ..alignment.aligner import Aligner, find_aligner
 from ..providers.settings import EndpointSettings, endpoint_of, is_remote
 from ..registry import concrete, listing, spec_of
-from ..submissions.manifest import MOST_ANSWERS
+from ..submissions.manifest import MOST_ANSWERS, MOST_TASKS, Limit, Seed, Surveys
 from .checks import require_context
 from .config import DEFAULT_BUDGET, DEFAULT_MODEL, RunConfig, aligner_settings, budget_of, objective_of
 
@@ -39,8 +39,8 @@ class RunRequest(Strict):
     """
 
     aligner: str
-    tasks: Annotated[Texts, Field(min_length=1)]
-    fit: Texts = ()
+    tasks: Annotated[Texts, Field(min_length=1, max_length=MOST_TASKS)]
+    fit: Annotated[Texts, Field(max_length=MOST_TASKS)] = ()
     country: str | None = None
     model: str = DEFAULT_MODEL
     revision: str | None = None
@@ -50,13 +50,13 @@ class RunRequest(Strict):
     adapter: str | None = None
     chat: ChatOptions | None = None
     endpoint: EndpointSettings | None = None
-    budget: Annotated[int, Field(ge=0)] = DEFAULT_BUDGET
+    budget: Surveys = DEFAULT_BUDGET
     scoring: Literal["expected", "argmax", "text", "verbalized"] = "expected"
     objective: FitObjective = "task"
     personas: Annotated[int, Field(ge=0, le=100_000)] = 0
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Limit | None = None
     calibrate: bool = False
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     config: str | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     edition: str | None = None
@@ -117,6 +117,7 @@ def plan(request: RunRequest) -> RunConfig:
     working = aligner(chosen)
     if is_remote(request.model):
         _require_text(request, aligner)
+        _require_one_server(request, chosen.model_dump())
     copied = ("aligner", "model", "revision", "dtype", "device", "threads", "limit", "calibrate", "seed")
     config = RunConfig(
         **{name: getattr(request, name) for name in copied},
@@ -192,6 +193,22 @@ def _require_text(request: RunRequest, aligner: type[Aligner]) -> None:
     for name in ("dtype", "device", "revision", "threads", "chat"):
         if getattr(request, name) != RunRequest.model_fields[name].default:
             raise UsageError(f"`{name}`: decided by the server of {request.model}. Leave it out.")
+
+
+def _require_one_server(request: RunRequest, settings: Mapping[str, Any]) -> None:
+    """Raise UsageError for a second model at the address of the run's own, which may answer as it to any name.
+
+    Ollama's server knows its models by name.
+    """
+    if not request.endpoint or not request.endpoint.base_url:
+        return
+    for key, value in settings.items():
+        kinds = {str(name).partition(":")[0] for name in (value, request.model)}
+        if is_remote(value) and value != request.model and kinds != {"ollama"}:
+            raise UsageError(
+                f"`settings` {key}={value}: `base_url` is the address of {request.model}, and a run has one. "
+                f"Leave {key} out, or put the address in the model's name: lm-eval-chat:KIND,model=NAME,base_url=URL."
+            )
 
 
 def _carried(request: RunRequest, aligner: type[Aligner]) -> dict[str, str]:

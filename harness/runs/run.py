@@ -76,9 +76,11 @@ def _wrapped(model: Any, request: RunRequest) -> Model:
     """Wrap a model and tokenizer of transformers as a ``Model``; return a ``Model`` unchanged.
 
     Raises:
-        UsageError: an argument that a model in memory cannot follow any more.
+        UsageError: a model behind an endpoint, or an argument that a model in memory cannot follow any more.
     """
     pair = isinstance(model, tuple)
+    if not pair and not model.has_weights:
+        raise UsageError("`model`: name a model behind an endpoint as a string, openai-chat:NAME, and give `endpoint`.")
     fixed = ("revision", "dtype", "device", "adapter", "endpoint", *(() if pair else ("chat", "threads")))
     for name in fixed:
         if getattr(request, name) != RunRequest.model_fields[name].default:
@@ -91,9 +93,9 @@ def _wrapped(model: Any, request: RunRequest) -> Model:
 
 
 def _identity(model: Model) -> str:
-    """Return a hash of a model in memory with its tokenizer and end tokens; the revision of one behind an endpoint."""
+    """Return a hash of a model in memory with its tokenizer and end tokens."""
     info = model.info
-    if model.has_weights and info.content_sha256 is None:
+    if info.content_sha256 is None:
         from ..models.fingerprint import vocabulary_hash
         from ..models.local import LanguageModel
 

@@ -25,6 +25,7 @@ from ...tasks.reading import read_lines, read_unmarked, unmarked
 from ...tasks.schema import Strict
 from ...tasks.score import Score, ScoreFields
 from ...tasks.spec import TaskSpec, first_problem, read_yaml
+from ..providers.settings import refuse_secrets
 from ..registry import spec_of
 from ..submissions.manifest import MOST_LINE_BYTES, Manifest
 from ..util.atomic_io import replacing, write_json
@@ -63,8 +64,9 @@ def judge_answers(
     """Judge every open answer with a model of lm-eval and write the verdicts, both files or none.
 
     Raises:
-        UsageError: no open answers, or arguments that are too long. UnavailableError: no such model.
+        UsageError: no open answers, or arguments that are too long or hold a secret. UnavailableError: no such model.
     """
+    refuse_secrets("--model-args", args)  # they are stored beside the verdicts and published
     prompts = [
         (name, row, prompt)
         for name, given in answers.items()

@@ -28,9 +28,15 @@ SCHEMA: Final = 2
 SUBMISSION, MANIFEST = "submission", "manifest.json"  # a folder within a run's folder; a file within that
 ANSWERS: Final = "answers.jsonl"
 DIGITS = 9  # decimals of a stored probability
-MOST_TEXT = 6_000  # characters kept of a generated answer: in any script they fit into MOST_LINE_BYTES
-MOST_MANIFEST_BYTES, MOST_LINE_BYTES, MOST_ANSWERS = 1 << 20, 1 << 15, 5_000_000
+MOST_TEXT = 6_000  # characters kept of a generated answer
+MOST_LINE_BYTES = 6 * MOST_TEXT + (1 << 13)  # JSON escapes a control character to six bytes; the rest: other fields
+MOST_MANIFEST_BYTES, MOST_ANSWERS = 1 << 20, 5_000_000
 MOST_SPENT = 1e12  # seconds, or survey evaluations: sums over many submissions remain finite
+
+Seed = Annotated[int, Field(ge=0, le=1 << 62)]
+Limit = Annotated[int, Field(ge=1, le=100_000)]
+Surveys = Annotated[int, Field(ge=0, le=int(MOST_SPENT))]  # a budget in survey evaluations
+MOST_TASKS = 100
 
 Scalar = Annotated[str, Field(max_length=4000)] | int | float | bool | None
 Setting = Scalar | Annotated[list[Scalar], Field(max_length=1000)]
@@ -48,7 +54,7 @@ class AskedTask(Strict):
     edition: Name | None = None
     constants: Name = "world"
     personas: Annotated[int, Field(ge=0, le=100_000)] = 0
-    limit: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    limit: Limit | None = None
     calibrated: bool = False
     heldout_only: bool = False
 
@@ -81,7 +87,7 @@ class AskedTask(Strict):
 class Fitted(Strict):
     """The tasks, country and loss that the aligner was fitted to, always on the split ``fit``."""
 
-    tasks: Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]
+    tasks: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MOST_TASKS)]
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
     scoring: Scoring
     norm: Name
@@ -123,12 +129,12 @@ class Manifest(Strict):
     """A submission's manifest, version 2; ``culteval leaderboard migrate`` makes it from version 1."""
 
     schema_version: Literal[2] = SCHEMA
-    tasks: Annotated[tuple[AskedTask, ...], Field(min_length=1, max_length=100)]
+    tasks: Annotated[tuple[AskedTask, ...], Field(min_length=1, max_length=MOST_TASKS)]
     model: ModelInfo
     aligner: UsedAligner
     fitted: Fitted | None
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
-    seed: Annotated[int, Field(ge=0, le=1 << 62)]
+    seed: Seed
     versions: dict[Name, Name]
     command: Annotated[str, Field(max_length=4000)]
     budget: Spent

@@ -12,6 +12,7 @@ from ...errors import InputError
 from ...tasks.reading import read_unmarked
 from ...tasks.schema import Strict
 from ...tasks.spec import first_problem
+from ..submissions.manifest import Seed, Surveys
 
 STATUS = "sweep.json"
 MOST_STATUS = 64 << 20  # bytes
@@ -37,8 +38,8 @@ class Row(Strict):
     model: str
     aligner: str
     country: str
-    seed: Count
-    budget: Count
+    seed: Seed
+    budget: Surveys
     varied: Annotated[dict[str, JsonValue], AfterValidator(_finite)] = Field(default_factory=dict)
     state: State
     attempts: Count

@@ -1,4 +1,4 @@
-"""Distances between answer distributions (Wasserstein-1, Jensen-Shannon, Kullback-Leibler), a split-half value, a loss."""
+"""Distances between answer distributions (Wasserstein-1, Jensen-Shannon, Kullback-Leibler), split halves, a loss."""
 
 from __future__ import annotations
 

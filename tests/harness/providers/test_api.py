@@ -294,6 +294,8 @@ def test_tokens_and_costs_are_counted_shown_and_stored(server, tmp_path):
     again = culteval(*[w for w in ("run", "--aligner", "naive", "--task", "vsm13", "--limit", 1, "--out", tmp_path,
                                    "--model", "openai-chat:tiny", "--base-url", server.url)])  # fmt: skip
     assert shown.returncode == 0 and "72 replies, 7,200 tokens in, 144 out, cost 0.0158" in again.stdout
+    dear = run(server, tmp_path, "--endpoint", "price_in=20")
+    assert json.loads(dear.stdout)["usage"]["naive"]["cost"] == pytest.approx(PROMPTS * 100 * 20 / 1e6)
     assert len(server.bodies) == PROMPTS  # neither prices nor speed make it another run
 
 

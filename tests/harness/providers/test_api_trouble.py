@@ -187,6 +187,21 @@ def test_another_model_prompt_or_endpoint_is_another_reply(server, tmp_path):
     assert len(server.bodies) == 6 or server.bodies[-1]["model"] == "tiny"
 
 
+def test_the_tokens_of_a_fit_are_the_same_however_often_it_was_interrupted(server, tmp_path):
+    """Evolution in words, of which both the answers and the writer's texts are interrupted."""
+    server.says = lambda text: f"As people in Saudi Arabia do, {len(text)}." if "instruction" in text else "1"
+    flags = ("--budget", 16, "--set", "population=4")
+    whole = json.loads(run(server, tmp_path / "whole", *flags, aligner="evo_prompt").stdout)["budget"]
+    server.plan = [None] * 30 + [status(401)]
+    assert run(server, tmp_path / "runs", *flags, aligner="evo_prompt").returncode == 4
+    server.plan = [None] * (4 * 48 - 30) + [None, status(401)]
+    assert run(server, tmp_path / "runs", *flags, aligner="evo_prompt").returncode == 4
+    server.plan = [None] * 60 + [status(401)]
+    assert run(server, tmp_path / "runs", *flags, aligner="evo_prompt").returncode == 4
+    found = json.loads(run(server, tmp_path / "runs", *flags, aligner="evo_prompt").stdout)["budget"]
+    assert found["item_forwards"] == whole["item_forwards"] and found["tokens"] == whole["tokens"] > 0
+
+
 @pytest.mark.parametrize("damage", [b"[]", b'{"model": 1}', b'{"model": "x", "understands": 3}', b"\xff", b""])
 def test_damaged_records_are_asked_again(server, tmp_path, damage):
     wanted = model_at(server, tmp_path).answer(some()).probs

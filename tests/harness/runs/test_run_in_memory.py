@@ -4,6 +4,8 @@ import culteval
 import numpy as np
 import pytest
 from culteval.harness.models.load import load_model
+from culteval.harness.providers.model import ApiModel
+from culteval.harness.providers.settings import EndpointSettings
 from culteval.tasks.chat_options import ChatOptions
 from transformers import AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer
 
@@ -61,3 +63,10 @@ def test_the_chat_of_a_wrapped_model_is_part_of_its_run(tiny, tmp_path):
         model = load_model(str(tiny()), dtype="float32", threads=1, chat=ChatOptions(system=system))
         assert not culteval.run(model=model, out=tmp_path, **ASKED).reused
     assert culteval.run(model=model, out=tmp_path, **ASKED).reused
+
+
+def test_a_model_behind_an_endpoint_is_named(tmp_path):
+    model = ApiModel("openai-chat:m", EndpointSettings(base_url="http://localhost:1/v1"), print)
+    with pytest.raises(culteval.UsageError, match="behind an endpoint as a string, openai-chat:NAME"):
+        culteval.run(model=model, out=tmp_path, **ASKED)
+    assert not list(tmp_path.iterdir())

@@ -4,9 +4,11 @@ import copy
 import json
 import os
 import random
+from dataclasses import replace
 
 import pytest
 from culteval.errors import InputError, UsageError
+from culteval.harness.submissions.manifest import MOST_TEXT
 from culteval.harness.submissions.reader import read_submission
 from culteval.harness.submissions.writer import write_submission
 
@@ -128,6 +130,16 @@ def test_answers_changed_after_sealing(folder):
     lines[3] = changed(probs=[1, 0, 0, 0, 0])(lines[3])
     (folder / "answers.jsonl").write_bytes(b"".join(lines))
     refused(folder, "answers.jsonl", "sha256")
+
+
+@pytest.mark.parametrize("letter", ["\x01", "\U0001f600", '"'])
+def test_the_longest_texts_are_read_back(tmp_path, letter):
+    """Whatever JSON makes of their characters."""
+    given = answers_of("vsm13_text", texts=True)
+    longest = replace(given, texts=(letter * MOST_TEXT,) * len(given.texts))
+    write_submission(tmp_path / "s", manifest_of(("vsm13_text",)), {"vsm13_text": longest})
+    _, found = read_submission(tmp_path / "s")
+    assert set(found["vsm13_text"].texts) == {letter * MOST_TEXT}
 
 
 # ---------------------------------------------------------------- things that are not files

@@ -267,6 +267,9 @@ BROKEN = {
     "no budgets": ("tokens: 2}", "tokens: 2}, budgets: []", "aligners.1.budgets"),
     "more than can be": ("settings: {tokens: 2}", f"grid: {MANY}", "more than 10,000"),
     "a budget too small": ("budget: 4", "budget: 1", "one candidate costs"),
+    "a seed too large": ("seeds: [0]", f"seeds: [{(1 << 62) + 1}]", "--seed "),
+    "a limit too large": ("limit: 1", "limit: 100001", "--limit "),
+    "a budget too large": ("budget: 4", f"budget: {10**12 + 1}", "--budget "),
     "not YAML": ("seeds: [0]", "seeds: [0", "not valid YAML"),
 }
 
@@ -280,6 +283,11 @@ def test_broken_files_are_refused_before_anything_runs(name, file):
         call("sweep", file)
     assert words in str(caught.value) and "grid.yaml" in str(caught.value)
     assert not (file.parent / "grid").exists()
+
+
+def test_any_seed_of_a_run_is_one_of_a_sweep(file):
+    file.write_text(file.read_text().replace("seeds: [0]", f"seeds: [{1 << 62}]"))
+    assert {row["seed"] for row in json.loads(call("sweep", file, "--dry-run", "--json"))} == {1 << 62}
 
 
 def test_a_piece_of_a_grid_is_chosen_and_the_rest_stays(file, here):
