@@ -75,8 +75,8 @@ def _answered(submission: Submission, bare: Mapping[str, Answers]) -> Answered:
             answers = submission.answers[task.name]
             found[task.name] = distances(spec, answers, "expected", task.options, manifest.country)
             measure, held_out = cache.measure(spec, manifest.country, task.options), heldout(spec, answers)
-            others = measure.score(measure.baselines(held_out.layout)[WORLD], "heldout", "expected")
-            world[task.name] = value(others, spec.metadata.headline.metric, "expected", "heldout")
+            others = measure.baselines(held_out.layout)[WORLD]
+            world[task.name] = distances(spec, others, "expected", task.options, manifest.country)[manifest.country]
             if shared := SHARED.get(task.name):
                 if task.name not in bare or len(bare[task.name].layout) != len(answers.layout):
                     raise InputError(f"the first run of {BARE} has no such answers to {task.name}. Run its sweep anew.")
