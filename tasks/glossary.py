@@ -139,7 +139,7 @@ METRICS: Mapping[str, Term] = {
         "higher",
         "Hu et al. 2025, arXiv 2510.17516",
     ),
-    "items": Term("Items", "number of items that were compared with the country's answers", "items"),
+    "items": Term("Items", "number of items with a valid answer; others count as equal shares", "items"),
     "accuracy": Term(
         "Accuracy",
         "share of right answers on the country's own questions, or on all where it has none",

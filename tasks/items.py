@@ -242,8 +242,9 @@ class Question(Strict):
     """One line of a question file. Options are coded 1 to n in order; a question without options is answered in text.
 
     ``answer`` (or ``answers``) is the code of the right option if there is one, ``source`` says why it is right;
-    questions of a ``group`` are judged together. ``ordered`` says whether the options are a scale, so that answer
-    shares can be compared by the distance between options.
+    questions of a ``group`` are judged together, and variants of one question (``variant_of``), such as with other
+    wrong options, count once with their mean. ``ordered`` says whether the options are a scale, so that answer shares
+    can be compared by the distance between options.
     """
 
     id: str = Field(min_length=1, max_length=100)
@@ -255,6 +256,7 @@ class Question(Strict):
     dimension: str | None = None
     kind: str | None = None
     group: str | None = Field(None, max_length=100)
+    variant_of: str | None = Field(None, max_length=100)
     topic: str | None = None
     difficulty: str | None = None
     source: str | None = None
@@ -267,6 +269,8 @@ class Question(Strict):
             raise ValueError("id: ids that begin with 'free:' are reserved for content-free items")
         if self.answer is not None and self.answers:
             raise ValueError("answers: give answer or answers, not both")
+        if self.group and self.variant_of:
+            raise ValueError("variant_of: give group or variant_of, not both")
         if len(self.options) == 1 or len(set(self.options)) < len(self.options) or not all(self.options):
             raise ValueError("options: two or more, different and not empty")
         if invalid := [code for code in self.right if not 1 <= code <= len(self.options)]:

@@ -45,7 +45,8 @@ def blend(source: str, seed: int, tally: Tally, variants: int = 1) -> dict[str, 
     for line, row in enumerate(table, start=2):
         asked.setdefault((row["country"].strip(), row["ID"].strip()), []).append((line, row))
     drawn = asked.values() if variants == 0 else (_drawn(rows, variants, rng) for rows in asked.values())
-    made = usable(source, ([row] for rows in drawn for row in rows), partial(_everyday, rng=rng), tally)
+    convert = partial(_everyday, rng=rng, is_variant=variants != 1)
+    made = usable(source, ([row] for rows in drawn for row in rows), convert, tally)
     return {"blend": split(made, seed, by="topic")}  # a question of several regions is in one split
 
 
@@ -69,7 +70,7 @@ def _drawn(rows: list[Line], number: int, rng: np.random.Generator) -> list[Line
     return [rows[place] for place in sorted(rng.permutation(len(rows))[:number].tolist())]
 
 
-def _everyday(rows: list[Line], rng: np.random.Generator) -> Row:
+def _everyday(rows: list[Line], rng: np.random.Generator, is_variant: bool) -> Row:
     ((line, row),) = rows
     question, found, _ = row["prompt"].partition(_INSTRUCTION)
     if not found or not question.strip():
@@ -93,6 +94,8 @@ def _everyday(rows: list[Line], rng: np.random.Generator) -> Row:
         "options": [str(choices[letters[place]]).strip() for place in order],
         "answer": order.index(letters.index(right)) + 1,
     }
+    if is_variant:
+        made["variant_of"] = f"{region} {made['topic']}"
     return checked(line, "choices", made)
 
 

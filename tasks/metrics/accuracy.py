@@ -1,7 +1,8 @@
 """Accuracy on questions with right answers, by country, kind and pooled, with Wilson intervals over the questions.
 
-A question in several paraphrases and orders counts once, with the mean over them. Questions of a group (the four
-judgements of a CulturalBench-Hard question, Chiu et al. 2024) count as one, right only if all of them are right.
+A question in several paraphrases and orders counts once, with the mean over them, and so do variants of one question
+(BLEnD asks it with many sets of wrong options). Questions of a group (the four judgements of a CulturalBench-Hard
+question, Chiu et al. 2024) count as one, right only if all of them are right.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from ...errors import InputError
 from ..answers import Answers, Layout, chosen
+from ..countries import name_of
 from ..items import Questions
 from ..measure import MeasureOptions
 from ..sample import SHARE, Metric, Sample, average
@@ -48,9 +50,13 @@ class Accuracy(NoReference):
         self.spec, self.country = spec, country
         self.questions = spec.items.questions
         self.places = sorted({q.country for q in self.questions if q.country})
-        self.units = list(dict.fromkeys(q.group or q.id for q in self.questions))
+        if self.places and country not in self.places:
+            self.caution = f"no question is about {name_of(country)}: `accuracy` is that of all questions"
+        names = [q.variant_of or q.group or q.id for q in self.questions]
+        self.units = list(dict.fromkeys(names))
         number = {name: i for i, name in enumerate(self.units)}
-        self.unit_of = np.array([number[q.group or q.id] for q in self.questions])
+        self.unit_of = np.array([number[name] for name in names])
+        self.has_groups = any(q.group for q in self.questions)
         self.place_of = np.empty(len(self.units), dtype=object)
         self.place_of[self.unit_of] = [q.country for q in self.questions]
         self.kind_of = np.empty(len(self.units), dtype=object)
@@ -126,8 +132,8 @@ class Accuracy(NoReference):
         # A text that is twice as likely as another is no answer that is half right: the likeliest is the answer.
         decided = "argmax" if scoring == "cloze" else scoring
         hit = (chosen(answers, decided) * self._right(layout)).sum(-1)
-        if len(self.units) == len(self.questions):
-            return group_means(hit, layout.item, len(self.questions))
+        if not self.has_groups:
+            return group_means(hit, self.unit_of[layout.item], len(self.units))
         # A group is judged within each presentation (paraphrase, order, persona), then averaged over them.
         cell = np.stack([self.unit_of[layout.item], layout.paraphrase, layout.order, layout.persona], axis=1)
         cells, place = np.unique(cell, axis=0, return_inverse=True)

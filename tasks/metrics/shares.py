@@ -245,7 +245,8 @@ class Shares:
                 rows.append(fields.row(metric, values.mean(), metric in _HIGHER, low=low, high=high, note=note))
         rows.append(fields.row("collapsed", note is not None, False, note=note))
         rows += self._themes(fields, found)
-        rows.append(fields.row("items", len(compared), None))
+        answered = chosen(answers, scoring).any(-1)
+        rows.append(fields.row("items", len(np.intersect1d(layout.item[answered], compared)), None))
         if set(compared.tolist()) <= set(self.halves):  # the smallest distance that sampling noise permits
             halves = [self.halves[i] for i in sorted(compared.tolist()) if self.ordered[i]]
             rows += [fields.row("w1_split_half", np.mean(halves), False)] if halves else []
@@ -276,7 +277,7 @@ class Shares:
         Only ``accuracy_sampled`` is linear in them; a distance is not, and ``BIASED`` gives the reason why it has no
         interval.
         """
-        layout, spread = answers.layout, chosen(answers, scoring)
+        layout, spread = answers.layout, _spread(answers, scoring)
         answered, width = spread.sum(-1) > 0, layout.codes.shape[1]
         columns = []
         for option in range(width):
@@ -305,11 +306,8 @@ class Shares:
         return float(values.mean()) if len(values) else float("nan")
 
     def _compared(self, answers: Answers, scoring: Scoring) -> _Compared:
-        """Return the model's distribution over the codes that count, by item.
-
-        Items without a valid answer are left out.
-        """
-        spread = chosen(answers, scoring)
+        """Return the model's distribution over the codes that count, by item; none without any valid answer."""
+        spread = _spread(answers, scoring)
         answered = spread.sum(-1) > 0
         means = group_means(spread[answered], answers.layout.item[answered], len(answers.layout.items))
         found = []
@@ -329,6 +327,18 @@ class Shares:
 
 
 _Compared = list[tuple[Alike, np.ndarray]]
+
+
+def _spread(answers: Answers, scoring: Scoring) -> np.ndarray:
+    """Return ``chosen``, with equal shares for items without any valid answer, unless that is all of them.
+
+    Left out, a model would come nearer to a country by not answering the items on which it is far off.
+    """
+    layout, spread = answers.layout, chosen(answers, scoring)
+    answered = np.bincount(layout.item[spread.any(-1)], minlength=len(layout.items)) > 0
+    lacking = ~answered[layout.item] & answered.any()
+    equal = layout.inside / np.maximum(layout.widths, 1)[:, None]
+    return np.where(lacking[:, None], equal, spread)
 
 
 def _in_order(found: _Compared, metric: str) -> np.ndarray:

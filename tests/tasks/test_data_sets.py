@@ -161,6 +161,9 @@ def test_blend_is_scored_as_published(home):
     both = right["indonesia"] + right["west_java"]
     assert found["accuracy"].value == found["accuracy_ID"].value == pytest.approx(np.mean(both), abs=1e-12)
     assert found["accuracy_all"].value == pytest.approx(pooled(right), abs=1e-12)
+    asked = [rows[name] for name in by_question(spec, answers)]
+    questions = {(row["country"], row["ID"]) for row in asked}
+    assert found["accuracy_all"].n == len(questions) == len(asked) // 3  # sets of choices of a question count once
 
 
 def test_blend_draws_sets_of_choices_and_keeps_a_question_in_one_split(home):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from culteval.errors import InputError, UsageError
-from culteval.harness.registry import spec_path
+from culteval.harness.registry import spec_of, spec_path
 from culteval.harness.scoring.score import score_answers
 from culteval.tasks.answers import UNPARSED, Answers
 from culteval.tasks.calibration import calibrated, is_free
@@ -422,3 +422,12 @@ def test_what_measures_refuse(tmp_path, rows, measure, country, options, error, 
     spec = write(tmp_path, rows, measure) if rows else shipped("synthetic_survey")
     with pytest.raises(error, match=says):
         measure_of(spec, country, MeasureOptions(**options))
+
+
+def test_a_country_without_questions_is_cautioned():
+    """Its accuracy is that of all questions, which is another quantity than that of a country with its own."""
+    spec = spec_of("culture_core")
+    own, other = (measure_of(spec, code, MeasureOptions()) for code in ("SA", "GB"))
+    assert own.caution is None
+    assert other.caution == "no question is about United Kingdom: `accuracy` is that of all questions"
+    assert measure_of(spec_of("general"), "GB", MeasureOptions()).caution is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -411,3 +412,24 @@ def test_one_answer_to_every_item_is_collapsed():
     assert rows["collapsed"].value == 1 and rows["w1"].note == "collapsed"
     rows = scored(spec, "US", answer(layout, lambda item: [0.0, 1.0] if item == spec.items.ids[0] else [1.0]))
     assert rows["collapsed"].value == 0 and rows["w1"].note is None
+
+
+def test_not_answering_an_item_counts_as_equal_shares():
+    """Left out, the distance would fall where the items that are not answered are the farthest."""
+    spec = shipped("wvs_text")
+    layout = render(spec, "heldout", ProtocolOptions(3)).layout
+    parsed = layout.codes[np.arange(len(layout)), np.random.default_rng(0).integers(0, layout.widths)].astype(int)
+    nobody = Answers(layout, np.zeros((1, *layout.codes.shape)), np.ones((1, len(layout))), ("",) * len(layout), parsed)
+    whole = scored(spec, "US", nobody, "text")
+    quiet = replace(nobody, parsed=np.where(layout.item < 5, UNPARSED, parsed))
+    rows = scored(spec, "US", quiet, "text")
+    assert (whole["items"].value, rows["items"].value) == (44, 39)
+    equal = layout.inside / layout.widths[:, None]
+    filled = np.where((layout.item < 5)[:, None], equal, layout.codes == parsed[:, None]) * layout.inside
+    expected = scored(spec, "US", Answers(layout, filled[None], np.zeros((1, len(layout)))))
+    for name in ("w1", "js", "tv", "kl", "accuracy_sampled"):
+        assert rows[name].value == pytest.approx(expected[name].value, abs=1e-12), name
+    found = measure_of(spec, "US", MeasureOptions()).sample(quiet, "text")
+    assert found.value("accuracy_sampled") == pytest.approx(rows["accuracy_sampled"].value)
+    none = replace(nobody, parsed=np.full(len(layout), UNPARSED))
+    assert "w1" not in scored(spec, "US", none, "text")
