@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import UsageError
 from ..harness.analysis.identification import (
     LEAST_COUNTRIES,
     MEASURES,
@@ -105,6 +106,9 @@ def _tested(
             )
             for code, entry in one.by_country.items()
         }
-        found = identification(rows, rng)
+        try:
+            found = identification(rows, rng)
+        except UsageError:  # countries that were asked other questions
+            continue
         if np.ptp(found.centred) > 1e-9:
             yield one, found

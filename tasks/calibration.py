@@ -44,4 +44,5 @@ def calibrated(spec: TaskSpec, answers: Answers, split: str) -> Answers:
     else:
         odds = kept.probs / np.maximum(answers.probs[:, prior], LEAST)
         probs = odds / odds.sum(-1, keepdims=True)
+        probs[0] = np.where(kept.decided[:, None], probs[0], kept.probs[0])  # what nobody told of stays equal shares
     return replace(kept, probs=probs, texts=None, parsed=None)

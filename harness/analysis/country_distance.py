@@ -223,7 +223,10 @@ def distances_to_countries(
             indices[own] = measure_of(spec, own, options).score(heldout(spec, answers), "heldout", scoring)
     if why := _no_set(placed, spec):
         return CountryDistances(spec, scoring, options, tuple(placed), why, None, None)
-    identified = identification({each.own: each.distances for each in placed}, np.random.default_rng(seed))
+    try:
+        identified = identification({each.own: each.distances for each in placed}, np.random.default_rng(seed))
+    except UsageError as error:
+        return CountryDistances(spec, scoring, options, tuple(placed), str(error).rstrip("."), None, None)
     between = centred(indices, scoring, indices_of(spec)) if indices else None
     return CountryDistances(spec, scoring, options, tuple(placed), None, identified, between)
 

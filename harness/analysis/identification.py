@@ -23,9 +23,10 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ...errors import InputError, UsageError
-from ...tasks.answers import Answers, chosen
+from ...tasks.answers import Answers
 from ...tasks.calibration import is_free
 from ...tasks.measure import MeasureOptions, countries_of, measure_of
+from ...tasks.metrics.common import chosen_or_equal
 from ...tasks.metrics.shares import Shares
 from ...tasks.prompts import of_split
 from ...tasks.schema import Scoring
@@ -115,9 +116,10 @@ def _headline(spec: TaskSpec, rows: Sequence[Score]) -> Score | None:
 def pooled(answers: Answers, scoring: Scoring) -> Answers:
     """Average the answers to each item over paraphrases, orders and personas, without unparsed answers.
 
-    Headlines of mean answers are the same for these few rows, which saves time with many countries.
+    Headlines of mean answers are the same for these few rows, which saves time with many countries. As for headlines,
+    an item without any valid answer has equal shares.
     """
-    layout, spread = answers.layout, chosen(answers, scoring)
+    layout, spread = answers.layout, chosen_or_equal(answers, scoring)
     read = spread.sum(-1) > 0
     items, rows, place = np.unique(layout.item[read], return_index=True, return_inverse=True)
     sums = np.stack([np.bincount(place, column, len(items)) for column in spread[read].T], axis=1)
@@ -129,14 +131,14 @@ def identification(rows: Mapping[str, Mapping[str, float]], rng: np.random.Gener
     """Compute the identification ranks of an aligned set and their permutation test.
 
     Args:
-        rows: by the country that a submission is aligned to, its distances to other countries; a country to which
-            one of them has no distance is left out.
+        rows: by the country that a submission is aligned to, its distances to other countries; countries without a
+            distance from or to another one are left out, those that lack the most first.
         rng: draws the permutations where there are too many to enumerate.
 
     Raises:
         UsageError: fewer than two countries.
     """
-    countries = tuple(sorted(code for code in rows if all(code in row for row in rows.values())))
+    countries = _comparable(rows)
     if len(countries) < 2:
         raise UsageError("the countries of the set were asked too different questions to be compared.")
     table = np.array([[rows[i][j] for j in countries] for i in countries])
@@ -145,6 +147,17 @@ def identification(rows: Mapping[str, Mapping[str, float]], rng: np.random.Gener
     enough = len(countries) >= LEAST_COUNTRIES
     p, permutations = permutation_p(ranks, rng) if enough else (None, 0)
     return Identification(countries, table, centred, np.diag(ranks), p, permutations)
+
+
+def _comparable(rows: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
+    """Return countries that all have distances to each other; of two, the one without a distance to it is left out."""
+    kept = sorted(rows)
+    while True:
+        to = {code: sum(code not in rows[other] for other in kept) for code in kept}
+        lacking = {code: (to[code] + sum(other not in rows[code] for other in kept), to[code]) for code in kept}
+        if not any(to.values()):
+            return tuple(kept)
+        kept.remove(max(kept, key=lambda code: lacking[code]))
 
 
 def double_centred(table: np.ndarray) -> np.ndarray:

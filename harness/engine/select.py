@@ -88,8 +88,14 @@ def hooked_module(model: Any) -> str | None:
 
 
 def _origin(hook: Any) -> str:
-    """Return the package of a hook: of a function that of its code, since a wrapper has the name of what it wraps."""
+    """Return the package of a hook: of a function that of its code, since a wrapper has the name of what it wraps.
+
+    What a library's decorator wraps, such as that of ``torch.no_grad``, is judged by itself.
+    """
     hook = getattr(hook, "func", hook)  # of a partial
+    inner = getattr(hook, "__wrapped__", None)
+    if inner is not None and _origin(inner) not in LIBRARIES:
+        return _origin(inner)
     module = getattr(hook, "__globals__", {}).get("__name__") or type(hook).__module__
     return str(module).partition(".")[0]
 

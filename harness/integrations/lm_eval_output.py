@@ -39,6 +39,9 @@ NEUTRAL = {"attn_implementation", "base_url", "batch_size", "device", "device_ma
 NEUTRAL |= {"max_batch_size", "max_cpu_memory", "max_memory_per_gpu", "max_retries", "model", "num_concurrent"}
 NEUTRAL |= {"offload_folder", "parallelize", "peft", "pretrained", "revision", "tp_plan", "trust_remote_code"}
 NEUTRAL |= {"data_parallel_size", "gpu_memory_utilization", "tensor_parallel_size", "timeout"}
+NEUTRAL |= {"ca_cert_path", "cache_dir", "device_map", "download_dir", "enforce_eager", "low_cpu_mem_usage"}
+NEUTRAL |= {"swap_space", "verify_certificate"}
+USUAL = {"backend": {"default", "causal"}, "use_fast_tokenizer": {"true"}}  # values of others are usual if false
 
 
 class _Part(BaseModel):
@@ -338,7 +341,7 @@ def _number(given: Any) -> float:
 def _manifest(results: _Results, file: Path, tasks: list[AskedTask], seed: int) -> dict[str, Any]:
     config = results.config
     arguments = config.model_args if isinstance(config.model_args, dict) else _pairs(config.model_args or "")
-    if unknown := sorted(key for key, value in arguments.items() if value is not None and key not in NEUTRAL):
+    if unknown := sorted(key for key, value in arguments.items() if key not in NEUTRAL and not _is_usual(key, value)):
         raise InputError(
             f"{file}: config.model_args: {ascii(unknown[0])[1:-1][:100]} may change answers, which no submission says. "
             "Run lm-eval again without it."
@@ -367,6 +370,11 @@ def _manifest(results: _Results, file: Path, tasks: list[AskedTask], seed: int) 
         "command": f"lm-eval run --model {config.model} --tasks {','.join(task.name for task in tasks)}",
         "budget": {"item_forwards_allowed": 0, "item_forwards": 0, "survey_evaluations": 0, "tokens": 0, "seconds": 0},
     }
+
+
+def _is_usual(key: str, value: Any) -> bool:
+    """Return whether an argument of a model has the value that it has where it is not given."""
+    return str(value).lower() in {"none", *USUAL.get(key, {"false"})}
 
 
 def _pairs(text: str) -> dict[str, str]:

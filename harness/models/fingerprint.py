@@ -23,7 +23,7 @@ _DECIDING = {".json", ".safetensors", ".bin", ".gguf", ".model", ".txt", ".jinja
 def folder_hash(folder: Path) -> str:
     """Compute the sha256, 64 hexadecimal digits, of weights, configuration, tokenizer and templates in a folder.
 
-    Of a user's GGUF file that was converted, neither the file's name nor the version of transformers counts.
+    Of a user's GGUF file that was converted, neither the file's name nor the number of transformers' version counts.
 
     Raises:
         OSError: a file cannot be read.

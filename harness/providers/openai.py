@@ -35,10 +35,11 @@ _REFUSAL = (
     r"not (?:yet |currently )?(?:supported|permitted|allowed|recogni[sz]ed|implemented|available))\b"
 )
 _BETWEEN = (
-    r"(?:[\s:=,.\d'\"`()]|\b(?:the|is|are|for|request|input|inputs|body|extra|keyword|supplied|provided|value|field|"
-    r"(?:argument|parameter|option|property)s?)\b)*"
+    r"(?:[\s:=,.\d'\"`(){}]|\b(?:the|is|are|for|on|this|model|name|request|input|inputs|body|extra|keyword|supplied|"
+    r"provided|value|field|(?:argument|parameter|option|property|sequence)s?)\b)*"
 )
-_REJECTIONS = (_QUOTED, _REFUSAL + _BETWEEN + _NAME, _NAME + _BETWEEN + _REFUSAL, _NAME + r" (?:must|should|cannot)\b")
+_LIMITED = (_NAME + r"""['"`:\s]* (?:must|should|cannot|only)\b""", r"\bonly " + _NAME)
+_REJECTIONS = (_QUOTED, _REFUSAL + _BETWEEN + _NAME, _NAME + _BETWEEN + _REFUSAL, *_LIMITED)
 Parameter = Literal["max_tokens", "temperature", "top_p", "seed", "stop"]
 _MAY_GO: tuple[Parameter, ...] = get_args(Parameter)
 

@@ -90,6 +90,11 @@ def is_remote(name: object) -> bool:
     return isinstance(name, str) and name.partition(":")[0] in KINDS and ":" in name
 
 
+def is_local(url: str | None) -> bool:
+    """Return whether an address is on this machine."""
+    return bool(url) and urlsplit(str(url)).hostname in ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+
+
 def endpoint_of(endpoint: EndpointSettings | None, models: Iterable[object]) -> EndpointSettings | None:
     """Validate the address of every model behind an endpoint; return the settings, None if not given.
 

@@ -18,7 +18,7 @@ from ...tasks.schema import FitObjective, Scoring, Strict
 from ...tasks.spec import TaskSpec, first_problem, read_yaml
 from ..adapters.peft_files import carried_hash, is_soft_prompt
 from ..alignment.aligner import Aligner, find_aligner
-from ..providers.settings import EndpointSettings, endpoint_of, is_remote
+from ..providers.settings import EndpointSettings, endpoint_of, is_local, is_remote
 from ..registry import concrete, listing, spec_of
 from ..submissions.manifest import MOST_ANSWERS, MOST_TASKS, Limit, Seed, Surveys
 from .checks import require_context
@@ -196,18 +196,18 @@ def _require_text(request: RunRequest, aligner: type[Aligner]) -> None:
 
 
 def _require_one_server(request: RunRequest, settings: Mapping[str, Any]) -> None:
-    """Raise UsageError for a second model at the address of the run's own, which may answer as it to any name.
+    """Raise UsageError for a second model at a local address of the run's own, which may answer as it to any name.
 
-    Ollama's server knows its models by name.
+    llama.cpp's server does. Ollama's knows its models by name, and so do hosted APIs and routers.
     """
-    if not request.endpoint or not request.endpoint.base_url:
+    if not request.endpoint or not is_local(request.endpoint.base_url):
         return
     for key, value in settings.items():
         kinds = {str(name).partition(":")[0] for name in (value, request.model)}
         if is_remote(value) and value != request.model and kinds != {"ollama"}:
             raise UsageError(
-                f"`settings` {key}={value}: `base_url` is the address of {request.model}, and a run has one. "
-                f"Leave {key} out, or put the address in the model's name: lm-eval-chat:KIND,model=NAME,base_url=URL."
+                f"`settings` {key}={value}: {request.model} is at this `base_url`, and a server here may answer as it. "
+                f"Leave {key} out, name a model in memory, or use a server that tells models apart by name."
             )
 
 

@@ -56,7 +56,11 @@ class Accuracy(NoReference):
         self.units = list(dict.fromkeys(names))
         number = {name: i for i, name in enumerate(self.units)}
         self.unit_of = np.array([number[name] for name in names])
-        self.has_groups = any(q.group for q in self.questions)
+        self.has_variants = any(q.variant_of for q in self.questions)
+        judged = {name: i for i, name in enumerate(dict.fromkeys(q.group or q.id for q in self.questions))}
+        self.judged_of = np.array([judged[q.group or q.id] for q in self.questions])
+        self.unit_of_judged = np.empty(len(judged), dtype=int)
+        self.unit_of_judged[self.judged_of] = self.unit_of
         self.place_of = np.empty(len(self.units), dtype=object)
         self.place_of[self.unit_of] = [q.country for q in self.questions]
         self.kind_of = np.empty(len(self.units), dtype=object)
@@ -70,9 +74,15 @@ class Accuracy(NoReference):
         return self.right[layout.item][:, : layout.codes.shape[1]]
 
     def loss_function(self, layout: Layout, scoring: Scoring) -> ErrorLoss:
-        """Return 1 - accuracy on the country's own questions if the task has some, else on all."""
+        """Return 1 - accuracy on the country's own questions if the task has some, else on all.
+
+        Questions of a group are judged one by one, which has a gradient.
+        """
         own = np.array([q.country == self.country for q in self.questions])[layout.item]
         weight = own.astype(float) if own.any() else np.ones(len(layout))
+        if self.has_variants:
+            unit = self.unit_of[layout.item]
+            weight /= np.bincount(unit)[unit]
         return ErrorLoss(self._right(layout), weight / weight.sum(), scoring)
 
     def demonstrations(self, layout: Layout) -> np.ndarray:
@@ -132,14 +142,14 @@ class Accuracy(NoReference):
         # A text that is twice as likely as another is no answer that is half right: the likeliest is the answer.
         decided = "argmax" if scoring == "cloze" else scoring
         hit = (chosen(answers, decided) * self._right(layout)).sum(-1)
-        if not self.has_groups:
+        if len(self.unit_of_judged) == len(self.questions):
             return group_means(hit, self.unit_of[layout.item], len(self.units))
         # A group is judged within each presentation (paraphrase, order, persona), then averaged over them.
-        cell = np.stack([self.unit_of[layout.item], layout.paraphrase, layout.order, layout.persona], axis=1)
+        cell = np.stack([self.judged_of[layout.item], layout.paraphrase, layout.order, layout.persona], axis=1)
         cells, place = np.unique(cell, axis=0, return_inverse=True)
         whole = np.ones(len(cells))
         np.multiply.at(whole, place.ravel(), hit)
-        return group_means(whole, cells[:, 0], len(self.units))
+        return group_means(whole, self.unit_of_judged[cells[:, 0]], len(self.units))
 
     def _habits(self, fields: ScoreFields, answers: Answers, scoring: Scoring) -> list[Score]:
         """Score position effects.

@@ -109,6 +109,18 @@ def in_effect_one(answers: Answers, scoring: Scoring) -> bool:
     return bool(place < COLLAPSED_RANGE or option < COLLAPSED_RANGE * steps.min())
 
 
+def chosen_or_equal(answers: Answers, scoring: Scoring) -> np.ndarray:
+    """Return ``chosen``, with equal shares for items without any valid answer, unless that is all of them.
+
+    Left out, a model would come nearer to a country by not answering the items on which it is far off.
+    """
+    layout, spread = answers.layout, chosen(answers, scoring)
+    answered = np.bincount(layout.item[spread.any(-1)], minlength=len(layout.items)) > 0
+    lacking = ~answered[layout.item] & answered.any()
+    equal = layout.inside / np.maximum(layout.widths, 1)[:, None]
+    return np.where(lacking[:, None], equal, spread)
+
+
 def agreement(answers: Answers) -> tuple[float, int] | None:
     """Compute the share of parsed texts whose code is the most probable option, and their number; None without both."""
     if answers.parsed is None or not answers.weighed:

@@ -27,6 +27,7 @@ from ..spec import TaskSpec
 from .common import (
     agreement,
     certain_answers,
+    chosen_or_equal,
     group_means,
     in_effect_one,
     middle_answers,
@@ -277,7 +278,7 @@ class Shares:
         Only ``accuracy_sampled`` is linear in them; a distance is not, and ``BIASED`` gives the reason why it has no
         interval.
         """
-        layout, spread = answers.layout, _spread(answers, scoring)
+        layout, spread = answers.layout, chosen_or_equal(answers, scoring)
         answered, width = spread.sum(-1) > 0, layout.codes.shape[1]
         columns = []
         for option in range(width):
@@ -307,7 +308,7 @@ class Shares:
 
     def _compared(self, answers: Answers, scoring: Scoring) -> _Compared:
         """Return the model's distribution over the codes that count, by item; none without any valid answer."""
-        spread = _spread(answers, scoring)
+        spread = chosen_or_equal(answers, scoring)
         answered = spread.sum(-1) > 0
         means = group_means(spread[answered], answers.layout.item[answered], len(answers.layout.items))
         found = []
@@ -327,18 +328,6 @@ class Shares:
 
 
 _Compared = list[tuple[Alike, np.ndarray]]
-
-
-def _spread(answers: Answers, scoring: Scoring) -> np.ndarray:
-    """Return ``chosen``, with equal shares for items without any valid answer, unless that is all of them.
-
-    Left out, a model would come nearer to a country by not answering the items on which it is far off.
-    """
-    layout, spread = answers.layout, chosen(answers, scoring)
-    answered = np.bincount(layout.item[spread.any(-1)], minlength=len(layout.items)) > 0
-    lacking = ~answered[layout.item] & answered.any()
-    equal = layout.inside / np.maximum(layout.widths, 1)[:, None]
-    return np.where(lacking[:, None], equal, spread)
 
 
 def _in_order(found: _Compared, metric: str) -> np.ndarray:

@@ -431,3 +431,43 @@ def test_a_country_without_questions_is_cautioned():
     assert own.caution is None
     assert other.caution == "no question is about United Kingdom: `accuracy` is that of all questions"
     assert measure_of(spec_of("general"), "GB", MeasureOptions()).caution is None
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_variants_of_a_question_count_once(grouped):
+    """Three variants of one question, two of them right, and another question: in headline, units and loss."""
+    names = ("v1", "v2", "v3", "g1", "g2")
+    questions = [
+        {"id": name, "question": f"{name}?", "options": ["a", "b"], "answer": 1, "split": "heldout"} for name in names
+    ]
+    for question in questions[:3]:
+        question["variant_of"] = "v"
+    for question in questions[3:]:
+        question |= {"group": "g"} if grouped else {}
+    spec = spec_of("general")
+    items = type(spec.items).model_validate(spec.items.model_dump() | {"questions": questions})
+    spec = replace(spec, items=items)
+    layout = render(spec, "heldout", ProtocolOptions()).layout
+    right = np.isin(np.array(layout.items)[layout.item], ("v1", "v2", "g1", "g2"))
+    probs = np.where(right[:, None], [1.0, 0.0], [0.0, 1.0])
+    answers = Answers(layout, probs[None], np.zeros((1, len(layout))))
+    measure = measure_of(spec, "US", MeasureOptions())
+    rows = {row.metric: row for row in measure.score(answers, "heldout", "argmax")}
+    others = [1.0] if grouped else [1.0, 1.0]
+    assert rows["accuracy"].value == pytest.approx(mean([2 / 3, *others])) and rows["accuracy"].n == 1 + len(others)
+    if not grouped:
+        loss = measure.loss_function(layout, "argmax")(answers.probs)[0]
+        assert loss == pytest.approx(1 - rows["accuracy"].value)
+
+
+def test_calibration_decides_nothing_that_nobody_told_of():
+    """An endpoint that lists no option of real items, but some of the content-free ones."""
+    spec = spec_of("vsm13")
+    layout = render_protocol(spec, ProtocolOptions(calibrate=True)).layout
+    free, rng = is_free(layout), np.random.default_rng(0)
+    prior = rng.dirichlet(np.ones(layout.codes.shape[1]), len(layout))
+    probs = np.where(free[:, None], prior, layout.inside / layout.widths[:, None])
+    answers = Answers(layout, probs[None], np.where(free, 0.2, 1.0)[None])
+    held = answers.take(of_split(spec, layout, "heldout"))
+    found = calibrated(spec, held, "heldout")
+    assert np.isnan(found.values("argmax")).all() and np.isnan(held.take(~is_free(held.layout)).values("argmax")).all()

@@ -82,13 +82,15 @@ def test_a_distance_is_the_headline_of_score(name, scoring, personas):
 
 
 def test_an_item_without_an_answer():
-    """No index can be formed: one line. In a survey of shares the item is left out."""
+    """No index can be formed: one line. In a survey of shares the item has equal shares."""
     for name in ("vsm13_text", "wvs_text"):
         answers = random_answers(name, text=True)
         parsed = np.where(answers.layout.item == 3, UNPARSED, answers.parsed)
         answers = Answers(answers.layout, answers.probs, answers.off_options, answers.texts, parsed)
         if name == "wvs_text":
-            assert len(pooled(answers, "text").layout) == len(spec_of(name).items.ids) - 1
+            mean = pooled(answers, "text")
+            assert len(mean.layout) == len(spec_of(name).items.ids)
+            assert mean.probs[0, mean.layout.item == 3].max() == 1 / mean.layout.widths[mean.layout.item == 3][0]
             assert distances(spec_of(name), answers, "text", MeasureOptions(), "US")
             continue
         with pytest.raises(InputError, match="scored by text"):
@@ -204,6 +206,8 @@ def test_countries_that_were_asked_other_questions_are_not_compared(monkeypatch)
         "EG": {"EG": 1.0, "US": 2.0, "CN": 2.0},
     }
     assert identification(rows, np.random.default_rng(0)).countries == ("CN", "US")
+    rows = {one: dict.fromkeys((*SIX, "XX"), 1.0) | {one: 0.0} for one in SIX} | {"XX": {"XX": 0.1}}
+    assert identification(rows, np.random.default_rng(0)).countries == tuple(sorted(SIX))
 
 
 def test_p_is_uniform_over_the_labellings():

@@ -141,6 +141,8 @@ def replace_forward(module):
     [
         lambda module: module.register_forward_hook(added),
         lambda module: module.register_forward_hook(functools.partial(added)),
+        lambda module: module.register_forward_hook(torch.no_grad()(added)),
+        lambda module: module.register_forward_hook(torch.inference_mode()(added)),
         lambda module: module.register_forward_pre_hook(Adds()),
         replace_forward,
     ],

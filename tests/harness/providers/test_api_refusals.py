@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 from culteval.errors import RunError, UnavailableError, UsageError
+from culteval.harness.providers.http import RequestRejected
 from culteval.harness.providers.model import ENDPOINT, ApiModel
+from culteval.harness.providers.openai import _rejected
 from culteval.harness.providers.response_log import REPLIES, Ask
 from culteval.harness.providers.settings import EndpointSettings, address_of
 from culteval.harness.runs.plan import RunRequest, plan
@@ -56,6 +58,23 @@ def test_a_parameter_that_is_refused_by_name_is_left_out(server, name):
     assert len(notes) == 1 and "rejects seed" in notes[0]
     assert server.bodies[-1].keys() == {*SENT, "messages", "logprobs"} - {"seed"}
     assert server.bodies[-1]["top_logprobs"] == 20
+
+
+@pytest.mark.parametrize(
+    ("message", "name"),
+    [
+        ("Argument not supported on this model: stop", "stop"),
+        ('Invalid JSON payload received. Unknown name "seed": Cannot find field.', "seed"),
+        ("bedrock does not support parameters: {'seed': 0}, for model=x", "seed"),
+        ("stop sequences are not supported by this model", "stop"),
+        ("Setting 'temperature': only the default (1) value is supported", "temperature"),
+        ("Only temperature=1 is allowed for this model", "temperature"),
+        ("seed-oss-36b: at most 5 top_logprobs", None),
+    ],
+)
+def test_refusals_in_other_words(message, name):
+    sent = dict.fromkeys(("max_tokens", "temperature", "seed", "stop"), 0)
+    assert _rejected(RequestRejected("x", message=message), sent) == name
 
 
 def test_a_parameter_whose_absence_does_not_help_is_sent_again(server):
@@ -128,9 +147,10 @@ def test_an_address_is_that_of_one_model(model, writer, refused):
     if not refused:
         assert planned(base_url="http://localhost:1/v1").settings["writer"] == writer
         return
-    with pytest.raises(UsageError, match=f"writer={writer}: `base_url` is the address of openai-chat:any") as caught:
-        planned(base_url="http://localhost:1/v1")
-    assert "lm-eval-chat:KIND" in str(caught.value)
+    for url in ("http://localhost:1/v1", "http://127.0.0.1:8080/v1"):
+        with pytest.raises(UsageError, match=f"writer={writer}: openai-chat:any is at this `base_url`"):
+            planned(base_url=url)
+    assert planned(base_url="https://router.example/v1").settings["writer"] == writer  # which knows models by name
 
 
 # Notebooks
