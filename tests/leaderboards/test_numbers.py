@@ -3,8 +3,9 @@
 ``tests/data/numbers.json.xz`` was written by this module (``python -m tests.leaderboards.test_numbers``) before the
 harness was taken apart and put together anew. It was written again with version 2 of submissions, which has other names
 of metrics, aligners and entries: all numbers were equal, except that means and standard deviations over random prefixes
-are sums in order of seed since, and differ by 5e-16 of their size. It holds every number of every board, all scores of
-all entries, scores against all countries, comparisons, identification and between-country agreement.
+are sums in order of seed since, and differ by 5e-16 of their size; and when answer shares (``wvs``) got a score and a
+note of collapsed answers (30 November 2026), without any other change. It holds every number of every board, all scores
+of all entries, scores against all countries, comparisons, identification and between-country agreement.
 ``tests/data/submissions.json.xz`` has small submissions of version 1 with their scores, of what the board lacks:
 answers in text, calibration, personas.
 A change that is to move a number writes the file anew and says so in its commit; any other change leaves it alone.

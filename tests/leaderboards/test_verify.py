@@ -205,14 +205,20 @@ def test_written_answers_are_asked_again_too(case, probed, tmp_path, tiny):
 
 
 def test_texts_that_rounding_may_give_are_verified(probed, tmp_path, tiny, monkeypatch):
-    """Answers to other prompts are as near as the tolerance says, whatever is identical."""
+    """Beginnings of answers to other prompts are as near as the tolerance says, whatever is identical."""
+
+    def change(rows):
+        swap_texts(rows)
+        for row in rows:
+            row["text"] = row["text"][:4]
+
     shutil.copytree(probed, tmp_path / "board")
-    folder = rewrite(next((tmp_path / "board").iterdir()), change_answers=swap_texts)
+    folder = rewrite(next((tmp_path / "board").iterdir()), change_answers=change)
     manifest, answers = read_submission(folder)
     aligned = AlignedModel.load(Models([tiny()], print)(manifest), folder / "adapter")
     (sample,) = _samples(manifest, answers, 24, np.random.default_rng(0))
     off = aligned.shortfalls(sample.prompts, sample.stored.texts, sample.tokens)
-    assert (off > 0.1).all()
+    assert (off > 0.1).all() and np.isfinite(off).all()
     for near, holds in ((np.quantile(off, 0.8), False), (off.max(), True)):
         monkeypatch.setitem(NEAR, "float32", float(near))
         code, out, _ = verify(tiny, tmp_path / "board")
