@@ -221,14 +221,16 @@ def distances_to_countries(
         placed.append(Placed(submission.folder, manifest, distances(spec, answers, scoring, options, own)))
         if placed[-1].rank and indices_of(spec):
             indices[own] = measure_of(spec, own, options).score(heldout(spec, answers), "heldout", scoring)
-    if why := _no_set(placed, spec):
-        return CountryDistances(spec, scoring, options, tuple(placed), why, None, None)
-    try:
-        identified = identification({each.own: each.distances for each in placed}, np.random.default_rng(seed))
-    except UsageError as error:
-        return CountryDistances(spec, scoring, options, tuple(placed), str(error).rstrip("."), None, None)
-    between = centred(indices, scoring, indices_of(spec)) if indices else None
-    return CountryDistances(spec, scoring, options, tuple(placed), None, identified, between)
+    why = _no_set(placed, spec)
+    identified: Identification | None = None
+    between: Centred | None = None
+    if why is None:
+        try:
+            identified = identification({each.own: each.distances for each in placed}, np.random.default_rng(seed))
+            between = centred(indices, scoring, indices_of(spec)) if indices else None
+        except UsageError as error:
+            why = str(error).rstrip(".")
+    return CountryDistances(spec, scoring, options, tuple(placed), why, identified, between)
 
 
 def _task(manifests: Sequence[Manifest], name: str | None) -> TaskSpec:

@@ -94,8 +94,8 @@ def _origin(hook: Any) -> str:
     """
     hook = getattr(hook, "func", hook)  # of a partial
     inner = getattr(hook, "__wrapped__", None)
-    if inner is not None and _origin(inner) not in LIBRARIES:
-        return _origin(inner)
+    if inner is not None and (origin := _origin(inner)) not in LIBRARIES:
+        return origin
     module = getattr(hook, "__globals__", {}).get("__name__") or type(hook).__module__
     return str(module).partition(".")[0]
 

@@ -117,8 +117,7 @@ def chosen_or_equal(answers: Answers, scoring: Scoring) -> np.ndarray:
     layout, spread = answers.layout, chosen(answers, scoring)
     answered = np.bincount(layout.item[spread.any(-1)], minlength=len(layout.items)) > 0
     lacking = ~answered[layout.item] & answered.any()
-    equal = layout.inside / np.maximum(layout.widths, 1)[:, None]
-    return np.where(lacking[:, None], equal, spread)
+    return np.where(lacking[:, None], uniform_answers(layout).probs[0], spread)
 
 
 def agreement(answers: Answers) -> tuple[float, int] | None:
